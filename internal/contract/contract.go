@@ -1,0 +1,29 @@
+// Package contract is what gateway and MOM say to callers and to each other:
+// header names, reasons with their codes and HTTP statuses, and task ids.
+// Nothing in it does I/O.
+package contract
+
+// Headers of the contract. gRPC carries them as metadata of the same name in
+// lower case.
+const (
+	// What callers ask for.
+	HeaderKey       = "Idempotency-Key"
+	HeaderPrefer    = "Prefer" // RFC 7240: respond-async, wait=N
+	HeaderTTL       = "Holdline-Ttl"
+	HeaderAnswerTTL = "Holdline-Answer-Ttl"
+	HeaderMode      = "Holdline-Mode"
+	HeaderExplain   = "Holdline-Explain"
+
+	// What callers get.
+	HeaderTask     = "Holdline-Task"
+	HeaderDecision = "Holdline-Decision"
+	HeaderApplied  = "Preference-Applied"
+	HeaderReplayed = "Idempotent-Replayed"
+
+	// What the gateway tells the MOM with a hand-off, besides HeaderTask.
+	HeaderCaller = "Holdline-Caller"
+	HeaderCause  = "Holdline-Cause"
+)
+
+// Anonymous is the caller of every call while callers have no identities.
+const Anonymous = "anonymous"

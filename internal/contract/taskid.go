@@ -1,0 +1,72 @@
+package contract
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// TaskID names a task as {package.Service}.{shard}.{ULID}: the queue it lies
+// in, the shard of that queue, and 80 random bits behind a millisecond. The id
+// alone finds the task's slot in a Redis Cluster, and in open mode it is the
+// capability to read the task.
+type TaskID struct {
+	Service string
+	Shard   int
+	ULID    ulid.ULID
+}
+
+// NewTaskID mints an id in a queue of so many shards (less than one counts as
+// one). Tasks of one caller, procedure and key always share a shard; a task
+// without a key goes to the shard that its own ULID picks.
+func NewTaskID(service string, shards int, caller, procedure, key string) TaskID {
+	id := TaskID{Service: service, ULID: ulid.Make()}
+	if shards > 1 {
+		hash := fnv.New32a()
+		if key == "" {
+			_, _ = hash.Write(id.ULID[:])
+		} else {
+			_, _ = fmt.Fprintf(hash, "%s\x00%s\x00%s", caller, procedure, key)
+		}
+		id.Shard = int(hash.Sum32() % uint32(shards))
+	}
+	return id
+}
+
+// errTaskID says what a task id looks like; ids come from users.
+var errTaskID = errors.New("a task id looks like package.Service.0.01JD3Z0000000000000000000")
+
+// ParseTaskID reads an id from the right, since a service's name has dots too.
+func ParseTaskID(s string) (TaskID, error) {
+	rest, last, ok := cutLast(s)
+	service, shard, ok2 := cutLast(rest)
+	if !ok || !ok2 || service == "" {
+		return TaskID{}, errTaskID
+	}
+	id, err := ulid.ParseStrict(last)
+	if err != nil {
+		return TaskID{}, errTaskID
+	}
+	n, err := strconv.ParseUint(shard, 10, 16)
+	if err != nil {
+		return TaskID{}, errTaskID
+	}
+	return TaskID{Service: service, Shard: int(n), ULID: id}, nil
+}
+
+// String is the inverse of ParseTaskID.
+func (id TaskID) String() string {
+	return id.Service + "." + strconv.Itoa(id.Shard) + "." + id.ULID.String()
+}
+
+func cutLast(s string) (before, after string, found bool) {
+	i := strings.LastIndexByte(s, '.')
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
+}

@@ -1,0 +1,145 @@
+package mom
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+)
+
+// What a Store may answer besides success and trouble.
+var (
+	// ErrNotFound: there is no such task.
+	ErrNotFound = errors.New("no such task")
+	// ErrKeyReused: the idempotency key names a task with another request.
+	ErrKeyReused = errors.New("idempotency key reused for another request")
+	// ErrQueueFull: the shard holds as many tasks as it may.
+	ErrQueueFull = errors.New("queue is full")
+	// ErrTaskState: the task's state does not allow the transition.
+	ErrTaskState = errors.New("the task's state does not allow this")
+	// ErrFenced: the lease is no longer the task's. Its holder must let go.
+	ErrFenced = errors.New("lease lost")
+)
+
+// Shard is a part of one service's queue, the unit of order and of Redis slots.
+type Shard struct {
+	Service string
+	Index   int
+}
+
+// ShardOf returns the shard that a task lies in.
+func ShardOf(id contract.TaskID) Shard { return Shard{Service: id.Service, Index: id.Shard} }
+
+// NewTask is a call to be stored.
+type NewTask struct {
+	ID         contract.TaskID
+	Call       *momv1.Call
+	Repeatable bool   // the method may run more than once
+	Cause      string // why it was handed off
+	TTL        time.Duration
+	AnswerTTL  time.Duration
+	// KeyHash names caller, procedure and idempotency key; empty without a key.
+	KeyHash string
+	// Fingerprint is a hash of the request; compared only under the same key.
+	Fingerprint string
+}
+
+// Added says what became of a NewTask.
+type Added struct {
+	// ID is the stored task's: the new one's, or that of the task which the key
+	// already named.
+	ID contract.TaskID
+	// Attached: the key already named a task with the same request. Nothing
+	// was stored.
+	Attached bool
+}
+
+// Lease is a replayer's hold on one task. Every transition that starts from a
+// lease is fenced by its epoch: once the lease has run out and the task has
+// been leased again, the older holder only gets ErrFenced.
+type Lease struct {
+	ID         contract.TaskID
+	Epoch      int64
+	Attempts   int // attempts that the service may have seen so far
+	Repeatable bool
+	Remaining  time.Duration // of the task's TTL; may be negative once it runs
+	Call       *momv1.Call
+}
+
+// Depth counts a shard's tasks.
+type Depth struct {
+	Queued, Running, Retrying, Dead int64
+	Paused                          bool
+	OldestWait                      time.Duration // of the task at the head; 0 when none waits
+}
+
+// Store keeps tasks. Each method is one atomic transition or one read; each
+// may be repeated after an error whose effect is unknown, and is then harmless.
+// All are safe for concurrent use, by many processes on one store, and return
+// within their context's deadline.
+type Store interface {
+	// Add stores a task at the tail of its queue and rings the bell. The same
+	// ID again adds nothing and succeeds. ErrKeyReused, ErrQueueFull.
+	Add(ctx context.Context, task NewTask) (Added, error)
+	// Get reads a task and its answer; the answer is nil when there is none,
+	// or none any more. ErrNotFound.
+	Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error)
+	// List reads at most limit of a caller's tasks in one shard, newest first,
+	// from those with a smaller ULID than before (all when empty), in one of
+	// the states (any when none is given).
+	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) ([]*momv1.Task, error)
+
+	// Lease takes up to n tasks from the head of the queue for d. Tasks whose
+	// TTL is over expire on the way. None when the shard is empty or paused.
+	Lease(ctx context.Context, shard Shard, n int, d time.Duration) ([]Lease, error)
+	// Renew prolongs leases of one shard by d from now, and returns those that are lost.
+	Renew(ctx context.Context, shard Shard, leases []Lease, d time.Duration) (lost []Lease, err error)
+	// MarkSent is the write-ahead mark: from here on the service may have seen
+	// the task. ErrFenced also when it was cancelled meanwhile.
+	MarkSent(ctx context.Context, lease Lease) error
+	// Settle ends the task with its answer: SUCCEEDED or FAILED. The first
+	// settle wins. ErrFenced.
+	Settle(ctx context.Context, lease Lease, answer *momv1.Answer) error
+	// Release gives an unseen task back to the head of its queue; no attempt is
+	// spent and the mark is taken off. ErrFenced.
+	Release(ctx context.Context, lease Lease) error
+	// Retry spends an attempt: RETRYING after the backoff, at the head of the
+	// queue then, or DEAD once maxAttempts are spent. Returns the state. ErrFenced.
+	Retry(ctx context.Context, lease Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error)
+	// Park ends the lease of an unrepeatable task that may have run: UNCERTAIN. ErrFenced.
+	Park(ctx context.Context, lease Lease, failure string) error
+
+	// Cancel cancels a task that was not sent, or that waits for a person.
+	// Cancelling a cancelled one succeeds. ErrNotFound, ErrTaskState.
+	Cancel(ctx context.Context, id contract.TaskID) error
+	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
+	// if new. ErrNotFound, ErrTaskState.
+	Revive(ctx context.Context, id contract.TaskID) error
+	// ReviveDead revives all DEAD tasks of a shard, and the UNCERTAIN ones if
+	// asked to. Returns their number.
+	ReviveDead(ctx context.Context, shard Shard, uncertain bool) (int64, error)
+
+	// Reap does what is due in a shard: expires tasks whose TTL is over, puts
+	// due RETRYING tasks and those of ended leases back to the head of the
+	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. It
+	// returns the time until something is next due; 0 means now, negative never.
+	Reap(ctx context.Context, shard Shard) (next time.Duration, err error)
+	// Depth counts a shard.
+	Depth(ctx context.Context, shard Shard) (Depth, error)
+	// Pause stops or starts leasing in a shard; starting rings the bell.
+	Pause(ctx context.Context, shard Shard, paused bool) error
+
+	// WaitBell blocks until the shard's bell rings or ctx ends.
+	WaitBell(ctx context.Context, shard Shard) error
+	// Watch calls changed for each transition of a task after it was stored,
+	// and resync whenever transitions may have been missed (after each
+	// connect). It blocks until ctx ends and reconnects by itself.
+	Watch(ctx context.Context, shards []Shard, changed func(contract.TaskID, momv1.TaskState), resync func()) error
+
+	// Check says why the store cannot be trusted with tasks now; nil: it can.
+	// It also claims the number of shards of each service: another number
+	// than the one in use is an error.
+	Check(ctx context.Context, shards map[string]int) error
+}
