@@ -1,0 +1,102 @@
+// Package cmd is the command line: a file per command, flags and then one call
+// into a room. Nothing else in Holdline reads flags or the environment.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"connectrpc.com/connect/v2"
+	"github.com/alecthomas/kong"
+
+	"holdline/internal/route"
+)
+
+// Main parses the command line, runs the command and exits: with 0, with the RPC
+// code << 3 when a call failed (as buf curl does), with 2 when the command line
+// is wrong, else with 1. SIGINT and SIGTERM end the command's context.
+func Main(grammar any) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	parser := kong.Must(grammar,
+		kong.Name("holdline"),
+		kong.Description("A store-and-forward gateway for Connect and gRPC services."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.DefaultEnvars("HOLDLINE"),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
+	)
+	command, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "holdline: %v\nTry: holdline --help\n", err)
+		os.Exit(2)
+	}
+	err = command.Run()
+	stop()
+	var coded exitError
+	switch {
+	case err == nil:
+	case errors.As(err, &coded):
+		os.Exit(coded.status)
+	default:
+		_, _ = fmt.Fprintf(os.Stderr, "holdline: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// exitError ends the process with a status, everything being said already.
+type exitError struct{ status int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
+// rpcExit is the exit status of a failed call.
+func rpcExit(code connect.Code) error { return exitError{int(code) << 3} }
+
+// Logs are the flags of the commands that serve.
+type Logs struct {
+	LogLevel  slog.Level `default:"info" help:"debug, info, warn or error."`
+	LogFormat string     `default:"text" enum:"text,json" help:"text or json."`
+}
+
+func (l Logs) logger() *slog.Logger {
+	options := &slog.HandlerOptions{Level: l.LogLevel}
+	if l.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+// Routing are the flags by which gateway and MOM learn routes and schemas.
+type Routing struct {
+	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs; repeated. Options: ttl, attempt-timeout, try-timeout, shards. HOLDLINE_ROUTES takes several, by white space."`
+	Routes string   `type:"existingfile" env:"-" placeholder:"FILE" help:"Routes, one a line."`
+	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schema of routed services; repeated."`
+}
+
+// load reads the routes of all three sources, and the schemas.
+func (r Routing) load() (route.Table, *route.Schemas, error) {
+	specs := append(strings.Fields(os.Getenv("HOLDLINE_ROUTES")), r.Route...)
+	if r.Routes != "" {
+		more, err := route.ReadFile(r.Routes)
+		if err != nil {
+			return nil, nil, err
+		}
+		specs = append(specs, more...)
+	}
+	if len(specs) == 0 {
+		return nil, nil, route.ErrNoRoutes
+	}
+	table, err := route.ParseTable(specs)
+	if err != nil {
+		return nil, nil, err
+	}
+	schemas, err := route.LoadSchemas(r.Schema...)
+	return table, schemas, err
+}

@@ -1,0 +1,37 @@
+package cmd
+
+import (
+	"context"
+
+	"holdline/gateway"
+	"holdline/internal/server"
+)
+
+// Gateway is `holdline gateway`.
+type Gateway struct {
+	Listen     string   `default:":8080" help:"Address to listen on."`
+	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example; * is any; repeated."`
+	Routing
+	Logs
+}
+
+// Run serves until it is interrupted, and then drains.
+func (c *Gateway) Run(ctx context.Context) error {
+	routes, schemas, err := c.load()
+	if err != nil {
+		return err
+	}
+	log := c.logger()
+	g, err := gateway.New(gateway.Config{
+		Routes: routes, Schemas: schemas, CORSOrigins: c.CORSOrigin, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	s, err := server.Listen(c.Listen, g, log, g.Drain)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}

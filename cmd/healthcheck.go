@@ -1,0 +1,42 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"holdline/internal/route"
+	"holdline/internal/upstream"
+)
+
+// healthTimeout is less than what a container's health check usually has.
+const healthTimeout = 2 * time.Second
+
+// Healthcheck is `holdline healthcheck`.
+type Healthcheck struct {
+	URL string `arg:"" name:"url" help:"The server, such as http://127.0.0.1:8080; a path names one of its services."`
+}
+
+// Run exits with 0 when the server, or the service, is healthy.
+func (c *Healthcheck) Run(ctx context.Context) error {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return fmt.Errorf("healthcheck: %w", err)
+	}
+	service := strings.Trim(u.Path, "/")
+	u.Path = ""
+	endpoint, err := route.ParseEndpoint(u.String())
+	if err != nil {
+		return err
+	}
+	pool := upstream.NewPool(service, []*url.URL{endpoint})
+	defer pool.Close()
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	if !pool.Healthy(ctx) {
+		return fmt.Errorf("%s is not healthy", c.URL)
+	}
+	return nil
+}

@@ -1,0 +1,32 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+
+	"holdline/internal/stack"
+	"holdline/services"
+)
+
+// Service is `holdline service`.
+type Service struct {
+	Name   string `arg:"" help:"sum, subtraction or multiplication."`
+	Listen string `placeholder:":PORT" help:"Address to listen on. Default: :8081 for sum, :8082 for subtraction, :8083 for multiplication."`
+	Logs
+}
+
+// Run serves until it is interrupted, and then drains.
+func (c *Service) Run(ctx context.Context) error {
+	svc, ok := services.Find(c.Name)
+	if !ok {
+		return fmt.Errorf("no service %q; there are %s", c.Name, services.Names())
+	}
+	if c.Listen == "" {
+		c.Listen = ":" + svc.Port
+	}
+	s, err := stack.NewService(svc, c.Listen, c.logger())
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}

@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	connectv1 "connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	gatewayv1 "holdline/gen/gateway/v1"
+	"holdline/internal/route"
+)
+
+// probeTimeout bounds a look at a service's health.
+const probeTimeout = time.Second
+
+// directory implements gatewayv1connect.DirectoryServiceHandler.
+type directory struct {
+	services []string // sorted
+	targets  map[string]*target
+	schemas  *route.Schemas
+}
+
+// ListServices asks all services at once, so it takes as long as the slowest.
+func (d *directory) ListServices(ctx context.Context, _ *gatewayv1.ListServicesRequest) (*gatewayv1.ListServicesResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	list := make([]*gatewayv1.Service, len(d.services))
+	var probes sync.WaitGroup
+	for i, name := range d.services {
+		list[i] = &gatewayv1.Service{
+			Name:    name,
+			State:   gatewayv1.ServiceState_SERVICE_STATE_DOWN,
+			Methods: methodsOf(d.schemas, name),
+		}
+		probes.Go(func() {
+			if d.targets[name].pool.Healthy(ctx) {
+				list[i].State = gatewayv1.ServiceState_SERVICE_STATE_UP
+			}
+		})
+	}
+	probes.Wait()
+	return &gatewayv1.ListServicesResponse{Services: list}, nil
+}
+
+func methodsOf(schemas *route.Schemas, service string) []*gatewayv1.Method {
+	sd := schemas.Service(service)
+	if sd == nil {
+		return nil
+	}
+	var list []*gatewayv1.Method
+	for i := range sd.Methods().Len() {
+		md := sd.Methods().Get(i)
+		list = append(list, &gatewayv1.Method{
+			Name:       string(md.Name()),
+			Kind:       kindOf(md),
+			Repeatable: schemas.Method("/" + service + "/" + string(md.Name())).Repeatable,
+			Input:      string(md.Input().FullName()),
+			Output:     string(md.Output().FullName()),
+		})
+	}
+	return list
+}
+
+func kindOf(md protoreflect.MethodDescriptor) gatewayv1.MethodKind {
+	switch {
+	case md.IsStreamingClient() && md.IsStreamingServer():
+		return gatewayv1.MethodKind_METHOD_KIND_BIDI_STREAM
+	case md.IsStreamingClient():
+		return gatewayv1.MethodKind_METHOD_KIND_CLIENT_STREAM
+	case md.IsStreamingServer():
+		return gatewayv1.MethodKind_METHOD_KIND_SERVER_STREAM
+	}
+	return gatewayv1.MethodKind_METHOD_KIND_UNARY
+}
+
+// health is the merged grpc.health.v1: the gateway's own for the empty name, and
+// for a routed service that service's, asked now.
+type health struct {
+	targets  map[string]*target
+	draining atomic.Bool
+}
+
+// Check implements grpchealth.Checker.
+func (h *health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	if req.Service == "" {
+		return status(!h.draining.Load()), nil
+	}
+	t := h.targets[req.Service]
+	if t == nil {
+		return nil, connectv1.NewError(connectv1.CodeNotFound, nil)
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return status(t.pool.Healthy(ctx)), nil
+}
+
+func status(serving bool) *grpchealth.CheckResponse {
+	if serving {
+		return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}
+	}
+	return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}
+}

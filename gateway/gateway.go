@@ -1,0 +1,100 @@
+// Package gateway is a thin, transparent reverse proxy for Connect and gRPC
+// services. It knows routes and schemas, and what is to be done when a service
+// does not answer; it decodes no message and touches no store.
+package gateway
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/cors"
+	"connectrpc.com/grpcreflect/v2"
+	rscors "github.com/rs/cors"
+
+	"holdline/gen/gateway/v1/gatewayv1connect"
+	"holdline/internal/contract"
+	"holdline/internal/route"
+	"holdline/internal/server"
+	"holdline/internal/upstream"
+)
+
+// Config is what a gateway is told. Routes, Schemas and Logger are required.
+type Config struct {
+	Routes  route.Table
+	Schemas *route.Schemas
+	// CORSOrigins may call from a browser, such as https://app.example; * is
+	// any. Default: none.
+	CORSOrigins []string
+	Logger      *slog.Logger
+}
+
+// Gateway is an http.Handler, safe for concurrent use.
+type Gateway struct {
+	handler http.Handler
+	targets map[string]*target
+	health  *health
+}
+
+// New dials nothing: services may come later.
+func New(cfg Config) (*Gateway, error) {
+	if len(cfg.Routes) == 0 {
+		return nil, route.ErrNoRoutes
+	}
+	if cfg.Schemas == nil || cfg.Logger == nil {
+		return nil, errors.New("gateway: schemas and logger are required")
+	}
+	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes))}
+	for name, r := range cfg.Routes {
+		g.targets[name] = &target{route: r, pool: upstream.NewPool(name, r.Endpoints)}
+	}
+	g.health = &health{targets: g.targets}
+
+	rpc := connect.NewServer()
+	gatewayv1connect.RegisterDirectoryServiceHandler(rpc, &directory{
+		services: cfg.Routes.Services(), targets: g.targets, schemas: cfg.Schemas,
+	})
+	mux := server.Mux(rpc, g.health,
+		grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string {
+			return slices.Sorted(slices.Values(append(cfg.Routes.Services(), gatewayv1connect.DirectoryServiceName)))
+		})),
+		grpcreflect.WithDescriptorResolver(cfg.Schemas),
+		grpcreflect.WithExtensionResolver(cfg.Schemas),
+	)
+	mux.Handle("/", &proxy{targets: g.targets, schemas: cfg.Schemas, log: cfg.Logger})
+	g.handler = withCORS(mux, cfg.CORSOrigins)
+	return g, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
+
+// Drain makes the gateway's health say NOT_SERVING, so that no new calls come.
+func (g *Gateway) Drain() { g.health.draining.Store(true) }
+
+// Close drops idle connections to services, once nothing is served any more.
+func (g *Gateway) Close() {
+	for _, t := range g.targets {
+		t.pool.Close()
+	}
+}
+
+// withCORS lets browsers on other origins call, and see what Holdline says.
+func withCORS(handler http.Handler, origins []string) http.Handler {
+	if len(origins) == 0 {
+		return handler
+	}
+	return rscors.New(rscors.Options{
+		AllowedOrigins: origins,
+		AllowedMethods: cors.AllowedMethods(),
+		AllowedHeaders: append(cors.AllowedHeaders(),
+			contract.HeaderKey, contract.HeaderPrefer, contract.HeaderTTL,
+			contract.HeaderAnswerTTL, contract.HeaderMode, contract.HeaderExplain),
+		ExposedHeaders: append(cors.ExposedHeaders(),
+			contract.HeaderTask, contract.HeaderDecision, contract.HeaderApplied,
+			contract.HeaderReplayed, "Location", "Retry-After"),
+		MaxAge: 7200, // what Chromium keeps at most
+	}).Handler(handler)
+}

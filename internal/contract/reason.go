@@ -1,0 +1,135 @@
+package contract
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/connect/v2/connectproto"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	momv1 "holdline/gen/mom/v1"
+)
+
+// Domain is the domain of every google.rpc.ErrorInfo that Holdline writes.
+const Domain = "holdline"
+
+// retryDelay is what callers are told to wait before they send a call again.
+const retryDelay = time.Second
+
+// terms is what a reason means on the wire.
+type terms struct {
+	code   connect.Code
+	status int  // HTTP status of the Connect unary protocol; 0: the code's own
+	retry  bool // safe and useful to send again: with RetryInfo
+}
+
+// reasons is the one table from reasons to codes and statuses.
+var reasons = map[momv1.Reason]terms{
+	momv1.Reason_REASON_CALL_STORED:            {connect.CodeDeadlineExceeded, http.StatusAccepted, false},
+	momv1.Reason_REASON_SERVICE_UNAVAILABLE:    {connect.CodeUnavailable, 0, true},
+	momv1.Reason_REASON_STORE_UNAVAILABLE:      {connect.CodeUnavailable, 0, true},
+	momv1.Reason_REASON_STORE_UNCERTAIN:        {connect.CodeUnavailable, 0, true},
+	momv1.Reason_REASON_OUTCOME_UNKNOWN:        {connect.CodeUnknown, 0, false},
+	momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED: {connect.CodeInvalidArgument, http.StatusUnprocessableEntity, false},
+	momv1.Reason_REASON_HEADER_INVALID:         {connect.CodeInvalidArgument, 0, false},
+	momv1.Reason_REASON_REQUEST_TOO_LARGE:      {connect.CodeInvalidArgument, http.StatusRequestEntityTooLarge, false},
+	momv1.Reason_REASON_ANSWER_TOO_LARGE:       {connect.CodeResourceExhausted, 0, false},
+	momv1.Reason_REASON_QUEUE_FULL:             {connect.CodeResourceExhausted, 0, true},
+	momv1.Reason_REASON_NO_ROUTE:               {connect.CodeUnimplemented, http.StatusNotFound, false},
+	momv1.Reason_REASON_TASK_EXPIRED:           {connect.CodeDeadlineExceeded, http.StatusGone, false},
+	momv1.Reason_REASON_ANSWER_EXPIRED:         {connect.CodeNotFound, http.StatusGone, false},
+	momv1.Reason_REASON_ATTEMPTS_SPENT:         {connect.CodeAborted, 0, false},
+	momv1.Reason_REASON_TASK_CANCELLED:         {connect.CodeCanceled, 0, false},
+	momv1.Reason_REASON_TASK_NOT_FOUND:         {connect.CodeNotFound, 0, false},
+	momv1.Reason_REASON_TASK_STATE:             {connect.CodeFailedPrecondition, 0, false},
+}
+
+// Errorf returns the error of a reason: its code, an ErrorInfo, and a RetryInfo
+// where sending the call again is safe and useful.
+func Errorf(reason momv1.Reason, format string, args ...any) *connect.Error {
+	t := reasons[reason]
+	err := connect.NewError(t.code, fmt.Sprintf(format, args...))
+	err = WithDetail(err, &errdetails.ErrorInfo{Domain: Domain, Reason: Name(reason)})
+	if t.retry {
+		err = WithDetail(err, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)})
+	}
+	return err
+}
+
+// WithDetail adds a detail. Messages of linked types always marshal.
+func WithDetail(err *connect.Error, msg proto.Message) *connect.Error {
+	detail, detailErr := connectproto.NewErrorDetail(msg)
+	if detailErr != nil {
+		return err
+	}
+	return err.WithDetail(detail)
+}
+
+// Name is a reason as ErrorInfo carries it, such as "CALL_STORED".
+func Name(reason momv1.Reason) string {
+	return strings.TrimPrefix(reason.String(), "REASON_")
+}
+
+// ReasonOf reads the reason back out of an error; REASON_UNSPECIFIED when
+// Holdline gave none.
+func ReasonOf(err error) momv1.Reason {
+	var rpcErr *connect.Error
+	if !errors.As(err, &rpcErr) {
+		return momv1.Reason_REASON_UNSPECIFIED
+	}
+	for _, detail := range rpcErr.Details() {
+		msg, err := connectproto.UnmarshalErrorDetail(detail)
+		if err != nil {
+			continue
+		}
+		if info, ok := msg.(*errdetails.ErrorInfo); ok && info.GetDomain() == Domain {
+			return momv1.Reason(momv1.Reason_value["REASON_"+info.GetReason()])
+		}
+	}
+	return momv1.Reason_REASON_UNSPECIFIED
+}
+
+// errorWriter speaks all three protocols; it is safe for concurrent use.
+var errorWriter = connecthttp.NewErrorWriter()
+
+// WriteError answers a request with an error, in the protocol that the caller
+// spoke and with the status of the error's reason.
+func WriteError(w http.ResponseWriter, r *http.Request, err *connect.Error) {
+	t := reasons[ReasonOf(err)]
+	if t.retry {
+		w.Header().Set("Retry-After", strconv.Itoa(int(retryDelay.Seconds())))
+	}
+	status := &StatusWriter{ResponseWriter: w, Status: t.status}
+	// The only error left is a broken connection: nobody is there to be told.
+	_ = errorWriter.Write(status, r, err)
+}
+
+// Status is the HTTP status of an error's reason in the Connect unary
+// protocol; 0 when it is the code's own.
+func Status(err error) int { return reasons[ReasonOf(err)].status }
+
+// StatusWriter writes Status, unless it is 0, where the handler writes an error
+// status. gRPC, gRPC-Web and Connect streams carry errors in a 200, which stays.
+type StatusWriter struct {
+	http.ResponseWriter
+	Status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *StatusWriter) WriteHeader(status int) {
+	if status >= 400 && w.Status != 0 {
+		status = w.Status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *StatusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,171 @@
+// Package route knows where services run and what their schemas say: the route
+// table, and for every known method whether it is unary and repeatable.
+package route
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Route says where a service runs and how its calls are treated.
+type Route struct {
+	Service   string     // full name, such as arithmetic.v1.SumService
+	Endpoints []*url.URL // at least one; http or https, no path
+	// TTL is how long a task may wait for the service unless its caller says
+	// otherwise. Default 15 min, at most 24 h.
+	TTL time.Duration
+	// AttemptTimeout bounds one replay. Default 30 s.
+	AttemptTimeout time.Duration
+	// TryTimeout bounds the time to the response headers of one direct try.
+	// Default 0: only the caller's deadline does.
+	TryTimeout time.Duration
+	// Shards is the number of shards of the service's queue. Default 1.
+	Shards int
+}
+
+// Defaults and limits of a route.
+const (
+	DefaultTTL            = 15 * time.Minute
+	MaxTTL                = 24 * time.Hour
+	DefaultAttemptTimeout = 30 * time.Second
+	MaxShards             = 64
+)
+
+// Parse reads SERVICE=URL[,URL…][;key=value…], the form of --route.
+func Parse(spec string) (*Route, error) {
+	service, rest, ok := strings.Cut(spec, "=")
+	if !ok || !protoreflect.FullName(service).IsValid() {
+		return nil, fmt.Errorf("route %q: want package.Service=http://host:port", spec)
+	}
+	r := &Route{Service: service, TTL: DefaultTTL, AttemptTimeout: DefaultAttemptTimeout, Shards: 1}
+	urls, options, _ := strings.Cut(rest, ";")
+	for raw := range strings.SplitSeq(urls, ",") {
+		u, err := ParseEndpoint(raw)
+		if err != nil {
+			return nil, fmt.Errorf("route %s: %w", service, err)
+		}
+		r.Endpoints = append(r.Endpoints, u)
+	}
+	if options == "" {
+		return r, nil
+	}
+	for option := range strings.SplitSeq(options, ";") {
+		if err := r.set(option); err != nil {
+			return nil, fmt.Errorf("route %s: %w", service, err)
+		}
+	}
+	return r, nil
+}
+
+// ParseEndpoint reads the base URL of an endpoint: a scheme, a host, a port.
+func ParseEndpoint(raw string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimSpace(raw))
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return nil, fmt.Errorf("endpoint %q: want http://host:port or https://host:port", raw)
+	}
+	u.Path = ""
+	return u, nil
+}
+
+func (r *Route) set(option string) error {
+	key, value, _ := strings.Cut(option, "=")
+	switch key {
+	case "ttl":
+		return setDuration(&r.TTL, option, value, MaxTTL)
+	case "attempt-timeout":
+		return setDuration(&r.AttemptTimeout, option, value, MaxTTL)
+	case "try-timeout":
+		return setDuration(&r.TryTimeout, option, value, MaxTTL)
+	case "shards":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 || n > MaxShards {
+			return fmt.Errorf("%q: want a number from 1 to %d", option, MaxShards)
+		}
+		r.Shards = n
+		return nil
+	}
+	return fmt.Errorf("%q: unknown option, want ttl, attempt-timeout, try-timeout or shards", option)
+}
+
+func setDuration(to *time.Duration, option, value string, most time.Duration) error {
+	d, err := time.ParseDuration(value)
+	if err != nil || d <= 0 || d > most {
+		return fmt.Errorf("%q: want a duration such as 30s, at most %s", option, most)
+	}
+	*to = d
+	return nil
+}
+
+// Table maps a service's full name to its route. It is read-only once made.
+type Table map[string]*Route
+
+// ParseTable reads many routes. The same service twice is an error: two lists
+// of endpoints are more often a mistake than a wish.
+func ParseTable(specs []string) (Table, error) {
+	table := make(Table, len(specs))
+	for _, spec := range specs {
+		r, err := Parse(spec)
+		if err != nil {
+			return nil, err
+		}
+		if table[r.Service] != nil {
+			return nil, fmt.Errorf("route %s is given twice; name several endpoints in one, by comma", r.Service)
+		}
+		table[r.Service] = r
+	}
+	return table, nil
+}
+
+// Services returns the names of the routed services, sorted.
+func (t Table) Services() []string {
+	names := make([]string, 0, len(t))
+	for name := range t {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// ReadFile reads routes from a file, one a line; blank lines and lines that
+// start with # are skipped.
+func ReadFile(name string) ([]string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("routes: %w", err)
+	}
+	defer func() { _ = file.Close() }() // read-only: nothing is lost
+	var specs []string
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if line != "" && !strings.HasPrefix(line, "#") {
+			specs = append(specs, line)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("routes in %s: %w", name, err)
+	}
+	return specs, nil
+}
+
+// ErrNoRoutes says how to give routes.
+var ErrNoRoutes = errors.New("no routes: give --route package.Service=http://host:port, --routes FILE or HOLDLINE_ROUTES")
+
+// SplitProcedure splits the path /package.Service/Method.
+func SplitProcedure(path string) (service, method string, ok bool) {
+	if !strings.HasPrefix(path, "/") {
+		return "", "", false
+	}
+	service, method, ok = strings.Cut(path[1:], "/")
+	return service, method, ok && service != "" && method != "" && !strings.Contains(method, "/")
+}

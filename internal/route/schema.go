@@ -1,0 +1,164 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+// Method is what the schema says of one method.
+type Method struct {
+	Descriptor protoreflect.MethodDescriptor
+	Procedure  string // /package.Service/Method
+	Unary      bool
+	// Repeatable methods may run more than once: NO_SIDE_EFFECTS or IDEMPOTENT.
+	Repeatable bool
+}
+
+// Schemas is every known schema: the given Buf images, then the linked
+// packages. It resolves descriptors and types of both, is read-only once
+// loaded and safe for concurrent use.
+type Schemas struct {
+	files   *protoregistry.Files // of the images
+	types   *dynamicpb.Types
+	methods map[string]*Method
+}
+
+// LoadSchemas reads Buf images, or file descriptor sets that hold their
+// imports. A file that several hold must be the same in all.
+func LoadSchemas(images ...string) (*Schemas, error) {
+	var set descriptorpb.FileDescriptorSet
+	seen := map[string]*descriptorpb.FileDescriptorProto{}
+	for _, name := range images {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("schema: %w", err)
+		}
+		var image descriptorpb.FileDescriptorSet
+		if err := proto.Unmarshal(raw, &image); err != nil || len(image.GetFile()) == 0 {
+			return nil, fmt.Errorf("schema %s is no Buf image; make one with: buf build -o %s", name, "image.binpb")
+		}
+		for _, file := range image.GetFile() {
+			// Buf marks imports with an extension of its own; two images
+			// may differ in that alone.
+			file.ProtoReflect().SetUnknown(nil)
+			if twin := seen[file.GetName()]; twin == nil {
+				seen[file.GetName()] = file
+				set.File = append(set.File, file)
+			} else if !proto.Equal(twin, file) {
+				return nil, fmt.Errorf("schema %s: its %s differs from another image's", name, file.GetName())
+			}
+		}
+	}
+	files, err := protodesc.NewFiles(&set)
+	if err != nil {
+		return nil, fmt.Errorf("schemas: %w (build the image with its imports)", err)
+	}
+	s := &Schemas{files: files, types: dynamicpb.NewTypes(files), methods: map[string]*Method{}}
+	files.RangeFiles(s.add)
+	protoregistry.GlobalFiles.RangeFiles(s.add)
+	return s, nil
+}
+
+func (s *Schemas) add(file protoreflect.FileDescriptor) bool {
+	services := file.Services()
+	for i := range services.Len() {
+		methods := services.Get(i).Methods()
+		for j := range methods.Len() {
+			md := methods.Get(j)
+			procedure := fmt.Sprintf("/%s/%s", services.Get(i).FullName(), md.Name())
+			if s.methods[procedure] != nil {
+				continue // an image overrides what is linked
+			}
+			options, _ := md.Options().(*descriptorpb.MethodOptions)
+			s.methods[procedure] = &Method{
+				Descriptor: md,
+				Procedure:  procedure,
+				Unary:      !md.IsStreamingClient() && !md.IsStreamingServer(),
+				Repeatable: options.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN,
+			}
+		}
+	}
+	return true
+}
+
+// Method returns what is known of a procedure, nil when no schema has it.
+func (s *Schemas) Method(procedure string) *Method { return s.methods[procedure] }
+
+// Service returns a service's descriptor, nil when no schema has it.
+func (s *Schemas) Service(name string) protoreflect.ServiceDescriptor {
+	d, err := s.FindDescriptorByName(protoreflect.FullName(name))
+	if err != nil {
+		return nil
+	}
+	service, _ := d.(protoreflect.ServiceDescriptor)
+	return service
+}
+
+// FindFileByPath implements protodesc.Resolver.
+func (s *Schemas) FindFileByPath(path string) (protoreflect.FileDescriptor, error) {
+	return either(path, s.files.FindFileByPath, protoregistry.GlobalFiles.FindFileByPath)
+}
+
+// FindDescriptorByName implements protodesc.Resolver.
+func (s *Schemas) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	return either(name, s.files.FindDescriptorByName, protoregistry.GlobalFiles.FindDescriptorByName)
+}
+
+// FindMessageByName implements protoregistry.MessageTypeResolver.
+func (s *Schemas) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
+	return either(name, s.types.FindMessageByName, protoregistry.GlobalTypes.FindMessageByName)
+}
+
+// FindMessageByURL implements protoregistry.MessageTypeResolver.
+func (s *Schemas) FindMessageByURL(url string) (protoreflect.MessageType, error) {
+	return either(url, s.types.FindMessageByURL, protoregistry.GlobalTypes.FindMessageByURL)
+}
+
+// FindExtensionByName implements protoregistry.ExtensionTypeResolver.
+func (s *Schemas) FindExtensionByName(name protoreflect.FullName) (protoreflect.ExtensionType, error) {
+	return either(name, s.types.FindExtensionByName, protoregistry.GlobalTypes.FindExtensionByName)
+}
+
+// FindExtensionByNumber implements protoregistry.ExtensionTypeResolver.
+func (s *Schemas) FindExtensionByNumber(message protoreflect.FullName, number protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
+	extension, err := s.types.FindExtensionByNumber(message, number)
+	if errors.Is(err, protoregistry.NotFound) {
+		return protoregistry.GlobalTypes.FindExtensionByNumber(message, number)
+	}
+	return extension, err
+}
+
+// RangeExtensionsByMessage lists a message's extensions, for reflection:
+// dynamicpb.Types cannot.
+func (s *Schemas) RangeExtensionsByMessage(message protoreflect.FullName, yield func(protoreflect.ExtensionType) bool) {
+	more := true
+	s.files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
+		extensions := file.Extensions()
+		for i := 0; more && i < extensions.Len(); i++ {
+			if extensions.Get(i).ContainingMessage().FullName() == message {
+				more = yield(dynamicpb.NewExtensionType(extensions.Get(i)))
+			}
+		}
+		return more
+	})
+	if more {
+		protoregistry.GlobalTypes.RangeExtensionsByMessage(message, yield)
+	}
+}
+
+// either asks the images first, then what is linked.
+func either[K, V any](key K, images, linked func(K) (V, error)) (V, error) {
+	v, err := images(key)
+	if errors.Is(err, protoregistry.NotFound) {
+		return linked(key)
+	}
+	return v, err
+}

@@ -1,0 +1,155 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"sync/atomic"
+)
+
+// Request is a call as an attempt sends it. The same Request may be tried
+// again, at another endpoint too, if its body can be replayed.
+type Request struct {
+	// In is the request as it came from the caller: method, path, query, host
+	// and HTTP version are taken from it.
+	In *http.Request
+	// Header is what is sent. The transport only reads it.
+	Header http.Header
+	// Body is the whole body of a unary call; used unless Stream is set.
+	Body []byte
+	// Stream is a body that can be sent once.
+	Stream io.ReadCloser
+	// Length of the body in bytes; -1 when it is unknown.
+	Length int64
+	// Look at the head of the response to classify it: for unary calls.
+	Look bool
+}
+
+// Response is a response whose body may have been read in part.
+type Response struct {
+	*http.Response
+	head []byte // read, but not yet given out by Read
+	err  error  // what ended the body, once head has been given out
+}
+
+// readSize fits what a unary call usually answers.
+const readSize = 4 << 10
+
+// read appends one read of the body to head.
+func (res *Response) read() {
+	res.head = slices.Grow(res.head, readSize)
+	n, err := res.Body.Read(res.head[len(res.head):cap(res.head)])
+	res.head = res.head[:len(res.head)+n]
+	res.err = err
+}
+
+// Read reads the body, from its first byte.
+func (res *Response) Read(p []byte) (int, error) {
+	if len(res.head) > 0 {
+		n := copy(p, res.head)
+		res.head = res.head[n:]
+		if len(res.head) == 0 {
+			return n, res.err
+		}
+		return n, nil
+	}
+	if res.err != nil {
+		return 0, res.err
+	}
+	return res.Body.Read(p)
+}
+
+// Try sends the request to this endpoint, once. The response is nil unless
+// there are response headers; whoever gets one closes its body. The error is
+// for the log: what to do follows from the outcome. Cancelling ctx ends the
+// attempt and its response; causes of its own are ErrDeadline and ErrTryTimeout.
+func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
+	e.inflight.Add(1)
+	defer e.inflight.Add(-1)
+
+	var taken atomic.Bool
+	out := e.request(&ctx, req, &taken)
+	raw, err := e.transport(req.In.ProtoMajor).RoundTrip(out.WithContext(ctx))
+	if err != nil {
+		return nil, ofError(ctx, err, taken.Load()), err
+	}
+	res := &Response{Response: raw}
+	if !req.Look {
+		return res, Outcome{}, nil
+	}
+	return res, res.look(), nil
+}
+
+// request builds the outgoing request; taken becomes true when the transport
+// has taken all of it.
+func (e *Endpoint) request(ctx *context.Context, req *Request, taken *atomic.Bool) *http.Request {
+	u := *req.In.URL
+	u.Scheme, u.Host = e.url.Scheme, e.url.Host
+	out := &http.Request{
+		Method:        req.In.Method,
+		URL:           &u,
+		Host:          req.In.Host,
+		Header:        req.Header,
+		ContentLength: req.Length,
+		GetBody:       func() (io.ReadCloser, error) { return nil, errResend },
+	}
+	switch {
+	case req.Stream != nil:
+		out.Body = &stream{ReadCloser: req.Stream, taken: taken, unary: req.Look}
+	case len(req.Body) > 0:
+		body := &body{taken: taken}
+		body.Reset(req.Body)
+		out.Body = body
+	default:
+		// Nothing to count: the headers are the message.
+		out.Body, out.ContentLength = http.NoBody, 0
+		*ctx = httptrace.WithClientTrace(*ctx, &httptrace.ClientTrace{
+			WroteHeaders: func() { taken.Store(true) },
+		})
+	}
+	return out
+}
+
+// body is a replayable body that says when its last byte was taken.
+type body struct {
+	bytes.Reader
+	taken *atomic.Bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if b.Len() == 0 {
+		b.taken.Store(true)
+	}
+	return n, err
+}
+
+// WriteTo hides the Reader's, which would not say when the bytes are taken.
+func (b *body) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{b})
+}
+
+func (b *body) Close() error { return nil }
+
+// stream is a body that is read from the caller as it is sent. A unary one is
+// taken with its end; any other may hold a whole message from its first byte on.
+// Close leaves the caller's body open: the transport closes it as soon as the
+// service ends the stream, and the caller's half must outlive that.
+type stream struct {
+	io.ReadCloser
+	taken *atomic.Bool
+	unary bool
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err == io.EOF || n > 0 && !s.unary {
+		s.taken.Store(true)
+	}
+	return n, err
+}
+
+func (s *stream) Close() error { return nil }

@@ -1,0 +1,103 @@
+package upstream
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+)
+
+// Limits of every connection to an endpoint.
+const (
+	dialTimeout  = time.Second // DNS, TCP; and again for TLS
+	idleTimeout  = 90 * time.Second
+	maxIdleConns = 512 // HTTP/1.1, per endpoint
+	pingAfter    = 15 * time.Second
+	pingTimeout  = 5 * time.Second
+)
+
+// Endpoint is one address of a route, with connections of its own. It is safe
+// for concurrent use.
+type Endpoint struct {
+	url      *url.URL
+	h1, h2   *http.Transport
+	health   [2]*grpchealth.Client // gRPC over HTTP/2, Connect over HTTP/1.1
+	inflight atomic.Int64
+}
+
+func newEndpoint(u *url.URL) *Endpoint {
+	e := &Endpoint{url: u, h1: newTransport(), h2: newTransport()}
+	e.h1.Protocols.SetHTTP1(true)
+	if u.Scheme == "https" {
+		e.h2.Protocols.SetHTTP2(true)
+	} else {
+		e.h2.Protocols.SetUnencryptedHTTP2(true)
+	}
+	e.health = [2]*grpchealth.Client{
+		grpchealth.NewClient(&http.Client{Transport: e.h2}, u.String(), connect.WithGRPC()),
+		grpchealth.NewClient(&http.Client{Transport: e.h1}, u.String()),
+	}
+	return e
+}
+
+func newTransport() *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &http.Transport{
+		DialContext:         dialer.DialContext,
+		TLSHandshakeTimeout: dialTimeout,
+		MaxIdleConnsPerHost: maxIdleConns,
+		IdleConnTimeout:     idleTimeout,
+		DisableCompression:  true, // bytes pass as they are
+		Protocols:           new(http.Protocols),
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
+}
+
+// String is the endpoint's address, as in the route.
+func (e *Endpoint) String() string { return e.url.String() }
+
+// transport mirrors the HTTP version of the caller.
+func (e *Endpoint) transport(httpMajor int) *http.Transport {
+	if httpMajor >= 2 {
+		return e.h2
+	}
+	return e.h1
+}
+
+// Healthy asks grpc.health.v1 for the service: over gRPC, and where that is not
+// spoken over Connect and HTTP/1.1. A service without health (unimplemented, 404,
+// 415) is healthy when it can be dialled; one that does not know the service's
+// name is another one, at an address that was handed on.
+func (e *Endpoint) Healthy(ctx context.Context, service string) bool {
+	for _, client := range e.health {
+		res, err := client.Check(ctx, &grpchealth.CheckRequest{Service: service})
+		if err == nil {
+			return res.Status == grpchealth.StatusServing
+		}
+		switch connect.CodeOf(err) {
+		case connect.CodeUnimplemented:
+			return true
+		case connect.CodeNotFound:
+			return false
+		case connect.CodeUnknown:
+			if client == e.health[len(e.health)-1] {
+				return true // 415, say: there is a server, without health
+			}
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// close drops idle connections; those in use close when their calls end.
+func (e *Endpoint) close() {
+	e.h1.CloseIdleConnections()
+	e.h2.CloseIdleConnections()
+}

@@ -1,0 +1,211 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+
+	"connectrpc.com/connect/v2"
+	"golang.org/x/net/http2"
+)
+
+// Kind is what one attempt came to, as far as it matters for what may follow.
+type Kind uint8
+
+// The kinds. What follows from each is the gateway's and the MOM's to decide.
+const (
+	// Answered: the service, or something that speaks for it, has the last word.
+	Answered Kind = iota
+	// NotSent: the service cannot have a whole message. DNS, dial, TLS, no endpoint.
+	NotSent
+	// Refused: as NotSent, and the service is alive: a stream refused, a
+	// connection closed while nothing was written.
+	Refused
+	// Broken: the request was taken, but no response headers came.
+	Broken
+	// Bare: 502, 503 or 504 that is no RPC error; a proxy on the way, perhaps.
+	Bare
+	// Unavailable: the service itself says unavailable, before any message.
+	Unavailable
+	// Exhausted: the service says resource_exhausted.
+	Exhausted
+	// DeadlineOver: the caller's deadline ended the attempt.
+	DeadlineOver
+	// CallerLeft: the caller ended it.
+	CallerLeft
+)
+
+// Outcome is a kind with its cause in a few words, such as "dial-refused", for
+// people and for the Holdline-Cause header.
+type Outcome struct {
+	Kind  Kind
+	Cause string
+}
+
+// ErrDeadline is the cancellation cause of an attempt's context when the
+// caller's deadline is over. ErrTryTimeout is the one of a route's try-timeout.
+var (
+	ErrDeadline   = errors.New("the caller's deadline is over")
+	ErrTryTimeout = errors.New("try-timeout of the route")
+)
+
+// errResend is what GetBody returns: net/http must never send a body again on
+// its own, so it gives up with this error exactly when it knows that the
+// service refused the stream or that nothing was written.
+var errResend = errors.New("not sent: stream or connection refused")
+
+// ofError classifies an attempt without a response. taken says that the
+// transport took the last byte of the body: before that, a unary service
+// cannot have a whole message, whatever else has happened.
+func ofError(ctx context.Context, err error, taken bool) Outcome {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, ErrDeadline):
+		return Outcome{DeadlineOver, "deadline"}
+	case errors.Is(cause, ErrTryTimeout):
+		if taken {
+			return Outcome{Broken, "try-timeout"}
+		}
+		return Outcome{NotSent, "try-timeout"}
+	case cause != nil:
+		return Outcome{CallerLeft, "caller-left"}
+	}
+	var stream http2.StreamError
+	switch {
+	case errors.Is(err, errResend),
+		errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream:
+		return Outcome{Refused, "refused-stream"}
+	case !taken:
+		return Outcome{NotSent, causeOf(err)}
+	}
+	return Outcome{Broken, causeOf(err)}
+}
+
+// causeOf puts a transport error into a word.
+func causeOf(err error) string {
+	var (
+		dns    *net.DNSError
+		op     *net.OpError
+		stream http2.StreamError
+	)
+	switch {
+	case errors.As(err, &dns):
+		return "dns"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "dial-refused"
+	case errors.As(err, &op) && op.Op == "dial":
+		if op.Timeout() {
+			return "dial-timeout"
+		}
+		return "dial"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "reset"
+	case errors.As(err, &stream):
+		return "reset-stream"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "closed"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "timeout"
+	case strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "):
+		return "tls"
+	}
+	return "connection"
+}
+
+// maxErrorBody is how much of an HTTP error's body is read to learn whether it
+// is a Connect error.
+const maxErrorBody = 64 << 10
+
+// look classifies a response by its head: the status and headers, the trailers
+// when there is no message before them, and the body of a Connect error. What
+// it reads of the body it keeps in res.head.
+func (res *Response) look() Outcome {
+	contentType := res.Header.Get("Content-Type")
+	switch res.StatusCode {
+	case http.StatusOK:
+		if strings.HasPrefix(contentType, "application/grpc") {
+			return ofStatus(res.grpcStatus(strings.HasPrefix(contentType, "application/grpc-web")))
+		}
+		return Outcome{}
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		if status := res.Header.Get("Grpc-Status"); status != "" {
+			return ofStatus(status)
+		}
+		if contentType == "application/json" {
+			switch code := res.connectCode(); {
+			case code == connect.CodeUnavailable.String():
+				return Outcome{Unavailable, "unavailable"}
+			case code == connect.CodeResourceExhausted.String():
+				return Outcome{Exhausted, "resource-exhausted"}
+			case validCode(code):
+				return Outcome{}
+			}
+		}
+		if res.StatusCode == http.StatusTooManyRequests {
+			return Outcome{}
+		}
+		return Outcome{Bare, "http-" + res.Status[:3]}
+	}
+	return Outcome{}
+}
+
+// ofStatus classifies a grpc-status that came before any message.
+func ofStatus(status string) Outcome {
+	switch status {
+	case "14":
+		return Outcome{Unavailable, "unavailable"}
+	case "8":
+		return Outcome{Exhausted, "resource-exhausted"}
+	}
+	return Outcome{}
+}
+
+// grpcStatus returns the grpc-status if there is one before any message.
+func (res *Response) grpcStatus(web bool) string {
+	if status := res.Header.Get("Grpc-Status"); status != "" {
+		return status // trailers-only
+	}
+	res.read()
+	if len(res.head) == 0 {
+		return res.Trailer.Get("Grpc-Status")
+	}
+	// gRPC-Web has its trailers in a last frame, whose first bit is set.
+	const trailerFrame, frameHeader = 0x80, 5
+	if web && res.head[0] == trailerFrame && len(res.head) > frameHeader {
+		for line := range strings.SplitSeq(string(res.head[frameHeader:]), "\r\n") {
+			if key, value, _ := strings.Cut(line, ":"); strings.EqualFold(key, "grpc-status") {
+				return strings.TrimSpace(value)
+			}
+		}
+	}
+	return ""
+}
+
+// connectCode reads the whole body, if it is small, and returns the code of the
+// Connect error in it.
+func (res *Response) connectCode() string {
+	for res.err == nil && len(res.head) < maxErrorBody {
+		res.read()
+	}
+	var body struct {
+		Code string `json:"code"`
+	}
+	if json.Unmarshal(res.head, &body) != nil {
+		return ""
+	}
+	return body.Code
+}
+
+func validCode(code string) bool {
+	for c := connect.CodeCanceled; c <= connect.CodeUnauthenticated; c++ {
+		if c.String() == code {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,17 @@
+// Command holdline is a store-and-forward gateway for Connect and gRPC services.
+package main
+
+import "holdline/cmd"
+
+// holdline is the command line: a line per command.
+var holdline struct {
+	Up          cmd.Up          `cmd:"" help:"Run the whole system on this machine."`
+	Service     cmd.Service     `cmd:"" help:"Run one of the shipped services."`
+	Gateway     cmd.Gateway     `cmd:"" help:"Run a gateway in front of services."`
+	Call        cmd.Call        `cmd:"" help:"Call a unary method through a gateway."`
+	Services    cmd.Services    `cmd:"" help:"List what can be called through a gateway."`
+	Healthcheck cmd.Healthcheck `cmd:"" help:"Ask a server for its health, for containers."`
+	Version     cmd.Version     `cmd:"" help:"Print the version."`
+}
+
+func main() { cmd.Main(&holdline) }
