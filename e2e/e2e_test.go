@@ -1,0 +1,96 @@
+// Package e2e runs the whole system and talks to it as its users do.
+package e2e
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"go.uber.org/goleak"
+
+	"holdline/internal/stack"
+	"holdline/services"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// up runs a stack on free ports until the test ends, and returns it.
+func up(tb testing.TB, cfg stack.Config) *stack.Stack {
+	tb.Helper()
+	cfg.Listen = "127.0.0.1:0"
+	cfg.ServicePort = func(services.Service) string { return "0" }
+	cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
+	s, err := stack.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	run(tb, s)
+	return s
+}
+
+// run runs something until the test ends, and waits for its end.
+func run(tb testing.TB, what interface{ Run(context.Context) error }) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := what.Run(ctx); err != nil {
+			tb.Errorf("run: %v", err)
+		}
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	tb.Cleanup(stop)
+	return stop
+}
+
+// wire is one way to talk to a server.
+type wire struct {
+	name    string
+	http2   bool
+	options []connecthttp.Option
+}
+
+// wires is every combination of protocol, codec and version of HTTP that there is:
+// gRPC has no HTTP/1.1.
+func wires() []wire {
+	protocols := map[string][]connecthttp.Option{
+		"connect":     nil,
+		"connect-get": {connecthttp.WithHTTPGet()},
+		"grpc":        {connecthttp.WithGRPC()},
+		"grpcweb":     {connecthttp.WithGRPCWeb()},
+	}
+	var list []wire
+	for name, options := range protocols {
+		for _, codec := range []string{"proto", "json"} {
+			if codec == "json" {
+				options = append(options[:len(options):len(options)], connecthttp.WithProtoJSON())
+			}
+			if name != "grpc" {
+				list = append(list, wire{name + "/" + codec + "/h1", false, options})
+			}
+			list = append(list, wire{name + "/" + codec + "/h2c", true, options})
+		}
+	}
+	return list
+}
+
+// client returns a client for the server at addr, and closes its connections
+// when the test ends.
+func (w wire) client(tb testing.TB, addr string) *connect.Client {
+	tb.Helper()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	if w.http2 {
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	} else {
+		transport.Protocols.SetHTTP1(true)
+	}
+	tb.Cleanup(transport.CloseIdleConnections)
+	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, "http://"+addr, w.options...))
+}

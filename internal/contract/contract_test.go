@@ -1,0 +1,104 @@
+package contract_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+)
+
+func TestTaskID(t *testing.T) {
+	t.Parallel()
+	id := contract.NewTaskID("a.v1.Service", 8, "anonymous", "/a.v1.Service/M", "key")
+	back, err := contract.ParseTaskID(id.String())
+	if err != nil || back != id {
+		t.Errorf("ParseTaskID(%s) = %v, %v", id, back, err)
+	}
+	twin := contract.NewTaskID("a.v1.Service", 8, "anonymous", "/a.v1.Service/M", "key")
+	if twin.Shard != id.Shard || twin.ULID == id.ULID {
+		t.Errorf("same key: got %s and %s, want one shard and two ULIDs", id, twin)
+	}
+	for _, bad := range []string{"", "a", "a.0", "a.0.x", "a.x." + id.ULID.String(), ".0." + id.ULID.String(), "a.-1." + id.ULID.String(), "a.0." + strings.Repeat("U", 26)} {
+		if got, err := contract.ParseTaskID(bad); err == nil {
+			t.Errorf("ParseTaskID(%q) = %v, want an error", bad, got)
+		}
+	}
+}
+
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		key, value string
+		want       time.Duration
+		ok         bool
+	}{
+		{"Connect-Timeout-Ms", "1500", 1500 * time.Millisecond, true},
+		{"Connect-Timeout-Ms", "9999999999", 9999999999 * time.Millisecond, true},
+		{"Connect-Timeout-Ms", "-1", 0, false},
+		{"Connect-Timeout-Ms", "soon", 0, false},
+		{"Grpc-Timeout", "1500m", 1500 * time.Millisecond, true},
+		{"Grpc-Timeout", "2S", 2 * time.Second, true},
+		{"Grpc-Timeout", "100u", 100 * time.Microsecond, true},
+		{"Grpc-Timeout", "99999999H", 10 * 365 * 24 * time.Hour, true},
+		{"Grpc-Timeout", "1", 0, false},
+		{"Grpc-Timeout", "999999999S", 0, false},
+		{"X", "1", 0, false},
+	} {
+		got, ok := contract.Timeout(http.Header{c.key: {c.value}})
+		if ok != c.ok || ok && got != c.want {
+			t.Errorf("Timeout(%s: %s) = %v, %v; want %v, %v", c.key, c.value, got, ok, c.want, c.ok)
+		}
+	}
+}
+
+func TestSetTimeout(t *testing.T) {
+	t.Parallel()
+	for _, header := range []http.Header{{"Connect-Timeout-Ms": {"9"}}, {"Grpc-Timeout": {"9S"}}} {
+		for _, left := range []time.Duration{time.Millisecond, time.Minute, 48 * time.Hour} {
+			contract.SetTimeout(header, left)
+			if got, ok := contract.Timeout(header); !ok || got != left {
+				t.Errorf("%v reads as %v, want %v", header, got, left)
+			}
+		}
+	}
+}
+
+// Every reason of the schema has its terms, and survives the way to the caller.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	for number := range momv1.Reason_name {
+		reason := momv1.Reason(number)
+		if reason == momv1.Reason_REASON_UNSPECIFIED {
+			continue
+		}
+		err := contract.Errorf(reason, "because")
+		if err.Code() == connect.CodeUnknown && reason != momv1.Reason_REASON_OUTCOME_UNKNOWN {
+			t.Errorf("%v has no code", reason)
+		}
+		if got := contract.ReasonOf(err); got != reason {
+			t.Errorf("ReasonOf = %v, want %v", got, reason)
+		}
+	}
+}
+
+func TestWriteError(t *testing.T) {
+	t.Parallel()
+	for contentType, want := range map[string]int{
+		"application/json": 404, "application/proto": 404, "": 404,
+		"application/grpc": 200, "application/grpc-web+proto": 200, "application/connect+json": 200,
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/a.B/C", nil)
+		r.Header.Set("Content-Type", contentType)
+		w := httptest.NewRecorder()
+		contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "none"))
+		if w.Code != want {
+			t.Errorf("%s: status = %d, want %d", contentType, w.Code, want)
+		}
+	}
+}
