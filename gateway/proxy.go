@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -176,7 +177,7 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) {
 				_ = controller.Flush()
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if len(res.Trailer) > 0 {
 				clear(header) // all of it is sent
 				for key, values := range res.Trailer {

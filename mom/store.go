@@ -1,3 +1,6 @@
+// Package mom is the message-oriented middleware: it takes the calls that a dead
+// service cannot, keeps them in a store, replays them when the service is back,
+// and keeps their answers.
 package mom
 
 import (

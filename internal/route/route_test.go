@@ -115,9 +115,9 @@ func TestSchemas(t *testing.T) {
 		t.Fatal(err)
 	}
 	for procedure, want := range map[string]struct{ unary, repeatable bool }{
-		"/x.v1.S/Once":                   {true, false},
-		"/y.v1.S/Twice":                  {true, true},
-		"/x.v1.S/Many":                   {false, false},
+		"/x.v1.S/Once":                  {true, false},
+		"/y.v1.S/Twice":                 {true, true},
+		"/x.v1.S/Many":                  {false, false},
 		"/arithmetic.v1.SumService/Sum": {true, true}, // linked
 	} {
 		m := s.Method(procedure)

@@ -1,0 +1,51 @@
+# What people run here. Everything that is installed goes to bin/ or, where it is
+# redis-server, comes from the system's packages.
+
+GO   ?= go
+BIN  := $(CURDIR)/bin
+# The race detector needs a C compiler; without one the tests still run.
+RACE := $(if $(shell command -v gcc clang 2>/dev/null),-race,)
+
+.PHONY: all build test tools generate lint breaking bench clean
+
+all: generate lint test
+
+build:
+	$(GO) build -ldflags "-X holdline/cmd.version=$$(git describe --tags --always 2>/dev/null || echo dev)" -o $(BIN)/holdline .
+
+# The whole test suite. README commands that need buf or Chromium are skipped,
+# with a word, where these are missing: `make tools` builds buf.
+test:
+	$(if $(RACE),,@echo 'no C compiler: testing without the race detector (install gcc for it)')
+	PATH="$(BIN):$$PATH" $(GO) test $(RACE) ./...
+
+# Tools have a module of their own: buf wants a newer protobuf than we ship.
+tools: $(BIN)/buf $(BIN)/golangci-lint
+
+$(BIN)/buf: tools/go.mod
+	$(GO) build -modfile=tools/go.mod -o $@ github.com/bufbuild/buf/cmd/buf
+
+$(BIN)/golangci-lint: tools/go.mod
+	$(GO) build -modfile=tools/go.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+generate: $(BIN)/buf
+	PATH="$(BIN):$$PATH" buf generate
+
+lint: tools
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(BIN)/golangci-lint run ./...
+
+# Against the last change of the schemas before this commit's.
+breaking: $(BIN)/buf
+	@before=$$(git log --format=%H -- proto buf.yaml | sed -n 2p); \
+	if [ -z "$$before" ]; then echo 'breaking: these are the first schemas'; \
+	else $(BIN)/buf breaking --against ".git#ref=$$before"; fi
+
+bench:
+	$(GO) run -C bench .
+
+clean:
+	rm -rf $(BIN)

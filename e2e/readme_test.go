@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"holdline/internal/stack"
+)
+
+// example is one command of the README with the output printed below it.
+type example struct{ command, want string }
+
+// examples reads the ```console blocks of the README, after the first: that one
+// starts the system and these tests.
+func examples(tb testing.TB, readme string) (list []example) {
+	tb.Helper()
+	for _, block := range blocks(readme, "console")[1:] {
+		for line := range strings.Lines(block) {
+			if command, ok := strings.CutPrefix(line, "$ "); ok {
+				list = append(list, example{command: strings.TrimSpace(command)})
+			} else {
+				list[len(list)-1].want += line
+			}
+		}
+	}
+	if len(list) == 0 {
+		tb.Fatal("README has no examples")
+	}
+	return list
+}
+
+// blocks returns the fenced blocks of a language.
+func blocks(markdown, language string) (list []string) {
+	for {
+		_, rest, ok := strings.Cut(markdown, "\n```"+language+"\n")
+		if !ok {
+			return list
+		}
+		block, after, _ := strings.Cut(rest, "```\n")
+		list = append(list, block)
+		markdown = "\n" + after
+	}
+}
+
+// readme returns the README with the addresses of a running stack.
+func readme(tb testing.TB, s *stack.Stack) string {
+	tb.Helper()
+	raw, err := os.ReadFile("../README.md")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return strings.NewReplacer(
+		"127.0.0.1:8080", s.Gateway,
+		"127.0.0.1:8081", s.Service["sum"],
+		"127.0.0.1:8082", s.Service["subtraction"],
+		"127.0.0.1:8083", s.Service["multiplication"],
+	).Replace(string(raw))
+}
+
+// build returns a folder with the binary in it.
+func build(tb testing.TB) string {
+	tb.Helper()
+	bin := tb.TempDir()
+	if out, err := exec.CommandContext(tb.Context(), "go", "build", "-o", filepath.Join(bin, "holdline"), "..").CombinedOutput(); err != nil {
+		tb.Fatalf("go build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// Every command of the README prints what the README says.
+func TestReadmeCommands(t *testing.T) {
+	t.Parallel()
+	s := up(t, stack.Config{})
+	bin := build(t)
+	for _, e := range examples(t, readme(t, s)) {
+		t.Run(e.command, func(t *testing.T) {
+			tool, _, _ := strings.Cut(e.command, " ")
+			if _, err := exec.LookPath(tool); err != nil && tool != "holdline" {
+				t.Skipf("%s is not on PATH; `make tools` builds buf", tool)
+			}
+			cmd := exec.CommandContext(t.Context(), "bash", "-c", e.command)
+			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOLDLINE_SERVER=http://"+s.Gateway)
+			got, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, got)
+			}
+			if strings.TrimSpace(string(got)) != strings.TrimSpace(e.want) {
+				t.Errorf("got\n%s\nwant\n%s", got, e.want)
+			}
+		})
+	}
+}
