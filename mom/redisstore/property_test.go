@@ -36,6 +36,10 @@ func randomOperations(t *testing.T, e *env) {
 	rapid.Check(t, func(r *rapid.T) {
 		run++
 		e.shard.Index = run // a shard of its own for each run
+		if e.cfg.Embedded {
+			// Its own server, which looks at each key's expiry with each command.
+			e.ok(e.do("FLUSHALL").Error())
+		}
 		w := world{env: e, r: r, answers: make(map[contract.TaskID]*momv1.Answer)}
 		r.Repeat(map[string]func(*rapid.T){
 			"add": w.add, "lease": w.lease, "mark": w.mark, "settle": w.settle, "release": w.release,
