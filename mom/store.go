@@ -24,6 +24,9 @@ var (
 	ErrTaskState = errors.New("the task's state does not allow this")
 	// ErrFenced: the lease is no longer the task's. Its holder must let go.
 	ErrFenced = errors.New("lease lost")
+	// ErrUnavailable: the store did not answer, or cannot now. Whether the
+	// transition happened is unknown; repeating it is harmless.
+	ErrUnavailable = errors.New("store unavailable")
 )
 
 // Shard is a part of one service's queue, the unit of order and of Redis slots.
@@ -106,16 +109,18 @@ type Store interface {
 	// settle wins. ErrFenced.
 	Settle(ctx context.Context, lease Lease, answer *momv1.Answer) error
 	// Release gives an unseen task back to the head of its queue; no attempt is
-	// spent and the mark is taken off. ErrFenced.
+	// spent and the mark is taken off. It expires when its TTL is over. ErrFenced.
 	Release(ctx context.Context, lease Lease) error
 	// Retry spends an attempt: RETRYING after the backoff, at the head of the
-	// queue then, or DEAD once maxAttempts are spent. Returns the state. ErrFenced.
+	// queue then, DEAD once maxAttempts are spent, or EXPIRED when the TTL is
+	// over meanwhile. Returns the state. ErrFenced.
 	Retry(ctx context.Context, lease Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error)
 	// Park ends the lease of an unrepeatable task that may have run: UNCERTAIN. ErrFenced.
 	Park(ctx context.Context, lease Lease, failure string) error
 
-	// Cancel cancels a task that was not sent, or that waits for a person.
-	// Cancelling a cancelled one succeeds. ErrNotFound, ErrTaskState.
+	// Cancel cancels a task that was never sent, or that waits for a person. A
+	// task with an attempt behind it may have run: ErrTaskState. Cancelling a
+	// cancelled one succeeds. ErrNotFound.
 	Cancel(ctx context.Context, id contract.TaskID) error
 	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
 	// if new. ErrNotFound, ErrTaskState.
@@ -134,11 +139,14 @@ type Store interface {
 	// Pause stops or starts leasing in a shard; starting rings the bell.
 	Pause(ctx context.Context, shard Shard, paused bool) error
 
-	// WaitBell blocks until the shard's bell rings or ctx ends.
+	// WaitBell blocks until the shard's bell rings or ctx ends. A bell may ring
+	// for nothing; one that rang before the call is heard. One that rings just
+	// as a caller leaves may be lost; Reap rings again while tasks wait.
 	WaitBell(ctx context.Context, shard Shard) error
 	// Watch calls changed for each transition of a task after it was stored,
 	// and resync whenever transitions may have been missed (after each
-	// connect). It blocks until ctx ends and reconnects by itself.
+	// connect). It blocks until ctx ends and reconnects by itself. Both are
+	// called one at a time; while they run, no transition is read.
 	Watch(ctx context.Context, shards []Shard, changed func(contract.TaskID, momv1.TaskState), resync func()) error
 
 	// Check says why the store cannot be trusted with tasks now; nil: it can.

@@ -1,0 +1,226 @@
+// Package redistest gives tests a Redis: a real redis-server of their own, that
+// can be killed, or a miniredis.
+package redistest
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+)
+
+// patience bounds every wait for a server. Nothing is asserted about it.
+const patience = 20 * time.Second
+
+// Server is a redis-server process on a unix socket, with its append-only file
+// on.
+type Server struct {
+	dir  string
+	args []string
+	cmd  *exec.Cmd
+	gone chan struct{}
+}
+
+// New starts a server for one test, with more options if need be, such as
+// "--appendonly", "no". It ends with the test.
+func New(tb testing.TB, options ...string) *Server {
+	tb.Helper()
+	s, err := start(options)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.remove)
+	return s
+}
+
+// URL names the server, also while it is down.
+func (s *Server) URL() string { return "unix://" + s.socket() }
+
+// Kill ends the server as a crash does (SIGKILL).
+func (s *Server) Kill(tb testing.TB) {
+	tb.Helper()
+	s.signal(tb, syscall.SIGKILL)
+	<-s.gone
+}
+
+// Restart starts a server that was killed, on the same files, and returns once
+// it has read them.
+func (s *Server) Restart(tb testing.TB) {
+	tb.Helper()
+	if err := s.run(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Freeze stops the server without closing anything: it is silent until Thaw.
+func (s *Server) Freeze(tb testing.TB) {
+	tb.Helper()
+	s.signal(tb, syscall.SIGSTOP)
+}
+
+// Thaw ends a Freeze.
+func (s *Server) Thaw(tb testing.TB) {
+	tb.Helper()
+	s.signal(tb, syscall.SIGCONT)
+}
+
+func (s *Server) signal(tb testing.TB, sig syscall.Signal) {
+	tb.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		tb.Fatalf("signal redis-server: %v", err)
+	}
+}
+
+// The server that all tests of a binary share.
+var shared struct {
+	sync.Mutex
+	server *Server
+	main   bool
+}
+
+// Main runs the tests of a binary and ends the server that they shared. Call it
+// in TestMain; check, if given, may look for what the tests left behind and
+// returns the exit code.
+func Main(m *testing.M, check func(code int) int) {
+	shared.main = true
+	code := m.Run()
+	shared.Lock()
+	if shared.server != nil {
+		shared.server.remove()
+	}
+	shared.Unlock()
+	if check != nil {
+		code = check(code)
+	}
+	os.Exit(code)
+}
+
+// Start returns the URL of the server that all tests of this binary share. It
+// starts with the first of them. Use a prefix for your keys.
+func Start(tb testing.TB) (url string) {
+	tb.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if !shared.main {
+		tb.Fatal("redistest.Start needs a TestMain that calls redistest.Main, which ends the server")
+	}
+	if shared.server == nil {
+		server, err := start(nil)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		shared.server = server
+	}
+	return shared.server.URL()
+}
+
+// Mini returns the URL of a miniredis that ends with the test. Its keys expire
+// by the clock.
+func Mini(tb testing.TB) (url string) {
+	tb.Helper()
+	m := miniredis.NewMiniRedis()
+	m.ClockTTL(true)
+	if err := m.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(m.Close)
+	return "redis://" + m.Addr()
+}
+
+func start(options []string) (*Server, error) {
+	// Not a test's own directory: the path of a socket must be short.
+	dir, err := os.MkdirTemp("", "redistest")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir}
+	s.args = append([]string{
+		"--port", "0", "--unixsocket", s.socket(), "--dir", dir, "--logfile", filepath.Join(dir, "log"),
+		"--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no",
+	}, options...)
+	if err := s.run(); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) socket() string { return filepath.Join(s.dir, "redis.sock") }
+
+// run starts the process and waits until it answers.
+func (s *Server) run() error {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return fmt.Errorf("these tests need redis-server in PATH (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis): %w", err)
+	}
+	s.cmd = exec.Command(path, s.args...)
+	dieWithParent(s.cmd)
+	gone, started := make(chan struct{}), make(chan error, 1)
+	go func() {
+		// The kernel looks at the thread that started the child, not at the
+		// process: the thread stays for as long.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(gone)
+		err := s.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = s.cmd.Wait() // that it was killed is no news
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start redis-server: %w", err)
+	}
+	s.gone = gone
+	return s.awaitReady()
+}
+
+func (s *Server) awaitReady() error {
+	deadline, tick := time.After(patience), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !s.answers() {
+		select {
+		case <-tick.C:
+		case <-s.gone:
+			return fmt.Errorf("redis-server ended: %s", s.log())
+		case <-deadline:
+			return fmt.Errorf("redis-server does not answer: %s", s.log())
+		}
+	}
+	return nil
+}
+
+// answers says whether the server is up and has read its files.
+func (s *Server) answers() bool {
+	conn, err := net.DialTimeout("unix", s.socket(), time.Second)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return err == nil && line == "+PONG\r\n"
+}
+
+func (s *Server) log() string {
+	text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	return string(text[max(0, len(text)-2000):])
+}
+
+func (s *Server) remove() {
+	_ = s.cmd.Process.Kill() // it may be dead already
+	<-s.gone
+	_ = os.RemoveAll(s.dir)
+}

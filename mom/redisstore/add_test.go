@@ -1,0 +1,265 @@
+package redisstore_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/mom"
+	"holdline/mom/redisstore"
+)
+
+func TestAddThenGet(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		want := e.task()
+		added, err := e.Add(e.ctx, want)
+		if err != nil || added.ID != want.ID || added.Attached {
+			t.Fatalf("add: got %+v, %v, want %v, not attached", added, err, want.ID)
+		}
+		task, answer, err := e.Get(e.ctx, want.ID)
+		e.ok(err)
+		if answer != nil {
+			t.Errorf("answer: got %v, want none", answer)
+		}
+		if task.Id != want.ID.String() || task.Procedure != want.Call.Procedure || task.Caller != e.caller ||
+			task.State != queued || task.Attempts != 0 || task.Cause != want.Cause {
+			t.Errorf("got %v", task)
+		}
+		if life := task.ExpireTime.AsTime().Sub(task.CreateTime.AsTime()); life != want.TTL {
+			t.Errorf("time to live: got %v, want %v", life, want.TTL)
+		}
+		if task.EndTime != nil || task.NextAttemptTime != nil || task.AnswerExpireTime != nil {
+			t.Errorf("times of what has not happened: %v", task)
+		}
+		lease := e.lease()
+		if lease.ID != want.ID || lease.Attempts != 0 || !lease.Repeatable || !proto.Equal(lease.Call, want.Call) {
+			t.Errorf("lease: got %+v", lease)
+		}
+		if lease.Remaining <= 0 || lease.Remaining > want.TTL {
+			t.Errorf("remaining: got %v of %v", lease.Remaining, want.TTL)
+		}
+	})
+}
+
+func TestAddTwiceStoresOnce(t *testing.T) {
+	for _, key := range []string{"", "hash"} {
+		t.Run("key="+key, func(t *testing.T) {
+			onEach(t, func(t *testing.T, e *env) {
+				task := e.task()
+				task.KeyHash, task.Fingerprint = key, "print"
+				for range 2 {
+					added, err := e.Add(e.ctx, task)
+					if err != nil || added.ID != task.ID || added.Attached {
+						t.Fatalf("add: got %+v, %v", added, err)
+					}
+				}
+				if got := e.order(); len(got) != 1 {
+					t.Fatalf("queued: got %d, want 1", len(got))
+				}
+				e.ok(e.Settle(e.ctx, mom.Lease{ID: task.ID, Epoch: 1}, success("done")))
+				added, err := e.Add(e.ctx, task)
+				if err != nil || added.ID != task.ID || added.Attached {
+					t.Fatalf("add after the end: got %+v, %v", added, err)
+				}
+				e.wantState(task.ID, succeeded)
+				if got := e.order(); len(got) != 0 {
+					t.Errorf("queued after the end: got %d, want none", len(got))
+				}
+			})
+		})
+	}
+}
+
+func TestKeyAttachesOrConflicts(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		first := e.add(keyed("hash", "print"))
+		again := func() (mom.Added, error) {
+			task := e.task()
+			keyed("hash", "print")(&task)
+			return e.Add(e.ctx, task)
+		}
+		if added, err := again(); err != nil || !added.Attached || added.ID != first {
+			t.Errorf("same request: got %+v, %v, want attached to %v", added, err, first)
+		}
+		other := e.task()
+		keyed("hash", "another print")(&other)
+		if _, err := e.Add(e.ctx, other); !errors.Is(err, mom.ErrKeyReused) {
+			t.Errorf("other request: got %v, want ErrKeyReused", err)
+		}
+		e.ok(e.Settle(e.ctx, e.lease(), success("done")))
+		if added, err := again(); err != nil || !added.Attached || added.ID != first {
+			t.Errorf("after the end: got %+v, %v, want attached", added, err)
+		}
+		if got := e.add(keyed("another hash", "print")); got == first {
+			t.Error("another key attached")
+		}
+	})
+}
+
+// The key lives as long as the record, and no longer.
+func TestKeyIsFreeAfterTheTombstone(t *testing.T) {
+	onEachWith(t, redisstore.Config{TombstoneTTL: 20 * time.Millisecond}, func(t *testing.T, e *env) {
+		first := e.add(keyed("hash", "print"), answerTTL(20*time.Millisecond))
+		e.ok(e.Settle(e.ctx, e.lease(), success("done")))
+		until(t, "the key is free", func() bool {
+			task := e.task()
+			keyed("hash", "another print")(&task)
+			added, err := e.Add(e.ctx, task)
+			if err != nil && !errors.Is(err, mom.ErrKeyReused) {
+				t.Fatal(err)
+			}
+			return err == nil && added.ID != first && !added.Attached
+		})
+	})
+}
+
+// A key whose task is gone names nothing, whatever it still says.
+func TestKeyWithoutItsTask(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		first := e.add(keyed("hash", "print"))
+		e.ok(e.do("DEL", e.key("t:"+first.ULID.String())).Error())
+		if second := e.add(keyed("hash", "another print")); second == first {
+			t.Error("attached to a task that is gone")
+		}
+		if got := e.order(); len(got) != 1 {
+			t.Errorf("leased: got %d, want only the new one", len(got))
+		}
+	})
+}
+
+func TestQueueFull(t *testing.T) {
+	onEachWith(t, redisstore.Config{MaxQueued: 2}, func(t *testing.T, e *env) {
+		e.add(keyed("hash", "print"))
+		second := e.add()
+		if _, err := e.Add(e.ctx, e.task()); !errors.Is(err, mom.ErrQueueFull) {
+			t.Fatalf("third: got %v, want ErrQueueFull", err)
+		}
+		lease := e.lease()
+		if _, err := e.Add(e.ctx, e.task()); !errors.Is(err, mom.ErrQueueFull) {
+			t.Fatalf("a leased task counts: got %v, want ErrQueueFull", err)
+		}
+		again := e.task()
+		again.ID = second
+		if _, err := e.Add(e.ctx, again); err != nil {
+			t.Errorf("a stored one again: %v", err)
+		}
+		attached := e.task()
+		keyed("hash", "print")(&attached)
+		if _, err := e.Add(e.ctx, attached); err != nil {
+			t.Errorf("attaching: %v", err)
+		}
+		e.ok(e.Settle(e.ctx, lease, success("done")))
+		e.add()
+	})
+}
+
+func TestAddRefusesNoTTL(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		for _, change := range []func(*mom.NewTask){ttl(0), answerTTL(0), ttl(-time.Second)} {
+			task := e.task()
+			change(&task)
+			if _, err := e.Add(e.ctx, task); err == nil {
+				t.Errorf("ttl %v, answer ttl %v: no error", task.TTL, task.AnswerTTL)
+			}
+		}
+		if keys := e.existing(); len(keys) != 0 {
+			t.Errorf("stored: %v", keys)
+		}
+	})
+}
+
+// Long texts are cut between characters; long names are kept.
+func TestLongTexts(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		name := "/test.v1.Service/" + strings.Repeat("Long", 30)
+		id := e.add(func(task *mom.NewTask) {
+			task.Cause = strings.Repeat("ä", 50)
+			task.Call.Procedure = name
+		})
+		_, err := e.Retry(e.ctx, e.lease(), "bad \xff "+strings.Repeat("x", 100), 0, 9)
+		e.ok(err)
+		task := e.get(id)
+		if task.Cause != strings.Repeat("ä", 30) || task.Procedure != name || task.LastFailure != "bad ? "+strings.Repeat("x", 54) {
+			t.Errorf("got cause %q, failure %q, procedure %q", task.Cause, task.LastFailure, task.Procedure)
+		}
+	})
+}
+
+func TestGetUnknown(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		if _, _, err := e.Get(e.ctx, e.id()); !errors.Is(err, mom.ErrNotFound) {
+			t.Errorf("got %v, want ErrNotFound", err)
+		}
+	})
+}
+
+// A record of another release is neither read nor touched.
+func TestUnknownRecordVersion(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		id, second := e.add(), e.add()
+		e.ok(e.do("HSET", e.key("t:"+id.ULID.String()), "v", "99").Error())
+		_, _, get := e.Get(e.ctx, id)
+		_, lease := e.Lease(e.ctx, e.shard, 2, time.Hour)
+		for what, err := range map[string]error{
+			"get": get, "lease": lease, "cancel": e.Cancel(e.ctx, id), "revive": e.Revive(e.ctx, id),
+			"settle": e.Settle(e.ctx, mom.Lease{ID: id}, success("done")),
+		} {
+			if !errors.Is(err, redisstore.ErrRecordVersion) {
+				t.Errorf("%s: got %v, want ErrRecordVersion", what, err)
+			}
+		}
+		e.ok(e.do("HSET", e.key("t:"+id.ULID.String()), "v", "1").Error())
+		if got := e.order(); len(got) != 2 || got[0] != id || got[1] != second {
+			t.Errorf("queue: got %v, want both in order", got)
+		}
+	})
+}
+
+func TestList(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		const n = 450 // more than two pages of the store's own
+		ids := make([]contract.TaskID, n)
+		for i := range ids {
+			ids[i] = e.add()
+		}
+		e.caller = "somebody else"
+		e.add()
+		e.ok(e.Cancel(e.ctx, ids[7]))
+
+		var all []string
+		for before := ""; ; {
+			tasks, err := e.List(e.ctx, e.shard, "anonymous", before, 70, nil)
+			e.ok(err)
+			if len(tasks) == 0 {
+				break
+			}
+			for _, task := range tasks {
+				all = append(all, task.Id)
+			}
+			last, err := contract.ParseTaskID(all[len(all)-1])
+			e.ok(err)
+			before = last.ULID.String()
+		}
+		if len(all) != n {
+			t.Fatalf("listed: got %d, want %d", len(all), n)
+		}
+		for i, id := range ids {
+			if all[n-1-i] != id.String() {
+				t.Fatalf("place %d: got %s, want %s", n-1-i, all[n-1-i], id)
+			}
+		}
+		tasks, err := e.List(e.ctx, e.shard, "anonymous", "", 10, []momv1.TaskState{cancelled, dead})
+		if err != nil || len(tasks) != 1 || tasks[0].Id != ids[7].String() {
+			t.Errorf("by state: got %v, %v, want the cancelled one", tasks, err)
+		}
+		tasks, err = e.List(e.ctx, e.shard, "nobody", "", 10, nil)
+		if err != nil || len(tasks) != 0 {
+			t.Errorf("nobody's: got %v, %v, want none", tasks, err)
+		}
+	})
+}

@@ -1,0 +1,264 @@
+package redisstore_test
+
+import (
+	"errors"
+	"strconv"
+	"testing"
+	"time"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/mom"
+	"holdline/mom/redisstore"
+)
+
+const blink = 20 * time.Millisecond
+
+// ways are all ways for a task to end and leave in time. Each takes one task
+// that has been leased, and leads it to its end.
+var ways = map[string]struct {
+	change func(*mom.NewTask)
+	end    func(e *env, lease mom.Lease)
+	want   momv1.TaskState
+}{
+	"succeeded": {nil, func(e *env, l mom.Lease) { e.ok(e.Settle(e.ctx, l, success("done"))) }, succeeded},
+	"failed":    {nil, func(e *env, l mom.Lease) { e.ok(e.Settle(e.ctx, l, failure("no"))) }, failed},
+	"cancelled in the queue": {nil, func(e *env, l mom.Lease) {
+		e.ok(e.Release(e.ctx, l))
+		e.ok(e.Cancel(e.ctx, l.ID))
+	}, cancelled},
+	"cancelled while leased": {nil, func(e *env, l mom.Lease) { e.ok(e.Cancel(e.ctx, l.ID)) }, cancelled},
+	"cancelled when dead": {nil, func(e *env, l mom.Lease) {
+		_, err := e.Retry(e.ctx, l, "reset", 0, 1)
+		e.ok(err)
+		e.ok(e.Cancel(e.ctx, l.ID))
+	}, cancelled},
+	"cancelled when uncertain": {undeclared, func(e *env, l mom.Lease) {
+		e.ok(e.Park(e.ctx, l, "cut off"))
+		e.ok(e.Cancel(e.ctx, l.ID))
+	}, cancelled},
+	"expired in the queue": {ttl(blink), func(e *env, l mom.Lease) { e.ok(e.Release(e.ctx, l)) }, expired},
+	"expired while retrying": {ttl(blink), func(e *env, l mom.Lease) {
+		_, err := e.Retry(e.ctx, l, "reset", time.Hour, 9)
+		e.ok(err)
+	}, expired},
+	"expired when its lease ended": {ttl(blink), func(e *env, l mom.Lease) {
+		e.ok(e.MarkSent(e.ctx, l))
+		_, err := e.Renew(e.ctx, e.shard, []mom.Lease{l}, 2*blink)
+		e.ok(err)
+	}, expired},
+	"expired when released": {ttl(blink), func(e *env, l mom.Lease) {
+		e.overdue(l)
+		e.ok(e.Release(e.ctx, l))
+		e.ok(e.Release(e.ctx, l))
+	}, expired},
+	"expired when retried": {ttl(blink), func(e *env, l mom.Lease) {
+		e.overdue(l)
+		for range 2 {
+			if state, err := e.Retry(e.ctx, l, "reset", time.Hour, 9); err != nil || state != expired {
+				e.t.Fatalf("retry: got %v, %v, want EXPIRED", state, err)
+			}
+		}
+	}, expired},
+	"succeeded after its TTL": {ttl(blink), func(e *env, l mom.Lease) {
+		e.overdue(l)
+		e.ok(e.Settle(e.ctx, l, success("done")))
+	}, succeeded},
+}
+
+// overdue waits until reap has seen a leased task past its TTL, and left it
+// running.
+func (e *env) overdue(l mom.Lease) {
+	e.t.Helper()
+	e.reapUntil("the TTL is over", func() bool {
+		score, err := e.do("ZSCORE", e.key("ttl"), l.ID.ULID.String()).ToString()
+		e.ok(err)
+		return score == "inf"
+	})
+	e.wantState(l.ID, running)
+}
+
+// Every end gives back every byte: first the call, then answer and record.
+func TestEveryEndLeavesNothing(t *testing.T) {
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Run("first", func(t *testing.T) {
+				onEachWith(t, redisstore.Config{TombstoneTTL: time.Hour}, func(t *testing.T, e *env) {
+					id := e.led(way.change, way.end)
+					e.reapUntil("the end", func() bool { return e.state(id) == way.want })
+					task := e.get(id)
+					if task.EndTime == nil || task.NextAttemptTime != nil {
+						t.Errorf("ended: got %v", task)
+					}
+					// A tombstone, its key and its place in the caller's list.
+					want := []string{"c:anonymous", "gone", "i:hash", "t:" + id.ULID.String()}
+					if way.want == succeeded || way.want == failed {
+						want = append([]string{"a:" + id.ULID.String()}, want...)
+					}
+					e.wantKeys(want...)
+				})
+			})
+			t.Run("then", func(t *testing.T) {
+				onEachWith(t, redisstore.Config{TombstoneTTL: blink}, func(t *testing.T, e *env) {
+					e.led(way.change, way.end)
+					e.reapUntil("nothing is left", func() bool { return len(e.existing()) == 0 })
+				})
+			})
+		})
+	}
+}
+
+// led adds a task with a key, leases it and leads it on.
+func (e *env) led(change func(*mom.NewTask), end func(*env, mom.Lease)) contract.TaskID {
+	e.t.Helper()
+	changes := []func(*mom.NewTask){keyed("hash", "print"), answerTTL(blink)}
+	if e.cfg.TombstoneTTL > blink {
+		changes[1] = answerTTL(time.Hour)
+	}
+	if change != nil {
+		changes = append(changes, change)
+	}
+	for {
+		id := e.add(changes...)
+		leases, err := e.Lease(e.ctx, e.shard, 1, time.Hour)
+		e.ok(err)
+		if len(leases) == 1 {
+			end(e, leases[0])
+			return id
+		}
+		// On a slow machine the TTL was over first: again, under the same key.
+		e.reapUntil("the first one is gone", func() bool { return e.state(id) == expired })
+		e.ok(e.do("DEL", e.key("t:"+id.ULID.String()), e.key("gone"), e.key("c:anonymous")).Error())
+	}
+}
+
+// wantKeys compares with all keys of the test's shard.
+func (e *env) wantKeys(names ...string) {
+	e.t.Helper()
+	want := make(map[string]bool)
+	for _, name := range names {
+		want[e.key(name)[len(e.cfg.Prefix):]] = true
+	}
+	for _, key := range e.existing() {
+		if !want[key] {
+			e.t.Errorf("left behind: %s", key)
+		}
+		delete(want, key)
+	}
+	for key := range want {
+		e.t.Errorf("missing: %s", key)
+	}
+}
+
+// A task past its TTL is not handed out, and does not stand in the way.
+func TestExpiresOnTheWayToItsLease(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		late, good := e.add(ttl(time.Millisecond)), e.add()
+		until(t, "its TTL is over", func() bool {
+			clock, err := e.do("TIME").AsIntSlice()
+			e.ok(err)
+			return time.Unix(clock[0], clock[1]*1000).After(e.get(late).ExpireTime.AsTime().Add(time.Millisecond))
+		})
+		if got := e.order(); len(got) != 1 || got[0] != good {
+			t.Errorf("leased: got %v, want %v", got, good)
+		}
+		e.wantState(late, expired)
+	})
+}
+
+func TestLeaseEndsAfterTheMark(t *testing.T) {
+	for name, c := range map[string]struct {
+		change   []func(*mom.NewTask)
+		mark     bool
+		want     momv1.TaskState
+		attempts int32
+	}{
+		"repeatable, marked":   {nil, true, queued, 1},
+		"repeatable, unmarked": {nil, false, queued, 0},
+		"undeclared, marked":   {[]func(*mom.NewTask){undeclared}, true, uncertain, 1},
+		"undeclared, unmarked": {[]func(*mom.NewTask){undeclared}, false, queued, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, e *env) {
+				id := e.add(c.change...)
+				lease := e.leaseFor(time.Millisecond)
+				if c.mark {
+					e.ok(e.MarkSent(e.ctx, lease))
+				}
+				e.reapUntil("the lease ends", func() bool { return e.state(id) != running })
+				task := e.get(id)
+				if task.State != c.want || task.Attempts != c.attempts || (task.LastFailure != "") != c.mark {
+					t.Errorf("got %v, want %v after %d attempts", task, c.want, c.attempts)
+				}
+			})
+		})
+	}
+}
+
+// The answer goes first, then the record: in between it is known that there was
+// one.
+func TestAnswerExpiresBeforeItsTask(t *testing.T) {
+	t.Run("the answer", func(t *testing.T) {
+		onEachWith(t, redisstore.Config{TombstoneTTL: time.Hour}, func(t *testing.T, e *env) {
+			id := e.add(answerTTL(blink))
+			e.ok(e.Settle(e.ctx, e.lease(), success("done")))
+			until(t, "the answer is gone", func() bool {
+				_, answer, err := e.Get(e.ctx, id)
+				e.ok(err)
+				return answer == nil
+			})
+			task := e.get(id)
+			if task.State != succeeded || task.AnswerExpireTime == nil {
+				t.Errorf("got %v, want it to say that there was an answer", task)
+			}
+		})
+	})
+	t.Run("then the record", func(t *testing.T) {
+		onEachWith(t, redisstore.Config{TombstoneTTL: blink}, func(t *testing.T, e *env) {
+			id := e.add(answerTTL(blink))
+			e.ok(e.Settle(e.ctx, e.lease(), success("done")))
+			until(t, "the record is gone", func() bool {
+				_, _, err := e.Get(e.ctx, id)
+				return errors.Is(err, mom.ErrNotFound)
+			})
+		})
+	})
+}
+
+// More due tasks than one round takes: reap says that it is not done.
+func TestReapGoesInBatches(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		const n = 150
+		for range n {
+			e.add()
+		}
+		leases, err := e.Lease(e.ctx, e.shard, n, time.Millisecond)
+		if err != nil || len(leases) != n {
+			t.Fatalf("lease: got %d, %v, want %d", len(leases), err, n)
+		}
+		until(t, "all leases have ended", func() bool {
+			clock, err := e.do("TIME").AsIntSlice()
+			e.ok(err)
+			ended, err := e.do("ZCOUNT", e.key("lease"), "-inf", strconv.FormatInt(clock[0]*1000+clock[1]/1000, 10)).AsInt64()
+			e.ok(err)
+			return ended == n
+		})
+		if next, err := e.Reap(e.ctx, e.shard); err != nil || next != 0 {
+			t.Errorf("first round: got %v, %v, want 0", next, err)
+		}
+		if next, err := e.Reap(e.ctx, e.shard); err != nil || next <= 0 {
+			t.Errorf("second round: got %v, %v, want the tasks' TTL", next, err)
+		}
+		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Queued != n {
+			t.Errorf("depth: got %+v, %v, want %d queued", depth, err, n)
+		}
+	})
+}
+
+func TestReapOfNothing(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		if next, err := e.Reap(e.ctx, e.shard); err != nil || next >= 0 {
+			t.Errorf("got %v, %v, want never", next, err)
+		}
+	})
+}

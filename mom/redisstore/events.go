@@ -1,0 +1,143 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/redis/rueidis"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+// WaitBell implements mom.Store. It needs a connection of its own while it
+// waits.
+func (s *Store) WaitBell(ctx context.Context, shard mom.Shard) error {
+	client, err := s.link.get()
+	if err != nil {
+		return fmt.Errorf("wait for the bell: %w", err)
+	}
+	// The command goes on in Redis when ctx ends, and would take a bell that
+	// nobody hears. UnblockOnCancel soon ends it there as well; reap mends the
+	// bell that was taken before.
+	err = client.Do(ctx, client.B().Blpop().Key(s.keys(shard).bell()).Timeout(0).Build().UnblockOnCancel()).Error()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := redisError(err); err != nil {
+		return fmt.Errorf("wait for the bell: %w", err)
+	}
+	return nil
+}
+
+// Watch implements mom.Store. It has a connection of its own, so that a slow
+// callback holds up nothing else; Redis ends the connection of one that is too
+// slow, and a resync follows. It returns ctx's error.
+func (s *Store) Watch(ctx context.Context, shards []mom.Shard, changed func(contract.TaskID, momv1.TaskState), resync func()) error {
+	channels := make([]string, len(shards))
+	byChannel := make(map[string]mom.Shard, len(shards))
+	for i, shard := range shards {
+		channels[i] = s.keys(shard).events()
+		byChannel[channels[i]] = shard
+	}
+	w := watcher{channels: channels, shards: byChannel, changed: changed, resync: resync}
+	const least, most = 50 * time.Millisecond, time.Second
+	for pause := least; ; pause = min(2*pause, most) {
+		if len(channels) > 0 {
+			if client, err := s.link.get(); err == nil && w.watch(ctx, client, s.cfg.CommandTimeout) {
+				pause = least
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+type watcher struct {
+	channels []string
+	shards   map[string]mom.Shard
+	changed  func(contract.TaskID, momv1.TaskState)
+	resync   func()
+}
+
+// watch subscribes and stays until the connection or ctx ends. It says whether
+// it ever heard from Redis. Neither callback runs once it has returned.
+func (w *watcher) watch(ctx context.Context, client rueidis.Client, timeout time.Duration) (connected bool) {
+	conn, release := client.Dedicate()
+	defer release()
+	events := make(chan func())
+	left := make(chan struct{})
+	// The hooks run on the connection's reader. They hand over to this
+	// goroutine and wait, so Redis keeps what can't be taken yet.
+	handOver := func(event func()) {
+		select {
+		case events <- event:
+		case <-left:
+		}
+	}
+	confirmed := 0
+	closed := conn.SetPubSubHooks(rueidis.PubSubHooks{
+		OnMessage: func(m rueidis.PubSubMessage) {
+			if id, state, ok := w.read(m); ok {
+				handOver(func() { w.changed(id, state) })
+			}
+		},
+		OnSubscription: func(sub rueidis.PubSubSubscription) {
+			if sub.Kind != "subscribe" {
+				return
+			}
+			if confirmed++; confirmed == len(w.channels) {
+				handOver(func() { connected = true; w.resync() })
+			}
+		},
+	})
+	subscribe, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var failed error
+	subscribed := make(chan struct{})
+	go func() {
+		defer close(subscribed)
+		failed = conn.Do(subscribe, conn.B().Subscribe().Channel(w.channels...).Build()).Error()
+	}()
+	// Closing is quicker than taking the subscriptions back, and can't hang on a
+	// silent server. The reader must be let go first: closing waits for it.
+	defer func() {
+		close(left)
+		conn.Close()
+		<-subscribed
+	}()
+	for answered := subscribed; ; {
+		select {
+		case event := <-events:
+			event()
+		case <-answered:
+			if failed != nil {
+				return connected
+			}
+			answered = nil
+		case <-closed:
+			return connected
+		case <-ctx.Done():
+			return connected
+		}
+	}
+}
+
+// read reads "<ulid> <state number>".
+func (w *watcher) read(m rueidis.PubSubMessage) (contract.TaskID, momv1.TaskState, bool) {
+	shard, ok := w.shards[m.Channel]
+	name, number, ok2 := strings.Cut(m.Message, " ")
+	id, err := ulid.ParseStrict(name)
+	state := readState(number)
+	if !ok || !ok2 || err != nil || state == momv1.TaskState_TASK_STATE_UNSPECIFIED {
+		return contract.TaskID{}, 0, false
+	}
+	return contract.TaskID{Service: shard.Service, Shard: shard.Index, ULID: id}, state, true
+}

@@ -1,0 +1,248 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdline/internal/contract"
+	"holdline/internal/redistest"
+	"holdline/mom"
+	"holdline/mom/redisstore"
+)
+
+func TestOpenRefusesNonsense(t *testing.T) {
+	t.Parallel()
+	for _, cfg := range []redisstore.Config{
+		{}, {URL: "http://localhost"}, {URL: "redis://localhost/x"},
+		{URL: "redis://localhost", MaxQueued: -1}, {URL: "redis://localhost", TombstoneTTL: -time.Hour},
+	} {
+		if store, err := redisstore.Open(cfg); err == nil {
+			store.Close()
+			t.Errorf("%+v: no error", cfg)
+		}
+	}
+}
+
+// A part starts without its neighbours, and is ready when they come.
+func TestRedisComesLater(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	server.Kill(t)
+	e := newEnv(t, redisstore.Config{URL: server.URL()})
+	_, add := e.Add(e.ctx, e.task())
+	_, _, get := e.Get(e.ctx, e.id())
+	for what, err := range map[string]error{
+		"add": add, "get": get, "bell": e.WaitBell(e.ctx, e.shard), "check": e.Check(e.ctx, map[string]int{"a": 1}),
+	} {
+		if !errors.Is(err, mom.ErrUnavailable) {
+			t.Errorf("%s while down: got %v, want ErrUnavailable", what, err)
+		}
+	}
+	server.Restart(t)
+	until(t, "the store is there", func() bool { return e.Check(e.ctx, map[string]int{"a": 1}) == nil })
+	id := e.add()
+
+	// And again, with tasks in it.
+	server.Kill(t)
+	if _, _, err := e.Get(e.ctx, id); !errors.Is(err, mom.ErrUnavailable) {
+		t.Errorf("get while down again: got %v, want ErrUnavailable", err)
+	}
+	server.Restart(t)
+	until(t, "the store is back", func() bool { return e.Check(e.ctx, nil) == nil })
+	e.wantState(id, queued)
+}
+
+// A silent Redis costs a caller the deadline, however many there are, and the
+// store comes back with it.
+func TestFrozenRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	e := newEnv(t, redisstore.Config{URL: server.URL(), CommandTimeout: 100 * time.Millisecond})
+	until(t, "a first task", func() bool { _, err := e.Add(e.ctx, e.task()); return err == nil })
+	server.Freeze(t)
+	var calls sync.WaitGroup
+	for range 3000 { // more than rueidis has places for
+		calls.Go(func() {
+			if _, err := e.Add(e.ctx, e.task()); !errors.Is(err, mom.ErrUnavailable) {
+				t.Errorf("got %v, want ErrUnavailable", err)
+			}
+		})
+	}
+	calls.Wait()
+	ctx, cancel := context.WithTimeout(e.ctx, time.Millisecond)
+	defer cancel()
+	if err := e.WaitBell(ctx, mom.Shard{Service: "other"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("bell: got %v, want the context's error", err)
+	}
+	server.Thaw(t)
+	until(t, "the store is back", func() bool { _, err := e.Add(e.ctx, e.task()); return err == nil })
+}
+
+func TestClosedStore(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		waiting := e.rings(e.ctx)
+		id := e.add()
+		e.ok(<-waiting)
+		e.Close()
+		e.Close()
+		if _, _, err := e.Get(e.ctx, id); !errors.Is(err, mom.ErrUnavailable) {
+			t.Errorf("got %v, want ErrUnavailable", err)
+		}
+	})
+}
+
+func TestCancelledContext(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		ctx, cancel := context.WithCancel(e.ctx)
+		cancel()
+		if _, err := e.Add(ctx, e.task()); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want the context's error", err)
+		}
+		if keys := e.existing(); len(keys) != 0 {
+			t.Errorf("stored: %v", keys)
+		}
+	})
+}
+
+// A full Redis takes no new task, but the stored ones get out.
+func TestFullRedisDrains(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	e := newEnv(t, redisstore.Config{URL: server.URL()})
+	e.ok(e.Check(e.ctx, map[string]int{e.shard.Service: 1}))
+	var ids []contract.TaskID
+	for range 6 {
+		ids = append(ids, e.add(undeclared, keyed(e.id().String(), "print")))
+	}
+	e.ok(e.do("CONFIG", "SET", "maxmemory", "1").Error())
+
+	if _, err := e.Add(e.ctx, e.task()); !errors.Is(err, mom.ErrQueueFull) {
+		t.Errorf("add: got %v, want ErrQueueFull", err)
+	}
+	e.wantNothingHalf(7)
+	e.ok(e.Check(e.ctx, map[string]int{e.shard.Service: 1}))
+	leases, err := e.Lease(e.ctx, e.shard, 5, time.Hour)
+	if err != nil || len(leases) != 5 {
+		t.Fatalf("lease: got %d, %v, want 5", len(leases), err)
+	}
+	_, err = e.Renew(e.ctx, e.shard, leases, time.Hour)
+	e.ok(err)
+	for _, lease := range leases {
+		e.ok(e.MarkSent(e.ctx, lease))
+	}
+	e.ok(e.Settle(e.ctx, leases[0], success(strings.Repeat("large ", 10_000))))
+	_, err = e.Retry(e.ctx, leases[1], "reset", time.Hour, 9)
+	e.ok(err)
+	_, err = e.Retry(e.ctx, leases[2], "reset", time.Hour, 1)
+	e.ok(err)
+	e.ok(e.Park(e.ctx, leases[3], "cut off"))
+	e.ok(e.Release(e.ctx, leases[4]))
+	e.ok(e.Cancel(e.ctx, ids[5]))
+	e.ok(e.Revive(e.ctx, leases[2].ID))
+	n, err := e.ReviveDead(e.ctx, e.shard, true)
+	if err != nil || n != 1 {
+		t.Errorf("revive dead: got %d, %v, want 1", n, err)
+	}
+	e.ok(e.Pause(e.ctx, e.shard, true))
+	e.ok(e.Pause(e.ctx, e.shard, false))
+	_, err = e.Reap(e.ctx, e.shard)
+	e.ok(err)
+	e.ok(e.WaitBell(e.ctx, e.shard))
+	want := mom.Depth{Queued: 3, Retrying: 1}
+	depth, err := e.Depth(e.ctx, e.shard)
+	depth.OldestWait = 0
+	if err != nil || depth != want {
+		t.Errorf("depth: got %+v, %v, want %+v", depth, err, want)
+	}
+	e.wantAnswer(ids[0], success(strings.Repeat("large ", 10_000)))
+
+	e.ok(e.do("CONFIG", "SET", "maxmemory", "0").Error())
+	e.add()
+}
+
+// wantNothingHalf checks that a refused Add wrote nothing: so many records and
+// calls there may be.
+func (e *env) wantNothingHalf(fewer int) {
+	e.t.Helper()
+	records, calls := 0, 0
+	for _, key := range e.existing() {
+		switch {
+		case strings.Contains(key, "}:t:"):
+			records++
+		case strings.Contains(key, "}:p:"):
+			calls++
+		}
+	}
+	if records != calls || records >= fewer {
+		e.t.Errorf("got %d records and %d calls, want the same, fewer than %d", records, calls, fewer)
+	}
+}
+
+// A record must stay small: a hash table takes five times the room.
+func TestRecordsStayListpacks(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, redisstore.Config{URL: redistest.Start(t)})
+	id := e.add(keyed(strings.Repeat("f", 64), "print"), func(task *mom.NewTask) {
+		task.Cause = strings.Repeat("cause ", 50)
+		task.Call.Message = bytes.Repeat([]byte("x"), 100_000)
+	})
+	_, err := e.Retry(e.ctx, e.lease(), strings.Repeat("failure ", 50), time.Millisecond, 9)
+	e.ok(err)
+	e.reapUntil("it is due", func() bool { return e.state(id) == queued })
+	lease := e.lease()
+	e.ok(e.MarkSent(e.ctx, lease))
+	for _, when := range []string{"sent", "settled"} {
+		encoding, err := e.do("OBJECT", "ENCODING", e.key("t:"+id.ULID.String())).ToString()
+		if err != nil || encoding != "listpack" {
+			t.Errorf("%s: got %q, %v, want listpack", when, encoding, err)
+		}
+		e.ok(e.Settle(e.ctx, lease, success("done")))
+	}
+}
+
+func TestCheckClaimsShards(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		e.ok(e.Check(e.ctx, map[string]int{"a.v1.A": 1, "b.v1.B": 4}))
+		e.ok(e.Check(e.ctx, map[string]int{"a.v1.A": 0, "b.v1.B": 4}))
+		err := e.Check(e.ctx, map[string]int{"a.v1.A": 2, "b.v1.B": 3})
+		if err == nil || !strings.Contains(err.Error(), "a.v1.A") || !strings.Contains(err.Error(), "b.v1.B") {
+			t.Errorf("other numbers: got %v, want both services named", err)
+		}
+	})
+}
+
+func TestCheckRefusesEviction(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t, "--maxmemory-policy", "allkeys-lru")
+	e := newEnv(t, redisstore.Config{URL: server.URL()})
+	if err := e.Check(e.ctx, nil); err == nil || !strings.Contains(err.Error(), "allkeys-lru") {
+		t.Errorf("got %v, want an error that names the policy", err)
+	}
+	e.ok(e.do("CONFIG", "SET", "maxmemory-policy", "noeviction").Error())
+	e.ok(e.Check(e.ctx, nil))
+}
+
+func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	server := redistest.New(t, "--appendonly", "no")
+	e := newEnv(t, redisstore.Config{URL: server.URL(), Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	for range 3 {
+		e.ok(e.Check(e.ctx, nil))
+	}
+	if got := strings.Count(out.String(), "append-only"); got != 1 {
+		t.Errorf("warnings: got %d, want 1: %s", got, out.String())
+	}
+	server.Kill(t)
+	server.Restart(t)
+	until(t, "it is back", func() bool { return e.Check(e.ctx, nil) == nil })
+	if got := strings.Count(out.String(), "append-only"); got != 2 {
+		t.Errorf("warnings after a restart: got %d, want 2: %s", got, out.String())
+	}
+}

@@ -1,0 +1,66 @@
+package redisstore
+
+import (
+	"strconv"
+
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+// All keys of a shard begin with hl:{package.Service#shard}: and so share a
+// slot of a Redis Cluster. Behind it, for the whole shard:
+//
+//	ready   list        ULIDs, first in, first out
+//	dead    list        ULIDs that are DEAD or UNCERTAIN
+//	bell    list        wakes idle replayers
+//	lease   sorted set  ULIDs by the end of their lease: what is in flight
+//	later   sorted set  ULIDs by the time their next attempt is due
+//	ttl     sorted set  open ULIDs by the end of their life; its size is the
+//	                    number of open tasks
+//	paused  string      there while leasing is stopped
+//	gone    sorted set  "ULID caller" of ended tasks by the end of their record
+//
+// and for one task, key or caller:
+//
+//	t:<ulid>    hash        the record; common.lua lists its fields
+//	p:<ulid>    string      the call
+//	a:<ulid>    string      the answer
+//	i:<hash>    string      "ULID fingerprint" of an idempotency key
+//	c:<caller>  sorted set  the caller's ULIDs, all with score 0
+//
+// Transitions are published on the channel events. Outside the shards,
+// hl:shards:{package.Service} is the number of shards.
+type shardKeys struct {
+	base string   // what every key of the shard begins with
+	all  []string // KEYS of every script, in the order of common.lua
+}
+
+func newShardKeys(prefix string, shard mom.Shard) *shardKeys {
+	base := prefix + "hl:{" + shard.Service + "#" + strconv.Itoa(shard.Index) + "}:"
+	return &shardKeys{base: base, all: []string{
+		base + "ready", base + "dead", base + "bell", base + "lease",
+		base + "later", base + "ttl", base + "paused", base + "gone",
+	}}
+}
+
+func (k *shardKeys) bell() string                 { return k.base + "bell" }
+func (k *shardKeys) events() string               { return k.base + "events" }
+func (k *shardKeys) task(ulid string) string      { return k.base + "t:" + ulid }
+func (k *shardKeys) answer(ulid string) string    { return k.base + "a:" + ulid }
+func (k *shardKeys) callers(caller string) string { return k.base + "c:" + caller }
+
+func shardCountKey(prefix, service string) string {
+	return prefix + "hl:shards:{" + service + "}"
+}
+
+// keys returns the keys of a shard. There are few shards and many calls, so
+// they are built once.
+func (s *Store) keys(shard mom.Shard) *shardKeys {
+	if k, ok := s.shards.Load(shard); ok {
+		return k.(*shardKeys)
+	}
+	k, _ := s.shards.LoadOrStore(shard, newShardKeys(s.cfg.Prefix, shard))
+	return k.(*shardKeys)
+}
+
+func (s *Store) keysOf(id contract.TaskID) *shardKeys { return s.keys(mom.ShardOf(id)) }

@@ -1,0 +1,170 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/redis/rueidis"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+const (
+	recordVersion = "1"
+	listPage      = 200
+)
+
+// Get implements mom.Store.
+func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
+	keys, name := s.keysOf(id), id.ULID.String()
+	var fields map[string]string
+	var stored string
+	err := s.use(ctx, func(ctx context.Context, client rueidis.Client) error {
+		// Two reads in one round trip. The record is read first: an answer that
+		// comes in between is not looked at.
+		replies := client.DoMulti(ctx,
+			client.B().Hgetall().Key(keys.task(name)).Build(),
+			client.B().Get().Key(keys.answer(name)).Build())
+		var err error
+		if fields, err = replies[0].AsStrMap(); err != nil {
+			return redisError(err)
+		}
+		stored, err = replies[1].ToString()
+		return redisError(err)
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("get: %w", err)
+	}
+	if len(fields) == 0 {
+		return nil, nil, mom.ErrNotFound
+	}
+	task, err := readTask(id, fields)
+	if err != nil {
+		return nil, nil, fmt.Errorf("get: %w", err)
+	}
+	answered := task.State == momv1.TaskState_TASK_STATE_SUCCEEDED || task.State == momv1.TaskState_TASK_STATE_FAILED
+	if !answered || stored == "" {
+		return task, nil, nil
+	}
+	answer := new(momv1.Answer)
+	if err := proto.Unmarshal([]byte(stored), answer); err != nil {
+		return nil, nil, fmt.Errorf("get: %w", err)
+	}
+	return task, answer, nil
+}
+
+// List implements mom.Store. It reads page by page until it has found enough,
+// so rare states take a while; ctx bounds it.
+func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string, limit int, states []momv1.TaskState) ([]*momv1.Task, error) {
+	var found []*momv1.Task
+	for upTo := "+"; len(found) < limit; {
+		if before != "" {
+			upTo = "(" + before
+		}
+		tasks, last, err := s.listPage(ctx, shard, caller, upTo)
+		if err != nil {
+			return nil, fmt.Errorf("list: %w", err)
+		}
+		for _, task := range tasks {
+			if len(found) < limit && (len(states) == 0 || slices.Contains(states, task.State)) {
+				found = append(found, task)
+			}
+		}
+		if last == "" {
+			break
+		}
+		before = last
+	}
+	return found, nil
+}
+
+// listPage reads the tasks of one page, newest first, and the ULID where the
+// next page begins; empty: there is none.
+func (s *Store) listPage(ctx context.Context, shard mom.Shard, caller, upTo string) (tasks []*momv1.Task, last string, err error) {
+	keys := s.keys(shard)
+	err = s.use(ctx, func(ctx context.Context, client rueidis.Client) error {
+		names, err := client.Do(ctx, client.B().Zrevrangebylex().Key(keys.callers(caller)).
+			Max(upTo).Min("-").Limit(0, listPage).Build()).AsStrSlice()
+		if err != nil {
+			return redisError(err)
+		}
+		if len(names) == 0 {
+			return nil
+		}
+		reads := make(rueidis.Commands, len(names))
+		for i, name := range names {
+			reads[i] = client.B().Hgetall().Key(keys.task(name)).Build()
+		}
+		for i, reply := range client.DoMulti(ctx, reads...) {
+			fields, err := reply.AsStrMap()
+			if err != nil {
+				return redisError(err)
+			}
+			if len(fields) == 0 {
+				continue // its record is gone, and reap has not come by yet
+			}
+			id := contract.TaskID{Service: shard.Service, Shard: shard.Index}
+			if id.ULID, err = ulid.ParseStrict(names[i]); err != nil {
+				return err
+			}
+			task, err := readTask(id, fields)
+			if err != nil {
+				return err
+			}
+			tasks = append(tasks, task)
+		}
+		if len(names) == listPage {
+			last = names[len(names)-1]
+		}
+		return nil
+	})
+	return tasks, last, err
+}
+
+// readTask reads the fields that common.lua lists.
+func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error) {
+	if fields["v"] != recordVersion {
+		return nil, fmt.Errorf("%w: %q of task %s", ErrRecordVersion, fields["v"], id)
+	}
+	attempts, _ := strconv.ParseInt(fields["n"], 10, 32)
+	return &momv1.Task{
+		Id:               id.String(),
+		Procedure:        fields["p"],
+		Caller:           fields["u"],
+		State:            readState(fields["s"]),
+		Attempts:         int32(attempts),
+		Cause:            fields["h"],
+		LastFailure:      fields["f"],
+		CreateTime:       readTime(fields["c"]),
+		ExpireTime:       readTime(fields["x"]),
+		NextAttemptTime:  readTime(fields["d"]),
+		EndTime:          readTime(fields["z"]),
+		AnswerExpireTime: readTime(fields["a"]),
+	}, nil
+}
+
+// readState returns UNSPECIFIED for a state that is none.
+func readState(s string) momv1.TaskState {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil {
+		return momv1.TaskState_TASK_STATE_UNSPECIFIED
+	}
+	return momv1.TaskState(n)
+}
+
+// readTime returns nil for a time that is not there.
+func readTime(ms string) *timestamppb.Timestamp {
+	n, err := strconv.ParseInt(ms, 10, 64)
+	if err != nil {
+		return nil
+	}
+	return timestamppb.New(time.UnixMilli(n))
+}

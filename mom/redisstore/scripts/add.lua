@@ -1,0 +1,40 @@
+-- Stores a call at the tail of its queue, once, and rings the bell.
+--
+-- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
+--       key_hash fingerprint call     (times in ms; key_hash may be empty)
+-- Returns: {'ADDED'}, {'ATTACHED', ulid}, {'REUSED'} or {'FULL'}
+-- Effect: t: p: i: c: written, in ready and ttl.
+--
+-- The only script that a Redis at maxmemory refuses: its first write is one
+-- that needs memory, so it is refused whole.
+local ulid, ttl, answer_ttl, max = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local key_hash, fingerprint = ARGV[10], ARGV[11]
+local t = base .. 't:' .. ulid
+
+if redis.call('EXISTS', t) == 1 then return {'ADDED'} end
+if key_hash ~= '' then
+  local named = redis.call('GET', base .. 'i:' .. key_hash)
+  if named then
+    local other = string.sub(named, 1, 26)
+    if redis.call('EXISTS', base .. 't:' .. other) == 1 then
+      if string.sub(named, 28) ~= fingerprint then return {'REUSED'} end
+      return {'ATTACHED', other}
+    end
+  end
+end
+if redis.call('ZCARD', TTL) >= max then return {'FULL'} end
+
+redis.call('HSET', t, 'v', VERSION, 's', S_QUEUED, 'e', 0, 'n', 0, 'r', ARGV[6],
+  'o', now_us, 'c', now, 'x', now + ttl, 'l', ttl, 'w', answer_ttl,
+  'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9])
+redis.call('SET', base .. 'p:' .. ulid, ARGV[12])
+if key_hash ~= '' then
+  redis.call('HSET', t, 'k', key_hash)
+  redis.call('SET', base .. 'i:' .. key_hash, ulid .. ' ' .. fingerprint)
+end
+redis.call('ZADD', base .. 'c:' .. ARGV[8], 0, ulid)
+redis.call('ZADD', TTL, now + ttl, ulid)
+redis.call('RPUSH', READY, ulid)
+ring()
+publish(ulid, S_QUEUED)
+return {'ADDED'}

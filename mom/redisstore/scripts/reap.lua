@@ -1,0 +1,89 @@
+-- Does what is due in a shard, at most 100 of each kind.
+--
+-- ARGV: base tombstone     (tombstone in ms)
+-- Returns: ms until something is due next, 0 when there is more to do now, -1 when
+--          nothing will be.
+-- Effect: ended leases → ready, or dead as UNCERTAIN when marked and not
+--         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
+--         callers' lists lose those whose records are gone; rings the bell.
+local tombstone = tonumber(ARGV[2])
+local more, unknown = false, nil
+
+local function due(set)
+  local ulids = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, BATCH)
+  if #ulids == BATCH then more = true end
+  return ulids
+end
+
+-- each calls what for each due task of a set, and drops those without a record.
+local function each(set, what)
+  for _, ulid in ipairs(due(set)) do
+    local task, err = load(ulid)
+    if task then
+      what(ulid, task)
+    elseif err then
+      -- A newer release knows what to do with it.
+      unknown = err
+    else
+      redis.call('ZREM', set, ulid)
+    end
+  end
+end
+
+-- First, since it takes tasks out of ready: see give_back.
+each(TTL, function(ulid, task)
+  if task.s == S_RUNNING then
+    -- It may finish; whoever ends its lease expires it.
+    redis.call('ZADD', TTL, 'inf', ulid)
+    return
+  end
+  if task.s == S_QUEUED then redis.call('LREM', READY, 1, ulid) end
+  finish(ulid, task, S_EXPIRED, tombstone)
+end)
+
+each(LEASE, function(ulid, task)
+  if task.m and task.r ~= '1' then
+    park(ulid, S_UNCERTAIN, task.n + 1, 'lease ended after the call was sent')
+    return
+  end
+  if task.m then
+    task.n = task.n + 1
+    redis.call('HSET', base .. 't:' .. ulid, 'n', task.n, 'f', 'lease ended after the call was sent')
+  end
+  if task.x <= now then
+    finish(ulid, task, S_EXPIRED, tombstone)
+  else
+    give_back(ulid, task)
+  end
+end)
+
+each(LATER, give_back)
+
+for _, member in ipairs(due(GONE)) do
+  redis.call('ZREM', base .. 'c:' .. string.sub(member, 28), string.sub(member, 1, 26))
+  redis.call('ZREM', GONE, member)
+end
+
+if redis.call('EXISTS', READY) == 1 then
+  -- Also mends a bell that was rung for somebody who died on hearing it.
+  if redis.call('EXISTS', BELL) == 0 and redis.call('EXISTS', PAUSED) == 0 then ring() end
+else
+  redis.call('DEL', BELL)
+end
+
+if unknown then return unknown end
+if more then return 0 end
+local next = -1
+local function first(set, least)
+  local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+  if head[2] and head[2] ~= 'inf' then
+    local wait = math.max(tonumber(head[2]) - now, least)
+    if next < 0 or wait < next then next = wait end
+  end
+end
+first(LEASE, 1)
+first(TTL, 1)
+first(LATER, 1)
+-- Trimming a list is not worth waking up for each task.
+first(GONE, 1000)
+return next

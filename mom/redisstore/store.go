@@ -1,0 +1,121 @@
+// Package redisstore keeps tasks in Redis: lists carry them, strings with an
+// expiry carry their answers, and each transition is one Lua script, so that it
+// happens whole or not at all. keys.go names every key; scripts/ has every
+// transition.
+package redisstore
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"holdline/mom"
+)
+
+var _ mom.Store = (*Store)(nil)
+
+// ErrRecordVersion: a record was written by a release that this one does not
+// know. It is left as it is.
+var ErrRecordVersion = errors.New("unknown record version")
+
+// Config says which Redis to use and how. Only URL is needed.
+type Config struct {
+	// URL is redis://[user:password@]host:port[/db], rediss://… with TLS, or
+	// unix:///path[?db=n].
+	URL string
+	// Cluster: URL names one node of a Redis Cluster. Else the server is used
+	// as it is, whatever it may be part of.
+	Cluster bool
+	// Embedded: the server is a miniredis, which lacks RESP3, script flags and
+	// most of INFO.
+	Embedded bool
+	// Prefix begins every key, so that several stores can share a server.
+	Prefix string
+
+	// TombstoneTTL is how long a record is kept after its task has ended and
+	// its answer has expired. Default 24 h.
+	TombstoneTTL time.Duration
+	// MaxQueued is how many open tasks a shard may hold. Default 100 000.
+	MaxQueued int
+
+	// CommandTimeout bounds every command whose context has no earlier
+	// deadline. Default 400 ms: a hand-off has 500 ms to fail in.
+	CommandTimeout time.Duration
+	// DialTimeout bounds a new connection, with its greeting. Default 300 ms.
+	DialTimeout time.Duration
+
+	// Logger gets what no caller is told. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Store is a mom.Store on Redis.
+type Store struct {
+	cfg    Config
+	log    *slog.Logger
+	link   *link
+	shards sync.Map // mom.Shard → *shardKeys
+
+	flavour atomic.Int32           // which form of the scripts the server understands
+	warned  atomic.Pointer[string] // the run of the server whose lack of an AOF was logged
+}
+
+// Open returns a store. It fails for a bad Config only: a Redis that is down is
+// connected to when it comes, and until then calls fail with
+// mom.ErrUnavailable. Close it when done.
+func Open(cfg Config) (*Store, error) {
+	cfg.TombstoneTTL = cmp.Or(cfg.TombstoneTTL, 24*time.Hour)
+	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, 100_000)
+	cfg.CommandTimeout = cmp.Or(cfg.CommandTimeout, 400*time.Millisecond)
+	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, 300*time.Millisecond)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	if cfg.TombstoneTTL < 0 || cfg.MaxQueued < 0 || cfg.CommandTimeout < 0 || cfg.DialTimeout < 0 {
+		return nil, errors.New("redis store: a limit is negative")
+	}
+	option, err := clientOption(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("redis store: %w", err)
+	}
+	link, err := newLink(option)
+	if err != nil {
+		return nil, fmt.Errorf("redis store: %w", err)
+	}
+	s := &Store{cfg: cfg, log: cfg.Logger, link: link}
+	if cfg.Embedded {
+		s.flavour.Store(flavourPlain)
+	}
+	return s, nil
+}
+
+// Close ends all connections. Calls that run, and later ones, fail with
+// mom.ErrUnavailable. Closing twice is harmless.
+func (s *Store) Close() { s.link.close() }
+
+func clientOption(cfg Config) (rueidis.ClientOption, error) {
+	option, err := rueidis.ParseURL(cfg.URL)
+	if err != nil {
+		return option, err
+	}
+	option.ForceSingleClient = !cfg.Cluster
+	option.AlwaysRESP2 = option.AlwaysRESP2 || cfg.Embedded
+	option.DisableCache = true
+	// A read would be retried until its deadline, a write never is: one rule
+	// for both, and the caller's own loop decides.
+	option.DisableRetry = true
+	// Half a megabyte each way per connection is meant for large pipelines.
+	option.ReadBufferEachConn = 64 << 10
+	option.WriteBufferEachConn = 64 << 10
+	option.RingScaleEachConn = ringScale
+	option.PipelineMultiplex = multiplex
+	option.Dialer.Timeout = cfg.DialTimeout
+	// A silent server is given up after a ping's gap and its timeout.
+	option.Dialer.KeepAlive = time.Second
+	option.ConnWriteTimeout = max(time.Second, cfg.CommandTimeout)
+	option.BlockingPoolCleanup = time.Minute
+	return option, nil
+}

@@ -1,0 +1,233 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/redis/rueidis"
+	"google.golang.org/protobuf/proto"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+// maxText keeps a text short enough for a listpack, whose limit is 64 bytes.
+const maxText = 60
+
+// Add implements mom.Store. A Redis at its maxmemory is a full queue.
+func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
+	if task.TTL <= 0 || task.AnswerTTL <= 0 {
+		return mom.Added{}, errors.New("add: a task needs a TTL and an answer TTL")
+	}
+	call, err := proto.MarshalOptions{Deterministic: true}.Marshal(task.Call)
+	if err != nil {
+		return mom.Added{}, fmt.Errorf("add: %w", err)
+	}
+	reply, err := s.run(ctx, addScript, s.keysOf(task.ID),
+		task.ID.ULID.String(), millis(task.TTL), millis(task.AnswerTTL), strconv.Itoa(s.cfg.MaxQueued), flag(task.Repeatable),
+		task.Call.GetProcedure(), task.Call.GetCaller(), shorten(task.Cause),
+		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call))
+	if err != nil {
+		return mom.Added{}, err
+	}
+	words, err := reply.AsStrSlice()
+	if err != nil || len(words) == 0 {
+		return mom.Added{}, fmt.Errorf("add: unexpected reply: %w", err)
+	}
+	switch words[0] {
+	case "REUSED":
+		return mom.Added{}, mom.ErrKeyReused
+	case "FULL":
+		return mom.Added{}, mom.ErrQueueFull
+	case "ATTACHED":
+		other, err := ulid.ParseStrict(words[1])
+		if err != nil {
+			return mom.Added{}, fmt.Errorf("add: the key names no task: %w", err)
+		}
+		id := task.ID
+		id.ULID = other
+		return mom.Added{ID: id, Attached: true}, nil
+	}
+	return mom.Added{ID: task.ID}, nil
+}
+
+// Lease implements mom.Store. A task whose stored call cannot be read would
+// come back for ever; it is parked as DEAD.
+func (s *Store) Lease(ctx context.Context, shard mom.Shard, n int, d time.Duration) ([]mom.Lease, error) {
+	if n < 1 {
+		return nil, nil
+	}
+	reply, err := s.run(ctx, leaseScript, s.keys(shard), strconv.Itoa(n), millis(d), s.tombstone())
+	if err != nil {
+		return nil, err
+	}
+	rows, err := reply.ToArray()
+	if err != nil {
+		return nil, fmt.Errorf("lease: %w", err)
+	}
+	leases := make([]mom.Lease, 0, len(rows))
+	var errs []error
+	for _, row := range rows {
+		lease, err := readLease(shard, row)
+		if err == nil {
+			leases = append(leases, lease)
+			continue
+		}
+		s.log.Error("a stored call cannot be read", "task", lease.ID.String(), "error", err)
+		if _, err := s.Retry(ctx, lease, "the stored call cannot be read", 0, 1); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(leases) > 0 {
+		// What could not be parked comes back when its lease ends.
+		return leases, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+func readLease(shard mom.Shard, row rueidis.RedisMessage) (mom.Lease, error) {
+	fields, err := row.ToArray()
+	if err != nil || len(fields) < 5 {
+		return mom.Lease{}, fmt.Errorf("unexpected reply: %w", err)
+	}
+	name, _ := fields[0].ToString()
+	epoch, _ := fields[1].AsInt64()
+	attempts, _ := fields[2].AsInt64()
+	repeatable, _ := fields[3].AsInt64()
+	remaining, _ := fields[4].AsInt64()
+	lease := mom.Lease{
+		ID:         contract.TaskID{Service: shard.Service, Shard: shard.Index},
+		Epoch:      epoch,
+		Attempts:   int(attempts),
+		Repeatable: repeatable == 1,
+		Remaining:  time.Duration(remaining) * time.Millisecond,
+		Call:       new(momv1.Call),
+	}
+	if lease.ID.ULID, err = ulid.ParseStrict(name); err != nil {
+		return lease, err
+	}
+	if len(fields) < 6 || fields[5].IsNil() {
+		return lease, errors.New("it is missing")
+	}
+	call, err := fields[5].ToString()
+	if err != nil {
+		return lease, err
+	}
+	return lease, proto.Unmarshal([]byte(call), lease.Call)
+}
+
+// Renew implements mom.Store.
+func (s *Store) Renew(ctx context.Context, shard mom.Shard, leases []mom.Lease, d time.Duration) ([]mom.Lease, error) {
+	if len(leases) == 0 {
+		return nil, nil
+	}
+	args := make([]string, 0, 1+2*len(leases))
+	args = append(args, millis(d))
+	for _, lease := range leases {
+		args = append(args, lease.ID.ULID.String(), epoch(lease))
+	}
+	reply, err := s.run(ctx, renewScript, s.keys(shard), args...)
+	if err != nil {
+		return nil, err
+	}
+	positions, err := reply.AsIntSlice()
+	if err != nil {
+		return nil, fmt.Errorf("renew: %w", err)
+	}
+	var lost []mom.Lease
+	for _, position := range positions {
+		lost = append(lost, leases[position-1])
+	}
+	return lost, nil
+}
+
+// MarkSent implements mom.Store.
+func (s *Store) MarkSent(ctx context.Context, lease mom.Lease) error {
+	return s.fenced(ctx, markScript, lease)
+}
+
+// Settle implements mom.Store.
+func (s *Store) Settle(ctx context.Context, lease mom.Lease, answer *momv1.Answer) error {
+	stored, err := proto.MarshalOptions{Deterministic: true}.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	state := momv1.TaskState_TASK_STATE_SUCCEEDED
+	if answer.GetError() != nil {
+		state = momv1.TaskState_TASK_STATE_FAILED
+	}
+	return s.fenced(ctx, settleScript, lease, strconv.Itoa(int(state)), rueidis.BinaryString(stored), s.tombstone())
+}
+
+// Release implements mom.Store. Tasks that come back together keep their order
+// of arrival.
+func (s *Store) Release(ctx context.Context, lease mom.Lease) error {
+	return s.fenced(ctx, releaseScript, lease, s.tombstone())
+}
+
+// Park implements mom.Store.
+func (s *Store) Park(ctx context.Context, lease mom.Lease, failure string) error {
+	return s.fenced(ctx, parkScript, lease, shorten(failure))
+}
+
+// Retry implements mom.Store.
+func (s *Store) Retry(ctx context.Context, lease mom.Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error) {
+	word, err := s.status(ctx, retryScript, s.keysOf(lease.ID), lease.ID.ULID.String(), epoch(lease),
+		shorten(failure), strconv.FormatInt(max(backoff, 0).Milliseconds(), 10), strconv.Itoa(maxAttempts), s.tombstone())
+	switch {
+	case err != nil:
+		return momv1.TaskState_TASK_STATE_UNSPECIFIED, err
+	case word == "FENCED":
+		return momv1.TaskState_TASK_STATE_UNSPECIFIED, mom.ErrFenced
+	}
+	return readState(word), nil
+}
+
+// fenced runs a transition that starts from a lease.
+func (s *Store) fenced(ctx context.Context, sc *script, lease mom.Lease, args ...string) error {
+	word, err := s.status(ctx, sc, s.keysOf(lease.ID), append([]string{lease.ID.ULID.String(), epoch(lease)}, args...)...)
+	switch {
+	case err != nil:
+		return err
+	case word == "FENCED":
+		return mom.ErrFenced
+	}
+	return nil
+}
+
+func (s *Store) tombstone() string { return millis(s.cfg.TombstoneTTL) }
+
+func epoch(lease mom.Lease) string { return strconv.FormatInt(lease.Epoch, 10) }
+
+// millis is at least one: Redis refuses an expiry of none.
+func millis(d time.Duration) string {
+	return strconv.FormatInt(max(d.Milliseconds(), 1), 10)
+}
+
+func flag(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
+
+// shorten cuts a text to maxText bytes, between characters. Texts go into proto
+// strings, which must be UTF-8.
+func shorten(text string) string {
+	text = strings.ToValidUTF8(text, "?")
+	if len(text) <= maxText {
+		return text
+	}
+	cut := maxText
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut]
+}
