@@ -6,18 +6,28 @@ BIN  := $(CURDIR)/bin
 # The race detector needs a C compiler; without one the tests still run.
 RACE := $(if $(shell command -v gcc clang 2>/dev/null),-race,)
 
-.PHONY: all build test tools generate lint breaking bench clean
+.PHONY: all build test redis tools generate lint breaking bench clean
 
 all: generate lint test
 
 build:
 	$(GO) build -ldflags "-X holdline/cmd.version=$$(git describe --tags --always 2>/dev/null || echo dev)" -o $(BIN)/holdline .
 
-# The whole test suite. README commands that need buf or Chromium are skipped,
+# The whole test suite, with a redis-server of its own. README commands that need buf or Chromium are skipped,
 # with a word, where these are missing: `make tools` builds buf.
-test:
+test: redis
 	$(if $(RACE),,@echo 'no C compiler: testing without the race detector (install gcc for it)')
 	PATH="$(BIN):$$PATH" $(GO) test $(RACE) ./...
+
+# Gets redis-server where that can be done, and says how where it can't.
+redis:
+	@command -v redis-server >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo 'redis-server is missing: installing it with apt-get'; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; \
+	else \
+	  echo 'the tests need redis-server on PATH. Debian, Ubuntu: sudo apt-get install redis-server; macOS: brew install redis'; exit 1; \
+	fi
 
 # Tools have a module of their own: buf wants a newer protobuf than we ship.
 tools: $(BIN)/buf $(BIN)/golangci-lint

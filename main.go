@@ -8,7 +8,9 @@ var holdline struct {
 	Up          cmd.Up          `cmd:"" help:"Run the whole system on this machine."`
 	Service     cmd.Service     `cmd:"" help:"Run one of the shipped services."`
 	Gateway     cmd.Gateway     `cmd:"" help:"Run a gateway in front of services."`
+	MOM         cmd.MOM         `cmd:"" name:"mom" help:"Run a MOM: what stores and replays calls."`
 	Call        cmd.Call        `cmd:"" help:"Call a unary method through a gateway."`
+	Task        cmd.Task        `cmd:"" help:"Look at stored calls and steer them."`
 	Services    cmd.Services    `cmd:"" help:"List what can be called through a gateway."`
 	Healthcheck cmd.Healthcheck `cmd:"" help:"Ask a server for its health, for containers."`
 	Version     cmd.Version     `cmd:"" help:"Print the version."`

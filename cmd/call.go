@@ -1,11 +1,14 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -15,13 +18,18 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"holdline/client"
 )
 
 // Call is `holdline call`.
 type Call struct {
-	Method   string `arg:"" help:"The method, such as arithmetic.v1.SumService/Sum."`
-	Data     string `short:"d" default:"{}" placeholder:"JSON" help:"The request message; @FILE reads it from a file, @- from standard input."`
-	Protocol string `default:"connect" enum:"connect,grpc,grpcweb" help:"connect, grpc or grpcweb."`
+	Method   string        `arg:"" help:"The method, such as arithmetic.v1.SumService/Sum."`
+	Data     string        `short:"d" default:"{}" placeholder:"JSON" help:"The request message; @FILE reads it from a file, @- from standard input."`
+	Wait     time.Duration `placeholder:"DURATION" help:"How long to be held when the service is down, in whole seconds. Default 10s." xor:"hold"`
+	Async    bool          `xor:"hold" help:"Store the call at once and print its task."`
+	Key      string        `placeholder:"KEY" help:"Idempotency-Key: the call is a task, and the same key finds it again."`
+	Protocol string        `default:"connect" enum:"connect,grpc,grpcweb" help:"connect, grpc or grpcweb."`
 	Remote
 }
 
@@ -43,10 +51,41 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 		Procedure: fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()),
 		Schema:    md,
 	}
-	if err := c.connect(c.protocol()...).CallUnary(ctx, spec, req, res); err != nil {
+	calling, info := connect.NewClientContext(ctx)
+	c.ask(info.RequestHeader())
+	err = c.connect(c.protocol()...).CallUnary(calling, spec, req, res)
+	handle := client.TaskFrom(err)
+	switch {
+	case err == nil:
+		return printJSON(out, res)
+	case handle == nil:
 		return c.fail(err)
+	case c.Async:
+		_, err := fmt.Fprintln(out, handle.GetId())
+		return err
+	case c.Key != "":
+		return c.await(ctx, out, handle.GetId(), cmp.Or(c.Wait, defaultWait))
 	}
-	return printJSON(out, res)
+	_ = c.fail(err)
+	_, _ = fmt.Fprintf(os.Stderr, "the task goes on: holdline task wait %s\n", handle.GetId())
+	return rpcExit(connect.CodeDeadlineExceeded)
+}
+
+// defaultWait is what the gateway's own default is.
+const defaultWait = 10 * time.Second
+
+// ask writes the headers. A keyed call is stored without a hold and then waited
+// for, so that its id is known should the wait be interrupted.
+func (c *Call) ask(header *connect.Header) {
+	if c.Key != "" {
+		header.Set("Idempotency-Key", c.Key)
+	}
+	switch {
+	case c.Async || c.Key != "":
+		header.Set("Prefer", "respond-async")
+	case c.Wait > 0:
+		header.Set("Prefer", fmt.Sprintf("wait=%d", int(math.Ceil(c.Wait.Seconds()))))
+	}
 }
 
 func (c *Call) protocol() []connecthttp.Option {

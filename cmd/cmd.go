@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -30,6 +31,7 @@ func Main(grammar any) {
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.DefaultEnvars("HOLDLINE"),
+		kong.Vars{"state": stateDir()},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	)
@@ -49,6 +51,17 @@ func Main(grammar any) {
 		_, _ = fmt.Fprintf(os.Stderr, "holdline: %v\n", err)
 		os.Exit(1)
 	}
+}
+
+// stateDir is where the XDG base directory specification wants state to be.
+func stateDir() string {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "holdline")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "holdline")
+	}
+	return ".holdline"
 }
 
 // exitError ends the process with a status, everything being said already.

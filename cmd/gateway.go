@@ -2,14 +2,18 @@ package cmd
 
 import (
 	"context"
+	"fmt"
+	"net/url"
 
 	"holdline/gateway"
+	"holdline/internal/route"
 	"holdline/internal/server"
 )
 
 // Gateway is `holdline gateway`.
 type Gateway struct {
 	Listen     string   `default:":8080" help:"Address to listen on."`
+	MOM        []string `name:"mom" placeholder:"URL" help:"Where calls go that their service cannot take; several instances by comma. Without it nothing is stored."`
 	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example; * is any; repeated."`
 	Routing
 	Logs
@@ -21,9 +25,15 @@ func (c *Gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	moms := make([]*url.URL, len(c.MOM))
+	for i, raw := range c.MOM {
+		if moms[i], err = route.ParseEndpoint(raw); err != nil {
+			return fmt.Errorf("--mom: %w", err)
+		}
+	}
 	log := c.logger()
 	g, err := gateway.New(gateway.Config{
-		Routes: routes, Schemas: schemas, CORSOrigins: c.CORSOrigin, Logger: log,
+		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin, Logger: log,
 	})
 	if err != nil {
 		return err

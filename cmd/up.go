@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"holdline/internal/stack"
 	"holdline/services"
@@ -12,6 +13,8 @@ import (
 // Up is `holdline up`.
 type Up struct {
 	Listen  string   `default:"127.0.0.1:8080" help:"The gateway's address."`
+	Redis   string   `placeholder:"URL" help:"A Redis to keep tasks in, such as redis://127.0.0.1:6379. Default: one of its own, with its data in --state."`
+	State   string   `placeholder:"DIR" default:"${state}" help:"Where the Redis of its own keeps its data."`
 	Without []string `placeholder:"SERVICE" help:"Leave a service down; repeated."`
 	Logs
 }
@@ -20,6 +23,8 @@ type Up struct {
 func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	s, err := stack.New(stack.Config{
 		Listen:  c.Listen,
+		Redis:   c.Redis,
+		State:   c.State,
 		Without: c.Without,
 		// A playground: pages of any origin may try it.
 		CORSOrigins: []string{"*"},
@@ -28,9 +33,27 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(out, "\n  %-16s http://%s\n", "gateway", s.Gateway)
+	c.greet(out, s)
+	return s.Run(ctx)
+}
+
+// greet says where everything is, and what to try.
+func (c *Up) greet(out io.Writer, s *stack.Stack) {
+	line := func(name, addr, note string) {
+		_, _ = fmt.Fprintf(out, "  %-16s http://%s%s\n", name, addr, note)
+	}
+	_, _ = fmt.Fprintln(out)
+	line("gateway", s.Gateway, "")
+	line("mom", s.MOM, "")
 	for _, svc := range services.All {
-		_, _ = fmt.Fprintf(out, "  %-16s http://%s\n", svc.Name, s.Service[svc.Name])
+		note := ""
+		if slices.Contains(c.Without, svc.Name) {
+			note = "   left down"
+		}
+		line(svc.Name, s.Service[svc.Name], note)
+	}
+	if s.Volatile {
+		_, _ = fmt.Fprintln(out, "\n  No redis-server on PATH: tasks are kept in this process and end with it.")
 	}
 	_, _ = fmt.Fprintf(out, `
 Try it in another terminal:
@@ -39,8 +62,13 @@ Try it in another terminal:
   buf curl --protocol grpc --http2-prior-knowledge -d '{"a": 1, "b": 2}' http://%[1]s/arithmetic.v1.SumService/Sum
   go run . services --server http://%[1]s
 
+Play an outage: end this, then
+
+  go run . up --without sum
+  go run . call arithmetic.v1.SumService/Sum -d '{"a": 1, "b": 2}'   # held until, within 10 s, in a third terminal:
+  go run . service sum
+
 Ctrl-C ends it.
 
 `, s.Gateway)
-	return s.Run(ctx)
 }

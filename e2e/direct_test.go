@@ -59,14 +59,17 @@ func TestOtherServices(t *testing.T) {
 	}
 }
 
-// A dead service is unavailable, with RetryInfo, on every wire.
+// A dead service is unavailable, with RetryInfo, on every wire, to a caller who
+// wants nothing stored.
 func TestServiceDown(t *testing.T) {
 	t.Parallel()
 	s := up(t, stack.Config{Without: []string{"sum"}})
 	for _, w := range wires() {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := arithmeticv1connect.NewSumServiceClient(w.client(t, s.Gateway)).Sum(t.Context(), &arithmeticv1.SumRequest{})
+			ctx, info := connect.NewClientContext(t.Context())
+			info.RequestHeader().Set(contract.HeaderMode, "direct")
+			_, err := arithmeticv1connect.NewSumServiceClient(w.client(t, s.Gateway)).Sum(ctx, &arithmeticv1.SumRequest{})
 			if got := connect.CodeOf(err); got != connect.CodeUnavailable {
 				t.Fatalf("code = %v (%v), want unavailable", got, err)
 			}

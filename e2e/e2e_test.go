@@ -3,25 +3,38 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"testing"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
 	"go.uber.org/goleak"
 
+	"holdline/internal/redistest"
 	"holdline/internal/stack"
-	"holdline/services"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	redistest.Main(m, func(code int) int {
+		if err := goleak.Find(); err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
+	})
+}
 
 // up runs a stack on free ports until the test ends, and returns it.
 func up(tb testing.TB, cfg stack.Config) *stack.Stack {
 	tb.Helper()
 	cfg.Listen = "127.0.0.1:0"
-	cfg.ServicePort = func(services.Service) string { return "0" }
+	cfg.Port = func(_, _ string) string { return "0" }
+	if cfg.Redis == "" {
+		cfg.Redis, cfg.RedisPrefix = redistest.Start(tb), tb.Name()+":"
+	}
 	cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	s, err := stack.New(cfg)
 	if err != nil {

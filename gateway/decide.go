@@ -2,7 +2,10 @@ package gateway
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net/http"
+	"strconv"
+	"time"
 
 	"connectrpc.com/connect/v2"
 
@@ -11,31 +14,126 @@ import (
 	"holdline/internal/upstream"
 )
 
-// refuse decides what an outcome leads to: nil passes on what there is, an error
-// takes its place. `unavailable` is promised to mean that sending the call again
-// is safe, so it is only said of calls that did not run or may run twice.
-func refuse(outcome upstream.Outcome, c *call) *connect.Error {
-	switch outcome.Kind {
-	case upstream.NotSent, upstream.Refused:
-		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
-			"%s cannot be reached (%s); the call was not executed", c.target.route.Service, outcome.Cause)
-	case upstream.Broken, upstream.Bare:
-		if c.repeatable() {
-			return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
-				"%s did not answer (%s); the call may be sent again", c.target.route.Service, outcome.Cause)
-		}
-		return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN,
-			"%s did not answer (%s); the call may have been executed", c.target.route.Service, outcome.Cause)
-	case upstream.DeadlineOver:
-		return connect.Errorf(connect.CodeDeadlineExceeded,
-			"%s did not answer in the time that the caller gave", c.target.route.Service)
+// Limits of the tries of one call.
+const (
+	maxTries   = 3
+	firstPause = 25 * time.Millisecond // doubled for each further try, with full jitter
+	maxPause   = 250 * time.Millisecond
+)
+
+// step is what an outcome leads to.
+type step uint8
+
+const (
+	pass  step = iota // the response goes to the caller as it is
+	retry             // again after a pause, as often as maxTries allows; then store
+	other             // again at another endpoint, if there is one; then store
+	free              // again at once, the first time for free; then other
+	once              // again if the service says when, and that is soon; then pass
+	store             // hand off to the MOM; fail where that is not possible
+	fail              // an error of ours
+	stop              // nobody is there to be told
+)
+
+// end is what is left of a step when there are no more tries.
+func (s step) end() step {
+	switch s {
+	case retry, other, free:
+		return store
+	case once:
+		return pass
 	}
-	return nil
+	return s
+}
+
+// tries counts the tries of one call.
+type tries struct {
+	made  int
+	freed bool // the free one is used
+}
+
+// again tells whether there is another try, and how long to wait before it.
+func (t *tries) again(next step, res *upstream.Response, endpoints int) (time.Duration, bool) {
+	if next == free && !t.freed {
+		t.freed = true
+		return 0, true
+	}
+	t.made++
+	if t.made >= maxTries {
+		return 0, false
+	}
+	switch next {
+	case retry:
+		most := min(firstPause<<(t.made-1), maxPause)
+		return rand.N(most) + 1, true
+	case other, free:
+		return 0, t.made < endpoints
+	case once:
+		wait, ok := retryAfter(res)
+		return wait, ok && t.made == 1
+	}
+	return 0, false
+}
+
+// decide is the table of what follows from an outcome: for repeatable methods,
+// for undeclared ones, and for calls that cannot be sent again (streams, methods
+// without a schema, bodies over the replay buffer).
+func decide(kind upstream.Kind, c *call) step {
+	steps := [...]struct{ repeatable, undeclared, unreplayable step }{
+		upstream.Answered:     {pass, pass, pass},
+		upstream.NotSent:      {other, other, fail},
+		upstream.Refused:      {free, free, fail},
+		upstream.Broken:       {retry, fail, fail},
+		upstream.Bare:         {retry, fail, pass},
+		upstream.Unavailable:  {retry, pass, pass},
+		upstream.Exhausted:    {once, pass, pass},
+		upstream.DeadlineOver: {fail, fail, fail},
+		upstream.CallerLeft:   {stop, stop, stop},
+	}[kind]
+	switch {
+	case !c.replayable():
+		return steps.unreplayable
+	case c.method.Repeatable:
+		return steps.repeatable
+	}
+	return steps.undeclared
+}
+
+// failure is the error for a call that is not stored. `unavailable` is promised
+// to mean that sending the call again is safe, so it is only said of calls that
+// did not run or may run twice.
+func failure(outcome upstream.Outcome, c *call) *connect.Error {
+	service := c.target.route.Service
+	switch {
+	case outcome.Kind == upstream.DeadlineOver:
+		return connect.Errorf(connect.CodeDeadlineExceeded, "%s did not answer in the time that the caller gave", service)
+	case outcome.Kind == upstream.NotSent || outcome.Kind == upstream.Refused:
+		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
+			"%s cannot be reached (%s); the call was not executed", service, outcome.Cause)
+	case c.repeatable():
+		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
+			"%s did not answer (%s); the call may be sent again", service, outcome.Cause)
+	}
+	return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN,
+		"%s did not answer (%s); the call may have been executed", service, outcome.Cause)
+}
+
+// retryAfter reads how long the service asks to be left alone; ok is false when
+// it does not say, or more than we wait for.
+func retryAfter(res *upstream.Response) (time.Duration, bool) {
+	seconds, err := strconv.Atoi(res.Header.Get("Retry-After"))
+	d := time.Duration(seconds) * time.Second
+	return d, err == nil && d >= 0 && d <= time.Second
 }
 
 func noRoute(service string) *connect.Error {
 	return contract.Errorf(momv1.Reason_REASON_NO_ROUTE,
 		"no route for service %q; gateway.v1.DirectoryService lists those there are", service)
+}
+
+func requestTooLarge() *connect.Error {
+	return contract.Errorf(momv1.Reason_REASON_REQUEST_TOO_LARGE,
+		"a request with %s or %s: respond-async has at most %d bytes", contract.HeaderKey, contract.HeaderPrefer, maxReplay)
 }
 
 // badBody is for a body that ends before its time or is not well formed.

@@ -5,8 +5,10 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"connectrpc.com/connect/v2"
@@ -15,6 +17,7 @@ import (
 	rscors "github.com/rs/cors"
 
 	"holdline/gen/gateway/v1/gatewayv1connect"
+	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/server"
@@ -25,6 +28,9 @@ import (
 type Config struct {
 	Routes  route.Table
 	Schemas *route.Schemas
+	// MOM is where calls go that their service cannot take, one URL an
+	// instance. Default: none, and nothing is stored.
+	MOM []*url.URL
 	// CORSOrigins may call from a browser, such as https://app.example; * is
 	// any. Default: none.
 	CORSOrigins []string
@@ -48,22 +54,43 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes))}
 	for name, r := range cfg.Routes {
-		g.targets[name] = &target{route: r, pool: upstream.NewPool(name, r.Endpoints)}
+		g.targets[name] = &target{route: r, pool: upstream.NewPool(name, r.Endpoints), stores: true}
+	}
+	services := cfg.Routes.Services()
+	front := &proxy{targets: g.targets, schemas: cfg.Schemas, log: cfg.Logger}
+	var tasks *target
+	if len(cfg.MOM) > 0 {
+		front.mom = upstream.NewPool(momv1connect.TaskServiceName, cfg.MOM)
+		for _, name := range []string{momv1connect.QueueServiceName, momv1connect.TaskServiceName} {
+			if g.targets[name] != nil {
+				return nil, fmt.Errorf("route %s: this service is the MOM's own; give --mom instead", name)
+			}
+			tasks = &target{
+				route:     &route.Route{Service: name, Endpoints: cfg.MOM},
+				pool:      front.mom,
+				operators: name == momv1connect.QueueServiceName,
+			}
+			g.targets[name] = tasks
+			services = append(services, name)
+		}
 	}
 	g.health = &health{targets: g.targets}
 
 	rpc := connect.NewServer()
 	gatewayv1connect.RegisterDirectoryServiceHandler(rpc, &directory{
-		services: cfg.Routes.Services(), targets: g.targets, schemas: cfg.Schemas,
+		services: slices.Sorted(slices.Values(services)), targets: g.targets, schemas: cfg.Schemas,
 	})
 	mux := server.Mux(rpc, g.health,
 		grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string {
-			return slices.Sorted(slices.Values(append(cfg.Routes.Services(), gatewayv1connect.DirectoryServiceName)))
+			return slices.Sorted(slices.Values(append(services[:len(services):len(services)], gatewayv1connect.DirectoryServiceName)))
 		})),
 		grpcreflect.WithDescriptorResolver(cfg.Schemas),
 		grpcreflect.WithExtensionResolver(cfg.Schemas),
 	)
-	mux.Handle("/", &proxy{targets: g.targets, schemas: cfg.Schemas, log: cfg.Logger})
+	mux.Handle("/", front)
+	if tasks != nil {
+		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks) })
+	}
 	g.handler = withCORS(mux, cfg.CORSOrigins)
 	return g, nil
 }

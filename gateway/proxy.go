@@ -3,13 +3,9 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/textproto"
-	"strings"
-	"sync"
 	"time"
 
 	"holdline/internal/contract"
@@ -25,6 +21,10 @@ const maxReplay = 1 << 20
 type target struct {
 	route *route.Route
 	pool  *upstream.Pool
+	// stores: calls that the service cannot take go to the MOM.
+	stores bool
+	// operators: only callers on this machine may come.
+	operators bool
 }
 
 // proxy sends calls to their services. Bytes go through untouched, in the
@@ -32,6 +32,7 @@ type target struct {
 type proxy struct {
 	targets map[string]*target
 	schemas *route.Schemas
+	mom     *upstream.Pool // nil: nothing is stored
 	log     *slog.Logger
 }
 
@@ -41,15 +42,19 @@ type call struct {
 	method *route.Method // nil without a schema
 	req    upstream.Request
 	cancel context.CancelCauseFunc
-	// deadline is the caller's, nil without one. It is stopped with the
+	// deadline is the caller's, zero without one. Its timer is stopped with the
 	// response's headers: from then on service and caller keep it themselves.
-	deadline *time.Timer
+	deadline time.Time
+	timer    *time.Timer
 }
 
 // unary calls have one message each way, which may be kept and looked at.
 func (c *call) unary() bool { return c.method != nil && c.method.Unary }
 
 func (c *call) repeatable() bool { return c.method != nil && c.method.Repeatable }
+
+// replayable calls can be sent more than once.
+func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
 
 // ServeHTTP implements http.Handler.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -63,12 +68,21 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		contract.WriteError(w, r, noRoute(service))
 		return
 	}
+	if target.operators && !contract.Local(r.RemoteAddr) {
+		contract.WriteError(w, r, contract.OperatorsOnly())
+		return
+	}
+	p.serve(w, r, target)
+}
+
+func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	c := &call{target: target, method: p.schemas.Method(r.URL.Path), cancel: cancel}
 	if timeout, ok := contract.Timeout(r.Header); ok {
-		c.deadline = time.AfterFunc(timeout, func() { cancel(upstream.ErrDeadline) })
-		defer c.deadline.Stop()
+		c.deadline = time.Now().Add(timeout)
+		c.timer = time.AfterFunc(timeout, func() { cancel(upstream.ErrDeadline) })
+		defer c.timer.Stop()
 	}
 	cleanRequest(r.Header)
 	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
@@ -76,30 +90,78 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		contract.WriteError(w, r, badBody(err))
 		return
 	}
+	if p.stores(c) && wantsTask(r.Header) {
+		if c.req.Stream != nil {
+			contract.WriteError(w, r, requestTooLarge())
+			return
+		}
+		p.handOff(ctx, w, c, nil)
+		return
+	}
 	p.direct(ctx, w, c)
 }
 
-// direct sends the call to its service.
+// direct sends the call to its service, as often as it makes sense.
 func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
-	endpoint := c.target.pool.Pick(nil)
-	res, outcome, err := endpoint.Try(ctx, &c.req)
-	if c.deadline != nil {
-		c.deadline.Stop()
-	}
-	if err != nil {
-		p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint, "cause", outcome.Cause, "error", err)
-	}
-	refusal := refuse(outcome, c)
-	switch {
-	case refusal == nil && res == nil: // the caller left
-	case refusal == nil:
-		respond(w, c, res)
-	default:
-		if res != nil {
-			c.cancel(nil)
-			_ = res.Body.Close()
+	var (
+		tries tries
+		last  *upstream.Endpoint
+	)
+	for {
+		endpoint := c.target.pool.Pick(last)
+		res, outcome, err := endpoint.Try(ctx, &c.req)
+		if err != nil {
+			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
+				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
 		}
-		contract.WriteError(w, c.req.In, refusal)
+		next := decide(outcome.Kind, c)
+		if wait, again := tries.again(next, res, c.target.pool.Len()); again {
+			res.Drop()
+			sleep(ctx, wait) // once ctx has ended, the next attempt says why
+			last = endpoint
+			continue
+		}
+		end := next.end()
+		if end == store && !p.stores(c) {
+			end = fail
+			if outcome.Kind == upstream.Unavailable {
+				end = pass // the service's own words say it best
+			}
+		}
+		switch end {
+		case pass:
+			respond(w, c, res)
+		case store:
+			res.Drop()
+			p.handOff(ctx, w, c, &outcome)
+		case fail:
+			res.Drop()
+			contract.WriteError(w, c.req.In, failure(outcome, c))
+		}
+		return
+	}
+}
+
+// stores tells whether the call may become a task.
+func (p *proxy) stores(c *call) bool {
+	return p.mom != nil && c.target.stores && c.unary() && c.req.Header.Get(contract.HeaderMode) != "direct"
+}
+
+// wantsTask tells whether the caller wants a task from the start.
+func wantsTask(header http.Header) bool {
+	return len(header[contract.HeaderKey]) > 0 || contract.Prefer(header).Async
+}
+
+// sleep waits, unless ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -135,109 +197,4 @@ func (c *call) readBody(w http.ResponseWriter) error {
 		}{io.MultiReader(bytes.NewReader(c.req.Body), in.Body), in.Body}
 	}
 	return err
-}
-
-// buffers holds what bodies are copied through.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-// respond passes the response on. It ends the request itself: on a full-duplex
-// stream, closing the response waits for the request's writer, which waits for
-// the caller, who waits for the trailers. So: trailers, cancel, close.
-func respond(w http.ResponseWriter, c *call, res *upstream.Response) {
-	header := w.Header()
-	cleanHop(res.Header)
-	for key, values := range res.Header {
-		if key == "Vary" { // CORS has set one already
-			values = append(header[key], values...)
-		}
-		header[key] = values
-	}
-	silence(header, "Date", "Content-Type")
-	// A unary answer ends soon, so HTTP/2 may put its head, its message and its
-	// end into one write; HTTP/1.1 has to be told to use chunks.
-	flush := res.ContentLength < 0 && res.Body != http.NoBody
-	if c.unary() && c.req.In.ProtoMajor == 2 {
-		flush = false
-		silence(header, "Content-Length")
-	}
-	w.WriteHeader(res.StatusCode)
-	controller := http.NewResponseController(w)
-	if flush {
-		_ = controller.Flush()
-	}
-	buffer := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
-	for {
-		n, err := res.Read(buffer[:])
-		if n > 0 {
-			if _, writeErr := w.Write(buffer[:n]); writeErr != nil {
-				break // the caller left
-			}
-			if flush {
-				_ = controller.Flush()
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			if len(res.Trailer) > 0 {
-				clear(header) // all of it is sent
-				for key, values := range res.Trailer {
-					header[http.TrailerPrefix+key] = values
-				}
-			}
-			break
-		}
-		if err != nil {
-			c.cancel(nil)
-			_ = res.Body.Close()
-			panic(http.ErrAbortHandler) // broken there, so broken here
-		}
-	}
-	c.cancel(nil)
-	_ = res.Body.Close()
-}
-
-// silence keeps net/http from inventing headers that the other side did not send.
-func silence(header http.Header, keys ...string) {
-	for _, key := range keys {
-		if _, ok := header[key]; !ok {
-			header[key] = nil
-		}
-	}
-}
-
-// forwarded are the Holdline-* headers that callers may send.
-var forwarded = map[string]bool{
-	contract.HeaderTTL: true, contract.HeaderAnswerTTL: true,
-	contract.HeaderMode: true, contract.HeaderExplain: true,
-}
-
-// cleanRequest removes what belongs to this hop, and the headers by which the
-// gateway itself speaks to the MOM.
-func cleanRequest(header http.Header) {
-	trailers := strings.Contains(header.Get("Te"), "trailers")
-	cleanHop(header)
-	if trailers {
-		header["Te"] = []string{"trailers"} // gRPC insists on it, end to end
-	}
-	silence(header, "User-Agent")
-	for key := range header {
-		if strings.HasPrefix(key, "Holdline-") && !forwarded[key] {
-			delete(header, key)
-		}
-	}
-}
-
-// cleanHop removes hop-by-hop headers (RFC 9110, section 7.6.1).
-func cleanHop(header http.Header) {
-	for _, field := range header["Connection"] {
-		for name := range strings.SplitSeq(field, ",") {
-			delete(header, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
-		}
-	}
-	for _, key := range [...]string{
-		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
-		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-	} {
-		delete(header, key)
-	}
 }

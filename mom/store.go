@@ -1,6 +1,3 @@
-// Package mom is the message-oriented middleware: it takes the calls that a dead
-// service cannot, keeps them in a store, replays them when the service is back,
-// and keeps their answers.
 package mom
 
 import (
@@ -27,6 +24,9 @@ var (
 	// ErrUnavailable: the store did not answer, or cannot now. Whether the
 	// transition happened is unknown; repeating it is harmless.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrNotSent goes with ErrUnavailable where the transition surely did not
+	// happen: there was no connection, or the server refused.
+	ErrNotSent = errors.New("not sent to the store")
 )
 
 // Shard is a part of one service's queue, the unit of order and of Redis slots.

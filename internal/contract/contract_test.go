@@ -102,3 +102,43 @@ func TestWriteError(t *testing.T) {
 		}
 	}
 }
+
+func TestPrefer(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		header  string
+		async   bool
+		hold    time.Duration
+		applied string
+	}{
+		{"", false, contract.DefaultHold, ""},
+		{"respond-async", true, 0, "respond-async"},
+		{"Respond-Async, wait=5", true, 5 * time.Second, "respond-async, wait=5"},
+		{"wait=0", false, 0, "wait=0"},
+		{"wait=100000", false, contract.MaxHold, "wait=300"},
+		{"wait=5, wait=7", false, 5 * time.Second, "wait=5"},
+		{`return=minimal; x="wait=3", wait="2"`, false, 2 * time.Second, "wait=2"},
+		{"wait=soon", false, contract.DefaultHold, ""},
+	} {
+		p := contract.Prefer(http.Header{contract.HeaderPrefer: {c.header}})
+		if p.Async != c.async || p.Hold() != c.hold || p.Applied() != c.applied {
+			t.Errorf("Prefer(%q) = %+v: holds %v, applied %q", c.header, p, p.Hold(), p.Applied())
+		}
+	}
+}
+
+func TestKey(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"k-1": "k-1", `"k-1"`: "k-1", `" "`: "!", "": "!", `""`: "!", "a b": "!", "ä": "!",
+		strings.Repeat("k", 255): strings.Repeat("k", 255), strings.Repeat("k", 256): "!",
+	} {
+		got, ok := contract.Key(http.Header{contract.HeaderKey: {raw}})
+		if ok != (want != "!") || ok && got != want {
+			t.Errorf("Key(%q) = %q, %v; want %q", raw, got, ok, want)
+		}
+	}
+	if key, ok := contract.Key(http.Header{}); key != "" || !ok {
+		t.Errorf("no key: got %q, %v", key, ok)
+	}
+}

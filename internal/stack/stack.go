@@ -1,6 +1,6 @@
-// Package stack is the whole system in one process: the shipped services and a
-// gateway in front of them. `holdline up`, the end-to-end tests and the
-// benchmarks run it.
+// Package stack is the whole system in one process: the shipped services, a MOM
+// with its Redis, and a gateway in front of them. `holdline up`, the end-to-end
+// tests and the benchmarks run it.
 package stack
 
 import (
@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
+	"net/url"
 	"slices"
 
 	"connectrpc.com/connect/v2"
@@ -19,65 +19,69 @@ import (
 	"holdline/gateway"
 	"holdline/internal/route"
 	"holdline/internal/server"
+	"holdline/mom"
+	"holdline/mom/redisstore"
 	"holdline/services"
 )
 
 // Config is what a stack is told. A zero field means its default.
 type Config struct {
 	Listen string // the gateway's address; default 127.0.0.1:8080
-	// ServicePort returns the port of a service; default its own. "0" is any
-	// free one.
-	ServicePort func(services.Service) string
-	Without     []string // services to leave down, by short name
-	Routes      []string // more routes, beside those of the shipped services
-	Schemas     []string // more schemas, as Buf images
-	CORSOrigins []string // default none
+	// Port returns the port of "mom" or of a service, by its short name, given
+	// its usual one; "0" is any free one. Default: the usual one.
+	Port    func(name, usual string) string
+	Without []string // services to leave down, by short name
+	Routes  []string // more routes, beside those of the shipped services
+	Schemas []string // more schemas, as Buf images
+	// CORSOrigins may call the gateway from a browser. Default none.
+	CORSOrigins []string
+	// Redis is the URL of a Redis. Default: one of the stack's own, whose data
+	// is kept in State if there is a redis-server on PATH.
+	Redis string
+	// RedisPrefix begins every key, so that stacks can share a Redis.
+	RedisPrefix string
+	State       string
 	Logger      *slog.Logger
 }
 
 // Stack is a system whose listeners are open.
 type Stack struct {
-	Gateway string            // address
-	Service map[string]string // short name → address, those left down too
-	servers []*server.Server
-	gateway *gateway.Gateway
+	Gateway, MOM string            // addresses
+	Service      map[string]string // short name → address, those left down too
+	// Volatile: tasks end with this process, for want of a redis-server.
+	Volatile bool
+
+	gateway  *gateway.Gateway
+	mom      *mom.MOM
+	store    *redisstore.Store
+	redis    *embedded // nil when a URL is given
+	services []*server.Server
+	momFront *server.Server
+	front    *server.Server
 }
 
-// host is where services listen: they have no business outside of this machine.
-const host = "127.0.0.1"
+const (
+	// host is where all but the gateway listen: nobody outside needs them.
+	host    = "127.0.0.1"
+	momPort = "8090"
+)
 
-// New opens all listeners.
+// New opens all listeners and dials nothing.
 func New(cfg Config) (_ *Stack, err error) {
 	s := &Stack{Service: map[string]string{}}
 	defer func() {
 		if err != nil {
-			s.Close()
+			s.close()
 		}
 	}()
-	for _, name := range cfg.Without {
-		if _, ok := services.Find(name); !ok {
-			return nil, fmt.Errorf("no service %q to leave down; there are %s", name, services.Names())
-		}
+	if cfg.Port == nil {
+		cfg.Port = func(_, usual string) string { return usual }
 	}
-	if cfg.ServicePort == nil {
-		cfg.ServicePort = func(svc services.Service) string { return svc.Port }
+	specs, err := s.openServices(cfg)
+	if err != nil {
+		return nil, err
 	}
-	specs := slices.Clone(cfg.Routes)
-	for _, svc := range services.All {
-		addr := net.JoinHostPort(host, cfg.ServicePort(svc))
-		part, err := NewService(svc, addr, cfg.Logger)
-		if err != nil {
-			return nil, err
-		}
-		s.Service[svc.Name] = part.Addr()
-		specs = append(specs, svc.FullName+"=http://"+part.Addr())
-		if slices.Contains(cfg.Without, svc.Name) {
-			part.Close() // the port is known, and free again
-			continue
-		}
-		s.servers = append(s.servers, part)
-	}
-	routes, err := route.ParseTable(specs)
+	routes, err := route.ParseTable(append(specs, cfg.Routes...))
 	if err != nil {
 		return nil, err
 	}
@@ -85,19 +89,74 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.openMOM(cfg, routes, schemas); err != nil {
+		return nil, err
+	}
 	s.gateway, err = gateway.New(gateway.Config{
 		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Logger: cfg.Logger,
+		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	front, err := server.Listen(cmp.Or(cfg.Listen, "127.0.0.1:8080"), s.gateway, cfg.Logger, s.gateway.Drain)
+	s.front, err = server.Listen(cmp.Or(cfg.Listen, "127.0.0.1:8080"), s.gateway, cfg.Logger, func() {
+		s.gateway.Drain()
+		s.mom.Drain() // holds end with handles now, not when the gateway's time is up
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.Gateway = front.Addr()
-	s.servers = append(s.servers, front)
+	s.Gateway = s.front.Addr()
 	return s, nil
+}
+
+// openServices returns the routes of the services.
+func (s *Stack) openServices(cfg Config) (specs []string, err error) {
+	for _, name := range cfg.Without {
+		if _, ok := services.Find(name); !ok {
+			return nil, fmt.Errorf("no service %q to leave down; there are %s", name, services.Names())
+		}
+	}
+	for _, svc := range services.All {
+		part, err := NewService(svc, net.JoinHostPort(host, cfg.Port(svc.Name, svc.Port)), cfg.Logger)
+		if err != nil {
+			return nil, err
+		}
+		s.Service[svc.Name] = part.Addr()
+		specs = append(specs, svc.FullName+"=http://"+part.Addr())
+		if slices.Contains(cfg.Without, svc.Name) {
+			part.Close() // its port is known, and free again
+		} else {
+			s.services = append(s.services, part)
+		}
+	}
+	return specs, nil
+}
+
+func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas) (err error) {
+	if cfg.Redis == "" {
+		if s.redis, err = newEmbedded(cfg.State); err != nil {
+			return err
+		}
+		s.Volatile = s.redis.inside != nil
+		cfg.Redis = s.redis.url
+	}
+	s.store, err = redisstore.Open(redisstore.Config{
+		URL: cfg.Redis, Embedded: s.Volatile, Prefix: cfg.RedisPrefix, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Logger: cfg.Logger}, s.store)
+	if err != nil {
+		return err
+	}
+	s.momFront, err = server.Listen(net.JoinHostPort(host, cfg.Port("mom", momPort)), s.mom, cfg.Logger.With("part", "mom"), s.mom.Drain)
+	if err != nil {
+		return err
+	}
+	s.MOM = s.momFront.Addr()
+	return nil
 }
 
 // NewService opens the listener of one shipped service.
@@ -109,31 +168,65 @@ func NewService(svc services.Service, addr string, log *slog.Logger) (*server.Se
 		health.SetStatus("", grpchealth.StatusNotServing)
 		health.SetStatus(svc.FullName, grpchealth.StatusNotServing)
 	}
-	var handler http.Handler = server.Mux(rpc, health)
-	return server.Listen(addr, handler, log.With("service", svc.FullName), drain)
+	return server.Listen(addr, server.Mux(rpc, health), log.With("service", svc.FullName), drain)
 }
 
-// Run serves until ctx ends, then drains: the gateway first, so that calls in
-// flight still find their services.
+// runner is a part that lives as long as its context.
+type runner interface{ Run(context.Context) error }
+
+// Run serves until ctx ends, then drains from the front to the back: gateway,
+// MOM, services and Redis, so that what is in flight still finds what it needs.
+// A part that fails ends all.
 func (s *Stack) Run(ctx context.Context) error {
+	defer s.store.Close()
 	defer s.gateway.Close()
-	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	group, ctx := errgroup.WithContext(ctx)
-	last := len(s.servers) - 1
-	for _, part := range s.servers[:last] {
-		group.Go(func() error { return part.Run(behind) })
+	behind := []runner{}
+	for _, svc := range s.services {
+		behind = append(behind, svc)
 	}
-	group.Go(func() error {
-		defer stop()
-		return s.servers[last].Run(ctx)
-	})
-	return group.Wait()
+	if s.redis != nil {
+		behind = append(behind, s.redis)
+	}
+	return serial(ctx, []runner{s.front}, []runner{s.momFront}, []runner{s.mom}, behind)
 }
 
-// Close closes the listeners of a stack that is never run.
-func (s *Stack) Close() {
-	for _, part := range s.servers {
-		part.Close()
+// serial runs all parts at once and ends them rank by rank: the first with ctx,
+// or when any part fails, each other once the one before it has ended.
+func serial(ctx context.Context, ranks ...[]runner) error {
+	rankCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	var all errgroup.Group
+	for _, rank := range ranks {
+		var running errgroup.Group
+		until := rankCtx
+		for _, part := range rank {
+			running.Go(func() error {
+				err := part.Run(until)
+				if err != nil {
+					stop()
+				}
+				return err
+			})
+		}
+		next, ended := context.WithCancel(context.WithoutCancel(ctx))
+		all.Go(func() error {
+			defer ended()
+			return running.Wait()
+		})
+		rankCtx = next
 	}
+	return all.Wait()
+}
+
+// close releases what a stack that is never run has opened.
+func (s *Stack) close() {
+	for _, part := range append(s.services, s.momFront, s.front) {
+		if part != nil {
+			part.Close()
+		}
+	}
+	if s.store != nil {
+		s.store.Close()
+	}
+	s.redis.close()
 }

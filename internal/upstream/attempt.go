@@ -31,17 +31,34 @@ type Request struct {
 // Response is a response whose body may have been read in part.
 type Response struct {
 	*http.Response
+	body io.ReadCloser
 	head []byte // read, but not yet given out by Read
 	err  error  // what ended the body, once head has been given out
 }
 
+// HTTP returns the response as net/http knows it, with its whole body.
+func (res *Response) HTTP() *http.Response {
+	res.Body = res
+	return res.Response
+}
+
+// Drop ends a response that nobody wants; there may be none.
+func (res *Response) Drop() {
+	if res != nil {
+		_ = res.Close()
+	}
+}
+
+// Close ends the response.
+func (res *Response) Close() error { return res.body.Close() }
+
 // readSize fits what a unary call usually answers.
-const readSize = 4 << 10
+const readSize = 512
 
 // read appends one read of the body to head.
 func (res *Response) read() {
 	res.head = slices.Grow(res.head, readSize)
-	n, err := res.Body.Read(res.head[len(res.head):cap(res.head)])
+	n, err := res.body.Read(res.head[len(res.head):cap(res.head)])
 	res.head = res.head[:len(res.head)+n]
 	res.err = err
 }
@@ -59,7 +76,7 @@ func (res *Response) Read(p []byte) (int, error) {
 	if res.err != nil {
 		return 0, res.err
 	}
-	return res.Body.Read(p)
+	return res.body.Read(p)
 }
 
 // Try sends the request to this endpoint, once. The response is nil unless
@@ -76,7 +93,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	if err != nil {
 		return nil, ofError(ctx, err, taken.Load()), err
 	}
-	res := &Response{Response: raw}
+	res := &Response{Response: raw, body: raw.Body}
 	if !req.Look {
 		return res, Outcome{}, nil
 	}

@@ -23,6 +23,12 @@ func NewPool(service string, endpoints []*url.URL) *Pool {
 	return p
 }
 
+// Service is the full name of the service whose endpoints these are.
+func (p *Pool) Service() string { return p.service }
+
+// Len is the number of endpoints.
+func (p *Pool) Len() int { return len(p.endpoints) }
+
 // Pick returns the less loaded of two endpoints picked at random, rather not
 // the given one (nil for the first try).
 func (p *Pool) Pick(not *Endpoint) *Endpoint {

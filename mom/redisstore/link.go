@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,7 +91,7 @@ func (l *link) close() {
 func (l *link) get() (rueidis.Client, error) {
 	client := l.client.Load()
 	if client == nil {
-		return nil, fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, errNotConnected)
+		return nil, fmt.Errorf("%w: %w: redis: %w", mom.ErrUnavailable, mom.ErrNotSent, errNotConnected)
 	}
 	return *client, nil
 }
@@ -100,7 +101,7 @@ func (l *link) get() (rueidis.Client, error) {
 // deadline anyway.
 func (s *Store) use(ctx context.Context, fn func(context.Context, rueidis.Client) error) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%w: %w", mom.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w: %w", mom.ErrUnavailable, mom.ErrNotSent, err)
 	}
 	client, err := s.link.get()
 	if err != nil {
@@ -115,7 +116,7 @@ func (s *Store) use(ctx context.Context, fn func(context.Context, rueidis.Client
 	select {
 	case s.link.places <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("%w: redis: too many calls under way: %w", mom.ErrUnavailable, ctx.Err())
+		return fmt.Errorf("%w: %w: redis: too many calls under way: %w", mom.ErrUnavailable, mom.ErrNotSent, ctx.Err())
 	}
 	err = fn(ctx, client)
 	if ctx.Err() != nil {
@@ -134,6 +135,10 @@ func redisError(err error) error {
 	}
 	reply, ok := rueidis.IsRedisErr(err)
 	if !ok {
+		var dial *net.OpError
+		if errors.As(err, &dial) && dial.Op == "dial" {
+			return fmt.Errorf("%w: %w: redis: %w", mom.ErrUnavailable, mom.ErrNotSent, err)
+		}
 		return fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, err)
 	}
 	switch code, _, _ := strings.Cut(reply.Error(), " "); code {
@@ -142,7 +147,7 @@ func redisError(err error) error {
 	case "OOM":
 		return fmt.Errorf("%w: redis is at its maxmemory", mom.ErrQueueFull)
 	case "LOADING", "MASTERDOWN", "READONLY", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS":
-		return fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w: redis: %w", mom.ErrUnavailable, mom.ErrNotSent, err)
 	default:
 		return fmt.Errorf("redis: %w", err)
 	}

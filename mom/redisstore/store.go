@@ -20,8 +20,8 @@ import (
 
 var _ mom.Store = (*Store)(nil)
 
-// ErrRecordVersion: a record was written by a release that this one does not
-// know. It is left as it is.
+// ErrRecordVersion says that a record was written by a release that this one
+// does not know. It is left as it is.
 var ErrRecordVersion = errors.New("unknown record version")
 
 // Config says which Redis to use and how. Only URL is needed.

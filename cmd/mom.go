@@ -1,0 +1,52 @@
+package cmd
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdline/internal/server"
+	"holdline/mom"
+	"holdline/mom/redisstore"
+)
+
+// MOM is `holdline mom`.
+type MOM struct {
+	Listen       string        `default:":8090" help:"Address to listen on."`
+	Redis        string        `required:"" placeholder:"URL" help:"The Redis that keeps tasks, such as redis://redis:6379; rediss:// for TLS."`
+	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
+	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
+	TombstoneTTL time.Duration `default:"24h" help:"How long it is known of a task that it was, after its answer."`
+	Routing
+	Logs
+}
+
+// Run serves until it is interrupted; then holds end with handles, attempts end,
+// and leases are given up.
+func (c *MOM) Run(ctx context.Context) error {
+	routes, schemas, err := c.load()
+	if err != nil {
+		return err
+	}
+	log := c.logger()
+	store, err := redisstore.Open(redisstore.Config{
+		URL: c.Redis, Cluster: c.Cluster, TombstoneTTL: c.TombstoneTTL, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	m, err := mom.New(mom.Config{Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, Logger: log}, store)
+	if err != nil {
+		return err
+	}
+	s, err := server.Listen(c.Listen, m, log, m.Drain)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Run(ctx) })
+	group.Go(func() error { return m.Run(ctx) })
+	return group.Wait()
+}

@@ -1,0 +1,226 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	"holdline/client"
+	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
+)
+
+// Task is `holdline task`.
+type Task struct {
+	List   TaskList   `cmd:"" help:"List your tasks, newest first."`
+	Get    TaskGet    `cmd:"" help:"Show a task."`
+	Wait   TaskWait   `cmd:"" help:"Wait for a task and print its answer."`
+	Cancel TaskCancel `cmd:"" help:"Cancel a task that was not sent to its service."`
+	Retry  TaskRetry  `cmd:"" help:"Queue a dead or uncertain task again."`
+}
+
+func (r Remote) tasks() momv1connect.TaskServiceClient {
+	return momv1connect.NewTaskServiceClient(r.connect())
+}
+
+// TaskList is `holdline task list`.
+type TaskList struct {
+	Service string   `placeholder:"NAME" help:"Only of this service."`
+	State   []string `placeholder:"STATE" help:"Only in these states: queued, running, retrying, succeeded, failed, cancelled, expired, dead, uncertain."`
+	Limit   int      `default:"50" help:"At most so many."`
+	Remote
+}
+
+// Run prints a table.
+func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
+	req := &momv1.ListTasksRequest{Service: c.Service}
+	for _, name := range c.State {
+		state, ok := momv1.TaskState_value["TASK_STATE_"+strings.ToUpper(name)]
+		if !ok || state == 0 {
+			return fmt.Errorf("no state %q; holdline task list --help lists them", name)
+		}
+		req.States = append(req.States, momv1.TaskState(state))
+	}
+	all := &momv1.ListTasksResponse{}
+	for len(all.GetTasks()) < c.Limit {
+		req.PageSize = int32(min(c.Limit-len(all.GetTasks()), 1000))
+		page, err := c.tasks().ListTasks(ctx, req)
+		if err != nil {
+			return c.fail(err)
+		}
+		all.Tasks = append(all.Tasks, page.GetTasks()...)
+		if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
+			break
+		}
+	}
+	if c.JSON {
+		return printJSON(out, all)
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "TASK\tMETHOD\tSTATE\tATTEMPTS\tAGE")
+	for _, t := range all.GetTasks() {
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", t.GetId(), t.GetProcedure()[strings.LastIndexByte(t.GetProcedure(), '/')+1:],
+			stateName(t), t.GetAttempts(), time.Since(t.GetCreateTime().AsTime()).Round(time.Second))
+	}
+	return table.Flush()
+}
+
+func stateName(t *momv1.Task) string {
+	return strings.ToLower(strings.TrimPrefix(t.GetState().String(), "TASK_STATE_"))
+}
+
+// TaskGet is `holdline task get`.
+type TaskGet struct {
+	ID string `arg:"" name:"id" help:"The task's id."`
+	Remote
+}
+
+// Run prints the task, without its answer.
+func (c *TaskGet) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.tasks().GetTask(ctx, &momv1.GetTaskRequest{Id: c.ID})
+	if err != nil {
+		return c.fail(err)
+	}
+	return c.print(out, res.GetTask())
+}
+
+// print shows one task.
+func (r Remote) print(out io.Writer, t *momv1.Task) error {
+	if r.JSON {
+		return printJSON(out, t)
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(name string, value any) {
+		if value != "" {
+			_, _ = fmt.Fprintf(table, "%s\t%v\n", name, value)
+		}
+	}
+	at := func(stamp interface{ AsTime() time.Time }, set bool) string {
+		if !set {
+			return ""
+		}
+		return stamp.AsTime().Local().Format(time.RFC3339)
+	}
+	row("task", t.GetId())
+	row("procedure", t.GetProcedure())
+	row("state", stateName(t))
+	row("attempts", t.GetAttempts())
+	row("handed off for", t.GetCause())
+	row("last failure", t.GetLastFailure())
+	row("created", at(t.GetCreateTime(), t.GetCreateTime() != nil))
+	row("expires", at(t.GetExpireTime(), t.GetExpireTime() != nil && t.GetEndTime() == nil))
+	row("next attempt", at(t.GetNextAttemptTime(), t.GetNextAttemptTime() != nil))
+	row("ended", at(t.GetEndTime(), t.GetEndTime() != nil))
+	row("answer kept until", at(t.GetAnswerExpireTime(), t.GetAnswerExpireTime() != nil))
+	return table.Flush()
+}
+
+// TaskWait is `holdline task wait`.
+type TaskWait struct {
+	ID   string        `arg:"" name:"id" help:"The task's id."`
+	Wait time.Duration `placeholder:"DURATION" help:"How long at most. Default: until the task ends."`
+	Remote
+}
+
+// Run waits, tells of progress on standard error, and prints the answer.
+func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
+	return c.await(ctx, out, c.ID, c.Wait)
+}
+
+// await waits for a task and prints its answer. Interrupted or out of time, it
+// says how to go on: the task does.
+func (r Remote) await(ctx context.Context, out io.Writer, id string, wait time.Duration) error {
+	bounded, cancel := ctx, context.CancelFunc(func() {})
+	if wait > 0 {
+		bounded, cancel = context.WithTimeout(ctx, wait)
+	}
+	defer cancel()
+	started := time.Now()
+	_, _, err := client.New(r.connect()).Wait(bounded, id, func(t *momv1.Task) {
+		_, _ = fmt.Fprintf(os.Stderr, "%s: %s, %d attempts\n", time.Since(started).Round(time.Second), stateName(t), t.GetAttempts())
+	})
+	switch {
+	case err == nil:
+		return r.printAnswer(ctx, out, id)
+	case bounded.Err() == nil:
+		return r.fail(err)
+	}
+	_, _ = fmt.Fprintf(os.Stderr, "the task goes on: holdline task wait %s\n", id)
+	return rpcExit(connect.CodeDeadlineExceeded)
+}
+
+// printAnswer reads the answer as JSON, which needs no schema here.
+func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(r.Server, "/")+"/v1/tasks/"+id+"/answer", nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if res.StatusCode == http.StatusOK {
+		_, err := fmt.Fprintf(out, "%s\n", raw)
+		return err
+	}
+	if r.JSON {
+		_, _ = fmt.Fprintf(os.Stderr, "%s\n", raw)
+	}
+	var body struct{ Code, Message string }
+	if err := json.Unmarshal(raw, &body); err != nil {
+		return fmt.Errorf("read the answer: HTTP %s", res.Status)
+	}
+	if !r.JSON {
+		_, _ = fmt.Fprintf(os.Stderr, "%s: %s\n", body.Code, body.Message)
+	}
+	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
+		if code.String() == body.Code {
+			return rpcExit(code)
+		}
+	}
+	return errors.New("unknown code")
+}
+
+// TaskCancel is `holdline task cancel`.
+type TaskCancel struct {
+	ID string `arg:"" name:"id" help:"The task's id."`
+	Remote
+}
+
+// Run cancels and shows the task.
+func (c *TaskCancel) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.tasks().CancelTask(ctx, &momv1.CancelTaskRequest{Id: c.ID})
+	if err != nil {
+		return c.fail(err)
+	}
+	return c.print(out, res.GetTask())
+}
+
+// TaskRetry is `holdline task retry`.
+type TaskRetry struct {
+	ID string `arg:"" name:"id" help:"The task's id."`
+	Remote
+}
+
+// Run queues and shows the task.
+func (c *TaskRetry) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.tasks().RetryTask(ctx, &momv1.RetryTaskRequest{Id: c.ID})
+	if err != nil {
+		return c.fail(err)
+	}
+	return c.print(out, res.GetTask())
+}

@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/textproto"
+	"strings"
+	"sync"
+
+	"holdline/internal/contract"
+	"holdline/internal/upstream"
+)
+
+// buffers holds what bodies are copied through.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// respond passes the response on. It ends the request itself: on a full-duplex
+// stream, closing the response waits for the request's writer, which waits for
+// the caller, who waits for the trailers. So: trailers, cancel, close.
+func respond(w http.ResponseWriter, c *call, res *upstream.Response) {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	header := w.Header()
+	cleanHop(res.Header)
+	for key, values := range res.Header {
+		if key == "Vary" { // CORS has set one already
+			values = append(header[key], values...)
+		}
+		header[key] = values
+	}
+	silence(header, "Date", "Content-Type")
+	// A unary answer ends soon, so HTTP/2 may put its head, its message and its
+	// end into one write; HTTP/1.1 has to be told to use chunks.
+	flush := res.ContentLength < 0 && res.Body != http.NoBody
+	if c.unary() && c.req.In.ProtoMajor == 2 {
+		flush = false
+		silence(header, "Content-Length")
+	}
+	w.WriteHeader(res.StatusCode)
+	var controller *http.ResponseController
+	if flush {
+		controller = http.NewResponseController(w)
+		_ = controller.Flush()
+	}
+	buffer := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, err := res.Read(buffer[:])
+		if n > 0 {
+			if _, writeErr := w.Write(buffer[:n]); writeErr != nil {
+				break // the caller left
+			}
+			if flush {
+				_ = controller.Flush()
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			if len(res.Trailer) > 0 {
+				clear(header) // all of it is sent
+				for key, values := range res.Trailer {
+					header[http.TrailerPrefix+key] = values
+				}
+			}
+			break
+		}
+		if err != nil {
+			c.cancel(nil)
+			_ = res.Close()
+			panic(http.ErrAbortHandler) // broken there, so broken here
+		}
+	}
+	c.cancel(nil)
+	_ = res.Close()
+}
+
+// silence keeps net/http from inventing headers that the other side did not send.
+func silence(header http.Header, keys ...string) {
+	for _, key := range keys {
+		if _, ok := header[key]; !ok {
+			header[key] = nil
+		}
+	}
+}
+
+// forwarded are the Holdline-* headers that callers may send.
+var forwarded = map[string]bool{
+	contract.HeaderTTL: true, contract.HeaderAnswerTTL: true,
+	contract.HeaderMode: true, contract.HeaderExplain: true,
+}
+
+// cleanRequest removes what belongs to this hop, and the headers by which the
+// gateway itself speaks to the MOM.
+func cleanRequest(header http.Header) {
+	trailers := strings.Contains(header.Get("Te"), "trailers")
+	cleanHop(header)
+	if trailers {
+		header["Te"] = []string{"trailers"} // gRPC insists on it, end to end
+	}
+	silence(header, "User-Agent")
+	for key := range header {
+		if strings.HasPrefix(key, "Holdline-") && !forwarded[key] {
+			delete(header, key)
+		}
+	}
+}
+
+// cleanHop removes hop-by-hop headers (RFC 9110, section 7.6.1).
+func cleanHop(header http.Header) {
+	for _, field := range header["Connection"] {
+		for name := range strings.SplitSeq(field, ",") {
+			delete(header, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
+		}
+	}
+	for _, key := range [...]string{
+		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
+		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	} {
+		delete(header, key)
+	}
+}

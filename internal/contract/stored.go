@@ -1,0 +1,32 @@
+package contract
+
+import (
+	"strconv"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	momv1 "holdline/gen/mom/v1"
+)
+
+// Stored is the error that carries a handle: accepted, not finished in the time
+// the caller gave. It fills in when to ask for the first time.
+func Stored(handle *momv1.TaskHandle) *connect.Error {
+	handle.PollAfter = durationpb.New(retryDelay)
+	return WithDetail(Errorf(momv1.Reason_REASON_CALL_STORED, "accepted, not finished in the time you gave; the task is %s", handle.GetId()), handle)
+}
+
+// StoredHeader is what goes with a handle. A gRPC client is told not to retry on
+// its own: the call is in good hands.
+func StoredHeader(id string, grpc bool) map[string]string {
+	header := map[string]string{
+		HeaderTask:      id,
+		"Location":      "/v1/tasks/" + id,
+		"Retry-After":   strconv.Itoa(int(retryDelay.Seconds())),
+		"Cache-Control": "no-store",
+	}
+	if grpc {
+		header["Grpc-Retry-Pushback-Ms"] = "-1"
+	}
+	return header
+}

@@ -1,0 +1,121 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+)
+
+// embedded is a Redis of the stack's own: a redis-server child on a private
+// socket, with its data in the state directory; or, where there is no
+// redis-server, one in this process, whose data ends with it.
+type embedded struct {
+	url  string
+	lock *os.File // of the state directory
+	// One of the two:
+	child  *exec.Cmd
+	inside *miniredis.Miniredis
+	socket string // the child's, in a directory of its own
+}
+
+// redisStopTime is what a redis-server gets to write its data when it ends.
+const redisStopTime = 10 * time.Second
+
+func newEmbedded(state string) (*embedded, error) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		inside := miniredis.NewMiniRedis()
+		inside.ClockTTL(true)
+		if err := inside.Start(); err != nil {
+			return nil, fmt.Errorf("in-process redis: %w", err)
+		}
+		return &embedded{url: "redis://" + inside.Addr(), inside: inside}, nil
+	}
+	e := &embedded{}
+	if err := e.claim(state); err != nil {
+		return nil, err
+	}
+	// Not in the state directory: the path of a socket has 107 bytes at most.
+	dir, err := os.MkdirTemp("", "holdline-")
+	if err != nil {
+		return nil, fmt.Errorf("redis socket: %w", err)
+	}
+	e.socket = filepath.Join(dir, "redis.sock")
+	e.url = "unix://" + e.socket
+	e.child = exec.Command(path, //nolint:noctx // ended in Run, with time to write
+		"--port", "0", "--unixsocket", e.socket, "--unixsocketperm", "700",
+		"--dir", state, "--logfile", filepath.Join(state, "redis.log"),
+		"--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no")
+	e.child.SysProcAttr = childAttr()
+	return e, nil
+}
+
+// claim makes sure that no other process has its Redis in the same directory.
+func (e *embedded) claim(state string) error {
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(state, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		return fmt.Errorf("state directory %s is in use by another holdline up; --state gives another one", state)
+	}
+	e.lock = lock
+	return nil
+}
+
+// Run runs the child until ctx ends, then lets it write what it has.
+func (e *embedded) Run(ctx context.Context) error {
+	defer e.close()
+	if e.child == nil {
+		<-ctx.Done()
+		return nil
+	}
+	ended := make(chan struct{})
+	go func() {
+		// The kernel ends the child with the thread that started it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		_ = e.child.Run() // how it ended is in its ProcessState
+	}()
+	select {
+	case <-ended:
+		return fmt.Errorf("redis-server ended, its log is redis.log in the state directory: %v", e.child.ProcessState)
+	case <-ctx.Done():
+	}
+	_ = e.child.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(redisStopTime):
+		_ = e.child.Process.Kill()
+		<-ended
+	}
+	return nil
+}
+
+// close releases what was claimed.
+func (e *embedded) close() {
+	if e == nil {
+		return
+	}
+	if e.inside != nil {
+		e.inside.Close()
+	}
+	if e.socket != "" {
+		_ = os.RemoveAll(filepath.Dir(e.socket))
+	}
+	if e.lock != nil {
+		_ = e.lock.Close()
+	}
+}

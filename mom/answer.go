@@ -1,0 +1,80 @@
+package mom
+
+import (
+	"strings"
+
+	"connectrpc.com/connect/v2"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+)
+
+// outcome is the error that a task came to, nil when it has an answer that is a
+// message: the one table of what held callers, attached ones and readers get.
+func outcome(task *momv1.Task, answer *momv1.Answer) error {
+	switch task.GetState() {
+	case momv1.TaskState_TASK_STATE_SUCCEEDED, momv1.TaskState_TASK_STATE_FAILED:
+		switch {
+		case answer == nil:
+			return contract.Errorf(momv1.Reason_REASON_ANSWER_EXPIRED, "the answer is no longer kept")
+		case answer.GetError() != nil:
+			return finalError(answer.GetError())
+		}
+		return nil
+	case momv1.TaskState_TASK_STATE_CANCELLED:
+		return contract.Errorf(momv1.Reason_REASON_TASK_CANCELLED, "the task was cancelled; the call was not executed")
+	case momv1.TaskState_TASK_STATE_EXPIRED:
+		return contract.Errorf(momv1.Reason_REASON_TASK_EXPIRED, "the task expired without an answer")
+	case momv1.TaskState_TASK_STATE_DEAD:
+		return contract.Errorf(momv1.Reason_REASON_ATTEMPTS_SPENT, "all %d attempts are spent; the last failed with %s", task.GetAttempts(), task.GetLastFailure())
+	case momv1.TaskState_TASK_STATE_UNCERTAIN:
+		return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "the call may have been executed (%s), and its method may not run twice", task.GetLastFailure())
+	}
+	return contract.Stored(&momv1.TaskHandle{Id: task.GetId(), State: task.GetState(), ExpireTime: task.GetExpireTime()})
+}
+
+// finalError rebuilds the error that the service answered with: connect turns
+// errors that came over the wire into `internal`.
+func finalError(e *momv1.CallError) error {
+	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage())
+	for _, detail := range e.GetDetails() {
+		err = contract.WithDetail(err, detail)
+	}
+	return err
+}
+
+// requestOnly are headers of a request that end with its hand-off: they were
+// for the gateway and the MOM, or are kept in fields of their own.
+var requestOnly = []string{
+	contract.HeaderKey, contract.HeaderPrefer, contract.HeaderTTL, contract.HeaderAnswerTTL, contract.HeaderMode,
+	contract.HeaderExplain, contract.HeaderTask, contract.HeaderCaller, contract.HeaderCause,
+	"Traceparent", "Tracestate",
+}
+
+// ofTransport are headers that the transport writes anew.
+var ofTransport = map[string]bool{
+	"Accept": true, "Accept-Encoding": true, "Accept-Post": true, "Allow": true, "Content-Encoding": true, "Content-Length": true,
+	"Content-Type": true, "Date": true, "Expect": true, "Host": true, "Te": true, "Trailer": true, "Vary": true,
+}
+
+// metadata is what is kept of headers or trailers: what application wrote to
+// application.
+func metadata(header *connect.Header, without []string) (list []*momv1.Metadata) {
+	drop := make(map[string]bool, len(without))
+	for _, key := range without {
+		drop[key] = true
+	}
+	for key, values := range header.All() {
+		if drop[key] || ofTransport[key] || strings.HasPrefix(key, "Connect-") || strings.HasPrefix(key, "Grpc-") {
+			continue
+		}
+		list = append(list, &momv1.Metadata{Key: key, Values: values})
+	}
+	return list
+}
+
+func addMetadata(header *connect.Header, list []*momv1.Metadata) {
+	for _, m := range list {
+		header.SetValues(m.GetKey(), m.GetValues())
+	}
+}

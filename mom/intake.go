@@ -1,0 +1,318 @@
+package mom
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/internal/route"
+)
+
+// Limits of what is stored, in bytes.
+const (
+	maxRequest = 1 << 20
+	maxAnswer  = 4 << 20
+)
+
+// mountIntake registers a handler for every unary method of every routed service
+// whose schema is known. connect does all protocol work, in and out.
+func (m *MOM) mountIntake(calls *connect.Server) {
+	for _, name := range m.cfg.Routes.Services() {
+		sd := m.cfg.Schemas.Service(name)
+		if sd == nil {
+			m.cfg.Logger.Warn("no schema: calls of this service are not stored", "service", name)
+			continue
+		}
+		for i := range sd.Methods().Len() {
+			method := m.cfg.Schemas.Method(fmt.Sprintf("/%s/%s", name, sd.Methods().Get(i).Name()))
+			if !method.Unary {
+				continue
+			}
+			in := &intake{MOM: m, route: m.cfg.Routes[name], method: method}
+			calls.Register(connect.Method{Spec: specOf(method), Handler: in.handle})
+		}
+	}
+}
+
+// specOf describes a unary method to connect.
+func specOf(method *route.Method) connect.Spec {
+	options, _ := method.Descriptor.Options().(*descriptorpb.MethodOptions)
+	return connect.Spec{
+		Procedure:        method.Procedure,
+		Schema:           method.Descriptor,
+		IdempotencyLevel: connect.IdempotencyLevel(options.GetIdempotencyLevel()),
+	}
+}
+
+// intake takes the calls of one method.
+type intake struct {
+	*MOM
+	route  *route.Route
+	method *route.Method
+}
+
+// handle is a connect.ServerFunc: it stores the call, says so, and holds the
+// caller until there is an answer or as long as the caller allows.
+func (in *intake) handle(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	err := in.take(ctx, stream)
+	var rpcErr *connect.Error
+	if err != nil && !errors.As(err, &rpcErr) && ctx.Err() == nil {
+		in.cfg.Logger.Error("intake failed", "procedure", in.method.Procedure, "error", err)
+	}
+	return setStatus(ctx, err)
+}
+
+func (in *intake) take(ctx context.Context, stream connect.ServerStream) error {
+	msg := dynamicpb.NewMessage(in.method.Descriptor.Input())
+	if err := stream.Receive(msg); err != nil {
+		return err // an invalid message never reaches a queue
+	}
+	info, _ := connect.CallInfoForServerContext(ctx)
+	terms, err := in.termsOf(info)
+	if err != nil {
+		return err
+	}
+	task, err := in.task(ctx, info, terms, msg)
+	if err != nil {
+		return err
+	}
+	if !in.ready.Load() {
+		return in.notStored(task.Cause, "the store is not ready")
+	}
+
+	// Wait before storing: an answer may be quicker than we are.
+	changed, remove := in.waiters.add(task.ID, true)
+	defer func() { remove() }()
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	added, err := in.store.Add(bounded, task)
+	cancel()
+	if err != nil {
+		return in.addFailed(ctx, task, err)
+	}
+	in.reapers[ShardOf(task.ID)].within(terms.ttl)
+	id := added.ID
+	if added.Attached {
+		remove()
+		changed, remove = in.waiters.add(id, true)
+	}
+	header := info.ResponseHeader()
+	header.Set(contract.HeaderTask, id.String())
+	if applied := terms.prefer.Applied(); applied != "" {
+		header.Set(contract.HeaderApplied, applied)
+	}
+	sayStored(ctx)
+	return in.hold(ctx, stream, info, terms, id, added.Attached, changed)
+}
+
+// sayStored stops the gateway's clock: the call is stored, the answer may take
+// its time. Whatever headers are set by now go along.
+func sayStored(ctx context.Context) {
+	if w, ok := ctx.Value(writerKey{}).(http.ResponseWriter); ok {
+		w.WriteHeader(http.StatusEarlyHints)
+	}
+}
+
+// hold waits for the answer, and answers.
+func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, terms terms, id contract.TaskID, attached bool, changed <-chan struct{}) error {
+	over := time.NewTimer(terms.hold(ctx))
+	defer over.Stop()
+	// An attached task may have ended long ago; any other has just begun.
+	look := attached
+	for {
+		if look {
+			task, answer, err := in.read(ctx, id)
+			if err != nil {
+				return err
+			}
+			if !open(task.GetState()) {
+				if attached {
+					info.ResponseHeader().Set(contract.HeaderReplayed, "true")
+				}
+				return in.reply(stream, info, task, answer)
+			}
+			attached = false
+		}
+		select {
+		case <-changed:
+			look = true
+			continue
+		default:
+		}
+		select {
+		case <-changed:
+			look = true
+		case <-ctx.Done():
+			in.callerLeft(ctx, terms, id)
+			return ctx.Err()
+		case <-over.C:
+			return in.handle202(ctx, info, id)
+		case <-in.draining:
+			return in.handle202(ctx, info, id)
+		}
+	}
+}
+
+// callerLeft takes a task along whose caller cannot ask for it any more: nobody
+// knows its id.
+func (in *intake) callerLeft(ctx context.Context, terms terms, id contract.TaskID) {
+	if terms.key != "" || terms.prefer.Async {
+		return
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	switch err := in.store.Cancel(bounded, id); {
+	case err == nil:
+		in.cfg.Logger.Debug("caller left, task cancelled", "task", id)
+	case errors.Is(err, ErrTaskState), errors.Is(err, ErrNotFound): // sent, or ended
+	default:
+		in.cfg.Logger.Warn("caller left, task not cancelled", "task", id, "error", err)
+	}
+}
+
+// handle202 answers with the task's handle.
+func (in *intake) handle202(ctx context.Context, info *connect.CallInfo, id contract.TaskID) error {
+	task, answer, err := in.read(ctx, id)
+	if err != nil {
+		// The task is stored; that its state cannot be told now changes nothing.
+		task = &momv1.Task{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED}
+	}
+	_ = answer // too late by a hair: the handle leads to it
+	for key, value := range contract.StoredHeader(id.String(), info.Protocol != connect.ProtocolNameConnect) {
+		info.ResponseHeader().Set(key, value)
+	}
+	return contract.Stored(&momv1.TaskHandle{Id: id.String(), State: task.GetState(), ExpireTime: task.GetExpireTime()})
+}
+
+// reply answers with what the task came to.
+func (in *intake) reply(stream connect.ServerStream, info *connect.CallInfo, task *momv1.Task, answer *momv1.Answer) error {
+	addMetadata(info.ResponseHeader(), answer.GetHeader())
+	addMetadata(info.ResponseTrailer(), answer.GetTrailer())
+	if err := outcome(task, answer); err != nil {
+		return err
+	}
+	return stream.Send(&stored{bytes: answer.GetMessage().GetValue(), desc: in.method.Descriptor.Output()})
+}
+
+// task builds the record of a call.
+func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms, msg proto.Message) (NewTask, error) {
+	header := info.RequestHeader()
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(msg)
+	if err != nil {
+		return NewTask{}, fmt.Errorf("record the call: %w", err)
+	}
+	caller := header.Get(contract.HeaderCaller)
+	if caller == "" {
+		caller = contract.Anonymous
+	}
+	id, err := contract.ParseTaskID(header.Get(contract.HeaderTask))
+	if err != nil || id.Service != in.route.Service || id.Shard >= in.route.Shards {
+		// No gateway minted one, or one with other routes did.
+		id = contract.NewTaskID(in.route.Service, in.route.Shards, caller, in.method.Procedure, terms.key)
+	}
+	call := &momv1.Call{
+		RecordVersion: recordVersion,
+		Procedure:     in.method.Procedure,
+		Caller:        caller,
+		Protocol:      info.Protocol,
+		HttpMajor:     1,
+		Header:        metadata(header, requestOnly),
+		Message:       raw,
+		TraceParent:   header.Get("Traceparent"),
+		TraceState:    header.Get("Tracestate"),
+	}
+	if http, ok := connecthttp.ServerInfoForContext(ctx); ok && http.RequestProto() == "HTTP/2.0" {
+		call.HttpMajor = 2
+	}
+	task := NewTask{
+		ID:         id,
+		Call:       call,
+		Repeatable: in.method.Repeatable,
+		Cause:      header.Get(contract.HeaderCause),
+		TTL:        terms.ttl,
+		AnswerTTL:  terms.answerTTL,
+	}
+	if terms.key != "" {
+		call.IdempotencyKey = terms.key
+		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(terms.key))
+		task.Fingerprint = digest(raw)
+	}
+	return task, nil
+}
+
+// recordVersion is the version of the records that this release writes.
+const recordVersion = 1
+
+func digest(parts ...[]byte) string {
+	hash := sha256.New()
+	for _, part := range parts {
+		_, _ = fmt.Fprintf(hash, "%d:", len(part)) // no two lists of parts look alike
+		_, _ = hash.Write(part)
+	}
+	return hex.EncodeToString(hash.Sum(nil)[:16])
+}
+
+// addFailed says that a call could not be stored, or may not have been.
+func (in *intake) addFailed(ctx context.Context, task NewTask, err error) error {
+	switch {
+	case errors.Is(err, ErrKeyReused):
+		return contract.Errorf(momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED,
+			"this %s was used for another request; use a new one", contract.HeaderKey)
+	case errors.Is(err, ErrQueueFull):
+		return contract.Errorf(momv1.Reason_REASON_QUEUE_FULL, "the queue of %s is full; the call was not executed", in.route.Service)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	in.cfg.Logger.Warn("call not stored", "task", task.ID, "procedure", in.method.Procedure, "error", err)
+	switch {
+	case errors.Is(err, ErrNotSent):
+		return in.notStored(task.Cause, "the store cannot be reached")
+	case in.method.Repeatable:
+		return contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "the call may or may not be stored; it may be sent again")
+	}
+	return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "the call may or may not be stored; it may still be executed")
+}
+
+// notStored says why the call came here and why it cannot stay.
+func (in *intake) notStored(cause, why string) error {
+	first := "the call asked to be stored"
+	if cause != "" {
+		first = in.route.Service + " cannot take the call (" + cause + ")"
+	}
+	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not executed", first, why)
+}
+
+// read reads a task under the store's deadline.
+func (m *MOM) read(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	task, answer, err := m.store.Get(bounded, id)
+	return task, answer, storeError(err)
+}
+
+// storeError puts a store's error into what callers are told. Internals stay as
+// they are, to be logged.
+func storeError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrNotFound):
+		return contract.Errorf(momv1.Reason_REASON_TASK_NOT_FOUND, "no such task")
+	case errors.Is(err, ErrTaskState):
+		return contract.Errorf(momv1.Reason_REASON_TASK_STATE, "the task's state does not allow this")
+	case errors.Is(err, ErrUnavailable):
+		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the store cannot be reached").WithCause(err)
+	}
+	return err
+}

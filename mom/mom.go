@@ -1,0 +1,242 @@
+// Package mom is the message-oriented middleware: it takes the calls that a dead
+// service cannot, keeps them in a store, replays them when the service is back,
+// and keeps their answers.
+package mom
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	connectv1 "connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect/v2"
+	"golang.org/x/sync/errgroup"
+
+	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/contract"
+	"holdline/internal/route"
+	"holdline/internal/server"
+	"holdline/internal/upstream"
+)
+
+// DefaultAnswerTTL is how long an answer is kept unless the caller says
+// otherwise, MaxAnswerTTL how long at most.
+const (
+	DefaultAnswerTTL = time.Hour
+	MaxAnswerTTL     = 7 * 24 * time.Hour
+)
+
+// Config is what a MOM is told. Routes, Schemas and Logger are required; a zero
+// field means its default.
+type Config struct {
+	Routes  route.Table
+	Schemas *route.Schemas
+	// AnswerTTL is how long answers are kept. Default DefaultAnswerTTL, at
+	// most MaxAnswerTTL.
+	AnswerTTL time.Duration
+	Logger    *slog.Logger
+}
+
+// MOM is an http.Handler for hand-offs, TaskService, QueueService and
+// /v1/tasks/, and replays tasks while it runs. It is safe for concurrent use;
+// many may share a store.
+type MOM struct {
+	cfg      Config
+	store    Store
+	shards   []Shard
+	reapers  map[Shard]*reaper
+	pools    map[string]*upstream.Pool
+	waiters  *waiters
+	handler  http.Handler
+	ready    atomic.Bool   // the store can be trusted
+	recheck  chan struct{} // asks for another look at the store
+	draining chan struct{} // closed by Drain
+	drain    sync.Once
+}
+
+// New dials nothing: store and services may come later.
+func New(cfg Config, store Store) (*MOM, error) {
+	if len(cfg.Routes) == 0 {
+		return nil, route.ErrNoRoutes
+	}
+	if cfg.Schemas == nil || cfg.Logger == nil {
+		return nil, errors.New("mom: schemas and logger are required")
+	}
+	if cfg.AnswerTTL < 0 || cfg.AnswerTTL > MaxAnswerTTL {
+		return nil, errors.New("mom: answers are kept for 7 days at most")
+	}
+	if cfg.AnswerTTL == 0 {
+		cfg.AnswerTTL = DefaultAnswerTTL
+	}
+	m := &MOM{
+		cfg:      cfg,
+		store:    store,
+		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
+		reapers:  map[Shard]*reaper{},
+		waiters:  newWaiters(),
+		recheck:  make(chan struct{}, 1),
+		draining: make(chan struct{}),
+	}
+	for _, name := range cfg.Routes.Services() {
+		r := cfg.Routes[name]
+		m.pools[name] = upstream.NewPool(name, r.Endpoints)
+		for i := range r.Shards {
+			shard := Shard{Service: name, Index: i}
+			m.shards = append(m.shards, shard)
+			m.reapers[shard] = newReaper(store, shard, cfg.Logger)
+		}
+	}
+	own := connect.NewServer(hideInternals(cfg.Logger))
+	tasks := &taskService{m}
+	momv1connect.RegisterTaskServiceHandler(own, tasks)
+	momv1connect.RegisterQueueServiceHandler(own, &queueService{m})
+	mux := server.Mux(own, m, grpcreflect.WithDescriptorResolver(cfg.Schemas), grpcreflect.WithExtensionResolver(cfg.Schemas))
+	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
+	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
+
+	calls := connect.NewServer()
+	m.mountIntake(calls)
+	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(cfg.Schemas)))
+	m.handler = withWriter(mux)
+	return m, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (m *MOM) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.handler.ServeHTTP(w, r) }
+
+// Drain answers all holds with handles and makes health say NOT_SERVING.
+func (m *MOM) Drain() { m.drain.Do(func() { close(m.draining) }) }
+
+// Check implements grpchealth.Checker: the MOM serves once its store can be
+// trusted with tasks, and until it drains.
+func (m *MOM) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	switch req.Service {
+	case "", momv1connect.TaskServiceName, momv1connect.QueueServiceName:
+	default:
+		return nil, connectv1.NewError(connectv1.CodeNotFound, nil)
+	}
+	status := grpchealth.StatusServing
+	select {
+	case <-m.draining:
+		status = grpchealth.StatusNotServing
+	default:
+		if !m.ready.Load() {
+			status = grpchealth.StatusNotServing
+		}
+	}
+	return &grpchealth.CheckResponse{Status: status}, nil
+}
+
+// Run replays, reaps and listens to the store until ctx ends; then it lets
+// attempts end and gives their leases up.
+func (m *MOM) Run(ctx context.Context) error {
+	defer func() {
+		for _, pool := range m.pools {
+			pool.Close()
+		}
+	}()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return m.watch(ctx) })
+	group.Go(func() error { return m.check(ctx) })
+	for _, shard := range m.shards {
+		group.Go(func() error { return newReplayer(m, shard).Run(ctx) })
+		group.Go(func() error { return m.reapers[shard].Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// watch wakes waiters; after each connect all of them, and has the store looked
+// at again.
+func (m *MOM) watch(ctx context.Context) error {
+	err := m.store.Watch(ctx, m.shards, m.waiters.wake, func() {
+		m.waiters.wakeAll()
+		select {
+		case m.recheck <- struct{}{}:
+		default: // asked already
+		}
+	})
+	if ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// checkPause is the time between two looks at a store that cannot be trusted yet.
+const checkPause = time.Second
+
+// check keeps m.ready.
+func (m *MOM) check(ctx context.Context) error {
+	shards := make(map[string]int, len(m.cfg.Routes))
+	for name, r := range m.cfg.Routes {
+		shards[name] = r.Shards
+	}
+	said := ""
+	for {
+		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+		err := m.store.Check(bounded, shards)
+		cancel()
+		m.ready.Store(err == nil)
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(checkPause)
+			if ctx.Err() == nil && err.Error() != said {
+				said = err.Error()
+				m.cfg.Logger.Warn("store not ready: nothing is taken", "error", err)
+			}
+		} else {
+			said = ""
+			m.cfg.Logger.Info("store ready")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again:
+		case <-m.recheck:
+		}
+	}
+}
+
+// storeTimeout bounds a transition: a hand-off has half a second in all.
+const storeTimeout = 300 * time.Millisecond
+
+// hideInternals logs errors that are not meant for callers, who then get their
+// code alone.
+func hideInternals(log *slog.Logger) connect.ServerInterceptor {
+	return func(next connect.ServerFunc) connect.ServerFunc {
+		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+			err := next(ctx, spec, stream)
+			var rpcErr *connect.Error
+			if err != nil && !errors.As(err, &rpcErr) && ctx.Err() == nil {
+				log.Error("request failed", "procedure", spec.Procedure, "error", err)
+			}
+			return setStatus(ctx, err)
+		}
+	}
+}
+
+// writerKey carries the StatusWriter of a request in its context.
+type writerKey struct{}
+
+// withWriter lets handlers give their errors the HTTP status of their reason,
+// and send a 103.
+func withWriter(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := &contract.StatusWriter{ResponseWriter: w}
+		next.ServeHTTP(status, r.WithContext(context.WithValue(r.Context(), writerKey{}, status)))
+	})
+}
+
+// setStatus prepares the HTTP status of an error that a handler is about to return.
+func setStatus(ctx context.Context, err error) error {
+	if w, ok := ctx.Value(writerKey{}).(*contract.StatusWriter); ok && err != nil {
+		w.Status = contract.Status(err)
+	}
+	return err
+}

@@ -1,0 +1,134 @@
+package mom
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/contract"
+)
+
+// The interval of WatchQueues.
+const (
+	defaultInterval = time.Second
+	minInterval     = 250 * time.Millisecond
+)
+
+// queueService implements momv1connect.QueueServiceHandler, for callers on this
+// machine.
+type queueService struct{ *MOM }
+
+// ListQueues implements momv1connect.QueueServiceHandler.
+func (s *queueService) ListQueues(ctx context.Context, _ *momv1.ListQueuesRequest) (*momv1.ListQueuesResponse, error) {
+	queues, err := s.list(ctx)
+	return &momv1.ListQueuesResponse{Queues: queues}, err
+}
+
+// WatchQueues implements momv1connect.QueueServiceHandler.
+func (s *queueService) WatchQueues(ctx context.Context, req *momv1.WatchQueuesRequest, stream momv1connect.QueueServiceWatchQueuesServerStream) error {
+	interval := defaultInterval
+	if req.GetInterval() != nil {
+		interval = max(req.GetInterval().AsDuration(), minInterval)
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		queues, err := s.list(ctx)
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&momv1.WatchQueuesResponse{Queues: queues}); err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-s.draining:
+			return connect.NewError(connect.CodeUnavailable, "this server is going away; watch again")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// PauseQueue implements momv1connect.QueueServiceHandler.
+func (s *queueService) PauseQueue(ctx context.Context, req *momv1.PauseQueueRequest) (*momv1.PauseQueueResponse, error) {
+	queue, err := s.pause(ctx, req.GetService(), true)
+	return &momv1.PauseQueueResponse{Queue: queue}, err
+}
+
+// ResumeQueue implements momv1connect.QueueServiceHandler.
+func (s *queueService) ResumeQueue(ctx context.Context, req *momv1.ResumeQueueRequest) (*momv1.ResumeQueueResponse, error) {
+	queue, err := s.pause(ctx, req.GetService(), false)
+	return &momv1.ResumeQueueResponse{Queue: queue}, err
+}
+
+// RetryDead implements momv1connect.QueueServiceHandler.
+func (s *queueService) RetryDead(ctx context.Context, req *momv1.RetryDeadRequest) (*momv1.RetryDeadResponse, error) {
+	res := &momv1.RetryDeadResponse{}
+	err := s.each(ctx, req.GetService(), func(shard Shard) error {
+		n, err := s.store.ReviveDead(ctx, shard, req.GetUncertain())
+		res.Retried += n
+		return err
+	})
+	return res, err
+}
+
+func (s *queueService) pause(ctx context.Context, service string, paused bool) (*momv1.Queue, error) {
+	if err := s.each(ctx, service, func(shard Shard) error { return s.store.Pause(ctx, shard, paused) }); err != nil {
+		return nil, err
+	}
+	return s.queue(ctx, service)
+}
+
+func (s *queueService) list(ctx context.Context) ([]*momv1.Queue, error) {
+	var queues []*momv1.Queue
+	for _, service := range s.cfg.Routes.Services() {
+		queue, err := s.queue(ctx, service)
+		if err != nil {
+			return nil, err
+		}
+		queues = append(queues, queue)
+	}
+	return queues, nil
+}
+
+// queue adds up the shards of a service.
+func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue, error) {
+	q := &momv1.Queue{Service: service}
+	var oldest time.Duration
+	err := s.each(ctx, service, func(shard Shard) error {
+		depth, err := s.store.Depth(ctx, shard)
+		q.Queued += depth.Queued
+		q.Running += depth.Running
+		q.Retrying += depth.Retrying
+		q.Dead += depth.Dead
+		q.Paused = q.Paused || depth.Paused
+		oldest = max(oldest, depth.OldestWait)
+		return err
+	})
+	if oldest > 0 {
+		q.OldestWait = durationpb.New(oldest)
+	}
+	return q, err
+}
+
+// each calls do for the shards of a service, if the caller may.
+func (s *queueService) each(ctx context.Context, service string, do func(Shard) error) error {
+	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
+		return contract.OperatorsOnly()
+	}
+	r := s.cfg.Routes[service]
+	if r == nil {
+		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q", service)
+	}
+	for i := range r.Shards {
+		if err := do(Shard{Service: service, Index: i}); err != nil {
+			return storeError(err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package mom
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// maxReapPause is the longest time between two looks at a shard: what another
+// MOM has made due, or left behind when it died, is found within it.
+const maxReapPause = 5 * time.Second
+
+// reaper does what falls due in one shard: ends of lives, ends of leases, times
+// of next attempts. Any number of them may work on a shard.
+type reaper struct {
+	store Store
+	shard Shard
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	due   time.Time
+	timer *time.Timer
+}
+
+func newReaper(store Store, shard Shard, log *slog.Logger) *reaper {
+	return &reaper{store: store, shard: shard, log: log, due: time.Now(), timer: time.NewTimer(0)}
+}
+
+// within makes the reaper look after d at the latest. It may be called by many.
+func (r *reaper) within(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if due := time.Now().Add(d); due.Before(r.due) {
+		r.due = due
+		r.timer.Reset(d)
+	}
+}
+
+// Run reaps until ctx ends.
+func (r *reaper) Run(ctx context.Context) error {
+	defer r.timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.timer.C:
+		}
+		r.mu.Lock()
+		r.due = time.Now().Add(maxReapPause)
+		r.timer.Reset(maxReapPause)
+		r.mu.Unlock()
+		next, err := r.store.Reap(ctx, r.shard)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			r.log.Debug("not reaped", "service", r.shard.Service, "error", err)
+		case err == nil && next >= 0:
+			r.within(max(next, time.Millisecond))
+		}
+	}
+}

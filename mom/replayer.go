@@ -1,0 +1,266 @@
+package mom
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/internal/upstream"
+)
+
+// How a replayer works.
+const (
+	leaseTime  = 10 * time.Second
+	renewPause = 3 * time.Second
+	// idlePause is how long a replayer trusts the bell: one that was rung for a
+	// MOM that died since is lost.
+	idlePause = 5 * time.Second
+	// A service that is down is asked for its health so often, and rarely once
+	// it has been down for long.
+	probePause, longProbePause, longDown = 250 * time.Millisecond, 10 * time.Second, 10 * time.Minute
+	probeTimeout                         = time.Second
+
+	maxWindow   = 64 // tasks of a shard under way at once
+	maxAttempts = 20
+	// Pause before an attempt after one that the service may have seen.
+	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
+	// drainTime is how long attempts may go on when the MOM is told to end.
+	drainTime = 20 * time.Second
+)
+
+// replayer sends the tasks of one shard to their service: one canary when it is
+// healthy, then twice as many at once after each that was answered.
+type replayer struct {
+	store   Store
+	shard   Shard
+	pool    *upstream.Pool
+	sender  *sender
+	reaper  *reaper
+	log     *slog.Logger
+	healthy bool // as far as the last attempt told
+	window  int
+
+	mu       sync.Mutex
+	inflight map[contract.TaskID]flight
+}
+
+// flight is a leased task on its way.
+type flight struct {
+	lease  Lease
+	cancel context.CancelCauseFunc
+}
+
+func newReplayer(m *MOM, shard Shard) *replayer {
+	r := m.cfg.Routes[shard.Service]
+	return &replayer{
+		store:    m.store,
+		shard:    shard,
+		pool:     m.pools[shard.Service],
+		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r.AttemptTimeout),
+		reaper:   m.reapers[shard],
+		log:      m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
+		window:   1,
+		inflight: map[contract.TaskID]flight{},
+	}
+}
+
+// Run replays until ctx ends, then lets attempts end.
+func (r *replayer) Run(ctx context.Context) error {
+	attempts, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var background sync.WaitGroup
+	defer background.Wait()
+	background.Go(func() { r.renew(attempts) })
+
+	done := make(chan bool) // an attempt ended: was the service there?
+	for ctx.Err() == nil {
+		if !r.healthy && len(done) == 0 && r.count() == 0 && !r.waitHealthy(ctx) {
+			r.idle(ctx)
+			continue
+		}
+		took := 0
+		if r.healthy {
+			took = r.lease(ctx, attempts, done)
+		}
+		switch {
+		case r.count() == 0:
+			r.idle(ctx)
+		case took == 0 || r.count() >= r.window:
+			select {
+			case up := <-done:
+				r.learn(up)
+			case <-ctx.Done():
+			}
+		}
+	}
+	r.drain(done, cut)
+	return nil
+}
+
+// drain waits for attempts under way, and cuts them when they take too long.
+func (r *replayer) drain(done <-chan bool, cut context.CancelFunc) {
+	timer := time.AfterFunc(drainTime, cut)
+	defer timer.Stop()
+	for r.count() > 0 {
+		<-done
+	}
+	cut()
+}
+
+// idle waits for the bell, but not for ever.
+func (r *replayer) idle(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, idlePause)
+	defer cancel()
+	if err := r.store.WaitBell(bounded, r.shard); err != nil && bounded.Err() == nil {
+		sleep(bounded, probePause) // the store is away
+	}
+}
+
+// learn opens the window after an answer and closes it when the service is gone.
+func (r *replayer) learn(up bool) {
+	if r.healthy = up; up {
+		r.window = min(2*r.window, maxWindow)
+	} else {
+		r.window = 1
+	}
+}
+
+// waitHealthy asks for the service's health as long as there are tasks for it.
+// It returns false when none are left or ctx has ended.
+func (r *replayer) waitHealthy(ctx context.Context) bool {
+	started, pause := time.Now(), probePause
+	for {
+		depth, err := r.store.Depth(ctx, r.shard)
+		if err != nil || depth.Queued == 0 && depth.Retrying == 0 || ctx.Err() != nil {
+			return false
+		}
+		bounded, cancel := context.WithTimeout(ctx, probeTimeout)
+		r.healthy = r.pool.Healthy(bounded)
+		cancel()
+		if r.healthy {
+			r.log.Info("service is healthy: replaying", "queued", depth.Queued, "down", time.Since(started).Round(time.Millisecond))
+			return true
+		}
+		if time.Since(started) > longDown {
+			pause = longProbePause
+		}
+		sleep(ctx, pause)
+	}
+}
+
+// lease takes tasks as far as the window allows and starts their attempts.
+func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) int {
+	leases, err := r.store.Lease(ctx, r.shard, r.window-r.count(), leaseTime)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.log.Warn("no leases", "error", err)
+		}
+		return 0
+	}
+	for _, lease := range leases {
+		running, cancel := context.WithCancelCause(attempts)
+		r.mu.Lock()
+		r.inflight[lease.ID] = flight{lease, cancel}
+		r.mu.Unlock()
+		go func() {
+			up := r.attempt(running, lease)
+			cancel(nil)
+			r.mu.Lock()
+			delete(r.inflight, lease.ID)
+			r.mu.Unlock()
+			done <- up
+		}()
+	}
+	return len(leases)
+}
+
+func (r *replayer) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.inflight)
+}
+
+// attempt sends one task and records what came of it. It returns whether the
+// service was there.
+func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
+	log := r.log.With("task", lease.ID, "attempt", lease.Attempts+1)
+	if err := r.store.MarkSent(ctx, lease); err != nil {
+		// Cancelled, leased by another, or the store is away: not ours to send.
+		log.Debug("task not sent", "error", err)
+		return true
+	}
+	answer, result := r.sender.send(ctx, lease)
+	record := func(ctx context.Context) error {
+		switch {
+		case answer != nil:
+			return r.store.Settle(ctx, lease, answer)
+		case result.Kind == upstream.NotSent || result.Kind == upstream.Refused:
+			return r.store.Release(ctx, lease)
+		case lease.Repeatable:
+			backoff := min(firstBackoff<<min(lease.Attempts, 10), maxBackoff)
+			_, err := r.store.Retry(ctx, lease, result.Cause, backoff, maxAttempts)
+			r.reaper.within(backoff)
+			return err
+		}
+		return r.store.Park(ctx, lease, result.Cause)
+	}
+	if answer == nil {
+		log.Info("no answer", "cause", result.Cause, "procedure", lease.Call.GetProcedure())
+	}
+	if err := persist(ctx, record); err != nil {
+		log.Warn("attempt not recorded: the lease will end by itself", "error", err)
+	}
+	return answer != nil || result.Kind == upstream.Unavailable || result.Kind == upstream.Exhausted
+}
+
+// renew prolongs the leases of what is under way, and ends attempts whose lease
+// is lost.
+func (r *replayer) renew(ctx context.Context) {
+	ticker := time.NewTicker(renewPause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		r.mu.Lock()
+		var leases []Lease
+		for _, f := range r.inflight {
+			leases = append(leases, f.lease)
+		}
+		r.mu.Unlock()
+		if len(leases) == 0 {
+			continue
+		}
+		lost, err := r.store.Renew(ctx, r.shard, leases, leaseTime)
+		if err != nil {
+			r.log.Warn("leases not renewed", "error", err)
+		}
+		for _, lease := range lost {
+			r.mu.Lock()
+			if f, ok := r.inflight[lease.ID]; ok && f.lease.Epoch == lease.Epoch {
+				f.cancel(ErrFenced)
+			}
+			r.mu.Unlock()
+		}
+	}
+}
+
+// sleep waits, unless ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// asAnswer makes an answer of an error that Holdline gives in the service's place.
+func asAnswer(reason momv1.Reason, message string) *momv1.Answer {
+	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: callError(contract.Errorf(reason, "%s", message))}}
+}

@@ -1,0 +1,166 @@
+package mom
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/connect/v2/connectproto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/internal/route"
+	"holdline/internal/upstream"
+)
+
+// sender sends tasks to their service, in the protocol family that their callers
+// used. It is safe for concurrent use.
+type sender struct {
+	pool    *upstream.Pool
+	schemas *route.Schemas
+	timeout time.Duration
+	clients map[string]*connect.Client // by protocol
+}
+
+func newSender(pool *upstream.Pool, schemas *route.Schemas, timeout time.Duration) *sender {
+	s := &sender{pool: pool, schemas: schemas, timeout: timeout, clients: map[string]*connect.Client{}}
+	for protocol, options := range map[string][]connecthttp.Option{
+		connect.ProtocolNameConnect: nil,
+		connect.ProtocolNameGRPC:    {connecthttp.WithGRPC()},
+		connect.ProtocolNameGRPCWeb: {connecthttp.WithGRPCWeb()},
+	} {
+		options = append(options, connecthttp.WithCodecs(newBinaryCodec(schemas)), connecthttp.WithReadMaxBytes(maxAnswer))
+		// The host is a placeholder: each attempt picks its endpoint.
+		s.clients[protocol] = connect.NewClient(connecthttp.NewTransport(s, "http://"+pool.Service(), options...))
+	}
+	return s
+}
+
+// attemptKey carries the attempt that a request belongs to.
+type attemptKey struct{}
+
+// attempt is what happened below connect.
+type attempt struct {
+	httpMajor int
+	outcome   upstream.Outcome
+	status    int // of HTTP; 0 without a response
+}
+
+// send makes one attempt. It returns an answer, which may be an error, or the
+// outcome that stands for none.
+func (s *sender) send(ctx context.Context, lease Lease) (*momv1.Answer, upstream.Outcome) {
+	call := lease.Call
+	method := s.schemas.Method(call.GetProcedure())
+	if method == nil || s.clients[call.GetProtocol()] == nil {
+		return nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "no-schema"}
+	}
+	timeout := s.timeout
+	if lease.Remaining > 0 {
+		timeout = min(timeout, lease.Remaining)
+	}
+	made := &attempt{httpMajor: int(call.GetHttpMajor())}
+	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), timeout, upstream.ErrTryTimeout)
+	defer cancel()
+	ctx, info := connect.NewClientContext(ctx)
+	addMetadata(info.RequestHeader(), call.GetHeader())
+	info.RequestHeader().Set(contract.HeaderKey, lease.ID.String())
+	for key, value := range map[string]string{"Traceparent": call.GetTraceParent(), "Tracestate": call.GetTraceState()} {
+		if value != "" {
+			info.RequestHeader().Set(key, value)
+		}
+	}
+	var message stored
+	err := s.clients[call.GetProtocol()].CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
+	if err == nil && len(message.bytes) > maxAnswer || made.tooLarge(err) {
+		return asAnswer(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"), upstream.Outcome{}
+	}
+	if none, ok := made.none(ctx, err, lease.Repeatable); ok {
+		return nil, none
+	}
+	answer := &momv1.Answer{
+		RecordVersion: recordVersion,
+		Header:        metadata(info.ResponseHeader(), nil),
+		Trailer:       metadata(info.ResponseTrailer(), nil),
+	}
+	if err != nil {
+		answer.Result = &momv1.Answer_Error{Error: callError(err)}
+		return answer, upstream.Outcome{}
+	}
+	answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
+		TypeUrl: "type.googleapis.com/" + string(method.Descriptor.Output().FullName()),
+		Value:   message.bytes,
+	}}
+	return answer, upstream.Outcome{}
+}
+
+// none tells whether an attempt came to no answer, and to what instead.
+func (a *attempt) none(ctx context.Context, err error, repeatable bool) (upstream.Outcome, bool) {
+	switch a.outcome.Kind {
+	case upstream.Answered:
+	case upstream.Unavailable, upstream.Exhausted:
+		// The service's own word: final, unless it may be asked again.
+		return a.outcome, repeatable
+	case upstream.DeadlineOver, upstream.CallerLeft: // we ended it
+		return upstream.Outcome{Kind: upstream.Broken, Cause: "cut"}, true
+	default:
+		return a.outcome, true
+	}
+	var rpcErr *connect.Error
+	switch {
+	case err == nil:
+		return upstream.Outcome{}, false
+	case context.Cause(ctx) != nil:
+		return upstream.Outcome{Kind: upstream.Broken, Cause: "timeout"}, true
+	case errors.As(err, &rpcErr) && rpcErr.IsRemote(), a.status != http.StatusOK:
+		return upstream.Outcome{}, false // the service's word, or that of what speaks for it
+	}
+	return upstream.Outcome{Kind: upstream.Broken, Cause: "broken-answer"}, true
+}
+
+// tooLarge tells an answer over the limit, which connect stops reading, from a
+// service that says resource_exhausted.
+func (a *attempt) tooLarge(err error) bool {
+	var rpcErr *connect.Error
+	return a.status == http.StatusOK && errors.As(err, &rpcErr) && rpcErr.Code() == connect.CodeResourceExhausted && !rpcErr.IsRemote()
+}
+
+// Do implements connecthttp.HTTPClient: one attempt at an endpoint of the route.
+func (s *sender) Do(req *http.Request) (*http.Response, error) {
+	made, _ := req.Context().Value(attemptKey{}).(*attempt)
+	var body []byte
+	if req.Body != nil {
+		var err error
+		if body, err = io.ReadAll(req.Body); err != nil {
+			return nil, err
+		}
+	}
+	req.ProtoMajor = made.httpMajor
+	req.Host = "" // the endpoint's own
+	res, outcome, err := s.pool.Pick(nil).Try(req.Context(), &upstream.Request{
+		In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true,
+	})
+	made.outcome = outcome
+	if err != nil {
+		return nil, err
+	}
+	made.status = res.StatusCode
+	return res.HTTP(), nil
+}
+
+// callError is the record of a final error.
+func callError(err error) *momv1.CallError {
+	var rpcErr *connect.Error
+	if !errors.As(err, &rpcErr) {
+		return &momv1.CallError{Code: int32(connect.CodeOf(err))}
+	}
+	record := &momv1.CallError{Code: int32(rpcErr.Code()), Message: rpcErr.Message()}
+	for _, detail := range rpcErr.Details() {
+		record.Details = append(record.Details, connectproto.ErrorDetailToAny(detail))
+	}
+	return record
+}

@@ -1,0 +1,271 @@
+package mom
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/contract"
+)
+
+// Limits of TaskService.
+const (
+	defaultPage, maxPage = 50, 1000
+	maxWatched           = 100
+)
+
+// taskService implements momv1connect.TaskServiceHandler and /v1/tasks/.
+type taskService struct{ *MOM }
+
+// GetTask implements momv1connect.TaskServiceHandler.
+func (s *taskService) GetTask(ctx context.Context, req *momv1.GetTaskRequest) (*momv1.GetTaskResponse, error) {
+	task, answer, err := s.find(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &momv1.GetTaskResponse{Task: task, Answer: answer}, nil
+}
+
+// WaitTask implements momv1connect.TaskServiceHandler.
+func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) (*momv1.WaitTaskResponse, error) {
+	id, err := parseID(req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	changed, remove := s.waiters.add(id, true)
+	defer remove()
+	over := time.NewTimer(waitOf(req.GetWait()))
+	defer over.Stop()
+	for waiting := true; ; {
+		task, answer, err := s.read(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if !waiting || !open(task.GetState()) {
+			return &momv1.WaitTaskResponse{Task: task, Answer: answer}, nil
+		}
+		select {
+		case <-changed:
+		case <-over.C:
+			waiting = false
+		case <-s.draining:
+			waiting = false
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func waitOf(d *durationpb.Duration) time.Duration {
+	if d == nil {
+		return contract.DefaultHold
+	}
+	return min(d.AsDuration(), contract.MaxHold)
+}
+
+// ListTasks implements momv1connect.TaskServiceHandler. It asks every shard for a
+// page and merges; the token is the last ULID given.
+func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest) (*momv1.ListTasksResponse, error) {
+	size := min(cmp.Or(int(req.GetPageSize()), defaultPage), maxPage)
+	if size < 0 {
+		return nil, connect.NewError(connect.CodeInvalidArgument, "page_size must not be negative")
+	}
+	if name := req.GetService(); name != "" && s.cfg.Routes[name] == nil {
+		return nil, contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q", name)
+	}
+	type entry struct {
+		ulid string
+		task *momv1.Task
+	}
+	var all []entry
+	for _, shard := range s.shards {
+		if req.GetService() != "" && req.GetService() != shard.Service {
+			continue
+		}
+		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+		tasks, err := s.store.List(bounded, shard, contract.Anonymous, req.GetPageToken(), size, req.GetStates())
+		cancel()
+		if err != nil {
+			return nil, storeError(err)
+		}
+		for _, task := range tasks {
+			all = append(all, entry{task.GetId()[strings.LastIndexByte(task.GetId(), '.')+1:], task})
+		}
+	}
+	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(b.ulid, a.ulid) })
+	page := &momv1.ListTasksResponse{}
+	for _, e := range all[:min(size, len(all))] {
+		page.Tasks = append(page.Tasks, e.task)
+	}
+	if len(all) >= size && size > 0 {
+		page.NextPageToken = all[size-1].ulid
+	}
+	return page, nil
+}
+
+// CancelTask implements momv1connect.TaskServiceHandler.
+func (s *taskService) CancelTask(ctx context.Context, req *momv1.CancelTaskRequest) (*momv1.CancelTaskResponse, error) {
+	task, err := s.change(ctx, req.GetId(), s.store.Cancel)
+	return &momv1.CancelTaskResponse{Task: task}, err
+}
+
+// RetryTask implements momv1connect.TaskServiceHandler.
+func (s *taskService) RetryTask(ctx context.Context, req *momv1.RetryTaskRequest) (*momv1.RetryTaskResponse, error) {
+	task, err := s.change(ctx, req.GetId(), s.store.Revive)
+	return &momv1.RetryTaskResponse{Task: task}, err
+}
+
+// WatchTasks implements momv1connect.TaskServiceHandler.
+func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksRequest, stream momv1connect.TaskServiceWatchTasksServerStream) error {
+	if len(req.GetIds()) == 0 || len(req.GetIds()) > maxWatched {
+		return connect.Errorf(connect.CodeInvalidArgument, "ids: want 1 to %d", maxWatched)
+	}
+	last := make(map[contract.TaskID]momv1.TaskState, len(req.GetIds()))
+	changed := make(chan struct{}, 1)
+	for _, raw := range req.GetIds() {
+		id, err := parseID(raw)
+		if err != nil {
+			return err
+		}
+		last[id] = momv1.TaskState_TASK_STATE_UNSPECIFIED
+		remove := s.waiters.join(id, changed, false)
+		defer remove()
+	}
+	for {
+		ended := true
+		for id, state := range last {
+			if state != momv1.TaskState_TASK_STATE_UNSPECIFIED && !open(state) {
+				continue
+			}
+			task, _, err := s.read(ctx, id)
+			if err != nil {
+				return err
+			}
+			if task.GetState() != state {
+				last[id] = task.GetState()
+				if err := stream.Send(&momv1.WatchTasksResponse{Task: task}); err != nil {
+					return err
+				}
+			}
+			ended = ended && !open(task.GetState())
+		}
+		if ended {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-s.draining:
+			return connect.NewError(connect.CodeUnavailable, "this server is going away; watch again")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// change makes a transition and returns the task as it is then.
+func (s *taskService) change(ctx context.Context, raw string, transition func(context.Context, contract.TaskID) error) (*momv1.Task, error) {
+	id, err := parseID(raw)
+	if err != nil {
+		return nil, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	err = transition(bounded, id)
+	cancel()
+	if err != nil {
+		return nil, storeError(err)
+	}
+	task, _, err := s.read(ctx, id)
+	return task, err
+}
+
+func (s *taskService) find(ctx context.Context, raw string) (*momv1.Task, *momv1.Answer, error) {
+	id, err := parseID(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.read(ctx, id)
+}
+
+// parseID takes what is no id for the id of no task.
+func parseID(raw string) (contract.TaskID, error) {
+	id, err := contract.ParseTaskID(raw)
+	if err != nil {
+		return id, contract.Errorf(momv1.Reason_REASON_TASK_NOT_FOUND, "no such task: %v", err)
+	}
+	return id, nil
+}
+
+// serveTask is GET /v1/tasks/{id}.
+func (s *taskService) serveTask(w http.ResponseWriter, r *http.Request) {
+	task, _, err := s.find(r.Context(), r.PathValue("id"))
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	raw, err := marshalJSON(task, s.cfg.Schemas)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	write(w, "application/json", raw)
+}
+
+// serveAnswer is GET /v1/tasks/{id}/answer: the message, as JSON or by Accept as
+// proto, or what the caller would have got in its place.
+func (s *taskService) serveAnswer(w http.ResponseWriter, r *http.Request) {
+	task, answer, err := s.find(r.Context(), r.PathValue("id"))
+	if err == nil {
+		w.Header().Set(contract.HeaderTask, task.GetId())
+		err = outcome(task, answer)
+	}
+	if err != nil {
+		if contract.ReasonOf(err) == momv1.Reason_REASON_CALL_STORED {
+			for key, value := range contract.StoredHeader(task.GetId(), false) {
+				w.Header().Set(key, value)
+			}
+		}
+		s.writeError(w, r, err)
+		return
+	}
+	message := answer.GetMessage()
+	if accept := r.Header.Get("Accept"); strings.Contains(accept, "application/proto") || strings.Contains(accept, "application/x-protobuf") {
+		write(w, "application/proto", message.GetValue())
+		return
+	}
+	t, err := s.cfg.Schemas.FindMessageByURL(message.GetTypeUrl())
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	raw, err := (&stored{bytes: message.GetValue(), desc: t.Descriptor()}).json(s.cfg.Schemas)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	write(w, "application/json", raw)
+}
+
+func write(w http.ResponseWriter, contentType string, raw []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(raw) // the caller left, else
+}
+
+// writeError answers with an error; what is not meant for callers is logged.
+func (s *taskService) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	var rpcErr *connect.Error
+	if !errors.As(err, &rpcErr) {
+		s.cfg.Logger.Error("request failed", "path", r.URL.Path, "error", err)
+		rpcErr = connect.NewError(connect.CodeInternal, "internal error")
+	}
+	contract.WriteError(w, r, rpcErr)
+}
