@@ -59,7 +59,7 @@ func parse(args []string) (*settings, error) {
 	flags.IntVar(&s.rounds, "rounds", 5, "how often; medians are reported")
 	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each")
 	protocols := flags.String("protocol", strings.Join(protocolNames(), ","), "protocols")
-	peers := flags.String("peers", "", "peers to measure, by comma (default all that are on PATH: "+strings.Join(peerNames(), ", ")+")")
+	peers := flags.String("peers", "", "peers to measure, by comma (default all that are on PATH: "+strings.Join(peerNames, ", ")+")")
 	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+": two builds side by side")
 	flags.StringVar(&s.jsonFile, "json", "", "write the rows of all rounds to this `file`")
 	if err := flags.Parse(args); err != nil {
@@ -82,8 +82,8 @@ func parse(args []string) (*settings, error) {
 		s.peers = strings.Split(*peers, ",")
 	}
 	for _, name := range s.peers {
-		if !slices.Contains(peerNames(), name) {
-			return nil, fmt.Errorf("no peer %q; there are %s", name, strings.Join(peerNames(), ", "))
+		if !slices.Contains(peerNames, name) {
+			return nil, fmt.Errorf("no peer %q; there are %s", name, strings.Join(peerNames, ", "))
 		}
 	}
 	if s.rounds < 1 || s.duration < 10*time.Millisecond {
@@ -92,44 +92,33 @@ func parse(args []string) (*settings, error) {
 	return s, nil
 }
 
-// run measures every cell in every round. Peers take turns within a cell, in
-// random order, so that a busy minute of the machine meets all of them.
+// run measures every cell in every round, and reports.
 func (s *settings) run(ctx context.Context, out io.Writer) (err error) {
-	set, err := startPeers(ctx, s.peers, s.other)
+	dir, err := os.MkdirTemp("", "holdline-bench-")
 	if err != nil {
 		return err
 	}
-	defer func() { err = cmp.Or(err, set.close()) }()
+	defer func() { err = cmp.Or(err, os.RemoveAll(dir)) }()
+	if err := buildHoldline(ctx, dir); err != nil {
+		return err
+	}
+	kinds, err := kindsOf(s.peers, dir, s.other)
+	if err != nil {
+		return err
+	}
 	var rows []row
-	var failed error
 	for round := range s.rounds {
-		for _, protocol := range s.protocols {
-			for _, connections := range s.connections {
-				for _, i := range rand.Perm(len(set.peers)) {
-					if err := ctx.Err(); err != nil {
-						return err
-					}
-					p := set.peers[i]
-					r, err := measure(ctx, p, protocol, connections, s.duration)
-					if err != nil {
-						return fmt.Errorf("%s, %s, %d connections: %w", p.name, protocol, connections, err)
-					}
-					r.Round = round + 1
-					rows = append(rows, r)
-					if r.Errors > 0 && failed == nil {
-						failed = fmt.Errorf("%s, %s, %d connections: %d of them failed, first: %s",
-							p.name, protocol, connections, r.Errors, r.FirstError)
-					}
-				}
-			}
+		more, err := s.round(ctx, dir, kinds)
+		if err != nil {
+			return err
 		}
+		for i := range more {
+			more[i].Round = round + 1
+		}
+		rows = append(rows, more...)
 		_, _ = fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, s.rounds)
 	}
-	names := make([]string, len(set.peers))
-	for i, p := range set.peers {
-		names[i] = p.name
-	}
-	if err := s.report(out, names, rows); err != nil {
+	if err := s.report(out, kinds, rows); err != nil {
 		return err
 	}
 	if s.jsonFile != "" {
@@ -137,5 +126,40 @@ func (s *settings) run(ctx context.Context, out io.Writer) (err error) {
 			return err
 		}
 	}
-	return failed
+	for _, r := range rows {
+		if r.Errors > 0 {
+			return fmt.Errorf("%s, %s: %d of %d connections failed, first: %s",
+				r.Peer, r.Protocol, r.Errors, r.Connections, r.FirstError)
+		}
+	}
+	return nil
+}
+
+// round measures every cell once. Processes are new in every round: two of the
+// same binary differ by several per cent for as long as they run. Peers take
+// turns within a cell, in random order, so that a busy minute of the machine
+// meets all of them.
+func (s *settings) round(ctx context.Context, dir string, kinds []peerKind) ([]row, error) {
+	set, err := startPeers(ctx, dir, kinds)
+	if err != nil {
+		return nil, err
+	}
+	defer set.close()
+	var rows []row
+	for _, protocol := range s.protocols {
+		for _, connections := range s.connections {
+			for _, i := range rand.Perm(len(set.peers)) {
+				if err := ctx.Err(); err != nil {
+					return nil, err
+				}
+				p := set.peers[i]
+				r, err := measure(ctx, p, protocol, connections, s.duration)
+				if err != nil {
+					return nil, fmt.Errorf("%s, %s, %d connections: %w", p.name, protocol, connections, err)
+				}
+				rows = append(rows, r)
+			}
+		}
+	}
+	return rows, nil
 }

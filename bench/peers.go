@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
@@ -28,11 +29,11 @@ type peer struct {
 	cpu func() (time.Duration, error)
 }
 
-// peerKind says how to start a peer. A new one is a new line in peerKinds.
+// peerKind says how to start a peer. A new one is a name and a line in kindsOf.
 type peerKind struct {
 	name   string
-	shared bool                  // one listener, h1, takes both versions of HTTP
-	binary func(*peerSet) string // "" when it is not on this machine
+	shared bool   // one listener, h1, takes both versions of HTTP
+	binary string // "" when it is not on this machine
 	// args returns the command line, and may write a configuration to dir.
 	args func(dir string, p ports) ([]string, error)
 }
@@ -41,27 +42,41 @@ type peerKind struct {
 // those that need a listener for each version of HTTP.
 type ports struct{ backend, h1, h2 string }
 
-var peerKinds = []peerKind{
-	{peerHoldline, true, func(s *peerSet) string { return s.holdline }, holdlineArgs},
-	{peerOther, true, func(s *peerSet) string { return s.other }, holdlineArgs},
-	{peerReverseProxy, true, func(*peerSet) string { return self() }, func(_ string, p ports) ([]string, error) {
-		return []string{reverseProxyCommand, p.h1, p.backend}, nil
-	}},
-	{peerNginx, false, func(*peerSet) string { return onPath("nginx") }, nginxArgs},
-	{peerHAProxy, false, func(*peerSet) string { return onPath("haproxy") }, haproxyArgs},
-	{peerCaddy, false, func(*peerSet) string { return onPath("caddy") }, caddyArgs},
+// peerNames are those of all peers, in the order of the report.
+var peerNames = []string{peerDirect, peerHoldline, peerOther, peerReverseProxy, peerNginx, peerHAProxy, peerCaddy}
+
+// kindsOf returns the kinds named, or without names all that are there.
+func kindsOf(names []string, dir, other string) ([]peerKind, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var kinds []peerKind
+	for _, k := range []peerKind{
+		{peerDirect, true, self, nil}, // only the backend is started
+		{peerHoldline, true, holdlineBinary(dir), holdlineArgs},
+		{peerOther, true, other, holdlineArgs},
+		{peerReverseProxy, true, self, reverseProxyArgs},
+		{peerNginx, false, onPath("nginx"), nginxArgs},
+		{peerHAProxy, false, onPath("haproxy"), haproxyArgs},
+		{peerCaddy, false, onPath("caddy"), caddyArgs},
+	} {
+		switch asked := slices.Contains(names, k.name); {
+		case k.binary == "" && asked:
+			return nil, fmt.Errorf("%s is not on this machine", k.name)
+		case k.binary != "" && (asked || len(names) == 0):
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds, nil
 }
 
 func holdlineArgs(_ string, p ports) ([]string, error) {
 	return []string{"gateway", "--listen", p.h1, "--route", "arithmetic.v1.SumService=http://" + p.backend}, nil
 }
 
-func peerNames() []string {
-	names := []string{peerDirect}
-	for _, k := range peerKinds {
-		names = append(names, k.name)
-	}
-	return names
+func reverseProxyArgs(_ string, p ports) ([]string, error) {
+	return []string{reverseProxyCommand, p.h1, p.backend}, nil
 }
 
 func onPath(name string) string {
@@ -72,42 +87,28 @@ func onPath(name string) string {
 	return binary
 }
 
-func self() string {
-	binary, err := os.Executable()
-	if err != nil {
-		return ""
-	}
-	return binary
-}
-
 // peerSet is a backend and the peers in front of it, all running.
 type peerSet struct {
-	peers           []*peer
-	holdline, other string // binaries
-	dir             string
-	processes       []*process
+	peers     []*peer
+	dir       string
+	processes []*process
 }
 
-// startPeers starts those named, or without names all that there are.
-func startPeers(ctx context.Context, names []string, other string) (_ *peerSet, err error) {
-	s := &peerSet{other: other}
+// startPeers starts those kinds, in random order: neither memory nor ports
+// should favour one.
+func startPeers(ctx context.Context, dir string, kinds []peerKind) (_ *peerSet, err error) {
+	s := &peerSet{dir: dir}
 	defer func() {
 		if err != nil {
-			_ = s.close()
+			s.close()
 		}
 	}()
-	if s.dir, err = os.MkdirTemp("", "holdline-bench-"); err != nil {
-		return nil, err
-	}
-	if s.holdline, err = buildHoldline(ctx, s.dir); err != nil {
-		return nil, err
-	}
-	addrs, err := freePorts(1 + 2*len(peerKinds))
+	addrs, err := freePorts(1 + 2*len(kinds))
 	if err != nil {
 		return nil, err
 	}
 	p := ports{backend: addrs[0]}
-	if err := s.start("backend", s.holdline, "service", "sum", "--listen", p.backend); err != nil {
+	if err := s.start("backend", holdlineBinary(dir), "service", "sum", "--listen", p.backend); err != nil {
 		return nil, err
 	}
 	direct := &peer{
@@ -118,20 +119,13 @@ func startPeers(ctx context.Context, names []string, other string) (_ *peerSet, 
 	if err := s.await(ctx, direct); err != nil {
 		return nil, err
 	}
-	if len(names) == 0 || slices.Contains(names, peerDirect) {
-		s.peers = append(s.peers, direct)
-	}
-	for i, k := range peerKinds {
-		asked := slices.Contains(names, k.name)
-		binary := k.binary(s)
-		switch {
-		case len(names) > 0 && !asked, !asked && binary == "":
+	for _, i := range rand.Perm(len(kinds)) {
+		if kinds[i].name == peerDirect {
+			s.peers = append(s.peers, direct)
 			continue
-		case binary == "":
-			return nil, fmt.Errorf("%s is not on this machine", k.name)
 		}
 		p.h1, p.h2 = addrs[1+2*i], addrs[2+2*i]
-		if err := s.add(ctx, k, binary, p); err != nil {
+		if err := s.add(ctx, kinds[i], p); err != nil {
 			return nil, err
 		}
 	}
@@ -139,12 +133,12 @@ func startPeers(ctx context.Context, names []string, other string) (_ *peerSet, 
 }
 
 // add starts a peer and waits until it passes calls on.
-func (s *peerSet) add(ctx context.Context, k peerKind, binary string, p ports) error {
+func (s *peerSet) add(ctx context.Context, k peerKind, p ports) error {
 	args, err := k.args(s.dir, p)
 	if err != nil {
 		return err
 	}
-	if err := s.start(k.name, binary, args...); err != nil {
+	if err := s.start(k.name, k.binary, args...); err != nil {
 		return err
 	}
 	proxy := &peer{name: k.name, addr: map[string]string{protocolConnect: p.h1, protocolGRPC: p.h2}}
@@ -199,10 +193,9 @@ func tryOnce(ctx context.Context, dial func(context.Context, string) (caller, er
 	return c.call()
 }
 
-// close ends what was started, the backend last, and removes the files.
-func (s *peerSet) close() error {
+// close ends what was started, the backend last.
+func (s *peerSet) close() {
 	for _, p := range slices.Backward(s.processes) {
 		p.end()
 	}
-	return os.RemoveAll(s.dir)
 }

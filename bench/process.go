@@ -134,13 +134,14 @@ func freePorts(n int) ([]string, error) {
 	return addrs, nil
 }
 
+func holdlineBinary(dir string) string { return filepath.Join(dir, "holdline") }
+
 // buildHoldline builds the program that is measured from this checkout, by its
 // own go.mod: this module's may choose other versions.
-func buildHoldline(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "holdline")
-	out, err := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", binary, ".").CombinedOutput()
+func buildHoldline(ctx context.Context, dir string) error {
+	out, err := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", holdlineBinary(dir), ".").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("build holdline (run this in bench/): %w\n%s", err, out)
+		return fmt.Errorf("build holdline (run this in bench/): %w\n%s", err, out)
 	}
-	return binary, nil
+	return nil
 }

@@ -33,7 +33,7 @@ func cellOf(rows []row, protocol string, connections int, peer string) (c cell, 
 
 // report writes Markdown: what was measured and where, a line per cell, and how
 // Holdline stands to ReverseProxy.
-func (s *settings) report(out io.Writer, peers []string, rows []row) error {
+func (s *settings) report(out io.Writer, peers []peerKind, rows []row) error {
 	_, _ = fmt.Fprintf(out, "%s\n\nMedians of %d rounds of %s each.\n\n", machine(), s.rounds, s.duration)
 	// Errors of the writer are kept until Flush.
 	table := tabwriter.NewWriter(out, 0, 0, 1, ' ', tabwriter.Debug)
@@ -46,13 +46,13 @@ func (s *settings) report(out io.Writer, peers []string, rows []row) error {
 	line("protocol", "connections", "peer", "calls/s", "p50 µs", "p99 µs", "CPU µs/call", "errors")
 	line("---", "---:", "---", "---:", "---:", "---:", "---:", "---:")
 	s.cells(func(protocol string, connections int) {
-		for _, name := range peers {
-			c, _ := cellOf(rows, protocol, connections, name)
+		for _, p := range peers {
+			c, _ := cellOf(rows, protocol, connections, p.name)
 			cpu := fmt.Sprintf("%.1f", c.cpu)
-			if name == peerDirect {
+			if p.name == peerDirect {
 				cpu = "–"
 			}
-			line(protocol, connections, name, fmt.Sprintf("%.0f", c.calls),
+			line(protocol, connections, p.name, fmt.Sprintf("%.0f", c.calls),
 				fmt.Sprintf("%.0f", c.p50), fmt.Sprintf("%.0f", c.p99), cpu, c.errors)
 		}
 	})
