@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// procedure is what is called; its answer is checked each time.
+const procedure = "/arithmetic.v1.SumService/Sum"
+
+// The names of the protocols, as in -protocol.
+const (
+	protocolConnect = "connect-h1"
+	protocolGRPC    = "grpc-h2c"
+)
+
+// caller is one connection that has one call in flight at a time.
+type caller interface {
+	// call sends a + b = 1 + 2 and returns an error unless the answer is 3.
+	call() error
+	// expire ends calls that are still in flight then.
+	expire(at time.Time) error
+	close()
+}
+
+// dialers open a connection in each protocol. A new one is a new line here.
+var dialers = map[string]func(ctx context.Context, addr string) (caller, error){
+	protocolConnect: func(ctx context.Context, addr string) (caller, error) { return dialConnect(ctx, addr) },
+	protocolGRPC:    func(ctx context.Context, addr string) (caller, error) { return dialGRPC(ctx, addr) },
+}
+
+func protocolNames() []string { return slices.Sorted(maps.Keys(dialers)) }
+
+// row is one peer in one cell of one round.
+type row struct {
+	Round       int     `json:"round"`
+	Protocol    string  `json:"protocol"`
+	Connections int     `json:"connections"`
+	Peer        string  `json:"peer"`
+	Calls       int     `json:"calls"`
+	CallsPerSec float64 `json:"calls_per_second"`
+	P50         float64 `json:"p50_us"`
+	P99         float64 `json:"p99_us"`
+	CPU         float64 `json:"cpu_us_per_call"`
+	Errors      int     `json:"errors"`
+	FirstError  string  `json:"first_error,omitempty"`
+}
+
+const (
+	// warmShare of a measurement goes before it, uncounted: connections to the
+	// backend are dialled, pools filled, branches learned.
+	warmShare = 8
+	// patience is how long a call may take at the end of a measurement.
+	patience = 10 * time.Second
+)
+
+// measure loads one peer. Only connections that fail count as errors; an error
+// that it returns says that there was nothing to measure.
+func measure(ctx context.Context, p *peer, protocol string, connections int, duration time.Duration) (row, error) {
+	r := row{Protocol: protocol, Connections: connections, Peer: p.name}
+	callers := make([]caller, connections)
+	for i := range callers {
+		c, err := dialers[protocol](ctx, p.addr[protocol])
+		if err != nil {
+			return r, err
+		}
+		defer c.close()
+		callers[i] = c
+	}
+	if _, err := drive(callers, duration/warmShare); err != nil {
+		return r, err
+	}
+	before, err := p.cpu()
+	if err != nil {
+		return r, err
+	}
+	start := time.Now()
+	loads, err := drive(callers, duration)
+	if err != nil {
+		return r, err
+	}
+	elapsed := time.Since(start)
+	after, err := p.cpu()
+	if err != nil {
+		return r, err
+	}
+	var latencies []time.Duration
+	for _, l := range loads {
+		latencies = append(latencies, l.latencies...)
+		if l.err != nil {
+			r.Errors++
+			if r.FirstError == "" {
+				r.FirstError = l.err.Error()
+			}
+		}
+	}
+	slices.Sort(latencies)
+	r.Calls = len(latencies)
+	r.CallsPerSec = float64(r.Calls) / elapsed.Seconds()
+	r.P50 = microseconds(percentile(latencies, 50))
+	r.P99 = microseconds(percentile(latencies, 99))
+	r.CPU = microseconds(after-before) / float64(max(r.Calls, 1))
+	return r, nil
+}
+
+// load is what one connection saw.
+type load struct {
+	latencies []time.Duration
+	err       error // the connection's last, nil if it worked to the end
+}
+
+// drive calls on all connections at once, until the time is over.
+func drive(callers []caller, duration time.Duration) ([]load, error) {
+	loads := make([]load, len(callers))
+	end := time.Now().Add(duration)
+	for i, c := range callers {
+		if err := c.expire(end.Add(patience)); err != nil {
+			return nil, err
+		}
+		loads[i].latencies = make([]time.Duration, 0, 1024)
+	}
+	var group sync.WaitGroup
+	for i, c := range callers {
+		group.Go(func() {
+			l := &loads[i]
+			// A call begins where the last one ended: one look at the clock a call.
+			for begin := time.Now(); begin.Before(end); {
+				if l.err = c.call(); l.err != nil {
+					return
+				}
+				now := time.Now()
+				l.latencies = append(l.latencies, now.Sub(begin))
+				begin = now
+			}
+		})
+	}
+	group.Wait()
+	return loads, nil
+}
+
+// percentile returns the nearest-rank percentile of sorted values, 0 of none.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[max((len(sorted)*p+99)/100, 1)-1]
+}
+
+// median returns the middle value, or the mean of the two in the middle; 0 of none.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	if n == 0 {
+		return 0
+	}
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"time"
+)
+
+// The names of the peers, as in -peers and in the report.
+const (
+	peerDirect       = "direct"
+	peerHoldline     = "holdline"
+	peerOther        = "holdline-other"
+	peerReverseProxy = "reverseproxy"
+	peerNginx        = "nginx"
+	peerHAProxy      = "haproxy"
+	peerCaddy        = "caddy"
+)
+
+// peer is what is between the load and the backend.
+type peer struct {
+	name string
+	addr map[string]string // by protocol
+	// cpu is what its process has used so far; 0 of the direct path.
+	cpu func() (time.Duration, error)
+}
+
+// peerKind says how to start a peer. A new one is a name and a line in kindsOf.
+type peerKind struct {
+	name   string
+	shared bool   // one listener, h1, takes both versions of HTTP
+	binary string // "" when it is not on this machine
+	// args returns the command line, and may write a configuration to dir.
+	args func(dir string, p ports) ([]string, error)
+}
+
+// ports are addresses on loopback: the backend's, and two that are free, for
+// those that need a listener for each version of HTTP.
+type ports struct{ backend, h1, h2 string }
+
+// peerNames are those of all peers, in the order of the report.
+var peerNames = []string{peerDirect, peerHoldline, peerOther, peerReverseProxy, peerNginx, peerHAProxy, peerCaddy}
+
+// kindsOf returns the kinds named, or without names all that are there.
+func kindsOf(names []string, dir, other string) ([]peerKind, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var kinds []peerKind
+	for _, k := range []peerKind{
+		{peerDirect, true, self, nil}, // only the backend is started
+		{peerHoldline, true, holdlineBinary(dir), holdlineArgs},
+		{peerOther, true, other, holdlineArgs},
+		{peerReverseProxy, true, self, reverseProxyArgs},
+		{peerNginx, false, onPath("nginx"), nginxArgs},
+		{peerHAProxy, false, onPath("haproxy"), haproxyArgs},
+		{peerCaddy, false, onPath("caddy"), caddyArgs},
+	} {
+		switch asked := slices.Contains(names, k.name); {
+		case k.binary == "" && asked:
+			return nil, fmt.Errorf("%s is not on this machine", k.name)
+		case k.binary != "" && (asked || len(names) == 0):
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds, nil
+}
+
+func holdlineArgs(_ string, p ports) ([]string, error) {
+	return []string{"gateway", "--listen", p.h1, "--route", "arithmetic.v1.SumService=http://" + p.backend}, nil
+}
+
+func reverseProxyArgs(_ string, p ports) ([]string, error) {
+	return []string{reverseProxyCommand, p.h1, p.backend}, nil
+}
+
+func onPath(name string) string {
+	binary, err := exec.LookPath(name)
+	if err != nil {
+		return ""
+	}
+	return binary
+}
+
+// peerSet is a backend and the peers in front of it, all running.
+type peerSet struct {
+	peers     []*peer
+	dir       string
+	processes []*process
+}
+
+// startPeers starts those kinds, in random order: neither memory nor ports
+// should favour one.
+func startPeers(ctx context.Context, dir string, kinds []peerKind) (_ *peerSet, err error) {
+	s := &peerSet{dir: dir}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	addrs, err := freePorts(1 + 2*len(kinds))
+	if err != nil {
+		return nil, err
+	}
+	p := ports{backend: addrs[0]}
+	if err := s.start("backend", holdlineBinary(dir), "service", "sum", "--listen", p.backend); err != nil {
+		return nil, err
+	}
+	direct := &peer{
+		name: peerDirect,
+		addr: map[string]string{protocolConnect: p.backend, protocolGRPC: p.backend},
+		cpu:  func() (time.Duration, error) { return 0, nil },
+	}
+	if err := s.await(ctx, direct); err != nil {
+		return nil, err
+	}
+	for _, i := range rand.Perm(len(kinds)) {
+		if kinds[i].name == peerDirect {
+			s.peers = append(s.peers, direct)
+			continue
+		}
+		p.h1, p.h2 = addrs[1+2*i], addrs[2+2*i]
+		if err := s.add(ctx, kinds[i], p); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// add starts a peer and waits until it passes calls on.
+func (s *peerSet) add(ctx context.Context, k peerKind, p ports) error {
+	args, err := k.args(s.dir, p)
+	if err != nil {
+		return err
+	}
+	if err := s.start(k.name, k.binary, args...); err != nil {
+		return err
+	}
+	proxy := &peer{name: k.name, addr: map[string]string{protocolConnect: p.h1, protocolGRPC: p.h2}}
+	if k.shared {
+		proxy.addr[protocolGRPC] = p.h1
+	}
+	if err := s.await(ctx, proxy); err != nil {
+		return err
+	}
+	// Its children are there by now: nginx works in them.
+	pids, err := family(s.processes[len(s.processes)-1].cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	proxy.cpu = func() (time.Duration, error) { return cpuTime(pids) }
+	s.peers = append(s.peers, proxy)
+	return nil
+}
+
+// await waits until a peer answers in every protocol.
+func (s *peerSet) await(ctx context.Context, p *peer) error {
+	const startup = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, startup)
+	defer cancel()
+	for protocol, dial := range dialers {
+		for {
+			err := tryOnce(ctx, dial, p.addr[protocol])
+			if err == nil {
+				break
+			}
+			select {
+			case <-s.processes[len(s.processes)-1].done:
+				return fmt.Errorf("%s ended at its start; its last words: %s", p.name, s.processes[len(s.processes)-1].words())
+			case <-ctx.Done():
+				return fmt.Errorf("%s does not pass calls of %s on: %w", p.name, protocol, err)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+func tryOnce(ctx context.Context, dial func(context.Context, string) (caller, error), addr string) error {
+	c, err := dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.expire(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	return c.call()
+}
+
+// close ends what was started, the backend last.
+func (s *peerSet) close() {
+	for _, p := range slices.Backward(s.processes) {
+		p.end()
+	}
+}

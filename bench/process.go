@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is one that this program started.
+type process struct {
+	cmd  *exec.Cmd
+	said *tail
+	done chan struct{} // closed when it has ended
+}
+
+func (s *peerSet) start(name, binary string, args ...string) error {
+	p := &process{cmd: exec.Command(binary, args...), said: new(tail), done: make(chan struct{})}
+	p.cmd.Dir = s.dir
+	// What a peer keeps between runs (Caddy does) goes with the other files.
+	p.cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir)
+	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // how it ended is nobody's concern, that it did is
+		close(p.done)
+	}()
+	s.processes = append(s.processes, p)
+	return nil
+}
+
+// end asks the process to end, and kills it if it does not.
+func (p *process) end() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(5 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+func (p *process) words() string { return p.said.String() }
+
+// tail keeps the last words of a process.
+type tail struct {
+	mu  sync.Mutex
+	end []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	const most = 2 << 10
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end = append(t.end, b...)
+	if over := len(t.end) - most; over > 0 {
+		t.end = append(t.end[:0], t.end[over:]...)
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.TrimSpace(t.end))
+}
+
+// family returns a process and its children.
+func family(pid int) ([]int, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	pids := []int{pid}
+	for _, name := range stats {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended since
+		}
+		// pid (name, of any characters) state parent …
+		_, rest, _ := strings.Cut(string(raw[bytes.LastIndexByte(raw, ')')+1:]), " ")
+		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(pid) {
+			child, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err != nil {
+				return nil, err
+			}
+			pids = append(pids, child)
+		}
+	}
+	return pids, nil
+}
+
+// cpuTime is what processes have used so far, user and system. It reads their
+// CPU clocks, which count nanoseconds: /proc/pid/stat counts in 10 ms, several
+// per cent of what one connection makes a proxy work in a second.
+func cpuTime(pids []int) (time.Duration, error) {
+	// clock_getcpuclockid(3) makes the clock's id in this way.
+	const schedulerTime = 2
+	var total time.Duration
+	for _, pid := range pids {
+		var used unix.Timespec
+		if err := unix.ClockGettime(int32(^pid<<3|schedulerTime), &used); err != nil {
+			return 0, fmt.Errorf("CPU clock of process %d: %w", pid, err)
+		}
+		total += time.Duration(used.Nano())
+	}
+	return total, nil
+}
+
+// freePorts returns that many free addresses on loopback. All are held before
+// any is let go, so that they differ.
+func freePorts(n int) ([]string, error) {
+	addrs := make([]string, n)
+	for i := range addrs {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = ln.Close() }()
+		addrs[i] = ln.Addr().String()
+	}
+	return addrs, nil
+}
+
+func holdlineBinary(dir string) string { return filepath.Join(dir, "holdline") }
+
+// buildHoldline builds the program that is measured from this checkout, by its
+// own go.mod: this module's may choose other versions.
+func buildHoldline(ctx context.Context, dir string) error {
+	out, err := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", holdlineBinary(dir), ".").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build holdline (run this in bench/): %w\n%s", err, out)
+	}
+	return nil
+}
