@@ -60,6 +60,8 @@ type Added struct {
 	// Attached: the key already named a task with the same request. Nothing
 	// was stored.
 	Attached bool
+	// ExpireTime is when a new task expires.
+	ExpireTime time.Time
 }
 
 // Lease is a replayer's hold on one task. Every transition that starts from a
@@ -94,8 +96,10 @@ type Store interface {
 	Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error)
 	// List reads at most limit of a caller's tasks in one shard, newest first,
 	// from those with a smaller ULID than before (all when empty), in one of
-	// the states (any when none is given).
-	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) ([]*momv1.Task, error)
+	// the states (any when none is given). It looks at a bounded number of
+	// tasks, so it may find none though there are: next is where to go on,
+	// empty at the end.
+	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) (tasks []*momv1.Task, next string, err error)
 
 	// Lease takes up to n tasks from the head of the queue for d. Tasks whose
 	// TTL is over expire on the way. None when the shard is empty or paused.

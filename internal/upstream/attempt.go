@@ -91,7 +91,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	out := e.request(&ctx, req, &taken)
 	raw, err := e.transport(req.In.ProtoMajor).RoundTrip(out.WithContext(ctx))
 	if err != nil {
-		return nil, ofError(ctx, err, taken.Load()), err
+		return nil, ofError(ctx, err, taken.Load(), req.In.ProtoMajor), err
 	}
 	res := &Response{Response: raw, body: raw.Body}
 	if !req.Look {

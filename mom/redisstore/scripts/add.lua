@@ -2,7 +2,7 @@
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
 --       key_hash fingerprint call     (times in ms; key_hash may be empty)
--- Returns: {'ADDED'}, {'ATTACHED', ulid}, {'REUSED'} or {'FULL'}
+-- Returns: {'ADDED', expires in ms}, {'ATTACHED', ulid}, {'REUSED'} or {'FULL'}
 -- Effect: t: p: i: c: written, in ready and ttl.
 --
 -- The only script that a Redis at maxmemory refuses: its first write is one
@@ -11,7 +11,8 @@ local ulid, ttl, answer_ttl, max = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber
 local key_hash, fingerprint = ARGV[10], ARGV[11]
 local t = base .. 't:' .. ulid
 
-if redis.call('EXISTS', t) == 1 then return {'ADDED'} end
+local expires = redis.call('HGET', t, 'x')
+if expires then return {'ADDED', expires} end
 if key_hash ~= '' then
   local named = redis.call('GET', base .. 'i:' .. key_hash)
   if named then
@@ -37,4 +38,4 @@ redis.call('ZADD', TTL, now + ttl, ulid)
 redis.call('RPUSH', READY, ulid)
 ring()
 publish(ulid, S_QUEUED)
-return {'ADDED'}
+return {'ADDED', redis.call('HGET', t, 'x')}
