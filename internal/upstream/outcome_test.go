@@ -45,7 +45,7 @@ func listen(tb testing.TB, serve func(net.Conn)) *url.URL {
 
 // try makes one attempt over HTTP/1.1 and returns the outcome, and the body if
 // there is a response.
-func try(tb testing.TB, ctx context.Context, endpoint *url.URL, body string) (upstream.Outcome, string) {
+func try(ctx context.Context, tb testing.TB, endpoint *url.URL, body string) (upstream.Outcome, string) {
 	tb.Helper()
 	pool := upstream.NewPool("a.B", []*url.URL{endpoint})
 	defer pool.Close()
@@ -94,7 +94,7 @@ func TestSentOrNotSent(t *testing.T) {
 			t.Parallel()
 			endpoint := listen(t, c.serve)
 			for range 20 {
-				if got, _ := try(t, t.Context(), endpoint, body); got.Kind != c.want {
+				if got, _ := try(t.Context(), t, endpoint, body); got.Kind != c.want {
 					t.Fatalf("outcome = %+v, want kind %d", got, c.want)
 				}
 			}
@@ -116,7 +116,7 @@ func TestNoConnection(t *testing.T) {
 		"dns":          {Scheme: "http", Host: "no.such.host.invalid:1"},
 		"tls":          {Scheme: "https", Host: listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 no TLS\r\n\r\n") }).Host},
 	} {
-		if got, _ := try(t, t.Context(), endpoint, "{}"); got != (upstream.Outcome{Kind: upstream.NotSent, Cause: want}) {
+		if got, _ := try(t.Context(), t, endpoint, "{}"); got != (upstream.Outcome{Kind: upstream.NotSent, Cause: want}) {
 			t.Errorf("%s: outcome = %+v, want not sent for %s", endpoint, got, want)
 		}
 	}
@@ -138,7 +138,7 @@ func TestOurOwnEnd(t *testing.T) {
 			<-asked
 			cancel(cause)
 		}()
-		if got, _ := try(t, ctx, endpoint, "{}"); got.Kind != want {
+		if got, _ := try(ctx, t, endpoint, "{}"); got.Kind != want {
 			t.Errorf("%v: outcome = %+v, want kind %d", cause, got, want)
 		}
 	}
@@ -178,7 +178,7 @@ func TestLook(t *testing.T) {
 				readRequest(conn)
 				_, _ = io.WriteString(conn, head+"Connection: close\r\n\r\n"+c.body)
 			})
-			got, body := try(t, t.Context(), endpoint, "{}")
+			got, body := try(t.Context(), t, endpoint, "{}")
 			if got.Kind != c.want || body != c.body {
 				t.Errorf("outcome = %+v with body %q, want kind %d with %q", got, body, c.want, c.body)
 			}
