@@ -160,7 +160,7 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 		case <-changed:
 			look = true
 		case <-ctx.Done():
-			in.callerLeft(ctx, terms, id)
+			in.callerLeft(ctx, id)
 			return ctx.Err()
 		case <-over.C:
 			return in.handOut(ctx, info, id)
@@ -170,18 +170,15 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 	}
 }
 
-// callerLeft takes a task along whose caller cannot ask for it any more: nobody
-// knows its id.
-func (in *intake) callerLeft(ctx context.Context, terms terms, id contract.TaskID) {
-	if terms.key != "" || terms.prefer.Async {
-		return
-	}
+// callerLeft takes a task along whose caller cannot ask for it any more: it has no
+// key, and nobody got the handle.
+func (in *intake) callerLeft(ctx context.Context, id contract.TaskID) {
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	switch err := in.store.Cancel(bounded, id); {
+	switch err := in.store.Abandon(bounded, id); {
 	case err == nil:
 		in.cfg.Logger.Debug("caller left, task cancelled", "task", id)
-	case errors.Is(err, ErrTaskState), errors.Is(err, ErrNotFound): // sent, or ended
+	case errors.Is(err, ErrTaskState), errors.Is(err, ErrNotFound): // kept, sent, or ended
 	default:
 		in.cfg.Logger.Warn("caller left, task not cancelled", "task", id, "error", err)
 	}
@@ -251,6 +248,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 		Cause:      header.Get(contract.HeaderCause),
 		TTL:        terms.ttl,
 		AnswerTTL:  terms.answerTTL,
+		Kept:       terms.key != "" || terms.prefer.Async || terms.hold(ctx) == 0,
 	}
 	if terms.key != "" {
 		call.IdempotencyKey = terms.key

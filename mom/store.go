@@ -46,6 +46,9 @@ type NewTask struct {
 	Cause      string // why it was handed off
 	TTL        time.Duration
 	AnswerTTL  time.Duration
+	// Kept: somebody gets its handle, so it is not abandoned. Of a task that is
+	// stored already, this alone is added.
+	Kept bool
 	// KeyHash names caller, procedure and idempotency key; empty without a key.
 	KeyHash string
 	// Fingerprint is a hash of the request; compared only under the same key.
@@ -126,6 +129,9 @@ type Store interface {
 	// task with an attempt behind it may have run: ErrTaskState. Cancelling a
 	// cancelled one succeeds. ErrNotFound.
 	Cancel(ctx context.Context, id contract.TaskID) error
+	// Abandon is Cancel for a task whose caller left; one that is kept stays:
+	// ErrTaskState.
+	Abandon(ctx context.Context, id contract.TaskID) error
 	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
 	// if new. ErrNotFound, ErrTaskState.
 	Revive(ctx context.Context, id contract.TaskID) error

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -47,7 +48,7 @@ func listen(tb testing.TB, serve func(net.Conn)) *url.URL {
 // there is a response.
 func try(ctx context.Context, tb testing.TB, endpoint *url.URL, body string) (upstream.Outcome, string) {
 	tb.Helper()
-	pool := upstream.NewPool("a.B", []*url.URL{endpoint})
+	pool := upstream.NewPool("a.B", []*url.URL{endpoint}, slog.New(slog.DiscardHandler))
 	defer pool.Close()
 	in, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://service/a.B/C", nil)
 	if err != nil {

@@ -4,19 +4,28 @@ package upstream
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"sync"
 )
 
 // Pool is the endpoints of one route. It is safe for concurrent use.
 type Pool struct {
 	service   string
 	endpoints []*Endpoint
+	breaker   *breaker
+	log       *slog.Logger
+
+	ctx        context.Context // of what runs in the background
+	stop       context.CancelFunc
+	background sync.WaitGroup
 }
 
-// NewPool returns a pool that dials nothing yet.
-func NewPool(service string, endpoints []*url.URL) *Pool {
-	p := &Pool{service: service}
+// NewPool returns a pool that dials nothing yet. Close it when done.
+func NewPool(service string, endpoints []*url.URL, log *slog.Logger) *Pool {
+	p := &Pool{service: service, breaker: newBreaker(), log: log}
+	p.ctx, p.stop = context.WithCancel(context.Background())
 	for _, u := range endpoints {
 		p.endpoints = append(p.endpoints, newEndpoint(u))
 	}
@@ -69,8 +78,10 @@ func (p *Pool) Healthy(ctx context.Context) bool {
 	return healthy
 }
 
-// Close drops idle connections.
+// Close ends what runs in the background and drops idle connections.
 func (p *Pool) Close() {
+	p.stop()
+	p.background.Wait()
 	for _, e := range p.endpoints {
 		e.close()
 	}
