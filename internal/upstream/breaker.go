@@ -58,7 +58,7 @@ func (p *Pool) Record(answered bool) {
 	b.rate.RecordFailure()
 	if b.open() && b.probing.CompareAndSwap(false, true) {
 		p.log.Info("breaker open", "service", p.service)
-		p.background.Go(p.probe)
+		p.spawn(p.probe)
 	}
 }
 
@@ -66,12 +66,7 @@ func (p *Pool) Record(answered bool) {
 func (p *Pool) probe() {
 	defer p.breaker.probing.Store(false)
 	opened, pause := time.Now(), probePause
-	for {
-		select {
-		case <-p.ctx.Done():
-			return
-		case <-time.After(pause):
-		}
+	for p.sleep(pause) {
 		bounded, cancel := context.WithTimeout(p.ctx, probeTimeout)
 		healthy := p.Healthy(bounded)
 		cancel()
