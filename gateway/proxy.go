@@ -42,11 +42,20 @@ type call struct {
 	method *route.Method // nil without a schema
 	req    upstream.Request
 	cancel context.CancelCauseFunc
-	// deadline is the caller's, zero without one. Its timer is stopped with the
-	// response's headers: from then on service and caller keep it themselves.
+	// deadline is the caller's, zero without one. The timer ends the call a
+	// little later, and is stopped with the response's headers: from then on
+	// service and caller keep the deadline themselves.
 	deadline time.Time
 	timer    *time.Timer
 }
+
+// deadlineGrace is how long after the caller's deadline the call is ended. The
+// service knows the deadline and may say itself that it is over; and a caller
+// that watches its clock has left by then, not met by half an answer.
+const deadlineGrace = 100 * time.Millisecond
+
+// late calls are past their deadline, too late for another try.
+func (c *call) late() bool { return !c.deadline.IsZero() && time.Now().After(c.deadline) }
 
 // unary calls have one message each way, which may be kept and looked at.
 func (c *call) unary() bool { return c.method != nil && c.method.Unary }
@@ -81,7 +90,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 	c := &call{target: target, method: p.schemas.Method(r.URL.Path), cancel: cancel}
 	if timeout, ok := contract.Timeout(r.Header); ok {
 		c.deadline = time.Now().Add(timeout)
-		c.timer = time.AfterFunc(timeout, func() { cancel(upstream.ErrDeadline) })
+		c.timer = time.AfterFunc(timeout+deadlineGrace, func() { cancel(upstream.ErrDeadline) })
 		defer c.timer.Stop()
 	}
 	cleanRequest(r.Header)
@@ -115,14 +124,14 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
 		}
 		next := decide(outcome.Kind, c)
-		if wait, again := tries.again(next, res, c.target.pool.Len()); again {
+		if wait, again := tries.again(next, res, c.target.pool.Len()); again && !c.late() {
 			res.Drop()
 			sleep(ctx, wait) // once ctx has ended, the next attempt says why
 			last = endpoint
 			continue
 		}
 		end := next.end()
-		if end == store && !p.stores(c) {
+		if end == store && (c.late() || !p.stores(c)) {
 			end = fail
 			if outcome.Kind == upstream.Unavailable {
 				end = pass // the service's own words say it best
