@@ -72,6 +72,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	if r.Method == http.MethodConnect {
+		http.Error(w, "no tunnels here", http.StatusMethodNotAllowed)
+		return
+	}
 	target := p.targets[service]
 	if target == nil {
 		contract.WriteError(w, r, noRoute(service))
