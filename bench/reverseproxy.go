@@ -17,7 +17,7 @@ const reverseProxyCommand = "reverseproxy"
 // serveReverseProxy serves httputil.ReverseProxy, tuned, until ctx ends. It has
 // the listener that the gateway has, so that what differs is the proxy.
 func serveReverseProxy(ctx context.Context, listen, backend string) error {
-	s, err := server.Listen(listen, reverseProxy(backend), slog.New(slog.DiscardHandler), nil)
+	s, err := server.Listen(server.Config{Addr: listen, Handler: reverseProxy(backend), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ type Gateway struct {
 	Listen     string   `default:":8080" help:"Address to listen on."`
 	MOM        []string `name:"mom" placeholder:"URL" help:"Where calls go that their service cannot take; several instances by comma. Without it nothing is stored."`
 	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example; * is any; repeated."`
+	TLSCert    string   `name:"tls-cert" type:"existingfile" and:"tls" placeholder:"FILE" help:"Speak TLS with this certificate and its chain, PEM; read again when it changes."`
+	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The certificate's key, PEM."`
 	Routing
 	Logs
 }
@@ -39,7 +41,9 @@ func (c *Gateway) Run(ctx context.Context) error {
 		return err
 	}
 	defer g.Close()
-	s, err := server.Listen(c.Listen, g, log, g.Drain)
+	s, err := server.Listen(server.Config{
+		Addr: c.Listen, Handler: g, Logger: log, Drain: g.Drain, CertFile: c.TLSCert, KeyFile: c.TLSKey,
+	})
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (c *MOM) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := server.Listen(c.Listen, m, log, m.Drain)
+	s, err := server.Listen(server.Config{Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain})
 	if err != nil {
 		return err
 	}

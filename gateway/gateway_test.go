@@ -34,7 +34,9 @@ const (
 // serve runs a server for a handler, HTTP/1.1 and h2c, until the test ends.
 func serve(tb testing.TB, handler http.Handler) (addr string) {
 	tb.Helper()
-	s, err := server.Listen("127.0.0.1:0", handler, slog.New(slog.NewTextHandler(tb.Output(), nil)), nil)
+	s, err := server.Listen(server.Config{
+		Addr: "127.0.0.1:0", Handler: handler, Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)),
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}

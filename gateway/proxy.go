@@ -46,11 +46,20 @@ type call struct {
 	method *route.Method // nil without a schema
 	req    upstream.Request
 	cancel context.CancelCauseFunc
-	// deadline is the caller's, zero without one. Its timer is stopped with the
-	// response's headers: from then on service and caller keep it themselves.
+	// deadline is the caller's, zero without one. The timer ends the call a
+	// little later, and is stopped with the response's headers: from then on
+	// service and caller keep the deadline themselves.
 	deadline time.Time
 	timer    *time.Timer
 }
+
+// deadlineGrace is how long after the caller's deadline the call is ended. The
+// service knows the deadline and may say itself that it is over; and a caller
+// that watches its clock has left by then, not met by half an answer.
+const deadlineGrace = 100 * time.Millisecond
+
+// late calls are past their deadline, too late for another try.
+func (c *call) late() bool { return !c.deadline.IsZero() && time.Now().After(c.deadline) }
 
 // unary calls have one message each way, which may be kept and looked at.
 func (c *call) unary() bool { return c.method != nil && c.method.Unary }
@@ -65,6 +74,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	service, _, ok := route.SplitProcedure(r.URL.Path)
 	if !ok {
 		http.NotFound(w, r)
+		return
+	}
+	if r.Method == http.MethodConnect {
+		http.Error(w, "no tunnels here", http.StatusMethodNotAllowed)
 		return
 	}
 	target := p.targets[service]
@@ -85,7 +98,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 	c := &call{target: target, method: p.schemas.Method(r.URL.Path), cancel: cancel}
 	if timeout, ok := contract.Timeout(r.Header); ok {
 		c.deadline = time.Now().Add(timeout)
-		c.timer = time.AfterFunc(timeout, func() { cancel(upstream.ErrDeadline) })
+		c.timer = time.AfterFunc(timeout+deadlineGrace, func() { cancel(upstream.ErrDeadline) })
 		defer c.timer.Stop()
 	}
 	cleanRequest(r.Header)
@@ -122,7 +135,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
 		}
-		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again {
+		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late() {
 			res.Drop()
 			sleep(ctx, wait) // once ctx has ended, the next attempt says why
 			last = endpoint
@@ -144,7 +157,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 // end does what is left to do after the last try.
 func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *tries, res *upstream.Response, outcome upstream.Outcome) {
 	end := decide(outcome.Kind, c).end()
-	if end == store && !p.stores(c) {
+	if end == store && (c.late() || !p.stores(c)) {
 		end = fail
 		if outcome.Kind == upstream.Unavailable {
 			end = pass // the service's own words say it best

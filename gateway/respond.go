@@ -58,7 +58,9 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) {
 		}
 		if errors.Is(err, io.EOF) {
 			if len(res.Trailer) > 0 {
-				clear(header) // all of it is sent
+				cleanHop(res.Trailer)
+				delete(res.Trailer, "Content-Length") // frames messages; no trailer may
+				clear(header)                         // all of it is sent
 				for key, values := range res.Trailer {
 					header[http.TrailerPrefix+key] = values
 				}

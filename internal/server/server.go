@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,20 @@ const (
 	drainTimeout      = 30 * time.Second
 )
 
+// Config is what a server is told. Addr, Handler and Logger are required.
+type Config struct {
+	Addr    string // host:port; port 0 is any free one
+	Handler http.Handler
+	Logger  *slog.Logger
+	// Drain is called when the server begins to drain: from then on no
+	// connection is accepted, and calls in flight may end. Default: nothing.
+	Drain func()
+	// CertFile and KeyFile make the server speak TLS, with HTTP/2 and HTTP/1.1
+	// by ALPN: a certificate with its chain, and its key, as PEM. Both are read
+	// again when they change. Default: no TLS, HTTP/1.1 and h2c.
+	CertFile, KeyFile string
+}
+
 // Server serves one handler on one listener.
 type Server struct {
 	http  *http.Server
@@ -34,30 +49,40 @@ type Server struct {
 }
 
 // Listen opens the listener, so that callers know the address before anything
-// is served. drain, if given, is called when the server begins to drain: from
-// then on no connection is accepted, and calls in flight may end.
-func Listen(addr string, handler http.Handler, log *slog.Logger, drain func()) (*Server, error) {
-	ln, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: the address is in use; is another holdline running?", addr)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", addr, err)
-	}
+// is served.
+func Listen(cfg Config) (*Server, error) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
+	var secure *tls.Config
+	if cfg.CertFile != "" || cfg.KeyFile != "" {
+		pair, err := loadKeyPair(cfg.CertFile, cfg.KeyFile, cfg.Logger)
+		if err != nil {
+			return nil, err
+		}
+		secure = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
+		protocols.SetHTTP2(true)
+	} else {
+		protocols.SetUnencryptedHTTP2(true)
+	}
+	ln, err := net.Listen("tcp", cfg.Addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen on %s: the address is in use; is another holdline running?", cfg.Addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Addr, err)
+	}
 	return &Server{
 		ln:    ln,
-		log:   log,
-		drain: drain,
+		log:   cfg.Logger,
+		drain: cfg.Drain,
 		http: &http.Server{
-			Handler:           handler,
+			Handler:           cfg.Handler,
 			Protocols:         protocols,
+			TLSConfig:         secure,
 			ReadHeaderTimeout: readHeaderTimeout,
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    maxHeaderBytes,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+			ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		},
 	}, nil
 }
@@ -73,8 +98,8 @@ func (s *Server) Close() { _ = s.ln.Close() }
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		s.log.Info("listening", "address", s.Addr())
-		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		s.log.Info("listening", "address", s.Addr(), "tls", s.http.TLSConfig != nil)
+		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve on %s: %w", s.Addr(), err)
 		}
 		return nil
@@ -93,4 +118,11 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	return group.Wait()
+}
+
+func (s *Server) serve() error {
+	if s.http.TLSConfig != nil {
+		return s.http.ServeTLS(s.ln, "", "")
+	}
+	return s.http.Serve(s.ln)
 }

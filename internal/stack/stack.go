@@ -99,9 +99,12 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.front, err = server.Listen(cmp.Or(cfg.Listen, "127.0.0.1:8080"), s.gateway, cfg.Logger, func() {
-		s.gateway.Drain()
-		s.mom.Drain() // holds end with handles now, not when the gateway's time is up
+	s.front, err = server.Listen(server.Config{
+		Addr: cmp.Or(cfg.Listen, "127.0.0.1:8080"), Handler: s.gateway, Logger: cfg.Logger,
+		Drain: func() {
+			s.gateway.Drain()
+			s.mom.Drain() // holds end with handles now, not when the gateway's time is up
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -151,7 +154,10 @@ func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas) 
 	if err != nil {
 		return err
 	}
-	s.momFront, err = server.Listen(net.JoinHostPort(host, cfg.Port("mom", momPort)), s.mom, cfg.Logger.With("part", "mom"), s.mom.Drain)
+	s.momFront, err = server.Listen(server.Config{
+		Addr: net.JoinHostPort(host, cfg.Port("mom", momPort)), Handler: s.mom,
+		Logger: cfg.Logger.With("part", "mom"), Drain: s.mom.Drain,
+	})
 	if err != nil {
 		return err
 	}
@@ -168,7 +174,9 @@ func NewService(svc services.Service, addr string, log *slog.Logger) (*server.Se
 		health.SetStatus("", grpchealth.StatusNotServing)
 		health.SetStatus(svc.FullName, grpchealth.StatusNotServing)
 	}
-	return server.Listen(addr, server.Mux(rpc, health), log.With("service", svc.FullName), drain)
+	return server.Listen(server.Config{
+		Addr: addr, Handler: server.Mux(rpc, health), Logger: log.With("service", svc.FullName), Drain: drain,
+	})
 }
 
 // runner is a part that lives as long as its context.

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -27,6 +28,8 @@ type Request struct {
 	// Look at the head of the response to classify it: for unary calls.
 	Look bool
 }
+
+var errSwitched = errors.New("101 without an Upgrade")
 
 // Response is a response whose body may have been read in part.
 type Response struct {
@@ -100,6 +103,12 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		outcome := ofError(ctx, err, taken.Load(), req.In.ProtoMajor)
 		e.note(outcome.Kind)
 		return nil, outcome, err
+	}
+	if raw.StatusCode == http.StatusSwitchingProtocols {
+		// Nobody asked for it: Upgrade does not pass. What follows is no HTTP.
+		e.inflight.Add(-1)
+		_ = raw.Body.Close()
+		return nil, Outcome{Broken, "switched-protocols"}, errSwitched
 	}
 	res := &Response{Response: raw, body: raw.Body, endpoint: e}
 	var outcome Outcome
