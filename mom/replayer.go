@@ -42,6 +42,7 @@ type replayer struct {
 	log     *slog.Logger
 	healthy bool // as far as the last attempt told
 	window  int
+	busy    int // attempts whose end Run has yet to hear of
 
 	mu       sync.Mutex
 	inflight map[contract.TaskID]flight
@@ -77,7 +78,7 @@ func (r *replayer) Run(ctx context.Context) error {
 
 	done := make(chan bool) // an attempt ended: was the service there?
 	for ctx.Err() == nil {
-		if !r.healthy && len(done) == 0 && r.count() == 0 && !r.waitHealthy(ctx) {
+		if !r.healthy && r.busy == 0 && !r.waitHealthy(ctx) {
 			r.idle(ctx)
 			continue
 		}
@@ -86,9 +87,9 @@ func (r *replayer) Run(ctx context.Context) error {
 			took = r.lease(ctx, attempts, done)
 		}
 		switch {
-		case r.count() == 0:
+		case r.busy == 0:
 			r.idle(ctx)
-		case took == 0 || r.count() >= r.window:
+		case took == 0 || r.busy >= r.window:
 			select {
 			case up := <-done:
 				r.learn(up)
@@ -104,7 +105,7 @@ func (r *replayer) Run(ctx context.Context) error {
 func (r *replayer) drain(done <-chan bool, cut context.CancelFunc) {
 	timer := time.AfterFunc(drainTime, cut)
 	defer timer.Stop()
-	for r.count() > 0 {
+	for ; r.busy > 0; r.busy-- {
 		<-done
 	}
 	cut()
@@ -119,8 +120,10 @@ func (r *replayer) idle(ctx context.Context) {
 	}
 }
 
-// learn opens the window after an answer and closes it when the service is gone.
+// learn takes note of an attempt's end. It opens the window after an answer and
+// closes it when the service is gone.
 func (r *replayer) learn(up bool) {
+	r.busy--
 	if r.healthy = up; up {
 		r.window = min(2*r.window, maxWindow)
 	} else {
@@ -153,7 +156,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 
 // lease takes tasks as far as the window allows and starts their attempts.
 func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) int {
-	leases, err := r.store.Lease(ctx, r.shard, r.window-r.count(), leaseTime)
+	leases, err := r.store.Lease(ctx, r.shard, r.window-r.busy, leaseTime)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.log.Warn("no leases", "error", err)
@@ -165,6 +168,7 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) int {
 		r.mu.Lock()
 		r.inflight[lease.ID] = flight{lease, cancel}
 		r.mu.Unlock()
+		r.busy++
 		go func() {
 			up := r.attempt(running, lease)
 			cancel(nil)
@@ -175,12 +179,6 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) int {
 		}()
 	}
 	return len(leases)
-}
-
-func (r *replayer) count() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.inflight)
 }
 
 // attempt sends one task and records what came of it. It returns whether the
