@@ -2,6 +2,7 @@ package mom
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -188,6 +189,9 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
 	if err := r.store.MarkSent(ctx, lease); err != nil {
 		// Cancelled, leased by another, or the store is away: not ours to send.
 		log.Debug("task not sent", "error", err)
+		if !errors.Is(err, ErrFenced) {
+			r.unmark(ctx, lease)
+		}
 		return true
 	}
 	answer, result := r.sender.send(ctx, lease)
@@ -212,6 +216,15 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
 		log.Warn("attempt not recorded: the lease will end by itself", "error", err)
 	}
 	return answer != nil || result.Kind == upstream.Unavailable || result.Kind == upstream.Exhausted
+}
+
+// unmark gives a task back that was not sent, since its mark may be there: with
+// its lease over, it would pass for one that has run.
+func (r *replayer) unmark(ctx context.Context, lease Lease) {
+	err := persist(ctx, func(ctx context.Context) error { return r.store.Release(ctx, lease) })
+	if err != nil && !errors.Is(err, ErrFenced) {
+		r.log.Warn("task not given back: the lease will end by itself", "task", lease.ID, "error", err)
+	}
 }
 
 // renew prolongs the leases of what is under way, and ends attempts whose lease
