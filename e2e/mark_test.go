@@ -50,7 +50,7 @@ func TestMarkLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	front, err := server.Listen("127.0.0.1:0", m, testLog(t), m.Drain)
+	front, err := server.Listen(server.Config{Addr: "127.0.0.1:0", Handler: m, Logger: testLog(t), Drain: m.Drain})
 	if err != nil {
 		t.Fatal(err)
 	}
