@@ -183,19 +183,17 @@ func sleep(ctx context.Context, d time.Duration) {
 func (c *call) readBody(w http.ResponseWriter) error {
 	in := c.req.In
 	if !c.unary() {
-		if in.ContentLength != 0 {
-			c.req.Stream = in.Body
-			if in.ProtoMajor == 1 {
-				// Else the first byte of the response would end the request.
-				return http.NewResponseController(w).EnableFullDuplex()
-			}
+		if in.ContentLength == 0 {
+			return nil
 		}
-		return nil
+		return c.stream(w, in.Body)
 	}
 	if in.ContentLength > maxReplay {
-		c.req.Stream = in.Body
-		return nil
+		return c.stream(w, in.Body)
 	}
+	// Whoever waits for a 100 gets it from the read; a service that has the
+	// whole body at once need not be asked.
+	delete(c.req.Header, "Expect")
 	if in.ContentLength >= 0 {
 		c.req.Body = make([]byte, in.ContentLength)
 		_, err := io.ReadFull(in.Body, c.req.Body)
@@ -204,10 +202,20 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	var err error
 	c.req.Body, err = io.ReadAll(io.LimitReader(in.Body, maxReplay+1))
 	if len(c.req.Body) > maxReplay {
-		c.req.Stream = struct {
+		return c.stream(w, struct {
 			io.Reader
 			io.Closer
-		}{io.MultiReader(bytes.NewReader(c.req.Body), in.Body), in.Body}
+		}{io.MultiReader(bytes.NewReader(c.req.Body), in.Body), in.Body})
 	}
 	return err
+}
+
+// stream makes the body one that is sent as it comes.
+func (c *call) stream(w http.ResponseWriter, body io.ReadCloser) error {
+	c.req.Stream = body
+	if c.req.In.ProtoMajor == 1 {
+		// Else the first byte of the response would end the request.
+		return http.NewResponseController(w).EnableFullDuplex()
+	}
+	return nil
 }

@@ -114,7 +114,8 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken *atomic.Boo
 	u := *req.In.URL
 	u.Scheme, u.Host = e.url.Scheme, e.url.Host
 	out := &http.Request{
-		Method:        req.In.Method,
+		Method:     req.In.Method,
+		ProtoMajor: 1, ProtoMinor: 1, // at least, or Expect is not looked at
 		URL:           &u,
 		Host:          req.In.Host,
 		Header:        req.Header,

@@ -14,11 +14,14 @@ import (
 
 // Limits of every connection to an endpoint.
 const (
-	dialTimeout  = time.Second // DNS, TCP; and again for TLS
-	idleTimeout  = 90 * time.Second
-	maxIdleConns = 512 // HTTP/1.1, per endpoint
-	pingAfter    = 15 * time.Second
-	pingTimeout  = 5 * time.Second
+	dialTimeout = time.Second // DNS, TCP; and again for TLS
+	// expectTimeout is how long a caller's Expect: 100-continue is waited for;
+	// many servers never answer it.
+	expectTimeout = time.Second
+	idleTimeout   = 90 * time.Second
+	maxIdleConns  = 512 // HTTP/1.1, per endpoint
+	pingAfter     = 15 * time.Second
+	pingTimeout   = 5 * time.Second
 )
 
 // Endpoint is one address of a route, with connections of its own. It is safe
@@ -48,13 +51,14 @@ func newEndpoint(u *url.URL) *Endpoint {
 func newTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	return &http.Transport{
-		DialContext:         dialer.DialContext,
-		TLSHandshakeTimeout: dialTimeout,
-		MaxIdleConnsPerHost: maxIdleConns,
-		IdleConnTimeout:     idleTimeout,
-		DisableCompression:  true, // bytes pass as they are
-		Protocols:           new(http.Protocols),
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		DialContext:           dialer.DialContext,
+		TLSHandshakeTimeout:   dialTimeout,
+		ExpectContinueTimeout: expectTimeout,
+		MaxIdleConnsPerHost:   maxIdleConns,
+		IdleConnTimeout:       idleTimeout,
+		DisableCompression:    true, // bytes pass as they are
+		Protocols:             new(http.Protocols),
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 }
 

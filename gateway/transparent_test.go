@@ -1,0 +1,92 @@
+package gateway_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// A body that its caller offers with Expect: 100-continue is asked for only when
+// the service asks for it.
+func TestExpectContinue(t *testing.T) {
+	t.Parallel()
+	head := func(path string, length int) string {
+		return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: service\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", path, length)
+	}
+	t.Run("refused unread", func(t *testing.T) {
+		t.Parallel()
+		url := behind(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+		for path, length := range map[string]int{streaming: 5, repeatable: 2 << 20} {
+			if answer := send(t, url, head(path, length)); !strings.HasPrefix(answer, "HTTP/1.1 401") {
+				t.Errorf("%s: caller saw\n%s", path, answer)
+			}
+		}
+	})
+	t.Run("asked for", func(t *testing.T) {
+		t.Parallel()
+		url := behind(t, func(w http.ResponseWriter, r *http.Request) {
+			raw, _ := io.ReadAll(r.Body)
+			_, _ = fmt.Fprintf(w, "%s %s", r.Header["Expect"], raw)
+		})
+		for path, want := range map[string]string{streaming: "[100-continue] hello", repeatable: "[] hello"} {
+			answer := send(t, url, head(path, 5)+"hello")
+			if !strings.HasPrefix(answer, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200") || !strings.Contains(answer, want) {
+				t.Errorf("%s: caller saw\n%s", path, answer)
+			}
+		}
+	})
+}
+
+// A service may answer before the request has ended, whether it is a stream or
+// a unary request too large to be kept; the answer is whole.
+func TestEarlyAnswer(t *testing.T) {
+	t.Parallel()
+	answer := bytes.Repeat([]byte("early "), 64<<10)
+	both(t, func(t *testing.T, _ int, client *http.Client) {
+		url := behind(t, func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).EnableFullDuplex()
+			_, _ = io.ReadFull(r.Body, make([]byte, 1<<20))
+			_, _ = w.Write(answer)
+		})
+		for _, path := range []string{repeatable, streaming} {
+			body, half := io.Pipe()
+			go func() { _, _ = half.Write(make([]byte, 1<<20+1)) }()
+			res, err := client.Do(request(t, url+path, body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			if err != nil || !bytes.Equal(got, answer) {
+				t.Errorf("%s: got %d bytes, %v; want %d", path, len(got), err, len(answer))
+			}
+			_ = half.Close() // only now
+			_ = res.Body.Close()
+		}
+	})
+}
+
+func TestHead(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, _ int, client *http.Client) {
+		url := behind(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Method", r.Method)
+			w.Header().Set("Content-Length", "5")
+		})
+		for _, path := range []string{repeatable, streaming} {
+			req := request(t, url+path, nil)
+			req.Method = http.MethodHead
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if err != nil || len(got) > 0 || res.ContentLength != 5 || res.Header.Get("X-Method") != http.MethodHead {
+				t.Errorf("%s: got %q, length %d, %v, %v", path, got, res.ContentLength, res.Header, err)
+			}
+		}
+	})
+}
