@@ -120,9 +120,11 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 		tries tries
 		last  *upstream.Endpoint
 	)
+	informed, stop := inform(ctx, w, c.req.In)
+	defer stop()
 	for {
 		endpoint := c.target.pool.Pick(last)
-		res, outcome, err := endpoint.Try(ctx, &c.req)
+		res, outcome, err := endpoint.Try(informed, &c.req)
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
@@ -134,6 +136,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 			last = endpoint
 			continue
 		}
+		stop()
 		end := next.end()
 		if end == store && (c.late() || !p.stores(c)) {
 			end = fail

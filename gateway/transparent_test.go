@@ -5,9 +5,51 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
 	"strings"
 	"testing"
 )
+
+// Informational responses pass, with their headers and no others; the final
+// response has its own.
+func TestInformationalResponses(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, _ int, client *http.Client) {
+		url := behind(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			for i := range 2 {
+				w.Header().Set("Link", fmt.Sprintf("</%d>", i))
+				w.WriteHeader(http.StatusEarlyHints)
+			}
+			w.Header().Del("Link")
+			w.Header().Set("X-Answer", "final")
+			_, _ = io.WriteString(w, "ok")
+		})
+		for _, path := range []string{repeatable, streaming} {
+			var hints []string
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+				Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+					hints = append(hints, fmt.Sprint(code, header["Link"], len(header)))
+					return nil
+				},
+			})
+			res, err := client.Do(request(t, url+path, strings.NewReader("{}")).WithContext(ctx))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if want := []string{"103 [</0>] 1", "103 [</1>] 1"}; !slices.Equal(hints, want) {
+				t.Errorf("%s: hints %v, want %v", path, hints, want)
+			}
+			if err != nil || string(got) != "ok" || res.Header.Get("X-Answer") != "final" || res.Header.Get("Link") != "" {
+				t.Errorf("%s: got %q, %v, %v", path, got, res.Header, err)
+			}
+		}
+	})
+}
 
 // A body that its caller offers with Expect: 100-continue is asked for only when
 // the service asks for it.
