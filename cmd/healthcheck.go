@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ func (c *Healthcheck) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pool := upstream.NewPool(service, []*url.URL{endpoint})
+	pool := upstream.NewPool(service, []*url.URL{endpoint}, slog.New(slog.DiscardHandler))
 	defer pool.Close()
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()

@@ -2,6 +2,9 @@ package cmd
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,6 +18,7 @@ import (
 type MOM struct {
 	Listen       string        `default:":8090" help:"Address to listen on."`
 	Redis        string        `required:"" placeholder:"URL" help:"The Redis that keeps tasks, such as redis://redis:6379; rediss:// for TLS."`
+	PasswordFile string        `name:"redis-password-file" type:"existingfile" placeholder:"FILE" help:"A file with the password of that Redis, to keep it out of command lines."`
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
 	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
 	TombstoneTTL time.Duration `default:"24h" help:"How long it is known of a task that it was, after its answer."`
@@ -30,8 +34,12 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	log := c.logger()
+	password, err := c.password()
+	if err != nil {
+		return err
+	}
 	store, err := redisstore.Open(redisstore.Config{
-		URL: c.Redis, Cluster: c.Cluster, TombstoneTTL: c.TombstoneTTL, Logger: log,
+		URL: c.Redis, Password: password, Cluster: c.Cluster, TombstoneTTL: c.TombstoneTTL, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -49,4 +57,15 @@ func (c *MOM) Run(ctx context.Context) error {
 	group.Go(func() error { return s.Run(ctx) })
 	group.Go(func() error { return m.Run(ctx) })
 	return group.Wait()
+}
+
+func (c *MOM) password() (string, error) {
+	if c.PasswordFile == "" {
+		return "", nil
+	}
+	raw, err := os.ReadFile(c.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("--redis-password-file: %w", err)
+	}
+	return strings.TrimSpace(string(raw)), nil
 }

@@ -13,21 +13,14 @@ import (
 // example is one command of the README with the output printed below it.
 type example struct{ command, want string }
 
-// examples reads the ```console blocks of the README, after the first: that one
-// starts the system and these tests.
-func examples(tb testing.TB, readme string) (list []example) {
-	tb.Helper()
-	for _, block := range blocks(readme, "console")[1:] {
-		for line := range strings.Lines(block) {
-			if command, ok := strings.CutPrefix(line, "$ "); ok {
-				list = append(list, example{command: strings.TrimSpace(command)})
-			} else {
-				list[len(list)-1].want += line
-			}
+// examples reads a ```console block.
+func examples(block string) (list []example) {
+	for line := range strings.Lines(block) {
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			list = append(list, example{command: strings.TrimSpace(command)})
+		} else {
+			list[len(list)-1].want += line
 		}
-	}
-	if len(list) == 0 {
-		tb.Fatal("README has no examples")
 	}
 	return list
 }
@@ -70,26 +63,56 @@ func build(tb testing.TB) string {
 	return bin
 }
 
+// shell prepares a command with our binary on its PATH and our server as its own.
+func shell(t *testing.T, s *stack.Stack, bin, script string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"),
+		"HOLDLINE_SERVER=http://"+s.Gateway, "HOLDLINE_LISTEN="+s.Service["sum"])
+	return cmd
+}
+
 // Every command of the README prints what the README says.
 func TestReadmeCommands(t *testing.T) {
 	t.Parallel()
 	s := up(t, stack.Config{})
 	bin := build(t)
-	for _, e := range examples(t, readme(t, s)) {
-		t.Run(e.command, func(t *testing.T) {
-			tool, _, _ := strings.Cut(e.command, " ")
-			if _, err := exec.LookPath(tool); err != nil && tool != "holdline" {
-				t.Skipf("%s is not on PATH; `make tools` builds buf", tool)
-			}
-			cmd := exec.CommandContext(t.Context(), "bash", "-c", e.command)
-			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOLDLINE_SERVER=http://"+s.Gateway)
-			got, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, got)
-			}
-			if strings.TrimSpace(string(got)) != strings.TrimSpace(e.want) {
-				t.Errorf("got\n%s\nwant\n%s", got, e.want)
-			}
-		})
+	// The first block starts the system and these tests.
+	for _, block := range blocks(readme(t, s), "console")[1:] {
+		for _, e := range examples(block) {
+			t.Run(e.command, func(t *testing.T) {
+				tool, _, _ := strings.Cut(e.command, " ")
+				if _, err := exec.LookPath(tool); err != nil && tool != "holdline" {
+					t.Skipf("%s is not on PATH; `make tools` builds buf", tool)
+				}
+				got, err := shell(t, s, bin, e.command).CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v\n%s", err, got)
+				}
+				if strings.TrimSpace(string(got)) != strings.TrimSpace(e.want) {
+					t.Errorf("got\n%s\nwant\n%s", got, e.want)
+				}
+			})
+		}
+	}
+}
+
+// The outage of the README, played in one shell, which starts the service.
+func TestReadmeOutage(t *testing.T) {
+	t.Parallel()
+	s := up(t, stack.Config{Without: []string{"sum"}})
+	script, want := "set -e; trap 'kill %1' EXIT\n", ""
+	for _, e := range examples(blocks(readme(t, s), "console outage")[0]) {
+		script, want = script+e.command+"\n", want+e.want
+	}
+	cmd := shell(t, s, build(t), script)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	got, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, got, stderr.String())
+	}
+	if strings.TrimSpace(string(got)) != strings.TrimSpace(want) {
+		t.Errorf("got\n%s\nwant\n%s%s", got, want, stderr.String())
 	}
 }

@@ -48,31 +48,38 @@ func (s step) end() step {
 
 // tries counts the tries of one call.
 type tries struct {
-	made  int
-	freed bool // the free one is used
+	made   int // the free one is not counted
+	freed  bool
+	budget *budget
 }
 
 // again tells whether there is another try, and how long to wait before it.
-func (t *tries) again(next step, res *upstream.Response, endpoints int) (time.Duration, bool) {
+func (t *tries) again(next step, res *upstream.Response, endpoints int) (wait time.Duration, ok bool) {
 	if next == free && !t.freed {
 		t.freed = true
 		return 0, true
 	}
 	t.made++
-	if t.made >= maxTries {
-		return 0, false
-	}
 	switch next {
 	case retry:
 		most := min(firstPause<<(t.made-1), maxPause)
-		return rand.N(most) + 1, true
+		wait, ok = rand.N(most)+1, true
 	case other, free:
-		return 0, t.made < endpoints
+		ok = t.made < endpoints
 	case once:
-		wait, ok := retryAfter(res)
-		return wait, ok && t.made == 1
+		wait, ok = retryAfter(res)
+		ok = ok && t.made == 1
 	}
-	return 0, false
+	return wait, ok && t.made < maxTries && t.budget.spend()
+}
+
+// counts tells whether the breaker counts an outcome as a failure of the service.
+func counts(kind upstream.Kind) bool {
+	switch kind {
+	case upstream.NotSent, upstream.Broken, upstream.Bare, upstream.Unavailable:
+		return true
+	}
+	return false
 }
 
 // decide is the table of what follows from an outcome: for repeatable methods,

@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,6 +43,7 @@ type Gateway struct {
 	handler http.Handler
 	targets map[string]*target
 	health  *health
+	drain   context.CancelFunc
 }
 
 // New dials nothing: services may come later.
@@ -54,13 +56,15 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes))}
 	for name, r := range cfg.Routes {
-		g.targets[name] = &target{route: r, pool: upstream.NewPool(name, r.Endpoints), stores: true}
+		g.targets[name] = &target{route: r, pool: upstream.NewPool(name, r.Endpoints, cfg.Logger), budget: newBudget(), stores: true}
 	}
 	services := cfg.Routes.Services()
-	front := &proxy{targets: g.targets, schemas: cfg.Schemas, log: cfg.Logger}
+	draining, drain := context.WithCancel(context.Background())
+	g.drain = drain
+	front := &proxy{targets: g.targets, schemas: cfg.Schemas, draining: draining, log: cfg.Logger}
 	var tasks *target
 	if len(cfg.MOM) > 0 {
-		front.mom = upstream.NewPool(momv1connect.TaskServiceName, cfg.MOM)
+		front.mom = upstream.NewPool(momv1connect.TaskServiceName, cfg.MOM, cfg.Logger)
 		for _, name := range []string{momv1connect.QueueServiceName, momv1connect.TaskServiceName} {
 			if g.targets[name] != nil {
 				return nil, fmt.Errorf("route %s: this service is the MOM's own; give --mom instead", name)
@@ -68,6 +72,7 @@ func New(cfg Config) (*Gateway, error) {
 			tasks = &target{
 				route:     &route.Route{Service: name, Endpoints: cfg.MOM},
 				pool:      front.mom,
+				budget:    newBudget(),
 				operators: name == momv1connect.QueueServiceName,
 			}
 			g.targets[name] = tasks
@@ -98,8 +103,12 @@ func New(cfg Config) (*Gateway, error) {
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
 
-// Drain makes the gateway's health say NOT_SERVING, so that no new calls come.
-func (g *Gateway) Drain() { g.health.draining.Store(true) }
+// Drain makes the gateway's health say NOT_SERVING, so that no new calls come, and
+// ends holds with handles.
+func (g *Gateway) Drain() {
+	g.health.draining.Store(true)
+	g.drain()
+}
 
 // Close drops idle connections to services, once nothing is served any more.
 func (g *Gateway) Close() {

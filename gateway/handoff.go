@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -50,7 +51,10 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 			contract.SetTimeout(req.Header, time.Until(c.deadline))
 		}
 		last = p.mom.Pick(last)
-		res, outcome, said, err := offer(ctx, last, &req, handOffTime-time.Since(started))
+		holding, release := context.WithCancelCause(ctx)
+		stay := context.AfterFunc(p.draining, func() { p.keep(ctx, req, release) })
+		res, outcome, said, err := offer(holding, last, &req, handOffTime-time.Since(started))
+		stay()
 		if res != nil {
 			respond(w, c, res)
 			return
@@ -62,7 +66,12 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 			stored, started = true, time.Now()
 		}
 		unsure = unsure || outcome.Kind == upstream.Broken
-		over := outcome.Kind == upstream.DeadlineOver || outcome.Kind == upstream.CallerLeft
+		drained := errors.Is(context.Cause(holding), errDraining)
+		release(nil)
+		over := drained || outcome.Kind == upstream.DeadlineOver || outcome.Kind == upstream.CallerLeft
+		if drained {
+			stored, outcome.Kind = true, upstream.Answered
+		}
 		if over || time.Since(started) >= handOffTime {
 			if refusal := notHeld(c, id, cause, outcome, stored, unsure); refusal != nil {
 				writeNotHeld(w, c, id, stored, refusal)
@@ -71,6 +80,28 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 		}
 		tries.made++
 		sleep(ctx, firstPause<<min(tries.made-1, 2))
+	}
+}
+
+// errDraining ends a hold whose task is kept.
+var errDraining = errors.New("the gateway is draining")
+
+// keep ends a hold with a handle. The MOM takes a caller who leaves for one who
+// wants nothing any more, so before we leave it the call is handed off again,
+// under the same id and without a hold: from then on the task is kept.
+func (p *proxy) keep(ctx context.Context, req upstream.Request, release context.CancelCauseFunc) {
+	req.Header = req.Header.Clone()
+	req.Header.Set(contract.HeaderPrefer, "wait=0")
+	bounded, cancel := context.WithTimeout(ctx, handOffTime)
+	defer cancel()
+	res, _, err := p.mom.Pick(nil).Try(bounded, &req)
+	if err != nil {
+		p.log.Debug("hold not released", "task", req.Header.Get(contract.HeaderTask), "error", err)
+		return // the hold goes on, as long as the drain lets it
+	}
+	res.Drop()
+	if res.Header.Get(contract.HeaderTask) != "" {
+		release(errDraining)
 	}
 }
 

@@ -21,6 +21,8 @@ const maxReplay = 1 << 20
 type target struct {
 	route *route.Route
 	pool  *upstream.Pool
+	// budget bounds the retries of all calls together.
+	budget *budget
 	// stores: calls that the service cannot take go to the MOM.
 	stores bool
 	// operators: only callers on this machine may come.
@@ -33,7 +35,9 @@ type proxy struct {
 	targets map[string]*target
 	schemas *route.Schemas
 	mom     *upstream.Pool // nil: nothing is stored
-	log     *slog.Logger
+	// draining ends when holds are to end with handles.
+	draining context.Context //nolint:containedctx // it is the gateway's life, not a call's
+	log      *slog.Logger
 }
 
 // call is one call on its way.
@@ -108,6 +112,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 			contract.WriteError(w, r, requestTooLarge())
 			return
 		}
+		p.explain(w, c, nil, upstream.Outcome{}, store)
 		p.handOff(ctx, w, c, nil)
 		return
 	}
@@ -116,45 +121,61 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 
 // direct sends the call to its service, as often as it makes sense.
 func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
-	var (
-		tries tries
-		last  *upstream.Endpoint
-	)
+	pool := c.target.pool
+	tries := tries{budget: c.target.budget}
+	c.target.budget.earn()
+	if pool.Open() {
+		p.end(ctx, w, c, &tries, nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "breaker-open"})
+		return
+	}
 	informed, stop := inform(ctx, w, c.req.In)
 	defer stop()
-	for {
-		endpoint := c.target.pool.Pick(last)
+	for last := (*upstream.Endpoint)(nil); ; {
+		endpoint := pool.Pick(last)
 		res, outcome, err := endpoint.Try(informed, &c.req)
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
 		}
-		next := decide(outcome.Kind, c)
-		if wait, again := tries.again(next, res, c.target.pool.Len()); again && !c.late() {
+		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late() {
 			res.Drop()
 			sleep(ctx, wait) // once ctx has ended, the next attempt says why
 			last = endpoint
 			continue
 		}
 		stop()
-		end := next.end()
-		if end == store && (c.late() || !p.stores(c)) {
-			end = fail
-			if outcome.Kind == upstream.Unavailable {
-				end = pass // the service's own words say it best
+		switch {
+		case counts(outcome.Kind):
+			if tries.made >= min(pool.Len(), maxTries) { // every endpoint failed it
+				pool.Record(false)
 			}
+		case res != nil:
+			pool.Record(true)
 		}
-		switch end {
-		case pass:
-			respond(w, c, res)
-		case store:
-			res.Drop()
-			p.handOff(ctx, w, c, &outcome)
-		case fail:
-			res.Drop()
-			contract.WriteError(w, c.req.In, failure(outcome, c))
-		}
+		p.end(ctx, w, c, &tries, res, outcome)
 		return
+	}
+}
+
+// end does what is left to do after the last try.
+func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *tries, res *upstream.Response, outcome upstream.Outcome) {
+	end := decide(outcome.Kind, c).end()
+	if end == store && (c.late() || !p.stores(c)) {
+		end = fail
+		if outcome.Kind == upstream.Unavailable {
+			end = pass // the service's own words say it best
+		}
+	}
+	p.explain(w, c, tries, outcome, end)
+	switch end {
+	case pass:
+		respond(w, c, res)
+	case store:
+		res.Drop()
+		p.handOff(ctx, w, c, &outcome)
+	case fail:
+		res.Drop()
+		contract.WriteError(w, c.req.In, failure(outcome, c))
 	}
 }
 

@@ -68,6 +68,7 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) {
 			break
 		}
 		if err != nil {
+			c.target.pool.Record(false)
 			c.cancel(nil)
 			_ = res.Close()
 			panic(http.ErrAbortHandler) // broken there, so broken here

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
@@ -112,6 +113,11 @@ func (in *intake) take(ctx context.Context, stream connect.ServerStream) error {
 	if applied := terms.prefer.Applied(); applied != "" {
 		header.Set(contract.HeaderApplied, applied)
 	}
+	if terms.hold(ctx) == 0 && !added.Attached {
+		return writeHandle(info, &momv1.TaskHandle{
+			Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
+		})
+	}
 	sayStored(ctx)
 	return in.hold(ctx, stream, info, terms, id, added.Attached, changed)
 }
@@ -126,7 +132,7 @@ func sayStored(ctx context.Context) {
 
 // hold waits for the answer, and answers.
 func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, terms terms, id contract.TaskID, attached bool, changed <-chan struct{}) error {
-	over := time.NewTimer(terms.hold(ctx))
+	over := time.NewTimer(terms.hold(ctx)) // again: storing took some of the time
 	defer over.Stop()
 	// An attached task may have ended long ago; any other has just begun.
 	look := attached
@@ -154,45 +160,45 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 		case <-changed:
 			look = true
 		case <-ctx.Done():
-			in.callerLeft(ctx, terms, id)
+			in.callerLeft(ctx, id)
 			return ctx.Err()
 		case <-over.C:
-			return in.handle202(ctx, info, id)
+			return in.handOut(ctx, info, id)
 		case <-in.draining:
-			return in.handle202(ctx, info, id)
+			return in.handOut(ctx, info, id)
 		}
 	}
 }
 
-// callerLeft takes a task along whose caller cannot ask for it any more: nobody
-// knows its id.
-func (in *intake) callerLeft(ctx context.Context, terms terms, id contract.TaskID) {
-	if terms.key != "" || terms.prefer.Async {
-		return
-	}
+// callerLeft takes a task along whose caller cannot ask for it any more: it has no
+// key, and nobody got the handle.
+func (in *intake) callerLeft(ctx context.Context, id contract.TaskID) {
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	switch err := in.store.Cancel(bounded, id); {
+	switch err := in.store.Abandon(bounded, id); {
 	case err == nil:
 		in.cfg.Logger.Debug("caller left, task cancelled", "task", id)
-	case errors.Is(err, ErrTaskState), errors.Is(err, ErrNotFound): // sent, or ended
+	case errors.Is(err, ErrTaskState), errors.Is(err, ErrNotFound): // kept, sent, or ended
 	default:
 		in.cfg.Logger.Warn("caller left, task not cancelled", "task", id, "error", err)
 	}
 }
 
-// handle202 answers with the task's handle.
-func (in *intake) handle202(ctx context.Context, info *connect.CallInfo, id contract.TaskID) error {
-	task, answer, err := in.read(ctx, id)
-	if err != nil {
-		// The task is stored; that its state cannot be told now changes nothing.
-		task = &momv1.Task{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED}
+// handOut answers with the handle of a task whose caller was held in vain.
+func (in *intake) handOut(ctx context.Context, info *connect.CallInfo, id contract.TaskID) error {
+	handle := &momv1.TaskHandle{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED}
+	// The task is stored; a state that cannot be told now changes nothing.
+	if task, _, err := in.read(ctx, id); err == nil {
+		handle.State, handle.ExpireTime = task.GetState(), task.GetExpireTime()
 	}
-	_ = answer // too late by a hair: the handle leads to it
-	for key, value := range contract.StoredHeader(id.String(), info.Protocol != connect.ProtocolNameConnect) {
+	return writeHandle(info, handle)
+}
+
+func writeHandle(info *connect.CallInfo, handle *momv1.TaskHandle) error {
+	for key, value := range contract.StoredHeader(handle.GetId(), info.Protocol != connect.ProtocolNameConnect) {
 		info.ResponseHeader().Set(key, value)
 	}
-	return contract.Stored(&momv1.TaskHandle{Id: id.String(), State: task.GetState(), ExpireTime: task.GetExpireTime()})
+	return contract.Stored(handle)
 }
 
 // reply answers with what the task came to.
@@ -242,6 +248,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 		Cause:      header.Get(contract.HeaderCause),
 		TTL:        terms.ttl,
 		AnswerTTL:  terms.answerTTL,
+		Kept:       terms.key != "" || terms.prefer.Async || terms.hold(ctx) == 0,
 	}
 	if terms.key != "" {
 		call.IdempotencyKey = terms.key

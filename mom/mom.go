@@ -86,7 +86,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	}
 	for _, name := range cfg.Routes.Services() {
 		r := cfg.Routes[name]
-		m.pools[name] = upstream.NewPool(name, r.Endpoints)
+		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
 		for i := range r.Shards {
 			shard := Shard{Service: name, Index: i}
 			m.shards = append(m.shards, shard)

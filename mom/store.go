@@ -46,6 +46,9 @@ type NewTask struct {
 	Cause      string // why it was handed off
 	TTL        time.Duration
 	AnswerTTL  time.Duration
+	// Kept: somebody gets its handle, so it is not abandoned. Of a task that is
+	// stored already, this alone is added.
+	Kept bool
 	// KeyHash names caller, procedure and idempotency key; empty without a key.
 	KeyHash string
 	// Fingerprint is a hash of the request; compared only under the same key.
@@ -60,6 +63,8 @@ type Added struct {
 	// Attached: the key already named a task with the same request. Nothing
 	// was stored.
 	Attached bool
+	// ExpireTime is when a new task expires.
+	ExpireTime time.Time
 }
 
 // Lease is a replayer's hold on one task. Every transition that starts from a
@@ -94,8 +99,10 @@ type Store interface {
 	Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error)
 	// List reads at most limit of a caller's tasks in one shard, newest first,
 	// from those with a smaller ULID than before (all when empty), in one of
-	// the states (any when none is given).
-	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) ([]*momv1.Task, error)
+	// the states (any when none is given). It looks at a bounded number of
+	// tasks, so it may find none though there are: next is where to go on,
+	// empty at the end.
+	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) (tasks []*momv1.Task, next string, err error)
 
 	// Lease takes up to n tasks from the head of the queue for d. Tasks whose
 	// TTL is over expire on the way. None when the shard is empty or paused.
@@ -122,6 +129,9 @@ type Store interface {
 	// task with an attempt behind it may have run: ErrTaskState. Cancelling a
 	// cancelled one succeeds. ErrNotFound.
 	Cancel(ctx context.Context, id contract.TaskID) error
+	// Abandon is Cancel for a task whose caller left; one that is kept stays:
+	// ErrTaskState.
+	Abandon(ctx context.Context, id contract.TaskID) error
 	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
 	// if new. ErrNotFound, ErrTaskState.
 	Revive(ctx context.Context, id contract.TaskID) error

@@ -73,7 +73,8 @@ func waitOf(d *durationpb.Duration) time.Duration {
 }
 
 // ListTasks implements momv1connect.TaskServiceHandler. It asks every shard for a
-// page and merges; the token is the last ULID given.
+// page and merges; the token is the ULID down to which everything was given, so a
+// page may be short, even empty, and not the last (AIP-158).
 func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest) (*momv1.ListTasksResponse, error) {
 	size := min(cmp.Or(int(req.GetPageSize()), defaultPage), maxPage)
 	if size < 0 {
@@ -82,34 +83,38 @@ func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest
 	if name := req.GetService(); name != "" && s.cfg.Routes[name] == nil {
 		return nil, contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q", name)
 	}
-	type entry struct {
-		ulid string
-		task *momv1.Task
-	}
-	var all []entry
+	var all []*momv1.Task
+	horizon := "" // what is older may be missing from a shard's list
 	for _, shard := range s.shards {
 		if req.GetService() != "" && req.GetService() != shard.Service {
 			continue
 		}
 		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
-		tasks, err := s.store.List(bounded, shard, contract.Anonymous, req.GetPageToken(), size, req.GetStates())
+		tasks, next, err := s.store.List(bounded, shard, contract.Anonymous, req.GetPageToken(), size, req.GetStates())
 		cancel()
 		if err != nil {
 			return nil, storeError(err)
 		}
-		for _, task := range tasks {
-			all = append(all, entry{task.GetId()[strings.LastIndexByte(task.GetId(), '.')+1:], task})
+		all, horizon = append(all, tasks...), max(horizon, next)
+	}
+	slices.SortFunc(all, func(a, b *momv1.Task) int { return strings.Compare(ulidOf(b), ulidOf(a)) })
+	page := &momv1.ListTasksResponse{NextPageToken: horizon}
+	for _, task := range all {
+		if ulidOf(task) < horizon {
+			break
 		}
-	}
-	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(b.ulid, a.ulid) })
-	page := &momv1.ListTasksResponse{}
-	for _, e := range all[:min(size, len(all))] {
-		page.Tasks = append(page.Tasks, e.task)
-	}
-	if len(all) >= size && size > 0 {
-		page.NextPageToken = all[size-1].ulid
+		if len(page.GetTasks()) == size {
+			page.NextPageToken = ulidOf(page.GetTasks()[size-1])
+			break
+		}
+		page.Tasks = append(page.Tasks, task)
 	}
 	return page, nil
+}
+
+// ulidOf is the end of a task's id: ULIDs sort by time.
+func ulidOf(task *momv1.Task) string {
+	return task.GetId()[strings.LastIndexByte(task.GetId(), '.')+1:]
 }
 
 // CancelTask implements momv1connect.TaskServiceHandler.

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -24,7 +25,8 @@ type TaskID struct {
 // one). Tasks of one caller, procedure and key always share a shard; a task
 // without a key goes to the shard that its own ULID picks.
 func NewTaskID(service string, shards int, caller, procedure, key string) TaskID {
-	id := TaskID{Service: service, ULID: ulid.Make()}
+	// Not ulid.Make: its ids of one millisecond can be guessed from one another.
+	id := TaskID{Service: service, ULID: ulid.MustNew(ulid.Now(), rand.Reader)}
 	if shards > 1 {
 		hash := fnv.New32a()
 		if key == "" {

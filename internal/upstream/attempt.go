@@ -34,9 +34,10 @@ var errSwitched = errors.New("101 without an Upgrade")
 // Response is a response whose body may have been read in part.
 type Response struct {
 	*http.Response
-	body io.ReadCloser
-	head []byte // read, but not yet given out by Read
-	err  error  // what ended the body, once head has been given out
+	body     io.ReadCloser
+	endpoint *Endpoint // until it is closed
+	head     []byte    // read, but not yet given out by Read
+	err      error     // what ended the body, once head has been given out
 }
 
 // HTTP returns the response as net/http knows it, with its whole body.
@@ -52,8 +53,14 @@ func (res *Response) Drop() {
 	}
 }
 
-// Close ends the response.
-func (res *Response) Close() error { return res.body.Close() }
+// Close ends the response, and the load that it is to its endpoint.
+func (res *Response) Close() error {
+	if res.endpoint != nil {
+		res.endpoint.inflight.Add(-1)
+		res.endpoint = nil
+	}
+	return res.body.Close()
+}
 
 // readSize fits what a unary call usually answers.
 const readSize = 512
@@ -88,24 +95,28 @@ func (res *Response) Read(p []byte) (int, error) {
 // attempt and its response; causes of its own are ErrDeadline and ErrTryTimeout.
 func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
 	e.inflight.Add(1)
-	defer e.inflight.Add(-1)
-
 	var taken atomic.Bool
 	out := e.request(&ctx, req, &taken)
 	raw, err := e.transport(req.In.ProtoMajor).RoundTrip(out.WithContext(ctx))
 	if err != nil {
-		return nil, ofError(ctx, err, taken.Load()), err
+		e.inflight.Add(-1)
+		outcome := ofError(ctx, err, taken.Load(), req.In.ProtoMajor)
+		e.note(outcome.Kind)
+		return nil, outcome, err
 	}
 	if raw.StatusCode == http.StatusSwitchingProtocols {
 		// Nobody asked for it: Upgrade does not pass. What follows is no HTTP.
+		e.inflight.Add(-1)
 		_ = raw.Body.Close()
 		return nil, Outcome{Broken, "switched-protocols"}, errSwitched
 	}
-	res := &Response{Response: raw, body: raw.Body}
-	if !req.Look {
-		return res, Outcome{}, nil
+	res := &Response{Response: raw, body: raw.Body, endpoint: e}
+	var outcome Outcome
+	if req.Look {
+		outcome = res.look()
 	}
-	return res, res.look(), nil
+	e.note(outcome.Kind)
+	return res, outcome, nil
 }
 
 // request builds the outgoing request; taken becomes true when the transport

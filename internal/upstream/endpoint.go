@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -27,14 +28,19 @@ const (
 // Endpoint is one address of a route, with connections of its own. It is safe
 // for concurrent use.
 type Endpoint struct {
+	pool     *Pool
 	url      *url.URL
+	addr     string // that the URL's name stands for; empty: dial the URL's host
 	h1, h2   *http.Transport
 	health   [2]*grpchealth.Client // gRPC over HTTP/2, Connect over HTTP/1.1
 	inflight atomic.Int64
+	broken   atomic.Int64 // attempts in a row
+	ejected  atomic.Bool  // to be picked last
+	gone     atomic.Bool  // no longer in the pool
 }
 
-func newEndpoint(u *url.URL) *Endpoint {
-	e := &Endpoint{url: u, h1: newTransport(), h2: newTransport()}
+func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
+	e := &Endpoint{pool: pool, url: u, addr: addr, h1: newTransport(addr), h2: newTransport(addr)}
 	e.h1.Protocols.SetHTTP1(true)
 	if u.Scheme == "https" {
 		e.h2.Protocols.SetHTTP2(true)
@@ -48,10 +54,12 @@ func newEndpoint(u *url.URL) *Endpoint {
 	return e
 }
 
-func newTransport() *http.Transport {
+func newTransport(addr string) *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	return &http.Transport{
-		DialContext:           dialer.DialContext,
+		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, cmp.Or(addr, host))
+		},
 		TLSHandshakeTimeout:   dialTimeout,
 		ExpectContinueTimeout: expectTimeout,
 		MaxIdleConnsPerHost:   maxIdleConns,
@@ -62,8 +70,8 @@ func newTransport() *http.Transport {
 	}
 }
 
-// String is the endpoint's address, as in the route.
-func (e *Endpoint) String() string { return e.url.String() }
+// String is the endpoint's address, or its URL where that is not known.
+func (e *Endpoint) String() string { return cmp.Or(e.addr, e.url.String()) }
 
 // transport mirrors the HTTP version of the caller.
 func (e *Endpoint) transport(httpMajor int) *http.Transport {
@@ -77,9 +85,9 @@ func (e *Endpoint) transport(httpMajor int) *http.Transport {
 // spoken over Connect and HTTP/1.1. A service without health (unimplemented, 404,
 // 415) is healthy when it can be dialled; one that does not know the service's
 // name is another one, at an address that was handed on.
-func (e *Endpoint) Healthy(ctx context.Context, service string) bool {
+func (e *Endpoint) Healthy(ctx context.Context) bool {
 	for _, client := range e.health {
-		res, err := client.Check(ctx, &grpchealth.CheckRequest{Service: service})
+		res, err := client.Check(ctx, &grpchealth.CheckRequest{Service: e.pool.service})
 		if err == nil {
 			return res.Status == grpchealth.StatusServing
 		}
@@ -102,6 +110,7 @@ func (e *Endpoint) Healthy(ctx context.Context, service string) bool {
 
 // close drops idle connections; those in use close when their calls end.
 func (e *Endpoint) close() {
+	e.gone.Store(true)
 	e.h1.CloseIdleConnections()
 	e.h2.CloseIdleConnections()
 }

@@ -62,8 +62,9 @@ var errResend = errors.New("not sent: stream or connection refused")
 
 // ofError classifies an attempt without a response. taken says that the
 // transport took the last byte of the body: before that, a unary service
-// cannot have a whole message, whatever else has happened.
-func ofError(ctx context.Context, err error, taken bool) Outcome {
+// cannot have a whole message, whatever else has happened. Nor can it when
+// HTTP/1.1 failed to write, where all writes of a connection are one request's.
+func ofError(ctx context.Context, err error, taken bool, httpMajor int) Outcome {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, ErrDeadline):
 		return Outcome{DeadlineOver, "deadline"}
@@ -80,10 +81,20 @@ func ofError(ctx context.Context, err error, taken bool) Outcome {
 	case errors.Is(err, errResend),
 		errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream:
 		return Outcome{Refused, "refused-stream"}
-	case !taken:
+	case !taken, httpMajor == 1 && writeFailed(err):
 		return Outcome{NotSent, causeOf(err)}
 	}
 	return Outcome{Broken, causeOf(err)}
+}
+
+// writeFailed looks for a failed write(2) in the layers of a transport's error.
+func writeFailed(err error) bool {
+	for op := new(net.OpError); errors.As(err, &op); err = op.Err {
+		if op.Op == "write" {
+			return true
+		}
+	}
+	return false
 }
 
 // causeOf puts a transport error into a word.

@@ -1,66 +1,134 @@
 // Package upstream sends calls to the endpoints of a route: one attempt at a
-// time, each with an exact Outcome.
+// time, each with an exact Outcome. A Pool knows which endpoints there are and
+// which are fit; its breaker knows when none is.
 package upstream
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Pool is the endpoints of one route. It is safe for concurrent use.
 type Pool struct {
-	service   string
-	endpoints []*Endpoint
+	service string
+	urls    []*url.URL
+	lookup  func(ctx context.Context, host string) ([]string, error)
+	breaker *breaker
+	log     *slog.Logger
+
+	// endpoints is what there is; the slice is replaced, never changed.
+	endpoints atomic.Pointer[[]*Endpoint]
+
+	ctx        context.Context //nolint:containedctx // of what runs in the background
+	stop       context.CancelFunc
+	starting   sync.Mutex // of background against Close
+	background sync.WaitGroup
 }
 
-// NewPool returns a pool that dials nothing yet.
-func NewPool(service string, endpoints []*url.URL) *Pool {
-	p := &Pool{service: service}
-	for _, u := range endpoints {
-		p.endpoints = append(p.endpoints, newEndpoint(u))
+// NewPool returns a pool that dials nothing yet, and looks up names as long as
+// it is open. Close it when done.
+func NewPool(service string, urls []*url.URL, log *slog.Logger) *Pool {
+	return newPool(service, urls, log, net.DefaultResolver.LookupHost)
+}
+
+func newPool(service string, urls []*url.URL, log *slog.Logger, lookup func(context.Context, string) ([]string, error)) *Pool {
+	p := &Pool{service: service, urls: urls, lookup: lookup, breaker: newBreaker(), log: log}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	// Until its name is looked up, an endpoint is whatever dialling it gives.
+	var first []*Endpoint
+	named := false
+	for _, u := range urls {
+		first = append(first, newEndpoint(p, u, ""))
+		named = named || isName(u)
+	}
+	p.endpoints.Store(&first)
+	if named {
+		p.spawn(p.resolve)
 	}
 	return p
+}
+
+func isName(u *url.URL) bool { return net.ParseIP(u.Hostname()) == nil }
+
+// spawn runs something in the background, unless the pool is closed.
+func (p *Pool) spawn(run func()) {
+	p.starting.Lock()
+	defer p.starting.Unlock()
+	if p.ctx.Err() == nil {
+		p.background.Go(run)
+	}
+}
+
+// sleep waits; false when the pool is closed meanwhile.
+func (p *Pool) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.ctx.Done():
+		return false
+	}
 }
 
 // Service is the full name of the service whose endpoints these are.
 func (p *Pool) Service() string { return p.service }
 
 // Len is the number of endpoints.
-func (p *Pool) Len() int { return len(p.endpoints) }
+func (p *Pool) Len() int { return len(*p.endpoints.Load()) }
 
-// Pick returns the less loaded of two endpoints picked at random, rather not
-// the given one (nil for the first try).
+// Pick returns the less loaded of two endpoints picked at random, rather one that
+// is fit, and rather not the given one (nil for the first try).
 func (p *Pool) Pick(not *Endpoint) *Endpoint {
-	a := p.any(not)
-	if b := p.any(not); b.inflight.Load() < a.inflight.Load() {
+	all := *p.endpoints.Load()
+	if len(all) == 1 {
+		return all[0]
+	}
+	a := pick(all, not, nil)
+	if b := pick(all, not, a); b.inflight.Load() < a.inflight.Load() {
 		return b
 	}
 	return a
 }
 
-func (p *Pool) any(not *Endpoint) *Endpoint {
-	n := len(p.endpoints)
-	if n == 1 {
-		return p.endpoints[0]
+// pick walks from a random endpoint to the first that is fit and neither of two;
+// when there is none, to the first that is not the first of the two.
+func pick(all []*Endpoint, not, nor *Endpoint) *Endpoint {
+	start := rand.IntN(len(all))
+	second := all[start]
+	for i := range all {
+		e := all[(start+i)%len(all)]
+		if e == not {
+			continue
+		}
+		if e != nor && !e.ejected.Load() {
+			return e
+		}
+		second = e
 	}
-	i := rand.IntN(n)
-	if p.endpoints[i] == not {
-		i = (i + 1) % n
+	if nor != nil {
+		return nor
 	}
-	return p.endpoints[i]
+	return second
 }
 
 // Healthy reports whether any endpoint is healthy now.
 func (p *Pool) Healthy(ctx context.Context) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	all := *p.endpoints.Load()
 	answers := make(chan bool)
-	for _, e := range p.endpoints {
-		go func() { answers <- e.Healthy(ctx, p.service) }()
+	for _, e := range all {
+		go func() { answers <- e.Healthy(ctx) }()
 	}
 	healthy := false
-	for range p.endpoints {
+	for range all {
 		if <-answers {
 			healthy = true
 			cancel() // one is enough
@@ -69,9 +137,13 @@ func (p *Pool) Healthy(ctx context.Context) bool {
 	return healthy
 }
 
-// Close drops idle connections.
+// Close ends what runs in the background and drops idle connections.
 func (p *Pool) Close() {
-	for _, e := range p.endpoints {
+	p.starting.Lock()
+	p.stop()
+	p.starting.Unlock()
+	p.background.Wait()
+	for _, e := range *p.endpoints.Load() {
 		e.close()
 	}
 }

@@ -262,3 +262,28 @@ func TestReapOfNothing(t *testing.T) {
 		}
 	})
 }
+
+// A task whose caller left goes, unless somebody has its handle.
+func TestAbandon(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		left, kept, later := e.task(), e.task(), e.task()
+		kept.Kept = true
+		for _, task := range []mom.NewTask{left, kept, later} {
+			if _, err := e.Add(e.ctx, task); err != nil {
+				t.Fatal(err)
+			}
+		}
+		later.Kept = true // the same again, for its handle
+		if _, err := e.Add(e.ctx, later); err != nil {
+			t.Fatal(err)
+		}
+		e.ok(e.Abandon(e.ctx, left.ID))
+		e.wantState(left.ID, cancelled)
+		for _, task := range []mom.NewTask{kept, later} {
+			if err := e.Abandon(e.ctx, task.ID); !errors.Is(err, mom.ErrTaskState) {
+				t.Errorf("abandon a kept task: got %v, want ErrTaskState", err)
+			}
+			e.wantState(task.ID, queued)
+		}
+	})
+}

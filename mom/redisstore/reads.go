@@ -20,6 +20,7 @@ import (
 const (
 	recordVersion = "1"
 	listPage      = 200
+	listPages     = 10 // looked at in one List
 )
 
 // Get implements mom.Store.
@@ -61,29 +62,34 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 	return task, answer, nil
 }
 
-// List implements mom.Store. It reads page by page until it has found enough,
-// so rare states take a while; ctx bounds it.
-func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string, limit int, states []momv1.TaskState) ([]*momv1.Task, error) {
-	var found []*momv1.Task
-	for upTo := "+"; len(found) < limit; {
+// List implements mom.Store. It reads page by page until it has found enough or
+// has looked at enough.
+func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string, limit int, states []momv1.TaskState) (found []*momv1.Task, next string, err error) {
+	for range listPages {
+		upTo := "+"
 		if before != "" {
 			upTo = "(" + before
 		}
 		tasks, last, err := s.listPage(ctx, shard, caller, upTo)
 		if err != nil {
-			return nil, fmt.Errorf("list: %w", err)
+			return nil, "", fmt.Errorf("list: %w", err)
 		}
 		for _, task := range tasks {
-			if len(found) < limit && (len(states) == 0 || slices.Contains(states, task.State)) {
-				found = append(found, task)
+			if len(states) > 0 && !slices.Contains(states, task.State) {
+				continue
 			}
+			if len(found) == limit {
+				id := found[limit-1].GetId()
+				return found, id[len(id)-ulid.EncodedSize:], nil
+			}
+			found = append(found, task)
 		}
 		if last == "" {
-			break
+			return found, "", nil
 		}
 		before = last
 	}
-	return found, nil
+	return found, before, nil
 }
 
 // listPage reads the tasks of one page, newest first, and the ULID where the

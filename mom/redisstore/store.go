@@ -29,6 +29,8 @@ type Config struct {
 	// URL is redis://[user:password@]host:port[/db], rediss://… with TLS, or
 	// unix:///path[?db=n].
 	URL string
+	// Password, if given, is used in place of the URL's.
+	Password string
 	// Cluster: URL names one node of a Redis Cluster. Else the server is used
 	// as it is, whatever it may be part of.
 	Cluster bool
@@ -101,6 +103,7 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 	if err != nil {
 		return option, err
 	}
+	option.Password = cmp.Or(cfg.Password, option.Password)
 	option.ForceSingleClient = !cfg.Cluster
 	option.AlwaysRESP2 = option.AlwaysRESP2 || cfg.Embedded
 	option.DisableCache = true

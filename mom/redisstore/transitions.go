@@ -33,7 +33,7 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	reply, err := s.run(ctx, addScript, s.keysOf(task.ID),
 		task.ID.ULID.String(), millis(task.TTL), millis(task.AnswerTTL), strconv.Itoa(s.cfg.MaxQueued), flag(task.Repeatable),
 		task.Call.GetProcedure(), task.Call.GetCaller(), shorten(task.Cause),
-		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call))
+		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call), flag(task.Kept))
 	if err != nil {
 		return mom.Added{}, err
 	}
@@ -55,7 +55,7 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 		id.ULID = other
 		return mom.Added{ID: id, Attached: true}, nil
 	}
-	return mom.Added{ID: task.ID}, nil
+	return mom.Added{ID: task.ID, ExpireTime: readTime(words[1]).AsTime()}, nil
 }
 
 // Lease implements mom.Store. A task whose stored call cannot be read would

@@ -1,8 +1,8 @@
 -- Stores a call at the tail of its queue, once, and rings the bell.
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
---       key_hash fingerprint call     (times in ms; key_hash may be empty)
--- Returns: {'ADDED'}, {'ATTACHED', ulid}, {'REUSED'} or {'FULL'}
+--       key_hash fingerprint call kept     (times in ms; key_hash may be empty)
+-- Returns: {'ADDED', expires in ms}, {'ATTACHED', ulid}, {'REUSED'} or {'FULL'}
 -- Effect: t: p: i: c: written, in ready and ttl.
 --
 -- The only script that a Redis at maxmemory refuses: its first write is one
@@ -11,7 +11,11 @@ local ulid, ttl, answer_ttl, max = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber
 local key_hash, fingerprint = ARGV[10], ARGV[11]
 local t = base .. 't:' .. ulid
 
-if redis.call('EXISTS', t) == 1 then return {'ADDED'} end
+local expires = redis.call('HGET', t, 'x')
+if expires then
+  if ARGV[13] == '1' then redis.call('HSET', t, 'g', '1') end
+  return {'ADDED', expires}
+end
 if key_hash ~= '' then
   local named = redis.call('GET', base .. 'i:' .. key_hash)
   if named then
@@ -26,7 +30,7 @@ if redis.call('ZCARD', TTL) >= max then return {'FULL'} end
 
 redis.call('HSET', t, 'v', VERSION, 's', S_QUEUED, 'e', 0, 'n', 0, 'r', ARGV[6],
   'o', now_us, 'c', now, 'x', now + ttl, 'l', ttl, 'w', answer_ttl,
-  'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9])
+  'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9], 'g', ARGV[13])
 redis.call('SET', base .. 'p:' .. ulid, ARGV[12])
 if key_hash ~= '' then
   redis.call('HSET', t, 'k', key_hash)
@@ -37,4 +41,4 @@ redis.call('ZADD', TTL, now + ttl, ulid)
 redis.call('RPUSH', READY, ulid)
 ring()
 publish(ulid, S_QUEUED)
-return {'ADDED'}
+return {'ADDED', redis.call('HGET', t, 'x')}

@@ -14,7 +14,7 @@
 --   m sent mark        r repeatable       o order, µs      c created, ms
 --   x expires, ms      l time to live, ms w answer TTL, ms d next attempt, ms
 --   z ended, ms        a answer until, ms p procedure      u caller
---   h cause            f last failure     k key hash
+--   h cause            f last failure     k key hash       g kept
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]
 

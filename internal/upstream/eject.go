@@ -1,0 +1,49 @@
+package upstream
+
+import "context"
+
+// maxBroken is how many attempts in a row may break at an endpoint before it is
+// ejected. One that cannot be dialled is ejected at once.
+const maxBroken = 3
+
+// note watches over an endpoint by what its attempts come to. One that fails is
+// picked last until the service there says its name again: by then the address
+// may be another's.
+func (e *Endpoint) note(kind Kind) {
+	switch kind {
+	case NotSent:
+	case Broken, Bare:
+		if e.broken.Add(1) < maxBroken {
+			return
+		}
+	case Answered, Refused, Unavailable, Exhausted:
+		if e.broken.Load() != 0 {
+			e.broken.Store(0)
+		}
+		return
+	default:
+		return
+	}
+	if e.ejected.CompareAndSwap(false, true) {
+		e.pool.log.Debug("endpoint ejected", "service", e.pool.service, "endpoint", e)
+		e.pool.spawn(e.readmit)
+	}
+}
+
+// readmit asks for the endpoint's health until it is fit, or gone.
+func (e *Endpoint) readmit() {
+	for pause := probePause; e.pool.sleep(pause); pause = min(2*pause, longProbePause) {
+		if e.gone.Load() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(e.pool.ctx, probeTimeout)
+		healthy := e.Healthy(ctx)
+		cancel()
+		if healthy {
+			e.broken.Store(0)
+			e.ejected.Store(false)
+			e.pool.log.Debug("endpoint readmitted", "service", e.pool.service, "endpoint", e)
+			return
+		}
+	}
+}

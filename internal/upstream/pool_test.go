@@ -1,0 +1,217 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"testing"
+	"time"
+
+	"connectrpc.com/grpchealth"
+)
+
+const service = "test.v1.Service"
+
+// replica serves grpc.health.v1 for a service at an address until it is stopped.
+func replica(tb testing.TB, addr, name string) (stop func()) {
+	tb.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(name)))
+	s := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(ln)
+	}()
+	stop = func() {
+		_ = s.Close()
+		<-done
+	}
+	tb.Cleanup(stop)
+	return stop
+}
+
+// freePort is a port that is free on every loopback address, as far as one can tell.
+func freePort(tb testing.TB) string {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+func openPool(tb testing.TB, lookup func(context.Context, string) ([]string, error), urls ...string) *Pool {
+	tb.Helper()
+	var parsed []*url.URL
+	for _, raw := range urls {
+		u, err := url.Parse(raw)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		parsed = append(parsed, u)
+	}
+	p := newPool(service, parsed, slog.New(slog.NewTextHandler(tb.Output(), nil)), lookup)
+	tb.Cleanup(p.Close)
+	return p
+}
+
+func (p *Pool) addrs() (list []string) {
+	for _, e := range *p.endpoints.Load() {
+		host, _, _ := net.SplitHostPort(e.addr)
+		list = append(list, host)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// The endpoints follow the resolver as long as it makes sense.
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	stopOne := replica(t, "127.0.0.11:"+port, service)
+	replica(t, "127.0.0.12:"+port, service)
+	replica(t, "127.0.0.13:"+port, "another.v1.Service")
+
+	answers := make(chan []string, 1) // what the resolver says next; nil is a failure
+	lookup := func(context.Context, string) ([]string, error) {
+		if addrs := <-answers; addrs != nil {
+			return addrs, nil
+		}
+		return nil, errors.New("no answer")
+	}
+	// A pool without a name looks nothing up by itself; this one is given its
+	// name now, so that only the test does.
+	p := openPool(t, lookup, "http://127.0.0.1:"+port)
+	p.urls = []*url.URL{{Scheme: "http", Host: "service:" + port}}
+	p.endpoints.Store(&[]*Endpoint{newEndpoint(p, p.urls[0], "")})
+	for _, step := range []struct {
+		name    string
+		says    []string
+		want    []string
+		prepare func()
+	}{
+		{name: "one", says: []string{"127.0.0.11"}, want: []string{"127.0.0.11"}},
+		{name: "two", says: []string{"127.0.0.12", "127.0.0.11"}, want: []string{"127.0.0.11", "127.0.0.12"}},
+		{name: "failing", want: []string{"127.0.0.11", "127.0.0.12"}},
+		{name: "empty", says: []string{}, want: []string{"127.0.0.11", "127.0.0.12"}},
+		{name: "lying", says: []string{"127.0.0.13"}, want: []string{"127.0.0.11", "127.0.0.12"}},
+		{name: "half lying", says: []string{"127.0.0.13", "127.0.0.12"}, want: []string{"127.0.0.12"}},
+		{name: "nobody there", says: []string{"127.0.0.11"}, want: []string{"127.0.0.12"}, prepare: stopOne},
+	} {
+		if step.prepare != nil {
+			step.prepare()
+		}
+		answers <- step.says
+		p.update()
+		if got := p.addrs(); !slices.Equal(got, step.want) {
+			t.Fatalf("%s resolver: endpoints are %v, want %v", step.name, got, step.want)
+		}
+	}
+}
+
+func attempt(t *testing.T, e *Endpoint) Outcome {
+	t.Helper()
+	in, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x/grpc.health.v1.Health/Check", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, outcome, _ := e.Try(t.Context(), &Request{
+		In: in, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte("{}"), Length: 2, Look: true,
+	})
+	res.Drop()
+	return outcome
+}
+
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	tick, patience := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-tick.C:
+		case <-patience:
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// An endpoint that cannot be dialled is picked last, until it is healthy again.
+func TestEjection(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	replica(t, "127.0.0.21:"+port, service)
+	stop := replica(t, "127.0.0.22:"+port, service)
+	p := openPool(t, nil, "http://127.0.0.21:"+port, "http://127.0.0.22:"+port)
+	second := (*p.endpoints.Load())[1]
+	stop()
+	if got := attempt(t, second); got.Kind != NotSent {
+		t.Fatalf("outcome = %+v, want not sent", got)
+	}
+	for range 50 {
+		if p.Pick(nil) == second {
+			t.Fatal("picked an ejected endpoint")
+		}
+	}
+	if got := p.Pick((*p.endpoints.Load())[0]); got != second {
+		t.Errorf("with the other one tried already: picked %v", got)
+	}
+	replica(t, "127.0.0.22:"+port, service)
+	eventually(t, "readmitted", func() bool { return p.Pick(nil) == second })
+}
+
+// Of two endpoints the one with less under way is picked.
+func TestLeastLoaded(t *testing.T) {
+	t.Parallel()
+	p := openPool(t, nil, "http://127.0.0.1:1", "http://127.0.0.1:2")
+	all := *p.endpoints.Load()
+	all[0].inflight.Add(1)
+	for range 50 {
+		if p.Pick(nil) != all[1] {
+			t.Fatal("picked the busy endpoint")
+		}
+	}
+}
+
+// The breaker opens on five failures in a row, or on half of twenty, and closes
+// when the service is healthy.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	p := openPool(t, nil, "http://127.0.0.31:"+port)
+	for range breakerStreak - 1 {
+		p.Record(false)
+	}
+	p.Record(true)
+	for range breakerStreak - 1 {
+		p.Record(false)
+	}
+	if p.Open() {
+		t.Fatal("open without five failures in a row")
+	}
+	p.Record(false)
+	if !p.Open() {
+		t.Fatal("closed after five failures in a row")
+	}
+	replica(t, "127.0.0.31:"+port, service)
+	eventually(t, "closed", func() bool { return !p.Open() })
+
+	for i := range 2 * breakerCalls {
+		p.Record(i%2 == 0)
+	}
+	if !p.Open() {
+		t.Error("closed though half of the calls failed")
+	}
+}

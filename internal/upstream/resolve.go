@@ -1,0 +1,114 @@
+package upstream
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// Names are looked up every 2 to 5 s: replicas come and go without a word, and
+// gateways must not ask in step.
+const (
+	resolvePause  = 2 * time.Second
+	resolveJitter = 3 * time.Second
+	lookupTimeout = time.Second
+)
+
+// resolve keeps the endpoints of named routes in step with their addresses.
+func (p *Pool) resolve() {
+	for {
+		p.update()
+		if !p.sleep(resolvePause + rand.N(resolveJitter)) {
+			return
+		}
+	}
+}
+
+// update looks all names up once and replaces the endpoints.
+func (p *Pool) update() {
+	before := *p.endpoints.Load()
+	var after []*Endpoint
+	for _, u := range p.urls {
+		after = append(after, p.addressesOf(u, before)...)
+	}
+	p.endpoints.Store(&after)
+	kept := make(map[*Endpoint]bool, len(after))
+	for _, e := range after {
+		kept[e] = true
+	}
+	for _, e := range before {
+		if !kept[e] {
+			p.log.Info("endpoint gone", "service", p.service, "endpoint", e)
+			e.close() // calls under way go on
+		}
+	}
+}
+
+// addressesOf returns the endpoints of one URL: those that its name resolves to
+// now. An address is new until the service there has told its name, since
+// addresses are handed on. A resolver that fails, says nothing, or names nobody
+// who answers for the service is not believed: what was there stays.
+func (p *Pool) addressesOf(u *url.URL, before []*Endpoint) []*Endpoint {
+	var had []*Endpoint
+	known := map[string]*Endpoint{}
+	for _, e := range before {
+		if e.url == u {
+			had = append(had, e)
+			known[e.addr] = e
+		}
+	}
+	if !isName(u) {
+		return had
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, lookupTimeout)
+	defer cancel()
+	addrs, err := p.lookup(ctx, u.Hostname())
+	if err != nil || len(addrs) == 0 {
+		p.log.Debug("name not resolved", "service", p.service, "host", u.Hostname(), "error", err)
+		return had
+	}
+	found := make([]*Endpoint, len(addrs))
+	var probes sync.WaitGroup
+	for i, addr := range addrs {
+		addr = net.JoinHostPort(addr, portOf(u))
+		if e := known[addr]; e != nil {
+			found[i] = e
+			continue
+		}
+		probes.Go(func() {
+			fresh := newEndpoint(p, u, addr)
+			bounded, cancel := context.WithTimeout(p.ctx, probeTimeout)
+			defer cancel()
+			if fresh.Healthy(bounded) {
+				p.log.Info("endpoint found", "service", p.service, "endpoint", fresh)
+				found[i] = fresh
+			} else {
+				fresh.close()
+			}
+		})
+	}
+	probes.Wait()
+	var fit []*Endpoint
+	for _, e := range found {
+		if e != nil {
+			fit = append(fit, e)
+		}
+	}
+	if len(fit) == 0 {
+		return had
+	}
+	return fit
+}
+
+func portOf(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
+}
