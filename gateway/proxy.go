@@ -176,6 +176,13 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 	case fail:
 		res.Drop()
 		contract.WriteError(w, c.req.In, failure(outcome, c))
+	case stop:
+		if ctx.Err() == nil { // it is the request that broke off: its caller may be there
+			if c.req.In.ProtoMajor == 1 {
+				w.Header().Set("Connection", "close") // no request can follow this body
+			}
+			contract.WriteError(w, c.req.In, badBody(nil))
+		}
 	}
 }
 

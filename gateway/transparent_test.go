@@ -110,6 +110,33 @@ func TestEarlyAnswer(t *testing.T) {
 	})
 }
 
+// A request whose body breaks off is its caller's mistake: it is told so, and no
+// number of such callers makes the service seem down.
+func TestBrokenRequest(t *testing.T) {
+	t.Parallel()
+	url := behind(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	head := "POST PATH HTTP/1.1\r\nHost: service\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+	large := fmt.Sprintf("%x\r\n%s\r\n", 1<<20+1, make([]byte, 1<<20+1))
+	for range 10 {
+		for path, body := range map[string]string{streaming: "5\r\nhello\r\n", repeatable: large} {
+			answer := send(t, url, strings.Replace(head, "PATH", path, 1)+body+"no chunk\r\n")
+			if !strings.HasPrefix(answer, "HTTP/1.1 400") || !strings.Contains(answer, "invalid_argument") {
+				t.Errorf("%s: caller saw\n%s", path, answer)
+			}
+		}
+	}
+	for _, path := range []string{streaming, repeatable} {
+		res, err := client(t, 1).Do(request(t, url+path, strings.NewReader("{}")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Errorf("%s: got %d after broken requests of others", path, res.StatusCode)
+		}
+	}
+}
+
 func TestHead(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, _ int, client *http.Client) {
