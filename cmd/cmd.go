@@ -13,11 +13,13 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"github.com/alecthomas/kong"
 
 	"holdline/internal/route"
+	"holdline/internal/server"
 )
 
 // Main parses the command line, runs the command and exits: with 0, with the RPC
@@ -84,6 +86,22 @@ func (l Logs) logger() *slog.Logger {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+// Limits are the flags by which gateway and MOM bound what callers may take.
+type Limits struct {
+	MaxConnections int           `default:"10000" help:"Connections at once; more wait to be accepted."`
+	MaxStreams     int           `default:"250" help:"HTTP/2 streams per connection."`
+	MaxHeaderBytes int           `default:"65536" help:"Headers of one request."`
+	HeaderTimeout  time.Duration `default:"10s" help:"Time for one request's headers."`
+	IdleTimeout    time.Duration `default:"2m" help:"Time that a connection without a call is kept."`
+}
+
+func (l Limits) limits() server.Limits {
+	return server.Limits{
+		Connections: l.MaxConnections, Streams: l.MaxStreams, HeaderBytes: l.MaxHeaderBytes,
+		HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout,
+	}
 }
 
 // Routing are the flags by which gateway and MOM learn routes and schemas.

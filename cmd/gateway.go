@@ -18,6 +18,7 @@ type Gateway struct {
 	TLSCert    string   `name:"tls-cert" type:"existingfile" and:"tls" placeholder:"FILE" help:"Speak TLS with this certificate and its chain, PEM; read again when it changes."`
 	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The certificate's key, PEM."`
 	Routing
+	Limits
 	Logs
 }
 
@@ -43,6 +44,7 @@ func (c *Gateway) Run(ctx context.Context) error {
 	defer g.Close()
 	s, err := server.Listen(server.Config{
 		Addr: c.Listen, Handler: g, Logger: log, Drain: g.Drain, CertFile: c.TLSCert, KeyFile: c.TLSKey,
+		Limits: c.limits(),
 	})
 	if err != nil {
 		return err

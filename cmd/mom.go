@@ -22,7 +22,9 @@ type MOM struct {
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
 	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
 	TombstoneTTL time.Duration `default:"24h" help:"How long it is known of a task that it was, after its answer."`
+	MaxHeld      int           `default:"10000" help:"Callers held at once; one more gets its handle at once."`
 	Routing
+	Limits
 	Logs
 }
 
@@ -45,11 +47,11 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	m, err := mom.New(mom.Config{Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, Logger: log}, store)
+	m, err := mom.New(mom.Config{Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, Logger: log}, store)
 	if err != nil {
 		return err
 	}
-	s, err := server.Listen(server.Config{Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain})
+	s, err := server.Listen(server.Config{Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain, Limits: c.limits()})
 	if err != nil {
 		return err
 	}

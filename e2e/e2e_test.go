@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"testing"
 
 	"connectrpc.com/connect/v2"
@@ -27,21 +28,33 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// up runs a stack on free ports until the test ends, and returns it.
+// up runs a stack on free ports until the test ends, and returns it once its MOM
+// takes tasks.
 func up(tb testing.TB, cfg stack.Config) *stack.Stack {
 	tb.Helper()
 	cfg.Listen = "127.0.0.1:0"
-	cfg.Port = func(_, _ string) string { return "0" }
+	cfg.Port = func(name, _ string) string {
+		if slices.Contains(cfg.Without, name) {
+			return port(tb)
+		}
+		return "0"
+	}
 	if cfg.Redis == "" {
 		cfg.Redis, cfg.RedisPrefix = redistest.Start(tb), tb.Name()+":"
 	}
-	cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
+	cfg.Logger = testLog(tb)
 	s, err := stack.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	run(tb, s)
+	awaitReady(tb, s.MOM)
 	return s
+}
+
+func testLog(tb testing.TB) *slog.Logger {
+	tb.Helper()
+	return slog.New(slog.NewTextHandler(tb.Output(), nil))
 }
 
 // run runs something until the test ends, and waits for its end.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -148,6 +149,9 @@ func badBody(err error) *connect.Error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return connect.Errorf(connect.CodeResourceExhausted, "request body is larger than %d bytes", tooLarge.Limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return connect.Errorf(connect.CodeInvalidArgument, "request body did not arrive within %s", bodyTimeout)
 	}
 	return connect.NewError(connect.CodeInvalidArgument, "request body cannot be read to its end")
 }

@@ -21,82 +21,106 @@ import (
 // half a second goes to the answer.
 const handOffTime = 450 * time.Millisecond
 
-// handOff sends the call to the MOM: the same bytes, to one more endpoint of the
-// route. The task's id is minted here and the hand-off repeated under it, so that
-// a reply that was lost stores nothing twice. cause is nil for a call that was
-// never tried.
+// errDraining ends a hold whose task is kept.
+var errDraining = errors.New("the gateway is draining")
+
+// handOff is one call on its way to the MOM: the same bytes, to one more endpoint
+// of the route. The task's id is minted here and the call is offered again under
+// it, so that a reply that was lost stores nothing twice.
+type handOff struct {
+	*proxy
+	*call
+	id     contract.TaskID
+	cause  *upstream.Outcome // of the direct try; nil for a call that had none
+	header http.Header       // of each offer
+	stored bool              // a MOM said that it has the call
+	unsure bool              // one may have it
+}
+
+// handOff sends the call to the MOM and answers the caller.
 func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cause *upstream.Outcome) {
-	route, procedure := c.target.route, c.req.In.URL.Path
 	key, _ := contract.Key(c.req.Header) // a bad one is the MOM's to refuse
-	id := contract.NewTaskID(route.Service, route.Shards, contract.Anonymous, procedure, key)
-
-	req := c.req
-	req.Look = false
-	req.Header = c.req.Header.Clone()
-	req.Header.Set(contract.HeaderTask, id.String())
-	req.Header.Set(contract.HeaderCaller, contract.Anonymous)
-	if cause != nil {
-		req.Header.Set(contract.HeaderCause, cause.Cause)
+	h := &handOff{
+		proxy: p, call: c, cause: cause, header: c.req.Header.Clone(),
+		id: contract.NewTaskID(c.target.route.Service, c.target.route.Shards, contract.Anonymous, c.req.In.URL.Path, key),
 	}
-
-	var (
-		last    *upstream.Endpoint
-		stored  bool // the MOM said that it has the call
-		unsure  bool // it may have it
-		tries   tries
-		started = time.Now()
-	)
-	for {
-		if !c.deadline.IsZero() {
-			contract.SetTimeout(req.Header, time.Until(c.deadline))
-		}
+	h.header.Set(contract.HeaderTask, h.id.String())
+	h.header.Set(contract.HeaderCaller, contract.Anonymous)
+	if cause != nil {
+		h.header.Set(contract.HeaderCause, cause.Cause)
+	}
+	var last *upstream.Endpoint
+	started := time.Now()
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)
-		holding, release := context.WithCancelCause(ctx)
-		stay := context.AfterFunc(p.draining, func() { p.keep(ctx, req, release) })
-		res, outcome, said, err := offer(holding, last, &req, handOffTime-time.Since(started))
-		stay()
+		res, outcome, said := h.offer(ctx, last, handOffTime-time.Since(started))
 		if res != nil {
 			respond(w, c, res)
 			return
 		}
-		p.log.Debug("hand-off failed", "task", id, "endpoint", last, "cause", outcome.Cause, "error", err)
 		if said {
 			// It had the call and left while it held the caller: another MOM,
 			// or the same one soon, may hold on, with time of its own.
-			stored, started = true, time.Now()
+			h.stored, started = true, time.Now()
 		}
-		unsure = unsure || outcome.Kind == upstream.Broken
-		drained := errors.Is(context.Cause(holding), errDraining)
-		release(nil)
-		over := drained || outcome.Kind == upstream.DeadlineOver || outcome.Kind == upstream.CallerLeft
-		if drained {
-			stored, outcome.Kind = true, upstream.Answered
-		}
-		if over || time.Since(started) >= handOffTime {
-			if refusal := notHeld(c, id, cause, outcome, stored, unsure); refusal != nil {
-				writeNotHeld(w, c, id, stored, refusal)
-			}
+		h.unsure = h.unsure || outcome.Kind == upstream.Broken
+		switch {
+		case outcome.Kind == upstream.CallerLeft && ctx.Err() != nil:
+			return
+		case outcome.Kind == upstream.CallerLeft, // it is us who drained
+			outcome.Kind == upstream.DeadlineOver,
+			time.Since(started) >= handOffTime:
+			h.giveUp(w, outcome)
 			return
 		}
-		tries.made++
-		sleep(ctx, firstPause<<min(tries.made-1, 2))
+		sleep(ctx, pause)
 	}
 }
 
-// errDraining ends a hold whose task is kept.
-var errDraining = errors.New("the gateway is draining")
+// offer sends the call to one MOM. Within the given time the MOM has to say that
+// it has the call, with a 103 or with its answer; after that, it may hold.
+func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, bool) {
+	req := h.req
+	req.Look = false
+	req.Header = h.header.Clone()
+	if !h.deadline.IsZero() {
+		contract.SetTimeout(req.Header, time.Until(h.deadline))
+	}
+	var said atomic.Bool
+	holding, release := context.WithCancelCause(ctx) // ends with ctx at the latest
+	clock := time.AfterFunc(within, func() { release(upstream.ErrTryTimeout) })
+	traced := httptrace.WithClientTrace(holding, &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
+			if code == http.StatusEarlyHints && clock.Stop() {
+				said.Store(true)
+			}
+			return nil
+		},
+	})
+	stay := context.AfterFunc(h.draining, func() { h.keep(ctx, req, release) })
+	res, outcome, err := mom.Try(traced, &req)
+	stay()
+	clock.Stop()
+	if res == nil {
+		h.log.Debug("hand-off failed", "task", h.id, "endpoint", mom, "cause", outcome.Cause, "error", err)
+		drained := errors.Is(context.Cause(holding), errDraining)
+		release(nil)
+		return nil, outcome, said.Load() || drained
+	}
+	return res, outcome, true
+}
 
 // keep ends a hold with a handle. The MOM takes a caller who leaves for one who
-// wants nothing any more, so before we leave it the call is handed off again,
-// under the same id and without a hold: from then on the task is kept.
-func (p *proxy) keep(ctx context.Context, req upstream.Request, release context.CancelCauseFunc) {
+// wants nothing any more, so before we leave it the call is offered again, under
+// the same id and without a hold: from then on the task is kept.
+func (h *handOff) keep(ctx context.Context, req upstream.Request, release context.CancelCauseFunc) {
 	req.Header = req.Header.Clone()
 	req.Header.Set(contract.HeaderPrefer, "wait=0")
 	bounded, cancel := context.WithTimeout(ctx, handOffTime)
 	defer cancel()
-	res, _, err := p.mom.Pick(nil).Try(bounded, &req)
+	res, _, err := h.mom.Pick(nil).Try(bounded, &req)
 	if err != nil {
-		p.log.Debug("hold not released", "task", req.Header.Get(contract.HeaderTask), "error", err)
+		h.log.Debug("hold not released", "task", h.id, "error", err)
 		return // the hold goes on, as long as the drain lets it
 	}
 	res.Drop()
@@ -105,56 +129,28 @@ func (p *proxy) keep(ctx context.Context, req upstream.Request, release context.
 	}
 }
 
-// offer sends the call to one MOM. Within the given time the MOM has to say that
-// it has the call, with a 103 or with its answer; after that, it may hold.
-func offer(ctx context.Context, mom *upstream.Endpoint, req *upstream.Request, within time.Duration) (*upstream.Response, upstream.Outcome, bool, error) {
-	var said atomic.Bool
-	bounded, cancel := context.WithCancelCause(ctx)
-	clock := time.AfterFunc(within, func() { cancel(upstream.ErrTryTimeout) })
-	bounded = httptrace.WithClientTrace(bounded, &httptrace.ClientTrace{
-		Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
-			if code == http.StatusEarlyHints && clock.Stop() {
-				said.Store(true)
-			}
-			return nil
-		},
-	})
-	res, outcome, err := mom.Try(bounded, req)
-	clock.Stop()
-	if res == nil {
-		cancel(nil)
-		return nil, outcome, said.Load(), err
-	}
-	// The context is the response's from here on; it ends with the call's.
-	context.AfterFunc(ctx, func() { cancel(nil) })
-	return res, outcome, true, nil
-}
-
-// notHeld is what the caller is told when no MOM answers; nil when it left.
-func notHeld(c *call, id contract.TaskID, cause *upstream.Outcome, last upstream.Outcome, stored, unsure bool) *connect.Error {
+// giveUp answers a caller whom no MOM holds.
+func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 	why := "the call asked to be stored"
-	if cause != nil {
-		why = c.target.route.Service + " cannot take the call (" + cause.Cause + ")"
+	if h.cause != nil {
+		why = h.target.route.Service + " cannot take the call (" + h.cause.Cause + ")"
 	}
+	var err *connect.Error
 	switch {
-	case last.Kind == upstream.CallerLeft:
-		return nil
-	case stored:
-		return contract.Stored(&momv1.TaskHandle{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED})
-	case unsure && c.repeatable():
-		return contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "%s, and it may or may not be stored (%s); it may be sent again", why, last.Cause)
-	case unsure:
-		return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "%s, and it may or may not be stored (%s)", why, last.Cause)
-	}
-	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and it cannot be stored (%s); it was not executed", why, last.Cause)
-}
-
-func writeNotHeld(w http.ResponseWriter, c *call, id contract.TaskID, stored bool, refusal *connect.Error) {
-	if stored {
-		grpc := strings.HasPrefix(c.req.Header.Get("Content-Type"), "application/grpc")
-		for key, value := range contract.StoredHeader(id.String(), grpc) {
+	case h.stored:
+		err = contract.Stored(&momv1.TaskHandle{Id: h.id.String(), State: momv1.TaskState_TASK_STATE_QUEUED})
+		grpc := strings.HasPrefix(h.header.Get("Content-Type"), "application/grpc")
+		for key, value := range contract.StoredHeader(h.id.String(), grpc) {
 			w.Header().Set(key, value)
 		}
+	case last.Kind == upstream.DeadlineOver:
+		err = failure(last, h.call)
+	case h.unsure && h.repeatable():
+		err = contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "%s, and it may or may not be stored (%s); it may be sent again", why, last.Cause)
+	case h.unsure:
+		err = contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "%s, and it may or may not be stored (%s)", why, last.Cause)
+	default:
+		err = contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and it cannot be stored (%s); it was not executed", why, last.Cause)
 	}
-	contract.WriteError(w, c.req.In, refusal)
+	contract.WriteError(w, h.req.In, err)
 }

@@ -17,6 +17,10 @@ import (
 // than once. A larger one streams through, in one try.
 const maxReplay = 1 << 20
 
+// bodyTimeout is how long a body of that size may take to arrive: nobody is asked
+// for anything meanwhile, so nobody else would lose patience.
+const bodyTimeout = time.Minute
+
 // target is where the calls of one service go.
 type target struct {
 	route *route.Route
@@ -225,6 +229,9 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	// Whoever waits for a 100 gets it from the read; a service that has the
 	// whole body at once need not be asked.
 	delete(c.req.Header, "Expect")
+	controller := http.NewResponseController(w)
+	_ = controller.SetReadDeadline(time.Now().Add(bodyTimeout))
+	defer func() { _ = controller.SetReadDeadline(time.Time{}) }()
 	if in.ContentLength >= 0 {
 		c.req.Body = make([]byte, in.ContentLength)
 		_, err := io.ReadFull(in.Body, c.req.Body)

@@ -113,13 +113,18 @@ func (in *intake) take(ctx context.Context, stream connect.ServerStream) error {
 	if applied := terms.prefer.Applied(); applied != "" {
 		header.Set(contract.HeaderApplied, applied)
 	}
-	if terms.hold(ctx) == 0 && !added.Attached {
+	wait := terms.hold(ctx)
+	defer in.held.Add(-1)
+	if in.held.Add(1) > int64(in.cfg.MaxHeld) {
+		wait = 0
+	}
+	if wait == 0 && !added.Attached {
 		return writeHandle(info, &momv1.TaskHandle{
 			Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
 		})
 	}
 	sayStored(ctx)
-	return in.hold(ctx, stream, info, terms, id, added.Attached, changed)
+	return in.hold(ctx, stream, info, wait, id, added.Attached, changed)
 }
 
 // sayStored stops the gateway's clock: the call is stored, the answer may take
@@ -131,8 +136,8 @@ func sayStored(ctx context.Context) {
 }
 
 // hold waits for the answer, and answers.
-func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, terms terms, id contract.TaskID, attached bool, changed <-chan struct{}) error {
-	over := time.NewTimer(terms.hold(ctx)) // again: storing took some of the time
+func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, wait time.Duration, id contract.TaskID, attached bool, changed <-chan struct{}) error {
+	over := time.NewTimer(wait)
 	defer over.Stop()
 	// An attached task may have ended long ago; any other has just begun.
 	look := attached

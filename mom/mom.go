@@ -4,6 +4,7 @@
 package mom
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -41,7 +42,10 @@ type Config struct {
 	// AnswerTTL is how long answers are kept. Default DefaultAnswerTTL, at
 	// most MaxAnswerTTL.
 	AnswerTTL time.Duration
-	Logger    *slog.Logger
+	// MaxHeld is how many callers are held at once; one more gets its handle at
+	// once. Default 10 000.
+	MaxHeld int
+	Logger  *slog.Logger
 }
 
 // MOM is an http.Handler for hand-offs, TaskService, QueueService and
@@ -55,6 +59,7 @@ type MOM struct {
 	pools    map[string]*upstream.Pool
 	waiters  *waiters
 	handler  http.Handler
+	held     atomic.Int64  // callers
 	ready    atomic.Bool   // the store can be trusted
 	recheck  chan struct{} // asks for another look at the store
 	draining chan struct{} // closed by Drain
@@ -72,9 +77,8 @@ func New(cfg Config, store Store) (*MOM, error) {
 	if cfg.AnswerTTL < 0 || cfg.AnswerTTL > MaxAnswerTTL {
 		return nil, errors.New("mom: answers are kept for 7 days at most")
 	}
-	if cfg.AnswerTTL == 0 {
-		cfg.AnswerTTL = DefaultAnswerTTL
-	}
+	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, DefaultAnswerTTL)
+	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, 10_000)
 	m := &MOM{
 		cfg:      cfg,
 		store:    store,

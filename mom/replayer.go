@@ -2,6 +2,7 @@ package mom
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ type replayer struct {
 	log     *slog.Logger
 	healthy bool // as far as the last attempt told
 	window  int
+	busy    int // attempts whose end Run has yet to hear of
 
 	mu       sync.Mutex
 	inflight map[contract.TaskID]flight
@@ -77,7 +79,7 @@ func (r *replayer) Run(ctx context.Context) error {
 
 	done := make(chan bool) // an attempt ended: was the service there?
 	for ctx.Err() == nil {
-		if !r.healthy && len(done) == 0 && r.count() == 0 && !r.waitHealthy(ctx) {
+		if !r.healthy && r.busy == 0 && !r.waitHealthy(ctx) {
 			r.idle(ctx)
 			continue
 		}
@@ -86,9 +88,9 @@ func (r *replayer) Run(ctx context.Context) error {
 			took = r.lease(ctx, attempts, done)
 		}
 		switch {
-		case r.count() == 0:
+		case r.busy == 0:
 			r.idle(ctx)
-		case took == 0 || r.count() >= r.window:
+		case took == 0 || r.busy >= r.window:
 			select {
 			case up := <-done:
 				r.learn(up)
@@ -104,7 +106,7 @@ func (r *replayer) Run(ctx context.Context) error {
 func (r *replayer) drain(done <-chan bool, cut context.CancelFunc) {
 	timer := time.AfterFunc(drainTime, cut)
 	defer timer.Stop()
-	for r.count() > 0 {
+	for ; r.busy > 0; r.busy-- {
 		<-done
 	}
 	cut()
@@ -119,8 +121,10 @@ func (r *replayer) idle(ctx context.Context) {
 	}
 }
 
-// learn opens the window after an answer and closes it when the service is gone.
+// learn takes note of an attempt's end. It opens the window after an answer and
+// closes it when the service is gone.
 func (r *replayer) learn(up bool) {
+	r.busy--
 	if r.healthy = up; up {
 		r.window = min(2*r.window, maxWindow)
 	} else {
@@ -153,7 +157,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 
 // lease takes tasks as far as the window allows and starts their attempts.
 func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) int {
-	leases, err := r.store.Lease(ctx, r.shard, r.window-r.count(), leaseTime)
+	leases, err := r.store.Lease(ctx, r.shard, r.window-r.busy, leaseTime)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.log.Warn("no leases", "error", err)
@@ -165,6 +169,7 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) int {
 		r.mu.Lock()
 		r.inflight[lease.ID] = flight{lease, cancel}
 		r.mu.Unlock()
+		r.busy++
 		go func() {
 			up := r.attempt(running, lease)
 			cancel(nil)
@@ -177,12 +182,6 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) int {
 	return len(leases)
 }
 
-func (r *replayer) count() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.inflight)
-}
-
 // attempt sends one task and records what came of it. It returns whether the
 // service was there.
 func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
@@ -190,6 +189,9 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
 	if err := r.store.MarkSent(ctx, lease); err != nil {
 		// Cancelled, leased by another, or the store is away: not ours to send.
 		log.Debug("task not sent", "error", err)
+		if !errors.Is(err, ErrFenced) {
+			r.unmark(ctx, lease)
+		}
 		return true
 	}
 	answer, result := r.sender.send(ctx, lease)
@@ -214,6 +216,15 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
 		log.Warn("attempt not recorded: the lease will end by itself", "error", err)
 	}
 	return answer != nil || result.Kind == upstream.Unavailable || result.Kind == upstream.Exhausted
+}
+
+// unmark gives a task back that was not sent, since its mark may be there: with
+// its lease over, it would pass for one that has run.
+func (r *replayer) unmark(ctx context.Context, lease Lease) {
+	err := persist(ctx, func(ctx context.Context) error { return r.store.Release(ctx, lease) })
+	if err != nil && !errors.Is(err, ErrFenced) {
+		r.log.Warn("task not given back: the lease will end by itself", "task", lease.ID, "error", err)
+	}
 }
 
 // renew prolongs the leases of what is under way, and ends attempts whose lease

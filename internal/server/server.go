@@ -4,6 +4,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,17 +15,33 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 )
 
-// Limits of every listener. There is no write timeout and no limit to a whole
-// request: a call may be as slow as its caller allows.
-const (
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 64 << 10
-	drainTimeout      = 30 * time.Second
-)
+// drainTimeout is how long calls in flight may go on when the server ends.
+const drainTimeout = 30 * time.Second
+
+// Limits keep callers from taking more than their share. A zero field means its
+// default. There is no write timeout and no limit to a whole request: a call may
+// be as slow as its caller allows.
+type Limits struct {
+	Connections   int           // at once; more wait to be accepted. Default 10 000
+	Streams       int           // of HTTP/2, per connection. Default 250
+	HeaderBytes   int           // of one request, else 431. Default 64 KiB
+	HeaderTimeout time.Duration // for one request's headers. Default 10 s
+	IdleTimeout   time.Duration // of a connection without a call. Default 2 min
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		Connections:   cmp.Or(l.Connections, 10_000),
+		Streams:       cmp.Or(l.Streams, 250),
+		HeaderBytes:   cmp.Or(l.HeaderBytes, 64<<10),
+		HeaderTimeout: cmp.Or(l.HeaderTimeout, 10*time.Second),
+		IdleTimeout:   cmp.Or(l.IdleTimeout, 2*time.Minute),
+	}
+}
 
 // Config is what a server is told. Addr, Handler and Logger are required.
 type Config struct {
@@ -38,6 +55,7 @@ type Config struct {
 	// by ALPN: a certificate with its chain, and its key, as PEM. Both are read
 	// again when they change. Default: no TLS, HTTP/1.1 and h2c.
 	CertFile, KeyFile string
+	Limits            Limits
 }
 
 // Server serves one handler on one listener.
@@ -71,17 +89,19 @@ func Listen(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Addr, err)
 	}
+	limits := cfg.Limits.withDefaults()
 	return &Server{
-		ln:    ln,
+		ln:    netutil.LimitListener(ln, limits.Connections),
 		log:   cfg.Logger,
 		drain: cfg.Drain,
 		http: &http.Server{
 			Handler:           cfg.Handler,
 			Protocols:         protocols,
 			TLSConfig:         secure,
-			ReadHeaderTimeout: readHeaderTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    maxHeaderBytes,
+			ReadHeaderTimeout: limits.HeaderTimeout,
+			IdleTimeout:       limits.IdleTimeout,
+			MaxHeaderBytes:    limits.HeaderBytes,
+			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: limits.Streams},
 			ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		},
 	}, nil

@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/internal/stack"
+)
+
+// foreign is the ledger as grpc-go serves it: no health, no reflection, nothing
+// of Holdline's. Its errors are trailers-only.
+type foreign struct {
+	addr string
+	mu   sync.Mutex
+	runs int
+}
+
+func (f *foreign) handle(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // grpc-go's signature
+	req := dynamicpb.NewMessage(ledgerDescriptor().Messages().ByName("Entry"))
+	if err := decode(req); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	f.runs++
+	f.mu.Unlock()
+	fields := req.Descriptor().Fields()
+	if req.Get(fields.ByName("refuse")).Bool() {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs("ledger-balance", "even", "ledger-seal-bin", "\x00\xff"))
+		refused := status.New(codes.FailedPrecondition, "no more entries — the book is “closed”")
+		refused, err := refused.WithDetails(protoadapt.MessageV1Of(&errdetails.PreconditionFailure{
+			Violations: []*errdetails.PreconditionFailure_Violation{{Type: "BOOK", Subject: "2026"}},
+		}))
+		if err != nil {
+			return nil, err
+		}
+		return nil, refused.Err()
+	}
+	_ = grpc.SetHeader(ctx, metadata.Pairs("ledger-page", "7", "ledger-page", "8"))
+	_ = grpc.SetTrailer(ctx, metadata.Pairs("ledger-balance", "odd"))
+	req.Set(fields.ByName("amount"), protoreflect.ValueOfInt64(amountOf(req)+1))
+	return req, nil
+}
+
+// Run serves until ctx ends.
+func (f *foreign) Run(ctx context.Context) error {
+	ln, err := net.Listen("tcp", f.addr)
+	if err != nil {
+		return err
+	}
+	s := grpc.NewServer()
+	s.RegisterService(&grpc.ServiceDesc{ServiceName: ledgerService, Methods: []grpc.MethodDesc{
+		{MethodName: "Read", Handler: f.handle}, {MethodName: "Post", Handler: f.handle},
+	}}, nil)
+	stop := context.AfterFunc(ctx, s.Stop)
+	defer stop()
+	return s.Serve(ln)
+}
+
+// A service of grpc-go, without health or reflection, joins by a route and a
+// schema: direct and replayed, its callers see the same.
+func TestGRPCGo(t *testing.T) {
+	t.Parallel()
+	f := &foreign{addr: address(t)}
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + f.addr}})
+	stop := run(t, f)
+	var w wire
+	for _, each := range wires() {
+		if each.name == "grpc/proto/h2c" {
+			w = each
+		}
+	}
+	type exchange struct {
+		name, method string
+		req          *dynamicpb.Message
+		want         said
+	}
+	var all []exchange
+	for name, req := range entries(t) {
+		for _, method := range []string{"Read", "Post"} {
+			e := exchange{name: name, method: method, req: req}
+			eventually(t, func() bool {
+				e.want, _ = w.ask(t, s.Gateway, method, req, "Holdline-Mode: direct")
+				return e.want.code != connect.CodeUnavailable // it has yet to listen
+			}, "the service is up")
+			if refused := e.want.code == connect.CodeFailedPrecondition; refused != (name == "refused") || len(e.want.metadata) == 0 {
+				t.Fatalf("direct %s of %s: %v", method, name, e.want)
+			}
+			all = append(all, e)
+		}
+	}
+	stop()
+
+	var callers sync.WaitGroup
+	for _, e := range all {
+		callers.Go(func() {
+			got, info := w.ask(t, s.Gateway, e.method, e.req, "Prefer: wait=60")
+			if info.ResponseHeader().Get(contract.HeaderTask) == "" && info.ResponseTrailer().Get(contract.HeaderTask) == "" {
+				t.Errorf("%s of %s was not stored: %v", e.method, e.name, got)
+			}
+			if !got.equal(e.want) {
+				t.Errorf("%s of %s:\nreplayed %v\ndirect   %v", e.method, e.name, got, e.want)
+			}
+		})
+	}
+	awaitTasks(t, s.Gateway, len(all), momv1.TaskState_TASK_STATE_QUEUED)
+	again := &foreign{addr: f.addr}
+	run(t, again)
+	callers.Wait()
+	again.mu.Lock()
+	defer again.mu.Unlock()
+	if again.runs != len(all) {
+		t.Errorf("%d calls ran, want each of %d once", again.runs, len(all))
+	}
+}

@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/stack"
+)
+
+// A held caller who leaves takes its call along; one with a key leaves it to
+// run, once.
+func TestCallerLeaves(t *testing.T) {
+	t.Parallel()
+	addr := address(t)
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+	var callers sync.WaitGroup
+	leaving, leave := context.WithCancel(t.Context())
+	defer leave()
+	held := 0
+	hold := func(w wire, amount int64, headers ...string) {
+		req := amounts(t, amount)
+		client := w.client(t, s.Gateway)
+		held++
+		callers.Go(func() {
+			ctx, _ := withHeaders(leaving, append(headers, "Prefer: wait=60")...)
+			err := client.CallUnary(ctx, ledgerSpec("Post"), req, dynamicpb.NewMessage(req.Descriptor()))
+			if got := connect.CodeOf(err); got != connect.CodeCanceled {
+				t.Errorf("%s: a caller who left got %v", w.name, err)
+			}
+		})
+	}
+	all := wires()
+	for i, w := range all {
+		hold(w, int64(100+i))
+		hold(w, int64(200+i), "Idempotency-Key: "+w.name)
+	}
+	awaitTasks(t, s.Gateway, held, momv1.TaskState_TASK_STATE_QUEUED)
+	leave()
+	callers.Wait()
+	awaitTasks(t, s.Gateway, len(all), momv1.TaskState_TASK_STATE_CANCELLED)
+
+	var l ledger
+	run(t, l.serve(t, addr))
+	awaitTasks(t, s.Gateway, len(all), momv1.TaskState_TASK_STATE_SUCCEEDED)
+	for i, w := range all {
+		if got := l.ran(int64(100 + i)); got != 0 {
+			t.Errorf("%s: the call of a caller who left ran %d times, want never", w.name, got)
+		}
+		if got := l.ran(int64(200 + i)); got != 1 {
+			t.Errorf("%s: the keyed call ran %d times, want once", w.name, got)
+		}
+	}
+}

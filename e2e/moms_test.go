@@ -1,0 +1,68 @@
+package e2e
+
+import (
+	"sync"
+	"syscall"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"holdline/client"
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+)
+
+// Two MOMs replay one queue: every task is answered, and those of an undeclared
+// method run once.
+func TestTwoMOMs(t *testing.T) {
+	t.Parallel()
+	h := deploy(t, 2)
+	const tasks = 300
+	reads, posts := h.async(t, "Read", tasks), h.async(t, "Post", tasks)
+	var l ledger
+	run(t, l.serve(t, h.ledger))
+	h.checkAnswers(t, reads)
+	h.checkAnswers(t, posts)
+	for i := range int64(tasks) {
+		// One run of Post, and one of Read unless its lease ended early.
+		if got := l.ran(i); got < 2 {
+			t.Errorf("amount %d ran %d times, want Read and Post", i, got)
+		}
+	}
+	if got := l.posted(); got != tasks {
+		t.Errorf("Post ran %d times, want %d", got, tasks)
+	}
+}
+
+// A MOM that is told to end answers those that it holds with handles, and ends.
+func TestMOMTerminated(t *testing.T) {
+	t.Parallel()
+	h := deploy(t, 1)
+	var callers sync.WaitGroup
+	all := wires()
+	handles := make([]string, len(all))
+	for i, w := range all {
+		rpc := w.client(t, h.addr)
+		callers.Go(func() {
+			req := amounts(t, int64(i))
+			ctx, _ := withHeaders(t.Context(), "Prefer: wait=60")
+			err := rpc.CallUnary(ctx, ledgerSpec("Post"), req, dynamicpb.NewMessage(req.Descriptor()))
+			if connect.CodeOf(err) != connect.CodeDeadlineExceeded || contract.ReasonOf(err) != momv1.Reason_REASON_CALL_STORED {
+				t.Errorf("%s: a held caller got %v, want a handle", w.name, err)
+			}
+			handles[i] = client.TaskFrom(err).GetId()
+		})
+	}
+	awaitTasks(t, h.momAddr[0], len(all), momv1.TaskState_TASK_STATE_QUEUED)
+	h.moms[0].signal(t, syscall.SIGTERM)
+	callers.Wait()
+	wait(t, h.moms[0].gone, "the MOM has ended")
+	if t.Failed() {
+		return
+	}
+	h.moms[0].restart(t)
+	awaitReady(t, h.momAddr[0])
+	run(t, (&ledger{}).serve(t, h.ledger))
+	h.checkAnswers(t, handles)
+}
