@@ -132,9 +132,11 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 		p.end(ctx, w, c, &tries, nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "breaker-open"})
 		return
 	}
+	informed, stop := inform(ctx, w, c.req.In)
+	defer stop()
 	for last := (*upstream.Endpoint)(nil); ; {
 		endpoint := pool.Pick(last)
-		res, outcome, err := endpoint.Try(ctx, &c.req)
+		res, outcome, err := endpoint.Try(informed, &c.req)
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
@@ -145,6 +147,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 			last = endpoint
 			continue
 		}
+		stop()
 		switch {
 		case counts(outcome.Kind):
 			if tries.made >= min(pool.Len(), maxTries) { // every endpoint failed it
@@ -177,6 +180,13 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 	case fail:
 		res.Drop()
 		contract.WriteError(w, c.req.In, failure(outcome, c))
+	case stop:
+		if ctx.Err() == nil { // it is the request that broke off: its caller may be there
+			if c.req.In.ProtoMajor == 1 {
+				w.Header().Set("Connection", "close") // no request can follow this body
+			}
+			contract.WriteError(w, c.req.In, badBody(nil))
+		}
 	}
 }
 
@@ -208,19 +218,17 @@ func sleep(ctx context.Context, d time.Duration) {
 func (c *call) readBody(w http.ResponseWriter) error {
 	in := c.req.In
 	if !c.unary() {
-		if in.ContentLength != 0 {
-			c.req.Stream = in.Body
-			if in.ProtoMajor == 1 {
-				// Else the first byte of the response would end the request.
-				return http.NewResponseController(w).EnableFullDuplex()
-			}
+		if in.ContentLength == 0 {
+			return nil
 		}
-		return nil
+		return c.stream(w, in.Body)
 	}
 	if in.ContentLength > maxReplay {
-		c.req.Stream = in.Body
-		return nil
+		return c.stream(w, in.Body)
 	}
+	// Whoever waits for a 100 gets it from the read; a service that has the
+	// whole body at once need not be asked.
+	delete(c.req.Header, "Expect")
 	controller := http.NewResponseController(w)
 	_ = controller.SetReadDeadline(time.Now().Add(bodyTimeout))
 	defer func() { _ = controller.SetReadDeadline(time.Time{}) }()
@@ -232,10 +240,20 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	var err error
 	c.req.Body, err = io.ReadAll(io.LimitReader(in.Body, maxReplay+1))
 	if len(c.req.Body) > maxReplay {
-		c.req.Stream = struct {
+		return c.stream(w, struct {
 			io.Reader
 			io.Closer
-		}{io.MultiReader(bytes.NewReader(c.req.Body), in.Body), in.Body}
+		}{io.MultiReader(bytes.NewReader(c.req.Body), in.Body), in.Body})
 	}
 	return err
+}
+
+// stream makes the body one that is sent as it comes.
+func (c *call) stream(w http.ResponseWriter, body io.ReadCloser) error {
+	c.req.Stream = body
+	if c.req.In.ProtoMajor == 1 {
+		// Else the first byte of the response would end the request.
+		return http.NewResponseController(w).EnableFullDuplex()
+	}
+	return nil
 }

@@ -101,6 +101,9 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	if err != nil {
 		e.inflight.Add(-1)
 		outcome := ofError(ctx, err, taken.Load(), req.In.ProtoMajor)
+		if s, ok := out.Body.(*stream); ok && s.broken.Load() && ctx.Err() == nil {
+			outcome = Outcome{CallerLeft, "request-broken"} // no fault of the endpoint's
+		}
 		e.note(outcome.Kind)
 		return nil, outcome, err
 	}
@@ -125,7 +128,8 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken *atomic.Boo
 	u := *req.In.URL
 	u.Scheme, u.Host = e.url.Scheme, e.url.Host
 	out := &http.Request{
-		Method:        req.In.Method,
+		Method:     req.In.Method,
+		ProtoMajor: 1, ProtoMinor: 1, // at least, or Expect is not looked at
 		URL:           &u,
 		Host:          req.In.Host,
 		Header:        req.Header,
@@ -176,14 +180,18 @@ func (b *body) Close() error { return nil }
 // service ends the stream, and the caller's half must outlive that.
 type stream struct {
 	io.ReadCloser
-	taken *atomic.Bool
-	unary bool
+	taken  *atomic.Bool
+	broken atomic.Bool // the caller's body ended in an error
+	unary  bool
 }
 
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
 	if err == io.EOF || n > 0 && !s.unary {
 		s.taken.Store(true)
+	}
+	if err != nil && err != io.EOF {
+		s.broken.Store(true)
 	}
 	return n, err
 }

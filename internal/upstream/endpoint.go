@@ -15,11 +15,14 @@ import (
 
 // Limits of every connection to an endpoint.
 const (
-	dialTimeout  = time.Second // DNS, TCP; and again for TLS
-	idleTimeout  = 90 * time.Second
-	maxIdleConns = 512 // HTTP/1.1, per endpoint
-	pingAfter    = 15 * time.Second
-	pingTimeout  = 5 * time.Second
+	dialTimeout = time.Second // DNS, TCP; and again for TLS
+	// expectTimeout is how long a caller's Expect: 100-continue is waited for;
+	// many servers never answer it.
+	expectTimeout = time.Second
+	idleTimeout   = 90 * time.Second
+	maxIdleConns  = 512 // HTTP/1.1, per endpoint
+	pingAfter     = 15 * time.Second
+	pingTimeout   = 5 * time.Second
 )
 
 // Endpoint is one address of a route, with connections of its own. It is safe
@@ -57,12 +60,13 @@ func newTransport(addr string) *http.Transport {
 		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, cmp.Or(addr, host))
 		},
-		TLSHandshakeTimeout: dialTimeout,
-		MaxIdleConnsPerHost: maxIdleConns,
-		IdleConnTimeout:     idleTimeout,
-		DisableCompression:  true, // bytes pass as they are
-		Protocols:           new(http.Protocols),
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		TLSHandshakeTimeout:   dialTimeout,
+		ExpectContinueTimeout: expectTimeout,
+		MaxIdleConnsPerHost:   maxIdleConns,
+		IdleConnTimeout:       idleTimeout,
+		DisableCompression:    true, // bytes pass as they are
+		Protocols:             new(http.Protocols),
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 }
 

@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+)
+
+// maxInformed bounds the informational responses of one call.
+const maxInformed = 16
+
+var errInformed = errors.New("too many informational responses")
+
+// inform passes a service's informational responses on (RFC 9110, section 15.2),
+// such as 103 Early Hints, until stop is called. stop may be called twice.
+func inform(ctx context.Context, w http.ResponseWriter, r *http.Request) (informed context.Context, stop func()) {
+	if !r.ProtoAtLeast(1, 1) {
+		return ctx, func() {} // HTTP/1.0 knows none
+	}
+	i := &informer{w: w}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: i.pass}), i.stop
+}
+
+// informer writes informational responses. The transport hands them over in a
+// goroutine of its own, which an attempt that is given up may leave behind.
+type informer struct {
+	mu      sync.Mutex
+	w       http.ResponseWriter
+	passed  int
+	stopped bool
+}
+
+func (i *informer) pass(code int, fields textproto.MIMEHeader) error {
+	if code == http.StatusContinue {
+		return nil // our server says it itself, when the body is first read
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.stopped {
+		return nil
+	}
+	if i.passed++; i.passed > maxInformed {
+		return errInformed
+	}
+	header := i.w.Header()
+	before := maps.Clone(header)
+	cleanHop(http.Header(fields))
+	maps.Copy(header, fields)
+	i.w.WriteHeader(code)
+	clear(header) // the final response has its own
+	maps.Copy(header, before)
+	return nil
+}
+
+func (i *informer) stop() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.stopped = true
+}
