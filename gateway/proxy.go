@@ -120,6 +120,9 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 		p.handOff(ctx, w, c, nil)
 		return
 	}
+	if c.unary() { // a stream may well be silent until its caller speaks
+		c.req.Timeout = target.route.TryTimeout
+	}
 	p.direct(ctx, w, c)
 }
 

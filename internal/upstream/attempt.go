@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Request is a call as an attempt sends it. The same Request may be tried
@@ -25,6 +26,8 @@ type Request struct {
 	Stream io.ReadCloser
 	// Length of the body in bytes; -1 when it is unknown.
 	Length int64
+	// Timeout bounds the time to the response's headers; 0 does not.
+	Timeout time.Duration
 	// Look at the head of the response to classify it: for unary calls.
 	Look bool
 }
@@ -95,6 +98,12 @@ func (res *Response) Read(p []byte) (int, error) {
 // attempt and its response; causes of its own are ErrDeadline and ErrTryTimeout.
 func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
 	e.inflight.Add(1)
+	if req.Timeout > 0 {
+		bounded, cancel := context.WithCancelCause(ctx) // ends with ctx, as the response does
+		timer := time.AfterFunc(req.Timeout, func() { cancel(ErrTryTimeout) })
+		defer timer.Stop()
+		ctx = bounded
+	}
 	var taken atomic.Bool
 	out := e.request(&ctx, req, &taken)
 	raw, err := e.transport(req.In.ProtoMajor).RoundTrip(out.WithContext(ctx))
