@@ -81,7 +81,7 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 // it has the call, with a 103 or with its answer; after that, it may hold.
 func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, bool) {
 	req := h.req
-	req.Look = false
+	req.Look, req.Timeout = false, 0 // those are for services
 	req.Header = h.header.Clone()
 	if !h.deadline.IsZero() {
 		contract.SetTimeout(req.Header, time.Until(h.deadline))

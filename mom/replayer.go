@@ -43,7 +43,8 @@ type replayer struct {
 	log     *slog.Logger
 	healthy bool // as far as the last attempt told
 	window  int
-	busy    int // attempts whose end Run has yet to hear of
+	busy    int  // attempts whose end Run has yet to hear of
+	away    bool // the store, as far as the last lease told
 
 	mu       sync.Mutex
 	inflight map[contract.TaskID]flight
@@ -77,25 +78,29 @@ func (r *replayer) Run(ctx context.Context) error {
 	defer background.Wait()
 	background.Go(func() { r.renew(attempts) })
 
-	done := make(chan bool) // an attempt ended: was the service there?
-	for ctx.Err() == nil {
-		if !r.healthy && r.busy == 0 && !r.waitHealthy(ctx) {
-			r.idle(ctx)
-			continue
+	done := make(chan bool)     // an attempt ended: was the service there?
+	rung := make(chan struct{}) // the bell rang, or it is time to look anyway
+	for listening := false; ctx.Err() == nil; {
+		if r.healthy || r.busy == 0 && r.waitHealthy(ctx) {
+			r.lease(ctx, attempts, done)
 		}
-		took := 0
-		if r.healthy {
-			took = r.lease(ctx, attempts, done)
+		// A bell is for whoever has room: it may have rung for another MOM else.
+		if !listening && r.busy < r.window {
+			listening = true
+			background.Go(func() {
+				r.listen(ctx)
+				select {
+				case rung <- struct{}{}:
+				case <-ctx.Done():
+				}
+			})
 		}
-		switch {
-		case r.busy == 0:
-			r.idle(ctx)
-		case took == 0 || r.busy >= r.window:
-			select {
-			case up := <-done:
-				r.learn(up)
-			case <-ctx.Done():
-			}
+		select {
+		case up := <-done:
+			r.learn(up)
+		case <-rung:
+			listening = false
+		case <-ctx.Done():
 		}
 	}
 	r.drain(done, cut)
@@ -112,8 +117,8 @@ func (r *replayer) drain(done <-chan bool, cut context.CancelFunc) {
 	cut()
 }
 
-// idle waits for the bell, but not for ever.
-func (r *replayer) idle(ctx context.Context) {
+// listen waits for the bell, but not for ever.
+func (r *replayer) listen(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, idlePause)
 	defer cancel()
 	if err := r.store.WaitBell(bounded, r.shard); err != nil && bounded.Err() == nil {
@@ -156,13 +161,12 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 }
 
 // lease takes tasks as far as the window allows and starts their attempts.
-func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) int {
+func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) {
 	leases, err := r.store.Lease(ctx, r.shard, r.window-r.busy, leaseTime)
-	if err != nil {
-		if ctx.Err() == nil {
-			r.log.Warn("no leases", "error", err)
+	if away := err != nil && ctx.Err() == nil; away != r.away {
+		if r.away = away; away {
+			r.log.Warn("no leases to be had", "error", err)
 		}
-		return 0
 	}
 	for _, lease := range leases {
 		running, cancel := context.WithCancelCause(attempts)
@@ -179,7 +183,6 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) int {
 			done <- up
 		}()
 	}
-	return len(leases)
 }
 
 // attempt sends one task and records what came of it. It returns whether the
