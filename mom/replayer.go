@@ -90,6 +90,8 @@ func (r *replayer) Run(ctx context.Context) error {
 		switch {
 		case r.busy == 0:
 			r.idle(ctx)
+		case took == 0 && r.healthy && r.busy < r.window:
+			r.idleOrLearn(ctx, done)
 		case took == 0 || r.busy >= r.window:
 			select {
 			case up := <-done:
@@ -119,6 +121,24 @@ func (r *replayer) idle(ctx context.Context) {
 	if err := r.store.WaitBell(bounded, r.shard); err != nil && bounded.Err() == nil {
 		sleep(bounded, probePause) // the store is away
 	}
+}
+
+// idleOrLearn waits for the bell or for an attempt's end: a slow attempt does not
+// keep the tasks that come after it.
+func (r *replayer) idleOrLearn(ctx context.Context, done <-chan bool) {
+	bounded, cancel := context.WithCancel(ctx)
+	rang := make(chan struct{})
+	go func() {
+		defer close(rang)
+		r.idle(bounded)
+	}()
+	select {
+	case up := <-done:
+		r.learn(up)
+	case <-rang:
+	}
+	cancel()
+	<-rang
 }
 
 // learn takes note of an attempt's end. It opens the window after an answer and
