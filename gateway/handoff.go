@@ -51,9 +51,15 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	}
 	var last *upstream.Endpoint
 	started := time.Now()
+	others := p.mom.Len() - 1
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)
 		res, outcome, said := h.offer(ctx, last, handOffTime-time.Since(started))
+		if res != nil && outcome.Kind == upstream.Unavailable && others > 0 {
+			others-- // one that cannot reach its store; another may
+			res.Drop()
+			continue
+		}
 		if res != nil {
 			respond(w, c, res)
 			return
@@ -81,7 +87,7 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 // it has the call, with a 103 or with its answer; after that, it may hold.
 func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, bool) {
 	req := h.req
-	req.Look, req.Timeout = false, 0 // those are for services
+	req.Timeout = 0 // that is for services
 	req.Header = h.header.Clone()
 	if !h.deadline.IsZero() {
 		contract.SetTimeout(req.Header, time.Until(h.deadline))

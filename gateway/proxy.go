@@ -17,6 +17,9 @@ import (
 // than once. A larger one streams through, in one try.
 const maxReplay = 1 << 20
 
+// maxDiscard is how much of a refused body is read so that the refusal arrives.
+const maxDiscard = 8 << 20
+
 // bodyTimeout is how long a body of that size may take to arrive: nobody is asked
 // for anything meanwhile, so nobody else would lose patience.
 const bodyTimeout = time.Minute
@@ -113,6 +116,8 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 	}
 	if p.stores(c) && wantsTask(r.Header) {
 		if c.req.Stream != nil {
+			// A caller that is still sending would not hear a refusal.
+			_, _ = io.CopyN(io.Discard, c.req.Stream, maxDiscard)
 			contract.WriteError(w, r, requestTooLarge())
 			return
 		}
