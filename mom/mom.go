@@ -186,7 +186,7 @@ func (m *MOM) check(ctx context.Context) error {
 		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 		err := m.store.Check(bounded, shards)
 		cancel()
-		m.ready.Store(err == nil)
+		was := m.ready.Swap(err == nil)
 		var again <-chan time.Time
 		if err != nil {
 			again = time.After(checkPause)
@@ -196,7 +196,9 @@ func (m *MOM) check(ctx context.Context) error {
 			}
 		} else {
 			said = ""
-			m.cfg.Logger.Info("store ready")
+			if !was {
+				m.cfg.Logger.Info("store ready")
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -24,6 +24,7 @@ type Pool struct {
 
 	// endpoints is what there is; the slice is replaced, never changed.
 	endpoints atomic.Pointer[[]*Endpoint]
+	unhealthy chan struct{} // asks for another look at names
 
 	ctx        context.Context //nolint:containedctx // of what runs in the background
 	stop       context.CancelFunc
@@ -38,7 +39,10 @@ func NewPool(service string, urls []*url.URL, log *slog.Logger) *Pool {
 }
 
 func newPool(service string, urls []*url.URL, log *slog.Logger, lookup func(context.Context, string) ([]string, error)) *Pool {
-	p := &Pool{service: service, urls: urls, lookup: lookup, breaker: newBreaker(), log: log}
+	p := &Pool{
+		service: service, urls: urls, lookup: lookup, breaker: newBreaker(), log: log,
+		unhealthy: make(chan struct{}, 1),
+	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	// Until its name is looked up, an endpoint is whatever dialling it gives.
 	var first []*Endpoint
@@ -132,6 +136,12 @@ func (p *Pool) Healthy(ctx context.Context) bool {
 		if <-answers {
 			healthy = true
 			cancel() // one is enough
+		}
+	}
+	if !healthy {
+		select {
+		case p.unhealthy <- struct{}{}:
+		default: // asked already
 		}
 	}
 	return healthy

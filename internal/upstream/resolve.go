@@ -10,7 +10,8 @@ import (
 )
 
 // Names are looked up every 2 to 5 s: replicas come and go without a word, and
-// gateways must not ask in step.
+// gateways must not ask in step. While no endpoint is healthy, after each look at
+// their health: a service that is back is often back elsewhere.
 const (
 	resolvePause  = 2 * time.Second
 	resolveJitter = 3 * time.Second
@@ -21,7 +22,13 @@ const (
 func (p *Pool) resolve() {
 	for {
 		p.update()
-		if !p.sleep(resolvePause + rand.N(resolveJitter)) {
+		timer := time.NewTimer(resolvePause + rand.N(resolveJitter))
+		select {
+		case <-timer.C:
+		case <-p.unhealthy:
+			timer.Stop()
+		case <-p.ctx.Done():
+			timer.Stop()
 			return
 		}
 	}
@@ -41,7 +48,9 @@ func (p *Pool) update() {
 	}
 	for _, e := range before {
 		if !kept[e] {
-			p.log.Info("endpoint gone", "service", p.service, "endpoint", e)
+			if e.addr != "" {
+				p.log.Info("endpoint gone", "service", p.service, "endpoint", e)
+			}
 			e.close() // calls under way go on
 		}
 	}
