@@ -21,6 +21,7 @@ import (
 	_ "holdline/gen/arithmetic/v1"
 	"holdline/internal/route"
 	"holdline/internal/server"
+	"holdline/internal/server/servertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,22 +35,8 @@ const (
 // serve runs a server for a handler, HTTP/1.1 and h2c, until the test ends.
 func serve(tb testing.TB, handler http.Handler) (addr string) {
 	tb.Helper()
-	s, err := server.Listen(server.Config{
-		Addr: "127.0.0.1:0", Handler: handler, Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)),
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			tb.Error(err)
-		}
-	})
-	return s.Addr()
+	addr, _ = servertest.Run(tb, server.Config{Handler: handler})
+	return addr
 }
 
 // front runs a gateway before whatever listens at addr.

@@ -239,10 +239,18 @@ func withWriter(next http.Handler) http.Handler {
 	})
 }
 
-// setStatus prepares the HTTP status of an error that a handler is about to return.
+// setStatus prepares the HTTP status and the Retry-After of an error that a handler
+// is about to return.
 func setStatus(ctx context.Context, err error) error {
-	if w, ok := ctx.Value(writerKey{}).(*contract.StatusWriter); ok && err != nil {
+	if err == nil {
+		return nil
+	}
+	if w, ok := ctx.Value(writerKey{}).(*contract.StatusWriter); ok {
 		w.Status = contract.Status(err)
+	}
+	info, ok := connect.CallInfoForServerContext(ctx)
+	if after := contract.RetryAfter(err); ok && after != "" {
+		info.ResponseHeader().Set("Retry-After", after)
 	}
 	return err
 }

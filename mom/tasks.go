@@ -41,6 +41,7 @@ func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) 
 	if err != nil {
 		return nil, err
 	}
+	about(ctx, id)
 	changed, remove := s.waiters.add(id, true)
 	defer remove()
 	over := time.NewTimer(waitOf(req.GetWait()))
@@ -182,6 +183,7 @@ func (s *taskService) change(ctx context.Context, raw string, transition func(co
 	if err != nil {
 		return nil, err
 	}
+	about(ctx, id)
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	err = transition(bounded, id)
 	cancel()
@@ -197,7 +199,15 @@ func (s *taskService) find(ctx context.Context, raw string) (*momv1.Task, *momv1
 	if err != nil {
 		return nil, nil, err
 	}
+	about(ctx, id)
 	return s.read(ctx, id)
+}
+
+// about names the task in the response's headers.
+func about(ctx context.Context, id contract.TaskID) {
+	if info, ok := connect.CallInfoForServerContext(ctx); ok {
+		info.ResponseHeader().Set(contract.HeaderTask, id.String())
+	}
 }
 
 // parseID takes what is no id for the id of no task.
@@ -216,6 +226,7 @@ func (s *taskService) serveTask(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, err)
 		return
 	}
+	w.Header().Set(contract.HeaderTask, task.GetId())
 	raw, err := marshalJSON(task, s.cfg.Schemas)
 	if err != nil {
 		s.writeError(w, r, err)

@@ -103,11 +103,10 @@ var errorWriter = connecthttp.NewErrorWriter()
 // WriteError answers a request with an error, in the protocol that the caller
 // spoke and with the status of the error's reason.
 func WriteError(w http.ResponseWriter, r *http.Request, err *connect.Error) {
-	t := reasons[ReasonOf(err)]
-	if t.retry {
-		w.Header().Set("Retry-After", strconv.Itoa(int(retryDelay.Seconds())))
+	if after := RetryAfter(err); after != "" {
+		w.Header().Set("Retry-After", after)
 	}
-	status := &StatusWriter{ResponseWriter: w, Status: t.status}
+	status := &StatusWriter{ResponseWriter: w, Status: Status(err)}
 	// The only error left is a broken connection: nobody is there to be told.
 	_ = errorWriter.Write(status, r, err)
 }
@@ -115,6 +114,15 @@ func WriteError(w http.ResponseWriter, r *http.Request, err *connect.Error) {
 // Status is the HTTP status of an error's reason in the Connect unary
 // protocol; 0 when it is the code's own.
 func Status(err error) int { return reasons[ReasonOf(err)].status }
+
+// RetryAfter is the Retry-After header of an error; empty when sending the call
+// again is not safe or of no use.
+func RetryAfter(err error) string {
+	if !reasons[ReasonOf(err)].retry {
+		return ""
+	}
+	return strconv.Itoa(int(retryDelay.Seconds()))
+}
 
 // StatusWriter writes Status, unless it is 0, where the handler writes an error
 // status. gRPC, gRPC-Web and Connect streams carry errors in a 200, which stays.

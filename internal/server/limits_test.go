@@ -2,10 +2,8 @@ package server_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"holdline/internal/server"
+	"holdline/internal/server/servertest"
 )
 
 // listen runs a server whose handler says "ok" until the test ends.
@@ -24,22 +23,8 @@ func listen(tb testing.TB, limits server.Limits, handler http.HandlerFunc) (addr
 	if handler == nil {
 		handler = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }
 	}
-	s, err := server.Listen(server.Config{
-		Addr: "127.0.0.1:0", Handler: handler, Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)), Limits: limits,
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			tb.Error(err)
-		}
-	})
-	return s.Addr()
+	addr, _ = servertest.Run(tb, server.Config{Handler: handler, Limits: limits})
+	return addr
 }
 
 func dial(tb testing.TB, addr string) net.Conn {

@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"holdline/internal/server"
+	"holdline/internal/server/servertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,26 +21,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // serve runs a server that says which version of HTTP it was called in.
 func serve(tb testing.TB, certFile, keyFile string) (addr string) {
 	tb.Helper()
-	s, err := server.Listen(server.Config{
-		Addr:     "127.0.0.1:0",
+	addr, _ = servertest.Run(tb, server.Config{
 		Handler:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) }),
-		Logger:   slog.New(slog.NewTextHandler(tb.Output(), nil)),
 		CertFile: certFile,
 		KeyFile:  keyFile,
 	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			tb.Error(err)
-		}
-	})
-	return s.Addr()
+	return addr
 }
 
 func get(tb testing.TB, transport *http.Transport, url string) (body string, status int) {

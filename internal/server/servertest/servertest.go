@@ -1,0 +1,40 @@
+// Package servertest runs servers for tests.
+package servertest
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"holdline/internal/server"
+)
+
+// Run runs a server until the test ends or stop is called, and returns where it
+// listens. Addr and Logger may be left out.
+func Run(tb testing.TB, cfg server.Config) (addr string, stop func()) {
+	tb.Helper()
+	if cfg.Addr == "" {
+		cfg.Addr = "127.0.0.1:0"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
+	}
+	s, err := server.Listen(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Run(ctx); err != nil {
+			tb.Errorf("run server: %v", err)
+		}
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	tb.Cleanup(stop)
+	return s.Addr(), stop
+}
