@@ -62,13 +62,16 @@ Try it in another terminal:
   buf curl --protocol grpc --http2-prior-knowledge -d '{"a": 1, "b": 2}' http://%[1]s/arithmetic.v1.SumService/Sum
   go run . services --server http://%[1]s
 
-Play an outage: end this, then
-
-  go run . up --without sum
-  go run . call arithmetic.v1.SumService/Sum -d '{"a": 1, "b": 2}'   # held until, within 10 s, in a third terminal:
-  go run . service sum
-
-Ctrl-C ends it.
-
 `, s.Gateway)
+	if len(c.Without) == 0 {
+		_, _ = fmt.Fprint(out, "To play an outage, end this and start it with --without sum.\n\n")
+		return
+	}
+	_, _ = fmt.Fprintf(out, `Play the outage: a call is held for 10 s, stored beyond that, and answered once its service is there.
+
+  go run . call arithmetic.v1.SumService/Sum -d '{"a": 1, "b": 2}' --server http://%s
+  go run . service %s
+  go run . task list --server http://%[1]s
+
+`, s.Gateway, c.Without[0])
 }
