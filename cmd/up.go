@@ -67,11 +67,12 @@ Try it in another terminal:
 		_, _ = fmt.Fprint(out, "To play an outage, end this and start it with --without sum.\n\n")
 		return
 	}
+	down, _ := services.Find(c.Without[0])
 	_, _ = fmt.Fprintf(out, `Play the outage: a call is held for 10 s, stored beyond that, and answered once its service is there.
 
-  go run . call arithmetic.v1.SumService/Sum -d '{"a": 1, "b": 2}' --server http://%s
-  go run . service %s
+  go run . call %[2]s/%[3]s -d '{"a": 1, "b": 2}' --server http://%[1]s
+  go run . service %[4]s
   go run . task list --server http://%[1]s
 
-`, s.Gateway, c.Without[0])
+`, s.Gateway, down.FullName, down.Method, down.Name)
 }

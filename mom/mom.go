@@ -181,24 +181,24 @@ func (m *MOM) check(ctx context.Context) error {
 	for name, r := range m.cfg.Routes {
 		shards[name] = r.Shards
 	}
-	said := ""
-	for {
+	for failed := 0; ; {
 		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 		err := m.store.Check(bounded, shards)
 		cancel()
 		was := m.ready.Swap(err == nil)
 		var again <-chan time.Time
-		if err != nil {
+		switch {
+		case err != nil:
 			again = time.After(checkPause)
-			if ctx.Err() == nil && err.Error() != said {
-				said = err.Error()
+			// Not the first time: a store that starts with us is late by a moment.
+			if failed++; failed == 2 && ctx.Err() == nil {
 				m.cfg.Logger.Warn("store not ready: nothing is taken", "error", err)
 			}
-		} else {
-			said = ""
-			if !was {
-				m.cfg.Logger.Info("store ready")
-			}
+		case !was:
+			m.cfg.Logger.Info("store ready")
+			fallthrough
+		default:
+			failed = 0
 		}
 		select {
 		case <-ctx.Done():

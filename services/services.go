@@ -17,15 +17,16 @@ import (
 type Service struct {
 	Name     string // short, as on the command line
 	FullName string // as in its schema
+	Method   string // the one it has
 	Port     string // where it listens unless told otherwise
 	Register func(*connect.Server)
 }
 
 // All is every shipped service.
 var All = []Service{
-	{"sum", arithmeticv1connect.SumServiceName, "8081", sum.Register},
-	{"subtraction", arithmeticv1connect.SubtractionServiceName, "8082", subtraction.Register},
-	{"multiplication", arithmeticv1connect.MultiplicationServiceName, "8083", multiplication.Register},
+	{"sum", arithmeticv1connect.SumServiceName, "Sum", "8081", sum.Register},
+	{"subtraction", arithmeticv1connect.SubtractionServiceName, "Subtract", "8082", subtraction.Register},
+	{"multiplication", arithmeticv1connect.MultiplicationServiceName, "Multiply", "8083", multiplication.Register},
 }
 
 // Find returns the service of that short name.
