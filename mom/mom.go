@@ -187,18 +187,17 @@ func (m *MOM) check(ctx context.Context) error {
 		cancel()
 		was := m.ready.Swap(err == nil)
 		var again <-chan time.Time
-		switch {
-		case err != nil:
+		if err != nil {
 			again = time.After(checkPause)
 			// Not the first time: a store that starts with us is late by a moment.
 			if failed++; failed == 2 && ctx.Err() == nil {
 				m.cfg.Logger.Warn("store not ready: nothing is taken", "error", err)
 			}
-		case !was:
-			m.cfg.Logger.Info("store ready")
-			fallthrough
-		default:
+		} else {
 			failed = 0
+			if !was {
+				m.cfg.Logger.Info("store ready")
+			}
 		}
 		select {
 		case <-ctx.Done():
