@@ -1,0 +1,149 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
+)
+
+// Queue is `holdline queue`, for operators: it works on the machine that the
+// gateway or the MOM runs on.
+type Queue struct {
+	List   QueueList   `cmd:"" help:"List the queues."`
+	Pause  QueuePause  `cmd:"" help:"Stop the replay of a service's tasks; calls are still stored."`
+	Resume QueueResume `cmd:"" help:"Start the replay again."`
+	Retry  QueueRetry  `cmd:"" help:"Queue the dead tasks of a service again."`
+	Top    QueueTop    `cmd:"" help:"Watch the queues."`
+}
+
+func (r Remote) queues() momv1connect.QueueServiceClient {
+	return momv1connect.NewQueueServiceClient(r.connect())
+}
+
+func printQueues(out io.Writer, queues ...*momv1.Queue) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tOLDEST\tREPLAY")
+	for _, q := range queues {
+		replay := "on"
+		if q.GetPaused() {
+			replay = "paused"
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
+			q.GetRetrying(), q.GetDead(), q.GetOldestWait().AsDuration().Round(time.Second), replay)
+	}
+	return table.Flush()
+}
+
+// QueueList is `holdline queue list`.
+type QueueList struct {
+	Remote
+}
+
+// Run prints a table.
+func (c *QueueList) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.queues().ListQueues(ctx, &momv1.ListQueuesRequest{})
+	if err != nil {
+		return c.fail(err)
+	}
+	if c.JSON {
+		return printJSON(out, res)
+	}
+	return printQueues(out, res.GetQueues()...)
+}
+
+// QueuePause is `holdline queue pause`.
+type QueuePause struct {
+	Service string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
+	Remote
+}
+
+// Run pauses and shows the queue.
+func (c *QueuePause) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.queues().PauseQueue(ctx, &momv1.PauseQueueRequest{Service: c.Service})
+	return c.show(out, res.GetQueue(), err)
+}
+
+// QueueResume is `holdline queue resume`.
+type QueueResume struct {
+	Service string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
+	Remote
+}
+
+// Run resumes and shows the queue.
+func (c *QueueResume) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.queues().ResumeQueue(ctx, &momv1.ResumeQueueRequest{Service: c.Service})
+	return c.show(out, res.GetQueue(), err)
+}
+
+// show prints one queue.
+func (r Remote) show(out io.Writer, queue *momv1.Queue, err error) error {
+	switch {
+	case err != nil:
+		return r.fail(err)
+	case r.JSON:
+		return printJSON(out, queue)
+	}
+	return printQueues(out, queue)
+}
+
+// QueueRetry is `holdline queue retry`.
+type QueueRetry struct {
+	Service   string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
+	Uncertain bool   `help:"Also those that may have run already."`
+	Remote
+}
+
+// Run prints how many tasks were queued again.
+func (c *QueueRetry) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.queues().RetryDead(ctx, &momv1.RetryDeadRequest{Service: c.Service, Uncertain: c.Uncertain})
+	if err != nil {
+		return c.fail(err)
+	}
+	if c.JSON {
+		return printJSON(out, res)
+	}
+	_, err = fmt.Fprintf(out, "%d tasks queued again\n", res.GetRetried())
+	return err
+}
+
+// QueueTop is `holdline queue top`.
+type QueueTop struct {
+	Interval time.Duration `default:"1s" help:"Time between two looks; 250ms at least."`
+	Remote
+}
+
+// Run prints the queues until it is interrupted: over one another on a terminal,
+// a line each with --json.
+func (c *QueueTop) Run(ctx context.Context, out io.Writer) error {
+	stream, err := c.queues().WatchQueues(ctx, &momv1.WatchQueuesRequest{Interval: durationpb.New(c.Interval)})
+	if err != nil {
+		return c.fail(err)
+	}
+	defer func() { _ = stream.Close() }()
+	for {
+		res, err := stream.Receive()
+		switch {
+		case ctx.Err() != nil, errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return c.fail(err)
+		case c.JSON:
+			err = printJSON(out, res)
+		default:
+			const clearScreen = "\x1b[H\x1b[2J"
+			_, _ = fmt.Fprint(out, clearScreen)
+			err = printQueues(out, res.GetQueues()...)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
