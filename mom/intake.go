@@ -310,6 +310,9 @@ func (m *MOM) read(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	task, answer, err := m.store.Get(bounded, id)
+	if v := answer.GetRecordVersion(); answer != nil && v != recordVersion {
+		return nil, nil, fmt.Errorf("answer of task %s has record version %d, which this release does not know", id, v)
+	}
 	return task, answer, storeError(err)
 }
 

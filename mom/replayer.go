@@ -41,7 +41,8 @@ type replayer struct {
 	sender  *sender
 	reaper  *reaper
 	log     *slog.Logger
-	healthy bool // as far as the last attempt told
+	healthy bool      // as far as the last attempt told
+	failed  time.Time // the last attempt that was not answered
 	window  int
 	busy    int  // attempts whose end Run has yet to hear of
 	away    bool // the store, as far as the last lease told
@@ -133,7 +134,7 @@ func (r *replayer) learn(up bool) {
 	if r.healthy = up; up {
 		r.window = min(2*r.window, maxWindow)
 	} else {
-		r.window = 1
+		r.window, r.failed = 1, time.Now()
 	}
 }
 
@@ -141,6 +142,8 @@ func (r *replayer) learn(up bool) {
 // It returns false when none are left or ctx has ended.
 func (r *replayer) waitHealthy(ctx context.Context) bool {
 	started, pause := time.Now(), probePause
+	// Healthy or not, one that does not take a task is not asked at once again.
+	sleep(ctx, time.Until(r.failed.Add(probePause)))
 	for {
 		depth, err := r.store.Depth(ctx, r.shard)
 		if err != nil || depth.Queued == 0 && depth.Retrying == 0 || ctx.Err() != nil {

@@ -56,8 +56,9 @@ type attempt struct {
 func (s *sender) send(ctx context.Context, lease Lease) (*momv1.Answer, upstream.Outcome) {
 	call := lease.Call
 	method := s.schemas.Method(call.GetProcedure())
-	if method == nil || s.clients[call.GetProtocol()] == nil {
-		return nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "no-schema"}
+	if method == nil || s.clients[call.GetProtocol()] == nil || call.GetRecordVersion() != recordVersion {
+		// Another MOM, with other schemas or of another release, may know it.
+		return nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "unknown-call"}
 	}
 	timeout := s.timeout
 	if lease.Remaining > 0 {
