@@ -2,14 +2,20 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"holdline/internal/contract"
 	"holdline/internal/stack"
 	"holdline/services"
 )
@@ -67,7 +73,7 @@ func TestCallers(t *testing.T) {
 	for protocol, dial := range dialers {
 		for name, addr := range map[string]string{"direct": backend.Addr(), "proxied": proxy.Listener.Addr().String()} {
 			t.Run(protocol+"/"+name, func(t *testing.T) {
-				c := dialFor(t, dial, addr)
+				c := dialFor(t, dial, addr, askSum)
 				for i := range 4000 {
 					if err := c.call(); err != nil {
 						t.Fatalf("call %d: %v", i, err)
@@ -84,23 +90,48 @@ func TestCallersComplain(t *testing.T) {
 	for _, test := range []struct {
 		name, protocol, want string
 		handler              http.HandlerFunc
+		ask                  *ask
 	}{
 		{"result", protocolConnect, "want a result of 3", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"result":4}`))
-		}},
+		}, askSum},
 		{"status", protocolConnect, "want 200", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
-		}},
+		}, askSum},
 		{"result", protocolGRPC, "want 0000000009090000000000000840", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
 			_, _ = w.Write(grpcRequest)
-		}},
+		}, askSum},
 		{"status", protocolGRPC, "want 200", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
-		}},
+		}, askSum},
 		{"code", protocolGRPC, `grpc-status "14", want 0`, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Grpc-Status", "14")
-		}},
+		}, askSum},
+		{"no handle", protocolConnect, "want 202", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte(`{"result":3}`))
+		}, askStored},
+		{"handle of no task", protocolConnect, `Holdline-Task ""`, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusAccepted)
+			_, _ = w.Write([]byte(`{"code":"deadline_exceeded"}`))
+		}, askStored},
+		{"handle with another code", protocolConnect, "want code deadline_exceeded", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(contract.HeaderTask, someTask)
+			w.WriteHeader(http.StatusAccepted)
+			_, _ = w.Write([]byte(`{"code":"unavailable"}`))
+		}, askStored},
+		{"no task", protocolConnect, `Holdline-Task ""`, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte(`{"result":3}`))
+		}, askKeyed},
+		{"no handle", protocolGRPC, `grpc-status "0", want 4`, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(contract.HeaderTask, someTask)
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+			_, _ = w.Write(grpcAnswer)
+		}, askStored},
+		{"handle of another service", protocolGRPC, `Holdline-Task "acme`, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(contract.HeaderTask, strings.Replace(someTask, service, "acme.v1.Service", 1))
+			w.Header().Set("Grpc-Status", "4")
+		}, askStored},
 	} {
 		t.Run(test.protocol+"/"+test.name, func(t *testing.T) {
 			t.Parallel()
@@ -108,11 +139,141 @@ func TestCallersComplain(t *testing.T) {
 			server.Config.Protocols = both()
 			server.Start()
 			t.Cleanup(server.Close)
-			err := dialFor(t, dialers[test.protocol], server.Listener.Addr().String()).call()
+			err := dialFor(t, dialers[test.protocol], server.Listener.Addr().String(), test.ask).call()
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("call: got %v, want an error with %q", err, test.want)
 			}
 		})
+	}
+}
+
+const someTask = service + ".0.01M8363X5S7D4RHXFMDMVHM8AM"
+
+// TestHandles has a server that answers with handles, if it is asked for them.
+func TestHandles(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(contract.HeaderPrefer) != "respond-async" {
+			http.Error(w, "not asked for a handle", http.StatusBadRequest)
+			return
+		}
+		w.Header().Set(contract.HeaderTask, someTask)
+		if r.ProtoMajor == 2 {
+			w.Header().Set("Grpc-Status", "4")
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = w.Write([]byte(`{"code":"deadline_exceeded","message":"accepted"}`))
+	}))
+	server.Config.Protocols = both()
+	server.Start()
+	t.Cleanup(server.Close)
+	for protocol, dial := range dialers {
+		c := dialFor(t, dial, server.Listener.Addr().String(), askStored)
+		for range 2 {
+			if err := c.call(); err != nil {
+				t.Fatalf("%s: %v", protocol, err)
+			}
+		}
+		if c.task() != someTask {
+			t.Errorf("%s: task %q, want %q", protocol, c.task(), someTask)
+		}
+	}
+}
+
+// TestKeys wants another key with each call, of the same caller and of others.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key, ok := contract.Key(r.Header)
+		mu.Lock()
+		defer mu.Unlock()
+		if !ok || key == "" || seen[key] {
+			http.Error(w, "no new key", http.StatusBadRequest)
+			return
+		}
+		seen[key] = true
+		w.Header().Set(contract.HeaderTask, someTask)
+		if r.ProtoMajor == 2 {
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+			_, _ = w.Write(grpcAnswer)
+			return
+		}
+		_, _ = w.Write([]byte(`{"result":3}`))
+	}))
+	server.Config.Protocols = both()
+	server.Start()
+	t.Cleanup(server.Close)
+	for range 2 {
+		for protocol, dial := range dialers {
+			c := dialFor(t, dial, server.Listener.Addr().String(), askKeyed)
+			for range 10 {
+				if err := c.call(); err != nil {
+					t.Fatalf("%s: %v", protocol, err)
+				}
+			}
+		}
+	}
+	if len(seen) != 2*len(dialers)*10 {
+		t.Errorf("%d keys, want %d", len(seen), 2*len(dialers)*10)
+	}
+}
+
+// TestStoredPath runs every scenario of the stored path, briefly; each checks
+// answers and counts tasks.
+func TestStoredPath(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "rows.json")
+	s, err := parse([]string{
+		"-scenario", "stored,keyed,replay", "-rounds", "1", "-duration", "20ms", "-connections", "2", "-tasks", "50", "-json", file,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report strings.Builder
+	if err := s.run(t.Context(), &report); err != nil {
+		t.Fatal(err)
+	}
+	for _, title := range []string{"## stored", "## keyed", "## replay"} {
+		if !strings.Contains(report.String(), title) {
+			t.Errorf("no %q in the report:\n%s", title, report.String())
+		}
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []row
+	if err := json.Unmarshal(raw, &rows); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, r := range rows {
+		got[r.Scenario+"/"+r.Peer]++
+		if r.Calls == 0 || r.Peer != peerHeld && r.CPU <= 0 {
+			t.Errorf("a row without calls, or without CPU time: %+v", r)
+		}
+	}
+	protocols := len(dialers)
+	want := map[string]int{
+		"stored/stored": protocols, "keyed/keyed": protocols, "keyed/no key": protocols,
+		"replay/replay": protocols, "replay/held": protocols * heldCalls,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("rows: got %v, want %v", got, want)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"-scenario", "direct,other"}, {"-tasks", "0"}, {"-tasks", "50001"}, {"-connections", "0"}, {"-rounds", "0"},
+	} {
+		if s, err := parse(args); err == nil {
+			t.Errorf("parse(%q) = %+v, want an error", args, s)
+		}
 	}
 }
 
@@ -125,7 +286,7 @@ func TestChunks(t *testing.T) {
 		_, _ = w.Write([]byte(`ult":3}`))
 	}))
 	t.Cleanup(server.Close)
-	c := dialFor(t, dialers[protocolConnect], server.Listener.Addr().String())
+	c := dialFor(t, dialers[protocolConnect], server.Listener.Addr().String(), askSum)
 	for range 2 {
 		if err := c.call(); err != nil {
 			t.Fatal(err)
@@ -140,12 +301,12 @@ func both() *http.Protocols {
 	return protocols
 }
 
-func dialFor(t testing.TB, dial func(context.Context, string) (caller, error), addr string) caller {
+func dialFor(t testing.TB, dial dialer, addr string, a *ask) caller {
 	t.Helper()
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		t.Fatal(err)
 	}
-	c, err := dial(t.Context(), addr)
+	c, err := dial(t.Context(), addr, a)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,10 +6,13 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"holdline/internal/contract"
 )
 
 var (
@@ -35,19 +38,25 @@ type grpcCaller struct {
 	stream uint32
 	credit int64 // what the peer lets us send on the connection
 	body   []byte
+	ask    *ask
+	status string // grpc-status of the last answer
+	id     string // of the last answer's task
 }
 
-func dialGRPC(ctx context.Context, addr string) (*grpcCaller, error) {
+func dialGRPC(ctx context.Context, addr string, a *ask) (*grpcCaller, error) {
 	conn, err := dialTCP(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &grpcCaller{conn: conn, out: new(bytes.Buffer), credit: 1<<16 - 1}
+	c := &grpcCaller{conn: conn, out: new(bytes.Buffer), credit: 1<<16 - 1, ask: a}
 	for _, f := range [][2]string{
 		{":method", "POST"}, {":scheme", "http"}, {":path", procedure}, {":authority", addr},
 		{"content-type", "application/grpc"}, {"user-agent", "holdline-bench"}, {"te", "trailers"},
 	} {
 		c.fields = append(c.fields, hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	for _, h := range a.header {
+		c.fields = append(c.fields, hpack.HeaderField{Name: strings.ToLower(h[0]), Value: h[1]})
 	}
 	c.hpack = hpack.NewEncoder(&c.block)
 	c.framer = http2.NewFramer(c.out, bufio.NewReader(conn))
@@ -76,6 +85,13 @@ func (c *grpcCaller) call() error {
 			return err
 		}
 	}
+	if c.ask.keyed {
+		// Not worth a place in the table of what was sent before.
+		key := hpack.HeaderField{Name: strings.ToLower(contract.HeaderKey), Value: newKey(), Sensitive: true}
+		if err := c.hpack.WriteField(key); err != nil {
+			return err
+		}
+	}
 	// Writes to out, a buffer, cannot fail.
 	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{
 		StreamID: c.stream, BlockFragment: c.block.Bytes(), EndHeaders: true,
@@ -95,7 +111,7 @@ func (c *grpcCaller) flush() error {
 
 // read reads frames until the stream has ended, and checks what came.
 func (c *grpcCaller) read() error {
-	c.body = c.body[:0]
+	c.body, c.status, c.id = c.body[:0], "", ""
 	for {
 		frame, err := c.framer.ReadFrame()
 		if err != nil {
@@ -105,7 +121,7 @@ func (c *grpcCaller) read() error {
 		switch f := frame.(type) {
 		case *http2.MetaHeadersFrame:
 			ended = f.StreamID == c.stream && f.StreamEnded()
-			if err := checkFields(f, ended); err != nil {
+			if err := c.take(f); err != nil {
 				return err
 			}
 		case *http2.DataFrame:
@@ -122,25 +138,32 @@ func (c *grpcCaller) read() error {
 			break
 		}
 	}
-	if !bytes.Equal(c.body, grpcAnswer) {
-		return fmt.Errorf("answer %x, want %x", c.body, grpcAnswer)
+	status, answer := "0", grpcAnswer
+	if c.ask.handle {
+		status, answer = "4", nil
 	}
-	return nil
+	if c.status != status {
+		return fmt.Errorf("grpc-status %q, want %s", c.status, status)
+	}
+	if !bytes.Equal(c.body, answer) {
+		return fmt.Errorf("answer %x, want %x", c.body, answer)
+	}
+	return c.ask.checkTask(c.id)
 }
 
-// checkFields wants :status 200, and grpc-status 0 at the end.
-func checkFields(f *http2.MetaHeadersFrame, ended bool) error {
-	status := ""
+// take takes what is checked out of headers or trailers, and wants :status 200.
+func (c *grpcCaller) take(f *http2.MetaHeadersFrame) error {
 	for _, field := range f.Fields {
-		switch {
-		case field.Name == ":status" && field.Value != "200":
-			return fmt.Errorf("status %s, want 200", field.Value)
-		case field.Name == "grpc-status":
-			status = field.Value
+		switch field.Name {
+		case ":status":
+			if field.Value != "200" {
+				return fmt.Errorf("status %s, want 200", field.Value)
+			}
+		case "grpc-status":
+			c.status = field.Value
+		case "holdline-task":
+			c.id = field.Value
 		}
-	}
-	if ended && status != "0" {
-		return fmt.Errorf("grpc-status %q, want 0", status)
 	}
 	return nil
 }
@@ -177,6 +200,8 @@ func (c *grpcCaller) control(frame http2.Frame) error {
 	}
 	return nil
 }
+
+func (c *grpcCaller) task() string { return c.id }
 
 func (c *grpcCaller) expire(at time.Time) error { return c.conn.SetDeadline(at) }
 

@@ -11,6 +11,8 @@ import (
 	"net/textproto"
 	"strconv"
 	"time"
+
+	"holdline/internal/contract"
 )
 
 // connectCaller speaks Connect with JSON over HTTP/1.1. It reads just enough of
@@ -19,32 +21,59 @@ import (
 type connectCaller struct {
 	conn    net.Conn
 	in      *bufio.Reader
+	ask     *ask
 	request []byte
+	key     []byte // its place in request; empty when none is sent
+	id      string // of the last answer's task
 	body    []byte
 	want    []byte // an answer that was decoded and found right
 }
 
-func dialConnect(ctx context.Context, addr string) (*connectCaller, error) {
+func dialConnect(ctx context.Context, addr string, a *ask) (*connectCaller, error) {
 	conn, err := dialTCP(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	const message = `{"a":1,"b":2}`
-	return &connectCaller{
-		conn: conn,
-		in:   bufio.NewReader(conn),
-		request: fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: holdline-bench\r\n"+
-			"Connect-Protocol-Version: 1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-			procedure, addr, len(message), message),
-	}, nil
+	c := &connectCaller{conn: conn, in: bufio.NewReader(conn), ask: a}
+	c.request = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: holdline-bench\r\n"+
+		"Connect-Protocol-Version: 1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n",
+		procedure, addr, len(message))
+	for _, h := range a.header {
+		c.request = fmt.Appendf(c.request, "%s: %s\r\n", h[0], h[1])
+	}
+	from, to := 0, 0
+	if a.keyed {
+		c.request = append(c.request, contract.HeaderKey+": "...)
+		from = len(c.request)
+		c.request = append(c.request, newKey()...)
+		to = len(c.request)
+		c.request = append(c.request, "\r\n"...)
+	}
+	c.request = append(c.request, "\r\n"+message...)
+	c.key = c.request[from:to]
+	return c, nil
 }
 
 func (c *connectCaller) call() error {
+	if c.ask.keyed {
+		copy(c.key, newKey())
+	}
 	if _, err := c.conn.Write(c.request); err != nil {
 		return err
 	}
 	if err := c.read(); err != nil {
 		return err
+	}
+	if err := c.ask.checkTask(c.id); err != nil {
+		return err
+	}
+	if c.ask.handle {
+		// What follows the code differs with each task.
+		if !bytes.HasPrefix(c.body, []byte(`{"code":"deadline_exceeded"`)) {
+			return fmt.Errorf("answer %q, want code deadline_exceeded", c.body)
+		}
+		return nil
 	}
 	if c.want != nil && bytes.Equal(c.body, c.want) {
 		return nil
@@ -66,9 +95,14 @@ func (c *connectCaller) read() error {
 	if err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(status, []byte("HTTP/1.1 200")) {
-		return fmt.Errorf("status %q, want 200", status)
+	want := "200"
+	if c.ask.handle {
+		want = "202"
 	}
+	if !bytes.HasPrefix(status, []byte("HTTP/1.1 "+want)) {
+		return fmt.Errorf("status %q, want %s", status, want)
+	}
+	c.id = ""
 	length, chunked := -1, false
 	for {
 		line, err := c.line()
@@ -86,6 +120,8 @@ func (c *connectCaller) read() error {
 			}
 		case is(key, "Transfer-Encoding"):
 			chunked = is(textproto.TrimBytes(value), "chunked")
+		case is(key, contract.HeaderTask):
+			c.id = string(textproto.TrimBytes(value))
 		}
 	}
 	c.body = c.body[:0]
@@ -136,6 +172,8 @@ func (c *connectCaller) take(n int) error {
 	_, err := io.ReadFull(c.in, c.body[from:])
 	return err
 }
+
+func (c *connectCaller) task() string { return c.id }
 
 func (c *connectCaller) expire(at time.Time) error { return c.conn.SetDeadline(at) }
 

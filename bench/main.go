@@ -1,5 +1,5 @@
-// Command bench measures the gateway's direct path beside other proxies: calls a
-// second, latency, and what a call costs the proxy in CPU time.
+// Command bench measures the gateway's direct path beside other proxies, and the
+// stored path: calls a second, latency, and what a call costs in CPU time.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -43,24 +44,42 @@ func dispatch(ctx context.Context, args []string) error {
 
 // settings are the flags.
 type settings struct {
+	scenarios   []string
 	duration    time.Duration
 	rounds      int
 	connections []int
 	protocols   []string
 	peers       []string
 	other       string
+	tasks       int
 	jsonFile    string
 }
+
+// The names of the scenarios, as in -scenario.
+const (
+	scenarioDirect = "direct"
+	scenarioStored = "stored"
+	scenarioKeyed  = "keyed"
+	scenarioReplay = "replay"
+)
+
+// scenarioNames are those of all scenarios, in the order of the report.
+var scenarioNames = []string{scenarioDirect, scenarioStored, scenarioKeyed, scenarioReplay}
+
+// maxTasks is half of what a queue takes.
+const maxTasks = 50_000
 
 func parse(args []string) (*settings, error) {
 	s := &settings{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	scenarios := flags.String("scenario", strings.Join(scenarioNames, ","), "what to measure")
 	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each peer is measured, per cell and round")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often; medians are reported")
 	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each")
 	protocols := flags.String("protocol", strings.Join(protocolNames(), ","), "protocols")
 	peers := flags.String("peers", "", "peers to measure, by comma (default all that are on PATH: "+strings.Join(peerNames, ", ")+")")
 	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+": two builds side by side")
+	flags.IntVar(&s.tasks, "tasks", 5000, "how many tasks are replayed")
 	flags.StringVar(&s.jsonFile, "json", "", "write the rows of all rounds to this `file`")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -71,6 +90,12 @@ func parse(args []string) (*settings, error) {
 			return nil, fmt.Errorf("connections %q: want numbers from 1, by comma", *connections)
 		}
 		s.connections = append(s.connections, n)
+	}
+	s.scenarios = strings.Split(*scenarios, ",")
+	for _, name := range s.scenarios {
+		if !slices.Contains(scenarioNames, name) {
+			return nil, fmt.Errorf("no scenario %q; there are %s", name, strings.Join(scenarioNames, ", "))
+		}
 	}
 	s.protocols = strings.Split(*protocols, ",")
 	for _, name := range s.protocols {
@@ -88,6 +113,9 @@ func parse(args []string) (*settings, error) {
 	}
 	if s.rounds < 1 || s.duration < 10*time.Millisecond {
 		return nil, errors.New("want at least one round of at least 10ms")
+	}
+	if s.tasks < 1 || s.tasks > maxTasks {
+		return nil, fmt.Errorf("want 1 to %d tasks", maxTasks)
 	}
 	return s, nil
 }
@@ -110,7 +138,7 @@ func (s *settings) run(ctx context.Context, out io.Writer) (err error) {
 	for round := range s.rounds {
 		more, err := s.round(ctx, dir, kinds)
 		if err != nil {
-			return err
+			return fmt.Errorf("round %d: %w", round+1, err)
 		}
 		for i := range more {
 			more[i].Round = round + 1
@@ -128,37 +156,72 @@ func (s *settings) run(ctx context.Context, out io.Writer) (err error) {
 	}
 	for _, r := range rows {
 		if r.Errors > 0 {
-			return fmt.Errorf("%s, %s: %d of %d connections failed, first: %s",
-				r.Peer, r.Protocol, r.Errors, r.Connections, r.FirstError)
+			return fmt.Errorf("%s, %s, %s: %d of %d connections failed, first: %s",
+				r.Scenario, r.Peer, r.Protocol, r.Errors, r.Connections, r.FirstError)
 		}
 	}
 	return nil
 }
 
-// round measures every cell once. Processes are new in every round: two of the
-// same binary differ by several per cent for as long as they run. Peers take
-// turns within a cell, in random order, so that a busy minute of the machine
-// meets all of them.
-func (s *settings) round(ctx context.Context, dir string, kinds []peerKind) ([]row, error) {
+// round measures every cell of every scenario once. Processes are new in every
+// round: two of the same binary differ by several per cent for as long as they run.
+func (s *settings) round(ctx context.Context, dir string, kinds []peerKind) (rows []row, err error) {
+	for _, scenario := range scenarioNames {
+		if !slices.Contains(s.scenarios, scenario) {
+			continue
+		}
+		var more []row
+		switch scenario {
+		case scenarioDirect:
+			more, err = s.direct(ctx, dir, kinds)
+		case scenarioStored:
+			more, err = s.stored(ctx, dir)
+		case scenarioKeyed:
+			more, err = s.keyed(ctx, dir)
+		case scenarioReplay:
+			more, err = s.replay(ctx, dir)
+		}
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, more...)
+	}
+	return rows, nil
+}
+
+// cells are what is measured of each peer: protocols and connections.
+func (s *settings) cells() iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		for _, protocol := range s.protocols {
+			for _, connections := range s.connections {
+				if !yield(protocol, connections) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// direct measures the direct path. Peers take turns within a cell, in random
+// order, so that a busy minute of the machine meets all of them.
+func (s *settings) direct(ctx context.Context, dir string, kinds []peerKind) ([]row, error) {
 	set, err := startPeers(ctx, dir, kinds)
 	if err != nil {
 		return nil, err
 	}
 	defer set.close()
 	var rows []row
-	for _, protocol := range s.protocols {
-		for _, connections := range s.connections {
-			for _, i := range rand.Perm(len(set.peers)) {
-				if err := ctx.Err(); err != nil {
-					return nil, err
-				}
-				p := set.peers[i]
-				r, err := measure(ctx, p, protocol, connections, s.duration)
-				if err != nil {
-					return nil, fmt.Errorf("%s, %s, %d connections: %w", p.name, protocol, connections, err)
-				}
-				rows = append(rows, r)
+	for protocol, connections := range s.cells() {
+		for _, i := range rand.Perm(len(set.peers)) {
+			if err := ctx.Err(); err != nil {
+				return nil, err
 			}
+			p := set.peers[i]
+			r, err := measure(ctx, p, protocol, connections, s.duration)
+			if err != nil {
+				return nil, fmt.Errorf("%s, %s, %d connections: %w", p.name, protocol, connections, err)
+			}
+			rows = append(rows, r)
 		}
 	}
 	return rows, nil

@@ -9,7 +9,10 @@ import (
 )
 
 // procedure is what is called; its answer is checked each time.
-const procedure = "/arithmetic.v1.SumService/Sum"
+const (
+	service   = "arithmetic.v1.SumService"
+	procedure = "/" + service + "/Sum"
+)
 
 // The names of the protocols, as in -protocol.
 const (
@@ -19,34 +22,53 @@ const (
 
 // caller is one connection that has one call in flight at a time.
 type caller interface {
-	// call sends a + b = 1 + 2 and returns an error unless the answer is 3.
+	// call sends a + b = 1 + 2 and returns an error unless the answer is 3, or
+	// the handle that was asked for.
 	call() error
+	// task is the id that the last answer named, empty if it named none.
+	task() string
 	// expire ends calls that are still in flight then.
 	expire(at time.Time) error
 	close()
 }
 
 // dialers open a connection in each protocol. A new one is a new line here.
-var dialers = map[string]func(ctx context.Context, addr string) (caller, error){
-	protocolConnect: func(ctx context.Context, addr string) (caller, error) { return dialConnect(ctx, addr) },
-	protocolGRPC:    func(ctx context.Context, addr string) (caller, error) { return dialGRPC(ctx, addr) },
+var dialers = map[string]dialer{
+	protocolConnect: func(ctx context.Context, addr string, a *ask) (caller, error) { return dialConnect(ctx, addr, a) },
+	protocolGRPC:    func(ctx context.Context, addr string, a *ask) (caller, error) { return dialGRPC(ctx, addr, a) },
 }
+
+type dialer func(ctx context.Context, addr string, a *ask) (caller, error)
 
 func protocolNames() []string { return slices.Sorted(maps.Keys(dialers)) }
 
-// row is one peer in one cell of one round.
+// row is one peer in one cell of one round. CPU time is in µs a call.
 type row struct {
-	Round       int     `json:"round"`
-	Protocol    string  `json:"protocol"`
-	Connections int     `json:"connections"`
-	Peer        string  `json:"peer"`
-	Calls       int     `json:"calls"`
-	CallsPerSec float64 `json:"calls_per_second"`
-	P50         float64 `json:"p50_us"`
-	P99         float64 `json:"p99_us"`
-	CPU         float64 `json:"cpu_us_per_call"`
-	Errors      int     `json:"errors"`
-	FirstError  string  `json:"first_error,omitempty"`
+	Round       int                `json:"round"`
+	Scenario    string             `json:"scenario"`
+	Protocol    string             `json:"protocol"`
+	Connections int                `json:"connections"`
+	Peer        string             `json:"peer"`
+	Calls       int                `json:"calls"`
+	CallsPerSec float64            `json:"calls_per_second"`
+	P50         float64            `json:"p50_us"`
+	P99         float64            `json:"p99_us"`
+	CPU         float64            `json:"cpu_us_per_call"`              // of all parts
+	CPUOf       map[string]float64 `json:"cpu_us_per_call_of,omitempty"` // by part
+	Errors      int                `json:"errors"`
+	FirstError  string             `json:"first_error,omitempty"`
+
+	made int // calls, uncounted ones too
+}
+
+// spend notes what so many calls cost each part.
+func (r *row) spend(before, after map[string]time.Duration, calls int) {
+	r.CPUOf = make(map[string]float64, len(after))
+	for part := range after {
+		used := microseconds(after[part]-before[part]) / float64(max(calls, 1))
+		r.CPUOf[part] = used
+		r.CPU += used
+	}
 }
 
 const (
@@ -60,20 +82,24 @@ const (
 // measure loads one peer. Only connections that fail count as errors; an error
 // that it returns says that there was nothing to measure.
 func measure(ctx context.Context, p *peer, protocol string, connections int, duration time.Duration) (row, error) {
-	r := row{Protocol: protocol, Connections: connections, Peer: p.name}
+	r := row{Scenario: p.scenario, Protocol: protocol, Connections: connections, Peer: p.name}
 	callers := make([]caller, connections)
 	for i := range callers {
-		c, err := dialers[protocol](ctx, p.addr[protocol])
+		c, err := dialers[protocol](ctx, p.addr[protocol], p.ask)
 		if err != nil {
 			return r, err
 		}
 		defer c.close()
 		callers[i] = c
 	}
-	if _, err := drive(callers, duration/warmShare); err != nil {
+	warm, err := drive(callers, duration/warmShare)
+	if err != nil {
 		return r, err
 	}
-	before, err := p.cpu()
+	for _, l := range warm {
+		r.made += len(l.latencies)
+	}
+	before, err := p.clocks.read()
 	if err != nil {
 		return r, err
 	}
@@ -83,7 +109,7 @@ func measure(ctx context.Context, p *peer, protocol string, connections int, dur
 		return r, err
 	}
 	elapsed := time.Since(start)
-	after, err := p.cpu()
+	after, err := p.clocks.read()
 	if err != nil {
 		return r, err
 	}
@@ -102,7 +128,8 @@ func measure(ctx context.Context, p *peer, protocol string, connections int, dur
 	r.CallsPerSec = float64(r.Calls) / elapsed.Seconds()
 	r.P50 = microseconds(percentile(latencies, 50))
 	r.P99 = microseconds(percentile(latencies, 99))
-	r.CPU = microseconds(after-before) / float64(max(r.Calls, 1))
+	r.made += r.Calls
+	r.spend(before, after, r.Calls)
 	return r, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"time"
 )
 
 // The names of the peers, as in -peers and in the report.
@@ -23,10 +22,11 @@ const (
 
 // peer is what is between the load and the backend.
 type peer struct {
-	name string
-	addr map[string]string // by protocol
-	// cpu is what its process has used so far; 0 of the direct path.
-	cpu func() (time.Duration, error)
+	scenario string
+	name     string
+	addr     map[string]string // by protocol
+	ask      *ask
+	clocks   clocks // none of the direct path
 }
 
 // peerKind says how to start a peer. A new one is a name and a line in kindsOf.
@@ -72,7 +72,7 @@ func kindsOf(names []string, dir, other string) ([]peerKind, error) {
 }
 
 func holdlineArgs(_ string, p ports) ([]string, error) {
-	return []string{"gateway", "--listen", p.h1, "--route", "arithmetic.v1.SumService=http://" + p.backend}, nil
+	return []string{"gateway", "--listen", p.h1, "--route", service + "=http://" + p.backend}, nil
 }
 
 func reverseProxyArgs(_ string, p ports) ([]string, error) {
@@ -89,15 +89,14 @@ func onPath(name string) string {
 
 // peerSet is a backend and the peers in front of it, all running.
 type peerSet struct {
-	peers     []*peer
-	dir       string
-	processes []*process
+	processes
+	peers []*peer
 }
 
 // startPeers starts those kinds, in random order: neither memory nor ports
 // should favour one.
 func startPeers(ctx context.Context, dir string, kinds []peerKind) (_ *peerSet, err error) {
-	s := &peerSet{dir: dir}
+	s := &peerSet{processes: processes{dir: dir}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -108,13 +107,14 @@ func startPeers(ctx context.Context, dir string, kinds []peerKind) (_ *peerSet, 
 		return nil, err
 	}
 	p := ports{backend: addrs[0]}
-	if err := s.start("backend", holdlineBinary(dir), "service", "sum", "--listen", p.backend); err != nil {
+	if _, err := s.start("backend", holdlineBinary(dir), "service", "sum", "--listen", p.backend); err != nil {
 		return nil, err
 	}
 	direct := &peer{
-		name: peerDirect,
-		addr: map[string]string{protocolConnect: p.backend, protocolGRPC: p.backend},
-		cpu:  func() (time.Duration, error) { return 0, nil },
+		scenario: scenarioDirect,
+		name:     peerDirect,
+		addr:     everywhere(p.backend),
+		ask:      askSum,
 	}
 	if err := s.await(ctx, direct); err != nil {
 		return nil, err
@@ -138,10 +138,14 @@ func (s *peerSet) add(ctx context.Context, k peerKind, p ports) error {
 	if err != nil {
 		return err
 	}
-	if err := s.start(k.name, k.binary, args...); err != nil {
+	started, err := s.start(k.name, k.binary, args...)
+	if err != nil {
 		return err
 	}
-	proxy := &peer{name: k.name, addr: map[string]string{protocolConnect: p.h1, protocolGRPC: p.h2}}
+	proxy := &peer{
+		scenario: scenarioDirect, name: k.name, ask: askSum,
+		addr: map[string]string{protocolConnect: p.h1, protocolGRPC: p.h2},
+	}
 	if k.shared {
 		proxy.addr[protocolGRPC] = p.h1
 	}
@@ -149,53 +153,11 @@ func (s *peerSet) add(ctx context.Context, k peerKind, p ports) error {
 		return err
 	}
 	// Its children are there by now: nginx works in them.
-	pids, err := family(s.processes[len(s.processes)-1].cmd.Process.Pid)
+	pids, err := family(started.pid())
 	if err != nil {
 		return err
 	}
-	proxy.cpu = func() (time.Duration, error) { return cpuTime(pids) }
+	proxy.clocks = clocks{"proxy": pids}
 	s.peers = append(s.peers, proxy)
 	return nil
-}
-
-// await waits until a peer answers in every protocol.
-func (s *peerSet) await(ctx context.Context, p *peer) error {
-	const startup = 10 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, startup)
-	defer cancel()
-	for protocol, dial := range dialers {
-		for {
-			err := tryOnce(ctx, dial, p.addr[protocol])
-			if err == nil {
-				break
-			}
-			select {
-			case <-s.processes[len(s.processes)-1].done:
-				return fmt.Errorf("%s ended at its start; its last words: %s", p.name, s.processes[len(s.processes)-1].words())
-			case <-ctx.Done():
-				return fmt.Errorf("%s does not pass calls of %s on: %w", p.name, protocol, err)
-			case <-time.After(20 * time.Millisecond):
-			}
-		}
-	}
-	return nil
-}
-
-func tryOnce(ctx context.Context, dial func(context.Context, string) (caller, error), addr string) error {
-	c, err := dial(ctx, addr)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	if err := c.expire(time.Now().Add(time.Second)); err != nil {
-		return err
-	}
-	return c.call()
-}
-
-// close ends what was started, the backend last.
-func (s *peerSet) close() {
-	for _, p := range slices.Backward(s.processes) {
-		p.end()
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,21 +25,78 @@ type process struct {
 	done chan struct{} // closed when it has ended
 }
 
-func (s *peerSet) start(name, binary string, args ...string) error {
+// processes are those that were started together.
+type processes struct {
+	dir string // where they work
+	all []*process
+}
+
+func (s *processes) start(name, binary string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(binary, args...), said: new(tail), done: make(chan struct{})}
 	p.cmd.Dir = s.dir
 	// What a peer keeps between runs (Caddy does) goes with the other files.
 	p.cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir)
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	if err := p.cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", name, err)
+		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
 		_ = p.cmd.Wait() // how it ended is nobody's concern, that it did is
 		close(p.done)
 	}()
-	s.processes = append(s.processes, p)
+	s.all = append(s.all, p)
+	return p, nil
+}
+
+// close ends what was started, the first last.
+func (s *processes) close() {
+	for _, p := range slices.Backward(s.all) {
+		p.end()
+	}
+}
+
+// await waits until a peer answers in every protocol. It is the last that was
+// started.
+func (s *processes) await(ctx context.Context, p *peer) error {
+	last := s.all[len(s.all)-1]
+	for protocol := range dialers {
+		if err := last.answers(ctx, dialers[protocol], p.addr[protocol], p.ask); err != nil {
+			return fmt.Errorf("%s, %s: %w", p.name, protocol, err)
+		}
+	}
 	return nil
+}
+
+// answers waits until a call of the process's is answered as it should be.
+func (p *process) answers(ctx context.Context, dial dialer, addr string, a *ask) error {
+	const startup = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, startup)
+	defer cancel()
+	for {
+		err := tryOnce(ctx, dial, addr, a)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("it ended at its start; its last words: %s", p.words())
+		case <-ctx.Done():
+			return fmt.Errorf("it does not answer: %w", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func tryOnce(ctx context.Context, dial dialer, addr string, a *ask) error {
+	c, err := dial(ctx, addr, a)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.expire(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	return c.call()
 }
 
 // end asks the process to end, and kills it if it does not.
@@ -47,10 +105,16 @@ func (p *process) end() {
 	select {
 	case <-p.done:
 	case <-time.After(5 * time.Second):
-		_ = p.cmd.Process.Kill()
-		<-p.done
+		p.kill()
 	}
 }
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
 
 func (p *process) words() string { return p.said.String() }
 
@@ -100,6 +164,21 @@ func family(pid int) ([]int, error) {
 		}
 	}
 	return pids, nil
+}
+
+// clocks are the processes of each part of what is measured.
+type clocks map[string][]int
+
+// read returns what each part has used so far.
+func (c clocks) read() (map[string]time.Duration, error) {
+	used := make(map[string]time.Duration, len(c))
+	for part, pids := range c {
+		var err error
+		if used[part], err = cpuTime(pids); err != nil {
+			return nil, fmt.Errorf("%s: %w", part, err)
+		}
+	}
+	return used, nil
 }
 
 // cpuTime is what processes have used so far, user and system. It reads their

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,48 +16,80 @@ import (
 // cell is one peer under one load, over all rounds.
 type cell struct {
 	calls, p50, p99, cpu float64 // medians
+	longest              float64 // of the rounds' p50
+	cpuOf                map[string]float64
 	errors               int
+	rows                 int
 }
 
-func cellOf(rows []row, protocol string, connections int, peer string) (c cell, ok bool) {
+// cellOf puts the rows of a cell together. With no connections given, those of
+// all of them.
+func cellOf(rows []row, scenario, protocol string, connections int, peer string) cell {
+	var c cell
 	var calls, p50, p99, cpu []float64
+	parts := map[string][]float64{}
 	for _, r := range rows {
-		if r.Protocol == protocol && r.Connections == connections && r.Peer == peer {
-			calls, p50 = append(calls, r.CallsPerSec), append(p50, r.P50)
-			p99, cpu = append(p99, r.P99), append(cpu, r.CPU)
-			c.errors += r.Errors
+		if r.Scenario != scenario || r.Protocol != protocol || connections != 0 && r.Connections != connections || r.Peer != peer {
+			continue
 		}
+		calls, p50 = append(calls, r.CallsPerSec), append(p50, r.P50)
+		p99, cpu = append(p99, r.P99), append(cpu, r.CPU)
+		for part, used := range r.CPUOf {
+			parts[part] = append(parts[part], used)
+		}
+		c.longest = max(c.longest, r.P50)
+		c.errors += r.Errors
+		c.rows++
 	}
 	c.calls, c.p50, c.p99, c.cpu = median(calls), median(p50), median(p99), median(cpu)
-	return c, len(calls) > 0
+	c.cpuOf = make(map[string]float64, len(parts))
+	for part, used := range parts {
+		c.cpuOf[part] = median(used)
+	}
+	return c
 }
 
-// report writes Markdown: what was measured and where, a line per cell, and how
-// Holdline stands to ReverseProxy.
+// report writes Markdown: what was measured and where, and the tables of each
+// scenario.
 func (s *settings) report(out io.Writer, peers []peerKind, rows []row) error {
-	_, _ = fmt.Fprintf(out, "%s\n\nMedians of %d rounds of %s each.\n\n", machine(), s.rounds, s.duration)
-	// Errors of the writer are kept until Flush.
-	table := tabwriter.NewWriter(out, 0, 0, 1, ' ', tabwriter.Debug)
-	line := func(fields ...any) {
-		for _, f := range fields {
-			_, _ = fmt.Fprintf(table, "\t %v ", f)
+	_, _ = fmt.Fprintf(out, "%s\n\nMedians of %d rounds of %s each.\n", machine(), s.rounds, s.duration)
+	for _, scenario := range scenarioNames {
+		if !slices.Contains(s.scenarios, scenario) {
+			continue
 		}
-		_, _ = fmt.Fprintln(table, "\t")
+		_, _ = fmt.Fprintf(out, "\n## %s\n\n", scenario)
+		var err error
+		switch scenario {
+		case scenarioDirect:
+			err = s.reportDirect(out, peers, rows)
+		case scenarioStored:
+			err = s.reportStored(out, rows)
+		case scenarioKeyed:
+			err = s.reportKeyed(out, rows)
+		case scenarioReplay:
+			err = s.reportReplay(out, rows)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	line("protocol", "connections", "peer", "calls/s", "p50 µs", "p99 µs", "CPU µs/call", "errors")
-	line("---", "---:", "---", "---:", "---:", "---:", "---:", "---:")
-	s.cells(func(protocol string, connections int) {
+	return nil
+}
+
+// reportDirect writes a line per cell, and how Holdline stands to ReverseProxy.
+func (s *settings) reportDirect(out io.Writer, peers []peerKind, rows []row) error {
+	t := newTable(out, "protocol", "connections", "peer", "calls/s", "p50 µs", "p99 µs", "CPU µs/call", "errors")
+	for protocol, connections := range s.cells() {
 		for _, p := range peers {
-			c, _ := cellOf(rows, protocol, connections, p.name)
+			c := cellOf(rows, scenarioDirect, protocol, connections, p.name)
 			cpu := fmt.Sprintf("%.1f", c.cpu)
 			if p.name == peerDirect {
 				cpu = "–"
 			}
-			line(protocol, connections, p.name, fmt.Sprintf("%.0f", c.calls),
-				fmt.Sprintf("%.0f", c.p50), fmt.Sprintf("%.0f", c.p99), cpu, c.errors)
+			t.line(protocol, connections, p.name, c.calls, c.p50, c.p99, cpu, c.errors)
 		}
-	})
-	if err := table.Flush(); err != nil {
+	}
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, name := range []string{peerHoldline, peerOther} {
@@ -74,22 +107,92 @@ func (s *settings) report(out io.Writer, peers []peerKind, rows []row) error {
 // not measured.
 func (s *settings) ratios(rows []row, name string) string {
 	var parts []string
-	s.cells(func(protocol string, connections int) {
-		a, okA := cellOf(rows, protocol, connections, name)
-		b, okB := cellOf(rows, protocol, connections, peerReverseProxy)
-		if okA && okB {
+	for protocol, connections := range s.cells() {
+		a := cellOf(rows, scenarioDirect, protocol, connections, name)
+		b := cellOf(rows, scenarioDirect, protocol, connections, peerReverseProxy)
+		if a.rows > 0 && b.rows > 0 {
 			parts = append(parts, fmt.Sprintf("%s×%d calls/s %.2f, CPU %.2f", protocol, connections, a.calls/b.calls, a.cpu/b.cpu))
 		}
-	})
+	}
 	return strings.Join(parts, "; ")
 }
 
-func (s *settings) cells(visit func(protocol string, connections int)) {
-	for _, protocol := range s.protocols {
-		for _, connections := range s.connections {
-			visit(protocol, connections)
+// reportStored writes a line per cell; the target is one of 16 connections.
+func (s *settings) reportStored(out io.Writer, rows []row) error {
+	t := newTable(out, "protocol", "connections", "calls/s", "p50 µs", "p99 µs", "gateway CPU µs/call", "mom", "redis", "errors")
+	var targets []string
+	for protocol, connections := range s.cells() {
+		c := cellOf(rows, scenarioStored, protocol, connections, peerStored)
+		t.line(protocol, connections, c.calls, c.p50, c.p99, c.cpuOf[partGateway], c.cpuOf[partMOM], c.cpuOf[partRedis], c.errors)
+		if connections == 16 {
+			targets = append(targets, fmt.Sprintf("%s %.2f ms", protocol, c.p50/1e3))
 		}
 	}
+	if err := t.Flush(); err != nil || targets == nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "\np50 at 16 connections (target: under 2 ms): %s\n", strings.Join(targets, "; "))
+	return err
+}
+
+// reportKeyed writes two lines per cell: calls without a key and with one.
+func (s *settings) reportKeyed(out io.Writer, rows []row) error {
+	t := newTable(out, "protocol", "connections", "calls", "calls/s", "p50 µs", "p99 µs",
+		"gateway CPU µs/call", "mom", "redis", "service", "errors")
+	for protocol, connections := range s.cells() {
+		for _, peer := range []string{peerUnkeyed, peerKeyed} {
+			c := cellOf(rows, scenarioKeyed, protocol, connections, peer)
+			t.line(protocol, connections, peer, c.calls, c.p50, c.p99,
+				c.cpuOf[partGateway], c.cpuOf[partMOM], c.cpuOf[partRedis], c.cpuOf[partService], c.errors)
+		}
+	}
+	return t.Flush()
+}
+
+// reportReplay writes a line per protocol, and how long held callers waited.
+func (s *settings) reportReplay(out io.Writer, rows []row) error {
+	t := newTable(out, "protocol", "tasks", "tasks/s", "mom CPU µs/task", "redis", "service", "held calls", "median ms", "longest ms")
+	for _, protocol := range s.protocols {
+		c := cellOf(rows, scenarioReplay, protocol, 0, peerReplay)
+		held := cellOf(rows, scenarioReplay, protocol, 0, peerHeld)
+		t.line(protocol, s.tasks, c.calls, c.cpuOf[partMOM], c.cpuOf[partRedis], c.cpuOf[partService],
+			held.rows, held.p50/1e3, held.longest/1e3)
+	}
+	return t.Flush()
+}
+
+// table is one in Markdown, with its columns aligned. Errors of the writer are
+// kept until Flush.
+type table struct{ *tabwriter.Writer }
+
+// newTable writes the heads. Columns of numbers are those after the protocol,
+// but for the one that names peers.
+func newTable(out io.Writer, heads ...string) *table {
+	t := &table{tabwriter.NewWriter(out, 0, 0, 1, ' ', tabwriter.Debug)}
+	fields, rules := make([]any, len(heads)), make([]any, len(heads))
+	for i, head := range heads {
+		fields[i], rules[i] = head, "---:"
+		if slices.Contains([]string{"protocol", "peer", "calls"}, head) {
+			rules[i] = "---"
+		}
+	}
+	t.line(fields...)
+	t.line(rules...)
+	return t
+}
+
+// line writes a row; small numbers get a digit behind the point.
+func (t *table) line(fields ...any) {
+	for _, f := range fields {
+		if number, ok := f.(float64); ok {
+			f = fmt.Sprintf("%.0f", number)
+			if number < 100 {
+				f = fmt.Sprintf("%.1f", number)
+			}
+		}
+		_, _ = fmt.Fprintf(t, "\t %v ", f)
+	}
+	_, _ = fmt.Fprintln(t, "\t")
 }
 
 // machine says what was measured, on what, and when.

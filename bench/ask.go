@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"holdline/internal/contract"
+)
+
+// ask is what calls ask for with their headers, and so what they get.
+type ask struct {
+	header [][2]string
+	keyed  bool // a new Idempotency-Key goes with each call
+	handle bool // the answer is a task's handle, else it is the sum
+}
+
+// taskTTL is more than a measurement takes: no task expires in it.
+const taskTTL = "5m"
+
+var (
+	askSum    = &ask{}
+	askStored = &ask{header: [][2]string{{contract.HeaderPrefer, "respond-async"}, {contract.HeaderTTL, taskTTL}}, handle: true}
+	askHeld   = &ask{header: [][2]string{{contract.HeaderPrefer, "wait=30"}, {contract.HeaderTTL, taskTTL}}}
+	askKeyed  = &ask{header: [][2]string{{contract.HeaderTTL, taskTTL}, {contract.HeaderAnswerTTL, taskTTL}}, keyed: true}
+)
+
+// newKey is as long as every other key.
+func newKey() string { return fmt.Sprintf("bench-%016x", rand.Uint64()) }
+
+// checkTask checks the task that an answer names. That no two answers name the
+// same one is checked where tasks are counted.
+func (a *ask) checkTask(id string) error {
+	if !a.handle && !a.keyed {
+		return nil // it may name one or not: a call that was held does
+	}
+	parsed, err := contract.ParseTaskID(id)
+	if err != nil || parsed.Service != service {
+		return fmt.Errorf("%s %q, want a task of %s", contract.HeaderTask, id, service)
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	queueConnections = 16 // that queue what is replayed
+	replayTime       = 2 * time.Minute
+	heldCalls        = 5 // in each round and protocol
+	// probePause is that of the MOM between two looks at a service that is down.
+	// Where in it the service returns is left to chance.
+	probePause = 250 * time.Millisecond
+)
+
+// replay measures what becomes of queued tasks when their service returns, and
+// how long a held caller waits from then on.
+func (s *settings) replay(ctx context.Context, dir string) (rows []row, err error) {
+	system, err := startSystem(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer system.close()
+	for _, protocol := range s.protocols {
+		r, err := s.replayQueue(ctx, system, protocol)
+		if err != nil {
+			return nil, fmt.Errorf("replay, %s: %w", protocol, err)
+		}
+		rows = append(rows, r)
+		for range heldCalls {
+			r, err := measureHeld(ctx, system, protocol)
+			if err != nil {
+				return nil, fmt.Errorf("held, %s: %w", protocol, err)
+			}
+			rows = append(rows, r)
+		}
+	}
+	return rows, nil
+}
+
+// replayQueue queues tasks, lets the service return, and measures from its first
+// answer to the last task's end.
+func (s *settings) replayQueue(ctx context.Context, system *system, protocol string) (row, error) {
+	r := row{Scenario: scenarioReplay, Protocol: protocol, Connections: queueConnections, Peer: peerReplay, Calls: s.tasks}
+	ids, err := queue(ctx, system.gateway, protocol, s.tasks)
+	if err != nil {
+		return r, err
+	}
+	if err := system.expect(keyOpen, s.tasks); err != nil {
+		return r, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, replayTime)
+	defer cancel()
+	if err := system.startService(ctx); err != nil {
+		return r, err
+	}
+	defer system.stopService()
+	start := time.Now()
+	before, err := system.clocks.read()
+	if err != nil {
+		return r, err
+	}
+	if err := system.awaitTasks(ctx, keyOpen, 0); err != nil {
+		return r, err
+	}
+	elapsed := time.Since(start)
+	after, err := system.clocks.read()
+	if err != nil {
+		return r, err
+	}
+	r.CallsPerSec = float64(s.tasks) / elapsed.Seconds()
+	r.spend(before, after, s.tasks)
+	if err := checkAnswers(ctx, system.gateway, ids); err != nil {
+		return r, err
+	}
+	return r, system.flush()
+}
+
+// queue stores that many calls and returns the tasks' ids.
+func queue(ctx context.Context, addr, protocol string, tasks int) ([]string, error) {
+	ids := make([]string, tasks)
+	var group errgroup.Group
+	for first := range queueConnections {
+		group.Go(func() error {
+			c, err := dialers[protocol](ctx, addr, askStored)
+			if err != nil {
+				return err
+			}
+			defer c.close()
+			for i := first; i < tasks && ctx.Err() == nil; i += queueConnections {
+				if err := c.expire(time.Now().Add(patience)); err != nil {
+					return err
+				}
+				if err := c.call(); err != nil {
+					return err
+				}
+				ids[i] = c.task()
+			}
+			return ctx.Err()
+		})
+	}
+	return ids, group.Wait()
+}
+
+// checkAnswers reads the answer of every task.
+func checkAnswers(ctx context.Context, addr string, ids []string) error {
+	for _, id := range ids {
+		if err := checkAnswer(ctx, "http://"+addr+"/v1/tasks/"+id+"/answer"); err != nil {
+			return fmt.Errorf("answer of %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func checkAnswer(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	var answer struct {
+		Result float64 `json:"result"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || res.StatusCode != http.StatusOK || answer.Result != 3 {
+		return fmt.Errorf("%s, result %v (%w), want 200 and 3", res.Status, answer.Result, err)
+	}
+	return nil
+}
+
+// measureHeld has one caller held, lets the service return, and measures from its
+// first answer to that of the caller.
+func measureHeld(ctx context.Context, system *system, protocol string) (row, error) {
+	r := row{Scenario: scenarioReplay, Protocol: protocol, Connections: 1, Peer: peerHeld, Calls: 1}
+	c, err := dialers[protocol](ctx, system.gateway, askHeld)
+	if err != nil {
+		return r, err
+	}
+	defer c.close()
+	if err := c.expire(time.Now().Add(30 * time.Second)); err != nil {
+		return r, err
+	}
+	var answered time.Time
+	called := make(chan error, 1)
+	go func() {
+		err := c.call()
+		answered = time.Now()
+		called <- err
+	}()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := system.awaitTasks(ctx, keyOpen, 1); err != nil {
+		return r, err
+	}
+	time.Sleep(rand.N(probePause))
+	if err := system.startService(ctx); err != nil {
+		return r, err
+	}
+	defer system.stopService()
+	start := time.Now()
+	if err := <-called; err != nil {
+		return r, err
+	}
+	// It may have been quicker than the look at the service.
+	r.P50 = microseconds(max(answered.Sub(start), 0))
+	return r, system.flush()
+}
