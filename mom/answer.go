@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectproto"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
@@ -38,7 +39,9 @@ func outcome(task *momv1.Task, answer *momv1.Answer) error {
 func finalError(e *momv1.CallError) error {
 	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage())
 	for _, detail := range e.GetDetails() {
-		err = contract.WithDetail(err, detail)
+		if d, detailErr := connectproto.NewErrorDetail(detail); detailErr == nil { // an Any is taken as it is
+			err = err.WithDetail(d)
+		}
 	}
 	return err
 }

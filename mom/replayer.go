@@ -79,8 +79,8 @@ func (r *replayer) Run(ctx context.Context) error {
 	defer background.Wait()
 	background.Go(func() { r.renew(attempts) })
 
-	done := make(chan bool)     // an attempt ended: was the service there?
-	rung := make(chan struct{}) // the bell rang, or it is time to look anyway
+	done := make(chan bool, maxWindow) // an attempt ended: was the service there?
+	rung := make(chan struct{})        // the bell rang, or it is time to look anyway
 	for listening := false; ctx.Err() == nil; {
 		if r.healthy || r.busy == 0 && r.waitHealthy(ctx) {
 			r.lease(ctx, attempts, done)
@@ -99,6 +99,9 @@ func (r *replayer) Run(ctx context.Context) error {
 		select {
 		case up := <-done:
 			r.learn(up)
+			for range len(done) { // one lease for all that ended meanwhile
+				r.learn(<-done)
+			}
 		case <-rung:
 			listening = false
 		case <-ctx.Done():

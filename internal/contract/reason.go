@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -52,25 +53,47 @@ var reasons = map[momv1.Reason]terms{
 	momv1.Reason_REASON_TASK_STATE:             {connect.CodeFailedPrecondition, 0, false},
 }
 
+// details are those of each reason, and reasonOf finds the reason of an ErrorInfo
+// among them: they are always the same, so they are made once, JSON and all.
+var details, reasonOf = makeDetails()
+
+func makeDetails() (map[momv1.Reason][]*connect.ErrorDetail, map[*connect.ErrorDetail]momv1.Reason) {
+	details := make(map[momv1.Reason][]*connect.ErrorDetail, len(reasons))
+	reasonOf := make(map[*connect.ErrorDetail]momv1.Reason, len(reasons))
+	for reason, t := range reasons {
+		info := makeDetail(&errdetails.ErrorInfo{Domain: Domain, Reason: Name(reason)})
+		details[reason], reasonOf[info] = []*connect.ErrorDetail{info}, reason
+		if t.retry {
+			details[reason] = append(details[reason], makeDetail(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)}))
+		}
+	}
+	return details, reasonOf
+}
+
+// makeDetail also renders the detail's JSON, which connect else does for each
+// error it writes. Messages of linked types always marshal.
+func makeDetail(msg proto.Message) *connect.ErrorDetail {
+	detail, err := connectproto.NewErrorDetail(msg)
+	if err != nil {
+		return nil // and WithDetail ignores it
+	}
+	detail.Debug, _ = protojson.Marshal(msg)
+	return detail
+}
+
 // Errorf returns the error of a reason: its code, an ErrorInfo, and a RetryInfo
 // where sending the call again is safe and useful.
 func Errorf(reason momv1.Reason, format string, args ...any) *connect.Error {
-	t := reasons[reason]
-	err := connect.NewError(t.code, fmt.Sprintf(format, args...))
-	err = WithDetail(err, &errdetails.ErrorInfo{Domain: Domain, Reason: Name(reason)})
-	if t.retry {
-		err = WithDetail(err, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)})
+	err := connect.NewError(reasons[reason].code, fmt.Sprintf(format, args...))
+	for _, detail := range details[reason] {
+		err = err.WithDetail(detail)
 	}
 	return err
 }
 
-// WithDetail adds a detail. Messages of linked types always marshal.
+// WithDetail adds a message to an error's details.
 func WithDetail(err *connect.Error, msg proto.Message) *connect.Error {
-	detail, detailErr := connectproto.NewErrorDetail(msg)
-	if detailErr != nil {
-		return err
-	}
-	return err.WithDetail(detail)
+	return err.WithDetail(makeDetail(msg))
 }
 
 // Name is a reason as ErrorInfo carries it, such as "CALL_STORED".
@@ -86,6 +109,9 @@ func ReasonOf(err error) momv1.Reason {
 		return momv1.Reason_REASON_UNSPECIFIED
 	}
 	for _, detail := range rpcErr.Details() {
+		if reason, ok := reasonOf[detail]; ok {
+			return reason
+		}
 		msg, err := connectproto.UnmarshalErrorDetail(detail)
 		if err != nil {
 			continue

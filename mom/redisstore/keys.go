@@ -22,7 +22,7 @@ import (
 //
 // and for one task, key or caller:
 //
-//	t:<ulid>    hash        the record; common.lua lists its fields
+//	t:<ulid>    hash        the record; shared/core.lua lists its fields
 //	p:<ulid>    string      the call
 //	a:<ulid>    string      the answer
 //	i:<hash>    string      "ULID fingerprint" of an idempotency key
@@ -32,7 +32,7 @@ import (
 // hl:shards:{package.Service} is the number of shards.
 type shardKeys struct {
 	base string   // what every key of the shard begins with
-	all  []string // KEYS of every script, in the order of common.lua
+	all  []string // KEYS of every script, in the order of shared/core.lua
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {

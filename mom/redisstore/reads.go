@@ -135,7 +135,7 @@ func (s *Store) listPage(ctx context.Context, shard mom.Shard, caller, upTo stri
 	return tasks, last, err
 }
 
-// readTask reads the fields that common.lua lists.
+// readTask reads the fields that shared/core.lua lists.
 func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error) {
 	if fields["v"] != recordVersion {
 		return nil, fmt.Errorf("%w: %q of task %s", ErrRecordVersion, fields["v"], id)

@@ -1,0 +1,52 @@
+-- Prepended to every script: the shard's keys, the clock, and what nearly all
+-- share. The other files here are prepended to those that name them.
+--
+-- KEYS are the same for every script: ready dead bell lease later ttl paused gone.
+-- ARGV[1] is the shard's prefix, from which the keys of single tasks follow
+-- (same hash tag, so same slot).
+--
+-- A task that is QUEUED lies in ready, RUNNING in lease, RETRYING in later,
+-- DEAD or UNCERTAIN in dead; never in two of them. The open ones are also in
+-- ttl, the ended ones that expire in gone.
+--
+-- Fields of t:<ulid>, all short, so that it stays a listpack:
+--   v record version   s state            e epoch          n attempts
+--   m sent mark        r repeatable       o order, µs      c created, ms
+--   x expires, ms      l time to live, ms w answer TTL, ms d next attempt, ms
+--   z ended, ms        a answer until, ms p procedure      u caller
+--   h cause            f last failure     k key hash       g kept
+local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
+local base = ARGV[1]
+
+local VERSION = '1'
+local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
+local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
+local BELL_MAX = 16
+local BATCH = 100
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+-- A string: microseconds are too long for Lua's conversion of numbers.
+local now_us = clock[1] .. string.format('%06d', tonumber(clock[2]))
+
+-- load reads fields of a task: nil when there is no such task. Its second value
+-- is an error reply when another release wrote the record in a way unknown here.
+local function load(ulid)
+  local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k')
+  if not v[1] then return nil end
+  if v[1] ~= VERSION then
+    return nil, redis.error_reply('HLVERSION record version ' .. v[1] .. ' of task ' .. ulid .. ' is not known')
+  end
+  return {
+    s = v[2], e = v[3], n = tonumber(v[4]), m = v[5], r = v[6], o = tonumber(v[7]),
+    x = tonumber(v[8]), l = tonumber(v[9]), w = tonumber(v[10]), u = v[11], k = v[12],
+  }
+end
+
+local function publish(ulid, state)
+  redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)
+end
+
+local function ring()
+  if redis.call('LLEN', BELL) < BELL_MAX then redis.call('RPUSH', BELL, '1') end
+end

@@ -1,0 +1,32 @@
+-- What lies at the head of the queue, and since when; read once, by give_back.
+-- Nothing may be taken out of ready after that.
+local heads, orders
+
+-- give_back queues a task again, before those that came after it: at the head,
+-- but in the order of arrival when several come back.
+local function give_back(ulid, task)
+  local t = base .. 't:' .. ulid
+  redis.call('HSET', t, 's', S_QUEUED)
+  redis.call('HDEL', t, 'm', 'd')
+  redis.call('ZREM', LEASE, ulid)
+  redis.call('ZREM', LATER, ulid)
+  if not heads then heads, orders = redis.call('LRANGE', READY, 0, BATCH), {} end
+  local at = #heads + 1
+  for i, other in ipairs(heads) do
+    if not orders[other] then orders[other] = tonumber(redis.call('HGET', base .. 't:' .. other, 'o') or 0) end
+    if orders[other] > task.o then
+      at = i
+      break
+    end
+  end
+  if heads[at] then
+    redis.call('LINSERT', READY, 'BEFORE', heads[at], ulid)
+  elseif at > 1 then
+    redis.call('LINSERT', READY, 'AFTER', heads[at - 1], ulid)
+  else
+    redis.call('RPUSH', READY, ulid)
+  end
+  table.insert(heads, at, ulid)
+  orders[ulid] = task.o
+  publish(ulid, S_QUEUED)
+end
