@@ -88,8 +88,9 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, bool) {
 	req := h.req
 	req.Timeout = 0 // that is for services
-	req.Header = h.header.Clone()
+	req.Header = h.header
 	if !h.deadline.IsZero() {
+		req.Header = h.header.Clone() // a drain may be reading the last one
 		contract.SetTimeout(req.Header, time.Until(h.deadline))
 	}
 	var said atomic.Bool
