@@ -55,7 +55,7 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 		last = p.mom.Pick(last)
 		res, outcome, said := h.offer(ctx, last, handOffTime-time.Since(started))
 		if res != nil {
-			respond(w, c, res)
+			respond(w, c, res, func(bool) {}) // what a MOM breaks off is no fault of the service
 			return
 		}
 		if said {

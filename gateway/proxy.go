@@ -55,6 +55,8 @@ type call struct {
 	// service and caller keep the deadline themselves.
 	deadline time.Time
 	timer    *time.Timer
+	// answered: the service's breaker hears of the response when it has ended.
+	answered bool
 }
 
 // deadlineGrace is how long after the caller's deadline the call is ended. The
@@ -62,8 +64,10 @@ type call struct {
 // that watches its clock has left by then, not met by half an answer.
 const deadlineGrace = 100 * time.Millisecond
 
-// late calls are past their deadline, too late for another try.
-func (c *call) late() bool { return !c.deadline.IsZero() && time.Now().After(c.deadline) }
+// late calls will be past their deadline after a wait, too late for another try.
+func (c *call) late(wait time.Duration) bool {
+	return !c.deadline.IsZero() && time.Now().Add(wait).After(c.deadline)
+}
 
 // unary calls have one message each way, which may be kept and looked at.
 func (c *call) unary() bool { return c.method != nil && c.method.Unary }
@@ -136,12 +140,12 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	defer stop()
 	for last := (*upstream.Endpoint)(nil); ; {
 		endpoint := pool.Pick(last)
-		res, outcome, err := endpoint.Try(informed, &c.req)
+		res, outcome, err := c.try(informed, endpoint)
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
 		}
-		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late() {
+		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late(wait) {
 			res.Drop()
 			sleep(ctx, wait) // once ctx has ended, the next attempt says why
 			last = endpoint
@@ -154,17 +158,35 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 				pool.Record(false)
 			}
 		case res != nil:
-			pool.Record(true)
+			c.answered = true
 		}
 		p.end(ctx, w, c, &tries, res, outcome)
 		return
 	}
 }
 
+// try makes one attempt. The route's try-timeout bounds the time to the response's
+// headers, for calls that are kept whole: nobody knows how long a stream may take.
+func (c *call) try(ctx context.Context, endpoint *upstream.Endpoint) (*upstream.Response, upstream.Outcome, error) {
+	timeout := c.target.route.TryTimeout
+	if timeout <= 0 || !c.replayable() {
+		return endpoint.Try(ctx, &c.req)
+	}
+	ctx, cancel := context.WithCancelCause(ctx) // ends with the call at the latest
+	timer := time.AfterFunc(timeout, func() { cancel(upstream.ErrTryTimeout) })
+	c.req.Headers = func() { timer.Stop() }
+	res, outcome, err := endpoint.Try(ctx, &c.req)
+	timer.Stop()
+	if err != nil {
+		cancel(nil)
+	}
+	return res, outcome, err
+}
+
 // end does what is left to do after the last try.
 func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *tries, res *upstream.Response, outcome upstream.Outcome) {
 	end := decide(outcome.Kind, c).end()
-	if end == store && (c.late() || !p.stores(c)) {
+	if end == store && (c.late(0) || !p.stores(c)) {
 		end = fail
 		if outcome.Kind == upstream.Unavailable {
 			end = pass // the service's own words say it best
@@ -173,7 +195,11 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 	p.explain(w, c, tries, outcome, end)
 	switch end {
 	case pass:
-		respond(w, c, res)
+		respond(w, c, res, func(whole bool) {
+			if c.answered || !whole { // else it is counted already
+				c.target.pool.Record(whole)
+			}
+		})
 	case store:
 		res.Drop()
 		p.handOff(ctx, w, c, &outcome)

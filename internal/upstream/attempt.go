@@ -27,6 +27,9 @@ type Request struct {
 	Length int64
 	// Look at the head of the response to classify it: for unary calls.
 	Look bool
+	// Headers is called when response headers came, if it is set: what bounds the
+	// time to them ends here, before the head is looked at.
+	Headers func()
 }
 
 var errSwitched = errors.New("101 without an Upgrade")
@@ -114,6 +117,9 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		return nil, Outcome{Broken, "switched-protocols"}, errSwitched
 	}
 	res := &Response{Response: raw, body: raw.Body, endpoint: e}
+	if req.Headers != nil {
+		req.Headers()
+	}
 	var outcome Outcome
 	if req.Look {
 		outcome = res.look()
