@@ -51,6 +51,7 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	}
 	var last *upstream.Endpoint
 	started := time.Now()
+	held := started.Add(contract.Prefer(c.req.Header).Hold())
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)
 		res, outcome, said := h.offer(ctx, last, handOffTime-time.Since(started))
@@ -69,6 +70,7 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 			return
 		case outcome.Kind == upstream.CallerLeft, // it is us who drained
 			outcome.Kind == upstream.DeadlineOver,
+			h.stored && time.Now().After(held),
 			time.Since(started) >= handOffTime:
 			h.giveUp(w, outcome)
 			return
@@ -134,6 +136,9 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 	why := "the call asked to be stored"
 	if h.cause != nil {
 		why = h.target.route.Service + " cannot take the call (" + h.cause.Cause + ")"
+	}
+	if decision := w.Header()[contract.HeaderDecision]; len(decision) > 0 && !h.stored {
+		decision[0] = strings.Replace(decision[0], " → stored", " → failed", 1) // it was said too early
 	}
 	var err *connect.Error
 	switch {
