@@ -43,7 +43,6 @@ var (
 	rstInternal   = fault{name: "RST_STREAM INTERNAL_ERROR", act: func(x *exchange) { x.rst(http2.ErrCodeInternal) }}
 	rstCancel     = fault{name: "RST_STREAM CANCEL", act: func(x *exchange) { x.rst(http2.ErrCodeCancel) }}
 	goAwayOther   = fault{name: "GOAWAY(INTERNAL_ERROR) at our stream", act: func(x *exchange) { x.goAway(x.id, http2.ErrCodeInternal); x.close() }}
-	silent        = fault{name: "no headers", act: (*exchange).hang}
 	tryTimeout    = fault{name: "try-timeout", options: ";try-timeout=60ms", act: (*exchange).hang}
 	tryTimeoutOne = fault{name: "try-timeout once", options: ";try-timeout=200ms", times: 1, act: (*exchange).hang}
 )
@@ -104,11 +103,10 @@ var (
 		x.data(message)
 		x.end("grpc-status: 14")
 	}}
-	exhausted     = fault{name: "resource_exhausted", act: rpc(connect.CodeResourceExhausted)}
-	exhausted0    = fault{name: "resource_exhausted, Retry-After: 0", act: rpc(connect.CodeResourceExhausted, "Retry-After: 0")}
-	exhausted1    = fault{name: "resource_exhausted once, Retry-After: 1", times: 1, act: rpc(connect.CodeResourceExhausted, "Retry-After: 1")}
-	exhausted5    = fault{name: "resource_exhausted, Retry-After: 5", act: rpc(connect.CodeResourceExhausted, "Retry-After: 5")}
-	exhaustedTime = fault{name: "resource_exhausted, Retry-After after the deadline", act: rpc(connect.CodeResourceExhausted, "Retry-After: 1")}
+	exhausted  = fault{name: "resource_exhausted", act: rpc(connect.CodeResourceExhausted)}
+	exhausted0 = fault{name: "resource_exhausted, Retry-After: 0", act: rpc(connect.CodeResourceExhausted, "Retry-After: 0")}
+	exhausted1 = fault{name: "resource_exhausted once, Retry-After: 1", times: 1, act: rpc(connect.CodeResourceExhausted, "Retry-After: 1")}
+	exhausted5 = fault{name: "resource_exhausted, Retry-After: 5", act: rpc(connect.CodeResourceExhausted, "Retry-After: 5")}
 )
 
 // says is a service that says some other code.

@@ -85,11 +85,11 @@ func behind(tb testing.TB, handler http.HandlerFunc) (url string) {
 // client speaks one version of HTTP.
 func client(tb testing.TB, major int) *http.Client {
 	tb.Helper()
-	transport := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true}
+	transport := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, MaxIdleConnsPerHost: 16}
 	transport.Protocols.SetHTTP1(major == 1)
 	transport.Protocols.SetUnencryptedHTTP2(major == 2)
 	tb.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second} // a test that hangs says where
 }
 
 // both runs a test over HTTP/1.1 and h2c.
