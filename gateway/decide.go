@@ -92,7 +92,7 @@ func decide(kind upstream.Kind, c *call) step {
 		upstream.NotSent:      {other, other, fail},
 		upstream.Refused:      {free, free, fail},
 		upstream.Broken:       {retry, fail, fail},
-		upstream.Bare:         {retry, fail, pass},
+		upstream.Bare:         {retry, fail, fail},
 		upstream.Unavailable:  {retry, pass, pass},
 		upstream.Exhausted:    {once, pass, pass},
 		upstream.DeadlineOver: {fail, fail, fail},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,7 +25,14 @@ import (
 	"holdline/internal/server/servertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Most tests wait for a pause, a dial or a deadline, not for a processor.
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
+	}
+	// A lookup that nobody waits for any more ends by itself, with the resolver's patience.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net.(*Resolver).tryOneName"))
+}
 
 const (
 	repeatable = "/arithmetic.v1.SumService/Sum"
@@ -72,11 +80,11 @@ func behind(tb testing.TB, handler http.HandlerFunc) (url string) {
 // client speaks one version of HTTP.
 func client(tb testing.TB, major int) *http.Client {
 	tb.Helper()
-	transport := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true}
+	transport := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, MaxIdleConnsPerHost: 16}
 	transport.Protocols.SetHTTP1(major == 1)
 	transport.Protocols.SetUnencryptedHTTP2(major == 2)
 	tb.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second} // a test that hangs says where
 }
 
 // both runs a test over HTTP/1.1 and h2c.

@@ -37,8 +37,9 @@ type handOff struct {
 	unsure bool              // one may have it
 }
 
-// handOff sends the call to the MOM and answers the caller.
-func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cause *upstream.Outcome) {
+// handOff sends the call to the MOM and answers the caller, after explain has been
+// told whether it is stored.
+func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cause *upstream.Outcome, explain func(step)) {
 	key, _ := contract.Key(c.req.Header) // a bad one is the MOM's to refuse
 	h := &handOff{
 		proxy: p, call: c, cause: cause, header: c.req.Header.Clone(),
@@ -51,6 +52,7 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	}
 	var last *upstream.Endpoint
 	started := time.Now()
+	held := started.Add(contract.Prefer(c.req.Header).Hold())
 	others := p.mom.Len() - 1
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)
@@ -61,7 +63,8 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 			continue
 		}
 		if res != nil {
-			respond(w, c, res)
+			explain(storedOrFailed(res.Header.Get(contract.HeaderTask) != ""))
+			respond(w, c, res, func(bool) {}) // what a MOM breaks off is no fault of the service
 			return
 		}
 		if said {
@@ -75,12 +78,21 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 			return
 		case outcome.Kind == upstream.CallerLeft, // it is us who drained
 			outcome.Kind == upstream.DeadlineOver,
+			h.stored && time.Now().After(held),
 			time.Since(started) >= handOffTime:
+			explain(storedOrFailed(h.stored))
 			h.giveUp(w, outcome)
 			return
 		}
 		sleep(ctx, pause)
 	}
+}
+
+func storedOrFailed(stored bool) step {
+	if stored {
+		return store
+	}
+	return fail
 }
 
 // offer sends the call to one MOM. Within the given time the MOM has to say that

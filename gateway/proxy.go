@@ -58,6 +58,8 @@ type call struct {
 	// service and caller keep the deadline themselves.
 	deadline time.Time
 	timer    *time.Timer
+	// answered: the service's breaker hears of the response when it has ended.
+	answered bool
 }
 
 // deadlineGrace is how long after the caller's deadline the call is ended. The
@@ -65,8 +67,10 @@ type call struct {
 // that watches its clock has left by then, not met by half an answer.
 const deadlineGrace = 100 * time.Millisecond
 
-// late calls are past their deadline, too late for another try.
-func (c *call) late() bool { return !c.deadline.IsZero() && time.Now().After(c.deadline) }
+// late calls will be past their deadline after a wait, too late for another try.
+func (c *call) late(wait time.Duration) bool {
+	return !c.deadline.IsZero() && time.Now().Add(wait).After(c.deadline)
+}
 
 // unary calls have one message each way, which may be kept and looked at.
 func (c *call) unary() bool { return c.method != nil && c.method.Unary }
@@ -121,11 +125,10 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 			contract.WriteError(w, r, requestTooLarge())
 			return
 		}
-		p.explain(w, c, nil, upstream.Outcome{}, store)
-		p.handOff(ctx, w, c, nil)
+		p.handOff(ctx, w, c, nil, func(end step) { p.explain(w, c, nil, upstream.Outcome{}, end) })
 		return
 	}
-	if c.unary() { // a stream may well be silent until its caller speaks
+	if c.replayable() { // nobody knows how long a stream may take
 		c.req.Timeout = target.route.TryTimeout
 	}
 	p.direct(ctx, w, c)
@@ -149,7 +152,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
 		}
-		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late() {
+		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late(wait) {
 			res.Drop()
 			sleep(ctx, wait) // once ctx has ended, the next attempt says why
 			last = endpoint
@@ -162,7 +165,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 				pool.Record(false)
 			}
 		case res != nil:
-			pool.Record(true)
+			c.answered = true
 		}
 		p.end(ctx, w, c, &tries, res, outcome)
 		return
@@ -172,20 +175,26 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 // end does what is left to do after the last try.
 func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *tries, res *upstream.Response, outcome upstream.Outcome) {
 	end := decide(outcome.Kind, c).end()
-	if end == store && (c.late() || !p.stores(c)) {
+	if end == store && (c.late(0) || !p.stores(c)) {
 		end = fail
 		if outcome.Kind == upstream.Unavailable {
 			end = pass // the service's own words say it best
 		}
 	}
-	p.explain(w, c, tries, outcome, end)
+	explain := func(end step) { p.explain(w, c, tries, outcome, end) }
 	switch end {
 	case pass:
-		respond(w, c, res)
+		explain(pass)
+		respond(w, c, res, func(whole bool) {
+			if c.answered || !whole { // else it is counted already
+				c.target.pool.Record(whole)
+			}
+		})
 	case store:
 		res.Drop()
-		p.handOff(ctx, w, c, &outcome)
+		p.handOff(ctx, w, c, &outcome, explain)
 	case fail:
+		explain(fail)
 		res.Drop()
 		contract.WriteError(w, c.req.In, failure(outcome, c))
 	case stop:

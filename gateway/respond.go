@@ -18,7 +18,9 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // respond passes the response on. It ends the request itself: on a full-duplex
 // stream, closing the response waits for the request's writer, which waits for
 // the caller, who waits for the trailers. So: trailers, cancel, close.
-func respond(w http.ResponseWriter, c *call, res *upstream.Response) {
+//
+// ended is told whether the response came whole; not at all when the caller left.
+func respond(w http.ResponseWriter, c *call, res *upstream.Response, ended func(whole bool)) {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
@@ -57,6 +59,7 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) {
 			}
 		}
 		if errors.Is(err, io.EOF) {
+			ended(true)
 			if len(res.Trailer) > 0 {
 				cleanHop(res.Trailer)
 				delete(res.Trailer, "Content-Length") // frames messages; no trailer may
@@ -68,7 +71,7 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) {
 			break
 		}
 		if err != nil {
-			c.target.pool.Record(false)
+			ended(false)
 			c.cancel(nil)
 			_ = res.Close()
 			panic(http.ErrAbortHandler) // broken there, so broken here

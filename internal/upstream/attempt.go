@@ -98,15 +98,17 @@ func (res *Response) Read(p []byte) (int, error) {
 // attempt and its response; causes of its own are ErrDeadline and ErrTryTimeout.
 func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
 	e.inflight.Add(1)
+	inTime := func() {}
 	if req.Timeout > 0 {
 		bounded, cancel := context.WithCancelCause(ctx) // ends with ctx, as the response does
 		timer := time.AfterFunc(req.Timeout, func() { cancel(ErrTryTimeout) })
-		defer timer.Stop()
+		inTime = func() { timer.Stop() }
 		ctx = bounded
 	}
 	var taken atomic.Bool
 	out := e.request(&ctx, req, &taken)
 	raw, err := e.transport(req.In.ProtoMajor).RoundTrip(out.WithContext(ctx))
+	inTime()
 	if err != nil {
 		e.inflight.Add(-1)
 		outcome := ofError(ctx, err, taken.Load(), req.In.ProtoMajor)

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -187,7 +188,14 @@ func (res *Response) grpcStatus(web bool) string {
 	}
 	// gRPC-Web has its trailers in a last frame, whose first bit is set.
 	const trailerFrame, frameHeader = 0x80, 5
-	if web && res.head[0] == trailerFrame && len(res.head) > frameHeader {
+	if web && res.head[0] == trailerFrame {
+		for res.err == nil && len(res.head) < maxErrorBody &&
+			(len(res.head) < frameHeader || len(res.head)-frameHeader < int(binary.BigEndian.Uint32(res.head[1:]))) {
+			res.read() // it may come in pieces
+		}
+		if len(res.head) < frameHeader {
+			return ""
+		}
 		for line := range strings.SplitSeq(string(res.head[frameHeader:]), "\r\n") {
 			if key, value, _ := strings.Cut(line, ":"); strings.EqualFold(key, "grpc-status") {
 				return strings.TrimSpace(value)

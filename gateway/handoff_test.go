@@ -1,0 +1,228 @@
+package gateway_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// within is how long a MOM has to take a call, with slack for a busy machine.
+const within = 500*time.Millisecond + 1500*time.Millisecond
+
+func abort(http.ResponseWriter, *http.Request, offer) { panic(http.ErrAbortHandler) }
+
+// What a MOM that fails leads to: the caller knows whether to send the call
+// again, in time, and every offer of one call bears one id.
+func TestMOMFails(t *testing.T) {
+	t.Parallel()
+	const (
+		unsure = "unavailable STORE_UNCERTAIN retry"
+		handle = "deadline_exceeded CALL_STORED"
+	)
+	for _, c := range []struct {
+		name   string
+		answer func(w http.ResponseWriter, r *http.Request, o offer)
+		get    string // what the caller of a repeatable method reads
+		add    string // and of an undeclared one
+		offers int    // at least
+		end    string
+	}{
+		{"never answers", func(_ http.ResponseWriter, r *http.Request, _ offer) { <-r.Context().Done() }, unsure, unclear, 1, failed},
+		{"loses every reply", abort, unsure, unclear, 3, failed},
+		{"loses its first reply", func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				abort(w, r, o)
+			}
+			hold(w, r, o)
+		}, "held", "held", 2, stored},
+		{"dies after its 103", func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				accept(w, o)
+			}
+			abort(w, r, o)
+		}, handle, handle, 2, stored},
+		{"dies after its 103 and comes back", func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				accept(w, o)
+				abort(w, r, o)
+			}
+			hold(w, r, o)
+		}, "held", "held", 2, stored},
+	} {
+		for m, want := range map[*method]string{&get: c.get, &add: c.add} {
+			for _, p := range all {
+				t.Run(strings.ReplaceAll(c.name+"/"+m.name+"/"+p.name, " ", "-"), func(t *testing.T) {
+					t.Parallel()
+					mom := newStandIn(t, c.answer)
+					url := frontMOM(t, "http://"+closedPort(t), mom.addr)
+					started := time.Now()
+					got := p.call(t, client(t, p.major), url, *m)
+					if took := time.Since(started); got.what != want || took > within {
+						t.Errorf("caller read %q after %s, want %q within %s", got.what, took, want, within)
+					}
+					if offers := mom.got(); len(offers) < c.offers || len(ids(offers)) != 1 {
+						t.Errorf("MOM got %d calls with ids %v, want at least %d with one id", len(offers), ids(offers), c.offers)
+					}
+					if !strings.Contains(got.decision, "→ "+c.end) {
+						t.Errorf("Holdline-Decision: %s, want %s", got.decision, c.end)
+					}
+				})
+			}
+		}
+	}
+}
+
+// Nobody takes the call: the caller learns it in time, with the first cause.
+func TestMOMRefused(t *testing.T) {
+	t.Parallel()
+	for _, p := range all {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			url := frontMOM(t, "http://"+newFaulty(t, bare502).addr, closedPort(t))
+			started := time.Now()
+			got := p.call(t, client(t, p.major), url, get)
+			if took := time.Since(started); got.what != "unavailable STORE_UNAVAILABLE retry" || took > within {
+				t.Errorf("caller read %q after %s, want STORE_UNAVAILABLE within %s", got.what, took, within)
+			}
+			if p.name == connect1.name && !strings.Contains(got.body, "http-502") {
+				t.Errorf("caller read %s, want the first cause", got.body)
+			}
+			if !strings.Contains(got.decision, "→ failed") {
+				t.Errorf("Holdline-Decision: %s, want failed", got.decision)
+			}
+		})
+	}
+}
+
+// A MOM that dies after its 103 has the call; another one holds it on, under the
+// same id.
+func TestSecondMOMHolds(t *testing.T) {
+	t.Parallel()
+	var dead atomic.Bool
+	answer := func(w http.ResponseWriter, r *http.Request, o offer) {
+		if dead.CompareAndSwap(false, true) {
+			accept(w, o)
+			abort(w, r, o)
+		}
+		hold(w, r, o)
+	}
+	first, second := newStandIn(t, answer), newStandIn(t, answer)
+	url := frontMOM(t, "http://"+closedPort(t), first.addr, second.addr)
+	got := connect1.call(t, client(t, 1), url, add)
+	if got.what != "held" || len(first.got()) != 1 || len(second.got()) != 1 || len(ids(first.got(), second.got())) != 1 {
+		t.Errorf("caller read %q, MOMs got %+v and %+v; want one id at each", got.what, first.got(), second.got())
+	}
+}
+
+// However often a MOM dies, a hold ends when the caller wanted it to.
+func TestHoldEnds(t *testing.T) {
+	t.Parallel()
+	url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
+		accept(w, o)
+		abort(w, r, o)
+	}).addr)
+	for _, header := range []string{"Prefer: wait=1", connect1.deadline(time.Second)} {
+		if got := connect1.call(t, client(t, 1), url, get, header); got.what != "deadline_exceeded CALL_STORED" {
+			t.Errorf("%s: caller read %q, want a handle", header, got.what)
+		}
+	}
+}
+
+// The caller's deadline ends everything, and nothing is stored.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	for _, p := range all {
+		for _, m := range []method{get, add} {
+			t.Run(p.name+"/"+m.name, func(t *testing.T) {
+				t.Parallel()
+				service, mom := newFaulty(t, fault{act: (*exchange).hang}), newStandIn(t, nil)
+				url := frontMOM(t, "http://"+service.addr, mom.addr)
+				got := p.call(t, client(t, p.major), url, m, p.deadline(80*time.Millisecond))
+				<-service.left
+				if got.what != "deadline_exceeded" || service.seen() != "1/1" || len(mom.got()) != 0 || got.decision != "direct;try=1;deadline → failed" {
+					t.Errorf("caller read %q, service saw %s, MOM got %v, decision %s", got.what, service.seen(), mom.got(), got.decision)
+				}
+			})
+		}
+	}
+	t.Run("before a Retry-After", func(t *testing.T) {
+		t.Parallel()
+		service := newFaulty(t, exhausted1)
+		got := connect1.call(t, client(t, 1), frontMOM(t, "http://"+service.addr), get, connect1.deadline(300*time.Millisecond))
+		if got.what != "resource_exhausted" || service.seen() != "1/1" {
+			t.Errorf("caller read %q, service saw %s; want the service's resource_exhausted at once", got.what, service.seen())
+		}
+	})
+}
+
+// A caller who leaves ends the call at its service, and nothing is stored.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	for _, p := range all {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, leave := context.WithCancel(t.Context())
+			service := newFaulty(t, fault{act: func(x *exchange) { x.hang(); leave() }})
+			mom := newStandIn(t, nil)
+			url := frontMOM(t, "http://"+service.addr, mom.addr)
+			res, err := client(t, p.major).Do(p.request(t, url, get).WithContext(ctx))
+			if err == nil {
+				_ = res.Body.Close()
+				t.Error("got an answer nobody gave")
+			}
+			<-service.left
+			if service.seen() != "1/1" || len(mom.got()) != 0 {
+				t.Errorf("service saw %s, MOM got %v; want one try and nothing stored", service.seen(), mom.got())
+			}
+		})
+	}
+}
+
+// Retries are a share of the calls, whatever fails.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	service := newFaulty(t, exhausted0)
+	url, client := frontMOM(t, "http://"+service.addr), client(t, 1)
+	started := time.Now()
+	const calls = 40
+	for range calls {
+		connect1.call(t, client, url, get)
+	}
+	most := calls + 3 + calls/5 + int(3*time.Since(started).Seconds()) + 1
+	service.mu.Lock()
+	defer service.mu.Unlock()
+	if service.whole > most || service.whole <= calls {
+		t.Errorf("service saw %d requests of %d calls, want some retries, and at most %d requests", service.whole, calls, most)
+	}
+}
+
+// An open breaker hands calls off without a dial, and only health closes it.
+func TestBreakerCloses(t *testing.T) {
+	t.Parallel()
+	service, mom := newFaulty(t, fault{times: 5, act: (*exchange).close}), newStandIn(t, nil)
+	url, client := frontMOM(t, "http://"+service.addr, mom.addr), client(t, 1)
+	for range 5 {
+		connect1.call(t, client, url, add)
+	}
+	for range 20 { // the service would answer now
+		if got := connect1.call(t, client, url, get); got.what != "held" || got.decision != "direct;try=0;breaker-open → stored;breaker=open" {
+			t.Fatalf("caller read %q, decision %s; want it held without a try", got.what, got.decision)
+		}
+	}
+	if got := mom.got()[0].cause; got != "breaker-open" || service.seen() != "5/5" {
+		t.Errorf("MOM got the cause %q, service saw %s; want breaker-open and nothing new", got, service.seen())
+	}
+	service.healthy.Store(true)
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		got := connect1.call(t, client, url, get)
+		if got.what == "ok" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("caller read %q, decision %s; want a breaker that health closed", got.what, got.decision)
+		}
+	}
+}

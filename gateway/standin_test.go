@@ -1,0 +1,159 @@
+package gateway_test
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"holdline/gateway"
+	"holdline/internal/contract"
+	"holdline/internal/route"
+)
+
+// offer is a call as the gateway offers it to a MOM.
+type offer struct {
+	number    int // from 1
+	id, cause string
+	header    http.Header
+}
+
+// standIn keeps the contract of a MOM, without a store: it says that it has the
+// call, and then that the call was answered.
+type standIn struct {
+	addr string
+	// answer is given in place of that.
+	answer func(w http.ResponseWriter, r *http.Request, o offer)
+
+	mu     sync.Mutex
+	offers []offer
+}
+
+func newStandIn(tb testing.TB, answer func(w http.ResponseWriter, r *http.Request, o offer)) *standIn {
+	tb.Helper()
+	m := &standIn{answer: answer}
+	if answer == nil {
+		m.answer = hold
+	}
+	m.addr = serve(tb, m)
+	return m
+}
+
+// ServeHTTP takes every unary call, and the health checks of the gateway.
+func (m *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
+		http.NotFound(w, r) // healthy, as long as it can be dialled
+		return
+	}
+	_, _ = io.Copy(io.Discard, r.Body)
+	o := offer{id: r.Header.Get(contract.HeaderTask), cause: r.Header.Get(contract.HeaderCause), header: r.Header}
+	m.mu.Lock()
+	o.number = len(m.offers) + 1
+	m.offers = append(m.offers, o)
+	m.mu.Unlock()
+	m.answer(w, r, o)
+}
+
+func (m *standIn) got() []offer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.offers)
+}
+
+// accept says that the call is stored.
+func accept(w http.ResponseWriter, o offer) {
+	w.Header().Set(contract.HeaderTask, o.id)
+	w.WriteHeader(http.StatusEarlyHints)
+}
+
+// hold stores the call and answers it.
+func hold(w http.ResponseWriter, r *http.Request, o offer) {
+	accept(w, o)
+	contentType := r.Header.Get("Content-Type")
+	w.Header().Set("Content-Type", contentType)
+	switch {
+	case strings.HasPrefix(contentType, "application/grpc-web"):
+		_, _ = io.WriteString(w, message+envelope(0x80, "grpc-status: 0\r\n"))
+	case strings.HasPrefix(contentType, "application/grpc"):
+		_, _ = io.WriteString(w, message)
+		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+	default:
+		_, _ = io.WriteString(w, "{}")
+	}
+}
+
+// ids are the different task ids that were offered.
+func ids(offers ...[]offer) (list []string) {
+	for _, some := range offers {
+		for _, o := range some {
+			list = append(list, o.id)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// faultSchemas knows the service of the table.
+func faultSchemas(tb testing.TB) *route.Schemas {
+	tb.Helper()
+	rpc := func(name string, level descriptorpb.MethodOptions_IdempotencyLevel) *descriptorpb.MethodDescriptorProto {
+		return &descriptorpb.MethodDescriptorProto{
+			Name: proto.String(name), InputType: proto.String(".test.v1.Nothing"), OutputType: proto.String(".test.v1.Nothing"),
+			Options: &descriptorpb.MethodOptions{IdempotencyLevel: level.Enum()}, ServerStreaming: proto.Bool(name == "Watch"),
+		}
+	}
+	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{{
+		Name: proto.String("test/v1/fault.proto"), Package: proto.String("test.v1"), Syntax: proto.String("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Nothing")}},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("FaultService"), Method: []*descriptorpb.MethodDescriptorProto{
+			rpc("Get", descriptorpb.MethodOptions_NO_SIDE_EFFECTS), rpc("Put", descriptorpb.MethodOptions_IDEMPOTENT),
+			rpc("Add", descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN), rpc("Watch", descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN),
+		}}},
+	}}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	image := filepath.Join(tb.TempDir(), "image.binpb")
+	if err := os.WriteFile(image, raw, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	schemas, err := route.LoadSchemas(image)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return schemas
+}
+
+// newGateway makes a gateway before the service of the table.
+func newGateway(tb testing.TB, endpoints string, moms ...string) *gateway.Gateway {
+	tb.Helper()
+	routes, err := route.ParseTable([]string{faultService + "=" + endpoints})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cfg := gateway.Config{Routes: routes, Schemas: faultSchemas(tb), Logger: slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	for _, addr := range moms {
+		cfg.MOM = append(cfg.MOM, &url.URL{Scheme: "http", Host: addr})
+	}
+	g, err := gateway.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(g.Close)
+	return g
+}
+
+// frontMOM runs a gateway before endpoints, with MOMs behind it.
+func frontMOM(tb testing.TB, endpoints string, moms ...string) (url string) {
+	tb.Helper()
+	return "http://" + serve(tb, newGateway(tb, endpoints, moms...))
+}
