@@ -65,9 +65,8 @@ var (
 	slowBody = fault{name: "slow body", options: ";try-timeout=60ms", act: func(x *exchange) {
 		x.head(200, unknown, "Content-Type: "+x.contentType)
 		if strings.HasPrefix(x.contentType, "application/grpc") {
-			x.data(message[:1])
 			<-time.After(150 * time.Millisecond) // longer than a try may take
-			x.data(message[1:])
+			x.data(message)
 		} else {
 			x.data("{")
 			<-time.After(150 * time.Millisecond)
