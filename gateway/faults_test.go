@@ -44,7 +44,7 @@ var (
 	rstCancel     = fault{name: "RST_STREAM CANCEL", act: func(x *exchange) { x.rst(http2.ErrCodeCancel) }}
 	goAwayOther   = fault{name: "GOAWAY(INTERNAL_ERROR) at our stream", act: func(x *exchange) { x.goAway(x.id, http2.ErrCodeInternal); x.close() }}
 	tryTimeout    = fault{name: "try-timeout", options: ";try-timeout=60ms", act: (*exchange).hang}
-	tryTimeoutOne = fault{name: "try-timeout once", options: ";try-timeout=200ms", times: 1, act: (*exchange).hang}
+	tryTimeoutOne = fault{name: "try-timeout once", options: ";try-timeout=500ms", times: 1, act: (*exchange).hang}
 )
 
 // Headers came back, and not what they promise.
@@ -62,15 +62,14 @@ var (
 		x.rst(http2.ErrCodeInternal)
 	}}
 	noStatus = fault{name: "END_STREAM without trailers", act: func(x *exchange) { x.head(200, unknown, "Content-Type: "+x.contentType); x.data(message); x.end() }}
-	slowBody = fault{name: "slow body", options: ";try-timeout=60ms", act: func(x *exchange) {
+	slowBody = fault{name: "slow body", options: ";try-timeout=500ms", act: func(x *exchange) {
 		x.head(200, unknown, "Content-Type: "+x.contentType)
 		if strings.HasPrefix(x.contentType, "application/grpc") {
-			x.data(message[:1])
-			<-time.After(150 * time.Millisecond) // longer than a try may take
-			x.data(message[1:])
+			<-time.After(800 * time.Millisecond) // longer than a try may take
+			x.data(message)
 		} else {
 			x.data("{")
-			<-time.After(150 * time.Millisecond)
+			<-time.After(800 * time.Millisecond)
 			x.data("}")
 		}
 		x.finish()

@@ -186,7 +186,7 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 	case pass:
 		explain(pass)
 		respond(w, c, res, func(whole bool) {
-			if c.answered || !whole { // else it is counted already
+			if c.answered { // else it is counted already
 				c.target.pool.Record(whole)
 			}
 		})
