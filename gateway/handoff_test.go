@@ -31,7 +31,7 @@ func TestMOMFails(t *testing.T) {
 		end    string
 	}{
 		{"never answers", func(_ http.ResponseWriter, r *http.Request, _ offer) { <-r.Context().Done() }, unsure, unclear, 1, failed},
-		{"loses every reply", abort, unsure, unclear, 3, failed},
+		{"loses every reply", abort, unsure, unclear, 2, failed},
 		{"loses its first reply", func(w http.ResponseWriter, r *http.Request, o offer) {
 			if o.number == 1 {
 				abort(w, r, o)
