@@ -246,9 +246,10 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	// Whoever waits for a 100 gets it from the read; a service that has the
 	// whole body at once need not be asked.
 	delete(c.req.Header, "Expect")
-	controller := http.NewResponseController(w)
-	_ = controller.SetReadDeadline(time.Now().Add(bodyTimeout))
-	defer func() { _ = controller.SetReadDeadline(time.Time{}) }()
+	// The deadline is set when it is over, not before: HTTP/2 asks its serving
+	// goroutine each time, a fifth of what a small call costs.
+	late := time.AfterFunc(bodyTimeout, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
+	defer late.Stop()
 	if in.ContentLength >= 0 {
 		c.req.Body = make([]byte, in.ContentLength)
 		_, err := io.ReadFull(in.Body, c.req.Body)
