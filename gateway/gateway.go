@@ -92,11 +92,12 @@ func New(cfg Config) (*Gateway, error) {
 		grpcreflect.WithDescriptorResolver(cfg.Schemas),
 		grpcreflect.WithExtensionResolver(cfg.Schemas),
 	)
-	mux.Handle("/", front)
+	mux.HandleFunc("/", nobody)
 	if tasks != nil {
 		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks) })
 	}
-	g.handler = withCORS(mux, cfg.CORSOrigins)
+	front.own = mux
+	g.handler = withCORS(front, cfg.CORSOrigins)
 	return g, nil
 }
 

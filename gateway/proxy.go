@@ -40,6 +40,7 @@ type target struct {
 // version of HTTP that the caller spoke.
 type proxy struct {
 	targets map[string]*target
+	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
 	mom     *upstream.Pool // nil: nothing is stored
 	// draining ends when holds are to end with handles.
@@ -80,27 +81,31 @@ func (c *call) repeatable() bool { return c.method != nil && c.method.Repeatable
 // replayable calls can be sent more than once.
 func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. Calls of routed services come first, past the
+// mux of what is the gateway's own.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	service, _, _ := route.SplitProcedure(r.URL.Path)
+	target := p.targets[service]
+	switch {
+	case r.Method == http.MethodConnect:
+		http.Error(w, "no tunnels here", http.StatusMethodNotAllowed)
+	case target == nil:
+		p.own.ServeHTTP(w, r)
+	case target.operators && !contract.Local(r.RemoteAddr):
+		contract.WriteError(w, r, contract.OperatorsOnly())
+	default:
+		p.serve(w, r, target)
+	}
+}
+
+// nobody answers for paths that are neither routed nor the gateway's own.
+func nobody(w http.ResponseWriter, r *http.Request) {
 	service, _, ok := route.SplitProcedure(r.URL.Path)
 	if !ok {
 		http.NotFound(w, r)
 		return
 	}
-	if r.Method == http.MethodConnect {
-		http.Error(w, "no tunnels here", http.StatusMethodNotAllowed)
-		return
-	}
-	target := p.targets[service]
-	if target == nil {
-		contract.WriteError(w, r, noRoute(service))
-		return
-	}
-	if target.operators && !contract.Local(r.RemoteAddr) {
-		contract.WriteError(w, r, contract.OperatorsOnly())
-		return
-	}
-	p.serve(w, r, target)
+	contract.WriteError(w, r, noRoute(service))
 }
 
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
