@@ -99,7 +99,7 @@ func storedOrFailed(stored bool) step {
 // it has the call, with a 103 or with its answer; after that, it may hold.
 func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, bool) {
 	req := h.req
-	req.Timeout = 0 // that is for services
+	req.Timeout, req.OneWrite = 0, true // one is for services alone, the other for the MOM
 	req.Header = h.header
 	if !h.deadline.IsZero() {
 		req.Header = h.header.Clone() // a drain may be reading the last one

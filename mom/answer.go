@@ -46,12 +46,12 @@ func finalError(e *momv1.CallError) error {
 	return err
 }
 
-// requestOnly are headers of a request that end with its hand-off: they were
-// for the gateway and the MOM, or are kept in fields of their own.
-var requestOnly = []string{
-	contract.HeaderKey, contract.HeaderPrefer, contract.HeaderTTL, contract.HeaderAnswerTTL, contract.HeaderMode,
-	contract.HeaderExplain, contract.HeaderTask, contract.HeaderCaller, contract.HeaderCause,
-	"Traceparent", "Tracestate",
+// ofRequest are headers of a request that end with its hand-off: they were for
+// the gateway and the MOM, or are kept in fields of their own.
+var ofRequest = map[string]bool{
+	contract.HeaderKey: true, contract.HeaderPrefer: true, contract.HeaderTTL: true, contract.HeaderAnswerTTL: true,
+	contract.HeaderMode: true, contract.HeaderExplain: true, contract.HeaderTask: true, contract.HeaderCaller: true,
+	contract.HeaderCause: true, "Traceparent": true, "Tracestate": true,
 }
 
 // ofTransport are headers that the transport writes anew.
@@ -60,15 +60,11 @@ var ofTransport = map[string]bool{
 	"Content-Type": true, "Date": true, "Expect": true, "Host": true, "Te": true, "Trailer": true, "Vary": true,
 }
 
-// metadata is what is kept of headers or trailers: what application wrote to
-// application.
-func metadata(header *connect.Header, without []string) (list []*momv1.Metadata) {
-	drop := make(map[string]bool, len(without))
-	for _, key := range without {
-		drop[key] = true
-	}
+// metadata is what is kept of headers or trailers, without some: what application
+// wrote to application.
+func metadata(header *connect.Header, without map[string]bool) (list []*momv1.Metadata) {
 	for key, values := range header.All() {
-		if drop[key] || ofTransport[key] || strings.HasPrefix(key, "Connect-") || strings.HasPrefix(key, "Grpc-") {
+		if without[key] || ofTransport[key] || strings.HasPrefix(key, "Connect-") || strings.HasPrefix(key, "Grpc-") {
 			continue
 		}
 		list = append(list, &momv1.Metadata{Key: key, Values: values})
