@@ -160,6 +160,10 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late(wait) {
 			res.Drop()
 			sleep(ctx, wait) // once ctx has ended, the next attempt says why
+			if !c.deadline.IsZero() {
+				c.req.Header = c.req.Header.Clone() // the last attempt may not have let go yet
+				contract.SetTimeout(c.req.Header, time.Until(c.deadline))
+			}
 			last = endpoint
 			continue
 		}

@@ -181,6 +181,7 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	if b.Len() == 0 {
 		b.taken.Store(true)
+		err = io.EOF // with the last bytes: HTTP/2 then ends the stream in the same frame
 	}
 	return n, err
 }
