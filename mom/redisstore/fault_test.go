@@ -55,7 +55,11 @@ func TestRedisComesLater(t *testing.T) {
 	}
 	server.Restart(t)
 	until(t, "the store is back", func() bool { return e.Check(e.ctx, nil) == nil })
-	e.wantState(id, queued)
+	// Each of its connections finds out for itself that it is broken.
+	until(t, "the task is there", func() bool {
+		task, _, err := e.Get(e.ctx, id)
+		return err == nil && task.State == queued
+	})
 }
 
 // A silent Redis costs a caller the deadline, however many there are, and the
