@@ -42,7 +42,7 @@ func (m *MOM) mountIntake(calls *connect.Server) {
 				continue
 			}
 			in := &intake{MOM: m, route: m.cfg.Routes[name], method: method}
-			calls.Register(connect.Method{Spec: specOf(method), Handler: in.handle})
+			calls.Register(connect.Method{Spec: specOf(method), Handler: in.take})
 		}
 	}
 }
@@ -64,18 +64,9 @@ type intake struct {
 	method *route.Method
 }
 
-// handle is a connect.ServerFunc: it stores the call, says so, and holds the
-// caller until there is an answer or as long as the caller allows.
-func (in *intake) handle(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
-	err := in.take(ctx, stream)
-	var rpcErr *connect.Error
-	if err != nil && !errors.As(err, &rpcErr) && ctx.Err() == nil {
-		in.cfg.Logger.Error("intake failed", "procedure", in.method.Procedure, "error", err)
-	}
-	return setStatus(ctx, err)
-}
-
-func (in *intake) take(ctx context.Context, stream connect.ServerStream) error {
+// take is a connect.ServerFunc: it stores the call, says so, and holds the caller
+// until there is an answer or as long as the caller allows.
+func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	msg := dynamicpb.NewMessage(in.method.Descriptor.Input())
 	if err := stream.Receive(msg); err != nil {
 		return err // an invalid message never reaches a queue

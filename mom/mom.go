@@ -105,7 +105,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
 
-	calls := connect.NewServer()
+	calls := connect.NewServer(hideInternals(cfg.Logger))
 	m.mountIntake(calls)
 	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(cfg.Schemas)))
 	m.handler = withWriter(mux)

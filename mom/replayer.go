@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
 )
@@ -278,9 +277,4 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-}
-
-// asAnswer makes an answer of an error that Holdline gives in the service's place.
-func asAnswer(reason momv1.Reason, message string) *momv1.Answer {
-	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: callError(contract.Errorf(reason, "%s", message))}}
 }

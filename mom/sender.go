@@ -165,3 +165,8 @@ func callError(err error) *momv1.CallError {
 	}
 	return record
 }
+
+// asAnswer makes an answer of an error that Holdline gives in the service's place.
+func asAnswer(reason momv1.Reason, message string) *momv1.Answer {
+	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: callError(contract.Errorf(reason, "%s", message))}}
+}
