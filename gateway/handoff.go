@@ -137,7 +137,7 @@ func (h *handOff) keep(ctx context.Context, req upstream.Request, release contex
 	req.Header.Set(contract.HeaderPrefer, "wait=0")
 	bounded, cancel := context.WithTimeout(ctx, handOffTime)
 	defer cancel()
-	res, _, err := h.mom.Pick(nil).Try(bounded, &req)
+	res, _, err := h.mom.Pick().Try(bounded, &req)
 	if err != nil {
 		h.log.Debug("hold not released", "task", h.id, "error", err)
 		return // the hold goes on, as long as the drain lets it

@@ -78,8 +78,12 @@ func (c *call) unary() bool { return c.method != nil && c.method.Unary }
 
 func (c *call) repeatable() bool { return c.method != nil && c.method.Repeatable }
 
-// replayable calls can be sent more than once.
+// replayable calls are kept whole, and can be sent more than once.
 func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
+
+// rewind prepares the call for another attempt; false when what was sent of it is
+// no longer at hand.
+func (c *call) rewind() bool { return c.req.Stream == nil || c.req.Stream.Rewind() }
 
 // ServeHTTP implements http.Handler. Calls of routed services come first, past the
 // mux of what is the gateway's own.
@@ -126,7 +130,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 	if p.stores(c) && wantsTask(r.Header) {
 		if c.req.Stream != nil {
 			// A caller that is still sending would not hear a refusal.
-			_, _ = io.CopyN(io.Discard, c.req.Stream, maxDiscard)
+			_, _ = io.CopyN(io.Discard, r.Body, maxDiscard)
 			contract.WriteError(w, r, requestTooLarge())
 			return
 		}
@@ -150,21 +154,22 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	}
 	informed, stop := inform(ctx, w, c.req.In)
 	defer stop()
-	for last := (*upstream.Endpoint)(nil); ; {
-		endpoint := pool.Pick(last)
+	var tried []*upstream.Endpoint
+	for {
+		endpoint := pool.Pick(tried...)
 		res, outcome, err := endpoint.Try(informed, &c.req)
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
 		}
-		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late(wait) {
+		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late(wait) && c.rewind() {
 			res.Drop()
 			sleep(ctx, wait) // once ctx has ended, the next attempt says why
 			if !c.deadline.IsZero() {
 				c.req.Header = c.req.Header.Clone() // the last attempt may not have let go yet
 				contract.SetTimeout(c.req.Header, time.Until(c.deadline))
 			}
-			last = endpoint
+			tried = append(tried, endpoint)
 			continue
 		}
 		stop()
@@ -267,17 +272,14 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	var err error
 	c.req.Body, err = io.ReadAll(io.LimitReader(in.Body, maxReplay+1))
 	if len(c.req.Body) > maxReplay {
-		return c.stream(w, struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(c.req.Body), in.Body), in.Body})
+		return c.stream(w, io.MultiReader(bytes.NewReader(c.req.Body), in.Body))
 	}
 	return err
 }
 
 // stream makes the body one that is sent as it comes.
-func (c *call) stream(w http.ResponseWriter, body io.ReadCloser) error {
-	c.req.Stream = body
+func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
+	c.req.Stream = upstream.NewStream(body, c.unary())
 	if c.req.In.ProtoMajor == 1 {
 		// Else the first byte of the response would end the request.
 		return http.NewResponseController(w).EnableFullDuplex()
