@@ -19,6 +19,7 @@ type Gateway struct {
 	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The certificate's key, PEM."`
 	Routing
 	Limits
+	Admin
 	Logs
 }
 
@@ -34,9 +35,9 @@ func (c *Gateway) Run(ctx context.Context) error {
 			return fmt.Errorf("--mom: %w", err)
 		}
 	}
-	log := c.logger()
+	log, metrics := c.logger(), server.NewMetrics()
 	g, err := gateway.New(gateway.Config{
-		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin, Logger: log,
+		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (c *Gateway) Run(ctx context.Context) error {
 	defer g.Close()
 	s, err := server.Listen(server.Config{
 		Addr: c.Listen, Handler: g, Logger: log, Drain: g.Drain, CertFile: c.TLSCert, KeyFile: c.TLSKey,
-		Limits: c.limits(),
+		MetricsAddr: c.Metrics, Metrics: metrics, Limits: c.limits(),
 	})
 	if err != nil {
 		return err

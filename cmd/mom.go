@@ -25,6 +25,7 @@ type MOM struct {
 	MaxHeld      int           `default:"10000" help:"Callers held at once; one more gets its handle at once."`
 	Routing
 	Limits
+	Admin
 	Logs
 }
 
@@ -35,7 +36,7 @@ func (c *MOM) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log := c.logger()
+	log, metrics := c.logger(), server.NewMetrics()
 	password, err := c.password()
 	if err != nil {
 		return err
@@ -47,11 +48,16 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	m, err := mom.New(mom.Config{Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, Logger: log}, store)
+	m, err := mom.New(mom.Config{
+		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,
+	}, store)
 	if err != nil {
 		return err
 	}
-	s, err := server.Listen(server.Config{Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain, Limits: c.limits()})
+	s, err := server.Listen(server.Config{
+		Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain,
+		MetricsAddr: c.Metrics, Metrics: metrics, Limits: c.limits(),
+	})
 	if err != nil {
 		return err
 	}

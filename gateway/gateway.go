@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/cors"
 	"connectrpc.com/grpcreflect/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	rscors "github.com/rs/cors"
 
 	"holdline/gen/gateway/v1/gatewayv1connect"
@@ -35,7 +36,9 @@ type Config struct {
 	// CORSOrigins may call from a browser, such as https://app.example; * is
 	// any. Default: none.
 	CORSOrigins []string
-	Logger      *slog.Logger
+	// Metrics registers the gateway's series. Default: nobody reads them.
+	Metrics prometheus.Registerer
+	Logger  *slog.Logger
 }
 
 // Gateway is an http.Handler, safe for concurrent use.
@@ -55,13 +58,16 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("gateway: schemas and logger are required")
 	}
 	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes))}
+	metrics := newMetrics(cfg.Metrics)
 	for name, r := range cfg.Routes {
-		g.targets[name] = &target{route: r, pool: upstream.NewPool(name, r.Endpoints, cfg.Logger), budget: newBudget(), stores: true}
+		t := &target{route: r, pool: upstream.NewPool(name, r.Endpoints, cfg.Logger), budget: newBudget(), stores: true}
+		t.calls, t.attempts = metrics.of(name, t.pool)
+		g.targets[name] = t
 	}
 	services := cfg.Routes.Services()
 	draining, drain := context.WithCancel(context.Background())
 	g.drain = drain
-	front := &proxy{targets: g.targets, schemas: cfg.Schemas, draining: draining, log: cfg.Logger}
+	front := &proxy{targets: g.targets, schemas: cfg.Schemas, metrics: metrics, draining: draining, log: cfg.Logger}
 	var tasks *target
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(momv1connect.TaskServiceName, cfg.MOM, cfg.Logger)
@@ -75,6 +81,7 @@ func New(cfg Config) (*Gateway, error) {
 				budget:    newBudget(),
 				operators: name == momv1connect.QueueServiceName,
 			}
+			tasks.calls, tasks.attempts = metrics.of(name, front.mom)
 			g.targets[name] = tasks
 			services = append(services, name)
 		}

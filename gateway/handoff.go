@@ -40,6 +40,8 @@ type handOff struct {
 // handOff sends the call to the MOM and answers the caller, after explain has been
 // told whether it is stored.
 func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cause *upstream.Outcome, explain func(step)) {
+	p.metrics.held.Inc()
+	defer p.metrics.held.Dec()
 	key, _ := contract.Key(c.req.Header) // a bad one is the MOM's to refuse
 	h := &handOff{
 		proxy: p, call: c, cause: cause, header: c.req.Header.Clone(),

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
@@ -34,6 +36,9 @@ type target struct {
 	stores bool
 	// operators: only callers on this machine may come.
 	operators bool
+
+	calls    prometheus.ObserverVec // by outcome
+	attempts *prometheus.CounterVec // by result
 }
 
 // proxy sends calls to their services. Bytes go through untouched, in the
@@ -43,6 +48,7 @@ type proxy struct {
 	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
 	mom     *upstream.Pool // nil: nothing is stored
+	metrics *metrics
 	// draining ends when holds are to end with handles.
 	draining context.Context //nolint:containedctx // it is the gateway's life, not a call's
 	log      *slog.Logger
@@ -61,6 +67,9 @@ type call struct {
 	timer    *time.Timer
 	// answered: the service's breaker hears of the response when it has ended.
 	answered bool
+
+	began   time.Time
+	outcome string // what it came to, for the metrics
 }
 
 // deadlineGrace is how long after the caller's deadline the call is ended. The
@@ -115,15 +124,17 @@ func nobody(w http.ResponseWriter, r *http.Request) {
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	c := &call{target: target, method: p.schemas.Method(r.URL.Path), cancel: cancel}
+	c := &call{target: target, method: p.schemas.Method(r.URL.Path), cancel: cancel, began: time.Now(), outcome: callLeft}
+	defer c.end()
 	if timeout, ok := contract.Timeout(r.Header); ok {
-		c.deadline = time.Now().Add(timeout)
+		c.deadline = c.began.Add(timeout)
 		c.timer = time.AfterFunc(timeout+deadlineGrace, func() { cancel(upstream.ErrDeadline) })
 		defer c.timer.Stop()
 	}
 	cleanRequest(r.Header)
 	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
 	if err := c.readBody(w); err != nil {
+		c.outcome = callRefused
 		contract.WriteError(w, r, badBody(err))
 		return
 	}
@@ -131,6 +142,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 		if c.req.Stream != nil {
 			// A caller that is still sending would not hear a refusal.
 			_, _ = io.CopyN(io.Discard, r.Body, maxDiscard)
+			c.outcome = callRefused
 			contract.WriteError(w, r, requestTooLarge())
 			return
 		}
@@ -158,6 +170,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	for {
 		endpoint := pool.Pick(tried...)
 		res, outcome, err := endpoint.Try(informed, &c.req)
+		c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
@@ -213,6 +226,7 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 		contract.WriteError(w, c.req.In, failure(outcome, c))
 	case stop:
 		if ctx.Err() == nil { // it is the request that broke off: its caller may be there
+			c.outcome = callRefused
 			if c.req.In.ProtoMajor == 1 {
 				w.Header().Set("Connection", "close") // no request can follow this body
 			}

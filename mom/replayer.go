@@ -39,6 +39,7 @@ type replayer struct {
 	pool    *upstream.Pool
 	sender  *sender
 	reaper  *reaper
+	metrics *metrics
 	log     *slog.Logger
 	healthy bool      // as far as the last attempt told
 	failed  time.Time // the last attempt that was not answered
@@ -64,6 +65,7 @@ func newReplayer(m *MOM, shard Shard) *replayer {
 		pool:     m.pools[shard.Service],
 		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r.AttemptTimeout),
 		reaper:   m.reapers[shard],
+		metrics:  m.metrics,
 		log:      m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
 		window:   1,
 		inflight: map[contract.TaskID]flight{},
@@ -203,6 +205,7 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
 		return true
 	}
 	answer, result := r.sender.send(ctx, lease)
+	r.metrics.sent.WithLabelValues(r.shard.Service, result.Kind.String()).Inc()
 	record := func(ctx context.Context) error {
 		switch {
 		case answer != nil:
@@ -220,7 +223,11 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
 	if answer == nil {
 		log.Info("no answer", "cause", result.Cause, "procedure", lease.Call.GetProcedure())
 	}
-	if err := persist(ctx, record); err != nil {
+	switch err := persist(ctx, record); {
+	case errors.Is(err, ErrFenced):
+		r.metrics.lost.WithLabelValues(r.shard.Service).Inc()
+		log.Warn("attempt not recorded: the lease was lost")
+	case err != nil:
 		log.Warn("attempt not recorded: the lease will end by itself", "error", err)
 	}
 	return answer != nil || result.Kind == upstream.Unavailable || result.Kind == upstream.Exhausted

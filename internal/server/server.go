@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 )
@@ -55,13 +56,18 @@ type Config struct {
 	// by ALPN: a certificate with its chain, and its key, as PEM. Both are read
 	// again when they change. Default: no TLS, HTTP/1.1 and h2c.
 	CertFile, KeyFile string
-	Limits            Limits
+	// Metrics are served at /metrics on MetricsAddr, host:port, until the server
+	// has drained. Default: nowhere.
+	MetricsAddr string
+	Metrics     prometheus.Gatherer
+	Limits      Limits
 }
 
 // Server serves one handler on one listener.
 type Server struct {
 	http  *http.Server
 	ln    net.Listener
+	admin *admin // nil without metrics
 	log   *slog.Logger
 	drain func()
 }
@@ -82,15 +88,21 @@ func Listen(cfg Config) (*Server, error) {
 	} else {
 		protocols.SetUnencryptedHTTP2(true)
 	}
-	ln, err := net.Listen("tcp", cfg.Addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: the address is in use; is another holdline running?", cfg.Addr)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", cfg.Addr, err)
-	}
 	limits := cfg.Limits.withDefaults()
+	var metrics *admin
+	if cfg.MetricsAddr != "" {
+		var err error
+		if metrics, err = listenAdmin(cfg.MetricsAddr, cfg.Metrics, limits, cfg.Logger); err != nil {
+			return nil, err
+		}
+	}
+	ln, err := listen(cfg.Addr)
+	if err != nil {
+		metrics.close()
+		return nil, err
+	}
 	return &Server{
+		admin: metrics,
 		ln:    netutil.LimitListener(ln, limits.Connections),
 		log:   cfg.Logger,
 		drain: cfg.Drain,
@@ -107,16 +119,42 @@ func Listen(cfg Config) (*Server, error) {
 	}, nil
 }
 
+func listen(addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen on %s: the address is in use; is another holdline running?", addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return ln, nil
+}
+
 // Addr is where the server listens, as host:port.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 
-// Close closes the listener of a server that is never run.
-func (s *Server) Close() { _ = s.ln.Close() }
+// MetricsAddr is where its metrics are served; empty when they are not.
+func (s *Server) MetricsAddr() string {
+	if s.admin == nil {
+		return ""
+	}
+	return s.admin.ln.Addr().String()
+}
+
+// Close closes the listeners of a server that is never run.
+func (s *Server) Close() {
+	_ = s.ln.Close()
+	s.admin.close()
+}
 
 // Run serves until ctx ends, then drains: it accepts nothing more, lets calls in
 // flight end for 30 s, and then cuts them. It returns nil after a drain.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	drained, done := context.WithCancel(context.WithoutCancel(ctx))
+	if s.admin != nil {
+		group.Go(func() error { return s.admin.run(drained) })
+	}
 	group.Go(func() error {
 		s.log.Info("listening", "address", s.Addr(), "tls", s.http.TLSConfig != nil)
 		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
@@ -125,6 +163,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error {
+		defer done()
 		<-ctx.Done()
 		if s.drain != nil {
 			s.drain()

@@ -45,6 +45,14 @@ const (
 	CallerLeft
 )
 
+// String is the kind as metrics name it.
+func (k Kind) String() string {
+	return [...]string{
+		Answered: "answered", NotSent: "not_sent", Refused: "refused", Broken: "broken", Bare: "bare",
+		Unavailable: "unavailable", Exhausted: "exhausted", DeadlineOver: "deadline_over", CallerLeft: "caller_left",
+	}[k]
+}
+
 // Outcome is a kind with its cause in a few words, such as "dial-refused", for
 // people and for the Holdline-Cause header.
 type Outcome struct {

@@ -88,6 +88,18 @@ func (p *Pool) Service() string { return p.service }
 // Len is the number of endpoints.
 func (p *Pool) Len() int { return len(*p.endpoints.Load()) }
 
+// Fitness counts the endpoints that are fit, and those that are picked last.
+func (p *Pool) Fitness() (fit, ejected int) {
+	for _, e := range *p.endpoints.Load() {
+		if e.ejected.Load() {
+			ejected++
+		} else {
+			fit++
+		}
+	}
+	return fit, ejected
+}
+
 // Pick returns the less loaded of two endpoints picked at random: rather ones that
 // were not tried for this call, and rather fit ones.
 func (p *Pool) Pick(tried ...*Endpoint) *Endpoint {
