@@ -18,10 +18,9 @@ const (
 	// idlePause is how long a replayer trusts the bell: one that was rung for a
 	// MOM that died since is lost.
 	idlePause = 5 * time.Second
-	// A service that is down is asked for its health so often, and rarely once
-	// it has been down for long.
-	probePause, longProbePause, longDown = 250 * time.Millisecond, 10 * time.Second, 10 * time.Minute
-	probeTimeout                         = time.Second
+	// failPause is the time after an attempt that failed, or from a store that is
+	// away, to the next.
+	failPause = 250 * time.Millisecond
 
 	maxWindow   = 64 // tasks of a shard under way at once
 	maxAttempts = 20
@@ -127,7 +126,7 @@ func (r *replayer) listen(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, idlePause)
 	defer cancel()
 	if err := r.store.WaitBell(bounded, r.shard); err != nil && bounded.Err() == nil {
-		sleep(bounded, probePause) // the store is away
+		sleep(bounded, failPause) // the store is away
 	}
 }
 
@@ -145,26 +144,18 @@ func (r *replayer) learn(up bool) {
 // waitHealthy asks for the service's health as long as there are tasks for it.
 // It returns false when none are left or ctx has ended.
 func (r *replayer) waitHealthy(ctx context.Context) bool {
-	started, pause := time.Now(), probePause
+	started, queued := time.Now(), int64(0)
 	// Healthy or not, one that does not take a task is not asked at once again.
-	sleep(ctx, time.Until(r.failed.Add(probePause)))
-	for {
+	sleep(ctx, time.Until(r.failed.Add(failPause)))
+	r.healthy = r.pool.AwaitHealthy(ctx, func() bool {
 		depth, err := r.store.Depth(ctx, r.shard)
-		if err != nil || depth.Queued == 0 && depth.Retrying == 0 || ctx.Err() != nil {
-			return false
-		}
-		bounded, cancel := context.WithTimeout(ctx, probeTimeout)
-		r.healthy = r.pool.Healthy(bounded)
-		cancel()
-		if r.healthy {
-			r.log.Info("service is healthy: replaying", "queued", depth.Queued, "down", time.Since(started).Round(time.Millisecond))
-			return true
-		}
-		if time.Since(started) > longDown {
-			pause = longProbePause
-		}
-		sleep(ctx, pause)
+		queued = depth.Queued
+		return err == nil && depth.Queued+depth.Retrying > 0
+	})
+	if r.healthy {
+		r.log.Info("service is healthy: replaying", "queued", queued, "down", time.Since(started).Round(time.Millisecond))
 	}
+	return r.healthy
 }
 
 // lease takes tasks as far as the window allows and starts their attempts.

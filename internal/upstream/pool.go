@@ -71,16 +71,7 @@ func (p *Pool) spawn(run func()) {
 }
 
 // sleep waits; false when the pool is closed meanwhile.
-func (p *Pool) sleep(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-p.ctx.Done():
-		return false
-	}
-}
+func (p *Pool) sleep(d time.Duration) bool { return sleep(p.ctx, d) }
 
 // Service is the full name of the service whose endpoints these are.
 func (p *Pool) Service() string { return p.service }
@@ -137,31 +128,6 @@ func pick(all, tried []*Endpoint, past *Endpoint) (best *Endpoint, least int) {
 		}
 	}
 	return best, least
-}
-
-// Healthy reports whether any endpoint is healthy now.
-func (p *Pool) Healthy(ctx context.Context) bool {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	all := *p.endpoints.Load()
-	answers := make(chan bool)
-	for _, e := range all {
-		go func() { answers <- e.Healthy(ctx) }()
-	}
-	healthy := false
-	for range all {
-		if <-answers {
-			healthy = true
-			cancel() // one is enough
-		}
-	}
-	if !healthy {
-		select {
-		case p.unhealthy <- struct{}{}:
-		default: // asked already
-		}
-	}
-	return healthy
 }
 
 // Close ends what runs in the background and drops idle connections.
