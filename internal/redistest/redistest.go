@@ -26,6 +26,7 @@ const patience = 20 * time.Second
 type Server struct {
 	dir  string
 	args []string
+	env  []string // beside that of the tests
 	cmd  *exec.Cmd
 	gone chan struct{}
 }
@@ -127,16 +128,19 @@ func Start(tb testing.TB) (url string) {
 // by the clock.
 func Mini(tb testing.TB) (url string) {
 	tb.Helper()
-	m := miniredis.NewMiniRedis()
-	m.ClockTTL(true)
-	if err := m.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(m.Close)
-	return "redis://" + m.Addr()
+	return serve(tb, miniredis.NewMiniRedis())
 }
 
 func start(options []string) (*Server, error) {
+	s, err := create(options)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.begin()
+}
+
+// create makes a server that is yet to run.
+func create(options []string) (*Server, error) {
 	// Not a test's own directory: the path of a socket must be short.
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
@@ -147,14 +151,19 @@ func start(options []string) (*Server, error) {
 		"--port", "0", "--unixsocket", s.socket(), "--dir", dir, "--logfile", filepath.Join(dir, "log"),
 		"--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no",
 	}, options...)
-	if err := s.run(); err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, err
-	}
 	return s, nil
 }
 
 func (s *Server) socket() string { return filepath.Join(s.dir, "redis.sock") }
+
+// begin is the first run; a server that fails leaves nothing behind.
+func (s *Server) begin() error {
+	err := s.run()
+	if err != nil {
+		_ = os.RemoveAll(s.dir)
+	}
+	return err
+}
 
 // run starts the process and waits until it answers.
 func (s *Server) run() error {
@@ -163,6 +172,7 @@ func (s *Server) run() error {
 		return fmt.Errorf("these tests need redis-server in PATH (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis): %w", err)
 	}
 	s.cmd = exec.Command(path, s.args...)
+	s.cmd.Env = append(os.Environ(), s.env...)
 	dieWithParent(s.cmd)
 	gone, started := make(chan struct{}), make(chan error, 1)
 	go func() {

@@ -3,6 +3,7 @@ package redistest_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -67,4 +68,38 @@ func TestKillAndRestart(t *testing.T) {
 	if limit["maxmemory"] != "52428800" || err != nil {
 		t.Errorf("maxmemory: got %v, %v, want 52428800", limit, err)
 	}
+}
+
+// The clock of a server is what the test says, and keys expire by it.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2030, 1, 2, 3, 4, 5, 678e6, time.UTC)
+	test := func(t *testing.T, url string, mini bool, clock *redistest.Clock) {
+		t.Helper()
+		c, ctx := client(t, url, mini), context.Background()
+		if err := c.Do(ctx, c.B().Set().Key("k").Value("v").PxMilliseconds(1000).Build()).Error(); err != nil {
+			t.Fatal(err)
+		}
+		for _, passed := range []time.Duration{0, 999 * time.Millisecond, 1001 * time.Millisecond} {
+			clock.Set(t, start.Add(passed))
+			got, err := c.Do(ctx, c.B().Time().Build()).AsIntSlice()
+			if want := start.Add(passed); err != nil || !time.Unix(got[0], got[1]*1000).Equal(want) {
+				t.Errorf("TIME after %v: got %v, %v, want %v", passed, got, err, want)
+			}
+			n, err := c.Do(ctx, c.B().Exists().Key("k").Build()).AsInt64()
+			if want := passed < time.Second; err != nil || (n == 1) != want {
+				t.Errorf("the key after %v: got %d, %v, want %v", passed, n, err, want)
+			}
+		}
+	}
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		server, clock := redistest.NewClocked(t, start)
+		test(t, server.URL(), false, clock)
+	})
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		url, clock := redistest.MiniClocked(t, start)
+		test(t, url, true, clock)
+	})
 }

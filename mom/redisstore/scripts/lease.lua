@@ -4,9 +4,10 @@
 -- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call}; call
 --          is nil when it is missing.
 -- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
---         bell goes with the last task.
+--         bell goes with the last task. Up to 100 tasks that only a newer
+--         release knows are passed over, and keep their places.
 local n, duration, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local taken = {}
+local taken, left, unknown = {}, {}, nil
 if redis.call('EXISTS', PAUSED) == 1 then return taken end
 
 for _ = 1, n + BATCH do
@@ -15,10 +16,7 @@ for _ = 1, n + BATCH do
   if not ulid then break end
   local task, err = load(ulid)
   if err then
-    -- A newer release knows what to do with it.
-    redis.call('LPUSH', READY, ulid)
-    if #taken == 0 then return err end
-    break
+    left[#left + 1], unknown = ulid, err
   elseif not task then
     redis.call('ZREM', TTL, ulid)
   elseif task.x <= now then
@@ -31,5 +29,7 @@ for _ = 1, n + BATCH do
     taken[#taken + 1] = {ulid, epoch, task.n, tonumber(task.r), task.x - now, redis.call('GET', base .. 'p:' .. ulid)}
   end
 end
+for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
+if unknown and #taken == 0 then return unknown end
 if redis.call('EXISTS', READY) == 0 then redis.call('DEL', BELL) end
 return taken

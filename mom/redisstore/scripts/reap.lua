@@ -7,27 +7,32 @@
 --         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
 --         callers' lists lose those whose records are gone; rings the bell.
 local tombstone = tonumber(ARGV[2])
-local more, unknown = false, nil
+local more, left = false, 0 -- left: tasks that only a newer release knows
 
-local function due(set)
-  local ulids = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, BATCH)
-  if #ulids == BATCH then more = true end
-  return ulids
+local function due(set, offset)
+  return redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', offset, BATCH)
 end
 
 -- each calls what for each due task of a set, and drops those without a record.
+-- Tasks that are left are not in the way of others.
 local function each(set, what)
-  for _, ulid in ipairs(due(set)) do
-    local task, err = load(ulid)
-    if task then
-      what(ulid, task)
-    elseif err then
-      -- A newer release knows what to do with it.
-      unknown = err
-    else
-      redis.call('ZREM', set, ulid)
+  local offset, ulids, passed = 0, nil, nil
+  repeat
+    ulids, passed = due(set, offset), 0
+    for _, ulid in ipairs(ulids) do
+      local task, err = load(ulid)
+      if task then
+        what(ulid, task)
+      elseif err then
+        passed = passed + 1
+      else
+        redis.call('ZREM', set, ulid)
+      end
     end
-  end
+    offset = offset + passed
+  until passed < BATCH
+  left = left + offset
+  if #ulids == BATCH then more = true end
 end
 
 -- First, since it takes tasks out of ready: see give_back.
@@ -59,7 +64,9 @@ end)
 
 each(LATER, give_back)
 
-for _, member in ipairs(due(GONE)) do
+local gone = due(GONE, 0)
+if #gone == BATCH then more = true end
+for _, member in ipairs(gone) do
   redis.call('ZREM', base .. 'c:' .. string.sub(member, 28), string.sub(member, 1, 26))
   redis.call('ZREM', GONE, member)
 end
@@ -71,7 +78,6 @@ else
   redis.call('DEL', BELL)
 end
 
-if unknown then return unknown end
 if more then return 0 end
 local next = -1
 local function first(set, least)
@@ -81,9 +87,11 @@ local function first(set, least)
     if next < 0 or wait < next then next = wait end
   end
 end
-first(LEASE, 1)
-first(TTL, 1)
-first(LATER, 1)
+-- What is left stays due: no reason to look all the time.
+local soon = left > 0 and 1000 or 1
+first(LEASE, soon)
+first(TTL, soon)
+first(LATER, soon)
 -- Trimming a list is not worth waking up for each task.
 first(GONE, 1000)
 return next
