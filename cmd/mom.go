@@ -22,6 +22,8 @@ type MOM struct {
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
 	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
 	TombstoneTTL time.Duration `default:"24h" help:"How long it is known of a task that it was, after its answer."`
+	MaxQueued    int           `default:"100000" help:"Tasks that one shard of a queue may hold; one more is refused."`
+	MaxBytes     int64         `default:"268435456" help:"Bytes that the calls of one shard may take; one more is refused."`
 	MaxHeld      int           `default:"10000" help:"Callers held at once; one more gets its handle at once."`
 	Routing
 	Limits
@@ -42,7 +44,8 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	store, err := redisstore.Open(redisstore.Config{
-		URL: c.Redis, Password: password, Cluster: c.Cluster, TombstoneTTL: c.TombstoneTTL, Logger: log,
+		URL: c.Redis, Password: password, Cluster: c.Cluster, TombstoneTTL: c.TombstoneTTL,
+		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, Logger: log,
 	})
 	if err != nil {
 		return err

@@ -70,6 +70,7 @@ type queues struct{ *MOM }
 var (
 	queueTasks  = prometheus.NewDesc("holdline_queue_tasks", "Tasks of a service: queued, running, retrying or dead (DEAD and UNCERTAIN).", []string{"service", "state"}, nil)
 	queueOldest = prometheus.NewDesc("holdline_queue_oldest_wait_seconds", "How long the task at the head of a queue has waited.", []string{"service"}, nil)
+	queueBytes  = prometheus.NewDesc("holdline_queue_bytes", "What the stored calls of a service take.", []string{"service"}, nil)
 	queuePaused = prometheus.NewDesc("holdline_queue_paused", "1 while the replay of a queue is paused.", []string{"service"}, nil)
 )
 
@@ -77,6 +78,7 @@ var (
 func (q *queues) Describe(descs chan<- *prometheus.Desc) {
 	descs <- queueTasks
 	descs <- queueOldest
+	descs <- queueBytes
 	descs <- queuePaused
 }
 
@@ -99,6 +101,7 @@ func (q *queues) Collect(series chan<- prometheus.Metric) {
 		gauge(queueTasks, float64(depth.Retrying), service, "retrying")
 		gauge(queueTasks, float64(depth.Dead), service, "dead")
 		gauge(queueOldest, depth.OldestWait.Seconds(), service)
+		gauge(queueBytes, float64(depth.Bytes), service)
 		gauge(queuePaused, number(depth.Paused), service)
 	}
 }

@@ -12,10 +12,13 @@ import (
 	"holdline/internal/contract"
 )
 
-// The interval of WatchQueues.
 const (
+	// The interval of WatchQueues.
 	defaultInterval = time.Second
 	minInterval     = 250 * time.Millisecond
+
+	// What LimitQueue takes for a rate, in tasks a second.
+	minRate, maxRate = 0.1, 1e6
 )
 
 // queueService implements momv1connect.QueueServiceHandler, for callers on this
@@ -66,6 +69,27 @@ func (s *queueService) ResumeQueue(ctx context.Context, req *momv1.ResumeQueueRe
 	return &momv1.ResumeQueueResponse{Queue: queue}, err
 }
 
+// LimitQueue implements momv1connect.QueueServiceHandler. The shards share the
+// limits evenly; each may have one task under way.
+func (s *queueService) LimitQueue(ctx context.Context, req *momv1.LimitQueueRequest) (*momv1.LimitQueueResponse, error) {
+	running, rate := req.GetMaxRunning(), req.GetMaxPerSecond()
+	if running < 0 || rate != 0 && !(rate >= minRate && rate <= maxRate) { // NaN is neither
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "max_running must not be negative, and max_per_second be 0 or from %g to %g", minRate, maxRate)
+	}
+	err := s.each(ctx, req.GetService(), func(shard Shard) error {
+		shards := s.cfg.Routes[shard.Service].Shards
+		return s.store.Limit(ctx, shard, Limits{
+			Running:   (running + int64(shards) - 1) / int64(shards),
+			PerSecond: rate / float64(shards),
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	queue, err := s.queue(ctx, req.GetService())
+	return &momv1.LimitQueueResponse{Queue: queue}, err
+}
+
 // RetryDead implements momv1connect.QueueServiceHandler.
 func (s *queueService) RetryDead(ctx context.Context, req *momv1.RetryDeadRequest) (*momv1.RetryDeadResponse, error) {
 	res := &momv1.RetryDeadResponse{}
@@ -107,6 +131,7 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 	}
 	q := &momv1.Queue{
 		Service: service, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
+		Bytes: depth.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
 	}
 	if depth.OldestWait > 0 {
 		q.OldestWait = durationpb.New(depth.OldestWait)
@@ -127,6 +152,9 @@ func (m *MOM) depth(ctx context.Context, service string) (sum Depth, err error) 
 		sum.Dead += depth.Dead
 		sum.Paused = sum.Paused || depth.Paused
 		sum.OldestWait = max(sum.OldestWait, depth.OldestWait)
+		sum.Bytes += depth.Bytes
+		sum.Limits.Running += depth.Limits.Running
+		sum.Limits.PerSecond += depth.Limits.PerSecond
 	}
 	return sum, nil
 }

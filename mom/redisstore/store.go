@@ -45,6 +45,9 @@ type Config struct {
 	TombstoneTTL time.Duration
 	// MaxQueued is how many open tasks a shard may hold. Default 100 000.
 	MaxQueued int
+	// MaxBytes is how many bytes the calls of a shard may take together, those
+	// that wait for a person included. Default 256 MiB.
+	MaxBytes int64
 
 	// CommandTimeout bounds every command whose context has no earlier
 	// deadline. Default 400 ms: a hand-off has 500 ms to fail in.
@@ -73,10 +76,11 @@ type Store struct {
 func Open(cfg Config) (*Store, error) {
 	cfg.TombstoneTTL = cmp.Or(cfg.TombstoneTTL, 24*time.Hour)
 	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, 100_000)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 256<<20)
 	cfg.CommandTimeout = cmp.Or(cfg.CommandTimeout, 400*time.Millisecond)
 	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, 300*time.Millisecond)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
-	if cfg.TombstoneTTL < 0 || cfg.MaxQueued < 0 || cfg.CommandTimeout < 0 || cfg.DialTimeout < 0 {
+	if cfg.TombstoneTTL < 0 || cfg.MaxQueued < 0 || cfg.MaxBytes < 0 || cfg.CommandTimeout < 0 || cfg.DialTimeout < 0 {
 		return nil, errors.New("redis store: a limit is negative")
 	}
 	option, err := clientOption(cfg)
