@@ -50,9 +50,15 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	if cause != nil {
 		h.header.Set(contract.HeaderCause, cause.Cause)
 	}
+	if prefer := contract.Prefer(h.header); prefer.Hold() > 0 {
+		defer p.held.Add(-1)
+		if p.held.Add(1) > p.maxHeld {
+			h.header.Set(contract.HeaderPrefer, contract.Preference{Async: prefer.Async, HasWait: true}.Applied())
+		}
+	}
 	var last *upstream.Endpoint
 	started := time.Now()
-	held := started.Add(contract.Prefer(c.req.Header).Hold())
+	held := started.Add(contract.Prefer(h.header).Hold())
 	others := p.mom.Len() - 1
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)
