@@ -19,6 +19,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// maxFrame is the largest HTTP/2 frame that is read. A connection keeps room for
+// the largest that came, and net/http's clients, such as a gateway's, for as much
+// with each stream that they send; net/http's default is 1 MiB, and hardly faster.
+const maxFrame = 64 << 10
+
+// pingTimeout is how long a caller has to answer a ping.
+const pingTimeout = 15 * time.Second
+
 // drainTimeout is how long calls in flight may go on when the server ends.
 const drainTimeout = 30 * time.Second
 
@@ -30,7 +38,9 @@ type Limits struct {
 	Streams       int           // of HTTP/2, per connection. Default 250
 	HeaderBytes   int           // of one request, else 431. Default 64 KiB
 	HeaderTimeout time.Duration // for one request's headers. Default 10 s
-	IdleTimeout   time.Duration // of a connection without a call. Default 2 min
+	// IdleTimeout is when a connection without a call is closed, and one with
+	// calls, of HTTP/2, is asked for a sign of life. Default 2 min.
+	IdleTimeout time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -101,8 +111,13 @@ func Listen(cfg Config) (*Server, error) {
 			ReadHeaderTimeout: limits.HeaderTimeout,
 			IdleTimeout:       limits.IdleTimeout,
 			MaxHeaderBytes:    limits.HeaderBytes,
-			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: limits.Streams},
-			ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+			HTTP2: &http.HTTP2Config{
+				MaxConcurrentStreams: limits.Streams,
+				MaxReadFrameSize:     maxFrame,
+				SendPingTimeout:      limits.IdleTimeout,
+				PingTimeout:          min(pingTimeout, limits.IdleTimeout),
+			},
+			ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		},
 	}, nil
 }
