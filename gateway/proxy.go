@@ -18,6 +18,10 @@ import (
 // than once. A larger one streams through, in one try.
 const maxReplay = 1 << 20
 
+// maxTrust is the largest announced body that room is made for before it comes:
+// to announce costs a caller nothing.
+const maxTrust = 32 << 10
+
 // maxDiscard is how much of a refused body is read so that the refusal arrives.
 const maxDiscard = 8 << 20
 
@@ -262,7 +266,7 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	// goroutine each time, a fifth of what a small call costs.
 	late := time.AfterFunc(bodyTimeout, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
 	defer late.Stop()
-	if in.ContentLength >= 0 {
+	if 0 <= in.ContentLength && in.ContentLength <= maxTrust {
 		c.req.Body = make([]byte, in.ContentLength)
 		_, err := io.ReadFull(in.Body, c.req.Body)
 		return err
