@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -70,10 +71,13 @@ type Config struct {
 
 // Server serves one handler on one listener.
 type Server struct {
-	http  *http.Server
-	ln    net.Listener
-	log   *slog.Logger
-	drain func()
+	http        *http.Server
+	ln          net.Listener
+	handler     http.Handler
+	log         *slog.Logger
+	drain       func()
+	leaving     atomic.Bool
+	connections atomic.Int64
 }
 
 // Listen opens the listener, so that callers know the address before anything
@@ -100,26 +104,29 @@ func Listen(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Addr, err)
 	}
 	limits := cfg.Limits.withDefaults()
-	return &Server{
-		ln:    netutil.LimitListener(ln, limits.Connections),
-		log:   cfg.Logger,
-		drain: cfg.Drain,
-		http: &http.Server{
-			Handler:           cfg.Handler,
-			Protocols:         protocols,
-			TLSConfig:         secure,
-			ReadHeaderTimeout: limits.HeaderTimeout,
-			IdleTimeout:       limits.IdleTimeout,
-			MaxHeaderBytes:    limits.HeaderBytes,
-			HTTP2: &http.HTTP2Config{
-				MaxConcurrentStreams: limits.Streams,
-				MaxReadFrameSize:     maxFrame,
-				SendPingTimeout:      limits.IdleTimeout,
-				PingTimeout:          min(pingTimeout, limits.IdleTimeout),
-			},
-			ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	s := &Server{
+		ln:      netutil.LimitListener(ln, limits.Connections),
+		handler: cfg.Handler,
+		log:     cfg.Logger,
+		drain:   cfg.Drain,
+	}
+	s.http = &http.Server{
+		Handler:           s,
+		ConnState:         s.count,
+		Protocols:         protocols,
+		TLSConfig:         secure,
+		ReadHeaderTimeout: limits.HeaderTimeout,
+		IdleTimeout:       limits.IdleTimeout,
+		MaxHeaderBytes:    limits.HeaderBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: limits.Streams,
+			MaxReadFrameSize:     maxFrame,
+			SendPingTimeout:      limits.IdleTimeout,
+			PingTimeout:          min(pingTimeout, limits.IdleTimeout),
 		},
-	}, nil
+		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
 }
 
 // Addr is where the server listens, as host:port.
@@ -128,13 +135,14 @@ func (s *Server) Addr() string { return s.ln.Addr().String() }
 // Close closes the listener of a server that is never run.
 func (s *Server) Close() { _ = s.ln.Close() }
 
-// Run serves until ctx ends, then drains: it accepts nothing more, lets calls in
-// flight end for 30 s, and then cuts them. It returns nil after a drain.
+// Run serves until ctx ends, then drains: it accepts nothing more, tells callers to
+// go, lets calls in flight end for 30 s, and then cuts them. It returns nil after a
+// drain.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		s.log.Info("listening", "address", s.Addr(), "tls", s.http.TLSConfig != nil)
-		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.serve(); !s.leaving.Load() {
 			return fmt.Errorf("serve on %s: %w", s.Addr(), err)
 		}
 		return nil
@@ -146,6 +154,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
+		s.leave(bounded)
 		if err := s.http.Shutdown(bounded); err != nil {
 			s.log.Warn("calls cut after the drain", "address", s.Addr(), "after", drainTimeout)
 			_ = s.http.Close()
