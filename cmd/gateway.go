@@ -17,6 +17,8 @@ type Gateway struct {
 	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example; * is any; repeated."`
 	TLSCert    string   `name:"tls-cert" type:"existingfile" and:"tls" placeholder:"FILE" help:"Speak TLS with this certificate and its chain, PEM; read again when it changes."`
 	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The certificate's key, PEM."`
+	MaxCalls   int      `default:"10000" help:"Calls under way at once; one more is unavailable."`
+	MaxHeld    int      `default:"5000" help:"Callers held at once; one more gets its handle at once."`
 	Routing
 	Limits
 	Admin
@@ -37,7 +39,8 @@ func (c *Gateway) Run(ctx context.Context) error {
 	}
 	log, metrics := c.logger(), server.NewMetrics()
 	g, err := gateway.New(gateway.Config{
-		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin, Metrics: metrics, Logger: log,
+		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin,
+		MaxCalls: c.MaxCalls, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,13 @@ type Config struct {
 	// CORSOrigins may call from a browser, such as https://app.example; * is
 	// any. Default: none.
 	CORSOrigins []string
+	// MaxCalls is how many calls may be under way at once; one more is
+	// unavailable. Default 10 000.
+	MaxCalls int
+	// MaxHeld is how many of them may wait for the answer of a stored call; one
+	// more gets its handle at once. Default 5 000: an outage of one service
+	// leaves room for the calls of the others.
+	MaxHeld int
 	// Metrics registers the gateway's series. Default: nobody reads them.
 	Metrics prometheus.Registerer
 	Logger  *slog.Logger
@@ -58,16 +66,19 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("gateway: schemas and logger are required")
 	}
 	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes))}
-	metrics := newMetrics(cfg.Metrics)
+	draining, drain := context.WithCancel(context.Background())
+	g.drain = drain
+	front := &proxy{
+		targets: g.targets, schemas: cfg.Schemas, draining: draining,
+		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger,
+	}
+	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
 		t := &target{route: r, pool: upstream.NewPool(name, r.Endpoints, cfg.Logger), budget: newBudget(), stores: true}
 		t.calls, t.attempts = metrics.of(name, t.pool)
 		g.targets[name] = t
 	}
 	services := cfg.Routes.Services()
-	draining, drain := context.WithCancel(context.Background())
-	g.drain = drain
-	front := &proxy{targets: g.targets, schemas: cfg.Schemas, metrics: metrics, draining: draining, log: cfg.Logger}
 	var tasks *target
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(momv1connect.TaskServiceName, cfg.MOM, cfg.Logger)
@@ -104,7 +115,7 @@ func New(cfg Config) (*Gateway, error) {
 		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks) })
 	}
 	front.own = mux
-	g.handler = withCORS(front, cfg.CORSOrigins)
+	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000)), cfg.CORSOrigins)
 	return g, nil
 }
 

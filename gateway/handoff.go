@@ -40,8 +40,6 @@ type handOff struct {
 // handOff sends the call to the MOM and answers the caller, after explain has been
 // told whether it is stored.
 func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cause *upstream.Outcome, explain func(step)) {
-	p.metrics.held.Inc()
-	defer p.metrics.held.Dec()
 	key, _ := contract.Key(c.req.Header) // a bad one is the MOM's to refuse
 	h := &handOff{
 		proxy: p, call: c, cause: cause, header: c.req.Header.Clone(),
@@ -52,9 +50,15 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	if cause != nil {
 		h.header.Set(contract.HeaderCause, cause.Cause)
 	}
+	if prefer := contract.Prefer(h.header); prefer.Hold() > 0 {
+		defer p.held.Add(-1)
+		if p.held.Add(1) > p.maxHeld {
+			h.header.Set(contract.HeaderPrefer, contract.Preference{Async: prefer.Async, HasWait: true}.Applied())
+		}
+	}
 	var last *upstream.Endpoint
 	started := time.Now()
-	held := started.Add(contract.Prefer(c.req.Header).Hold())
+	held := started.Add(contract.Prefer(h.header).Hold())
 	others := p.mom.Len() - 1
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)

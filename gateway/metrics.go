@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,11 +25,10 @@ const (
 type metrics struct {
 	calls    *prometheus.HistogramVec
 	attempts *prometheus.CounterVec
-	held     prometheus.Gauge
 	pools    pools
 }
 
-func newMetrics(registry prometheus.Registerer) *metrics {
+func newMetrics(registry prometheus.Registerer, held *atomic.Int64) *metrics {
 	m := &metrics{
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "holdline_gateway_call_duration_seconds",
@@ -39,14 +39,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "holdline_gateway_attempts_total",
 			Help: "Attempts at endpoints, by service and by what each came to.",
 		}, []string{"service", "result"}),
-		held: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "holdline_gateway_held_calls",
-			Help: "Calls that are at a MOM now.",
-		}),
 		pools: pools{},
 	}
 	if registry != nil {
-		registry.MustRegister(m.calls, m.attempts, m.held, m.pools)
+		registry.MustRegister(m.calls, m.attempts, m.pools,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_gateway_held_calls", Help: "Callers that are held at a MOM now."},
+				func() float64 { return float64(held.Load()) }))
 	}
 	return m
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,10 @@ import (
 // maxReplay is the largest request body, in bytes, that is kept to be sent more
 // than once. A larger one streams through, in one try.
 const maxReplay = 1 << 20
+
+// maxTrust is the largest announced body that room is made for before it comes:
+// to announce costs a caller nothing.
+const maxTrust = 32 << 10
 
 // maxDiscard is how much of a refused body is read so that the refusal arrives.
 const maxDiscard = 8 << 20
@@ -48,7 +53,8 @@ type proxy struct {
 	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
 	mom     *upstream.Pool // nil: nothing is stored
-	metrics *metrics
+	held    atomic.Int64   // callers, at MOMs
+	maxHeld int64
 	// draining ends when holds are to end with handles.
 	draining context.Context //nolint:containedctx // it is the gateway's life, not a call's
 	log      *slog.Logger
@@ -278,7 +284,7 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	// goroutine each time, a fifth of what a small call costs.
 	late := time.AfterFunc(bodyTimeout, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
 	defer late.Stop()
-	if in.ContentLength >= 0 {
+	if 0 <= in.ContentLength && in.ContentLength <= maxTrust {
 		c.req.Body = make([]byte, in.ContentLength)
 		_, err := io.ReadFull(in.Body, c.req.Body)
 		return err

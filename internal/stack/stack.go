@@ -192,7 +192,6 @@ type runner interface{ Run(context.Context) error }
 // A part that fails ends all.
 func (s *Stack) Run(ctx context.Context) error {
 	defer s.store.Close()
-	defer s.gateway.Close()
 	behind := []runner{}
 	for _, svc := range s.services {
 		behind = append(behind, svc)
@@ -200,7 +199,19 @@ func (s *Stack) Run(ctx context.Context) error {
 	if s.redis != nil {
 		behind = append(behind, s.redis)
 	}
-	return serial(ctx, []runner{s.front}, []runner{s.momFront}, []runner{s.mom}, behind)
+	return serial(ctx, []runner{front{s.front, s.gateway}}, []runner{s.momFront}, []runner{s.mom}, behind)
+}
+
+// front is the gateway with its server. Its connections end with it, so that those
+// behind need not wait for it.
+type front struct {
+	*server.Server
+	gateway *gateway.Gateway
+}
+
+func (f front) Run(ctx context.Context) error {
+	defer f.gateway.Close()
+	return f.Server.Run(ctx)
 }
 
 // serial runs all parts at once and ends them rank by rank: the first with ctx,
