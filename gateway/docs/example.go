@@ -6,8 +6,9 @@ import "google.golang.org/protobuf/reflect/protoreflect"
 // counted: they may hold themselves, and the more, the more often others.
 const maxWithin = 3
 
-// example is a request to start from: every field once, as empty as it can be, but
-// for numbers, which count up. It lies within so many others.
+// example is a request to start from: every field once, most with the value that
+// they have when they are left out. Floating-point numbers, which are there to be
+// calculated with, count up. It lies within so many others.
 func example(md protoreflect.MessageDescriptor, within int) object {
 	values, number := object{}, 0
 	for i := range md.Fields().Len() {
@@ -15,7 +16,7 @@ func example(md protoreflect.MessageDescriptor, within int) object {
 		if oneof := fd.ContainingOneof(); oneof != nil && oneof.Fields().Get(0) != fd {
 			continue
 		}
-		if isNumber(fd.Kind()) {
+		if kind := fd.Kind(); kind == protoreflect.DoubleKind || kind == protoreflect.FloatKind {
 			number++
 		}
 		if value := exampleValue(fd, number, within); value != nil {
@@ -26,20 +27,25 @@ func example(md protoreflect.MessageDescriptor, within int) object {
 }
 
 func exampleValue(fd protoreflect.FieldDescriptor, number, within int) any {
-	switch kind := fd.Kind(); {
+	switch {
 	case fd.IsMap():
 		return object{}
 	case fd.IsList():
 		return []any{}
-	case isNumber(kind):
+	}
+	switch fd.Kind() {
+	case protoreflect.DoubleKind, protoreflect.FloatKind:
 		return number
-	case kind == protoreflect.BoolKind:
+	case protoreflect.BoolKind:
 		return false
-	case kind == protoreflect.EnumKind && fd.Enum().FullName() == nullValue:
-		return nil
-	case kind == protoreflect.EnumKind:
+	case protoreflect.StringKind, protoreflect.BytesKind:
+		return ""
+	case protoreflect.EnumKind:
+		if fd.Enum().FullName() == nullValue {
+			return nil
+		}
 		return string(fd.Enum().Values().Get(0).Name())
-	case kind == protoreflect.MessageKind || kind == protoreflect.GroupKind:
+	case protoreflect.MessageKind, protoreflect.GroupKind:
 		if known, ok := wellKnown[fd.Message().FullName()]; ok {
 			return known.example
 		}
@@ -48,14 +54,5 @@ func exampleValue(fd protoreflect.FieldDescriptor, number, within int) any {
 		}
 		return example(fd.Message(), within+1)
 	}
-	return ""
-}
-
-func isNumber(kind protoreflect.Kind) bool {
-	switch kind {
-	case protoreflect.BoolKind, protoreflect.EnumKind, protoreflect.StringKind, protoreflect.BytesKind,
-		protoreflect.MessageKind, protoreflect.GroupKind:
-		return false
-	}
-	return true
+	return 0
 }

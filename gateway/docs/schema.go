@@ -25,14 +25,14 @@ var wellKnown = map[protoreflect.FullName]struct {
 	"google.protobuf.Duration":    {object{{"type", "string"}, {"pattern", `^-?\d+(\.\d{1,9})?s$`}, {"description", "Seconds, such as 1.5s."}}, "1s"},
 	"google.protobuf.FieldMask":   {object{{"type", "string"}, {"description", "Names of fields, by comma."}}, ""},
 	"google.protobuf.FloatValue":  {object{{"type", []string{"number", "string", "null"}}}, 1},
-	"google.protobuf.Int32Value":  {object{{"type", []string{"integer", "null"}}, {"format", "int32"}}, 1},
-	"google.protobuf.Int64Value":  {object{{"type", []string{"string", "integer", "null"}}, {"format", "int64"}}, "1"},
+	"google.protobuf.Int32Value":  {object{{"type", []string{"integer", "null"}}, {"format", "int32"}}, 0},
+	"google.protobuf.Int64Value":  {object{{"type", []string{"string", "integer", "null"}}, {"format", "int64"}}, 0},
 	"google.protobuf.ListValue":   {object{{"type", "array"}, {"items", object{}}}, []any{}},
 	"google.protobuf.StringValue": {object{{"type", []string{"string", "null"}}}, ""},
 	"google.protobuf.Struct":      {object{{"type", "object"}, {"additionalProperties", true}}, object{}},
 	"google.protobuf.Timestamp":   {object{{"type", "string"}, {"format", "date-time"}}, "2030-01-01T00:00:00Z"},
-	"google.protobuf.UInt32Value": {object{{"type", []string{"integer", "null"}}, {"format", "int64"}}, 1},
-	"google.protobuf.UInt64Value": {object{{"type", []string{"string", "integer", "null"}}, {"format", "int64"}}, "1"},
+	"google.protobuf.UInt32Value": {object{{"type", []string{"integer", "null"}}, {"format", "int64"}}, 0},
+	"google.protobuf.UInt64Value": {object{{"type", []string{"string", "integer", "null"}}, {"format", "int64"}}, 0},
 	"google.protobuf.Value":       {object{{"description", "Any JSON."}}, nil},
 }
 
