@@ -93,7 +93,9 @@ func New(cfg Config) (*Gateway, error) {
 		grpcreflect.WithDescriptorResolver(cfg.Schemas),
 		grpcreflect.WithExtensionResolver(cfg.Schemas),
 	)
-	if err := docs.Mount(mux, docs.Config{Services: g.described(services, tasks != nil), Schemas: cfg.Schemas, Tasks: tasks != nil}); err != nil {
+	if err := docs.Mount(mux, docs.Config{
+		Services: g.described(services, tasks != nil), Schemas: cfg.Schemas, Tasks: tasks != nil, Logger: cfg.Logger,
+	}); err != nil {
 		return nil, err
 	}
 	mux.HandleFunc("/", nobody)

@@ -9,9 +9,11 @@ import (
 	"embed"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/swaggest/swgui/v5/static"
@@ -34,6 +36,7 @@ type Config struct {
 	Services []Service // in the order that they are shown in
 	Schemas  *route.Schemas
 	Tasks    bool // the gateway has /v1/tasks
+	Logger   *slog.Logger
 }
 
 // csp keeps the page to itself: no script, style or call of another origin. The
@@ -44,17 +47,36 @@ const csp = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inl
 //go:embed page
 var page embed.FS
 
-// Mount describes the services, once, and mounts document and page.
+// Mount mounts document and page. The document is made once, when it is first
+// asked for: most gateways are never asked.
 func Mount(mux *http.ServeMux, cfg Config) error {
-	described, err := node(describe(cfg))
-	if err != nil {
-		return fmt.Errorf("docs: %w", err)
+	document := sync.OnceValues(func() (*file, error) {
+		described, err := node(describe(cfg))
+		if err != nil {
+			return nil, err
+		}
+		raw, err := yaml.Dump(described)
+		return newFile("application/yaml", raw, false), err
+	})
+	mux.HandleFunc("GET /openapi.yaml", func(w http.ResponseWriter, r *http.Request) {
+		made, err := document()
+		if err != nil {
+			cfg.Logger.Error("no OpenAPI document", "error", err)
+			http.Error(w, "the schemas cannot be described", http.StatusInternalServerError)
+			return
+		}
+		made.ServeHTTP(w, r)
+	})
+	files, err := pageFiles()
+	for path, file := range files {
+		mux.Handle("GET "+path, file)
 	}
-	document, err := yaml.Dump(described)
-	if err != nil {
-		return fmt.Errorf("docs: %w", err)
-	}
-	mux.Handle("GET /openapi.yaml", newFile("application/yaml", document, false))
+	return err
+}
+
+// pageFiles are the files of the page, by path.
+var pageFiles = sync.OnceValues(func() (map[string]*file, error) {
+	files := map[string]*file{}
 	for _, f := range []struct {
 		path, kind, name string
 		from             embed.FS
@@ -69,12 +91,12 @@ func Mount(mux *http.ServeMux, cfg Config) error {
 	} {
 		content, err := f.from.ReadFile(f.name)
 		if err != nil {
-			return fmt.Errorf("docs: %w", err)
+			return nil, fmt.Errorf("docs: %w", err)
 		}
-		mux.Handle("GET "+f.path, newFile(f.kind, content, path.Ext(f.name) == ".gz"))
+		files[f.path] = newFile(f.kind, content, path.Ext(f.name) == ".gz")
 	}
-	return nil
-}
+	return files, nil
+})
 
 // file is something that stays the same as long as the gateway lives.
 type file struct {

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -18,7 +19,7 @@ import (
 //go:embed shipped.binpb
 var shipped []byte
 
-func shippedFiles() (*protoregistry.Files, error) {
+var shippedFiles = sync.OnceValues(func() (*protoregistry.Files, error) {
 	var set descriptorpb.FileDescriptorSet
 	if err := proto.Unmarshal(shipped, &set); err != nil {
 		return nil, fmt.Errorf("shipped schemas: %w", err)
@@ -28,7 +29,7 @@ func shippedFiles() (*protoregistry.Files, error) {
 		return nil, fmt.Errorf("shipped schemas: %w", err)
 	}
 	return files, nil
-}
+})
 
 // Comment returns what the schema says of a descriptor, its paragraphs a line
 // each (as far as they are prose); empty where it says nothing.
