@@ -46,6 +46,7 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 	}
 	_, _ = fmt.Fprintln(out)
 	line("gateway", s.Gateway, "")
+	line("docs", s.Gateway, "/docs")
 	line("mom", s.MOM, "")
 	for _, svc := range services.All {
 		note := ""

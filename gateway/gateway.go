@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	rscors "github.com/rs/cors"
 
+	"holdline/gateway/docs"
 	"holdline/gen/gateway/v1/gatewayv1connect"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
@@ -110,6 +111,11 @@ func New(cfg Config) (*Gateway, error) {
 		grpcreflect.WithDescriptorResolver(cfg.Schemas),
 		grpcreflect.WithExtensionResolver(cfg.Schemas),
 	)
+	if err := docs.Mount(mux, docs.Config{
+		Services: g.described(services, tasks != nil), Schemas: cfg.Schemas, Tasks: tasks != nil, Logger: cfg.Logger,
+	}); err != nil {
+		return nil, err
+	}
 	mux.HandleFunc("/", nobody)
 	if tasks != nil {
 		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks) })
@@ -117,6 +123,15 @@ func New(cfg Config) (*Gateway, error) {
 	front.own = mux
 	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000)), cfg.CORSOrigins)
 	return g, nil
+}
+
+// described is what the docs are to know of the services: the routed ones, and the
+// gateway's own.
+func (g *Gateway) described(routed []string, tasks bool) (list []docs.Service) {
+	for _, name := range routed {
+		list = append(list, docs.Service{Name: name, Proxied: true, Stored: tasks && g.targets[name].stores})
+	}
+	return append(list, docs.Service{Name: gatewayv1connect.DirectoryServiceName})
 }
 
 // ServeHTTP implements http.Handler.
