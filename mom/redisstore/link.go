@@ -146,7 +146,8 @@ func redisError(err error) error {
 		return fmt.Errorf("%w: %w", ErrRecordVersion, err)
 	case "OOM":
 		return fmt.Errorf("%w: redis is at its maxmemory", mom.ErrQueueFull)
-	case "LOADING", "MASTERDOWN", "READONLY", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS":
+	case "LOADING", "MASTERDOWN", "READONLY", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS",
+		"UNBLOCKED": // its master is a replica now
 		return fmt.Errorf("%w: %w: redis: %w", mom.ErrUnavailable, mom.ErrNotSent, err)
 	default:
 		return fmt.Errorf("redis: %w", err)

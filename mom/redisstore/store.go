@@ -63,8 +63,8 @@ type Store struct {
 	link   *link
 	shards sync.Map // mom.Shard → *shardKeys
 
-	flavour atomic.Int32           // which form of the scripts the server understands
-	warned  atomic.Pointer[string] // the run of the server whose lack of an AOF was logged
+	flavour atomic.Int32 // which form of the scripts the server understands
+	warned  sync.Map     // the runs of servers whose lack of an AOF was logged
 }
 
 // Open returns a store. It fails for a bad Config only: a Redis that is down is
