@@ -20,6 +20,7 @@ import (
 	"connectrpc.com/grpcreflect/v2"
 	"golang.org/x/sync/errgroup"
 
+	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 	"holdline/internal/route"
@@ -156,11 +157,18 @@ func (m *MOM) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// watch wakes waiters; after each connect all of them, and has the store looked
-// at again.
+// watch wakes waiters and has the shard reaped; after each connect all of them,
+// and has the store looked at again.
 func (m *MOM) watch(ctx context.Context) error {
-	err := m.store.Watch(ctx, m.shards, m.waiters.wake, func() {
+	heard := func(id contract.TaskID, state momv1.TaskState) {
+		m.waiters.wake(id, state)
+		m.reapers[ShardOf(id)].within(heardPause)
+	}
+	err := m.store.Watch(ctx, m.shards, heard, func() {
 		m.waiters.wakeAll()
+		for _, r := range m.reapers {
+			r.within(0)
+		}
 		select {
 		case m.recheck <- struct{}{}:
 		default: // asked already

@@ -15,9 +15,9 @@ import (
 const (
 	leaseTime  = 10 * time.Second
 	renewPause = 3 * time.Second
-	// idlePause is how long a replayer trusts the bell: one that was rung for a
-	// MOM that died since is lost.
-	idlePause = 5 * time.Second
+	// idlePause is how long a replayer trusts its way to the bell. One that was
+	// rung for a MOM that died since is rung again by a reaper.
+	idlePause = 5 * time.Minute
 	// A service that is down is asked for its health so often, and rarely once
 	// it has been down for long.
 	probePause, longProbePause, longDown = 250 * time.Millisecond, 10 * time.Second, 10 * time.Minute

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,8 +117,10 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 	option.RingScaleEachConn = ringScale
 	option.PipelineMultiplex = multiplex
 	option.Dialer.Timeout = cfg.DialTimeout
-	// A silent server is given up after a ping's gap and its timeout.
-	option.Dialer.KeepAlive = time.Second
+	// To rueidis this is the gap between pings: a silent server is given up after
+	// a gap and a ping's timeout. A host that is gone is the kernel's to find.
+	option.Dialer.KeepAlive = 5 * time.Second
+	option.Dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 5}
 	option.ConnWriteTimeout = max(time.Second, cfg.CommandTimeout)
 	option.BlockingPoolCleanup = time.Minute
 	return option, nil
