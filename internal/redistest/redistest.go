@@ -66,6 +66,15 @@ func (s *Server) Restart(tb testing.TB) {
 	}
 }
 
+// Start starts a server that was killed, and does not wait for it to read its
+// files.
+func (s *Server) Start(tb testing.TB) {
+	tb.Helper()
+	if err := s.launch(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // Freeze stops the server without closing anything: it is silent until Thaw.
 func (s *Server) Freeze(tb testing.TB) {
 	tb.Helper()
@@ -157,6 +166,13 @@ func (s *Server) socket() string { return filepath.Join(s.dir, "redis.sock") }
 
 // run starts the process and waits until it answers.
 func (s *Server) run() error {
+	if err := s.launch(); err != nil {
+		return err
+	}
+	return s.awaitReady()
+}
+
+func (s *Server) launch() error {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		return fmt.Errorf("these tests need redis-server in PATH (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis): %w", err)
@@ -181,7 +197,7 @@ func (s *Server) run() error {
 		return fmt.Errorf("start redis-server: %w", err)
 	}
 	s.gone = gone
-	return s.awaitReady()
+	return nil
 }
 
 func (s *Server) awaitReady() error {

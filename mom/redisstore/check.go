@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdline/mom"
 )
 
 // Check implements mom.Store. Redis must not evict keys: a task that was
@@ -125,6 +127,9 @@ func serverInfo(ctx context.Context, client rueidis.Client) (map[string]string, 
 		if field, value, ok := strings.Cut(line, ":"); ok {
 			info[field] = value
 		}
+	}
+	if info["loading"] == "1" { // the rest of it is not true yet
+		return nil, fmt.Errorf("%w: %w: redis: LOADING", mom.ErrUnavailable, mom.ErrNotSent)
 	}
 	return info, nil
 }
