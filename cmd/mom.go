@@ -17,9 +17,10 @@ import (
 // MOM is `holdline mom`.
 type MOM struct {
 	Listen       string        `default:":8090" help:"Address to listen on."`
-	Redis        string        `required:"" placeholder:"URL" help:"The Redis that keeps tasks, such as redis://redis:6379; rediss:// for TLS."`
+	Redis        string        `required:"" placeholder:"URL" help:"The Redis that keeps tasks, such as redis://redis:6379; rediss:// for TLS. Hosts of a cluster or sentinels by comma."`
 	PasswordFile string        `name:"redis-password-file" type:"existingfile" placeholder:"FILE" help:"A file with the password of that Redis, to keep it out of command lines."`
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
+	Sentinel     string        `name:"redis-sentinel-master" placeholder:"NAME" help:"The URL names Redis Sentinels, which know the master by this name."`
 	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
 	TombstoneTTL time.Duration `default:"24h" help:"How long it is known of a task that it was, after its answer."`
 	MaxQueued    int           `default:"100000" help:"Tasks that one shard of a queue may hold; one more is refused."`
@@ -44,7 +45,7 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	store, err := redisstore.Open(redisstore.Config{
-		URL: c.Redis, Password: password, Cluster: c.Cluster, TombstoneTTL: c.TombstoneTTL,
+		URL: c.Redis, Password: password, Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
 		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, Logger: log,
 	})
 	if err != nil {

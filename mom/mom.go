@@ -162,15 +162,19 @@ func (m *MOM) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// watch wakes waiters; after each connect all of them, and has the store looked
-// at again.
+// watch wakes waiters and has the shard reaped; after each connect all of them,
+// and has the store looked at again.
 func (m *MOM) watch(ctx context.Context) error {
-	changed := func(id contract.TaskID, state momv1.TaskState) {
+	heard := func(id contract.TaskID, state momv1.TaskState) {
 		m.metrics.heard(id, state)
 		m.waiters.wake(id, state)
+		m.reapers[ShardOf(id)].within(heardPause)
 	}
-	err := m.store.Watch(ctx, m.shards, changed, func() {
+	err := m.store.Watch(ctx, m.shards, heard, func() {
 		m.waiters.wakeAll()
+		for _, r := range m.reapers {
+			r.within(0)
+		}
 		select {
 		case m.recheck <- struct{}{}:
 		default: // asked already

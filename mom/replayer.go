@@ -15,9 +15,9 @@ import (
 const (
 	leaseTime  = 10 * time.Second
 	renewPause = 3 * time.Second
-	// idlePause is how long a replayer trusts the bell: one that was rung for a
-	// MOM that died since is lost.
-	idlePause = 5 * time.Second
+	// idlePause is how long a replayer trusts its way to the bell. One that was
+	// rung for a MOM that died since is rung again by a reaper.
+	idlePause = 5 * time.Minute
 	// failPause is the time after an attempt that failed, or from a store that is
 	// away, to the next.
 	failPause = 250 * time.Millisecond

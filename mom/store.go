@@ -160,7 +160,8 @@ type Store interface {
 	// Reap does what is due in a shard: expires tasks whose TTL is over, puts
 	// due RETRYING tasks and those of ended leases back to the head of the
 	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. It
-	// returns the time until something is next due; 0 means now, negative never.
+	// returns the time until something is next due, a few seconds at most while
+	// tasks wait, since a bell may be lost; 0 means now, negative never.
 	Reap(ctx context.Context, shard Shard) (next time.Duration, err error)
 	// Depth counts a shard.
 	Depth(ctx context.Context, shard Shard) (Depth, error)

@@ -25,19 +25,22 @@ func (c *Clock) Set(tb testing.TB, t time.Time) {
 // libfaketime; where it is missing, the test is skipped.
 func NewClocked(tb testing.TB, start time.Time, options ...string) (*Server, *Clock) {
 	tb.Helper()
+	clock, env := fakeClock(tb, start)
+	return startFor(tb, env, options), clock
+}
+
+// fakeClock makes a clock, and the environment of the servers that go by it.
+func fakeClock(tb testing.TB, start time.Time) (clock *Clock, env []string) {
+	tb.Helper()
 	libraries, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
 	if len(libraries) == 0 {
 		tb.Skip("a redis-server whose clock can be set needs libfaketime (Debian, Ubuntu: apt-get install libfaketime)")
 	}
-	s, err := create(options)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	file := filepath.Join(s.dir, "clock")
-	clock := &Clock{set: func(t time.Time) error {
+	file := filepath.Join(tb.TempDir(), "clock")
+	clock = &Clock{set: func(t time.Time) error {
 		// libfaketime computes with floating point: half a microsecond more is cut off again.
 		t = t.Truncate(time.Microsecond).Add(500 * time.Nanosecond)
-		// Whole or not at all: the server reads it with each look at its clock.
+		// Whole or not at all: servers read it with each look at their clock.
 		next := fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond())
 		if err := os.WriteFile(file+".next", next, 0o600); err != nil {
 			return err
@@ -45,16 +48,11 @@ func NewClocked(tb testing.TB, start time.Time, options ...string) (*Server, *Cl
 		return os.Rename(file+".next", file)
 	}}
 	clock.Set(tb, start)
-	s.env = []string{
+	return clock, []string{
 		// libc again, so that its malloc comes before jemalloc's, which asks for the time before libfaketime can tell it.
 		"LD_PRELOAD=" + libraries[0] + ":libc.so.6", "DONT_FAKE_MONOTONIC=1",
 		"FAKETIME_TIMESTAMP_FILE=" + file, "FAKETIME_FMT=%s", "FAKETIME_NO_CACHE=1",
 	}
-	if err := s.begin(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(s.remove)
-	return s, clock
 }
 
 // MiniClocked is Mini with a clock that the test sets.

@@ -103,3 +103,38 @@ func TestClock(t *testing.T) {
 		test(t, url, true, clock)
 	})
 }
+
+// A cluster takes any key, and goes on without one of its masters.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	cluster, ctx := redistest.NewCluster(t), context.Background()
+	option, err := rueidis.ParseURL(cluster.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	option.DisableCache = true
+	c, err := rueidis.NewClient(option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	for _, key := range []string{"a", "b", "c", "d"} {
+		if err := c.Do(ctx, c.B().Set().Key(key).Value("v").Build()).Error(); err != nil {
+			t.Error(err)
+		}
+	}
+	first := cluster.Master("a")
+	first.Kill(t)
+	deadline, tick := time.After(time.Minute), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for {
+		if next := cluster.Master("a"); next != nil && next != first {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("nobody takes the master's place")
+		}
+	}
+}

@@ -20,6 +20,7 @@ func TestOpenRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []redisstore.Config{
 		{}, {URL: "http://localhost"}, {URL: "redis://localhost/x"},
+		{URL: "redis://a:1,b:2"}, {URL: "redis://localhost", Cluster: true, SentinelMaster: "m"},
 		{URL: "redis://localhost", MaxQueued: -1}, {URL: "redis://localhost", TombstoneTTL: -time.Hour},
 	} {
 		if store, err := redisstore.Open(cfg); err == nil {

@@ -36,6 +36,13 @@ func TestModel(t *testing.T) {
 		cfg.URL = server.URL()
 		checkModel(t, cfg, clock)
 	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		cluster, clock := redistest.NewClockedCluster(t, modelStart.Add(-time.Hour))
+		cfg := cfg
+		cfg.URL, cfg.Cluster = cluster.URL(), true
+		checkModel(t, cfg, clock)
+	})
 	t.Run("miniredis", func(t *testing.T) {
 		t.Parallel()
 		cfg := cfg

@@ -335,6 +335,9 @@ func (m *model) reap() (next time.Duration) {
 		m.ring()
 	}
 	least := int64(-1)
+	if len(m.ready) > 0 {
+		least = 5000
+	}
 	for _, at := range m.times() {
 		if wait := at - m.now; least < 0 || wait < least {
 			least = wait

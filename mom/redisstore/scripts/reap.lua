@@ -1,13 +1,15 @@
 -- Does what is due in a shard, at most 100 of each kind.
 --
 -- ARGV: base tombstone     (tombstone in ms)
--- Returns: ms until something is due next, 0 when there is more to do now, -1 when
---          nothing will be.
+-- Returns: ms until something is due next, 5000 at most while tasks wait, since a
+--          bell may be lost; 0 when there is more to do now, -1 when nothing will be.
 -- Effect: ended leases → ready, or dead as UNCERTAIN when marked and not
 --         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
 --         callers' lists lose those whose records are gone; rings the bell.
 local tombstone = tonumber(ARGV[2])
 local more, left = false, 0 -- left: tasks that only a newer release knows
+-- Without an open task there is little to look at: an idle shard is cheap.
+local open = redis.call('EXISTS', TTL) == 1
 
 local function due(set, offset)
   return redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', offset, BATCH)
@@ -16,6 +18,7 @@ end
 -- each calls what for each due task of a set, and drops those without a record.
 -- Tasks that are left are not in the way of others.
 local function each(set, what)
+  if not open then return end
   local offset, ulids, passed = 0, nil, nil
   repeat
     ulids, passed = due(set, offset), 0
@@ -71,7 +74,8 @@ for _, member in ipairs(gone) do
   redis.call('ZREM', GONE, member)
 end
 
-if redis.call('EXISTS', READY) == 1 then
+local waiting = open and redis.call('EXISTS', READY) == 1
+if waiting then
   -- Also mends a bell that was rung for somebody who died on hearing it.
   if redis.call('EXISTS', BELL) == 0 and redis.call('EXISTS', PAUSED) == 0 then ring() end
 else
@@ -79,7 +83,7 @@ else
 end
 
 if more then return 0 end
-local next = -1
+local next = waiting and 5000 or -1
 local function first(set, least)
   local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
   if head[2] and head[2] ~= 'inf' then
@@ -87,11 +91,13 @@ local function first(set, least)
     if next < 0 or wait < next then next = wait end
   end
 end
--- What is left stays due: no reason to look all the time.
-local soon = left > 0 and 1000 or 1
-first(LEASE, soon)
-first(TTL, soon)
-first(LATER, soon)
+if open then
+  -- What is left stays due: no reason to look all the time.
+  local soon = left > 0 and 1000 or 1
+  first(LEASE, soon)
+  first(TTL, soon)
+  first(LATER, soon)
+end
 -- Trimming a list is not worth waking up for each task.
 first(GONE, 1000)
 return next
