@@ -72,7 +72,7 @@ func (m *standIn) got() []offer {
 // accept says that the call is stored.
 func accept(w http.ResponseWriter, o offer) {
 	w.Header().Set(contract.HeaderTask, o.id)
-	w.WriteHeader(http.StatusEarlyHints)
+	contract.Inform(w, http.StatusEarlyHints)
 }
 
 // hold stores the call and answers it.

@@ -123,7 +123,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 // its time. Whatever headers are set by now go along.
 func sayStored(ctx context.Context) {
 	if w, ok := ctx.Value(writerKey{}).(http.ResponseWriter); ok {
-		w.WriteHeader(http.StatusEarlyHints)
+		contract.Inform(w, http.StatusEarlyHints)
 	}
 }
 
