@@ -73,7 +73,7 @@ var decisions = []mutant{
 	{decide, "d <= time.Second\n", "d <= time.Minute\n", table("resource_exhausted.*")},
 	{proxy, " && c.rewind()", "", streamTests},
 	{proxy, "again && !c.late(wait)", "again", "./gateway -run Deadline"},
-	{proxy, "(c.late(0) || !p.stores(c))", "(!p.stores(c))", "./gateway -run Deadline"},
+	{proxy, "(c.late(0) || !p.stores(c))", "(!p.stores(c))", "./gateway -run NothingStoredAfterDeadline"},
 
 	// The breaker.
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Broken,", table("refused-dial")},
@@ -84,7 +84,7 @@ var decisions = []mutant{
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Exhausted, upstream.NotSent, upstream.Broken,", table("resource_exhausted.*")},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Answered, upstream.NotSent, upstream.Broken,", table("an-answer|plain-500")},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.CallerLeft, upstream.NotSent, upstream.Broken,", "./gateway -run CallerEnds|Left|BrokenRequest"},
-	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.DeadlineOver, upstream.NotSent, upstream.Broken,", "./gateway -run Deadline"},
+	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.DeadlineOver, upstream.NotSent, upstream.Broken,", "./gateway -run DeadlineSparesBreaker"},
 }
 
 // What an attempt came to.

@@ -45,9 +45,10 @@ func main() {
 		}
 		fmt.Printf("%-9s %s: %s → %s\n", verdict, m.file, oneLine(m.old), oneLine(m.new))
 	}
+	interrupted := ctx.Err() != nil
 	stop()
 	fmt.Printf("%d mutants, %d not killed\n", run, failed)
-	if failed > 0 || run == 0 || ctx.Err() != nil {
+	if failed > 0 || run == 0 || interrupted {
 		os.Exit(1)
 	}
 }
@@ -63,7 +64,7 @@ func try(ctx context.Context, m mutant) (verdict string, ok bool) {
 	if err != nil {
 		return err.Error(), false
 	}
-	args := append([]string{"test", "-overlay", overlay, "-vet=off", "-failfast", "-count=1"}, strings.Fields(m.tests)...)
+	args := append([]string{"test", "-overlay", overlay, "-vet=off", "-failfast", "-count=1", "-timeout=3m"}, strings.Fields(m.tests)...)
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = ".."
 	said, err := command.CombinedOutput()
