@@ -115,3 +115,23 @@ func TestSilentCallerHears(t *testing.T) {
 		})
 	}
 }
+
+// A silent caller hears that its own deadline is over, from a silent service.
+func TestSilentCallerHearsOfItsDeadline(t *testing.T) {
+	t.Parallel()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(frontMOM(t, "http://"+newFaulty(t, fault{}).addr), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: service\r\nContent-Type: application/connect+json\r\n"+
+		"Connect-Timeout-Ms: 200\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\x00\r\n", watch.path)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(res.Body); !strings.Contains(string(answer), "deadline_exceeded") || err != nil {
+		t.Errorf("caller read %q, %v, want deadline_exceeded", answer, err)
+	}
+}

@@ -160,7 +160,7 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken *atomic.Boo
 	}
 	switch {
 	case req.Stream != nil:
-		s := &sending{Stream: req.Stream, ctx: *ctx, taken: taken, over: make(chan struct{})}
+		s := &sending{Stream: req.Stream, taken: taken, over: make(chan struct{})}
 		*ctx = httptrace.WithClientTrace(*ctx, &httptrace.ClientTrace{GotConn: s.gotConn})
 		out.Body = s
 	case len(req.Body) > 0 && !req.OneWrite:

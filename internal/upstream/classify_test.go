@@ -47,7 +47,7 @@ func TestStreamTaken(t *testing.T) {
 	t.Parallel()
 	for _, unary := range []bool{false, true} {
 		var taken atomic.Bool
-		s := &sending{Stream: NewStream(strings.NewReader("message"), unary), ctx: t.Context(), taken: &taken, over: make(chan struct{})}
+		s := &sending{Stream: NewStream(strings.NewReader("message"), unary), taken: &taken, over: make(chan struct{})}
 		_, _ = s.Read(make([]byte, 3))
 		if got, want := taken.Load(), !unary; got != want {
 			t.Errorf("unary %t, after some bytes: taken %t, want %t", unary, got, want)

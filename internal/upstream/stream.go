@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -87,8 +86,7 @@ func (s *Stream) fill() {
 // waits for it.
 type sending struct {
 	*Stream
-	ctx    context.Context      //nolint:containedctx // the attempt's, for reads that have none
-	conn   atomic.Pointer[conn] // once there is one
+	conn   atomic.Pointer[conn] // once there is one; its transport closes it when the attempt is cancelled, too
 	taken  *atomic.Bool         // a whole message may have been read
 	broken atomic.Bool          // the caller's body ended in an error
 	over   chan struct{}
@@ -109,7 +107,6 @@ func (s *sending) Read(p []byte) (int, error) {
 				continue
 			case <-closed:
 			case <-s.over:
-			case <-s.ctx.Done():
 			}
 			return 0, errLetGo
 		}

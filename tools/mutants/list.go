@@ -15,7 +15,7 @@ const (
 	stream  = "internal/upstream/stream.go"
 
 	upstreamTests = "./internal/upstream"
-	streamTests   = "./gateway -run Stream|LongOpening|SilentCaller|Deadline"
+	streamTests   = "./gateway -timeout 60s -run StreamIs|LongOpening|SilentCaller"
 )
 
 // table runs the table's cells of some faults.
@@ -100,9 +100,8 @@ var outcomes = []mutant{
 	{attempt, "	if b.Len() == 0 {\n		b.taken.Store(true)", "	if b.Len() == 0 {", table("closed-after-the-request")},
 	{stream, "if errors.Is(err, io.EOF) || n > 0 && !s.unary {", "if errors.Is(err, io.EOF) {", upstreamTests},
 	{stream, "if errors.Is(err, io.EOF) || n > 0 && !s.unary {", "if n > 0 {", upstreamTests},
-	{stream, "			case <-closed:\n", "", streamTests + " -timeout 60s"},
-	{stream, "			case <-s.over:\n", "", streamTests + " -timeout 60s"},
-	{stream, "			case <-s.ctx.Done():\n", "", streamTests + " -timeout 60s"},
+	{stream, "closed = conn.closed", "_ = conn.closed", streamTests},
+	{stream, "			case <-s.over:\n", "", streamTests},
 	{stream, "	s.at = 0\n	return s.kept", "	return s.kept", streamTests},
 	{stream, "s.kept = s.kept && len(s.head) <= maxOpening", "s.kept = false", streamTests},
 	{stream, "s.kept = s.kept && len(s.head) <= maxOpening", "", streamTests},
