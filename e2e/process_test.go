@@ -84,6 +84,7 @@ type house struct {
 // deploy starts a house with so many MOMs and waits until all take tasks.
 func deploy(tb testing.TB, moms int) *house {
 	tb.Helper()
+	ownSystem(tb)
 	h := &house{redis: redistest.New(tb), addr: address(tb), ledger: address(tb)}
 	bin := build(tb)
 	common := []string{"--route", ledgerService + "=http://" + h.ledger, "--schema", ledgerImage(tb)}
