@@ -8,7 +8,7 @@
 #   HOLDLINE_ENCRYPTED  0: no encryption between nodes, for kernels without ESP
 #
 # It exits with 3 where no engine can be had.
-set -euo pipefail
+set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=swarm/engine.sh
 . swarm/engine.sh
@@ -185,7 +185,7 @@ roll() {
   local started=$EPOCHREALTIME
   begin "$1" "$2" "roll $3"
   docker service update -q --no-resolve-image --detach=false --image "$4" "${stack}_$3" >/dev/null
-  [ "$(docker service inspect -f '{{.UpdateStatus.State}}' "${stack}_$3")" = completed ]
+  until_true 30 updated "$3" "completed $4"
   until_true 60 answers
   end "$(since "$started")"
   step "rolled $3 in $(since "$started")"
@@ -196,13 +196,14 @@ roll_back() {
   local started=$EPOCHREALTIME
   begin 0 0 "roll $1 to a broken image"
   docker service update -q --no-resolve-image --detach=false --image $image:broken "${stack}_$1" >/dev/null 2>&1 || true
-  until_true 90 rolled_back "$1"
+  until_true 90 updated "$1" "rollback_completed $image:two"
   end "$(since "$started")"
   step "rolled a broken image of $1 back in $(since "$started")"
 }
 
-rolled_back() {
-  [ "$(docker service inspect -f '{{.UpdateStatus.State}} {{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$1")" = "rollback_completed $image:two" ] && whole
+# updated PART STATE: its last update came to that state and image.
+updated() {
+  [ "$(docker service inspect -f '{{.UpdateStatus.State}} {{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$1")" = "$2" ] && whole
 }
 
 # come_back: tasks outlive the stack, since its volume does.
@@ -210,22 +211,23 @@ come_back() {
   local n id ids=()
   docker service scale "${stack}_subtraction=0" >/dev/null
   for n in $(seq 20); do
-    ids+=("$("$holdline" call --server "http://$server" --async -d "{\"a\": $n, \"b\": 1}" arithmetic.v1.SubtractionService/Subtract)")
+    ids+=("$("$holdline" call --server "http://$server" --async -d "{\"a\": $n, \"b\": -1}" arithmetic.v1.SubtractionService/Subtract)")
   done
   remove_stack
   docker volume inspect "${stack}_redis-data" >/dev/null
   HOLDLINE_TAG=two deploy
-  n=0
+  n=1
   for id in "${ids[@]}"; do
-    [ "$("$holdline" task wait --server "http://$server" "$id")" = "{\"result\":$n}" ]
     n=$((n + 1))
+    [ "$("$holdline" task wait --server "http://$server" "$id")" = "{\"result\":$n}" ]
   done
-  step "stack removed and deployed again: $n tasks of before answered"
+  step "stack removed and deployed again: ${#ids[@]} tasks of before answered"
 }
 
 make_work
 trap clean_up EXIT
 trap 'exit 130' INT TERM
+trap 'echo "failed: $BASH_COMMAND" >&2' ERR
 start_engine
 [ "$(docker node ls -q | wc -l)" = 1 ] || { echo 'this engine has a swarm of several nodes: the test is for one'; exit 1; }
 gone || { echo "there is a stack $stack here already: docker stack rm $stack"; exit 1; }

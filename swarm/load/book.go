@@ -35,7 +35,7 @@ type book struct {
 }
 
 // maxTold keeps a broken run readable.
-const maxTold = 40
+const maxTold = 20
 
 func newBook(out io.Writer) *book {
 	_, _ = fmt.Fprint(out, "| what was done | whole again after | calls | failed | repeated | accepted | longest call |\n"+
