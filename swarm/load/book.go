@@ -17,7 +17,7 @@ type counts struct {
 	failed   int           // answers of Holdline that were errors, after which the call was sent again
 	repeated int           // calls that nobody answered, and that were sent again
 	accepted int           // calls that ended in a handle: the answer comes later
-	longest  time.Duration // from a call to its answer or handle, all repeats included
+	longest  time.Duration // from a call to its answer or handle, all repeats included; of those that began in this time
 }
 
 // book keeps the counts. It is safe for concurrent use.
@@ -27,6 +27,7 @@ type book struct {
 	mu       sync.Mutex
 	now, all counts
 	name     string // of what is under way; empty between two
+	begun    time.Time
 	failed   string // how many calls may fail, and be repeated
 	repeated string
 	answered int // accepted calls whose answers were read
@@ -50,7 +51,7 @@ func (b *book) begin(line string) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.now = counts{}
+	b.now, b.begun = counts{}, time.Now()
 	b.failed, b.repeated, b.name = fields[0], fields[1], fields[2]
 	return nil
 }
@@ -79,6 +80,23 @@ func (b *book) count(change func(*counts)) {
 	change(&b.all)
 }
 
+// done counts a call that began at that time.
+func (b *book) done(started time.Time, accepted bool) {
+	took := time.Since(started)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range []*counts{&b.now, &b.all} {
+		c.calls++
+		if accepted {
+			c.accepted++
+		}
+	}
+	b.all.longest = max(b.all.longest, took)
+	if started.After(b.begun) {
+		b.now.longest = max(b.now.longest, took)
+	}
+}
+
 // tell prints why a call was sent again.
 func (b *book) tell(what string, err error) {
 	b.mu.Lock()
@@ -105,7 +123,8 @@ func (b *book) answer() {
 func (b *book) close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	_, _ = fmt.Fprintf(b.out, "\n%d calls, %d of them accepted to be answered later, of which %d were answered.\n", b.all.calls, b.all.accepted, b.answered)
+	_, _ = fmt.Fprintf(b.out, "\n%d calls, %d of them accepted to be answered later, of which %d were answered; the longest call took %.1f s.\n",
+		b.all.calls, b.all.accepted, b.answered, b.all.longest.Seconds())
 	if b.answered != b.all.accepted {
 		b.wrong = append(b.wrong, fmt.Sprintf("%d accepted calls have no answer", b.all.accepted-b.answered))
 	}

@@ -114,14 +114,7 @@ func (c *caller) once(ctx context.Context, n int, b *book, accepted chan<- task)
 			b.lose("%s %d: got %v, want %v", c.name, n, got, want)
 			return
 		case err == nil, handle != nil:
-			took := time.Since(started)
-			b.count(func(now *counts) {
-				now.calls++
-				now.longest = max(now.longest, took)
-				if handle != nil {
-					now.accepted++
-				}
-			})
+			b.done(started, handle != nil)
 			if handle != nil {
 				accepted <- task{handle.GetId(), want}
 			}
