@@ -57,6 +57,7 @@ $(BIN)/golangci-lint: tools/go.mod
 
 generate: $(BIN)/buf
 	PATH="$(BIN):$$PATH" buf generate
+	$(BIN)/buf build --exclude-imports -o internal/route/shipped.binpb
 
 lint: tools
 	$(BIN)/buf lint

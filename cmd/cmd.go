@@ -104,6 +104,11 @@ func (l Limits) limits() server.Limits {
 	}
 }
 
+// Admin is the flag of the commands that have series to show.
+type Admin struct {
+	Metrics string `placeholder:"ADDRESS" help:"Serve /metrics for Prometheus there, such as 127.0.0.1:9464; not for callers. Default: nowhere."`
+}
+
 // Routing are the flags by which gateway and MOM learn routes and schemas.
 type Routing struct {
 	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs; repeated. Options: ttl, attempt-timeout, try-timeout, shards. HOLDLINE_ROUTES takes several, by white space."`

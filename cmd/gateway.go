@@ -17,8 +17,11 @@ type Gateway struct {
 	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example; * is any; repeated."`
 	TLSCert    string   `name:"tls-cert" type:"existingfile" and:"tls" placeholder:"FILE" help:"Speak TLS with this certificate and its chain, PEM; read again when it changes."`
 	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The certificate's key, PEM."`
+	MaxCalls   int      `default:"10000" help:"Calls under way at once; one more is unavailable."`
+	MaxHeld    int      `default:"5000" help:"Callers held at once; one more gets its handle at once."`
 	Routing
 	Limits
+	Admin
 	Logs
 }
 
@@ -34,9 +37,10 @@ func (c *Gateway) Run(ctx context.Context) error {
 			return fmt.Errorf("--mom: %w", err)
 		}
 	}
-	log := c.logger()
+	log, metrics := c.logger(), server.NewMetrics()
 	g, err := gateway.New(gateway.Config{
-		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin, Logger: log,
+		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin,
+		MaxCalls: c.MaxCalls, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -44,7 +48,7 @@ func (c *Gateway) Run(ctx context.Context) error {
 	defer g.Close()
 	s, err := server.Listen(server.Config{
 		Addr: c.Listen, Handler: g, Logger: log, Drain: g.Drain, CertFile: c.TLSCert, KeyFile: c.TLSKey,
-		Limits: c.limits(),
+		MetricsAddr: c.Metrics, Metrics: metrics, Limits: c.limits(),
 	})
 	if err != nil {
 		return err

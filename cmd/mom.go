@@ -17,14 +17,18 @@ import (
 // MOM is `holdline mom`.
 type MOM struct {
 	Listen       string        `default:":8090" help:"Address to listen on."`
-	Redis        string        `required:"" placeholder:"URL" help:"The Redis that keeps tasks, such as redis://redis:6379; rediss:// for TLS."`
+	Redis        string        `required:"" placeholder:"URL" help:"The Redis that keeps tasks, such as redis://redis:6379; rediss:// for TLS. Hosts of a cluster or sentinels by comma."`
 	PasswordFile string        `name:"redis-password-file" type:"existingfile" placeholder:"FILE" help:"A file with the password of that Redis, to keep it out of command lines."`
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
+	Sentinel     string        `name:"redis-sentinel-master" placeholder:"NAME" help:"The URL names Redis Sentinels, which know the master by this name."`
 	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
 	TombstoneTTL time.Duration `default:"24h" help:"How long it is known of a task that it was, after its answer."`
+	MaxQueued    int           `default:"100000" help:"Tasks that one shard of a queue may hold; one more is refused."`
+	MaxBytes     int64         `default:"268435456" help:"Bytes that the calls of one shard may take; one more is refused."`
 	MaxHeld      int           `default:"10000" help:"Callers held at once; one more gets its handle at once."`
 	Routing
 	Limits
+	Admin
 	Logs
 }
 
@@ -35,23 +39,29 @@ func (c *MOM) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log := c.logger()
+	log, metrics := c.logger(), server.NewMetrics()
 	password, err := c.password()
 	if err != nil {
 		return err
 	}
 	store, err := redisstore.Open(redisstore.Config{
-		URL: c.Redis, Password: password, Cluster: c.Cluster, TombstoneTTL: c.TombstoneTTL, Logger: log,
+		URL: c.Redis, Password: password, Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
+		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	m, err := mom.New(mom.Config{Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, Logger: log}, store)
+	m, err := mom.New(mom.Config{
+		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,
+	}, store)
 	if err != nil {
 		return err
 	}
-	s, err := server.Listen(server.Config{Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain, Limits: c.limits()})
+	s, err := server.Listen(server.Config{
+		Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain,
+		MetricsAddr: c.Metrics, Metrics: metrics, Limits: c.limits(),
+	})
 	if err != nil {
 		return err
 	}

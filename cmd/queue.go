@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -20,6 +21,7 @@ type Queue struct {
 	List   QueueList   `cmd:"" help:"List the queues."`
 	Pause  QueuePause  `cmd:"" help:"Stop the replay of a service's tasks; calls are still stored."`
 	Resume QueueResume `cmd:"" help:"Start the replay again."`
+	Limit  QueueLimit  `cmd:"" help:"Bound the replay of a service's tasks, over all MOMs; without flags, lift the limits."`
 	Retry  QueueRetry  `cmd:"" help:"Queue the dead tasks of a service again."`
 	Top    QueueTop    `cmd:"" help:"Watch the queues."`
 }
@@ -30,16 +32,30 @@ func (r Remote) queues() momv1connect.QueueServiceClient {
 
 func printQueues(out io.Writer, queues ...*momv1.Queue) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tOLDEST\tREPLAY")
+	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tBYTES\tOLDEST\tREPLAY")
 	for _, q := range queues {
-		replay := "on"
-		if q.GetPaused() {
-			replay = "paused"
-		}
-		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
-			q.GetRetrying(), q.GetDead(), q.GetOldestWait().AsDuration().Round(time.Second), replay)
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
+			q.GetRetrying(), q.GetDead(), q.GetBytes(), q.GetOldestWait().AsDuration().Round(time.Second), replayOf(q))
 	}
 	return table.Flush()
+}
+
+// replayOf says what a queue's tasks are allowed.
+func replayOf(q *momv1.Queue) string {
+	var limits []string
+	if n := q.GetMaxRunning(); n > 0 {
+		limits = append(limits, fmt.Sprintf("%d at once", n))
+	}
+	if rate := q.GetMaxPerSecond(); rate > 0 {
+		limits = append(limits, fmt.Sprintf("%g/s", rate))
+	}
+	switch {
+	case q.GetPaused():
+		return "paused"
+	case limits == nil:
+		return "on"
+	}
+	return strings.Join(limits, ", ")
 }
 
 // QueueList is `holdline queue list`.
@@ -80,6 +96,20 @@ type QueueResume struct {
 // Run resumes and shows the queue.
 func (c *QueueResume) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.queues().ResumeQueue(ctx, &momv1.ResumeQueueRequest{Service: c.Service})
+	return c.show(out, res.GetQueue(), err)
+}
+
+// QueueLimit is `holdline queue limit`.
+type QueueLimit struct {
+	Service   string  `arg:"" help:"The service, such as arithmetic.v1.SumService."`
+	Running   int64   `placeholder:"N" help:"Tasks under way at once."`
+	PerSecond float64 `placeholder:"N" help:"Tasks sent in a second."`
+	Remote
+}
+
+// Run limits and shows the queue.
+func (c *QueueLimit) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.queues().LimitQueue(ctx, &momv1.LimitQueueRequest{Service: c.Service, MaxRunning: c.Running, MaxPerSecond: c.PerSecond})
 	return c.show(out, res.GetQueue(), err)
 }
 

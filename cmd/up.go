@@ -16,6 +16,7 @@ type Up struct {
 	Redis   string   `placeholder:"URL" help:"A Redis to keep tasks in, such as redis://127.0.0.1:6379. Default: one of its own, with its data in --state."`
 	State   string   `placeholder:"DIR" default:"${state}" help:"Where the Redis of its own keeps its data."`
 	Without []string `placeholder:"SERVICE" help:"Leave a service down; repeated."`
+	Admin
 	Logs
 }
 
@@ -26,6 +27,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 		Redis:   c.Redis,
 		State:   c.State,
 		Without: c.Without,
+		Metrics: c.Metrics,
 		// A playground: pages of any origin may try it.
 		CORSOrigins: []string{"*"},
 		Logger:      c.logger(),
@@ -44,6 +46,7 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 	}
 	_, _ = fmt.Fprintln(out)
 	line("gateway", s.Gateway, "")
+	line("docs", s.Gateway, "/docs")
 	line("mom", s.MOM, "")
 	for _, svc := range services.All {
 		note := ""
@@ -51,6 +54,9 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 			note = "   left down"
 		}
 		line(svc.Name, s.Service[svc.Name], note)
+	}
+	if s.Metrics != "" {
+		line("metrics", s.Metrics, "/metrics")
 	}
 	if s.Volatile {
 		_, _ = fmt.Fprintln(out, "\n  No redis-server on PATH: tasks are kept in this process and end with it.")

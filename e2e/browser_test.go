@@ -18,12 +18,17 @@ import (
 // The README's fetch example, on a page of another origin, in a real browser.
 func TestBrowserFetch(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("chromium"); err != nil {
-		t.Skip("chromium is not on PATH: apt-get install chromium")
-	}
+	needBrowser(t)
 	s := up(t, stack.Config{CORSOrigins: []string{"*"}})
 	if got, want := browse(t, blocks(readme(t, s), "js")[0]+"\nreturn result;"), "3"; got != want {
 		t.Errorf("the page got %s, want %s", got, want)
+	}
+}
+
+func needBrowser(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("chromium"); err != nil {
+		t.Skip("chromium is not on PATH: apt-get install chromium")
 	}
 }
 
@@ -31,12 +36,20 @@ func TestBrowserFetch(t *testing.T) {
 // script returns, or the error it throws.
 func browse(t *testing.T, script string) string {
 	t.Helper()
-	result := make(chan string, 1)
-	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	page, result := scripted(script)
+	server := httptest.NewServer(page)
+	defer server.Close()
+	return visit(t, server.URL, result)
+}
+
+// scripted is a page that runs a script and posts to itself what it returns.
+func scripted(script string) (page http.Handler, result <-chan string) {
+	said := make(chan string, 1)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			raw, _ := io.ReadAll(r.Body)
 			select {
-			case result <- string(raw):
+			case said <- string(raw):
 			default: // one is enough
 			}
 			return
@@ -45,10 +58,14 @@ func browse(t *testing.T, script string) string {
 		_, _ = fmt.Fprintf(w, `<!doctype html><script type="module">
 const run = async () => { %s };
 const said = await run().catch(String);
-await fetch("/", {method: "POST", body: String(said)});
+await fetch("", {method: "POST", body: String(said)});
 </script>`, script)
-	}))
-	defer page.Close()
+	}), said
+}
+
+// visit opens a page in a browser until there is a result.
+func visit(t *testing.T, url string, result <-chan string) string {
+	t.Helper()
 	profile, err := os.MkdirTemp("", "holdline-browser-") //nolint:usetesting // removed when the browser is gone
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +74,7 @@ await fetch("/", {method: "POST", body: String(said)});
 	defer cancel()
 	browser := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
-		"--user-data-dir="+profile, page.URL)
+		"--ignore-certificate-errors", "--user-data-dir="+profile, url)
 	// All of its processes, which write to the profile until they are gone.
 	browser.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	browser.Cancel = func() error { return syscall.Kill(-browser.Process.Pid, syscall.SIGKILL) }

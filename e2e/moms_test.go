@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"sync"
 	"syscall"
 	"testing"
@@ -65,4 +66,52 @@ func TestMOMTerminated(t *testing.T) {
 	awaitReady(t, h.momAddr[0])
 	run(t, (&ledger{}).serve(t, h.ledger))
 	h.checkAnswers(t, handles)
+}
+
+// MOMs leave and come while a queue drains: all is answered, and what may run
+// once runs once.
+func TestMOMsComeAndGo(t *testing.T) {
+	t.Parallel()
+	h := deploy(t, 2)
+	const tasks = 300
+	reads, posts := h.async(t, "Read", tasks), h.async(t, "Post", tasks)
+	type stop struct {
+		after         int
+		once          sync.Once
+		reached, over chan struct{}
+	}
+	stops := []*stop{{after: 100}, {after: 300}}
+	for _, s := range stops {
+		s.reached, s.over = make(chan struct{}), make(chan struct{})
+	}
+	var l ledger
+	l.during = func(ctx context.Context, _ int64) {
+		for _, s := range stops {
+			if l.total() < s.after {
+				return
+			}
+			s.once.Do(func() { close(s.reached) })
+			select { // under way when the MOM is told to end
+			case <-s.over:
+			case <-ctx.Done():
+			}
+		}
+	}
+	run(t, l.serve(t, h.ledger))
+	for i, s := range stops {
+		wait(t, s.reached, "the replay is under way")
+		h.moms[i].signal(t, syscall.SIGTERM)
+		close(s.over)
+		wait(t, h.moms[i].gone, "the MOM has ended")
+		if i == 0 {
+			h.moms[i].restart(t)
+		}
+	}
+	awaitReady(t, h.momAddr[0])
+	awaitTasks(t, h.momAddr[0], 2*tasks, momv1.TaskState_TASK_STATE_SUCCEEDED)
+	h.checkAnswers(t, reads)
+	h.checkAnswers(t, posts)
+	if got := l.posted(); got != tasks {
+		t.Errorf("Post ran %d times, want %d", got, tasks)
+	}
 }

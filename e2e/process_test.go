@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -84,15 +85,25 @@ type house struct {
 // deploy starts a house with so many MOMs and waits until all take tasks.
 func deploy(tb testing.TB, moms int) *house {
 	tb.Helper()
+	redis := redistest.New(tb)
+	h := deployOn(tb, moms, "", "--redis", redis.URL())
+	h.redis = redis
+	return h
+}
+
+// deployOn starts a house whose Redis is somewhere else; route follows the
+// ledger's URL.
+func deployOn(tb testing.TB, moms int, route string, redis ...string) *house {
+	tb.Helper()
 	ownSystem(tb)
-	h := &house{redis: redistest.New(tb), addr: address(tb), ledger: address(tb)}
+	h := &house{addr: address(tb), ledger: address(tb)}
 	bin := build(tb)
-	common := []string{"--route", ledgerService + "=http://" + h.ledger, "--schema", ledgerImage(tb)}
+	common := []string{"--route", ledgerService + "=http://" + h.ledger + route, "--schema", ledgerImage(tb)}
 	gateway := append([]string{"gateway", "--listen", h.addr}, common...)
 	for range moms {
 		addr := address(tb)
 		h.momAddr = append(h.momAddr, addr)
-		h.moms = append(h.moms, start(tb, bin, append([]string{"mom", "--listen", addr, "--redis", h.redis.URL()}, common...)...))
+		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr}, redis, common)...))
 		gateway = append(gateway, "--mom", "http://"+addr)
 	}
 	h.gateway = start(tb, bin, gateway...)

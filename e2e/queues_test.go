@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"context"
+	"math"
 	"net/http"
+	"sync"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 
@@ -41,6 +45,13 @@ func TestPause(t *testing.T) {
 	if _, err := queues.PauseQueue(t.Context(), &momv1.PauseQueueRequest{Service: "no.Such"}); connect.CodeOf(err) != connect.CodeUnimplemented {
 		t.Errorf("a service without a route: got %v, want unimplemented", err)
 	}
+	for _, bad := range []*momv1.LimitQueueRequest{
+		{Service: service, MaxRunning: -1}, {Service: service, MaxPerSecond: -1}, {Service: service, MaxPerSecond: math.NaN()}, {Service: service, MaxPerSecond: 0.01},
+	} {
+		if _, err := queues.LimitQueue(t.Context(), bad); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%v: got %v, want invalid_argument", bad, err)
+		}
+	}
 	watch, err := queues.WatchQueues(t.Context(), &momv1.WatchQueuesRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -49,4 +60,39 @@ func TestPause(t *testing.T) {
 		t.Errorf("WatchQueues = %v, %v; want three queues at once", first, err)
 	}
 	_ = watch.Close()
+}
+
+// Limits of a queue hold over its shards, until they are lifted.
+func TestLimitQueue(t *testing.T) {
+	t.Parallel()
+	addr := address(t)
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr + ";shards=2"}})
+	var mu sync.Mutex
+	most, now := 0, 0
+	l := ledger{during: func(context.Context, int64) {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		<-time.After(5 * time.Millisecond)
+		mu.Lock()
+		now--
+		mu.Unlock()
+	}}
+	run(t, l.serve(t, addr))
+	queues := momv1connect.NewQueueServiceClient(wire{http2: true}.client(t, s.Gateway))
+	limited, err := queues.LimitQueue(t.Context(), &momv1.LimitQueueRequest{Service: ledgerService, MaxRunning: 2, MaxPerSecond: 1000})
+	if q := limited.GetQueue(); err != nil || q.GetMaxRunning() != 2 || q.GetMaxPerSecond() != 1000 {
+		t.Fatalf("LimitQueue = %v, %v; want these limits", limited, err)
+	}
+	h := house{addr: s.Gateway}
+	ids := h.async(t, "Read", 100)
+	h.checkAnswers(t, ids)
+	if most > 2 {
+		t.Errorf("%d tasks were under way at once, want 2 at most", most)
+	}
+	lifted, err := queues.LimitQueue(t.Context(), &momv1.LimitQueueRequest{Service: ledgerService})
+	if q := lifted.GetQueue(); err != nil || q.GetMaxRunning() != 0 || q.GetMaxPerSecond() != 0 || q.GetBytes() != 0 {
+		t.Errorf("LimitQueue = %v, %v; want no limits, and no bytes left", lifted, err)
+	}
 }

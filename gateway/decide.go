@@ -83,24 +83,26 @@ func counts(kind upstream.Kind) bool {
 	return false
 }
 
-// decide is the table of what follows from an outcome: for repeatable methods,
-// for undeclared ones, and for calls that cannot be sent again (streams, methods
-// without a schema, bodies over the replay buffer).
+// decide is the table of what follows from an outcome: for repeatable methods and
+// for undeclared ones; for messages over the replay buffer, which are sent once; and
+// for streams and methods without a schema, of which only the opening is kept.
 func decide(kind upstream.Kind, c *call) step {
-	steps := [...]struct{ repeatable, undeclared, unreplayable step }{
-		upstream.Answered:     {pass, pass, pass},
-		upstream.NotSent:      {other, other, fail},
-		upstream.Refused:      {free, free, fail},
-		upstream.Broken:       {retry, fail, fail},
-		upstream.Bare:         {retry, fail, fail},
-		upstream.Unavailable:  {retry, pass, pass},
-		upstream.Exhausted:    {once, pass, pass},
-		upstream.DeadlineOver: {fail, fail, fail},
-		upstream.CallerLeft:   {stop, stop, stop},
+	steps := [...]struct{ repeatable, undeclared, large, stream step }{
+		upstream.Answered:     {pass, pass, pass, pass},
+		upstream.NotSent:      {other, other, fail, other},
+		upstream.Refused:      {free, free, fail, free},
+		upstream.Broken:       {retry, fail, fail, fail},
+		upstream.Bare:         {retry, fail, fail, fail},
+		upstream.Unavailable:  {retry, pass, pass, pass},
+		upstream.Exhausted:    {once, pass, pass, pass},
+		upstream.DeadlineOver: {fail, fail, fail, fail},
+		upstream.CallerLeft:   {stop, stop, stop, stop},
 	}[kind]
 	switch {
+	case !c.unary():
+		return steps.stream
 	case !c.replayable():
-		return steps.unreplayable
+		return steps.large
 	case c.method.Repeatable:
 		return steps.repeatable
 	}

@@ -9,10 +9,16 @@ import (
 	"holdline/internal/upstream"
 )
 
-// explain writes the Holdline-Decision header for callers who ask for it, such as
-// "direct;try=2;dial-refused → stored;breaker=open". tries is nil for a call that
-// was never tried directly.
+// explain says what becomes of a call: in the metrics, and to callers who ask for
+// it in the Holdline-Decision header, such as "direct;try=2;dial-refused →
+// stored;breaker=open". tries is nil for a call that was never tried directly.
 func (p *proxy) explain(w http.ResponseWriter, c *call, tries *tries, outcome upstream.Outcome, end step) {
+	switch end {
+	case store:
+		c.outcome = callStored
+	case fail:
+		c.outcome = callFailed
+	}
 	if c.req.Header.Get(contract.HeaderExplain) != "1" {
 		return
 	}

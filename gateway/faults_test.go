@@ -1,6 +1,9 @@
 package gateway_test
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -43,7 +46,7 @@ var (
 	rstInternal   = fault{name: "RST_STREAM INTERNAL_ERROR", act: func(x *exchange) { x.rst(http2.ErrCodeInternal) }}
 	rstCancel     = fault{name: "RST_STREAM CANCEL", act: func(x *exchange) { x.rst(http2.ErrCodeCancel) }}
 	goAwayOther   = fault{name: "GOAWAY(INTERNAL_ERROR) at our stream", act: func(x *exchange) { x.goAway(x.id, http2.ErrCodeInternal); x.close() }}
-	tryTimeout    = fault{name: "try-timeout", options: ";try-timeout=60ms", act: (*exchange).hang}
+	tryTimeout    = fault{name: "try-timeout", options: ";try-timeout=400ms", act: (*exchange).hang}
 	tryTimeoutOne = fault{name: "try-timeout once", options: ";try-timeout=500ms", times: 1, act: (*exchange).hang}
 )
 
@@ -91,12 +94,27 @@ var (
 
 // The service speaks.
 var (
-	fine         = fault{name: "an answer"}
-	unavailable  = fault{name: "unavailable", act: rpc(connect.CodeUnavailable)}
-	unavailOnce  = fault{name: "unavailable once", times: 1, act: rpc(connect.CodeUnavailable)}
-	inTrailers   = fault{name: "grpc-status 14 in trailers", act: func(x *exchange) { x.head(200, unknown, "Content-Type: "+x.contentType); x.end("grpc-status: 14") }}
-	inFrame      = fault{name: "grpc-status 14 in a trailer frame", act: func(x *exchange) { x.frame("grpc-status: 14\r\n", 0) }}
-	inFrames     = fault{name: "grpc-status 14 in a trailer frame in two pieces", act: func(x *exchange) { x.frame("grpc-status: 14\r\n", 5) }}
+	fine        = fault{name: "an answer"}
+	unavailable = fault{name: "unavailable", act: rpc(connect.CodeUnavailable)}
+	unavailOnce = fault{name: "unavailable once", times: 1, act: rpc(connect.CodeUnavailable)}
+	inTrailers  = fault{name: "grpc-status 14 in trailers", act: func(x *exchange) { x.head(200, unknown, "Content-Type: "+x.contentType); x.end("grpc-status: 14") }}
+	inFrame     = fault{name: "grpc-status 14 in a trailer frame", act: func(x *exchange) { x.frame("grpc-status: 14\r\n", 0) }}
+	inFrames    = fault{name: "grpc-status 14 in a trailer frame in two pieces", act: func(x *exchange) { x.frame("grpc-status: 14\r\n", 5) }}
+	inText      = fault{name: "grpc-status 14 in a trailer frame in base64", act: func(x *exchange) {
+		x.contentType = "application/grpc-web-text+proto"
+		x.head(http.StatusOK, unknown, "Content-Type: "+x.contentType)
+		x.data(base64.StdEncoding.EncodeToString([]byte(envelope(0x80, "grpc-status: 14\r\n"))))
+		x.end()
+	}}
+	gzipped = fault{name: "unavailable, compressed", act: func(x *exchange) {
+		var body bytes.Buffer
+		w := gzip.NewWriter(&body)
+		_, _ = io.WriteString(w, `{"code":"unavailable"}`)
+		_ = w.Close()
+		x.head(503, unknown, "Content-Type: application/json", "Content-Encoding: gzip")
+		x.data(body.String())
+		x.end()
+	}}
 	afterMessage = fault{name: "grpc-status 14 after a message", act: func(x *exchange) {
 		x.head(200, unknown, "Content-Type: "+x.contentType)
 		x.data(message)

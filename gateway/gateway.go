@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +16,10 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/cors"
 	"connectrpc.com/grpcreflect/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	rscors "github.com/rs/cors"
 
+	"holdline/gateway/docs"
 	"holdline/gen/gateway/v1/gatewayv1connect"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
@@ -35,7 +38,16 @@ type Config struct {
 	// CORSOrigins may call from a browser, such as https://app.example; * is
 	// any. Default: none.
 	CORSOrigins []string
-	Logger      *slog.Logger
+	// MaxCalls is how many calls may be under way at once; one more is
+	// unavailable. Default 10 000.
+	MaxCalls int
+	// MaxHeld is how many of them may wait for the answer of a stored call; one
+	// more gets its handle at once. Default 5 000: an outage of one service
+	// leaves room for the calls of the others.
+	MaxHeld int
+	// Metrics registers the gateway's series. Default: nobody reads them.
+	Metrics prometheus.Registerer
+	Logger  *slog.Logger
 }
 
 // Gateway is an http.Handler, safe for concurrent use.
@@ -55,13 +67,19 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("gateway: schemas and logger are required")
 	}
 	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes))}
-	for name, r := range cfg.Routes {
-		g.targets[name] = &target{route: r, pool: upstream.NewPool(name, r.Endpoints, cfg.Logger), budget: newBudget(), stores: true}
-	}
-	services := cfg.Routes.Services()
 	draining, drain := context.WithCancel(context.Background())
 	g.drain = drain
-	front := &proxy{targets: g.targets, schemas: cfg.Schemas, draining: draining, log: cfg.Logger}
+	front := &proxy{
+		targets: g.targets, schemas: cfg.Schemas, draining: draining,
+		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger,
+	}
+	metrics := newMetrics(cfg.Metrics, &front.held)
+	for name, r := range cfg.Routes {
+		t := &target{route: r, pool: upstream.NewPool(name, r.Endpoints, cfg.Logger), budget: newBudget(), stores: true}
+		t.calls, t.attempts = metrics.of(name, t.pool)
+		g.targets[name] = t
+	}
+	services := cfg.Routes.Services()
 	var tasks *target
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(momv1connect.TaskServiceName, cfg.MOM, cfg.Logger)
@@ -75,6 +93,7 @@ func New(cfg Config) (*Gateway, error) {
 				budget:    newBudget(),
 				operators: name == momv1connect.QueueServiceName,
 			}
+			tasks.calls, tasks.attempts = metrics.of(name, front.mom)
 			g.targets[name] = tasks
 			services = append(services, name)
 		}
@@ -92,13 +111,27 @@ func New(cfg Config) (*Gateway, error) {
 		grpcreflect.WithDescriptorResolver(cfg.Schemas),
 		grpcreflect.WithExtensionResolver(cfg.Schemas),
 	)
+	if err := docs.Mount(mux, docs.Config{
+		Services: g.described(services, tasks != nil), Schemas: cfg.Schemas, Tasks: tasks != nil, Logger: cfg.Logger,
+	}); err != nil {
+		return nil, err
+	}
 	mux.HandleFunc("/", nobody)
 	if tasks != nil {
 		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks) })
 	}
 	front.own = mux
-	g.handler = withCORS(front, cfg.CORSOrigins)
+	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000)), cfg.CORSOrigins)
 	return g, nil
+}
+
+// described is what the docs are to know of the services: the routed ones, and the
+// gateway's own.
+func (g *Gateway) described(routed []string, tasks bool) (list []docs.Service) {
+	for _, name := range routed {
+		list = append(list, docs.Service{Name: name, Proxied: true, Stored: tasks && g.targets[name].stores})
+	}
+	return append(list, docs.Service{Name: gatewayv1connect.DirectoryServiceName})
 }
 
 // ServeHTTP implements http.Handler.

@@ -50,9 +50,15 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	if cause != nil {
 		h.header.Set(contract.HeaderCause, cause.Cause)
 	}
+	if prefer := contract.Prefer(h.header); prefer.Hold() > 0 {
+		defer p.held.Add(-1)
+		if p.held.Add(1) > p.maxHeld {
+			h.header.Set(contract.HeaderPrefer, contract.Preference{Async: prefer.Async, HasWait: true}.Applied())
+		}
+	}
 	var last *upstream.Endpoint
 	started := time.Now()
-	held := started.Add(contract.Prefer(c.req.Header).Hold())
+	held := started.Add(contract.Prefer(h.header).Hold())
 	others := p.mom.Len() - 1
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)
@@ -137,7 +143,7 @@ func (h *handOff) keep(ctx context.Context, req upstream.Request, release contex
 	req.Header.Set(contract.HeaderPrefer, "wait=0")
 	bounded, cancel := context.WithTimeout(ctx, handOffTime)
 	defer cancel()
-	res, _, err := h.mom.Pick(nil).Try(bounded, &req)
+	res, _, err := h.mom.Pick().Try(bounded, &req)
 	if err != nil {
 		h.log.Debug("hold not released", "task", h.id, "error", err)
 		return // the hold goes on, as long as the drain lets it

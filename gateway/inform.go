@@ -8,6 +8,8 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"sync"
+
+	"holdline/internal/contract"
 )
 
 // maxInformed bounds the informational responses of one call.
@@ -50,7 +52,7 @@ func (i *informer) pass(code int, fields textproto.MIMEHeader) error {
 	before := maps.Clone(header)
 	cleanHop(http.Header(fields))
 	maps.Copy(header, fields)
-	i.w.WriteHeader(code)
+	contract.Inform(i.w, code)
 	clear(header) // the final response has its own
 	maps.Copy(header, before)
 	return nil

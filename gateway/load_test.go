@@ -175,7 +175,6 @@ func TestDrainUnderLoad(t *testing.T) {
 			}
 			load := newLoad(t, 4, func() string {
 				req := p.request(t, "http://gateways", get)
-				req.Header["X-Idempotency-Key"] = []string{} // tells net/http, and nobody else, that it may send the call again
 				res, err := client.Do(req)
 				if err != nil {
 					return err.Error()

@@ -6,7 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"holdline/internal/contract"
 	"holdline/internal/route"
@@ -16,6 +19,10 @@ import (
 // maxReplay is the largest request body, in bytes, that is kept to be sent more
 // than once. A larger one streams through, in one try.
 const maxReplay = 1 << 20
+
+// maxTrust is the largest announced body that room is made for before it comes:
+// to announce costs a caller nothing.
+const maxTrust = 32 << 10
 
 // maxDiscard is how much of a refused body is read so that the refusal arrives.
 const maxDiscard = 8 << 20
@@ -34,6 +41,9 @@ type target struct {
 	stores bool
 	// operators: only callers on this machine may come.
 	operators bool
+
+	calls    prometheus.ObserverVec // by outcome
+	attempts *prometheus.CounterVec // by result
 }
 
 // proxy sends calls to their services. Bytes go through untouched, in the
@@ -43,6 +53,8 @@ type proxy struct {
 	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
 	mom     *upstream.Pool // nil: nothing is stored
+	held    atomic.Int64   // callers, at MOMs
+	maxHeld int64
 	// draining ends when holds are to end with handles.
 	draining context.Context //nolint:containedctx // it is the gateway's life, not a call's
 	log      *slog.Logger
@@ -61,6 +73,9 @@ type call struct {
 	timer    *time.Timer
 	// answered: the service's breaker hears of the response when it has ended.
 	answered bool
+
+	began   time.Time
+	outcome string // what it came to, for the metrics
 }
 
 // deadlineGrace is how long after the caller's deadline the call is ended. The
@@ -78,8 +93,12 @@ func (c *call) unary() bool { return c.method != nil && c.method.Unary }
 
 func (c *call) repeatable() bool { return c.method != nil && c.method.Repeatable }
 
-// replayable calls can be sent more than once.
+// replayable calls are kept whole, and can be sent more than once.
 func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
+
+// rewind prepares the call for another attempt; false when what was sent of it is
+// no longer at hand.
+func (c *call) rewind() bool { return c.req.Stream == nil || c.req.Stream.Rewind() }
 
 // ServeHTTP implements http.Handler. Calls of routed services come first, past the
 // mux of what is the gateway's own.
@@ -111,22 +130,25 @@ func nobody(w http.ResponseWriter, r *http.Request) {
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	c := &call{target: target, method: p.schemas.Method(r.URL.Path), cancel: cancel}
+	c := &call{target: target, method: p.schemas.Method(r.URL.Path), cancel: cancel, began: time.Now(), outcome: callLeft}
+	defer c.end()
 	if timeout, ok := contract.Timeout(r.Header); ok {
-		c.deadline = time.Now().Add(timeout)
+		c.deadline = c.began.Add(timeout)
 		c.timer = time.AfterFunc(timeout+deadlineGrace, func() { cancel(upstream.ErrDeadline) })
 		defer c.timer.Stop()
 	}
 	cleanRequest(r.Header)
 	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
 	if err := c.readBody(w); err != nil {
+		c.outcome = callRefused
 		contract.WriteError(w, r, badBody(err))
 		return
 	}
 	if p.stores(c) && wantsTask(r.Header) {
 		if c.req.Stream != nil {
 			// A caller that is still sending would not hear a refusal.
-			_, _ = io.CopyN(io.Discard, c.req.Stream, maxDiscard)
+			_, _ = io.CopyN(io.Discard, r.Body, maxDiscard)
+			c.outcome = callRefused
 			contract.WriteError(w, r, requestTooLarge())
 			return
 		}
@@ -150,21 +172,23 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	}
 	informed, stop := inform(ctx, w, c.req.In)
 	defer stop()
-	for last := (*upstream.Endpoint)(nil); ; {
-		endpoint := pool.Pick(last)
+	var tried []*upstream.Endpoint
+	for {
+		endpoint := pool.Pick(tried...)
 		res, outcome, err := endpoint.Try(informed, &c.req)
+		c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
 				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
 		}
-		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late(wait) {
+		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late(wait) && c.rewind() {
 			res.Drop()
 			sleep(ctx, wait) // once ctx has ended, the next attempt says why
 			if !c.deadline.IsZero() {
 				c.req.Header = c.req.Header.Clone() // the last attempt may not have let go yet
 				contract.SetTimeout(c.req.Header, time.Until(c.deadline))
 			}
-			last = endpoint
+			tried = append(tried, endpoint)
 			continue
 		}
 		stop()
@@ -208,6 +232,7 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 		contract.WriteError(w, c.req.In, failure(outcome, c))
 	case stop:
 		if ctx.Err() == nil { // it is the request that broke off: its caller may be there
+			c.outcome = callRefused
 			if c.req.In.ProtoMajor == 1 {
 				w.Header().Set("Connection", "close") // no request can follow this body
 			}
@@ -259,7 +284,7 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	// goroutine each time, a fifth of what a small call costs.
 	late := time.AfterFunc(bodyTimeout, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
 	defer late.Stop()
-	if in.ContentLength >= 0 {
+	if 0 <= in.ContentLength && in.ContentLength <= maxTrust {
 		c.req.Body = make([]byte, in.ContentLength)
 		_, err := io.ReadFull(in.Body, c.req.Body)
 		return err
@@ -267,17 +292,14 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	var err error
 	c.req.Body, err = io.ReadAll(io.LimitReader(in.Body, maxReplay+1))
 	if len(c.req.Body) > maxReplay {
-		return c.stream(w, struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(c.req.Body), in.Body), in.Body})
+		return c.stream(w, io.MultiReader(bytes.NewReader(c.req.Body), in.Body))
 	}
 	return err
 }
 
 // stream makes the body one that is sent as it comes.
-func (c *call) stream(w http.ResponseWriter, body io.ReadCloser) error {
-	c.req.Stream = body
+func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
+	c.req.Stream = upstream.NewStream(body, c.unary())
 	if c.req.In.ProtoMajor == 1 {
 		// Else the first byte of the response would end the request.
 		return http.NewResponseController(w).EnableFullDuplex()

@@ -59,6 +59,9 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response, ended func(
 			}
 		}
 		if errors.Is(err, io.EOF) {
+			if c.outcome == callLeft {
+				c.outcome = outcomeOf(res.Response)
+			}
 			ended(true)
 			if len(res.Trailer) > 0 {
 				cleanHop(res.Trailer)
@@ -71,6 +74,7 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response, ended func(
 			break
 		}
 		if err != nil {
+			c.outcome = callBroken
 			ended(false)
 			c.cancel(nil)
 			_ = res.Close()

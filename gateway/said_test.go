@@ -42,6 +42,7 @@ var (
 	h1  = []protocol{connect1, web}
 	onG = []protocol{grpc}
 	onW = []protocol{web}
+	onC = []protocol{connect1, connect2}
 )
 
 // method is one way to call the service of the table.

@@ -72,7 +72,7 @@ func (m *standIn) got() []offer {
 // accept says that the call is stored.
 func accept(w http.ResponseWriter, o offer) {
 	w.Header().Set(contract.HeaderTask, o.id)
-	w.WriteHeader(http.StatusEarlyHints)
+	contract.Inform(w, http.StatusEarlyHints)
 }
 
 // hold stores the call and answers it.
@@ -136,11 +136,18 @@ func faultSchemas(tb testing.TB) *route.Schemas {
 // newGateway makes a gateway before the service of the table.
 func newGateway(tb testing.TB, endpoints string, moms ...string) *gateway.Gateway {
 	tb.Helper()
+	return configured(tb, gateway.Config{}, endpoints, moms...)
+}
+
+// configured is newGateway with limits of its own.
+func configured(tb testing.TB, cfg gateway.Config, endpoints string, moms ...string) *gateway.Gateway {
+	tb.Helper()
 	routes, err := route.ParseTable([]string{faultService + "=" + endpoints})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cfg := gateway.Config{Routes: routes, Schemas: faultSchemas(tb), Logger: slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	cfg.Routes, cfg.Schemas = routes, faultSchemas(tb)
+	cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	for _, addr := range moms {
 		cfg.MOM = append(cfg.MOM, &url.URL{Scheme: "http", Host: addr})
 	}

@@ -119,6 +119,9 @@ var table = []cell{
 	{inFrame, add, onW, "unavailable", "1/1", 1, "unavailable", passed, opens},
 	{inFrames, get, onW, "held", "3/3", 3, "unavailable", stored, opens},
 	{inFrames, add, onW, "unavailable", "1/1", 1, "unavailable", passed, opens},
+	{inText, get, onW, "held", "3/3", 3, "unavailable", stored, opens},
+	{gzipped, get, onC, "held", "3/3", 3, "unavailable", stored, opens},
+	{gzipped, add, onC, "HTTP 503", "1/1", 1, "unavailable", passed, opens}, // this caller reads no gzip
 	{afterMessage, get, onG, "unavailable", "1/1", 1, "", passed, spared},
 
 	// A3: the service is exhausted
@@ -168,6 +171,13 @@ var table = []cell{
 	{fine, schemaless, all, "ok", "1/1", 1, "", passed, spared},
 	{dialRefused, watch, all, again, "0/0", 1, "dial-refused", failed, either},
 	{dialRefused, schemaless, all, again, "0/0", 1, "dial-refused", failed, either},
+	{refusedStream, watch, h2, again, "2/0", 1, "refused-stream", failed, spared},
+	{refusedStream, schemaless, h2, again, "2/0", 1, "refused-stream", failed, spared},
+	{refusedOnce, watch, h2, "ok", "2/1", 1, "", passed, spared},
+	{refusedOnce, schemaless, h2, "ok", "2/1", 1, "", passed, spared},
+	{refusedTwice, watch, h2, again, "2/0", 1, "refused-stream", failed, spared},
+	{goAwayBelow, watch, h2, again, "2/0", 1, "refused-stream", failed, spared},
+	{goAwayOnce, watch, h2, "ok", "2/1", 1, "", passed, spared},
 	{closedAfter, watch, all, unclear, "1/1", 1, cut, failed, either},
 	{closedAfter, schemaless, all, unclear, "1/1", 1, cut, failed, either},
 	{unavailable, watch, all, "unavailable", "1/1", 1, "", passed, either},
@@ -249,9 +259,9 @@ func TestOtherEndpoint(t *testing.T) {
 				endpoint = f.endpoint(t)
 			}
 			url, client := frontMOM(t, endpoint+",http://"+newFaulty(t, fine).addr), client(t, 2)
-			for range 3 { // more retries the budget need not give
-				if got := grpc.call(t, client, url, add); got.what != "ok" {
-					t.Errorf("caller read %q, decision %s; want ok", got.what, got.decision)
+			for _, m := range []method{add, watch, schemaless} { // more retries the budget need not give
+				if got := grpc.call(t, client, url, m); got.what != "ok" {
+					t.Errorf("%s: caller read %q, decision %s; want ok", m.name, got.what, got.decision)
 				}
 			}
 		})

@@ -90,6 +90,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	added, err := in.store.Add(bounded, task)
 	cancel()
+	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
 		return in.addFailed(ctx, task, err)
 	}
@@ -122,7 +123,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 // its time. Whatever headers are set by now go along.
 func sayStored(ctx context.Context) {
 	if w, ok := ctx.Value(writerKey{}).(http.ResponseWriter); ok {
-		w.WriteHeader(http.StatusEarlyHints)
+		contract.Inform(w, http.StatusEarlyHints)
 	}
 }
 
@@ -264,6 +265,18 @@ func digest(parts ...[]byte) string {
 		_, _ = hash.Write(part)
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:16])
+}
+
+func resultOf(added Added, err error) string {
+	switch {
+	case errors.Is(err, ErrKeyReused), errors.Is(err, ErrQueueFull):
+		return callRefused
+	case err != nil:
+		return callFailed
+	case added.Attached:
+		return callAttached
+	}
+	return callStored
 }
 
 // addFailed says that a call could not be stored, or may not have been.

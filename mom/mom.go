@@ -18,8 +18,10 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 	"holdline/internal/route"
@@ -45,6 +47,8 @@ type Config struct {
 	// MaxHeld is how many callers are held at once; one more gets its handle at
 	// once. Default 10 000.
 	MaxHeld int
+	// Metrics registers the MOM's series. Default: nobody reads them.
+	Metrics prometheus.Registerer
 	Logger  *slog.Logger
 }
 
@@ -58,6 +62,7 @@ type MOM struct {
 	reapers  map[Shard]*reaper
 	pools    map[string]*upstream.Pool
 	waiters  *waiters
+	metrics  *metrics
 	handler  http.Handler
 	held     atomic.Int64  // callers
 	ready    atomic.Bool   // the store can be trusted
@@ -88,6 +93,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 		recheck:  make(chan struct{}, 1),
 		draining: make(chan struct{}),
 	}
+	m.metrics = newMetrics(m, cfg.Metrics)
 	for _, name := range cfg.Routes.Services() {
 		r := cfg.Routes[name]
 		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
@@ -156,11 +162,19 @@ func (m *MOM) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// watch wakes waiters; after each connect all of them, and has the store looked
-// at again.
+// watch wakes waiters and has the shard reaped; after each connect all of them,
+// and has the store looked at again.
 func (m *MOM) watch(ctx context.Context) error {
-	err := m.store.Watch(ctx, m.shards, m.waiters.wake, func() {
+	heard := func(id contract.TaskID, state momv1.TaskState) {
+		m.metrics.heard(id, state)
+		m.waiters.wake(id, state)
+		m.reapers[ShardOf(id)].within(heardPause)
+	}
+	err := m.store.Watch(ctx, m.shards, heard, func() {
 		m.waiters.wakeAll()
+		for _, r := range m.reapers {
+			r.within(0)
+		}
 		select {
 		case m.recheck <- struct{}{}:
 		default: // asked already

@@ -12,10 +12,13 @@ import (
 	"holdline/internal/contract"
 )
 
-// The interval of WatchQueues.
 const (
+	// The interval of WatchQueues.
 	defaultInterval = time.Second
 	minInterval     = 250 * time.Millisecond
+
+	// What LimitQueue takes for a rate, in tasks a second.
+	minRate, maxRate = 0.1, 1e6
 )
 
 // queueService implements momv1connect.QueueServiceHandler, for callers on this
@@ -66,6 +69,27 @@ func (s *queueService) ResumeQueue(ctx context.Context, req *momv1.ResumeQueueRe
 	return &momv1.ResumeQueueResponse{Queue: queue}, err
 }
 
+// LimitQueue implements momv1connect.QueueServiceHandler. The shards share the
+// limits evenly; each may have one task under way.
+func (s *queueService) LimitQueue(ctx context.Context, req *momv1.LimitQueueRequest) (*momv1.LimitQueueResponse, error) {
+	running, rate := req.GetMaxRunning(), req.GetMaxPerSecond()
+	if running < 0 || rate != 0 && !(rate >= minRate && rate <= maxRate) { // NaN is neither
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "max_running must not be negative, and max_per_second be 0 or from %g to %g", minRate, maxRate)
+	}
+	err := s.each(ctx, req.GetService(), func(shard Shard) error {
+		shards := s.cfg.Routes[shard.Service].Shards
+		return s.store.Limit(ctx, shard, Limits{
+			Running:   (running + int64(shards) - 1) / int64(shards),
+			PerSecond: rate / float64(shards),
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	queue, err := s.queue(ctx, req.GetService())
+	return &momv1.LimitQueueResponse{Queue: queue}, err
+}
+
 // RetryDead implements momv1connect.QueueServiceHandler.
 func (s *queueService) RetryDead(ctx context.Context, req *momv1.RetryDeadRequest) (*momv1.RetryDeadResponse, error) {
 	res := &momv1.RetryDeadResponse{}
@@ -96,36 +120,62 @@ func (s *queueService) list(ctx context.Context) ([]*momv1.Queue, error) {
 	return queues, nil
 }
 
-// queue adds up the shards of a service.
+// queue shows the queue of a service.
 func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue, error) {
-	q := &momv1.Queue{Service: service}
-	var oldest time.Duration
-	err := s.each(ctx, service, func(shard Shard) error {
-		depth, err := s.store.Depth(ctx, shard)
-		q.Queued += depth.Queued
-		q.Running += depth.Running
-		q.Retrying += depth.Retrying
-		q.Dead += depth.Dead
-		q.Paused = q.Paused || depth.Paused
-		oldest = max(oldest, depth.OldestWait)
-		return err
-	})
-	if oldest > 0 {
-		q.OldestWait = durationpb.New(oldest)
+	if err := s.may(ctx, service); err != nil {
+		return nil, err
 	}
-	return q, err
+	depth, err := s.depth(ctx, service)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	q := &momv1.Queue{
+		Service: service, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
+		Bytes: depth.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
+	}
+	if depth.OldestWait > 0 {
+		q.OldestWait = durationpb.New(depth.OldestWait)
+	}
+	return q, nil
+}
+
+// depth adds up the shards of a service; it is paused when any of them is.
+func (m *MOM) depth(ctx context.Context, service string) (sum Depth, err error) {
+	for i := range m.cfg.Routes[service].Shards {
+		depth, err := m.store.Depth(ctx, Shard{Service: service, Index: i})
+		if err != nil {
+			return sum, err
+		}
+		sum.Queued += depth.Queued
+		sum.Running += depth.Running
+		sum.Retrying += depth.Retrying
+		sum.Dead += depth.Dead
+		sum.Paused = sum.Paused || depth.Paused
+		sum.OldestWait = max(sum.OldestWait, depth.OldestWait)
+		sum.Bytes += depth.Bytes
+		sum.Limits.Running += depth.Limits.Running
+		sum.Limits.PerSecond += depth.Limits.PerSecond
+	}
+	return sum, nil
+}
+
+// may says why a caller may not steer the queue of a service.
+func (s *queueService) may(ctx context.Context, service string) error {
+	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
+		return contract.OperatorsOnly()
+	}
+	if s.cfg.Routes[service] == nil {
+		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q", service)
+	}
+	return nil
 }
 
 // each calls do for the shards of a service, if the caller may.
 func (s *queueService) each(ctx context.Context, service string, do func(Shard) error) error {
-	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
-		return contract.OperatorsOnly()
+	if err := s.may(ctx, service); err != nil {
+		return err
 	}
-	r := s.cfg.Routes[service]
-	if r == nil {
-		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q", service)
-	}
-	for i := range r.Shards {
+	for i := range s.cfg.Routes[service].Shards {
 		if err := do(Shard{Service: service, Index: i}); err != nil {
 			return storeError(err)
 		}

@@ -3,13 +3,20 @@ package mom
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
 
-// maxReapPause is the longest time between two looks at a shard: what another
-// MOM has made due, or left behind when it died, is found within it.
-const maxReapPause = 5 * time.Second
+const (
+	// heardPause is the longest time until a look at a shard in which something
+	// happened: what another MOM has made due, or left behind when it died, is
+	// found within it.
+	heardPause = 5 * time.Second
+	// quietPause is the longest time between two looks, in case something
+	// happened unheard.
+	quietPause = 5 * time.Minute
+)
 
 // reaper does what falls due in one shard: ends of lives, ends of leases, times
 // of next attempts. Any number of them may work on a shard.
@@ -46,14 +53,16 @@ func (r *reaper) Run(ctx context.Context) error {
 			return nil
 		case <-r.timer.C:
 		}
+		pause := quietPause/2 + rand.N(quietPause/2) // shards take turns
 		r.mu.Lock()
-		r.due = time.Now().Add(maxReapPause)
-		r.timer.Reset(maxReapPause)
+		r.due = time.Now().Add(pause)
+		r.timer.Reset(pause)
 		r.mu.Unlock()
 		next, err := r.store.Reap(ctx, r.shard)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			r.log.Debug("not reaped", "service", r.shard.Service, "error", err)
+			r.within(heardPause)
 		case err == nil && next >= 0:
 			r.within(max(next, time.Millisecond))
 		}

@@ -15,15 +15,13 @@ import (
 const (
 	leaseTime  = 10 * time.Second
 	renewPause = 3 * time.Second
-	// idlePause is how long a replayer trusts the bell: one that was rung for a
-	// MOM that died since is lost.
-	idlePause = 5 * time.Second
-	// A service that is down is asked for its health so often, and rarely once
-	// it has been down for long.
-	probePause, longProbePause, longDown = 250 * time.Millisecond, 10 * time.Second, 10 * time.Minute
-	probeTimeout                         = time.Second
+	// idlePause is how long a replayer trusts its way to the bell. One that was
+	// rung for a MOM that died since is rung again by a reaper.
+	idlePause = 5 * time.Minute
+	// failPause is the time after an attempt that failed, or from a store that is
+	// away, to the next.
+	failPause = 250 * time.Millisecond
 
-	maxWindow   = 64 // tasks of a shard under way at once
 	maxAttempts = 20
 	// Pause before an attempt after one that the service may have seen.
 	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
@@ -31,18 +29,19 @@ const (
 	drainTime = 20 * time.Second
 )
 
-// replayer sends the tasks of one shard to their service: one canary when it is
-// healthy, then twice as many at once after each that was answered.
+// replayer sends the tasks of one shard to their service, when it is healthy and at
+// its pace.
 type replayer struct {
 	store   Store
 	shard   Shard
 	pool    *upstream.Pool
 	sender  *sender
 	reaper  *reaper
+	metrics *metrics
 	log     *slog.Logger
 	healthy bool      // as far as the last attempt told
 	failed  time.Time // the last attempt that was not answered
-	window  int
+	pace    pace
 	busy    int  // attempts whose end Run has yet to hear of
 	away    bool // the store, as far as the last lease told
 
@@ -64,8 +63,9 @@ func newReplayer(m *MOM, shard Shard) *replayer {
 		pool:     m.pools[shard.Service],
 		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r.AttemptTimeout),
 		reaper:   m.reapers[shard],
+		metrics:  m.metrics,
 		log:      m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
-		window:   1,
+		pace:     pace{window: 1},
 		inflight: map[contract.TaskID]flight{},
 	}
 }
@@ -78,14 +78,15 @@ func (r *replayer) Run(ctx context.Context) error {
 	defer background.Wait()
 	background.Go(func() { r.renew(attempts) })
 
-	done := make(chan bool, maxWindow) // an attempt ended: was the service there?
-	rung := make(chan struct{})        // the bell rang, or it is time to look anyway
+	done := make(chan end, maxWindow)
+	rung := make(chan struct{}) // the bell rang, or it is time to look anyway
 	for listening := false; ctx.Err() == nil; {
+		var allowed <-chan time.Time // by the queue's limits
 		if r.healthy || r.busy == 0 && r.waitHealthy(ctx) {
-			r.lease(ctx, attempts, done)
+			allowed = r.lease(ctx, attempts, done)
 		}
 		// A bell is for whoever has room: it may have rung for another MOM else.
-		if !listening && r.busy < r.window {
+		if !listening && r.busy < r.pace.window {
 			listening = true
 			background.Go(func() {
 				r.listen(ctx)
@@ -96,13 +97,14 @@ func (r *replayer) Run(ctx context.Context) error {
 			})
 		}
 		select {
-		case up := <-done:
-			r.learn(up)
+		case one := <-done:
+			r.learn(one)
 			for range len(done) { // one lease for all that ended meanwhile
 				r.learn(<-done)
 			}
 		case <-rung:
 			listening = false
+		case <-allowed:
 		case <-ctx.Done():
 		}
 	}
@@ -111,7 +113,7 @@ func (r *replayer) Run(ctx context.Context) error {
 }
 
 // drain waits for attempts under way, and cuts them when they take too long.
-func (r *replayer) drain(done <-chan bool, cut context.CancelFunc) {
+func (r *replayer) drain(done <-chan end, cut context.CancelFunc) {
 	timer := time.AfterFunc(drainTime, cut)
 	defer timer.Stop()
 	for ; r.busy > 0; r.busy-- {
@@ -125,49 +127,54 @@ func (r *replayer) listen(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, idlePause)
 	defer cancel()
 	if err := r.store.WaitBell(bounded, r.shard); err != nil && bounded.Err() == nil {
-		sleep(bounded, probePause) // the store is away
+		sleep(bounded, failPause) // the store is away
 	}
 }
 
-// learn takes note of an attempt's end. It opens the window after an answer and
-// closes it when the service is gone.
-func (r *replayer) learn(up bool) {
+// end is how an attempt ended.
+type end struct {
+	up   bool          // the service was there
+	took time.Duration // until it answered; 0 when it was not asked
+}
+
+// learn takes note of an attempt's end.
+func (r *replayer) learn(one end) {
 	r.busy--
-	if r.healthy = up; up {
-		r.window = min(2*r.window, maxWindow)
-	} else {
-		r.window, r.failed = 1, time.Now()
+	r.healthy = one.up
+	switch {
+	case !one.up:
+		r.failed = time.Now()
+		r.pace.reset()
+	case one.took > 0:
+		r.pace.answered(one.took)
 	}
 }
 
 // waitHealthy asks for the service's health as long as there are tasks for it.
 // It returns false when none are left or ctx has ended.
 func (r *replayer) waitHealthy(ctx context.Context) bool {
-	started, pause := time.Now(), probePause
+	started, queued := time.Now(), int64(0)
 	// Healthy or not, one that does not take a task is not asked at once again.
-	sleep(ctx, time.Until(r.failed.Add(probePause)))
-	for {
+	sleep(ctx, time.Until(r.failed.Add(failPause)))
+	r.healthy = r.pool.AwaitHealthy(ctx, func() bool {
 		depth, err := r.store.Depth(ctx, r.shard)
-		if err != nil || depth.Queued == 0 && depth.Retrying == 0 || ctx.Err() != nil {
-			return false
-		}
-		bounded, cancel := context.WithTimeout(ctx, probeTimeout)
-		r.healthy = r.pool.Healthy(bounded)
-		cancel()
-		if r.healthy {
-			r.log.Info("service is healthy: replaying", "queued", depth.Queued, "down", time.Since(started).Round(time.Millisecond))
-			return true
-		}
-		if time.Since(started) > longDown {
-			pause = longProbePause
-		}
-		sleep(ctx, pause)
+		queued = depth.Queued
+		return err == nil && depth.Queued+depth.Retrying > 0
+	})
+	if r.healthy {
+		r.log.Info("service is healthy: replaying", "queued", queued, "down", time.Since(started).Round(time.Millisecond))
 	}
+	return r.healthy
 }
 
-// lease takes tasks as far as the window allows and starts their attempts.
-func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) {
-	leases, err := r.store.Lease(ctx, r.shard, r.window-r.busy, leaseTime)
+// lease takes tasks as far as the pace allows and starts their attempts. When the
+// limits of the queue allow none, it returns a timer for the next look.
+func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowed <-chan time.Time) {
+	leases, err := r.store.Lease(ctx, r.shard, r.pace.window-r.busy, leaseTime)
+	var limited *LimitedError
+	if errors.As(err, &limited) {
+		allowed, err = time.After(limited.Wait), nil
+	}
 	if away := err != nil && ctx.Err() == nil; away != r.away {
 		if r.away = away; away {
 			r.log.Warn("no leases to be had", "error", err)
@@ -180,19 +187,19 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- bool) {
 		r.mu.Unlock()
 		r.busy++
 		go func() {
-			up := r.attempt(running, lease)
+			one := r.attempt(running, lease)
 			cancel(nil)
 			r.mu.Lock()
 			delete(r.inflight, lease.ID)
 			r.mu.Unlock()
-			done <- up
+			done <- one
 		}()
 	}
+	return allowed
 }
 
-// attempt sends one task and records what came of it. It returns whether the
-// service was there.
-func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
+// attempt sends one task and records what came of it.
+func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 	log := r.log.With("task", lease.ID, "attempt", lease.Attempts+1)
 	if err := r.store.MarkSent(ctx, lease); err != nil {
 		// Cancelled, leased by another, or the store is away: not ours to send.
@@ -200,9 +207,15 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
 		if !errors.Is(err, ErrFenced) {
 			r.unmark(ctx, lease)
 		}
-		return true
+		return end{up: true}
 	}
+	sent := time.Now()
 	answer, result := r.sender.send(ctx, lease)
+	one := end{
+		up:   answer != nil || result.Kind == upstream.Unavailable || result.Kind == upstream.Exhausted,
+		took: time.Since(sent),
+	}
+	r.metrics.sent.WithLabelValues(r.shard.Service, result.Kind.String()).Inc()
 	record := func(ctx context.Context) error {
 		switch {
 		case answer != nil:
@@ -220,10 +233,14 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) bool {
 	if answer == nil {
 		log.Info("no answer", "cause", result.Cause, "procedure", lease.Call.GetProcedure())
 	}
-	if err := persist(ctx, record); err != nil {
+	switch err := persist(ctx, record); {
+	case errors.Is(err, ErrFenced):
+		r.metrics.lost.WithLabelValues(r.shard.Service).Inc()
+		log.Warn("attempt not recorded: the lease was lost")
+	case err != nil:
 		log.Warn("attempt not recorded: the lease will end by itself", "error", err)
 	}
-	return answer != nil || result.Kind == upstream.Unavailable || result.Kind == upstream.Exhausted
+	return one
 }
 
 // unmark gives a task back that was not sent, since its mark may be there: with

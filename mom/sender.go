@@ -142,7 +142,7 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 	}
 	req.ProtoMajor = made.httpMajor
 	req.Host = "" // the endpoint's own
-	res, outcome, err := s.pool.Pick(nil).Try(req.Context(), &upstream.Request{
+	res, outcome, err := s.pool.Pick().Try(req.Context(), &upstream.Request{
 		In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true,
 	})
 	made.outcome = outcome

@@ -15,7 +15,8 @@ var (
 	ErrNotFound = errors.New("no such task")
 	// ErrKeyReused: the idempotency key names a task with another request.
 	ErrKeyReused = errors.New("idempotency key reused for another request")
-	// ErrQueueFull: the shard holds as many tasks as it may.
+	// ErrQueueFull: the shard holds as many tasks or bytes as it may, or the store
+	// as much as it can.
 	ErrQueueFull = errors.New("queue is full")
 	// ErrTaskState: the task's state does not allow the transition.
 	ErrTaskState = errors.New("the task's state does not allow this")
@@ -84,7 +85,23 @@ type Depth struct {
 	Queued, Running, Retrying, Dead int64
 	Paused                          bool
 	OldestWait                      time.Duration // of the task at the head; 0 when none waits
+	Bytes                           int64         // of the stored calls
+	Limits                          Limits
 }
+
+// Limits bound the leases of a shard, over all replayers. 0 is no limit.
+type Limits struct {
+	Running   int64   // at once
+	PerSecond float64 // new ones; as many as of one second may come together
+}
+
+// LimitedError says that there are tasks, and that the limits allow no lease yet.
+type LimitedError struct {
+	Wait time.Duration // until it is worth to ask again
+}
+
+// Error implements error.
+func (e *LimitedError) Error() string { return "limited: no lease for " + e.Wait.String() }
 
 // Store keeps tasks. Each method is one atomic transition or one read; each
 // may be repeated after an error whose effect is unknown, and is then harmless.
@@ -106,6 +123,7 @@ type Store interface {
 
 	// Lease takes up to n tasks from the head of the queue for d. Tasks whose
 	// TTL is over expire on the way. None when the shard is empty or paused.
+	// *LimitedError.
 	Lease(ctx context.Context, shard Shard, n int, d time.Duration) ([]Lease, error)
 	// Renew prolongs leases of one shard by d from now, and returns those that are lost.
 	Renew(ctx context.Context, shard Shard, leases []Lease, d time.Duration) (lost []Lease, err error)
@@ -142,12 +160,15 @@ type Store interface {
 	// Reap does what is due in a shard: expires tasks whose TTL is over, puts
 	// due RETRYING tasks and those of ended leases back to the head of the
 	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. It
-	// returns the time until something is next due; 0 means now, negative never.
+	// returns the time until something is next due, a few seconds at most while
+	// tasks wait, since a bell may be lost; 0 means now, negative never.
 	Reap(ctx context.Context, shard Shard) (next time.Duration, err error)
 	// Depth counts a shard.
 	Depth(ctx context.Context, shard Shard) (Depth, error)
 	// Pause stops or starts leasing in a shard; starting rings the bell.
 	Pause(ctx context.Context, shard Shard, paused bool) error
+	// Limit limits leasing in a shard, for all who lease; it rings the bell.
+	Limit(ctx context.Context, shard Shard, limits Limits) error
 
 	// WaitBell blocks until the shard's bell rings or ctx ends. A bell may ring
 	// for nothing; one that rang before the call is heard. One that rings just

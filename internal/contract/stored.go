@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"net/http"
 	"strconv"
 
 	"connectrpc.com/connect/v2"
@@ -29,4 +30,16 @@ func StoredHeader(id string, grpc bool) map[string]string {
 		header["Grpc-Retry-Pushback-Ms"] = "-1"
 	}
 	return header
+}
+
+// Inform writes an informational response with the headers that are set so far.
+// Those may be changed at once: net/http may still be writing them when its HTTP/2
+// stream has ended, unless there is a Content-Length, which makes it write a copy.
+func Inform(w http.ResponseWriter, status int) {
+	header := w.Header()
+	if _, ok := header["Content-Length"]; !ok {
+		header["Content-Length"] = nil
+		defer delete(header, "Content-Length")
+	}
+	w.WriteHeader(status)
 }

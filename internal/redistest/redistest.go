@@ -3,9 +3,7 @@
 package redistest
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,7 +23,9 @@ const patience = 20 * time.Second
 // on.
 type Server struct {
 	dir  string
+	port string // empty: the socket only
 	args []string
+	env  []string // beside that of the tests
 	cmd  *exec.Cmd
 	gone chan struct{}
 }
@@ -34,7 +34,12 @@ type Server struct {
 // "--appendonly", "no". It ends with the test.
 func New(tb testing.TB, options ...string) *Server {
 	tb.Helper()
-	s, err := start(options)
+	return startFor(tb, nil, options)
+}
+
+func startFor(tb testing.TB, env, options []string) *Server {
+	tb.Helper()
+	s, err := start(env, options)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -57,6 +62,15 @@ func (s *Server) Kill(tb testing.TB) {
 func (s *Server) Restart(tb testing.TB) {
 	tb.Helper()
 	if err := s.run(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Start starts a server that was killed, and does not wait for it to read its
+// files.
+func (s *Server) Start(tb testing.TB) {
+	tb.Helper()
+	if err := s.launch(); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -114,7 +128,7 @@ func Start(tb testing.TB) (url string) {
 		tb.Fatal("redistest.Start needs a TestMain that calls redistest.Main, which ends the server")
 	}
 	if shared.server == nil {
-		server, err := start(nil)
+		server, err := start(nil, nil)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -127,22 +141,16 @@ func Start(tb testing.TB) (url string) {
 // by the clock.
 func Mini(tb testing.TB) (url string) {
 	tb.Helper()
-	m := miniredis.NewMiniRedis()
-	m.ClockTTL(true)
-	if err := m.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(m.Close)
-	return "redis://" + m.Addr()
+	return serve(tb, miniredis.NewMiniRedis())
 }
 
-func start(options []string) (*Server, error) {
+func start(env, options []string) (*Server, error) {
 	// Not a test's own directory: the path of a socket must be short.
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir}
+	s := &Server{dir: dir, env: env}
 	s.args = append([]string{
 		"--port", "0", "--unixsocket", s.socket(), "--dir", dir, "--logfile", filepath.Join(dir, "log"),
 		"--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no",
@@ -158,11 +166,19 @@ func (s *Server) socket() string { return filepath.Join(s.dir, "redis.sock") }
 
 // run starts the process and waits until it answers.
 func (s *Server) run() error {
+	if err := s.launch(); err != nil {
+		return err
+	}
+	return s.awaitReady()
+}
+
+func (s *Server) launch() error {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		return fmt.Errorf("these tests need redis-server in PATH (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis): %w", err)
 	}
 	s.cmd = exec.Command(path, s.args...)
+	s.cmd.Env = append(os.Environ(), s.env...)
 	dieWithParent(s.cmd)
 	gone, started := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -181,7 +197,7 @@ func (s *Server) run() error {
 		return fmt.Errorf("start redis-server: %w", err)
 	}
 	s.gone = gone
-	return s.awaitReady()
+	return nil
 }
 
 func (s *Server) awaitReady() error {
@@ -201,17 +217,8 @@ func (s *Server) awaitReady() error {
 
 // answers says whether the server is up and has read its files.
 func (s *Server) answers() bool {
-	conn, err := net.DialTimeout("unix", s.socket(), time.Second)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
-		return false
-	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	return err == nil && line == "+PONG\r\n"
+	reply, err := s.ask("PING")
+	return err == nil && reply == "PONG"
 }
 
 func (s *Server) log() string {

@@ -3,6 +3,7 @@ package redistest_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -66,5 +67,74 @@ func TestKillAndRestart(t *testing.T) {
 	limit, err := c.Do(ctx, c.B().ConfigGet().Parameter("maxmemory").Build()).AsStrMap()
 	if limit["maxmemory"] != "52428800" || err != nil {
 		t.Errorf("maxmemory: got %v, %v, want 52428800", limit, err)
+	}
+}
+
+// The clock of a server is what the test says, and keys expire by it.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2030, 1, 2, 3, 4, 5, 678e6, time.UTC)
+	test := func(t *testing.T, url string, mini bool, clock *redistest.Clock) {
+		t.Helper()
+		c, ctx := client(t, url, mini), context.Background()
+		if err := c.Do(ctx, c.B().Set().Key("k").Value("v").PxMilliseconds(1000).Build()).Error(); err != nil {
+			t.Fatal(err)
+		}
+		for _, passed := range []time.Duration{0, 999 * time.Millisecond, 1001 * time.Millisecond} {
+			clock.Set(t, start.Add(passed))
+			got, err := c.Do(ctx, c.B().Time().Build()).AsIntSlice()
+			if want := start.Add(passed); err != nil || !time.Unix(got[0], got[1]*1000).Equal(want) {
+				t.Errorf("TIME after %v: got %v, %v, want %v", passed, got, err, want)
+			}
+			n, err := c.Do(ctx, c.B().Exists().Key("k").Build()).AsInt64()
+			if want := passed < time.Second; err != nil || (n == 1) != want {
+				t.Errorf("the key after %v: got %d, %v, want %v", passed, n, err, want)
+			}
+		}
+	}
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		server, clock := redistest.NewClocked(t, start)
+		test(t, server.URL(), false, clock)
+	})
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		url, clock := redistest.MiniClocked(t, start)
+		test(t, url, true, clock)
+	})
+}
+
+// A cluster takes any key, and goes on without one of its masters.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	cluster, ctx := redistest.NewCluster(t), context.Background()
+	option, err := rueidis.ParseURL(cluster.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	option.DisableCache = true
+	c, err := rueidis.NewClient(option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	for _, key := range []string{"a", "b", "c", "d"} {
+		if err := c.Do(ctx, c.B().Set().Key(key).Value("v").Build()).Error(); err != nil {
+			t.Error(err)
+		}
+	}
+	first := cluster.Master("a")
+	first.Kill(t)
+	deadline, tick := time.After(time.Minute), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for {
+		if next := cluster.Master("a"); next != nil && next != first {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("nobody takes the master's place")
+		}
 	}
 }

@@ -28,6 +28,7 @@ type Method struct {
 type Schemas struct {
 	files   *protoregistry.Files // of the images
 	types   *dynamicpb.Types
+	shipped *protoregistry.Files // ours, for their comments
 	methods map[string]*Method
 }
 
@@ -61,7 +62,11 @@ func LoadSchemas(images ...string) (*Schemas, error) {
 	if err != nil {
 		return nil, fmt.Errorf("schemas: %w (build the image with its imports)", err)
 	}
-	s := &Schemas{files: files, types: dynamicpb.NewTypes(files), methods: map[string]*Method{}}
+	shipped, err := shippedFiles()
+	if err != nil {
+		return nil, err
+	}
+	s := &Schemas{files: files, types: dynamicpb.NewTypes(files), shipped: shipped, methods: map[string]*Method{}}
 	files.RangeFiles(s.add)
 	protoregistry.GlobalFiles.RangeFiles(s.add)
 	return s, nil

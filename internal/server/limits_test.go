@@ -132,3 +132,29 @@ func TestConnections(t *testing.T) {
 		t.Errorf("the second connection: %v", err)
 	}
 }
+
+// A caller who has calls under way and answers no ping is gone: its calls end.
+func TestDeadCaller(t *testing.T) {
+	t.Parallel()
+	left := make(chan struct{})
+	addr := listen(t, server.Limits{IdleTimeout: 50 * time.Millisecond}, func(_ http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 {
+			<-r.Context().Done()
+			close(left)
+		}
+	})
+	conn := dial(t, addr)
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	framer := http2.NewFramer(conn, conn)
+	_ = framer.WriteSettings()
+	var block strings.Builder
+	encoder := hpack.NewEncoder(&block)
+	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "x"}, {":path", "/"}} {
+		_ = encoder.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
+	}
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()), EndStream: true, EndHeaders: true})
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		t.Errorf("got %v; want the end of the connection", err)
+	}
+	<-left
+}

@@ -12,12 +12,22 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 )
+
+// maxFrame is the largest HTTP/2 frame that is read. A connection keeps room for
+// the largest that came, and net/http's clients, such as a gateway's, for as much
+// with each stream that they send; net/http's default is 1 MiB, and hardly faster.
+const maxFrame = 64 << 10
+
+// pingTimeout is how long a caller has to answer a ping.
+const pingTimeout = 15 * time.Second
 
 // drainTimeout is how long calls in flight may go on when the server ends.
 const drainTimeout = 30 * time.Second
@@ -30,7 +40,9 @@ type Limits struct {
 	Streams       int           // of HTTP/2, per connection. Default 250
 	HeaderBytes   int           // of one request, else 431. Default 64 KiB
 	HeaderTimeout time.Duration // for one request's headers. Default 10 s
-	IdleTimeout   time.Duration // of a connection without a call. Default 2 min
+	// IdleTimeout is when a connection without a call is closed, and one with
+	// calls, of HTTP/2, is asked for a sign of life. Default 2 min.
+	IdleTimeout time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -55,15 +67,23 @@ type Config struct {
 	// by ALPN: a certificate with its chain, and its key, as PEM. Both are read
 	// again when they change. Default: no TLS, HTTP/1.1 and h2c.
 	CertFile, KeyFile string
-	Limits            Limits
+	// Metrics are served at /metrics on MetricsAddr, host:port, until the server
+	// has drained. Default: nowhere.
+	MetricsAddr string
+	Metrics     prometheus.Gatherer
+	Limits      Limits
 }
 
 // Server serves one handler on one listener.
 type Server struct {
-	http  *http.Server
-	ln    net.Listener
-	log   *slog.Logger
-	drain func()
+	http        *http.Server
+	ln          net.Listener
+	admin       *admin // nil without metrics
+	handler     http.Handler
+	log         *slog.Logger
+	drain       func()
+	leaving     atomic.Bool
+	connections atomic.Int64
 }
 
 // Listen opens the listener, so that callers know the address before anything
@@ -82,55 +102,98 @@ func Listen(cfg Config) (*Server, error) {
 	} else {
 		protocols.SetUnencryptedHTTP2(true)
 	}
-	ln, err := net.Listen("tcp", cfg.Addr)
+	limits := cfg.Limits.withDefaults()
+	var metrics *admin
+	if cfg.MetricsAddr != "" {
+		var err error
+		if metrics, err = listenAdmin(cfg.MetricsAddr, cfg.Metrics, limits, cfg.Logger); err != nil {
+			return nil, err
+		}
+	}
+	ln, err := listen(cfg.Addr)
+	if err != nil {
+		metrics.close()
+		return nil, err
+	}
+	s := &Server{
+		admin:   metrics,
+		ln:      netutil.LimitListener(ln, limits.Connections),
+		handler: cfg.Handler,
+		log:     cfg.Logger,
+		drain:   cfg.Drain,
+	}
+	s.http = &http.Server{
+		Handler:           s,
+		ConnState:         s.count,
+		Protocols:         protocols,
+		TLSConfig:         secure,
+		ReadHeaderTimeout: limits.HeaderTimeout,
+		IdleTimeout:       limits.IdleTimeout,
+		MaxHeaderBytes:    limits.HeaderBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: limits.Streams,
+			MaxReadFrameSize:     maxFrame,
+			SendPingTimeout:      limits.IdleTimeout,
+			PingTimeout:          min(pingTimeout, limits.IdleTimeout),
+		},
+		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+func listen(addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: the address is in use; is another holdline running?", cfg.Addr)
+		return nil, fmt.Errorf("listen on %s: the address is in use; is another holdline running?", addr)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", cfg.Addr, err)
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	limits := cfg.Limits.withDefaults()
-	return &Server{
-		ln:    netutil.LimitListener(ln, limits.Connections),
-		log:   cfg.Logger,
-		drain: cfg.Drain,
-		http: &http.Server{
-			Handler:           cfg.Handler,
-			Protocols:         protocols,
-			TLSConfig:         secure,
-			ReadHeaderTimeout: limits.HeaderTimeout,
-			IdleTimeout:       limits.IdleTimeout,
-			MaxHeaderBytes:    limits.HeaderBytes,
-			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: limits.Streams},
-			ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
-		},
-	}, nil
+	return ln, nil
 }
 
 // Addr is where the server listens, as host:port.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 
-// Close closes the listener of a server that is never run.
-func (s *Server) Close() { _ = s.ln.Close() }
+// MetricsAddr is where its metrics are served; empty when they are not.
+func (s *Server) MetricsAddr() string {
+	if s.admin == nil {
+		return ""
+	}
+	return s.admin.ln.Addr().String()
+}
 
-// Run serves until ctx ends, then drains: it accepts nothing more, lets calls in
-// flight end for 30 s, and then cuts them. It returns nil after a drain.
+// Close closes the listeners of a server that is never run.
+func (s *Server) Close() {
+	_ = s.ln.Close()
+	s.admin.close()
+}
+
+// Run serves until ctx ends, then drains: it accepts nothing more, tells callers to
+// go, lets calls in flight end for 30 s, and then cuts them. It returns nil after a
+// drain.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	drained, done := context.WithCancel(context.WithoutCancel(ctx))
+	if s.admin != nil {
+		group.Go(func() error { return s.admin.run(drained) })
+	}
 	group.Go(func() error {
 		s.log.Info("listening", "address", s.Addr(), "tls", s.http.TLSConfig != nil)
-		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.serve(); !s.leaving.Load() {
 			return fmt.Errorf("serve on %s: %w", s.Addr(), err)
 		}
 		return nil
 	})
 	group.Go(func() error {
+		defer done()
 		<-ctx.Done()
 		if s.drain != nil {
 			s.drain()
 		}
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
+		s.leave(bounded)
 		if err := s.http.Shutdown(bounded); err != nil {
 			s.log.Warn("calls cut after the drain", "address", s.Addr(), "after", drainTimeout)
 			_ = s.http.Close()

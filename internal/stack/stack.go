@@ -14,6 +14,7 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/grpchealth"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"holdline/gateway"
@@ -41,12 +42,14 @@ type Config struct {
 	// RedisPrefix begins every key, so that stacks can share a Redis.
 	RedisPrefix string
 	State       string
+	Metrics     string // where the series of gateway and MOM are served; default nowhere
 	Logger      *slog.Logger
 }
 
 // Stack is a system whose listeners are open.
 type Stack struct {
 	Gateway, MOM string            // addresses
+	Metrics      string            // address; empty without
 	Service      map[string]string // short name → address, those left down too
 	// Volatile: tasks end with this process, for want of a redis-server.
 	Volatile bool
@@ -89,11 +92,12 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.openMOM(cfg, routes, schemas); err != nil {
+	metrics := server.NewMetrics()
+	if err := s.openMOM(cfg, routes, schemas, metrics); err != nil {
 		return nil, err
 	}
 	s.gateway, err = gateway.New(gateway.Config{
-		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Logger: cfg.Logger,
+		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Metrics: metrics, Logger: cfg.Logger,
 		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}},
 	})
 	if err != nil {
@@ -101,6 +105,7 @@ func New(cfg Config) (_ *Stack, err error) {
 	}
 	s.front, err = server.Listen(server.Config{
 		Addr: cmp.Or(cfg.Listen, "127.0.0.1:8080"), Handler: s.gateway, Logger: cfg.Logger,
+		MetricsAddr: cfg.Metrics, Metrics: metrics,
 		Drain: func() {
 			s.gateway.Drain()
 			s.mom.Drain() // holds end with handles now, not when the gateway's time is up
@@ -109,7 +114,7 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Gateway = s.front.Addr()
+	s.Gateway, s.Metrics = s.front.Addr(), s.front.MetricsAddr()
 	return s, nil
 }
 
@@ -136,7 +141,7 @@ func (s *Stack) openServices(cfg Config) (specs []string, err error) {
 	return specs, nil
 }
 
-func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas) (err error) {
+func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, metrics prometheus.Registerer) (err error) {
 	if cfg.Redis == "" {
 		if s.redis, err = newEmbedded(cfg.State); err != nil {
 			return err
@@ -150,7 +155,7 @@ func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas) 
 	if err != nil {
 		return err
 	}
-	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Logger: cfg.Logger}, s.store)
+	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Metrics: metrics, Logger: cfg.Logger}, s.store)
 	if err != nil {
 		return err
 	}
@@ -187,7 +192,6 @@ type runner interface{ Run(context.Context) error }
 // A part that fails ends all.
 func (s *Stack) Run(ctx context.Context) error {
 	defer s.store.Close()
-	defer s.gateway.Close()
 	behind := []runner{}
 	for _, svc := range s.services {
 		behind = append(behind, svc)
@@ -195,7 +199,19 @@ func (s *Stack) Run(ctx context.Context) error {
 	if s.redis != nil {
 		behind = append(behind, s.redis)
 	}
-	return serial(ctx, []runner{s.front}, []runner{s.momFront}, []runner{s.mom}, behind)
+	return serial(ctx, []runner{front{s.front, s.gateway}}, []runner{s.momFront}, []runner{s.mom}, behind)
+}
+
+// front is the gateway with its server. Its connections end with it, so that those
+// behind need not wait for it.
+type front struct {
+	*server.Server
+	gateway *gateway.Gateway
+}
+
+func (f front) Run(ctx context.Context) error {
+	defer f.gateway.Close()
+	return f.Server.Run(ctx)
 }
 
 // serial runs all parts at once and ends them rank by rank: the first with ctx,

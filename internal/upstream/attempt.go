@@ -22,8 +22,8 @@ type Request struct {
 	Header http.Header
 	// Body is the whole body of a unary call; used unless Stream is set.
 	Body []byte
-	// Stream is a body that can be sent once.
-	Stream io.ReadCloser
+	// Stream is a body that is not kept: it is sent as its caller sends it.
+	Stream *Stream
 	// Length of the body in bytes; -1 when it is unknown.
 	Length int64
 	// Timeout bounds the time to the response's headers; 0 does not.
@@ -113,11 +113,15 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	out := e.request(&ctx, req, &taken)
 	raw, err := e.transport(req.In.ProtoMajor).RoundTrip(out.WithContext(ctx))
 	inTime()
+	sending, streams := out.Body.(*sending)
 	if err != nil {
 		e.inflight.Add(-1)
 		outcome := ofError(ctx, err, taken.Load(), req.In.ProtoMajor)
-		if s, ok := out.Body.(*stream); ok && s.broken.Load() && ctx.Err() == nil {
-			outcome = Outcome{CallerLeft, "request-broken"} // no fault of the endpoint's
+		if streams {
+			_ = sending.Close() // the transport may get to it later
+			if sending.broken.Load() && ctx.Err() == nil {
+				outcome = Outcome{CallerLeft, "request-broken"} // no fault of the endpoint's
+			}
 		}
 		e.note(outcome.Kind)
 		return nil, outcome, err
@@ -127,6 +131,9 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		e.inflight.Add(-1)
 		_ = raw.Body.Close()
 		return nil, Outcome{Broken, "switched-protocols"}, errSwitched
+	}
+	if streams {
+		sending.begin()
 	}
 	res := &Response{Response: raw, body: raw.Body, endpoint: e}
 	var outcome Outcome
@@ -153,7 +160,9 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken *atomic.Boo
 	}
 	switch {
 	case req.Stream != nil:
-		out.Body = &stream{ReadCloser: req.Stream, taken: taken, unary: req.Look}
+		s := &sending{Stream: req.Stream, ctx: *ctx, taken: taken, over: make(chan struct{})}
+		*ctx = httptrace.WithClientTrace(*ctx, &httptrace.ClientTrace{GotConn: s.gotConn})
+		out.Body = s
 	case len(req.Body) > 0 && !req.OneWrite:
 		body := &body{taken: taken}
 		body.Reset(req.Body)
@@ -192,27 +201,3 @@ func (b *body) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (b *body) Close() error { return nil }
-
-// stream is a body that is read from the caller as it is sent. A unary one is
-// taken with its end; any other may hold a whole message from its first byte on.
-// Close leaves the caller's body open: the transport closes it as soon as the
-// service ends the stream, and the caller's half must outlive that.
-type stream struct {
-	io.ReadCloser
-	taken  *atomic.Bool
-	broken atomic.Bool // the caller's body ended in an error
-	unary  bool
-}
-
-func (s *stream) Read(p []byte) (int, error) {
-	n, err := s.ReadCloser.Read(p)
-	if err == io.EOF || n > 0 && !s.unary {
-		s.taken.Store(true)
-	}
-	if err != nil && err != io.EOF {
-		s.broken.Store(true)
-	}
-	return n, err
-}
-
-func (s *stream) Close() error { return nil }

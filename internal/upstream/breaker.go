@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
@@ -15,15 +14,6 @@ const (
 	breakerRate   = 0.5
 	breakerCalls  = 20
 	breakerWindow = 10 * time.Second
-)
-
-// While the breaker is open the service is asked for its health so often, and
-// rarely once it has been down for long.
-const (
-	probePause     = 250 * time.Millisecond
-	longProbePause = 10 * time.Second
-	longDown       = 10 * time.Minute
-	probeTimeout   = time.Second
 )
 
 // breaker knows when a service is not worth a dial. Only its health closes it
@@ -65,19 +55,10 @@ func (p *Pool) Record(answered bool) {
 // probe closes the breaker once the service is healthy.
 func (p *Pool) probe() {
 	defer p.breaker.probing.Store(false)
-	opened, pause := time.Now(), probePause
-	for p.sleep(pause) {
-		bounded, cancel := context.WithTimeout(p.ctx, probeTimeout)
-		healthy := p.Healthy(bounded)
-		cancel()
-		if healthy {
-			p.breaker.streak.Close()
-			p.breaker.rate.Close()
-			p.log.Info("breaker closed", "service", p.service, "down", time.Since(opened).Round(time.Millisecond))
-			return
-		}
-		if time.Since(opened) > longDown {
-			pause = longProbePause
-		}
+	opened := time.Now()
+	if p.sleep(probePause) && p.AwaitHealthy(p.ctx, func() bool { return true }) {
+		p.breaker.streak.Close()
+		p.breaker.rate.Close()
+		p.log.Info("breaker closed", "service", p.service, "down", time.Since(opened).Round(time.Millisecond))
 	}
 }

@@ -64,7 +64,11 @@ func newTransport(addr string) *http.Transport {
 	}
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
-			return dialer.DialContext(ctx, network, cmp.Or(addr, host))
+			c, err := dialer.DialContext(ctx, network, cmp.Or(addr, host))
+			if err != nil {
+				return nil, err
+			}
+			return &conn{Conn: c, closed: make(chan struct{})}, nil
 		},
 		TLSHandshakeTimeout:   dialTimeout,
 		ExpectContinueTimeout: expectTimeout,

@@ -1,7 +1,10 @@
 package upstream
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -41,6 +44,14 @@ const (
 	// CallerLeft: the caller ended it.
 	CallerLeft
 )
+
+// String is the kind as metrics name it.
+func (k Kind) String() string {
+	return [...]string{
+		Answered: "answered", NotSent: "not_sent", Refused: "refused", Broken: "broken", Bare: "bare",
+		Unavailable: "unavailable", Exhausted: "exhausted", DeadlineOver: "deadline_over", CallerLeft: "caller_left",
+	}[k]
+}
 
 // Outcome is a kind with its cause in a few words, such as "dial-refused", for
 // people and for the Holdline-Cause header.
@@ -141,7 +152,7 @@ func (res *Response) look() Outcome {
 	switch res.StatusCode {
 	case http.StatusOK:
 		if strings.HasPrefix(contentType, "application/grpc") {
-			return ofStatus(res.grpcStatus(strings.HasPrefix(contentType, "application/grpc-web")))
+			return ofStatus(res.grpcStatus(contentType))
 		}
 		return Outcome{}
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -177,8 +188,11 @@ func ofStatus(status string) Outcome {
 	return Outcome{}
 }
 
+// gRPC-Web has its trailers in a last frame, whose first bit is set.
+const trailerFrame, frameHeader = 0x80, 5
+
 // grpcStatus returns the grpc-status if there is one before any message.
-func (res *Response) grpcStatus(web bool) string {
+func (res *Response) grpcStatus(contentType string) string {
 	if status := res.Header.Get("Grpc-Status"); status != "" {
 		return status // trailers-only
 	}
@@ -186,20 +200,31 @@ func (res *Response) grpcStatus(web bool) string {
 	if len(res.head) == 0 {
 		return res.Trailer.Get("Grpc-Status")
 	}
-	// gRPC-Web has its trailers in a last frame, whose first bit is set.
-	const trailerFrame, frameHeader = 0x80, 5
-	if web && res.head[0] == trailerFrame {
-		for res.err == nil && len(res.head) < maxErrorBody &&
-			(len(res.head) < frameHeader || len(res.head)-frameHeader < int(binary.BigEndian.Uint32(res.head[1:]))) {
-			res.read() // it may come in pieces
+	if !strings.HasPrefix(contentType, "application/grpc-web") {
+		return ""
+	}
+	for {
+		frame := res.head
+		if strings.HasPrefix(contentType, "application/grpc-web-text") {
+			frame, _ = base64.StdEncoding.AppendDecode(nil, frame[:len(frame)&^3]) // as far as it goes
 		}
-		if len(res.head) < frameHeader {
+		switch {
+		case len(frame) > 0 && frame[0] != trailerFrame:
+			return ""
+		case len(frame) >= frameHeader && len(frame)-frameHeader >= int(binary.BigEndian.Uint32(frame[1:])):
+			return statusIn(frame[frameHeader:])
+		case res.err != nil || len(res.head) >= maxErrorBody:
 			return ""
 		}
-		for line := range strings.SplitSeq(string(res.head[frameHeader:]), "\r\n") {
-			if key, value, _ := strings.Cut(line, ":"); strings.EqualFold(key, "grpc-status") {
-				return strings.TrimSpace(value)
-			}
+		res.read() // it may come in pieces
+	}
+}
+
+// statusIn finds the grpc-status among the trailers of a frame.
+func statusIn(trailers []byte) string {
+	for line := range strings.SplitSeq(string(trailers), "\r\n") {
+		if key, value, _ := strings.Cut(line, ":"); strings.EqualFold(key, "grpc-status") {
+			return strings.TrimSpace(value)
 		}
 	}
 	return ""
@@ -211,10 +236,16 @@ func (res *Response) connectCode() string {
 	for res.err == nil && len(res.head) < maxErrorBody {
 		res.read()
 	}
+	raw := res.head
+	if res.Header.Get("Content-Encoding") == "gzip" {
+		if plain, err := gzip.NewReader(bytes.NewReader(raw)); err == nil {
+			raw, _ = io.ReadAll(io.LimitReader(plain, maxErrorBody)) // what is cut is no JSON
+		}
+	}
 	var body struct {
 		Code string `json:"code"`
 	}
-	if json.Unmarshal(res.head, &body) != nil {
+	if json.Unmarshal(raw, &body) != nil {
 		return ""
 	}
 	return body.Code

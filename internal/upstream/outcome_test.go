@@ -54,7 +54,7 @@ func try(ctx context.Context, tb testing.TB, endpoint *url.URL, body string) (up
 	if err != nil {
 		tb.Fatal(err)
 	}
-	res, outcome, _ := pool.Pick(nil).Try(ctx, &upstream.Request{
+	res, outcome, _ := pool.Pick().Try(ctx, &upstream.Request{
 		In: in, Header: http.Header{}, Body: []byte(body), Length: int64(len(body)), Look: true,
 	})
 	if res == nil {

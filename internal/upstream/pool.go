@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,16 +71,7 @@ func (p *Pool) spawn(run func()) {
 }
 
 // sleep waits; false when the pool is closed meanwhile.
-func (p *Pool) sleep(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-p.ctx.Done():
-		return false
-	}
-}
+func (p *Pool) sleep(d time.Duration) bool { return sleep(p.ctx, d) }
 
 // Service is the full name of the service whose endpoints these are.
 func (p *Pool) Service() string { return p.service }
@@ -87,64 +79,55 @@ func (p *Pool) Service() string { return p.service }
 // Len is the number of endpoints.
 func (p *Pool) Len() int { return len(*p.endpoints.Load()) }
 
-// Pick returns the less loaded of two endpoints picked at random, rather one that
-// is fit, and rather not the given one (nil for the first try).
-func (p *Pool) Pick(not *Endpoint) *Endpoint {
+// Fitness counts the endpoints that are fit, and those that are picked last.
+func (p *Pool) Fitness() (fit, ejected int) {
+	for _, e := range *p.endpoints.Load() {
+		if e.ejected.Load() {
+			ejected++
+		} else {
+			fit++
+		}
+	}
+	return fit, ejected
+}
+
+// Pick returns the less loaded of two endpoints picked at random: rather ones that
+// were not tried for this call, and rather fit ones.
+func (p *Pool) Pick(tried ...*Endpoint) *Endpoint {
 	all := *p.endpoints.Load()
 	if len(all) == 1 {
 		return all[0]
 	}
-	a := pick(all, not, nil)
-	if b := pick(all, not, a); b.inflight.Load() < a.inflight.Load() {
+	a, rank := pick(all, tried, nil)
+	if b, same := pick(all, tried, a); same == rank && b.inflight.Load() < a.inflight.Load() {
 		return b
 	}
 	return a
 }
 
-// pick walks from a random endpoint to the first that is fit and neither of two;
-// when there is none, to the first that is not the first of the two.
-func pick(all []*Endpoint, not, nor *Endpoint) *Endpoint {
+// pick walks from a random endpoint, past one, to the first of the lowest rank: 1
+// more for one that is not fit, 2 more for one that was tried.
+func pick(all, tried []*Endpoint, past *Endpoint) (best *Endpoint, least int) {
 	start := rand.IntN(len(all))
-	second := all[start]
 	for i := range all {
-		e := all[(start+i)%len(all)]
-		if e == not {
+		e, rank := all[(start+i)%len(all)], 0
+		if e == past {
 			continue
 		}
-		if e != nor && !e.ejected.Load() {
-			return e
+		if slices.Contains(tried, e) {
+			rank += 2
 		}
-		second = e
-	}
-	if nor != nil {
-		return nor
-	}
-	return second
-}
-
-// Healthy reports whether any endpoint is healthy now.
-func (p *Pool) Healthy(ctx context.Context) bool {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	all := *p.endpoints.Load()
-	answers := make(chan bool)
-	for _, e := range all {
-		go func() { answers <- e.Healthy(ctx) }()
-	}
-	healthy := false
-	for range all {
-		if <-answers {
-			healthy = true
-			cancel() // one is enough
+		if e.ejected.Load() {
+			rank++
+		}
+		if best == nil || rank < least {
+			best, least = e, rank
+		}
+		if rank == 0 {
+			break
 		}
 	}
-	if !healthy {
-		select {
-		case p.unhealthy <- struct{}{}:
-		default: // asked already
-		}
-	}
-	return healthy
+	return best, least
 }
 
 // Close ends what runs in the background and drops idle connections.

@@ -161,7 +161,7 @@ func TestEjection(t *testing.T) {
 		t.Fatalf("outcome = %+v, want not sent", got)
 	}
 	for range 50 {
-		if p.Pick(nil) == second {
+		if p.Pick() == second {
 			t.Fatal("picked an ejected endpoint")
 		}
 	}
@@ -169,7 +169,7 @@ func TestEjection(t *testing.T) {
 		t.Errorf("with the other one tried already: picked %v", got)
 	}
 	replica(t, "127.0.0.22:"+port, service)
-	eventually(t, "readmitted", func() bool { return p.Pick(nil) == second })
+	eventually(t, "readmitted", func() bool { return p.Pick() == second })
 }
 
 // Of two endpoints the one with less under way is picked.
@@ -179,7 +179,7 @@ func TestLeastLoaded(t *testing.T) {
 	all := *p.endpoints.Load()
 	all[0].inflight.Add(1)
 	for range 50 {
-		if p.Pick(nil) != all[1] {
+		if p.Pick() != all[1] {
 			t.Fatal("picked the busy endpoint")
 		}
 	}

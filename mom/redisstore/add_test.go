@@ -199,28 +199,6 @@ func TestGetUnknown(t *testing.T) {
 	})
 }
 
-// A record of another release is neither read nor touched.
-func TestUnknownRecordVersion(t *testing.T) {
-	onEach(t, func(t *testing.T, e *env) {
-		id, second := e.add(), e.add()
-		e.ok(e.do("HSET", e.key("t:"+id.ULID.String()), "v", "99").Error())
-		_, _, get := e.Get(e.ctx, id)
-		_, lease := e.Lease(e.ctx, e.shard, 2, time.Hour)
-		for what, err := range map[string]error{
-			"get": get, "lease": lease, "cancel": e.Cancel(e.ctx, id), "revive": e.Revive(e.ctx, id),
-			"settle": e.Settle(e.ctx, mom.Lease{ID: id}, success("done")),
-		} {
-			if !errors.Is(err, redisstore.ErrRecordVersion) {
-				t.Errorf("%s: got %v, want ErrRecordVersion", what, err)
-			}
-		}
-		e.ok(e.do("HSET", e.key("t:"+id.ULID.String()), "v", "1").Error())
-		if got := e.order(); len(got) != 2 || got[0] != id || got[1] != second {
-			t.Errorf("queue: got %v, want both in order", got)
-		}
-	})
-}
-
 func TestList(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		const n = 450 // more than two pages of the store's own

@@ -8,8 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdline/mom"
 )
 
 // Check implements mom.Store. Redis must not evict keys: a task that was
@@ -31,11 +35,13 @@ func (s *Store) Check(ctx context.Context, shards map[string]int) error {
 
 func (s *Store) checkServers(ctx context.Context) error {
 	return s.use(ctx, func(ctx context.Context, client rueidis.Client) error {
-		for _, node := range client.Nodes() {
-			info, err := serverInfo(ctx, node)
-			if err != nil {
-				return err
-			}
+		infos, err := infoOfAll(ctx, client)
+		if err != nil && (!s.cfg.Cluster || len(infos) == 0) {
+			return err
+		}
+		// What a node of a cluster has while it is away fails by itself; the
+		// others need not wait for it.
+		for _, info := range infos {
 			if s.cfg.Embedded {
 				continue
 			}
@@ -51,8 +57,34 @@ func (s *Store) checkServers(ctx context.Context) error {
 	})
 }
 
+// infoOfAll reads the INFO of all nodes that answer, and says why one does not.
+func infoOfAll(ctx context.Context, client rueidis.Client) (infos []map[string]string, err error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		// Half the time for those that are silent, half for what comes next.
+		bounded, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+		ctx = bounded
+	}
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	for _, node := range client.Nodes() {
+		asking.Go(func() {
+			info, nodeErr := serverInfo(ctx, node)
+			mu.Lock()
+			defer mu.Unlock()
+			if nodeErr != nil {
+				err = nodeErr
+				return
+			}
+			infos = append(infos, info)
+		})
+	}
+	asking.Wait()
+	return infos, err
+}
+
 func (s *Store) warnOnce(run string) {
-	if last := s.warned.Swap(&run); last == nil || *last != run {
+	if _, before := s.warned.LoadOrStore(run, true); !before {
 		s.log.Warn("redis has no append-only file: tasks accepted since its last snapshot die with it")
 	}
 }
@@ -95,6 +127,9 @@ func serverInfo(ctx context.Context, client rueidis.Client) (map[string]string, 
 		if field, value, ok := strings.Cut(line, ":"); ok {
 			info[field] = value
 		}
+	}
+	if info["loading"] == "1" { // the rest of it is not true yet
+		return nil, fmt.Errorf("%w: %w: redis: LOADING", mom.ErrUnavailable, mom.ErrNotSent)
 	}
 	return info, nil
 }

@@ -19,6 +19,8 @@ import (
 //	                    number of open tasks
 //	paused  string      there while leasing is stopped
 //	gone    sorted set  "ULID caller" of ended tasks by the end of their record
+//	bytes   string      what the stored calls take
+//	limits  hash        of the leases: c at once, r a second, b in hand at the time a
 //
 // and for one task, key or caller:
 //
@@ -31,8 +33,9 @@ import (
 // Transitions are published on the channel events. Outside the shards,
 // hl:shards:{package.Service} is the number of shards.
 type shardKeys struct {
-	base string   // what every key of the shard begins with
-	all  []string // KEYS of every script, in the order of shared/core.lua
+	base   string   // what every key of the shard begins with
+	memory memory   // of the server that has them
+	all    []string // KEYS of every script, in the order of shared/core.lua
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {

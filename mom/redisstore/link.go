@@ -24,12 +24,11 @@ const (
 	maxUnderWay = 1 << (multiplex + ringScale - 1)
 )
 
-var errNotConnected = errors.New("not connected yet")
-
 // link is the way to Redis: a client that exists once the server was there,
 // and places for the calls under way.
 type link struct {
 	client atomic.Pointer[rueidis.Client]
+	why    atomic.Pointer[error] // there is no client yet
 	places chan struct{}
 	// A call that was given up keeps its place for so long: by then the server
 	// has answered, or rueidis has given up the connection.
@@ -48,7 +47,7 @@ func newLink(option rueidis.ClientOption) (*link, error) {
 		stop:    cancel,
 	}
 	// Dials once. A single client lives on when that fails and dials again
-	// with each call; a cluster's must be made anew.
+	// with each call; one of a cluster or of sentinels must be made anew.
 	client, err := rueidis.NewClient(option)
 	switch {
 	case client != nil:
@@ -57,12 +56,13 @@ func newLink(option rueidis.ClientOption) (*link, error) {
 		cancel()
 		return nil, err
 	default:
+		l.why.Store(&err)
 		l.dialer.Go(func() { l.dial(ctx, option) })
 	}
 	return l, nil
 }
 
-// dial makes the client of a cluster, however long that takes.
+// dial makes the client of a cluster or of sentinels, however long that takes.
 func (l *link) dial(ctx context.Context, option rueidis.ClientOption) {
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		select {
@@ -70,10 +70,12 @@ func (l *link) dial(ctx context.Context, option rueidis.ClientOption) {
 			return
 		case <-time.After(pause):
 		}
-		if client, err := rueidis.NewClient(option); err == nil {
+		client, err := rueidis.NewClient(option)
+		if err == nil {
 			l.client.Store(&client)
 			return
 		}
+		l.why.Store(&err)
 	}
 }
 
@@ -91,7 +93,7 @@ func (l *link) close() {
 func (l *link) get() (rueidis.Client, error) {
 	client := l.client.Load()
 	if client == nil {
-		return nil, fmt.Errorf("%w: %w: redis: %w", mom.ErrUnavailable, mom.ErrNotSent, errNotConnected)
+		return nil, fmt.Errorf("%w: %w: redis: not connected yet: %w", mom.ErrUnavailable, mom.ErrNotSent, *l.why.Load())
 	}
 	return *client, nil
 }
@@ -146,7 +148,8 @@ func redisError(err error) error {
 		return fmt.Errorf("%w: %w", ErrRecordVersion, err)
 	case "OOM":
 		return fmt.Errorf("%w: redis is at its maxmemory", mom.ErrQueueFull)
-	case "LOADING", "MASTERDOWN", "READONLY", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS":
+	case "LOADING", "MASTERDOWN", "READONLY", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS",
+		"UNBLOCKED": // its master is a replica now
 		return fmt.Errorf("%w: %w: redis: %w", mom.ErrUnavailable, mom.ErrNotSent, err)
 	default:
 		return fmt.Errorf("redis: %w", err)

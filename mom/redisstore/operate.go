@@ -79,7 +79,7 @@ func (s *Store) Reap(ctx context.Context, shard mom.Shard) (time.Duration, error
 
 // Depth implements mom.Store.
 func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
-	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 6)
+	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 9)
 	if err != nil {
 		return mom.Depth{}, err
 	}
@@ -87,12 +87,21 @@ func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
 		Queued: counts[0], Running: counts[1], Retrying: counts[2], Dead: counts[3],
 		Paused:     counts[4] == 1,
 		OldestWait: time.Duration(counts[5]) * time.Millisecond,
+		Bytes:      counts[6],
+		Limits:     mom.Limits{Running: counts[7], PerSecond: float64(counts[8]) / 1000},
 	}, nil
 }
 
 // Pause implements mom.Store.
 func (s *Store) Pause(ctx context.Context, shard mom.Shard, paused bool) error {
 	_, err := s.status(ctx, pauseScript, s.keys(shard), flag(paused))
+	return err
+}
+
+// Limit implements mom.Store.
+func (s *Store) Limit(ctx context.Context, shard mom.Shard, limits mom.Limits) error {
+	_, err := s.status(ctx, limitScript, s.keys(shard),
+		strconv.FormatInt(limits.Running, 10), strconv.FormatFloat(limits.PerSecond, 'f', 3, 64))
 	return err
 }
 

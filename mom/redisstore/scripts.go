@@ -34,6 +34,7 @@ var (
 	reapScript       = newScript("reap", true, "finish", "give_back", "park")
 	depthScript      = newScript("depth", true)
 	pauseScript      = newScript("pause", true)
+	limitScript      = newScript("limit", true)
 )
 
 // newScript puts a script together. Only what it shares is prepended: Lua builds

@@ -9,6 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,13 +30,17 @@ var ErrRecordVersion = errors.New("unknown record version")
 // Config says which Redis to use and how. Only URL is needed.
 type Config struct {
 	// URL is redis://[user:password@]host:port[/db], rediss://… with TLS, or
-	// unix:///path[?db=n].
+	// unix:///path[?db=n]. Of a cluster or of sentinels it may name several
+	// hosts, by comma.
 	URL string
 	// Password, if given, is used in place of the URL's.
 	Password string
 	// Cluster: URL names one node of a Redis Cluster. Else the server is used
 	// as it is, whatever it may be part of.
 	Cluster bool
+	// SentinelMaster: URL names Redis Sentinels, and this is the name by which
+	// they know the master. User, password and database are the master's.
+	SentinelMaster string
 	// Embedded: the server is a miniredis, which lacks RESP3, script flags and
 	// most of INFO.
 	Embedded bool
@@ -45,6 +52,9 @@ type Config struct {
 	TombstoneTTL time.Duration
 	// MaxQueued is how many open tasks a shard may hold. Default 100 000.
 	MaxQueued int
+	// MaxBytes is how many bytes the calls of a shard may take together, those
+	// that wait for a person included. Default 256 MiB.
+	MaxBytes int64
 
 	// CommandTimeout bounds every command whose context has no earlier
 	// deadline. Default 400 ms: a hand-off has 500 ms to fail in.
@@ -63,8 +73,8 @@ type Store struct {
 	link   *link
 	shards sync.Map // mom.Shard → *shardKeys
 
-	flavour atomic.Int32           // which form of the scripts the server understands
-	warned  atomic.Pointer[string] // the run of the server whose lack of an AOF was logged
+	flavour atomic.Int32 // which form of the scripts the server understands
+	warned  sync.Map     // the runs of servers whose lack of an AOF was logged
 }
 
 // Open returns a store. It fails for a bad Config only: a Redis that is down is
@@ -73,10 +83,11 @@ type Store struct {
 func Open(cfg Config) (*Store, error) {
 	cfg.TombstoneTTL = cmp.Or(cfg.TombstoneTTL, 24*time.Hour)
 	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, 100_000)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 256<<20)
 	cfg.CommandTimeout = cmp.Or(cfg.CommandTimeout, 400*time.Millisecond)
 	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, 300*time.Millisecond)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
-	if cfg.TombstoneTTL < 0 || cfg.MaxQueued < 0 || cfg.CommandTimeout < 0 || cfg.DialTimeout < 0 {
+	if cfg.TombstoneTTL < 0 || cfg.MaxQueued < 0 || cfg.MaxBytes < 0 || cfg.CommandTimeout < 0 || cfg.DialTimeout < 0 {
 		return nil, errors.New("redis store: a limit is negative")
 	}
 	option, err := clientOption(cfg)
@@ -99,12 +110,20 @@ func Open(cfg Config) (*Store, error) {
 func (s *Store) Close() { s.link.close() }
 
 func clientOption(cfg Config) (rueidis.ClientOption, error) {
-	option, err := rueidis.ParseURL(cfg.URL)
+	option, err := parseURL(cfg.URL)
 	if err != nil {
 		return option, err
 	}
 	option.Password = cmp.Or(cfg.Password, option.Password)
-	option.ForceSingleClient = !cfg.Cluster
+	option.Sentinel.MasterSet = cmp.Or(cfg.SentinelMaster, option.Sentinel.MasterSet)
+	sentinel := option.Sentinel.MasterSet != ""
+	option.ForceSingleClient = !cfg.Cluster && !sentinel
+	switch {
+	case cfg.Cluster && sentinel:
+		return option, errors.New("a Redis Cluster has no sentinels: give one of the two")
+	case option.ForceSingleClient && len(option.InitAddress) > 1:
+		return option, errors.New("several hosts are those of a cluster or of sentinels: say which")
+	}
 	option.AlwaysRESP2 = option.AlwaysRESP2 || cfg.Embedded
 	option.DisableCache = true
 	// A read would be retried until its deadline, a write never is: one rule
@@ -116,9 +135,29 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 	option.RingScaleEachConn = ringScale
 	option.PipelineMultiplex = multiplex
 	option.Dialer.Timeout = cfg.DialTimeout
-	// A silent server is given up after a ping's gap and its timeout.
-	option.Dialer.KeepAlive = time.Second
+	// To rueidis this is the gap between pings: a silent server is given up after
+	// a gap and a ping's timeout. A host that is gone is the kernel's to find.
+	option.Dialer.KeepAlive = 5 * time.Second
+	option.Dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 5}
 	option.ConnWriteTimeout = max(time.Second, cfg.CommandTimeout)
 	option.BlockingPoolCleanup = time.Minute
+	option.Sentinel.Dialer = option.Dialer
+	// A failover that nobody told of.
+	option.Sentinel.TopologyRefreshInterval = 5 * time.Second
+	if sentinel && option.TLSConfig != nil {
+		option.TLSConfig.ServerName = "" // that of each host, not the first sentinel's
+		option.Sentinel.TLSConfig = option.TLSConfig
+	}
 	return option, nil
+}
+
+// parseURL is rueidis.ParseURL, with several hosts by comma.
+func parseURL(raw string) (rueidis.ClientOption, error) {
+	if u, err := url.Parse(raw); err == nil && strings.Contains(u.Host, ",") {
+		hosts, query := strings.Split(u.Host, ","), u.Query()
+		u.Host, query["addr"] = hosts[0], hosts[1:]
+		u.RawQuery = query.Encode()
+		raw = u.String()
+	}
+	return rueidis.ParseURL(raw)
 }

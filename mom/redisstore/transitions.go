@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -21,7 +22,7 @@ import (
 // maxText keeps a text short enough for a listpack, whose limit is 64 bytes.
 const maxText = 60
 
-// Add implements mom.Store. A Redis at its maxmemory is a full queue.
+// Add implements mom.Store. A Redis at four fifths of its maxmemory is a full queue.
 func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	if task.TTL <= 0 || task.AnswerTTL <= 0 {
 		return mom.Added{}, errors.New("add: a task needs a TTL and an answer TTL")
@@ -30,10 +31,13 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	if err != nil {
 		return mom.Added{}, fmt.Errorf("add: %w", err)
 	}
-	reply, err := s.run(ctx, addScript, s.keysOf(task.ID),
+	keys := s.keysOf(task.ID)
+	memory := keys.memory.known(s.cfg.Embedded)
+	reply, err := s.run(ctx, addScript, keys,
 		task.ID.ULID.String(), millis(task.TTL), millis(task.AnswerTTL), strconv.Itoa(s.cfg.MaxQueued), flag(task.Repeatable),
 		task.Call.GetProcedure(), task.Call.GetCaller(), shorten(task.Cause),
-		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call), flag(task.Kept))
+		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call), flag(task.Kept),
+		strconv.FormatInt(s.cfg.MaxBytes, 10), memory)
 	if err != nil {
 		return mom.Added{}, err
 	}
@@ -45,7 +49,11 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	case "REUSED":
 		return mom.Added{}, mom.ErrKeyReused
 	case "FULL":
-		return mom.Added{}, mom.ErrQueueFull
+		full := fmt.Errorf("%w: %s", mom.ErrQueueFull, words[1])
+		if words[1] == "memory" {
+			keys.memory.full.Store(true)
+		}
+		return mom.Added{}, full
 	case "ATTACHED":
 		other, err := ulid.ParseStrict(words[1])
 		if err != nil {
@@ -55,7 +63,34 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 		id.ULID = other
 		return mom.Added{ID: id, Attached: true}, nil
 	}
+	if memory == "look" {
+		keys.memory.full.Store(false)
+	}
 	return mom.Added{ID: task.ID, ExpireTime: readTime(words[1]).AsTime()}, nil
+}
+
+// memory is what is known of a server's memory. To look costs Redis more than an
+// add does, so it is done now and then.
+type memory struct {
+	looked atomic.Int64 // when, in ns
+	full   atomic.Bool
+}
+
+const memoryLook = 250 * time.Millisecond
+
+// known is the argument of add.lua.
+func (m *memory) known(embedded bool) string {
+	if embedded {
+		return "" // it has no limit
+	}
+	now, looked := time.Now().UnixNano(), m.looked.Load()
+	switch {
+	case now-looked > int64(memoryLook) && m.looked.CompareAndSwap(looked, now):
+		return "look"
+	case m.full.Load():
+		return "full"
+	}
+	return ""
 }
 
 // Lease implements mom.Store. A task whose stored call cannot be read would
@@ -71,6 +106,13 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, n int, d time.Durati
 	rows, err := reply.ToArray()
 	if err != nil {
 		return nil, fmt.Errorf("lease: %w", err)
+	}
+	if len(rows) == 2 && !rows[0].IsArray() {
+		wait, err := rows[1].AsInt64()
+		if err != nil {
+			return nil, fmt.Errorf("lease: %w", err)
+		}
+		return nil, &mom.LimitedError{Wait: time.Duration(wait) * time.Millisecond}
 	}
 	leases := make([]mom.Lease, 0, len(rows))
 	var errs []error

@@ -38,7 +38,13 @@ type Queue struct {
 	// Whether replay is paused.
 	Paused bool `protobuf:"varint,6,opt,name=paused,proto3" json:"paused,omitempty"`
 	// How long the oldest queued task has waited.
-	OldestWait    *durationpb.Duration `protobuf:"bytes,7,opt,name=oldest_wait,json=oldestWait,proto3" json:"oldest_wait,omitempty"`
+	OldestWait *durationpb.Duration `protobuf:"bytes,7,opt,name=oldest_wait,json=oldestWait,proto3" json:"oldest_wait,omitempty"`
+	// What the stored calls take, in bytes; those that wait for a person too.
+	Bytes int64 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// How many tasks may be under way at once. 0: no limit.
+	MaxRunning int64 `protobuf:"varint,9,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
+	// How many tasks may be sent in a second. 0: no limit.
+	MaxPerSecond  float64 `protobuf:"fixed64,10,opt,name=max_per_second,json=maxPerSecond,proto3" json:"max_per_second,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -120,6 +126,27 @@ func (x *Queue) GetOldestWait() *durationpb.Duration {
 		return x.OldestWait
 	}
 	return nil
+}
+
+func (x *Queue) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Queue) GetMaxRunning() int64 {
+	if x != nil {
+		return x.MaxRunning
+	}
+	return 0
+}
+
+func (x *Queue) GetMaxPerSecond() float64 {
+	if x != nil {
+		return x.MaxPerSecond
+	}
+	return 0
 }
 
 // ListQueuesRequest is empty.
@@ -389,6 +416,117 @@ func (x *ResumeQueueResponse) GetQueue() *Queue {
 	return nil
 }
 
+// LimitQueueRequest names a queue and its limits. The shards of a queue share
+// them, so each is at least one for a shard.
+type LimitQueueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service.
+	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// How many tasks may be under way at once. 0: no limit.
+	MaxRunning int64 `protobuf:"varint,2,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
+	// How many tasks may be sent in a second, 0.1 at least. 0: no limit.
+	MaxPerSecond  float64 `protobuf:"fixed64,3,opt,name=max_per_second,json=maxPerSecond,proto3" json:"max_per_second,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitQueueRequest) Reset() {
+	*x = LimitQueueRequest{}
+	mi := &file_mom_v1_queue_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitQueueRequest) ProtoMessage() {}
+
+func (x *LimitQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_queue_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitQueueRequest.ProtoReflect.Descriptor instead.
+func (*LimitQueueRequest) Descriptor() ([]byte, []int) {
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *LimitQueueRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *LimitQueueRequest) GetMaxRunning() int64 {
+	if x != nil {
+		return x.MaxRunning
+	}
+	return 0
+}
+
+func (x *LimitQueueRequest) GetMaxPerSecond() float64 {
+	if x != nil {
+		return x.MaxPerSecond
+	}
+	return 0
+}
+
+// LimitQueueResponse is the limited queue.
+type LimitQueueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue.
+	Queue         *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitQueueResponse) Reset() {
+	*x = LimitQueueResponse{}
+	mi := &file_mom_v1_queue_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitQueueResponse) ProtoMessage() {}
+
+func (x *LimitQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_queue_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitQueueResponse.ProtoReflect.Descriptor instead.
+func (*LimitQueueResponse) Descriptor() ([]byte, []int) {
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LimitQueueResponse) GetQueue() *Queue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
 // RetryDeadRequest names a queue.
 type RetryDeadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -402,7 +540,7 @@ type RetryDeadRequest struct {
 
 func (x *RetryDeadRequest) Reset() {
 	*x = RetryDeadRequest{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[7]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +552,7 @@ func (x *RetryDeadRequest) String() string {
 func (*RetryDeadRequest) ProtoMessage() {}
 
 func (x *RetryDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[7]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +565,7 @@ func (x *RetryDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeadRequest.ProtoReflect.Descriptor instead.
 func (*RetryDeadRequest) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{7}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RetryDeadRequest) GetService() string {
@@ -455,7 +593,7 @@ type RetryDeadResponse struct {
 
 func (x *RetryDeadResponse) Reset() {
 	*x = RetryDeadResponse{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[8]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +605,7 @@ func (x *RetryDeadResponse) String() string {
 func (*RetryDeadResponse) ProtoMessage() {}
 
 func (x *RetryDeadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[8]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +618,7 @@ func (x *RetryDeadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeadResponse.ProtoReflect.Descriptor instead.
 func (*RetryDeadResponse) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{8}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RetryDeadResponse) GetRetried() int64 {
@@ -501,7 +639,7 @@ type WatchQueuesRequest struct {
 
 func (x *WatchQueuesRequest) Reset() {
 	*x = WatchQueuesRequest{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[9]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +651,7 @@ func (x *WatchQueuesRequest) String() string {
 func (*WatchQueuesRequest) ProtoMessage() {}
 
 func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[9]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +664,7 @@ func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesRequest.ProtoReflect.Descriptor instead.
 func (*WatchQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{9}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchQueuesRequest) GetInterval() *durationpb.Duration {
@@ -547,7 +685,7 @@ type WatchQueuesResponse struct {
 
 func (x *WatchQueuesResponse) Reset() {
 	*x = WatchQueuesResponse{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[10]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +697,7 @@ func (x *WatchQueuesResponse) String() string {
 func (*WatchQueuesResponse) ProtoMessage() {}
 
 func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[10]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +710,7 @@ func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesResponse.ProtoReflect.Descriptor instead.
 func (*WatchQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{10}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchQueuesResponse) GetQueues() []*Queue {
@@ -586,7 +724,7 @@ var File_mom_v1_queue_service_proto protoreflect.FileDescriptor
 
 const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xd7\x01\n" +
+	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb4\x02\n" +
 	"\x05Queue\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x03R\x06queued\x12\x18\n" +
@@ -595,7 +733,12 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\x04dead\x18\x05 \x01(\x03R\x04dead\x12\x16\n" +
 	"\x06paused\x18\x06 \x01(\bR\x06paused\x12:\n" +
 	"\voldest_wait\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"oldestWait\"\x13\n" +
+	"oldestWait\x12\x14\n" +
+	"\x05bytes\x18\b \x01(\x03R\x05bytes\x12\x1f\n" +
+	"\vmax_running\x18\t \x01(\x03R\n" +
+	"maxRunning\x12$\n" +
+	"\x0emax_per_second\x18\n" +
+	" \x01(\x01R\fmaxPerSecond\"\x13\n" +
 	"\x11ListQueuesRequest\";\n" +
 	"\x12ListQueuesResponse\x12%\n" +
 	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues\"-\n" +
@@ -606,6 +749,13 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\x12ResumeQueueRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\":\n" +
 	"\x13ResumeQueueResponse\x12#\n" +
+	"\x05queue\x18\x01 \x01(\v2\r.mom.v1.QueueR\x05queue\"t\n" +
+	"\x11LimitQueueRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1f\n" +
+	"\vmax_running\x18\x02 \x01(\x03R\n" +
+	"maxRunning\x12$\n" +
+	"\x0emax_per_second\x18\x03 \x01(\x01R\fmaxPerSecond\"9\n" +
+	"\x12LimitQueueResponse\x12#\n" +
 	"\x05queue\x18\x01 \x01(\v2\r.mom.v1.QueueR\x05queue\"J\n" +
 	"\x10RetryDeadRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1c\n" +
@@ -615,13 +765,15 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\x12WatchQueuesRequest\x125\n" +
 	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\"<\n" +
 	"\x13WatchQueuesResponse\x12%\n" +
-	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues2\x80\x03\n" +
+	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues2\xca\x03\n" +
 	"\fQueueService\x12H\n" +
 	"\n" +
 	"ListQueues\x12\x19.mom.v1.ListQueuesRequest\x1a\x1a.mom.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\n" +
 	"PauseQueue\x12\x19.mom.v1.PauseQueueRequest\x1a\x1a.mom.v1.PauseQueueResponse\"\x03\x90\x02\x02\x12K\n" +
-	"\vResumeQueue\x12\x1a.mom.v1.ResumeQueueRequest\x1a\x1b.mom.v1.ResumeQueueResponse\"\x03\x90\x02\x02\x12@\n" +
+	"\vResumeQueue\x12\x1a.mom.v1.ResumeQueueRequest\x1a\x1b.mom.v1.ResumeQueueResponse\"\x03\x90\x02\x02\x12H\n" +
+	"\n" +
+	"LimitQueue\x12\x19.mom.v1.LimitQueueRequest\x1a\x1a.mom.v1.LimitQueueResponse\"\x03\x90\x02\x02\x12@\n" +
 	"\tRetryDead\x12\x18.mom.v1.RetryDeadRequest\x1a\x19.mom.v1.RetryDeadResponse\x12M\n" +
 	"\vWatchQueues\x12\x1a.mom.v1.WatchQueuesRequest\x1a\x1b.mom.v1.WatchQueuesResponse\"\x03\x90\x02\x010\x01Bs\n" +
 	"\n" +
@@ -639,7 +791,7 @@ func file_mom_v1_queue_service_proto_rawDescGZIP() []byte {
 	return file_mom_v1_queue_service_proto_rawDescData
 }
 
-var file_mom_v1_queue_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_mom_v1_queue_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_mom_v1_queue_service_proto_goTypes = []any{
 	(*Queue)(nil),               // 0: mom.v1.Queue
 	(*ListQueuesRequest)(nil),   // 1: mom.v1.ListQueuesRequest
@@ -648,34 +800,39 @@ var file_mom_v1_queue_service_proto_goTypes = []any{
 	(*PauseQueueResponse)(nil),  // 4: mom.v1.PauseQueueResponse
 	(*ResumeQueueRequest)(nil),  // 5: mom.v1.ResumeQueueRequest
 	(*ResumeQueueResponse)(nil), // 6: mom.v1.ResumeQueueResponse
-	(*RetryDeadRequest)(nil),    // 7: mom.v1.RetryDeadRequest
-	(*RetryDeadResponse)(nil),   // 8: mom.v1.RetryDeadResponse
-	(*WatchQueuesRequest)(nil),  // 9: mom.v1.WatchQueuesRequest
-	(*WatchQueuesResponse)(nil), // 10: mom.v1.WatchQueuesResponse
-	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
+	(*LimitQueueRequest)(nil),   // 7: mom.v1.LimitQueueRequest
+	(*LimitQueueResponse)(nil),  // 8: mom.v1.LimitQueueResponse
+	(*RetryDeadRequest)(nil),    // 9: mom.v1.RetryDeadRequest
+	(*RetryDeadResponse)(nil),   // 10: mom.v1.RetryDeadResponse
+	(*WatchQueuesRequest)(nil),  // 11: mom.v1.WatchQueuesRequest
+	(*WatchQueuesResponse)(nil), // 12: mom.v1.WatchQueuesResponse
+	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
 }
 var file_mom_v1_queue_service_proto_depIdxs = []int32{
-	11, // 0: mom.v1.Queue.oldest_wait:type_name -> google.protobuf.Duration
+	13, // 0: mom.v1.Queue.oldest_wait:type_name -> google.protobuf.Duration
 	0,  // 1: mom.v1.ListQueuesResponse.queues:type_name -> mom.v1.Queue
 	0,  // 2: mom.v1.PauseQueueResponse.queue:type_name -> mom.v1.Queue
 	0,  // 3: mom.v1.ResumeQueueResponse.queue:type_name -> mom.v1.Queue
-	11, // 4: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
-	0,  // 5: mom.v1.WatchQueuesResponse.queues:type_name -> mom.v1.Queue
-	1,  // 6: mom.v1.QueueService.ListQueues:input_type -> mom.v1.ListQueuesRequest
-	3,  // 7: mom.v1.QueueService.PauseQueue:input_type -> mom.v1.PauseQueueRequest
-	5,  // 8: mom.v1.QueueService.ResumeQueue:input_type -> mom.v1.ResumeQueueRequest
-	7,  // 9: mom.v1.QueueService.RetryDead:input_type -> mom.v1.RetryDeadRequest
-	9,  // 10: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
-	2,  // 11: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
-	4,  // 12: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
-	6,  // 13: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
-	8,  // 14: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
-	10, // 15: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	0,  // 4: mom.v1.LimitQueueResponse.queue:type_name -> mom.v1.Queue
+	13, // 5: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
+	0,  // 6: mom.v1.WatchQueuesResponse.queues:type_name -> mom.v1.Queue
+	1,  // 7: mom.v1.QueueService.ListQueues:input_type -> mom.v1.ListQueuesRequest
+	3,  // 8: mom.v1.QueueService.PauseQueue:input_type -> mom.v1.PauseQueueRequest
+	5,  // 9: mom.v1.QueueService.ResumeQueue:input_type -> mom.v1.ResumeQueueRequest
+	7,  // 10: mom.v1.QueueService.LimitQueue:input_type -> mom.v1.LimitQueueRequest
+	9,  // 11: mom.v1.QueueService.RetryDead:input_type -> mom.v1.RetryDeadRequest
+	11, // 12: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
+	2,  // 13: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
+	4,  // 14: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
+	6,  // 15: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
+	8,  // 16: mom.v1.QueueService.LimitQueue:output_type -> mom.v1.LimitQueueResponse
+	10, // 17: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
+	12, // 18: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
+	13, // [13:19] is the sub-list for method output_type
+	7,  // [7:13] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_mom_v1_queue_service_proto_init() }
@@ -689,7 +846,7 @@ func file_mom_v1_queue_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mom_v1_queue_service_proto_rawDesc), len(file_mom_v1_queue_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

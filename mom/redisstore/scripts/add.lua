@@ -1,9 +1,12 @@
 -- Stores a call at the tail of its queue, once, and rings the bell.
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
---       key_hash fingerprint call kept     (times in ms; key_hash may be empty)
--- Returns: {'ADDED', expires in ms}, {'ATTACHED', ulid}, {'REUSED'} or {'FULL'}
--- Effect: t: p: i: c: written, in ready and ttl.
+--       key_hash fingerprint call kept max_bytes memory
+--       (times in ms; key_hash may be empty; memory is what is known of the
+--       server's: 'full', 'look' to look now, or empty)
+-- Returns: {'ADDED', expires in ms}, {'ATTACHED', ulid}, {'REUSED'}, {'FULL', what}
+--          where what is tasks, bytes or memory
+-- Effect: t: p: i: c: written, in ready and ttl, counted in bytes.
 --
 -- The only script that a Redis at maxmemory refuses: its first write is one
 -- that needs memory, so it is refused whole.
@@ -26,12 +29,23 @@ if key_hash ~= '' then
     end
   end
 end
-if redis.call('ZCARD', TTL) >= max then return {'FULL'} end
+if redis.call('ZCARD', TTL) >= max then return {'FULL', 'tasks'} end
+local bytes = tonumber(redis.call('GET', base .. 'bytes') or 0)
+if bytes + #ARGV[12] > tonumber(ARGV[14]) then return {'FULL', 'bytes'} end
+local memory = ARGV[15]
+if memory == 'look' then
+  local info = redis.call('INFO', 'memory')
+  local used, limit = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
+  -- The rest is for answers, and for what drains the queues.
+  if tonumber(limit) > 0 and tonumber(used) > 0.8 * tonumber(limit) then memory = 'full' end
+end
+if memory == 'full' then return {'FULL', 'memory'} end
 
 redis.call('HSET', t, 'v', VERSION, 's', S_QUEUED, 'e', 0, 'n', 0, 'r', ARGV[6],
   'o', now_us, 'c', now, 'x', now + ttl, 'l', ttl, 'w', answer_ttl,
   'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9], 'g', ARGV[13])
 redis.call('SET', base .. 'p:' .. ulid, ARGV[12])
+redis.call('INCRBY', base .. 'bytes', #ARGV[12])
 if key_hash ~= '' then
   redis.call('HSET', t, 'k', key_hash)
   redis.call('SET', base .. 'i:' .. key_hash, ulid .. ' ' .. fingerprint)

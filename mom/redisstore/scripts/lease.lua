@@ -2,12 +2,34 @@
 --
 -- ARGV: base n duration tombstone     (times in ms)
 -- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call}; call
---          is nil when it is missing.
+--          is nil when it is missing. {'LIMITED', ms} when there are tasks and the
+--          limits allow none for so long.
 -- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
---         bell goes with the last task.
+--         bell goes with the last task. Up to 100 tasks that only a newer
+--         release knows are passed over, and keep their places.
 local n, duration, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local taken = {}
+local taken, left, unknown = {}, {}, nil
 if redis.call('EXISTS', PAUSED) == 1 then return taken end
+if redis.call('EXISTS', READY) == 0 then
+  redis.call('DEL', BELL)
+  return taken
+end
+
+-- Limits hold for all MOMs together: c leases at once, r a second with b of them in
+-- hand at the time a.
+local limits = base .. 'limits'
+local most, rate, hand, at = unpack(redis.call('HMGET', limits, 'c', 'r', 'b', 'a'))
+if most then
+  n = math.min(n, tonumber(most) - redis.call('ZCARD', LEASE))
+  -- Others hold them, and do not tell when they end.
+  if n < 1 then return {'LIMITED', 100} end
+end
+if rate then
+  local most_in_hand, passed = math.max(tonumber(rate), 1), math.max(now - tonumber(at or now), 0)
+  hand = math.min(tonumber(hand or most_in_hand) + passed * rate / 1000, most_in_hand)
+  n = math.min(n, math.floor(hand))
+  if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / rate)} end
+end
 
 for _ = 1, n + BATCH do
   if #taken == n then break end
@@ -15,10 +37,7 @@ for _ = 1, n + BATCH do
   if not ulid then break end
   local task, err = load(ulid)
   if err then
-    -- A newer release knows what to do with it.
-    redis.call('LPUSH', READY, ulid)
-    if #taken == 0 then return err end
-    break
+    left[#left + 1], unknown = ulid, err
   elseif not task then
     redis.call('ZREM', TTL, ulid)
   elseif task.x <= now then
@@ -31,5 +50,8 @@ for _ = 1, n + BATCH do
     taken[#taken + 1] = {ulid, epoch, task.n, tonumber(task.r), task.x - now, redis.call('GET', base .. 'p:' .. ulid)}
   end
 end
+if rate then redis.call('HSET', limits, 'b', string.format('%.3f', hand - #taken), 'a', now) end
+for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
+if unknown and #taken == 0 then return unknown end
 if redis.call('EXISTS', READY) == 0 then redis.call('DEL', BELL) end
 return taken

@@ -1,33 +1,41 @@
 -- Does what is due in a shard, at most 100 of each kind.
 --
 -- ARGV: base tombstone     (tombstone in ms)
--- Returns: ms until something is due next, 0 when there is more to do now, -1 when
---          nothing will be.
+-- Returns: ms until something is due next, 5000 at most while tasks wait, since a
+--          bell may be lost; 0 when there is more to do now, -1 when nothing will be.
 -- Effect: ended leases → ready, or dead as UNCERTAIN when marked and not
 --         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
 --         callers' lists lose those whose records are gone; rings the bell.
 local tombstone = tonumber(ARGV[2])
-local more, unknown = false, nil
+local more, left = false, 0 -- left: tasks that only a newer release knows
+-- Without an open task there is little to look at: an idle shard is cheap.
+local open = redis.call('EXISTS', TTL) == 1
 
-local function due(set)
-  local ulids = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, BATCH)
-  if #ulids == BATCH then more = true end
-  return ulids
+local function due(set, offset)
+  return redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', offset, BATCH)
 end
 
 -- each calls what for each due task of a set, and drops those without a record.
+-- Tasks that are left are not in the way of others.
 local function each(set, what)
-  for _, ulid in ipairs(due(set)) do
-    local task, err = load(ulid)
-    if task then
-      what(ulid, task)
-    elseif err then
-      -- A newer release knows what to do with it.
-      unknown = err
-    else
-      redis.call('ZREM', set, ulid)
+  if not open then return end
+  local offset, ulids, passed = 0, nil, nil
+  repeat
+    ulids, passed = due(set, offset), 0
+    for _, ulid in ipairs(ulids) do
+      local task, err = load(ulid)
+      if task then
+        what(ulid, task)
+      elseif err then
+        passed = passed + 1
+      else
+        redis.call('ZREM', set, ulid)
+      end
     end
-  end
+    offset = offset + passed
+  until passed < BATCH
+  left = left + offset
+  if #ulids == BATCH then more = true end
 end
 
 -- First, since it takes tasks out of ready: see give_back.
@@ -59,21 +67,23 @@ end)
 
 each(LATER, give_back)
 
-for _, member in ipairs(due(GONE)) do
+local gone = due(GONE, 0)
+if #gone == BATCH then more = true end
+for _, member in ipairs(gone) do
   redis.call('ZREM', base .. 'c:' .. string.sub(member, 28), string.sub(member, 1, 26))
   redis.call('ZREM', GONE, member)
 end
 
-if redis.call('EXISTS', READY) == 1 then
+local waiting = open and redis.call('EXISTS', READY) == 1
+if waiting then
   -- Also mends a bell that was rung for somebody who died on hearing it.
   if redis.call('EXISTS', BELL) == 0 and redis.call('EXISTS', PAUSED) == 0 then ring() end
 else
   redis.call('DEL', BELL)
 end
 
-if unknown then return unknown end
 if more then return 0 end
-local next = -1
+local next = waiting and 5000 or -1
 local function first(set, least)
   local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
   if head[2] and head[2] ~= 'inf' then
@@ -81,9 +91,13 @@ local function first(set, least)
     if next < 0 or wait < next then next = wait end
   end
 end
-first(LEASE, 1)
-first(TTL, 1)
-first(LATER, 1)
+if open then
+  -- What is left stays due: no reason to look all the time.
+  local soon = left > 0 and 1000 or 1
+  first(LEASE, soon)
+  first(TTL, soon)
+  first(LATER, soon)
+end
 -- Trimming a list is not worth waking up for each task.
 first(GONE, 1000)
 return next

@@ -26,5 +26,6 @@ redis.call('HSET', t, 's', S_RETRYING, 'n', attempts, 'f', failure, 'd', now + b
 redis.call('HDEL', t, 'm')
 redis.call('ZREM', LEASE, ulid)
 redis.call('ZADD', LATER, now + backoff, ulid)
+redis.call('ZADD', TTL, task.x, ulid) -- again: see give_back
 publish(ulid, S_RETRYING)
 return S_RETRYING

@@ -30,6 +30,8 @@ const (
 	QueueServicePauseQueueProcedure = "/mom.v1.QueueService/PauseQueue"
 	// QueueServiceResumeQueueProcedure is the procedure name of the QueueService's ResumeQueue RPC.
 	QueueServiceResumeQueueProcedure = "/mom.v1.QueueService/ResumeQueue"
+	// QueueServiceLimitQueueProcedure is the procedure name of the QueueService's LimitQueue RPC.
+	QueueServiceLimitQueueProcedure = "/mom.v1.QueueService/LimitQueue"
 	// QueueServiceRetryDeadProcedure is the procedure name of the QueueService's RetryDead RPC.
 	QueueServiceRetryDeadProcedure = "/mom.v1.QueueService/RetryDead"
 	// QueueServiceWatchQueuesProcedure is the procedure name of the QueueService's WatchQueues RPC.
@@ -61,6 +63,14 @@ var (
 			IdempotencyLevel: connect.IdempotencyIdempotent,
 		}
 	})
+	queueServiceLimitQueueSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_mom_v1_queue_service_proto.Services().ByName("QueueService").Methods().ByName("LimitQueue"),
+			Procedure:        QueueServiceLimitQueueProcedure,
+			IdempotencyLevel: connect.IdempotencyIdempotent,
+		}
+	})
 	queueServiceRetryDeadSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -86,6 +96,8 @@ type QueueServiceClient interface {
 	PauseQueue(context.Context, *v1.PauseQueueRequest) (*v1.PauseQueueResponse, error)
 	// ResumeQueue starts the replay again.
 	ResumeQueue(context.Context, *v1.ResumeQueueRequest) (*v1.ResumeQueueResponse, error)
+	// LimitQueue bounds the replay of a service's tasks, over all MOMs.
+	LimitQueue(context.Context, *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error)
 	// RetryDead puts the DEAD tasks of a service back into its queue; the
 	// UNCERTAIN ones, which may have run, too when asked to.
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
@@ -128,6 +140,8 @@ type QueueServiceHandler interface {
 	PauseQueue(context.Context, *v1.PauseQueueRequest) (*v1.PauseQueueResponse, error)
 	// ResumeQueue starts the replay again.
 	ResumeQueue(context.Context, *v1.ResumeQueueRequest) (*v1.ResumeQueueResponse, error)
+	// LimitQueue bounds the replay of a service's tasks, over all MOMs.
+	LimitQueue(context.Context, *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error)
 	// RetryDead puts the DEAD tasks of a service back into its queue; the
 	// UNCERTAIN ones, which may have run, too when asked to.
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
@@ -143,6 +157,7 @@ func RegisterQueueServiceHandler(server *connect.Server, svc QueueServiceHandler
 		connect.Method{Spec: queueServiceListQueuesSpec(), Handler: adapter.listQueues},
 		connect.Method{Spec: queueServicePauseQueueSpec(), Handler: adapter.pauseQueue},
 		connect.Method{Spec: queueServiceResumeQueueSpec(), Handler: adapter.resumeQueue},
+		connect.Method{Spec: queueServiceLimitQueueSpec(), Handler: adapter.limitQueue},
 		connect.Method{Spec: queueServiceRetryDeadSpec(), Handler: adapter.retryDead},
 		connect.Method{Spec: queueServiceWatchQueuesSpec(), Handler: adapter.watchQueues},
 	)
@@ -178,6 +193,10 @@ func (UnimplementedQueueServiceHandler) ResumeQueue(context.Context, *v1.ResumeQ
 	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.QueueService.ResumeQueue is not implemented")
 }
 
+func (UnimplementedQueueServiceHandler) LimitQueue(context.Context, *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.QueueService.LimitQueue is not implemented")
+}
+
 func (UnimplementedQueueServiceHandler) RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.QueueService.RetryDead is not implemented")
 }
@@ -209,6 +228,14 @@ func (c *queueServiceClient) PauseQueue(ctx context.Context, req *v1.PauseQueueR
 func (c *queueServiceClient) ResumeQueue(ctx context.Context, req *v1.ResumeQueueRequest) (*v1.ResumeQueueResponse, error) {
 	var res v1.ResumeQueueResponse
 	if err := c.client.CallUnary(ctx, queueServiceResumeQueueSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) LimitQueue(ctx context.Context, req *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error) {
+	var res v1.LimitQueueResponse
+	if err := c.client.CallUnary(ctx, queueServiceLimitQueueSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -262,6 +289,18 @@ func (h queueServiceHandler) resumeQueue(ctx context.Context, _ connect.Spec, st
 		return err
 	}
 	res, err := h.svc.ResumeQueue(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) limitQueue(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.LimitQueueRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.LimitQueue(ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,9 @@ local function finish(ulid, task, state, keep)
   local gone = now + keep
   redis.call('HSET', t, 's', state, 'z', now)
   redis.call('HDEL', t, 'm', 'd')
+  local size = redis.call('STRLEN', base .. 'p:' .. ulid)
   redis.call('DEL', base .. 'p:' .. ulid)
+  if size > 0 and redis.call('DECRBY', base .. 'bytes', size) <= 0 then redis.call('DEL', base .. 'bytes') end
   redis.call('ZREM', TTL, ulid)
   redis.call('ZREM', LEASE, ulid)
   redis.call('ZREM', LATER, ulid)

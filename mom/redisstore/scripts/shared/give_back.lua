@@ -10,6 +10,8 @@ local function give_back(ulid, task)
   redis.call('HDEL', t, 'm', 'd')
   redis.call('ZREM', LEASE, ulid)
   redis.call('ZREM', LATER, ulid)
+  -- Again: it may have been past its TTL on a clock that was set back since.
+  redis.call('ZADD', TTL, task.x, ulid)
   if not heads then heads, orders = redis.call('LRANGE', READY, 0, BATCH), {} end
   local at = #heads + 1
   for i, other in ipairs(heads) do

@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"holdline/internal/upstream"
+)
+
+// What calls come to, as the label outcome of holdline_gateway_call_duration_seconds.
+const (
+	callOK      = "ok"
+	callError   = "error"   // the service answered with an error
+	callBroken  = "broken"  // its answer broke off
+	callStored  = "stored"  // the MOM has it, and answers
+	callFailed  = "failed"  // Holdline answered with an error
+	callRefused = "refused" // it cannot be read, or asks for what cannot be
+	callLeft    = "left"    // its caller left
+)
+
+// metrics are the gateway's series; those of pools are read when they are asked for.
+type metrics struct {
+	calls    *prometheus.HistogramVec
+	attempts *prometheus.CounterVec
+	pools    pools
+}
+
+func newMetrics(registry prometheus.Registerer, held *atomic.Int64) *metrics {
+	m := &metrics{
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "holdline_gateway_call_duration_seconds",
+			Help:    "Time from a call's headers to the end of its response, by service and outcome.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"service", "outcome"}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "holdline_gateway_attempts_total",
+			Help: "Attempts at endpoints, by service and by what each came to.",
+		}, []string{"service", "result"}),
+		pools: pools{},
+	}
+	if registry != nil {
+		registry.MustRegister(m.calls, m.attempts, m.pools,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_gateway_held_calls", Help: "Callers that are held at a MOM now."},
+				func() float64 { return float64(held.Load()) }))
+	}
+	return m
+}
+
+// of watches over a target.
+func (m *metrics) of(service string, pool *upstream.Pool) (calls prometheus.ObserverVec, attempts *prometheus.CounterVec) {
+	label := prometheus.Labels{"service": service}
+	m.pools[service] = pool
+	return m.calls.MustCurryWith(label), m.attempts.MustCurryWith(label)
+}
+
+// pools collects what there is to know of each service's endpoints.
+type pools map[string]*upstream.Pool
+
+var (
+	breakerOpen = prometheus.NewDesc("holdline_gateway_breaker_open", "1 while a service's calls are not tried.", []string{"service"}, nil)
+	endpoints   = prometheus.NewDesc("holdline_gateway_endpoints", "Endpoints of a service: fit, or ejected until they are healthy.", []string{"service", "state"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (pools) Describe(descs chan<- *prometheus.Desc) { descs <- breakerOpen; descs <- endpoints }
+
+// Collect implements prometheus.Collector.
+func (p pools) Collect(series chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value int, labels ...string) {
+		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
+	}
+	for service, pool := range p {
+		open := 0
+		if pool.Open() {
+			open = 1
+		}
+		fit, ejected := pool.Fitness()
+		gauge(breakerOpen, open, service)
+		gauge(endpoints, fit, service, "fit")
+		gauge(endpoints, ejected, service, "ejected")
+	}
+}
+
+// end counts a call that has ended.
+func (c *call) end() {
+	c.target.calls.WithLabelValues(c.outcome).Observe(time.Since(c.began).Seconds())
+}
+
+// outcomeOf tells an answer from an error, by what can be seen without decoding:
+// the errors of gRPC-Web and of Connect streams are in their bodies.
+func outcomeOf(res *http.Response) string {
+	status := res.Header.Get("Grpc-Status")
+	if status == "" {
+		status = res.Trailer.Get("Grpc-Status")
+	}
+	if res.StatusCode >= http.StatusBadRequest || status != "" && status != "0" {
+		return callError
+	}
+	return callOK
+}

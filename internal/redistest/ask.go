@@ -1,0 +1,60 @@
+package redistest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// ask sends a command and reads a reply that is one word or text. Errors of the
+// server's begin with "-".
+func (s *Server) ask(words ...string) (string, error) {
+	conn, err := net.DialTimeout("unix", s.socket(), time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	var command strings.Builder
+	fmt.Fprintf(&command, "*%d\r\n", len(words))
+	for _, word := range words {
+		fmt.Fprintf(&command, "$%d\r\n%s\r\n", len(word), word)
+	}
+	if _, err := io.WriteString(conn, command.String()); err != nil {
+		return "", err
+	}
+	r := bufio.NewReader(conn)
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	line = strings.TrimSuffix(line, "\r\n")
+	switch line[0] {
+	case '-':
+		return line, nil
+	case '$':
+		n, err := strconv.Atoi(line[1:])
+		if err != nil || n < 0 {
+			return "", fmt.Errorf("reply of %q: %w", line, err)
+		}
+		text := make([]byte, n)
+		_, err = io.ReadFull(r, text)
+		return string(text), err
+	}
+	return line[1:], nil
+}
+
+// Ask runs a command whose reply is a word or a text.
+func (s *Server) Ask(tb testing.TB, words ...string) string {
+	tb.Helper()
+	reply, err := s.ask(words...)
+	if err != nil || strings.HasPrefix(reply, "-") {
+		tb.Fatalf("%v: %s, %v", words, reply, err)
+	}
+	return reply
+}

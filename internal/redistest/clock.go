@@ -1,0 +1,75 @@
+package redistest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+)
+
+// Clock is the time of day of a server, which stands still until a test sets it.
+type Clock struct{ set func(time.Time) error }
+
+// Set makes it t for the server's next command. It is exact to the microsecond.
+func (c *Clock) Set(tb testing.TB, t time.Time) {
+	tb.Helper()
+	if err := c.set(t); err != nil {
+		tb.Fatalf("set the clock of redis: %v", err)
+	}
+}
+
+// NewClocked starts a server for one test whose clock the test sets. That needs
+// libfaketime; where it is missing, the test is skipped.
+func NewClocked(tb testing.TB, start time.Time, options ...string) (*Server, *Clock) {
+	tb.Helper()
+	clock, env := fakeClock(tb, start)
+	return startFor(tb, env, options), clock
+}
+
+// fakeClock makes a clock, and the environment of the servers that go by it.
+func fakeClock(tb testing.TB, start time.Time) (clock *Clock, env []string) {
+	tb.Helper()
+	libraries, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
+	if len(libraries) == 0 {
+		tb.Skip("a redis-server whose clock can be set needs libfaketime (Debian, Ubuntu: apt-get install libfaketime)")
+	}
+	file := filepath.Join(tb.TempDir(), "clock")
+	clock = &Clock{set: func(t time.Time) error {
+		// libfaketime computes with floating point: half a microsecond more is cut off again.
+		t = t.Truncate(time.Microsecond).Add(500 * time.Nanosecond)
+		// Whole or not at all: servers read it with each look at their clock.
+		next := fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond())
+		if err := os.WriteFile(file+".next", next, 0o600); err != nil {
+			return err
+		}
+		return os.Rename(file+".next", file)
+	}}
+	clock.Set(tb, start)
+	return clock, []string{
+		// libc again, so that its malloc comes before jemalloc's, which asks for the time before libfaketime can tell it.
+		"LD_PRELOAD=" + libraries[0] + ":libc.so.6", "DONT_FAKE_MONOTONIC=1",
+		"FAKETIME_TIMESTAMP_FILE=" + file, "FAKETIME_FMT=%s", "FAKETIME_NO_CACHE=1",
+	}
+}
+
+// MiniClocked is Mini with a clock that the test sets.
+func MiniClocked(tb testing.TB, start time.Time) (url string, clock *Clock) {
+	tb.Helper()
+	m := miniredis.NewMiniRedis()
+	m.SetTime(start)
+	url = serve(tb, m)
+	return url, &Clock{set: func(t time.Time) error { m.SetTime(t); return nil }}
+}
+
+func serve(tb testing.TB, m *miniredis.Miniredis) (url string) {
+	tb.Helper()
+	m.ClockTTL(true)
+	if err := m.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(m.Close)
+	return "redis://" + m.Addr()
+}

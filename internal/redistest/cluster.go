@@ -1,0 +1,169 @@
+package redistest
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	masters = 3
+	slots   = 16384
+)
+
+// Cluster is a Redis Cluster of three masters with a replica each.
+type Cluster struct{ Nodes []*Server }
+
+// NewCluster starts a cluster for one test. A dead master's place is taken within
+// seconds.
+func NewCluster(tb testing.TB) *Cluster {
+	tb.Helper()
+	return newCluster(tb, func() {}, nil, "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0")
+}
+
+// NewClockedCluster starts a cluster whose clock the test sets. None of its nodes
+// ever passes for dead.
+func NewClockedCluster(tb testing.TB, start time.Time) (*Cluster, *Clock) {
+	tb.Helper()
+	clock, env := fakeClock(tb, start)
+	const never = "1000000000000" // ms; many jumps are allowed for
+	tick := func() {              // nodes begin to serve after two seconds
+		start = start.Add(100 * time.Millisecond)
+		clock.Set(tb, start)
+	}
+	return newCluster(tb, tick, env, "--cluster-node-timeout", never, "--repl-timeout", "1000000000"), clock
+}
+
+func newCluster(tb testing.TB, tick func(), env []string, options ...string) *Cluster {
+	tb.Helper()
+	c := &Cluster{}
+	for range 2 * masters {
+		bus := strconv.Itoa(freePort(tb))
+		c.Nodes = append(c.Nodes, newTCP(tb, env, append([]string{
+			"--cluster-enabled", "yes", "--cluster-port", bus, "--repl-diskless-sync-delay", "0",
+		}, options...)...))
+		c.Nodes[0].Ask(tb, "CLUSTER", "MEET", "127.0.0.1", c.Nodes[len(c.Nodes)-1].port, bus)
+	}
+	for i, node := range c.Nodes[:masters] {
+		node.Ask(tb, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(slots*i/masters), strconv.Itoa(slots*(i+1)/masters-1))
+	}
+	for _, node := range c.Nodes {
+		node.await(tb, "a node knows the others", func() bool {
+			tick()
+			return strings.Contains(node.Ask(tb, "CLUSTER", "INFO"), "cluster_known_nodes:6")
+		})
+	}
+	for i, node := range c.Nodes[masters:] {
+		master := c.Nodes[i].Ask(tb, "CLUSTER", "MYID")
+		node.Ask(tb, "CLUSTER", "REPLICATE", master)
+	}
+	for i, node := range c.Nodes {
+		node.await(tb, "the cluster is there", func() bool {
+			tick()
+			slaves := strings.Count(node.Ask(tb, "CLUSTER", "NODES"), "slave")
+			return slaves == masters && strings.Contains(node.Ask(tb, "CLUSTER", "INFO"), "cluster_state:ok")
+		})
+		if i >= masters {
+			node.awaitReplica(tb)
+		}
+	}
+	return c
+}
+
+// URL names all nodes, whoever is up.
+func (c *Cluster) URL() string {
+	url := "redis://" + c.Nodes[0].Addr()
+	for i, node := range c.Nodes[1:] {
+		url += fmt.Sprintf("%caddr=%s", "?&"[min(i, 1)], node.Addr())
+	}
+	return url
+}
+
+// Master returns the node that has a key, or nil while none has.
+func (c *Cluster) Master(key string) *Server {
+	for _, node := range c.Nodes {
+		// The others name that one.
+		if reply, err := node.ask("EXISTS", key); err == nil && !strings.HasPrefix(reply, "-") {
+			return node
+		}
+	}
+	return nil
+}
+
+// Replicate returns once every replica has what its master has.
+func (c *Cluster) Replicate(tb testing.TB) {
+	tb.Helper()
+	for _, node := range c.Nodes {
+		node.Replicate(tb)
+	}
+}
+
+// newTCP starts a server that listens on a port of 127.0.0.1 too.
+func newTCP(tb testing.TB, env []string, options ...string) *Server {
+	tb.Helper()
+	port := strconv.Itoa(freePort(tb))
+	s := startFor(tb, env, append([]string{"--bind", "127.0.0.1", "--port", port}, options...))
+	s.port = port
+	return s
+}
+
+// freePort returns one that was free a moment ago.
+func freePort(tb testing.TB) int {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Replicate returns once the replicas of the server, if it is a master, have what
+// it has.
+func (s *Server) Replicate(tb testing.TB) {
+	tb.Helper()
+	s.await(tb, "the replicas have it all", func() bool {
+		info := map[string]string{}
+		for line := range strings.SplitSeq(s.Ask(tb, "INFO", "replication"), "\r\n") {
+			name, value, _ := strings.Cut(line, ":")
+			info[name] = value
+		}
+		for i := 0; info["role"] == "master"; i++ {
+			replica, ok := info["slave"+strconv.Itoa(i)]
+			if !ok {
+				break
+			}
+			if !strings.Contains(replica, "offset="+info["master_repl_offset"]+",") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Addr is host and port of a server that has a port.
+func (s *Server) Addr() string { return "127.0.0.1:" + s.port }
+
+// awaitReplica waits until the server has what its master has.
+func (s *Server) awaitReplica(tb testing.TB) {
+	tb.Helper()
+	s.await(tb, "a replica has its master's data", func() bool {
+		return strings.Contains(s.Ask(tb, "INFO", "replication"), "master_link_status:up")
+	})
+}
+
+func (s *Server) await(tb testing.TB, what string, done func() bool) {
+	tb.Helper()
+	deadline, tick := time.After(patience), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			tb.Fatalf("never: %s: %s", what, s.log())
+		}
+	}
+}

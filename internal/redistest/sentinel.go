@@ -1,0 +1,67 @@
+package redistest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// SentinelMaster is the name that a Sentinel knows its master by.
+const SentinelMaster = "holdline"
+
+// Sentinel is a master and a replica, and a Redis Sentinel that watches them.
+type Sentinel struct {
+	Master, Replica *Server // as they began
+	sentinel        *Server
+}
+
+// NewSentinel starts them for one test. The replica takes a dead master's place
+// within seconds.
+func NewSentinel(tb testing.TB) *Sentinel {
+	tb.Helper()
+	s := &Sentinel{Master: newTCP(tb, nil)}
+	s.Replica = newTCP(tb, nil, "--replicaof", "127.0.0.1", s.Master.port)
+	s.Replica.awaitReplica(tb)
+	var err error
+	if s.sentinel, err = startSentinel(s.Master.port, strconv.Itoa(freePort(tb))); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.sentinel.remove)
+	s.sentinel.await(tb, "the sentinel knows the replica", func() bool {
+		return strings.Contains(s.sentinel.Ask(tb, "INFO", "sentinel"), "status=ok,address=127.0.0.1:"+s.Master.port+",slaves=1")
+	})
+	return s
+}
+
+// URL names the sentinel.
+func (s *Sentinel) URL() string { return "redis://" + s.sentinel.Addr() }
+
+// startSentinel starts a sentinel, which keeps what it knows in its configuration.
+func startSentinel(master, port string) (*Server, error) {
+	dir, err := os.MkdirTemp("", "redistest")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir, port: port}
+	file := filepath.Join(dir, "sentinel.conf")
+	config := fmt.Sprintf(`bind 127.0.0.1
+port %[1]s
+unixsocket %[2]s
+dir %[3]s
+logfile %[3]s/log
+sentinel monitor %[4]s 127.0.0.1 %[5]s 1
+sentinel down-after-milliseconds %[4]s 500
+sentinel failover-timeout %[4]s 2000
+`, port, s.socket(), dir, SentinelMaster, master)
+	s.args = []string{file, "--sentinel"}
+	if err = os.WriteFile(file, []byte(config), 0o600); err == nil {
+		err = s.run()
+	}
+	if err != nil {
+		_ = os.RemoveAll(dir)
+	}
+	return s, err
+}

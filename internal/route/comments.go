@@ -1,0 +1,69 @@
+package route
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// shipped is a Buf image of our own schemas, which `make generate` writes: what
+// is linked has no comments.
+//
+//go:embed shipped.binpb
+var shipped []byte
+
+var shippedFiles = sync.OnceValues(func() (*protoregistry.Files, error) {
+	var set descriptorpb.FileDescriptorSet
+	if err := proto.Unmarshal(shipped, &set); err != nil {
+		return nil, fmt.Errorf("shipped schemas: %w", err)
+	}
+	files, err := protodesc.FileOptions{AllowUnresolvable: true}.NewFiles(&set) // imports have no comments of ours
+	if err != nil {
+		return nil, fmt.Errorf("shipped schemas: %w", err)
+	}
+	return files, nil
+})
+
+// Comment returns what the schema says of a descriptor, its paragraphs a line
+// each (as far as they are prose); empty where it says nothing.
+func (s *Schemas) Comment(d protoreflect.Descriptor) string {
+	locations := d.ParentFile().SourceLocations()
+	if locations.Len() == 0 {
+		twin, err := s.shipped.FindDescriptorByName(d.FullName())
+		if err != nil {
+			return ""
+		}
+		d, locations = twin, twin.ParentFile().SourceLocations()
+	}
+	at := locations.ByDescriptor(d)
+	comment := at.LeadingComments
+	if strings.TrimSpace(comment) == "" {
+		comment = at.TrailingComments
+	}
+	return unwrap(comment)
+}
+
+// unwrap joins the lines of a paragraph. Lines that are set apart, as lists and
+// examples are, stay.
+func unwrap(comment string) string {
+	var text strings.Builder
+	for line := range strings.Lines(strings.TrimSpace(comment)) {
+		line = strings.TrimRight(strings.TrimPrefix(line, " "), " \t\n")
+		switch {
+		case text.Len() == 0:
+		case line == "" || strings.ContainsRune(" \t-*#>|", rune(line[0])) || strings.HasSuffix(text.String(), "\n"):
+			text.WriteByte('\n')
+		default:
+			text.WriteByte(' ')
+		}
+		text.WriteString(line)
+	}
+	return text.String()
+}

@@ -1,0 +1,72 @@
+package upstream
+
+import (
+	"context"
+	"time"
+)
+
+// A service that is down is asked for its health so often, and rarely once it has
+// been down for long.
+const (
+	probePause     = 250 * time.Millisecond
+	longProbePause = 10 * time.Second
+	longDown       = 10 * time.Minute
+	probeTimeout   = time.Second
+)
+
+// Healthy reports whether any endpoint is healthy now.
+func (p *Pool) Healthy(ctx context.Context) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	all := *p.endpoints.Load()
+	answers := make(chan bool)
+	for _, e := range all {
+		go func() { answers <- e.Healthy(ctx) }()
+	}
+	healthy := false
+	for range all {
+		if <-answers {
+			healthy = true
+			cancel() // one is enough
+		}
+	}
+	if !healthy {
+		select {
+		case p.unhealthy <- struct{}{}:
+		default: // asked already
+		}
+	}
+	return healthy
+}
+
+// AwaitHealthy asks again and again until any endpoint is healthy: then it returns
+// true. It returns false when ctx ends, or when wanted, which it calls before each
+// look, says that nobody waits any more.
+func (p *Pool) AwaitHealthy(ctx context.Context, wanted func() bool) bool {
+	for began := time.Now(); wanted() && ctx.Err() == nil; {
+		bounded, cancel := context.WithTimeout(ctx, probeTimeout)
+		healthy := p.Healthy(bounded)
+		cancel()
+		if healthy {
+			return true
+		}
+		pause := probePause
+		if time.Since(began) > longDown {
+			pause = longProbePause
+		}
+		sleep(ctx, pause)
+	}
+	return false
+}
+
+// sleep waits; false when ctx ends meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,185 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptrace"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// maxOpening is how much of a stream is kept for the case that the service
+	// refuses it: more than callers send before they hear something.
+	maxOpening = 64 << 10
+	// chunk is read from the caller at once.
+	chunk = 16 << 10
+)
+
+// errLetGo ends the reads of an attempt that is over; callers see the outcome's own.
+var errLetGo = fmt.Errorf("the attempt is over: %w", io.ErrUnexpectedEOF)
+
+// Stream is a body that is sent as its caller sends it. Until a response begins,
+// an attempt that ends leaves no trace: a read that the caller keeps waiting is
+// let go of, and what was read may be read again by the next attempt. There is one
+// attempt at a time.
+type Stream struct {
+	body  io.Reader
+	unary bool // one message, which is whole with the end
+
+	mu      sync.Mutex
+	head    []byte        // read from the caller, and not yet by the attempt; all, while kept
+	at      int           // what the attempt has read of head
+	kept    bool          // head is the opening of the body
+	begun   bool          // there is a response: no other attempt will follow
+	reading chan struct{} // closed when the read that is under way has ended; nil without one
+	err     error         // what ended the body
+}
+
+// NewStream returns the stream of a call's body. The body of a unary call, one too
+// large to be kept, is sent once; any other may be sent again while it Rewinds.
+func NewStream(body io.Reader, unary bool) *Stream {
+	return &Stream{body: body, unary: unary, kept: !unary}
+}
+
+// Rewind makes the next attempt send the body from its first byte; false when that
+// is no longer at hand.
+func (s *Stream) Rewind() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = 0
+	return s.kept
+}
+
+// begin says that a response has begun.
+func (s *Stream) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun, s.kept = true, false
+}
+
+// fill reads from the caller; s.mu is held, and no other read is under way.
+func (s *Stream) fill() {
+	if !s.kept {
+		s.head, s.at = s.head[:copy(s.head, s.head[s.at:])], 0
+	}
+	s.head = slices.Grow(s.head, chunk)
+	room, ended := s.head[len(s.head):cap(s.head)], make(chan struct{})
+	s.reading = ended
+	go func() {
+		n, err := s.body.Read(room)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.head, s.err = s.head[:len(s.head)+n], err
+		s.kept = s.kept && len(s.head) <= maxOpening
+		s.reading = nil
+		close(ended)
+	}()
+}
+
+// sending is a Stream as one attempt reads it, as long as neither is over: the
+// attempt or the connection. The transports end a read in neither case, and HTTP/1's
+// waits for it.
+type sending struct {
+	*Stream
+	ctx    context.Context      //nolint:containedctx // the attempt's, for reads that have none
+	conn   atomic.Pointer[conn] // once there is one
+	taken  *atomic.Bool         // a whole message may have been read
+	broken atomic.Bool          // the caller's body ended in an error
+	over   chan struct{}
+	once   sync.Once
+}
+
+// Read implements io.Reader.
+func (s *sending) Read(p []byte) (int, error) {
+	for {
+		n, wait, err := s.take(p)
+		if wait != nil {
+			var closed chan struct{}
+			if conn := s.conn.Load(); conn != nil {
+				closed = conn.closed
+			}
+			select {
+			case <-wait:
+				continue
+			case <-closed:
+			case <-s.over:
+			case <-s.ctx.Done():
+			}
+			return 0, errLetGo
+		}
+		if n == 0 && err == nil {
+			n, err = s.body.Read(p) // nobody else will
+		}
+		if errors.Is(err, io.EOF) || n > 0 && !s.unary {
+			s.taken.Store(true)
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			s.broken.Store(true)
+		}
+		return n, err
+	}
+}
+
+// take reads what is at hand, or returns what to wait for. Nothing at all: the
+// caller's body is the attempt's alone from now on.
+func (s *sending) take(p []byte) (n int, wait <-chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.over:
+		return 0, s.over, nil
+	default:
+	}
+	switch {
+	case s.at < len(s.head):
+		n = copy(p, s.head[s.at:])
+		s.at += n
+		return n, nil, nil
+	case s.err != nil:
+		return 0, nil, s.err
+	case s.begun && s.reading == nil:
+		s.head, s.at = nil, 0
+		return 0, nil, nil
+	case s.reading == nil:
+		s.fill()
+	}
+	return 0, s.reading, nil
+}
+
+// Close ends the attempt's reads, and leaves the caller's body open: the transport
+// closes it as soon as the service ends the stream, and the caller's half must
+// outlive that.
+func (s *sending) Close() error {
+	s.once.Do(func() { close(s.over) })
+	return nil
+}
+
+// conn says when it is closed, by its transport too.
+type conn struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// gotConn is for httptrace.
+func (s *sending) gotConn(info httptrace.GotConnInfo) {
+	under := info.Conn
+	if secure, ok := under.(*tls.Conn); ok {
+		under = secure.NetConn()
+	}
+	if c, ok := under.(*conn); ok {
+		s.conn.Store(c)
+	}
+}

@@ -1,0 +1,107 @@
+package mom
+
+import (
+	"context"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+)
+
+// What taking a call came to, as the label result of holdline_mom_calls_total.
+const (
+	callStored   = "stored"
+	callAttached = "attached" // its key names a task
+	callRefused  = "refused"  // the queue is full, or the key was used for another request
+	callFailed   = "failed"   // the store is away
+)
+
+// metrics are the MOM's series. Those of a queue are the same at every MOM that
+// shares it, so they are not to be added up.
+type metrics struct {
+	calls  *prometheus.CounterVec
+	sent   *prometheus.CounterVec
+	lost   *prometheus.CounterVec
+	ended  *prometheus.CounterVec
+	queues *queues
+}
+
+func newMetrics(m *MOM, registry prometheus.Registerer) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	s := &metrics{
+		calls:  counter("holdline_mom_calls_total", "Calls that were to be stored, by service and by what came of it.", "service", "result"),
+		sent:   counter("holdline_mom_attempts_total", "Tasks sent to their service, by service and by what each came to.", "service", "result"),
+		lost:   counter("holdline_mom_leases_lost_total", "Attempts whose lease was over before they were, by service.", "service"),
+		ended:  counter("holdline_queue_ended_tasks_total", "Tasks that came to a state in which they stay, as far as this MOM has heard; each MOM hears all.", "service", "state"),
+		queues: &queues{m},
+	}
+	if registry != nil {
+		registry.MustRegister(s.calls, s.sent, s.lost, s.ended, s.queues,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_held_calls", Help: "Callers that are held now."},
+				func() float64 { return float64(m.held.Load()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_ready", Help: "1 while the store can be trusted with tasks."},
+				func() float64 { return number(m.ready.Load()) }))
+	}
+	return s
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// heard counts a transition that the store has told of.
+func (s *metrics) heard(id contract.TaskID, state momv1.TaskState) {
+	if !open(state) {
+		name := strings.ToLower(strings.TrimPrefix(state.String(), "TASK_STATE_"))
+		s.ended.WithLabelValues(id.Service, name).Inc()
+	}
+}
+
+// queues collects what the store says of each queue when it is asked.
+type queues struct{ *MOM }
+
+var (
+	queueTasks  = prometheus.NewDesc("holdline_queue_tasks", "Tasks of a service: queued, running, retrying or dead (DEAD and UNCERTAIN).", []string{"service", "state"}, nil)
+	queueOldest = prometheus.NewDesc("holdline_queue_oldest_wait_seconds", "How long the task at the head of a queue has waited.", []string{"service"}, nil)
+	queueBytes  = prometheus.NewDesc("holdline_queue_bytes", "What the stored calls of a service take.", []string{"service"}, nil)
+	queuePaused = prometheus.NewDesc("holdline_queue_paused", "1 while the replay of a queue is paused.", []string{"service"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (q *queues) Describe(descs chan<- *prometheus.Desc) {
+	descs <- queueTasks
+	descs <- queueOldest
+	descs <- queueBytes
+	descs <- queuePaused
+}
+
+// Collect implements prometheus.Collector. A queue that the store does not tell of
+// in time is left out.
+func (q *queues) Collect(series chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	for _, service := range q.cfg.Routes.Services() {
+		depth, err := q.depth(ctx, service)
+		if err != nil {
+			q.cfg.Logger.Debug("queue not counted", "service", service, "error", err)
+			continue
+		}
+		gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+			series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+		}
+		gauge(queueTasks, float64(depth.Queued), service, "queued")
+		gauge(queueTasks, float64(depth.Running), service, "running")
+		gauge(queueTasks, float64(depth.Retrying), service, "retrying")
+		gauge(queueTasks, float64(depth.Dead), service, "dead")
+		gauge(queueOldest, depth.OldestWait.Seconds(), service)
+		gauge(queueBytes, float64(depth.Bytes), service)
+		gauge(queuePaused, number(depth.Paused), service)
+	}
+}

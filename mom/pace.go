@@ -1,0 +1,56 @@
+package mom
+
+import "time"
+
+const (
+	maxWindow = 64 // tasks of a shard under way at once
+	// lowWindow is so few that an attempt takes what it takes without them.
+	lowWindow = 2
+	// tolerance and slack are how much longer attempts may take with more of them
+	// under way: beyond that the service is busy, and its live callers come first.
+	tolerance = 1.25
+	slack     = time.Millisecond
+	// weight of one attempt in the averages.
+	weight = 8
+)
+
+// pace is how many tasks a replayer has under way. It begins with one canary and
+// doubles with each answer, until answers take longer for it; then it halves, and
+// goes on by small steps. So a queue that drains takes what a service has to spare,
+// and live traffic keeps the larger share.
+type pace struct {
+	window int
+	base   time.Duration // of an attempt with few others, on average
+	recent time.Duration // of the last ones, on average
+	eased  bool          // answers took longer at some time
+	step   int           // answers since the window changed
+}
+
+// reset begins again with a canary.
+func (p *pace) reset() { *p = pace{window: 1} }
+
+// answered learns from an attempt that was answered after so long.
+func (p *pace) answered(took time.Duration) {
+	p.recent = average(p.recent, took)
+	if p.window <= lowWindow {
+		p.base = average(p.base, took)
+	}
+	p.base = min(p.base, p.recent)
+	p.step++
+	switch slow := p.recent > time.Duration(tolerance*float64(p.base))+slack; {
+	case slow && p.step >= p.window:
+		p.window, p.eased, p.step = max(p.window/2, lowWindow), true, 0
+	case slow:
+	case !p.eased:
+		p.window, p.step = min(2*p.window, maxWindow), 0
+	case p.step >= p.window:
+		p.window, p.step = min(p.window+1, maxWindow), 0
+	}
+}
+
+func average(so, now time.Duration) time.Duration {
+	if so == 0 {
+		return now
+	}
+	return so + (now-so)/weight
+}

@@ -1,0 +1,153 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"holdline/internal/contract"
+	"holdline/internal/redistest"
+	"holdline/mom"
+	"holdline/mom/redisstore"
+)
+
+// onCluster is a store on a cluster, with a shard on each of its masters.
+func onCluster(t *testing.T) (*env, *redistest.Cluster, []mom.Shard) {
+	t.Helper()
+	cluster := redistest.NewCluster(t)
+	e := newEnv(t, redisstore.Config{URL: cluster.URL(), Cluster: true, CommandTimeout: 2 * time.Second})
+	until(t, "the store is connected", func() bool { return e.Check(e.ctx, nil) == nil })
+	var shards []mom.Shard
+	var found []*redistest.Server
+	for i := 0; len(shards) < 3; i++ {
+		e.shard.Index = i
+		if node := cluster.Master(e.key("ready")); !slices.Contains(found, node) {
+			found, shards = append(found, node), append(shards, e.shard)
+		}
+	}
+	return e, cluster, shards
+}
+
+// addIn adds a task to a shard.
+func (e *env) addIn(shard mom.Shard) contract.TaskID {
+	e.t.Helper()
+	e.shard = shard
+	return e.add()
+}
+
+// What one shard can do, shards on all nodes can, also without a replica.
+func TestClusterShards(t *testing.T) {
+	t.Parallel()
+	e, cluster, shards := onCluster(t)
+	isMaster := func(node *redistest.Server) bool {
+		return slices.ContainsFunc(shards, func(shard mom.Shard) bool { e.shard = shard; return cluster.Master(e.key("ready")) == node })
+	}
+	cluster.Nodes[slices.IndexFunc(cluster.Nodes, func(node *redistest.Server) bool { return !isMaster(node) })].Kill(t)
+	e.ok(e.Check(e.ctx, map[string]int{"a.v1.A": 1, "b.v1.B": 2, "c.v1.C": 3, "d.v1.D": 4}))
+	if err := e.Check(e.ctx, map[string]int{"a.v1.A": 1, "b.v1.B": 3}); err == nil {
+		t.Error("another number of shards: no error")
+	}
+	l := e.watch(shards...)
+	var want []string
+	for _, shard := range shards {
+		e.shard = shard
+		waiting := e.rings(e.ctx)
+		id := e.add()
+		e.ok(<-waiting)
+		e.ok(e.Settle(e.ctx, e.lease(), success("done")))
+		e.wantAnswer(id, success("done"))
+		want = append(want, event(id, queued), event(id, running), event(id, succeeded))
+		tasks, next, err := e.List(e.ctx, shard, e.caller, "", 10, nil)
+		if err != nil || next != "" || len(tasks) != 1 || tasks[0].GetId() != id.String() {
+			t.Errorf("list: got %v, %q, %v, want %s", tasks, next, err, id)
+		}
+		ctx, cancel := context.WithTimeout(e.ctx, time.Millisecond)
+		if err := e.WaitBell(ctx, shard); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("bell of an empty queue: got %v, want the context's error", err)
+		}
+		cancel()
+	}
+	// Of different nodes they come in any order.
+	until(t, "all events", func() bool {
+		got, _ := l.seen()
+		return len(got) == len(want) && !slices.ContainsFunc(want, func(e string) bool { return !slices.Contains(got, e) })
+	})
+}
+
+// A master dies and its replica takes its place: until then calls fail as they
+// do without a Redis, then all is as it was.
+func TestClusterFailover(t *testing.T) {
+	t.Parallel()
+	e, cluster, shards := onCluster(t)
+	l := e.watch(shards...)
+	ids := []contract.TaskID{e.addIn(shards[0]), e.addIn(shards[1]), e.addIn(shards[2])}
+	e.shard = shards[0]
+	lease := e.lease()
+	cluster.Replicate(t)
+
+	idle := e.rings(e.ctx) // the bell of the one task went with its lease
+	cluster.Master(e.key("ready")).Kill(t)
+	if err := <-idle; !errors.Is(err, mom.ErrUnavailable) {
+		t.Errorf("bell of a node that died: got %v, want ErrUnavailable", err)
+	}
+	failed := 0
+	until(t, "the shard is back", func() bool {
+		err := e.MarkSent(e.ctx, lease)
+		if err != nil && !errors.Is(err, mom.ErrUnavailable) {
+			t.Fatalf("meanwhile: got %v, want ErrUnavailable", err)
+		}
+		if err != nil {
+			failed++
+		}
+		return err == nil
+	})
+	if failed == 0 {
+		t.Error("nobody noticed")
+	}
+	until(t, "it can be trusted again", func() bool {
+		err := e.Check(e.ctx, map[string]int{"a.v1.A": 1, "b.v1.B": 2, "c.v1.C": 3})
+		if err != nil && !errors.Is(err, mom.ErrUnavailable) {
+			t.Fatalf("check: got %v, want ErrUnavailable", err)
+		}
+		return err == nil
+	})
+	e.ok(e.Settle(e.ctx, lease, success("done")))
+	e.wantAnswer(ids[0], success("done"))
+	for i, shard := range shards[1:] {
+		e.shard = shard
+		if got := e.lease(); got.ID != ids[i+1] {
+			t.Errorf("leased: got %v, want %v", got.ID, ids[i+1])
+		}
+	}
+	e.shard = shards[0]
+	waiting := e.rings(e.ctx)
+	id := e.add()
+	e.ok(<-waiting)
+	until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(id, queued)) })
+}
+
+// The node that a watch listens to dies: it listens to another.
+func TestClusterWatchMoves(t *testing.T) {
+	t.Parallel()
+	e, cluster, shards := onCluster(t)
+	l := e.watch(shards...)
+	for _, node := range cluster.Nodes {
+		if node.Ask(t, "CLIENT", "LIST", "TYPE", "pubsub") != "" {
+			node.Kill(t)
+			break
+		}
+	}
+	until(t, "a second resync", func() bool { _, n := l.seen(); return n == 2 })
+	for _, shard := range shards {
+		e.shard = shard
+		var id contract.TaskID
+		until(t, "a task is taken", func() bool {
+			added, err := e.Add(e.ctx, e.task())
+			id = added.ID
+			return err == nil
+		})
+		until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(id, queued)) })
+	}
+}

@@ -1,0 +1,331 @@
+package redisstore_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"pgregory.net/rapid"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/internal/redistest"
+	"holdline/mom"
+	"holdline/mom/redisstore"
+)
+
+const modelTombstone, modelMax = 30 * time.Second, 12
+
+var modelStart = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// Whatever two MOMs do to a shard in whatever order, whenever: each result, each
+// task and each list is what the model says, to the millisecond.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	cfg := redisstore.Config{TombstoneTTL: modelTombstone, MaxQueued: modelMax}
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		server, clock := redistest.NewClocked(t, modelStart, "--appendonly", "no")
+		cfg := cfg
+		cfg.URL = server.URL()
+		checkModel(t, cfg, clock)
+	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		cluster, clock := redistest.NewClockedCluster(t, modelStart.Add(-time.Hour))
+		cfg := cfg
+		cfg.URL, cfg.Cluster = cluster.URL(), true
+		checkModel(t, cfg, clock)
+	})
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		cfg := cfg
+		cfg.Embedded = true
+		var clock *redistest.Clock
+		cfg.URL, clock = redistest.MiniClocked(t, modelStart)
+		checkModel(t, cfg, clock)
+	})
+}
+
+func init() {
+	// A few seconds' worth. More with -rapid.checks and -rapid.steps.
+	for name, value := range map[string]string{"rapid.checks": "12", "rapid.steps": "60"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+}
+
+func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
+	stores, run, steps := [2]*env{newEnv(t, cfg), newEnv(t, cfg)}, 0, 0
+	defer func() { t.Logf("%d runs, %d steps", run, steps) }()
+	rapid.Check(t, func(r *rapid.T) {
+		run++
+		stores[0].shard.Index = run // a shard of its own for each run
+		w := world{env: stores[0], other: stores[1], r: r, clock: clock, m: &model{
+			now: modelStart.UnixMilli(), tombstone: modelTombstone.Milliseconds(), max: modelMax,
+			tasks: map[contract.TaskID]*modelTask{}, gone: map[contract.TaskID]int64{},
+		}}
+		if !cfg.Embedded {
+			w.m.linger = 1
+		}
+		r.Repeat(map[string]func(*rapid.T){
+			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "mark": w.markSent, "settle": w.settleLease,
+			"release": w.releaseLease, "retry": w.retryLease, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
+			"abandon": w.abandon, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
+			"bell": w.hearBell, "time passes": w.wait, "": w.check,
+		})
+		w.wantNothingLeft()
+		steps += w.steps
+	})
+}
+
+// world is what the test did so far, to two stores on one Redis and to the model.
+type world struct {
+	*env
+	m      *model
+	other  *env
+	r      *rapid.T
+	clock  *redistest.Clock
+	steps  int
+	ids    []contract.TaskID
+	leases []mom.Lease // also those that are long lost: their holders wake up late
+}
+
+// step does the same to a store and to the model, and compares. Now and then it
+// is repeated, as by somebody who never heard that it was done.
+func (w *world) step(r *rapid.T, store func(*env) string, want func() string) {
+	for range 1 + rapid.IntRange(0, 6).Draw(r, "again")/6 {
+		w.steps++
+		w.setTime(w.m.now + 1)
+		e := w.env
+		if rapid.Bool().Draw(r, "other MOM") {
+			e = &env{Store: w.other.Store, t: w.t, ctx: w.ctx, shard: w.shard}
+		}
+		if got, want := store(e), want(); got != want {
+			r.Fatalf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+func (w *world) setTime(ms int64) {
+	w.m.pass(ms)
+	w.clock.Set(w.t, time.UnixMilli(ms))
+}
+
+// wait lets time go on: by so much, or to just about when something is due. Or
+// somebody sets the clock back.
+func (w *world) wait(r *rapid.T) {
+	to := w.m.now + rapid.SampledFrom([]time.Duration{
+		time.Millisecond, time.Second, 10 * time.Second, time.Minute, time.Hour,
+	}).Draw(r, "by").Milliseconds()
+	times := slices.Concat(w.m.times(), slices.Collect(maps.Values(w.m.gone)))
+	for _, t := range w.m.tasks {
+		if t.answer != nil {
+			times = append(times, t.answerUntil)
+		}
+	}
+	slices.Sort(times)
+	if len(times) > 0 && rapid.Bool().Draw(r, "to what is due") {
+		to = rapid.SampledFrom(times).Draw(r, "which") - rapid.Int64Range(0, 2).Draw(r, "before")
+	}
+	to = max(w.m.now, to)
+	// miniredis knows how long a key has, not until when.
+	if !w.cfg.Embedded && rapid.IntRange(0, 9).Draw(r, "set back") == 0 {
+		to = max(w.m.dropped, w.m.now-time.Minute.Milliseconds())
+	}
+	w.setTime(to)
+}
+
+func pick[T any](r *rapid.T, from []T) T {
+	if len(from) == 0 {
+		r.Skip("none yet")
+	}
+	return rapid.SampledFrom(from).Draw(r, "which")
+}
+
+// word is what a transition answers without a value.
+func word(err error) string {
+	for _, known := range []error{mom.ErrFenced, mom.ErrNotFound, mom.ErrTaskState, mom.ErrKeyReused, mom.ErrQueueFull} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return fmt.Sprint(err)
+}
+
+func added(a mom.Added, err error) string {
+	return fmt.Sprint(a.ID, a.Attached, a.ExpireTime.UnixMilli(), word(err))
+}
+
+func (w *world) addTask(r *rapid.T) {
+	task := w.env.task()
+	// An id that the same draws give again.
+	task.ID.ULID = ulid.ULID{14: byte(w.steps >> 8), 15: byte(w.steps)}
+	_ = task.ID.ULID.SetTime(uint64(w.m.now)) // it is not that late
+	task.Repeatable = rapid.Bool().Draw(r, "repeatable")
+	task.Kept = rapid.Bool().Draw(r, "kept")
+	task.TTL = rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour}).Draw(r, "ttl")
+	task.AnswerTTL = rapid.SampledFrom([]time.Duration{time.Second, time.Minute}).Draw(r, "answer ttl")
+	if key := rapid.IntRange(0, 5).Draw(r, "key"); key < 3 {
+		task.KeyHash = fmt.Sprint("key", key)
+		task.Fingerprint = rapid.SampledFrom([]string{"a", "b"}).Draw(r, "request")
+	}
+	w.ids = append(w.ids, task.ID)
+	w.addBoth(r, task)
+}
+
+func (w *world) addAgain(r *rapid.T) {
+	t := w.m.tasks[pick(r, w.ids)]
+	if t == nil || t.until > 0 && t.until < w.m.now+time.Second.Milliseconds() {
+		r.Skip("nobody repeats a hand-off a day later")
+	}
+	task := w.env.task()
+	task.ID, task.KeyHash, task.Fingerprint, task.Kept = t.id, t.key, t.print, rapid.Bool().Draw(r, "kept")
+	w.addBoth(r, task)
+}
+
+func (w *world) addBoth(r *rapid.T, task mom.NewTask) {
+	w.step(r, func(e *env) string { return added(e.Add(e.ctx, task)) }, func() string { return added(w.m.add(task)) })
+}
+
+func (w *world) leaseSome(r *rapid.T) {
+	n := rapid.IntRange(1, 3).Draw(r, "n")
+	d := rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Second, 2 * time.Hour}).Draw(r, "for")
+	w.step(r, func(e *env) string {
+		leases, err := e.Lease(e.ctx, e.shard, n, d)
+		var got strings.Builder
+		for _, l := range leases {
+			fmt.Fprintln(&got, l.ID, l.Epoch, l.Attempts, l.Repeatable, l.Remaining, string(l.Call.GetMessage()))
+		}
+		w.leases = append(w.leases, leases...)
+		return got.String() + word(err)
+	}, func() string {
+		var want strings.Builder
+		for _, t := range w.m.leaseTasks(n, d) {
+			fmt.Fprintln(&want, t.id, t.epoch, t.attempts, t.repeatable,
+				time.Duration(t.expires-w.m.now)*time.Millisecond, string(t.call.GetMessage()))
+		}
+		return want.String() + word(nil)
+	})
+}
+
+// fenced is a step from a lease that answers with an error or none.
+func (w *world) fenced(r *rapid.T, store func(*env, mom.Lease) error, want func(mom.Lease) error) {
+	lease := pick(r, w.leases)
+	w.step(r, func(e *env) string { return word(store(e, lease)) }, func() string { return word(want(lease)) })
+}
+
+func (w *world) markSent(r *rapid.T) {
+	w.fenced(r, func(e *env, l mom.Lease) error { return e.MarkSent(e.ctx, l) }, w.m.mark)
+}
+
+func (w *world) releaseLease(r *rapid.T) {
+	w.fenced(r, func(e *env, l mom.Lease) error { return e.Release(e.ctx, l) }, w.m.release)
+}
+
+func (w *world) parkSent(r *rapid.T) {
+	w.fenced(r, func(e *env, l mom.Lease) error { return e.Park(e.ctx, l, "cut off") },
+		func(l mom.Lease) error { return w.m.parkLease(l, "cut off") })
+}
+
+func (w *world) settleLease(r *rapid.T) {
+	answer := rapid.SampledFrom([]func(string) *momv1.Answer{success, failure}).Draw(r, "answer")(fmt.Sprint(w.steps))
+	w.fenced(r, func(e *env, l mom.Lease) error { return e.Settle(e.ctx, l, answer) },
+		func(l mom.Lease) error { return w.m.settle(l, answer) })
+}
+
+func (w *world) renewSome(r *rapid.T) {
+	leases := []mom.Lease{pick(r, w.leases), pick(r, w.leases)}
+	if leases[0].ID == leases[1].ID {
+		leases = leases[:1]
+	}
+	d := rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Second, 2 * time.Hour}).Draw(r, "for")
+	w.step(r, func(e *env) string {
+		lost, err := e.Renew(e.ctx, e.shard, leases, d)
+		return fmt.Sprint(holders(lost), word(err))
+	}, func() string {
+		var lost []mom.Lease
+		for _, l := range leases {
+			if w.m.renew(l, d) != nil {
+				lost = append(lost, l)
+			}
+		}
+		return fmt.Sprint(holders(lost), word(nil))
+	})
+}
+
+func holders(leases []mom.Lease) (list []string) {
+	for _, l := range leases {
+		list = append(list, fmt.Sprint(l.ID, l.Epoch))
+	}
+	return list
+}
+
+func (w *world) retryLease(r *rapid.T) {
+	lease := pick(r, w.leases)
+	backoff := rapid.SampledFrom([]time.Duration{0, 100 * time.Millisecond, 10 * time.Second}).Draw(r, "backoff")
+	most := rapid.IntRange(1, 4).Draw(r, "max")
+	w.step(r, func(e *env) string {
+		state, err := e.Retry(e.ctx, lease, "reset", backoff, most)
+		return fmt.Sprint(state, word(err))
+	}, func() string {
+		state, err := w.m.retry(lease, "reset", backoff, most)
+		return fmt.Sprint(state, word(err))
+	})
+}
+
+// steered is a step that a person asks for.
+func (w *world) steered(r *rapid.T, store func(*env, contract.TaskID) error, want func(contract.TaskID) error) {
+	id := pick(r, w.ids)
+	w.step(r, func(e *env) string { return word(store(e, id)) }, func() string { return word(want(id)) })
+}
+
+func (w *world) cancelTask(r *rapid.T) {
+	w.steered(r, func(e *env, id contract.TaskID) error { return e.Cancel(e.ctx, id) },
+		func(id contract.TaskID) error { return w.m.cancel(id, false) })
+}
+
+func (w *world) abandon(r *rapid.T) {
+	w.steered(r, func(e *env, id contract.TaskID) error { return e.Abandon(e.ctx, id) },
+		func(id contract.TaskID) error { return w.m.cancel(id, true) })
+}
+
+func (w *world) reviveTask(r *rapid.T) {
+	w.steered(r, func(e *env, id contract.TaskID) error { return e.Revive(e.ctx, id) }, w.m.revive)
+}
+
+func (w *world) reviveAll(r *rapid.T) {
+	too := rapid.Bool().Draw(r, "uncertain")
+	w.step(r, func(e *env) string {
+		n, err := e.ReviveDead(e.ctx, e.shard, too)
+		return fmt.Sprint(n, word(err))
+	}, func() string { return fmt.Sprint(w.m.reviveDead(too), word(nil)) })
+}
+
+func (w *world) pauseShard(r *rapid.T) {
+	paused := rapid.IntRange(0, 3).Draw(r, "paused") == 0
+	w.step(r, func(e *env) string { return word(e.Pause(e.ctx, e.shard, paused)) },
+		func() string { w.m.pause(paused); return word(nil) })
+}
+
+func (w *world) reapShard(r *rapid.T) {
+	w.step(r, func(e *env) string {
+		next, err := e.Reap(e.ctx, e.shard)
+		return fmt.Sprint(next.Milliseconds(), word(err))
+	}, func() string { return fmt.Sprint(w.m.reap().Milliseconds(), word(nil)) })
+}
+
+func (w *world) hearBell(r *rapid.T) {
+	if w.m.bell == 0 {
+		r.Skip("it would not ring")
+	}
+	w.ok(w.WaitBell(w.ctx, w.shard))
+	w.m.bell--
+}

@@ -1,0 +1,381 @@
+package redisstore_test
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+const leaseEnded = "lease ended after the call was sent"
+
+// model is a shard as the store promises it, without a store. Times are
+// milliseconds. It knows nothing of batches: keep it below a hundred tasks.
+type model struct {
+	now       int64
+	dropped   int64 // when something last expired by itself: there is no way back before that
+	tombstone int64
+	max       int
+	// linger is 1 where a key is still there in the millisecond of its expiry:
+	// in Redis, not in miniredis.
+	linger int64
+
+	tasks       map[contract.TaskID]*modelTask
+	ready, dead []*modelTask
+	bell        int
+	paused      bool
+	// Ended tasks by the end of their records, until reaped; a caller's list has
+	// them for as long.
+	gone map[contract.TaskID]int64
+}
+
+type modelTask struct {
+	id                      contract.TaskID
+	state                   momv1.TaskState
+	epoch                   int64
+	attempts                int
+	marked, kept            bool
+	repeatable              bool
+	call                    *momv1.Call
+	key, print              string
+	failure                 string
+	created, expires        int64
+	life, answerLife, order int64
+	lease, next             int64 // of a running task, of a retrying one
+	ended, answerUntil      int64 // 0: not yet
+	until                   int64 // the end of its record; 0: not known yet
+	overdue                 bool  // it ran when its TTL ended, and may finish
+	answer                  *momv1.Answer
+}
+
+// pass makes it another time. Redis drops what has expired by itself.
+func (m *model) pass(to int64) {
+	m.now = to
+	for id, t := range m.tasks {
+		if t.until > 0 && m.over(t.until) {
+			delete(m.tasks, id)
+			m.dropped = m.now
+		}
+		if t.answer != nil && m.over(t.answerUntil) {
+			t.answer = nil
+			m.dropped = m.now
+		}
+	}
+}
+
+func (m *model) over(until int64) bool { return m.now >= until+m.linger }
+
+// in lists tasks in one of the states.
+func (m *model) in(states ...momv1.TaskState) (list []*modelTask) {
+	for _, t := range m.tasks {
+		if slices.Contains(states, t.state) {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+func (m *model) open() []*modelTask { return m.in(queued, running, retrying) }
+
+func (m *model) ring() { m.bell = min(m.bell+1, 16) }
+
+func (m *model) add(task mom.NewTask) (mom.Added, error) {
+	if t := m.tasks[task.ID]; t != nil {
+		t.kept = t.kept || task.Kept
+		return mom.Added{ID: t.id, ExpireTime: time.UnixMilli(t.expires)}, nil
+	}
+	for _, t := range m.tasks {
+		if task.KeyHash == "" || t.key != task.KeyHash {
+			continue
+		}
+		if t.print != task.Fingerprint {
+			return mom.Added{}, mom.ErrKeyReused
+		}
+		return mom.Added{ID: t.id, Attached: true}, nil
+	}
+	if len(m.open()) >= m.max {
+		return mom.Added{}, mom.ErrQueueFull
+	}
+	t := &modelTask{
+		id: task.ID, state: queued, kept: task.Kept, repeatable: task.Repeatable, call: task.Call,
+		key: task.KeyHash, print: task.Fingerprint, created: m.now, expires: m.now + task.TTL.Milliseconds(),
+		life: task.TTL.Milliseconds(), answerLife: task.AnswerTTL.Milliseconds(), order: m.now,
+	}
+	m.tasks[t.id] = t
+	m.ready = append(m.ready, t)
+	m.ring()
+	return mom.Added{ID: t.id, ExpireTime: time.UnixMilli(t.expires)}, nil
+}
+
+// end ends a task for good; its record stays for so many milliseconds.
+func (m *model) end(t *modelTask, state momv1.TaskState, keep int64) {
+	t.state, t.ended, t.until, t.marked, t.next = state, m.now, m.now+keep, false, 0
+	m.gone[t.id] = t.until
+	m.ready, m.dead = without(m.ready, t), without(m.dead, t)
+}
+
+func (m *model) park(t *modelTask, state momv1.TaskState, failure string) {
+	t.state, t.ended, t.marked, t.next = state, m.now, false, 0
+	t.attempts++
+	t.failure = failure
+	m.dead = append(m.dead, t)
+}
+
+// giveBack queues a task before those that came after it.
+func (m *model) giveBack(t *modelTask) {
+	t.state, t.marked, t.next, t.overdue = queued, false, 0, false
+	at := slices.IndexFunc(m.ready, func(other *modelTask) bool { return other.order > t.order })
+	if at < 0 {
+		at = len(m.ready)
+	}
+	m.ready = slices.Insert(m.ready, at, t)
+}
+
+func (m *model) leaseTasks(n int, d time.Duration) (taken []*modelTask) {
+	if m.paused {
+		return nil
+	}
+	for len(taken) < n && len(m.ready) > 0 {
+		t := m.ready[0]
+		m.ready = m.ready[1:]
+		if t.expires <= m.now {
+			m.end(t, expired, m.tombstone)
+			continue
+		}
+		t.state, t.lease = running, m.now+d.Milliseconds()
+		t.epoch++
+		taken = append(taken, t)
+	}
+	if len(m.ready) == 0 {
+		m.bell = 0
+	}
+	return taken
+}
+
+// held finds the task of a lease, unless the lease is lost.
+func (m *model) held(lease mom.Lease) *modelTask {
+	if t := m.tasks[lease.ID]; t != nil && t.epoch == lease.Epoch {
+		return t
+	}
+	return nil
+}
+
+// from runs a transition of a leased task; in the states of done it has been
+// made before.
+func (m *model) from(lease mom.Lease, transition func(t *modelTask), done ...momv1.TaskState) error {
+	t := m.held(lease)
+	switch {
+	case t == nil:
+		return mom.ErrFenced
+	case slices.Contains(done, t.state):
+		return nil
+	case t.state != running:
+		return mom.ErrFenced
+	}
+	transition(t)
+	return nil
+}
+
+func (m *model) renew(lease mom.Lease, d time.Duration) error {
+	return m.from(lease, func(t *modelTask) { t.lease = m.now + d.Milliseconds() })
+}
+
+func (m *model) mark(lease mom.Lease) error {
+	return m.from(lease, func(t *modelTask) { t.marked = true })
+}
+
+func (m *model) settle(lease mom.Lease, answer *momv1.Answer) error {
+	return m.from(lease, func(t *modelTask) {
+		if t.marked {
+			t.attempts++
+		}
+		t.answer, t.answerUntil = answer, m.now+t.answerLife
+		state := succeeded
+		if answer.GetError() != nil {
+			state = failed
+		}
+		m.end(t, state, t.answerLife+m.tombstone)
+	}, succeeded, failed)
+}
+
+func (m *model) release(lease mom.Lease) error {
+	return m.from(lease, func(t *modelTask) {
+		if t.expires <= m.now {
+			m.end(t, expired, m.tombstone)
+			return
+		}
+		m.giveBack(t)
+		m.ring()
+	}, queued, expired)
+}
+
+func (m *model) retry(lease mom.Lease, failure string, backoff time.Duration, most int) (momv1.TaskState, error) {
+	err := m.from(lease, func(t *modelTask) {
+		switch {
+		case t.attempts+1 >= most:
+			m.park(t, dead, failure)
+		case t.expires <= m.now:
+			t.attempts++
+			t.failure = failure
+			m.end(t, expired, m.tombstone)
+		default:
+			t.attempts++
+			t.state, t.failure, t.marked, t.overdue = retrying, failure, false, false
+			t.next = m.now + backoff.Milliseconds()
+		}
+	}, retrying, dead, expired)
+	if err != nil {
+		return momv1.TaskState_TASK_STATE_UNSPECIFIED, err
+	}
+	return m.tasks[lease.ID].state, nil
+}
+
+func (m *model) parkLease(lease mom.Lease, failure string) error {
+	return m.from(lease, func(t *modelTask) { m.park(t, uncertain, failure) }, uncertain)
+}
+
+func (m *model) cancel(id contract.TaskID, left bool) error {
+	t := m.tasks[id]
+	if t == nil {
+		return mom.ErrNotFound
+	}
+	parked := t.state == dead || t.state == uncertain
+	unsent := t.attempts == 0 && (t.state == queued || t.state == running && !t.marked)
+	switch {
+	case t.state == cancelled:
+		return nil
+	case left && (parked || t.kept), !parked && !unsent:
+		return mom.ErrTaskState
+	}
+	m.end(t, cancelled, m.tombstone)
+	return nil
+}
+
+func (m *model) revive(id contract.TaskID) error {
+	t := m.tasks[id]
+	switch {
+	case t == nil:
+		return mom.ErrNotFound
+	case t.state != dead && t.state != uncertain:
+		return mom.ErrTaskState
+	}
+	m.dead = without(m.dead, t)
+	t.state, t.attempts, t.order, t.expires = queued, 0, m.now, m.now+t.life
+	t.failure, t.ended, t.overdue = "", 0, false
+	m.ready = append(m.ready, t)
+	m.ring()
+	return nil
+}
+
+func (m *model) reviveDead(too bool) (n int64) {
+	bell := m.bell
+	for _, t := range slices.Clone(m.dead) {
+		if t.state == dead || too {
+			_ = m.revive(t.id) // it is in dead
+			n++
+			m.bell = bell
+		}
+	}
+	if n > 0 {
+		m.ring() // once
+	}
+	return n
+}
+
+func (m *model) pause(paused bool) {
+	if m.paused = paused; !paused {
+		m.ring()
+	}
+}
+
+// due lists tasks whose time has come, earliest first.
+func (m *model) due(tasks []*modelTask, at func(*modelTask) int64) []*modelTask {
+	tasks = slices.DeleteFunc(tasks, func(t *modelTask) bool { return at(t) > m.now })
+	slices.SortFunc(tasks, func(a, b *modelTask) int {
+		return cmp.Or(cmp.Compare(at(a), at(b)), a.id.ULID.Compare(b.id.ULID))
+	})
+	return tasks
+}
+
+func (m *model) reap() (next time.Duration) {
+	for _, t := range m.due(m.open(), (*modelTask).endOfLife) {
+		if t.state == running {
+			t.overdue = true
+		} else {
+			m.end(t, expired, m.tombstone)
+		}
+	}
+	for _, t := range m.due(m.in(running), func(t *modelTask) int64 { return t.lease }) {
+		if t.marked && !t.repeatable {
+			m.park(t, uncertain, leaseEnded)
+			continue
+		}
+		if t.marked {
+			t.attempts++
+			t.failure = leaseEnded
+		}
+		if t.expires <= m.now {
+			m.end(t, expired, m.tombstone)
+		} else {
+			m.giveBack(t)
+		}
+	}
+	for _, t := range m.due(m.in(retrying), func(t *modelTask) int64 { return t.next }) {
+		m.giveBack(t)
+	}
+	maps.DeleteFunc(m.gone, func(_ contract.TaskID, until int64) bool { return until <= m.now })
+	switch {
+	case len(m.ready) == 0:
+		m.bell = 0
+	case m.bell == 0 && !m.paused:
+		m.ring()
+	}
+	least := int64(-1)
+	if len(m.ready) > 0 {
+		least = 5000
+	}
+	for _, at := range m.times() {
+		if wait := at - m.now; least < 0 || wait < least {
+			least = wait
+		}
+	}
+	for _, until := range m.gone {
+		if wait := max(until-m.now, 1000); least < 0 || wait < least {
+			least = wait
+		}
+	}
+	return time.Duration(least) * time.Millisecond
+}
+
+// endOfLife is the end of an open task's life in the store's eyes; never for one that
+// is past it and runs.
+func (t *modelTask) endOfLife() int64 {
+	if t.overdue {
+		return 1 << 62
+	}
+	return t.expires
+}
+
+// times are those at which something is due.
+func (m *model) times() (times []int64) {
+	for _, t := range m.open() {
+		if !t.overdue {
+			times = append(times, t.expires)
+		}
+		switch t.state {
+		case running:
+			times = append(times, t.lease)
+		case retrying:
+			times = append(times, t.next)
+		}
+	}
+	return times
+}
+
+func without(list []*modelTask, t *modelTask) []*modelTask {
+	return slices.DeleteFunc(list, func(other *modelTask) bool { return other == t })
+}

@@ -1,0 +1,89 @@
+package redisstore_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdline/internal/contract"
+	"holdline/internal/redistest"
+	"holdline/mom"
+	"holdline/mom/redisstore"
+)
+
+// The master dies, and its replica becomes it: what was replicated goes on.
+func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
+	servers := redistest.NewSentinel(t)
+	store, err := redisstore.Open(redisstore.Config{
+		URL: servers.URL(), SentinelMaster: redistest.SentinelMaster, CommandTimeout: 2 * time.Second, DialTimeout: 2 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	e := newEnv(t, redisstore.Config{URL: servers.Replica.URL()}) // to look behind it
+	e.Store = store
+	until(t, "the store is connected", func() bool { return e.Check(e.ctx, map[string]int{"a.v1.A": 1}) == nil })
+	l := e.watch(e.shard)
+	first, second := e.add(), e.add()
+	lease := e.lease()
+	servers.Master.Replicate(t)
+
+	other := mom.Shard{Service: "other"}
+	idle := make(chan error, 1)
+	go func() { idle <- e.WaitBell(e.ctx, other) }()
+	servers.Master.Kill(t)
+	if err := <-idle; !errors.Is(err, mom.ErrUnavailable) {
+		t.Errorf("bell of a master that died: got %v, want ErrUnavailable", err)
+	}
+	until(t, "the replica is the master", func() bool {
+		err := e.MarkSent(e.ctx, lease)
+		if err != nil && !errors.Is(err, mom.ErrUnavailable) {
+			t.Fatalf("meanwhile: got %v, want ErrUnavailable", err)
+		}
+		return err == nil
+	})
+	until(t, "it can be trusted", func() bool { return e.Check(e.ctx, map[string]int{"a.v1.A": 1}) == nil })
+	e.ok(e.Settle(e.ctx, lease, success("done")))
+	e.wantAnswer(first, success("done"))
+	if got := e.lease(); got.ID != second {
+		t.Errorf("leased: got %v, want %v", got.ID, second)
+	}
+	until(t, "a second resync", func() bool { _, n := l.seen(); return n >= 2 })
+	id := e.add()
+	until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(id, queued)) })
+}
+
+// Sentinels that come later are found, and until then it is said what is missing.
+func TestSentinelComesLater(t *testing.T) {
+	t.Parallel()
+	servers := redistest.NewSentinel(t)
+	e := newEnv(t, redisstore.Config{URL: servers.Master.URL()})
+	open := func(cfg redisstore.Config) *redisstore.Store {
+		t.Helper()
+		store, err := redisstore.Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(store.Close)
+		return store
+	}
+	e.Store = open(redisstore.Config{URL: servers.URL(), SentinelMaster: "another"})
+	err := e.Check(e.ctx, nil)
+	if !errors.Is(err, mom.ErrUnavailable) || !strings.Contains(err.Error(), "not connected yet") {
+		t.Errorf("a master that nobody knows: got %v, want ErrUnavailable that says why", err)
+	}
+	// The first of two sentinels is down.
+	gone := "redis://127.0.0.1:1," + strings.TrimPrefix(servers.URL(), "redis://")
+	e.Store = open(redisstore.Config{URL: gone, SentinelMaster: redistest.SentinelMaster})
+	var id contract.TaskID
+	until(t, "a task is taken", func() bool {
+		added, err := e.Add(e.ctx, e.task())
+		id = added.ID
+		return err == nil
+	})
+	e.wantState(id, queued)
+}
