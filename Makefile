@@ -6,7 +6,7 @@ BIN  := $(CURDIR)/bin
 # The race detector needs a C compiler; without one the tests still run.
 RACE := $(if $(shell command -v gcc clang 2>/dev/null),-race,)
 
-.PHONY: all build image test swarm-test redis tools generate lint breaking bench clean
+.PHONY: all build image test swarm-test redis tools generate lint breaking bench mutants clean
 
 all: generate lint test
 
@@ -74,6 +74,10 @@ breaking: $(BIN)/buf
 
 bench:
 	$(GO) run -C bench .
+
+# Whether the tests notice small mistakes, one by one; takes long, and is no part of the gate.
+mutants:
+	$(GO) run -C tools ./mutants $(ONLY)
 
 clean:
 	rm -rf $(BIN)

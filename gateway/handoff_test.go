@@ -226,3 +226,33 @@ func TestBreakerCloses(t *testing.T) {
 		}
 	}
 }
+
+// Callers in a hurry say nothing of the service, however many they are.
+func TestDeadlineSparesBreaker(t *testing.T) {
+	t.Parallel()
+	service := newFaulty(t, fault{act: (*exchange).hang})
+	url, client := frontMOM(t, "http://"+service.addr), client(t, 2)
+	for range 6 {
+		got := connect2.call(t, client, url, get, connect2.deadline(80*time.Millisecond))
+		if got.what != "deadline_exceeded" || got.decision != "direct;try=1;deadline → failed" {
+			t.Errorf("caller read %q, decision %s; want deadline_exceeded and a closed breaker", got.what, got.decision)
+		}
+	}
+}
+
+// A service that breaks just after the caller's deadline gets nothing stored: the
+// caller has left, or is about to.
+func TestNothingStoredAfterDeadline(t *testing.T) {
+	t.Parallel()
+	service := newFaulty(t, fault{act: func(x *exchange) {
+		<-time.After(130 * time.Millisecond) // later than the deadline, earlier than the gateway's patience
+		x.close()
+	}})
+	mom := newStandIn(t, nil)
+	url := frontMOM(t, "http://"+service.addr, mom.addr)
+	for _, p := range []protocol{connect1, connect2} {
+		if got := p.call(t, client(t, p.major), url, get, p.deadline(80*time.Millisecond)); got.what == "held" || len(mom.got()) > 0 {
+			t.Errorf("%s: caller read %q, MOM got %v; want nothing stored", p.name, got.what, mom.got())
+		}
+	}
+}

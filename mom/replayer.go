@@ -17,7 +17,7 @@ const (
 	renewPause = 3 * time.Second
 	// idlePause is how long a replayer trusts its way to the bell. One that was
 	// rung for a MOM that died since is rung again by a reaper.
-	idlePause = 5 * time.Minute
+	idlePause = 30 * time.Second
 	// failPause is the time after an attempt that failed, or from a store that is
 	// away, to the next.
 	failPause = 250 * time.Millisecond
@@ -79,7 +79,7 @@ func (r *replayer) Run(ctx context.Context) error {
 	background.Go(func() { r.renew(attempts) })
 
 	done := make(chan end, maxWindow)
-	rung := make(chan struct{}) // the bell rang, or it is time to look anyway
+	rung := make(chan struct{}) // the bell rang, or the store was away
 	for listening := false; ctx.Err() == nil; {
 		var allowed <-chan time.Time // by the queue's limits
 		if r.healthy || r.busy == 0 && r.waitHealthy(ctx) {
@@ -122,12 +122,19 @@ func (r *replayer) drain(done <-chan end, cut context.CancelFunc) {
 	cut()
 }
 
-// listen waits for the bell, but not for ever.
+// listen waits for the bell, or until the store is away.
 func (r *replayer) listen(ctx context.Context) {
-	bounded, cancel := context.WithTimeout(ctx, idlePause)
-	defer cancel()
-	if err := r.store.WaitBell(bounded, r.shard); err != nil && bounded.Err() == nil {
-		sleep(bounded, failPause) // the store is away
+	for ctx.Err() == nil {
+		bounded, cancel := context.WithTimeout(ctx, idlePause)
+		err := r.store.WaitBell(bounded, r.shard)
+		over := bounded.Err() != nil
+		cancel()
+		if err != nil && !over {
+			sleep(ctx, failPause)
+		}
+		if !over {
+			return
+		}
 	}
 }
 

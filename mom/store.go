@@ -172,7 +172,8 @@ type Store interface {
 
 	// WaitBell blocks until the shard's bell rings or ctx ends. A bell may ring
 	// for nothing; one that rang before the call is heard. One that rings just
-	// as a caller leaves may be lost; Reap rings again while tasks wait.
+	// as a caller leaves may be lost; Reap rings again while tasks wait. It
+	// rings for nothing when a Watch connects anew.
 	WaitBell(ctx context.Context, shard Shard) error
 	// Watch calls changed for each transition of a task after it was stored,
 	// and resync whenever transitions may have been missed (after each

@@ -39,6 +39,15 @@ func NewSentinel(tb testing.TB) *Sentinel {
 // URL names the sentinel.
 func (s *Sentinel) URL() string { return "redis://" + s.sentinel.Addr() }
 
+// HandOver makes the replica the master, and the master its replica.
+func (s *Sentinel) HandOver(tb testing.TB) {
+	tb.Helper()
+	s.sentinel.Ask(tb, "SENTINEL", "FAILOVER", SentinelMaster)
+	s.Replica.await(tb, "the replica is the master", func() bool {
+		return strings.Contains(s.Replica.Ask(tb, "INFO", "replication"), "role:master")
+	})
+}
+
 // startSentinel starts a sentinel, which keeps what it knows in its configuration.
 func startSentinel(master, port string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "redistest")

@@ -159,6 +159,8 @@ func TestLook(t *testing.T) {
 		{"Connect error", "404 Not Found", "application/json", "", `{"code":"not_found"}`, upstream.Answered},
 		{"Connect unavailable", "503 Service Unavailable", "application/json", "", `{"code":"unavailable"}`, upstream.Unavailable},
 		{"Connect exhausted", "429 Too Many Requests", "application/json", "", `{"code":"resource_exhausted"}`, upstream.Exhausted},
+		{"Connect error with a status of its own", "503 Service Unavailable", "application/json", "", `{"code":"internal"}`, upstream.Answered},
+		{"gRPC status with an HTTP error", "503 Service Unavailable", grpc, "Grpc-Status: 5\r\n", "", upstream.Answered},
 		{"JSON of a proxy", "503 Service Unavailable", "application/json", "", `{"code":"busy"}`, upstream.Bare},
 		{"HTML of a proxy", "502 Bad Gateway", "text/html", "", "<html>", upstream.Bare},
 		{"nothing of a proxy", "504 Gateway Timeout", "", "", "", upstream.Bare},
@@ -167,6 +169,7 @@ func TestLook(t *testing.T) {
 		{"gRPC other status", "200 OK", grpc, "Grpc-Status: 5\r\n", "", upstream.Answered},
 		{"gRPC message first", "200 OK", grpc, "", "\x00\x00\x00\x00\x00", upstream.Answered},
 		{"gRPC-Web trailer frame", "200 OK", web, "", webTrailer, upstream.Unavailable},
+		{"gRPC-Web message that looks like a trailer", "200 OK", web, "", "\x00\x00\x00\x00\x11grpc-status: 14\r\n", upstream.Answered},
 		{"gRPC-Web message first", "200 OK", web, "", "\x00\x00\x00\x00\x00" + webTrailer, upstream.Answered},
 	} {
 		t.Run(c.name, func(t *testing.T) {

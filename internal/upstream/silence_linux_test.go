@@ -17,12 +17,12 @@ func TestSilenceIsLimited(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = ln.Close() }()
-	conn, err := newTransport("").DialContext(t.Context(), "tcp", ln.Addr().String())
+	dialled, err := newTransport("").DialContext(t.Context(), "tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }()
-	raw, err := conn.(*net.TCPConn).SyscallConn()
+	defer func() { _ = dialled.Close() }()
+	raw, err := dialled.(*conn).Conn.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,17 +21,38 @@ func (s *Store) WaitBell(ctx context.Context, shard mom.Shard) error {
 	if err != nil {
 		return fmt.Errorf("wait for the bell: %w", err)
 	}
-	// The command goes on in Redis when ctx ends, and would take a bell that
-	// nobody hears. UnblockOnCancel soon ends it there as well; reap mends the
-	// bell that was taken before.
-	err = client.Do(ctx, client.B().Blpop().Key(s.keys(shard).bell()).Timeout(0).Build().UnblockOnCancel()).Error()
+	// A connection that blocks is not pinged, so it may wait at a server where no
+	// bell rings any more. A Watch finds out that its own is of no use.
+	there, leave := context.WithCancel(ctx)
+	defer leave()
+	defer context.AfterFunc(s.connection.Load().ctx, leave)()
+	// The command goes on in Redis when its context ends, and would take a bell
+	// that nobody hears. UnblockOnCancel soon ends it there as well; reap mends
+	// the bell that was taken before.
+	err = client.Do(there, client.B().Blpop().Key(s.keys(shard).bell()).Timeout(0).Build().UnblockOnCancel()).Error()
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if there.Err() != nil {
+		return nil
 	}
 	if err := redisError(err); err != nil {
 		return fmt.Errorf("wait for the bell: %w", err)
 	}
 	return nil
+}
+
+// connection lasts until a Watch connects anew.
+type connection struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+func (s *Store) connected() {
+	ctx, end := context.WithCancel(context.Background())
+	if last := s.connection.Swap(&connection{ctx, end}); last != nil {
+		last.end()
+	}
 }
 
 // Watch implements mom.Store. It has a connection of its own, so that a slow
@@ -44,7 +65,10 @@ func (s *Store) Watch(ctx context.Context, shards []mom.Shard, changed func(cont
 		channels[i] = s.keys(shard).events()
 		byChannel[channels[i]] = shard
 	}
-	w := watcher{channels: channels, shards: byChannel, changed: changed, resync: resync}
+	w := watcher{channels: channels, shards: byChannel, changed: changed, resync: func() {
+		s.connected()
+		resync()
+	}}
 	const least, most = 50 * time.Millisecond, time.Second
 	for pause := least; ; pause = min(2*pause, most) {
 		if len(channels) > 0 {
@@ -113,8 +137,20 @@ func (w *watcher) watch(ctx context.Context, client rueidis.Client, timeout time
 		conn.Close()
 		<-subscribed
 	}()
+	var look <-chan time.Time
+	began := addressOf(client)
+	if client.Mode() == rueidis.ClientModeSentinel {
+		// A master that has handed over may keep us until it is a replica.
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		look = ticker.C
+	}
 	for answered := subscribed; ; {
 		select {
+		case <-look:
+			if addressOf(client) != began {
+				return connected
+			}
 		case event := <-events:
 			event()
 		case <-answered:
@@ -128,6 +164,14 @@ func (w *watcher) watch(ctx context.Context, client rueidis.Client, timeout time
 			return connected
 		}
 	}
+}
+
+// addressOf tells which server a client has now, unless it has many.
+func addressOf(client rueidis.Client) string {
+	for address := range client.Nodes() {
+		return address
+	}
+	return ""
 }
 
 // read reads "<ulid> <state number>".

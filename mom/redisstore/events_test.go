@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,6 +195,18 @@ func TestBellRings(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who waits may do so at a server that nobody rings at any more: a watch that
+// connects anew lets them look.
+func TestBellAfterAReconnect(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	e := newEnv(t, redisstore.Config{URL: server.URL()})
+	waiting := e.rings(e.ctx)
+	until(t, "it waits", func() bool { return strings.Contains(server.Ask(t, "CLIENT", "LIST"), "cmd=blpop") })
+	e.watch(e.shard)
+	e.ok(<-waiting)
 }
 
 // An empty queue has no bell, so that nobody wakes for nothing; and however

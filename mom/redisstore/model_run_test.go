@@ -165,7 +165,7 @@ func added(a mom.Added, err error) string {
 }
 
 func (w *world) addTask(r *rapid.T) {
-	task := w.env.task()
+	task := w.task()
 	// An id that the same draws give again.
 	task.ID.ULID = ulid.ULID{14: byte(w.steps >> 8), 15: byte(w.steps)}
 	_ = task.ID.ULID.SetTime(uint64(w.m.now)) // it is not that late
@@ -186,7 +186,7 @@ func (w *world) addAgain(r *rapid.T) {
 	if t == nil || t.until > 0 && t.until < w.m.now+time.Second.Milliseconds() {
 		r.Skip("nobody repeats a hand-off a day later")
 	}
-	task := w.env.task()
+	task := w.task()
 	task.ID, task.KeyHash, task.Fingerprint, task.Kept = t.id, t.key, t.print, rapid.Bool().Draw(r, "kept")
 	w.addBoth(r, task)
 }

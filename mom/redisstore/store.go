@@ -73,6 +73,8 @@ type Store struct {
 	link   *link
 	shards sync.Map // mom.Shard → *shardKeys
 
+	connection atomic.Pointer[connection]
+
 	flavour atomic.Int32 // which form of the scripts the server understands
 	warned  sync.Map     // the runs of servers whose lack of an AOF was logged
 }
@@ -99,6 +101,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("redis store: %w", err)
 	}
 	s := &Store{cfg: cfg, log: cfg.Logger, link: link}
+	s.connected()
 	if cfg.Embedded {
 		s.flavour.Store(flavourPlain)
 	}
