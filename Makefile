@@ -6,12 +6,29 @@ BIN  := $(CURDIR)/bin
 # The race detector needs a C compiler; without one the tests still run.
 RACE := $(if $(shell command -v gcc clang 2>/dev/null),-race,)
 
-.PHONY: all build test redis tools generate lint breaking bench mutants clean
+.PHONY: all build image test swarm-test redis tools generate lint breaking bench mutants clean
 
 all: generate lint test
 
+VERSION := $(shell git describe --tags --always 2>/dev/null || echo dev)
+
 build:
-	$(GO) build -ldflags "-X holdline/cmd.version=$$(git describe --tags --always 2>/dev/null || echo dev)" -o $(BIN)/holdline .
+	$(GO) build -ldflags "-X holdline/cmd.version=$(VERSION)" -o $(BIN)/holdline .
+
+# The image of every part, with or without BuildKit. GOARCH=arm64 builds it for other machines.
+IMAGE ?= holdline
+TAG   ?= latest
+CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
+
+image:
+	@rm -rf $(BIN)/image && mkdir -p $(BIN)/image/etc/ssl/certs
+	$(if $(CERTS),@cp $(CERTS) $(BIN)/image/etc/ssl/certs/ca-certificates.crt,@echo 'no certificates of public authorities here: the image cannot check those of https:// routes (CERTS=FILE adds them)')
+	CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags "-s -w -X holdline/cmd.version=$(VERSION)" -o $(BIN)/image/holdline .
+	docker build -q -f Dockerfile -t $(IMAGE):$(TAG) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(BIN)/image
+
+# The stack for Docker Swarm on a real engine: about eight minutes.
+swarm-test:
+	swarm/test.sh --remove-volume
 
 # The whole test suite, with a redis-server of its own. README commands that need buf or Chromium are skipped,
 # with a word, where these are missing: `make tools` builds buf.

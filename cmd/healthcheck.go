@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -17,11 +18,22 @@ const healthTimeout = 2 * time.Second
 
 // Healthcheck is `holdline healthcheck`.
 type Healthcheck struct {
-	URL string `arg:"" name:"url" help:"The server, such as http://127.0.0.1:8080; a path names one of its services."`
+	URL    string `arg:"" optional:"" name:"url" help:"The server, such as http://127.0.0.1:8080; a path names one of its services. Default: the one on this machine that was told to listen on --listen."`
+	Listen string `default:":8080" help:"Where the server on this machine listens."`
 }
 
 // Run exits with 0 when the server, or the service, is healthy.
 func (c *Healthcheck) Run(ctx context.Context) error {
+	if c.URL == "" {
+		host, port, err := net.SplitHostPort(c.Listen)
+		if err != nil {
+			return fmt.Errorf("healthcheck: --listen: %w", err)
+		}
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			host = "127.0.0.1"
+		}
+		c.URL = "http://" + net.JoinHostPort(host, port)
+	}
 	u, err := url.Parse(c.URL)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)

@@ -29,7 +29,7 @@ func asyncSum(tb testing.TB, s *stack.Stack, headers ...string) (id string) {
 // over; then it is said that there was one.
 func TestAnswerLives(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{})
+	s := journey(t)
 	id := asyncSum(t, s, "Holdline-Answer-Ttl: 3s")
 	task := awaitState(t, s.Gateway, id, momv1.TaskState_TASK_STATE_SUCCEEDED)
 	if kept := task.GetAnswerExpireTime().AsTime().Sub(task.GetEndTime().AsTime()); kept != 3*time.Second {

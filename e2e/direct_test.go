@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"connectrpc.com/connect/v2/connectproto"
 	"connectrpc.com/grpcreflect/v2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	arithmeticv1 "holdline/gen/arithmetic/v1"
 	"holdline/gen/arithmetic/v1/arithmeticv1connect"
@@ -19,36 +21,43 @@ import (
 	"holdline/internal/stack"
 )
 
-// Every wire gets its sums, at the gateway and at the service itself.
+// Every wire gets its sums at the gateway.
 func TestDirect(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{})
+	sums(t, journey(t).Gateway)
+}
+
+// Every wire gets its sums at the service itself too.
+func TestServiceItself(t *testing.T) {
+	t.Parallel()
+	sums(t, up(t, stack.Config{}).Service["sum"])
+}
+
+func sums(t *testing.T, addr string) {
+	t.Helper()
 	inf := math.Inf(1)
 	for _, w := range wires() {
-		for place, addr := range map[string]string{"gateway": s.Gateway, "service": s.Service["sum"]} {
-			t.Run(w.name+"/"+place, func(t *testing.T) {
-				t.Parallel()
-				client := arithmeticv1connect.NewSumServiceClient(w.client(t, addr))
-				for _, c := range []struct{ a, b, want float64 }{
-					{1, 2, 3}, {1.5, 2.25, 3.75}, {0, 0, 0}, {1, inf, inf}, {inf, -inf, math.NaN()},
-				} {
-					res, err := client.Sum(t.Context(), &arithmeticv1.SumRequest{A: c.a, B: c.b})
-					if err != nil {
-						t.Fatalf("Sum(%v, %v): %v", c.a, c.b, err)
-					}
-					if got := res.GetResult(); got != c.want && !(math.IsNaN(got) && math.IsNaN(c.want)) {
-						t.Errorf("Sum(%v, %v) = %v, want %v", c.a, c.b, got, c.want)
-					}
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			client := arithmeticv1connect.NewSumServiceClient(w.client(t, addr))
+			for _, c := range []struct{ a, b, want float64 }{
+				{1, 2, 3}, {1.5, 2.25, 3.75}, {0, 0, 0}, {1, inf, inf}, {inf, -inf, math.NaN()},
+			} {
+				res, err := client.Sum(t.Context(), &arithmeticv1.SumRequest{A: c.a, B: c.b})
+				if err != nil {
+					t.Fatalf("Sum(%v, %v): %v", c.a, c.b, err)
 				}
-			})
-		}
+				if got := res.GetResult(); got != c.want && !(math.IsNaN(got) && math.IsNaN(c.want)) {
+					t.Errorf("Sum(%v, %v) = %v, want %v", c.a, c.b, got, c.want)
+				}
+			}
+		})
 	}
 }
 
 func TestOtherServices(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{})
-	client := wire{http2: true}.client(t, s.Gateway)
+	client := wire{http2: true}.client(t, journey(t).Gateway)
 	difference, err := arithmeticv1connect.NewSubtractionServiceClient(client).Subtract(t.Context(), &arithmeticv1.SubtractRequest{A: 1, B: 2})
 	if err != nil || difference.GetResult() != -1 {
 		t.Errorf("1 - 2 = %v, %v; want -1", difference, err)
@@ -104,7 +113,7 @@ func detail[T any](tb testing.TB, err error) (found T) {
 
 func TestBadCalls(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{})
+	addr := journey(t).Gateway
 	for _, c := range []struct {
 		name, path, body string
 		status           int
@@ -117,7 +126,7 @@ func TestBadCalls(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			res, body := post(t, "http://"+s.Gateway+c.path, c.body)
+			res, body := post(t, "http://"+addr+c.path, c.body)
 			if res.StatusCode != c.status || !strings.Contains(body, `"code":"`+c.code+`"`) {
 				t.Errorf("got %d %s, want %d with code %s", res.StatusCode, body, c.status, c.code)
 			}
@@ -127,28 +136,29 @@ func TestBadCalls(t *testing.T) {
 
 func TestReflection(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{})
-	for place, want := range map[string]string{
-		s.Gateway:                   "gateway.v1.DirectoryService arithmetic.v1.SumService",
-		s.Service["multiplication"]: "arithmetic.v1.MultiplicationService",
-	} {
-		stream := grpcreflect.NewClient(wire{http2: true}.client(t, place)).NewStream(t.Context())
-		services, err := stream.ListServices()
-		if err != nil {
-			t.Fatal(err)
+	reflected(t, journey(t).Gateway, "gateway.v1.DirectoryService", "arithmetic.v1.SumService")
+}
+
+func TestServiceReflection(t *testing.T) {
+	t.Parallel()
+	reflected(t, up(t, stack.Config{}).Service["multiplication"], "arithmetic.v1.MultiplicationService")
+}
+
+// reflected checks that a server tells these services among others.
+func reflected(tb testing.TB, addr string, want ...protoreflect.FullName) {
+	tb.Helper()
+	stream := grpcreflect.NewClient(wire{http2: true}.client(tb, addr)).NewStream(tb.Context())
+	services, err := stream.ListServices()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, name := range want {
+		if !slices.Contains(services, name) {
+			tb.Errorf("services = %v, want %s among them", services, name)
 		}
-		for name := range strings.FieldsSeq(want) {
-			found := false
-			for _, service := range services {
-				found = found || string(service) == name
-			}
-			if !found {
-				t.Errorf("services = %v, want %s among them", services, name)
-			}
-		}
-		if err := stream.Close(); err != nil {
-			t.Error(err)
-		}
+	}
+	if err := stream.Close(); err != nil {
+		tb.Error(err)
 	}
 }
 

@@ -28,10 +28,33 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// deployed is a gateway of a system that runs already, as host:port. The tests
+// that need nothing else of a system talk to it, and the others are skipped.
+var deployed = os.Getenv("HOLDLINE_E2E_SERVER")
+
+// ownSystem skips a test that needs a system which it can change.
+func ownSystem(tb testing.TB) {
+	tb.Helper()
+	if deployed != "" {
+		tb.Skip("needs a system of its own, not the one at HOLDLINE_E2E_SERVER")
+	}
+}
+
+// journey returns a system with all its services up, for a test that knows of its
+// gateway alone: the deployed one, if there is one.
+func journey(tb testing.TB) *stack.Stack {
+	tb.Helper()
+	if deployed != "" {
+		return &stack.Stack{Gateway: deployed}
+	}
+	return up(tb, stack.Config{})
+}
+
 // up runs a stack on free ports until the test ends, and returns it once its MOM
 // takes tasks.
 func up(tb testing.TB, cfg stack.Config) *stack.Stack {
 	tb.Helper()
+	ownSystem(tb)
 	cfg.Listen = "127.0.0.1:0"
 	cfg.Port = func(name, _ string) string {
 		if slices.Contains(cfg.Without, name) {

@@ -95,6 +95,7 @@ func deploy(tb testing.TB, moms int) *house {
 // ledger's URL.
 func deployOn(tb testing.TB, moms int, route string, redis ...string) *house {
 	tb.Helper()
+	ownSystem(tb)
 	h := &house{addr: address(tb), ledger: address(tb)}
 	bin := build(tb)
 	common := []string{"--route", ledgerService + "=http://" + h.ledger + route, "--schema", ledgerImage(tb)}

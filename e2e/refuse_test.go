@@ -119,7 +119,7 @@ func TestRefused(t *testing.T) {
 // request under it is refused, on every wire.
 func TestKeyReused(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{})
+	s := journey(t)
 	key := strings.Repeat("k", 255)
 	first, body := post(t, sumURL(s), `{"a": 1, "b": 2}`, "Idempotency-Key: "+key)
 	if first.StatusCode != http.StatusOK || body != `{"result":3}` {

@@ -55,7 +55,13 @@ func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 }
 
 func newTransport(addr string) *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTimeout}
+	// A node that is cut off says nothing, not even that. HTTP/2 finds out by
+	// pings; here TCP has to, in the same time, with a request on its way or not.
+	dialer := &net.Dialer{
+		Timeout:         dialTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: pingAfter, Interval: time.Second, Count: int(pingTimeout / time.Second)},
+		Control:         limitSilence,
+	}
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
 			c, err := dialer.DialContext(ctx, network, cmp.Or(addr, host))

@@ -1,0 +1,43 @@
+package upstream
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A node that is cut off acknowledges nothing: its connections break in the time
+// in which pings find it out on HTTP/2. (swarm/nodes.sh cuts one off.)
+func TestSilenceIsLimited(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	dialled, err := newTransport("").DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dialled.Close() }()
+	raw, err := dialled.(*conn).Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	option := func(number int) (value int) {
+		if err := raw.Control(func(fd uintptr) { value, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, number) }); err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	limit := pingAfter + pingTimeout
+	if got := time.Duration(option(unix.TCP_USER_TIMEOUT)) * time.Millisecond; got != limit {
+		t.Errorf("with a request on its way a silent connection is kept for %v, want %v", got, limit)
+	}
+	idle := time.Duration(option(unix.TCP_KEEPIDLE)+option(unix.TCP_KEEPINTVL)*option(unix.TCP_KEEPCNT)) * time.Second
+	if idle != limit {
+		t.Errorf("without one it is kept for %v, want %v", idle, limit)
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package upstream
+
+import "syscall"
+
+// limitSilence is left to the system's own limits where Linux's is not known.
+func limitSilence(string, string, syscall.RawConn) error { return nil }

@@ -1,0 +1,216 @@
+package redisstore_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/mom"
+	"holdline/mom/redisstore"
+)
+
+// guarded is the Redis of swarm/, with its one user, on a unix socket.
+type guarded struct {
+	dir string
+	cmd *exec.Cmd
+}
+
+func newGuarded(t *testing.T) *guarded {
+	t.Helper()
+	dir := t.TempDir()
+	g := &guarded{dir: dir}
+	t.Cleanup(g.stop)
+	conf, err := os.ReadFile("../../swarm/redis.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := strings.Replace(string(conf), "dir /data\n", "dir "+dir+"\n", 1)
+	for name, text := range map[string]string{
+		"redis.conf":   here + "port 0\nunixsocket " + g.socket() + "\nuser admin on nopass ~* &* +@all\n",
+		"secrets/old":  "yesterday\n",
+		"secrets/next": "tomorrow", // without an end of its line
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.start(t)
+	return g
+}
+
+func (g *guarded) socket() string { return filepath.Join(g.dir, "s") }
+
+func (g *guarded) start(t *testing.T) {
+	t.Helper()
+	g.cmd = exec.Command("sh", "../../swarm/redis.sh")
+	g.cmd.Env = append(os.Environ(), "CONF="+filepath.Join(g.dir, "redis.conf"), "SECRETS="+filepath.Join(g.dir, "secrets"))
+	g.cmd.Stdout, g.cmd.Stderr = t.Output(), t.Output()
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *guarded) stop() {
+	if g.cmd == nil {
+		return
+	}
+	_ = g.cmd.Process.Signal(syscall.SIGTERM) // it may be gone
+	_ = g.cmd.Wait()
+}
+
+// open returns a store of that Redis, once it is ready.
+func (g *guarded) open(t *testing.T, password string) *redisstore.Store {
+	t.Helper()
+	store, err := redisstore.Open(redisstore.Config{URL: "unix://holdline@" + g.socket(), Password: password, CommandTimeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		err := store.Check(ctx, map[string]int{"test.v1.Service": 1})
+		if err == nil {
+			return store
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("not within a minute: %v", err)
+		}
+	}
+}
+
+// admin asks as a user of this test's own.
+func (g *guarded) admin(t *testing.T, args ...string) rueidis.RedisResult {
+	t.Helper()
+	option, err := rueidis.ParseURL("unix://admin@" + g.socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	option.DisableCache, option.ForceSingleClient = true, true
+	client, err := rueidis.NewClient(option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	return client.Do(t.Context(), client.B().Arbitrary(args...).Build())
+}
+
+// The user that swarm/redis.sh makes may do all that a store does, with each of
+// its passwords, and nothing else; and what it did is there after a restart.
+func TestSwarmUser(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	s := g.open(t, "yesterday")
+	shard := mom.Shard{Service: "test.v1.Service"}
+	must := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	add := func(repeatable bool) contract.TaskID {
+		t.Helper()
+		added, err := s.Add(t.Context(), mom.NewTask{
+			ID: contract.NewTaskID(shard.Service, 1, "", "", ""), Call: &momv1.Call{Procedure: "/test.v1.Service/Do"},
+			Repeatable: repeatable, TTL: time.Hour, AnswerTTL: time.Hour, KeyHash: aKey(), Fingerprint: "f",
+		})
+		must("Add", err)
+		return added.ID
+	}
+	lease := func() mom.Lease {
+		t.Helper()
+		leases, err := s.Lease(t.Context(), shard, 1, time.Minute)
+		if err != nil || len(leases) != 1 {
+			t.Fatalf("Lease: %v, %v, want one", leases, err)
+		}
+		return leases[0]
+	}
+	watching, stop := context.WithCancel(t.Context())
+	watched, heard := make(chan struct{}), make(chan struct{}, 100)
+	go func() {
+		defer close(watched)
+		_ = s.Watch(watching, []mom.Shard{shard}, func(contract.TaskID, momv1.TaskState) { heard <- struct{}{} }, func() { heard <- struct{}{} })
+	}()
+	<-heard // subscribed
+
+	first := add(true)
+	<-heard
+	must("WaitBell", s.WaitBell(t.Context(), shard))
+	leaving, leave := context.WithCancel(t.Context())
+	waited := make(chan error)
+	go func() { waited <- s.WaitBell(leaving, shard) }()
+	leave()
+	<-waited
+	taken := lease()
+	_, err := s.Renew(t.Context(), shard, []mom.Lease{taken}, time.Minute)
+	must("Renew", err)
+	must("MarkSent", s.MarkSent(t.Context(), taken))
+	must("Release", s.Release(t.Context(), taken))
+	taken = lease()
+	_, err = s.Retry(t.Context(), taken, "failure", 0, 1) // its only attempt
+	must("Retry", err)
+	must("Revive", s.Revive(t.Context(), first))
+	must("Settle", s.Settle(t.Context(), lease(), &momv1.Answer{RecordVersion: 1, Result: &momv1.Answer_Error{Error: &momv1.CallError{Code: 5}}}))
+	second := add(false)
+	must("Park", s.Park(t.Context(), lease(), "failure"))
+	_, err = s.ReviveDead(t.Context(), shard, true)
+	must("ReviveDead", err)
+	must("Cancel", s.Cancel(t.Context(), second))
+	must("Abandon", s.Abandon(t.Context(), add(false)))
+	must("Pause", s.Pause(t.Context(), shard, true))
+	must("Pause", s.Pause(t.Context(), shard, false))
+	open := add(true)
+	_, err = s.Reap(t.Context(), shard)
+	must("Reap", err)
+	_, err = s.Depth(t.Context(), shard)
+	must("Depth", err)
+	_, _, err = s.List(t.Context(), shard, "", "", 10, nil)
+	must("List", err)
+	stop()
+	<-watched
+
+	// What it was denied. CLIENT SETINFO a client asks for and does without.
+	denied, err := g.admin(t, "ACL", "LOG").ToArray()
+	must("ACL LOG", err)
+	for _, entry := range denied {
+		if fields, _ := entry.AsStrMap(); fields["object"] != "client|setinfo" {
+			t.Errorf("denied: %v", fields)
+		}
+	}
+	for _, command := range [][]string{{"FLUSHALL"}, {"KEYS", "*"}, {"CONFIG", "GET", "*"}, {"SET", "other", "1"}, {"PUBLISH", "other", "1"}} {
+		if got, err := g.admin(t, append([]string{"ACL", "DRYRUN", "holdline"}, command...)...).ToString(); err != nil || got == "OK" {
+			t.Errorf("%v: %q, %v, want it denied", command, got, err)
+		}
+	}
+
+	s.Close()
+	g.stop()
+	g.start(t)
+	s = g.open(t, "tomorrow")
+	if _, answer, err := s.Get(t.Context(), first); err != nil || answer.GetError().GetCode() != 5 {
+		t.Errorf("after a restart: %v, %v, want the answer", answer, err)
+	}
+	if task, _, err := s.Get(t.Context(), open); err != nil || task.GetState() != queued {
+		t.Errorf("after a restart: %v, %v, want a task that is queued", task, err)
+	}
+}
+
+// aKey is the hash of a key that nobody else has.
+func aKey() string {
+	return contract.NewTaskID("test.v1.Service", 1, "", "", "").ULID.String()
+}

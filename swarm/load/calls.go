@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"google.golang.org/protobuf/proto"
+
+	"holdline/client"
+	arithmeticv1 "holdline/gen/arithmetic/v1"
+	"holdline/gen/arithmetic/v1/arithmeticv1connect"
+)
+
+const (
+	callPause   = 50 * time.Millisecond  // between the calls of one caller
+	repeatPause = 100 * time.Millisecond // before a call is sent again
+	callTimeout = 20 * time.Second       // of one try: longer than a hold
+	giveUp      = 2 * time.Minute        // of a call
+	readers     = 16
+)
+
+// task is a call that was accepted.
+type task struct {
+	id   string
+	want float64
+}
+
+// caller makes calls of one kind, one after the other. Its methods are all
+// repeatable, so it may send a call again that nobody answered.
+type caller struct {
+	name    string
+	headers func(n int) map[string]string
+	call    func(ctx context.Context, a, b float64) (got, want float64, err error)
+}
+
+// callersOf returns a caller for each service and way of calling, who speak
+// different protocols.
+func callersOf(server string) []caller {
+	clients := clientsOf(server)
+	start := strconv.FormatInt(time.Now().UnixNano(), 36)
+	ways := []struct {
+		name    string
+		headers func(n int) map[string]string
+	}{
+		{"plain", func(int) map[string]string { return nil }},
+		{"plain", func(int) map[string]string { return nil }},
+		{"keyed", func(n int) map[string]string {
+			return map[string]string{"Idempotency-Key": fmt.Sprintf("load-%s-%d", start, n)}
+		}},
+		{"async", func(n int) map[string]string {
+			return map[string]string{"Idempotency-Key": fmt.Sprintf("load-%s-%d", start, n), "Prefer": "respond-async"}
+		}},
+	}
+	var list []caller
+	for i, way := range ways {
+		sum := arithmeticv1connect.NewSumServiceClient(clients[i%len(clients)])
+		subtraction := arithmeticv1connect.NewSubtractionServiceClient(clients[(i+1)%len(clients)])
+		multiplication := arithmeticv1connect.NewMultiplicationServiceClient(clients[(i+2)%len(clients)])
+		list = append(list,
+			caller{way.name + " sum", way.headers, func(ctx context.Context, a, b float64) (float64, float64, error) {
+				res, err := sum.Sum(ctx, &arithmeticv1.SumRequest{A: a, B: b})
+				return res.GetResult(), a + b, err
+			}},
+			caller{way.name + " subtraction", way.headers, func(ctx context.Context, a, b float64) (float64, float64, error) {
+				res, err := subtraction.Subtract(ctx, &arithmeticv1.SubtractRequest{A: a, B: b})
+				return res.GetResult(), a - b, err
+			}},
+			caller{way.name + " multiplication", way.headers, func(ctx context.Context, a, b float64) (float64, float64, error) {
+				res, err := multiplication.Multiply(ctx, &arithmeticv1.MultiplyRequest{A: a, B: b})
+				return res.GetResult(), a * b, err
+			}},
+		)
+	}
+	return list
+}
+
+// clientsOf returns a client of each protocol.
+func clientsOf(server string) []*connect.Client {
+	h1, h2 := &http.Transport{Protocols: new(http.Protocols)}, &http.Transport{Protocols: new(http.Protocols)}
+	h1.Protocols.SetHTTP1(true)
+	h2.Protocols.SetUnencryptedHTTP2(true)
+	base := "http://" + server
+	return []*connect.Client{
+		connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: h1}, base)),
+		connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: h2}, base, connecthttp.WithGRPC())),
+		connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: h1}, base, connecthttp.WithGRPCWeb())),
+	}
+}
+
+// run calls until calling ends; a call under way may go on until answering does.
+func (c *caller) run(calling, answering context.Context, number int, b *book, accepted chan<- task) error {
+	for n := 0; sleep(calling, callPause); n++ {
+		c.once(answering, number*1_000_000+n, b, accepted)
+	}
+	return nil
+}
+
+// once makes a call, and sends it again until it is answered or accepted.
+func (c *caller) once(ctx context.Context, n int, b *book, accepted chan<- task) {
+	ctx, cancel := context.WithTimeout(ctx, giveUp)
+	defer cancel()
+	for started := time.Now(); ; {
+		got, want, err := c.try(ctx, n)
+		handle := client.TaskFrom(err)
+		var rpcErr *connect.Error
+		switch {
+		case err == nil && got != want:
+			b.lose("%s %d: got %v, want %v", c.name, n, got, want)
+			return
+		case err == nil, handle != nil:
+			b.done(started, handle != nil)
+			if handle != nil {
+				accepted <- task{handle.GetId(), want}
+			}
+			return
+		case errors.As(err, &rpcErr) && rpcErr.IsRemote():
+			b.count(func(now *counts) { now.failed++ })
+		default:
+			b.count(func(now *counts) { now.repeated++ })
+		}
+		b.tell(c.name, err)
+		if !sleep(ctx, repeatPause) {
+			b.lose("%s %d: no answer in %v, at last %v", c.name, n, giveUp, err)
+			return
+		}
+	}
+}
+
+func (c *caller) try(ctx context.Context, n int) (got, want float64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	ctx, info := connect.NewClientContext(ctx)
+	for key, value := range c.headers(n) {
+		info.RequestHeader().Set(key, value)
+	}
+	return c.call(ctx, float64(n%1000), float64(n%7)+0.5)
+}
+
+// reader reads the answers of accepted calls.
+type reader struct{ tasks *client.Tasks }
+
+func readersOf(server string) []reader {
+	list := make([]reader, readers)
+	for i, clients := 0, clientsOf(server); i < readers; i++ {
+		list[i] = reader{client.New(clients[i%len(clients)])}
+	}
+	return list
+}
+
+func (r reader) run(ctx context.Context, b *book, accepted <-chan task) error {
+	for t := range accepted {
+		for {
+			got, err := r.read(ctx, t.id)
+			if err == nil && got == t.want {
+				b.answer()
+				break
+			}
+			if err == nil {
+				b.lose("task %s: got %v, want %v", t.id, got, t.want)
+				break
+			}
+			// Reading is repeatable; what says that there is no answer is final.
+			var rpcErr *connect.Error
+			if !errors.As(err, &rpcErr) || connect.CodeOf(err) == connect.CodeNotFound || !sleep(ctx, repeatPause) {
+				b.lose("task %s: %v", t.id, err)
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// read reads an answer; the three services answer with the same field.
+func (r reader) read(ctx context.Context, id string) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, answer, err := r.tasks.Wait(ctx, id, nil)
+	if err != nil {
+		return 0, err
+	}
+	message, err := answer.GetMessage().UnmarshalNew()
+	if err != nil {
+		return 0, fmt.Errorf("ended without an answer: %v", answer.GetError())
+	}
+	return resultOf(message)
+}
+
+func resultOf(message proto.Message) (float64, error) {
+	switch m := message.(type) {
+	case interface{ GetResult() float64 }:
+		return m.GetResult(), nil
+	default:
+		return 0, fmt.Errorf("an answer of type %T", message)
+	}
+}
+
+// sleep waits; false when ctx ends meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
