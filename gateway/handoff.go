@@ -59,10 +59,18 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)
 		res, outcome, said := h.offer(ctx, last, handOffTime-time.Since(started))
-		if res != nil && outcome.Kind == upstream.Unavailable && others > 0 {
-			others-- // one that cannot reach its store; another may
-			res.Drop()
-			continue
+		if res != nil && outcome.Kind == upstream.Unavailable { // it cannot reach its store
+			switch {
+			case others > 0:
+				others-- // another may
+				res.Drop()
+				continue
+			case h.stored || h.unsure:
+				// It speaks for itself. With what it says the caller would send a call
+				// again that another MOM has, or may have.
+				res.Drop()
+				res, said = nil, false
+			}
 		}
 		if res != nil {
 			explain(storedOrFailed(res.Header.Get(contract.HeaderTask) != ""))

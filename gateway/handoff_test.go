@@ -7,12 +7,20 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
 )
 
 // within is how long a MOM has to take a call, with slack for a busy machine.
 const within = 500*time.Millisecond + 1500*time.Millisecond
 
 func abort(http.ResponseWriter, *http.Request, offer) { panic(http.ErrAbortHandler) }
+
+// noStore is what a MOM says that cannot reach its store.
+func noStore(w http.ResponseWriter, r *http.Request, _ offer) {
+	contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "not executed"))
+}
 
 // What a MOM that fails leads to: the caller knows whether to send the call
 // again, in time, and every offer of one call bears one id.
@@ -51,6 +59,19 @@ func TestMOMFails(t *testing.T) {
 			}
 			hold(w, r, o)
 		}, "held", "held", 2, stored},
+		{"dies after its 103 and comes back without a store", func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				accept(w, o)
+				abort(w, r, o)
+			}
+			noStore(w, r, o)
+		}, handle, handle, 2, stored},
+		{"loses its first reply, and then its store", func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				abort(w, r, o)
+			}
+			noStore(w, r, o)
+		}, unsure, unclear, 2, failed},
 	} {
 		for m, want := range map[*method]string{&get: c.get, &add: c.add} {
 			for _, p := range all {
