@@ -55,7 +55,7 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 		id.ULID = other
 		return mom.Added{ID: id, Attached: true}, nil
 	}
-	return mom.Added{ID: task.ID, ExpireTime: readTime(words[1]).AsTime()}, nil
+	return mom.Added{ID: task.ID, Known: words[0] == "KNOWN", ExpireTime: readTime(words[1]).AsTime()}, nil
 }
 
 // Lease implements mom.Store. A task whose stored call cannot be read would

@@ -2,7 +2,8 @@
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
 --       key_hash fingerprint call kept     (times in ms; key_hash may be empty)
--- Returns: {'ADDED', expires in ms}, {'ATTACHED', ulid}, {'REUSED'} or {'FULL'}
+-- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
+--          before, {'ATTACHED', ulid}, {'REUSED'} or {'FULL'}
 -- Effect: t: p: i: c: written, in ready and ttl.
 --
 -- The only script that a Redis at maxmemory refuses: its first write is one
@@ -14,7 +15,7 @@ local t = base .. 't:' .. ulid
 local expires = redis.call('HGET', t, 'x')
 if expires then
   if ARGV[13] == '1' then redis.call('HSET', t, 'g', '1') end
-  return {'ADDED', expires}
+  return {'KNOWN', expires}
 end
 if key_hash ~= '' then
   local named = redis.call('GET', base .. 'i:' .. key_hash)
