@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,6 +21,7 @@ import (
 type process struct {
 	name string
 	args []string
+	env  []string // besides ours
 	cmd  *exec.Cmd
 	gone chan struct{}
 }
@@ -27,17 +30,24 @@ type process struct {
 func start(tb testing.TB, bin string, args ...string) *process {
 	tb.Helper()
 	p := &process{name: filepath.Join(bin, "holdline"), args: args}
+	p.begin(tb)
+	return p
+}
+
+// begin starts the process for the first time.
+func (p *process) begin(tb testing.TB) {
+	tb.Helper()
 	p.start(tb)
 	tb.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it may be dead already
 		<-p.gone
 	})
-	return p
 }
 
 func (p *process) start(tb testing.TB) {
 	tb.Helper()
 	p.cmd = exec.Command(p.name, p.args...)
+	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = tb.Output(), tb.Output()
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatal(err)
@@ -70,35 +80,70 @@ func (p *process) signal(tb testing.TB, sig syscall.Signal) {
 	}
 }
 
-// house is the system as it is deployed: a gateway and MOMs as processes of
-// their own, one Redis; the ledger comes and goes as a test wants it.
+// layout is how many there are of what a house may have many of. A zero is one.
+type layout struct {
+	gateways, moms, ledgers int
+	redis                   []string // options of redis-server
+	linked                  bool     // each MOM reaches Redis by a link that can be bad
+}
+
+// house is the system as it is deployed: gateways and MOMs as processes of their
+// own, one Redis; the ledger comes and goes as a test wants it.
 type house struct {
-	redis   *redistest.Server
-	moms    []*process
-	momAddr []string
-	gateway *process
-	addr    string // the gateway's
-	ledger  string // where the ledger is expected
+	redis    *redistest.Server
+	links    []*link // one for each MOM
+	moms     []*process
+	momAddr  []string
+	metrics  []string // of the MOMs
+	gateways []*process
+	addrs    []string // theirs
+	addr     string   // the first one's
+	ledgers  []string // where the ledger is expected
+	ledger   string   // the first of these places
 }
 
 // deploy starts a house with so many MOMs and waits until all take tasks.
 func deploy(tb testing.TB, moms int) *house {
 	tb.Helper()
-	h := &house{redis: redistest.New(tb), addr: address(tb), ledger: address(tb)}
+	return deployAs(tb, layout{moms: moms})
+}
+
+func deployAs(tb testing.TB, l layout) *house {
+	tb.Helper()
+	h := &house{redis: redistest.New(tb, l.redis...)}
+	for range max(l.ledgers, 1) {
+		h.ledgers = append(h.ledgers, address(tb))
+	}
+	h.ledger = h.ledgers[0]
 	bin := build(tb)
-	common := []string{"--route", ledgerService + "=http://" + h.ledger, "--schema", ledgerImage(tb)}
-	gateway := append([]string{"gateway", "--listen", h.addr}, common...)
-	for range moms {
-		addr := address(tb)
-		h.momAddr = append(h.momAddr, addr)
-		h.moms = append(h.moms, start(tb, bin, append([]string{"mom", "--listen", addr, "--redis", h.redis.URL()}, common...)...))
+	common := []string{"--route", ledgerService + "=http://" + strings.Join(h.ledgers, ",http://"), "--schema", ledgerImage(tb)}
+	gateway := append([]string{"gateway"}, common...)
+	for range max(l.moms, 1) {
+		addr, metrics, redis := address(tb), address(tb), h.redis.URL()
+		if l.linked {
+			link := newLink(tb, redis)
+			h.links, redis = append(h.links, link), "redis://"+link.addr
+		}
+		h.momAddr, h.metrics = append(h.momAddr, addr), append(h.metrics, metrics)
+		h.moms = append(h.moms, start(tb, bin, append([]string{"mom", "--listen", addr, "--metrics", metrics, "--redis", redis}, common...)...))
 		gateway = append(gateway, "--mom", "http://"+addr)
 	}
-	h.gateway = start(tb, bin, gateway...)
-	for _, addr := range append(h.momAddr, h.addr) {
+	for range max(l.gateways, 1) {
+		addr := address(tb)
+		h.addrs = append(h.addrs, addr)
+		h.gateways = append(h.gateways, start(tb, bin, append(gateway[:len(gateway):len(gateway)], "--listen", addr)...))
+	}
+	h.addr = h.addrs[0]
+	h.awaitReady(tb)
+	return h
+}
+
+// awaitReady waits until all take tasks.
+func (h *house) awaitReady(tb testing.TB) {
+	tb.Helper()
+	for _, addr := range append(h.momAddr[:len(h.momAddr):len(h.momAddr)], h.addrs...) {
 		awaitReady(tb, addr)
 	}
-	return h
 }
 
 // async stores n calls of a method, with amounts from 0, and returns their ids.

@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// step is one fault, or its end, of one part of a house.
+type step struct {
+	at   time.Duration
+	part string // "mom 1"
+	what string // kill, slow, hole or reset; mend ends each
+}
+
+// How long a part is left alone, and how long a fault lasts. A lease is 10 s, so
+// that some end early and others don't.
+const (
+	minWell, maxWell = 2 * time.Second, 9 * time.Second
+	minIll, maxIll   = 50 * time.Millisecond, 2 * time.Second
+)
+
+// plan draws the faults of a run: the same seed, the same plan.
+func plan(rng *rand.Rand, parts []string, length time.Duration) (steps []step) {
+	between := func(least, most time.Duration) time.Duration {
+		return least + time.Duration(rng.Int64N(int64(most-least)))
+	}
+	for _, part := range parts {
+		for at := between(0, maxWell); at < length; at += between(minWell, maxWell) {
+			what := "kill"
+			if part[:4] == "link" {
+				what = []string{"slow", "hole", "reset"}[rng.IntN(3)]
+			}
+			steps = append(steps, step{at, part, what})
+			at += between(minIll, maxIll)
+			steps = append(steps, step{at, part, "mend"})
+		}
+	}
+	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
+	return steps
+}
+
+// patient is a house whose parts can be made ill, by name.
+type patient struct {
+	*house
+	*ledgers
+}
+
+func (p patient) parts() (names []string) {
+	names = []string{"redis"}
+	for name, n := range map[string]int{"gateway": len(p.gateways), "ledger": len(p.processes), "link": len(p.links), "mom": len(p.moms)} {
+		for i := range n {
+			names = append(names, fmt.Sprint(name, " ", i))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// do does one step. Only the links' faults have any duration in themselves.
+func (p patient) do(tb testing.TB, s step) {
+	tb.Helper()
+	var name string
+	var i int
+	_, _ = fmt.Sscan(s.part, &name, &i) // "redis" has no number
+	switch name {
+	case "redis":
+		if s.what == "kill" {
+			p.redis.Kill(tb)
+		} else {
+			p.redis.Restart(tb)
+		}
+	case "link":
+		switch s.what {
+		case "slow":
+			p.links[i].slow(100 * time.Millisecond)
+		case "hole":
+			p.links[i].blackHole()
+		case "reset":
+			p.links[i].reset()
+		default:
+			p.links[i].heal()
+		}
+	default:
+		process := map[string][]*process{"gateway": p.gateways, "ledger": p.processes, "mom": p.moms}[name][i]
+		if s.what == "kill" {
+			process.kill(tb)
+		} else {
+			process.restart(tb)
+		}
+	}
+}
