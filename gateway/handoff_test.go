@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -135,6 +136,34 @@ func TestSecondMOMHolds(t *testing.T) {
 	got := connect1.call(t, client(t, 1), url, add)
 	if got.what != "held" || len(first.got()) != 1 || len(second.got()) != 1 || len(ids(first.got(), second.got())) != 1 {
 		t.Errorf("caller read %q, MOMs got %+v and %+v; want one id at each", got.what, first.got(), second.got())
+	}
+}
+
+// A call whose key names another task has that one's handle, not one of the id that
+// it was offered under.
+func TestHandleOfTheKeysTask(t *testing.T) {
+	t.Parallel()
+	const other = "test.v1.FaultService.0.01JD3Z0000000000000000000"
+	for _, p := range all {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
+				if o.number == 1 {
+					o.id = other
+					accept(w, o)
+				}
+				abort(w, r, o)
+			}).addr)
+			res, err := client(t, p.major).Do(p.request(t, url, add, "Idempotency-Key: k"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			if got := res.Header.Get(contract.HeaderTask); got != other {
+				t.Errorf("%s = %q, want %q", contract.HeaderTask, got, other)
+			}
+		})
 	}
 }
 
