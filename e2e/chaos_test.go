@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/contract"
 )
 
 // What `make chaos` sets. `make test` has a short run of it.
@@ -79,9 +81,10 @@ func chaos(t *testing.T, seed uint64) {
 		}
 		t.Logf("%s: %s", f.fault, f.text)
 	}
+	t.Logf("replies: %v", hist.replies())
 	sum := hist.sum(findings)
-	t.Logf("| seed | requests/s | calls | kills: gateways, MOMs, Redis, services; links | %s |\n| %d | %.0f | %d | %d, %d, %d, %d; %d | %s |",
-		strings.Join(sums, " | "), seed, float64(len(l.requests))/min(took, *chaosTime).Seconds(), l.calls,
+	t.Logf("| seed | calls | calls/s | requests | kills: gateways, MOMs, Redis, services; links | %s |\n| %d | %d | %.0f | %d | %d, %d, %d, %d; %d | %s |",
+		strings.Join(sums, " | "), seed, l.calls.Load(), float64(l.calls.Load())/took.Seconds(), len(l.requests),
 		kills["gateway"], kills["mom"], kills["redis"], kills["ledger"], kills["link"], sum)
 	if len(findings) > 0 && *chaosFsync == "always" {
 		t.Errorf("%d findings with seed %d", len(findings), seed)
@@ -181,6 +184,21 @@ func readOnce(ctx context.Context, reader *http.Client, addr, id, accept string)
 	defer func() { _ = res.Body.Close() }()
 	raw, err := io.ReadAll(res.Body)
 	return res.StatusCode, string(raw), err
+}
+
+// replies counts what came back.
+func (h *history) replies() map[string]int {
+	n := map[string]int{}
+	for _, r := range h.requests {
+		for _, reply := range r.replies {
+			what := string(reply.kind)
+			if !reply.accepted() {
+				what = fmt.Sprint(what, " ", reply.code, " ", contract.Name(reply.reason))
+			}
+			n[what]++
+		}
+	}
+	return n
 }
 
 // sums are the columns of sum.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,9 +32,9 @@ type load struct {
 	entry protoreflect.MessageDescriptor
 
 	callers  sync.WaitGroup
+	calls    atomic.Int64 // begun
 	mu       sync.Mutex
 	requests []*request
-	calls    int
 }
 
 // Of a hundred requests, so many are sent with a key, or for a handle; and of these
@@ -60,23 +61,24 @@ func newLoad(tb testing.TB, addrs []string) *load {
 	return l
 }
 
-// run sends requests at a rate until ctx ends, and waits for all replies. When
-// the machine is too busy for the rate, it is lower.
+// run makes so many calls a second until ctx ends, those that are sent again among
+// them, and waits for all replies.
 func (l *load) run(ctx context.Context, rng *rand.Rand, perSecond int) {
 	defer l.callers.Wait()
 	places := make(chan struct{}, mostUnderWay)
 	tick := time.NewTicker(loadTick)
 	defer tick.Stop()
 	started := time.Now()
-	for sent := 0; ; {
-		for due := int(time.Since(started).Seconds() * float64(perSecond)); sent < due; sent++ {
-			r, headers := l.draw(rng, int64(sent)*10)
+	for sent := int64(0); ; {
+		for due := int64(time.Since(started).Seconds() * float64(perSecond)); l.calls.Load() < due; sent++ {
+			r, headers := l.draw(rng, sent*10)
 			seed := rng.Uint64()
 			select {
 			case places <- struct{}{}:
 			case <-ctx.Done():
 				return
 			}
+			l.calls.Add(1)
 			l.callers.Go(func() {
 				defer func() { <-places }()
 				l.settle(r, headers, rand.New(rand.NewPCG(seed, 0)))
@@ -122,6 +124,7 @@ func (l *load) settle(r *request, headers []string, rng *rand.Rand) {
 		return
 	}
 	var same sync.WaitGroup
+	l.calls.Add(callersOfOneKey - 1)
 	for range callersOfOneKey {
 		rng := rand.New(rand.NewPCG(rng.Uint64(), 0))
 		same.Go(func() { l.insist(r, headers, rng) })
@@ -130,21 +133,21 @@ func (l *load) settle(r *request, headers []string, rng *rand.Rand) {
 }
 
 func (l *load) insist(r *request, headers []string, rng *rand.Rand) {
-	for range mostCalls {
+	for made := 1; ; made++ {
 		door := l.doors[rng.IntN(len(l.doors))]
 		got := l.call(door, r, headers)
 		l.mu.Lock()
-		l.calls++
 		r.replies = append(r.replies, got)
 		l.mu.Unlock()
 		if got.kind == handle && r.cancelled {
 			l.cancel(got.task, rng)
 		}
 		again := got.notExecuted() || got.kind == broken && (r.method == "Read" || r.key != "") || got.kind == handle && r.key != ""
-		if !again {
+		if !again || made == mostCalls {
 			return
 		}
 		<-time.After(leastPause + rand.N(mostPause))
+		l.calls.Add(1)
 	}
 }
 
