@@ -48,7 +48,6 @@ func chaos(t *testing.T, seed uint64) {
 	// Two streams of numbers, so that the load does not change the plan.
 	h := deployAs(t, layout{gateways: 2, moms: 2, ledgers: 2, linked: true, redis: []string{"--appendfsync", *chaosFsync}})
 	p := patient{h, h.startLedgers(t)}
-	steps := plan(rand.New(rand.NewPCG(seed, 1)), p.parts(), *chaosTime)
 	l := newLoad(t, h.addrs)
 	ctx, cancel := context.WithTimeout(t.Context(), *chaosTime)
 	defer cancel()
@@ -58,15 +57,7 @@ func chaos(t *testing.T, seed uint64) {
 		defer close(loaded)
 		l.run(ctx, rand.New(rand.NewPCG(seed, 2)), *chaosRate)
 	}()
-	kills := map[string]int{}
-	for _, s := range steps {
-		<-time.After(time.Until(started.Add(s.at)))
-		p.do(t, s)
-		if s.what != "mend" {
-			part, _, _ := strings.Cut(s.part, " ")
-			kills[part]++
-		}
-	}
+	faults := p.suffer(t, plan(rand.New(rand.NewPCG(seed, 1)), p.parts(), *chaosTime))
 	wait(t, loaded, "all calls have ended")
 	took := time.Since(started)
 
@@ -85,7 +76,7 @@ func chaos(t *testing.T, seed uint64) {
 	sum := hist.sum(findings)
 	t.Logf("| seed | calls | calls/s | requests | kills: gateways, MOMs, Redis, services; links | %s |\n| %d | %d | %.0f | %d | %d, %d, %d, %d; %d | %s |",
 		strings.Join(sums, " | "), seed, l.calls.Load(), float64(l.calls.Load())/took.Seconds(), len(l.requests),
-		kills["gateway"], kills["mom"], kills["redis"], kills["ledger"], kills["link"], sum)
+		faults["gateway"], faults["mom"], faults["redis"], faults["ledger"], faults["link"], sum)
 	if len(findings) > 0 && *chaosFsync == "always" {
 		t.Errorf("%d findings with seed %d", len(findings), seed)
 	}

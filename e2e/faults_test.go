@@ -1,10 +1,11 @@
 package e2e
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -23,8 +24,9 @@ const (
 	minIll, maxIll   = 50 * time.Millisecond, 2 * time.Second
 )
 
-// plan draws the faults of a run: the same seed, the same plan.
-func plan(rng *rand.Rand, parts []string, length time.Duration) (steps []step) {
+// plan draws the faults of each part: the same seed, the same plan.
+func plan(rng *rand.Rand, parts []string, length time.Duration) map[string][]step {
+	all := map[string][]step{}
 	between := func(least, most time.Duration) time.Duration {
 		return least + time.Duration(rng.Int64N(int64(most-least)))
 	}
@@ -34,13 +36,12 @@ func plan(rng *rand.Rand, parts []string, length time.Duration) (steps []step) {
 			if part[:4] == "link" {
 				what = []string{"slow", "hole", "reset"}[rng.IntN(3)]
 			}
-			steps = append(steps, step{at, part, what})
+			all[part] = append(all[part], step{at, part, what})
 			at += between(minIll, maxIll)
-			steps = append(steps, step{at, part, "mend"})
+			all[part] = append(all[part], step{at, part, "mend"})
 		}
 	}
-	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
-	return steps
+	return all
 }
 
 // patient is a house whose parts can be made ill, by name.
@@ -58,6 +59,26 @@ func (p patient) parts() (names []string) {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// suffer does all steps of a plan in their time, each part on its own, and returns
+// how many faults there were of each kind of part.
+func (p patient) suffer(tb testing.TB, plan map[string][]step) map[string]int {
+	tb.Helper()
+	started, faults := time.Now(), map[string]int{}
+	var parts sync.WaitGroup
+	for part, steps := range plan {
+		kind, _, _ := strings.Cut(part, " ")
+		faults[kind] += len(steps) / 2
+		parts.Go(func() {
+			for _, s := range steps {
+				<-time.After(time.Until(started.Add(s.at)))
+				p.do(tb, s)
+			}
+		})
+	}
+	parts.Wait()
+	return faults
 }
 
 // do does one step. Only the links' faults have any duration in themselves.
