@@ -27,6 +27,8 @@ var (
 	chaosSeeds = flag.String("chaos.seeds", "1", "seeds of the faults and the load, by comma")
 	chaosRate  = flag.Int("chaos.rate", 100, "requests a second")
 	chaosTime  = flag.Duration("chaos.time", 8*time.Second, "how long each run lasts")
+	chaosParts = flag.String("chaos.parts", "gateway,mom,redis,ledger,link", "what is made to fail, by comma")
+	chaosLogs  = flag.String("chaos.logs", "error", "log level of gateways and MOMs")
 	chaosFsync = flag.String("chaos.fsync", "always", "appendfsync of Redis; with another than always, what is lost is counted and no failure")
 )
 
@@ -45,8 +47,10 @@ func TestChaos(t *testing.T) {
 }
 
 func chaos(t *testing.T, seed uint64) {
-	// Two streams of numbers, so that the load does not change the plan.
-	h := deployAs(t, layout{gateways: 2, moms: 2, ledgers: 2, linked: true, redis: []string{"--appendfsync", *chaosFsync}})
+	h := deployAs(t, layout{
+		gateways: 2, moms: 2, ledgers: 2, linked: true,
+		redis: []string{"--appendfsync", *chaosFsync}, flags: []string{"--log-level", *chaosLogs},
+	})
 	p := patient{h, h.startLedgers(t)}
 	l := newLoad(t, h.addrs)
 	ctx, cancel := context.WithTimeout(t.Context(), *chaosTime)
@@ -57,7 +61,8 @@ func chaos(t *testing.T, seed uint64) {
 		defer close(loaded)
 		l.run(ctx, rand.New(rand.NewPCG(seed, 2)), *chaosRate)
 	}()
-	faults := p.suffer(t, plan(rand.New(rand.NewPCG(seed, 1)), p.parts(), *chaosTime))
+	// Another stream of numbers, so that the load does not change the plan.
+	faults := p.suffer(t, plan(rand.New(rand.NewPCG(seed, 1)), p.parts(*chaosParts), *chaosTime))
 	wait(t, loaded, "all calls have ended")
 	took := time.Since(started)
 

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,7 +32,7 @@ func plan(rng *rand.Rand, parts []string, length time.Duration) map[string][]ste
 	for _, part := range parts {
 		for at := between(0, maxWell); at < length; at += between(minWell, maxWell) {
 			what := "kill"
-			if part[:4] == "link" {
+			if strings.HasPrefix(part, "link") {
 				what = []string{"slow", "hole", "reset"}[rng.IntN(3)]
 			}
 			all[part] = append(all[part], step{at, part, what})
@@ -50,14 +49,14 @@ type patient struct {
 	*ledgers
 }
 
-func (p patient) parts() (names []string) {
-	names = []string{"redis"}
-	for name, n := range map[string]int{"gateway": len(p.gateways), "ledger": len(p.processes), "link": len(p.links), "mom": len(p.moms)} {
+// parts names the parts of some kinds, in an order that is always the same.
+func (p patient) parts(kinds string) (names []string) {
+	for kind := range strings.SplitSeq(kinds, ",") {
+		n := map[string]int{"gateway": len(p.gateways), "mom": len(p.moms), "redis": 1, "ledger": len(p.processes), "link": len(p.links)}[kind]
 		for i := range n {
-			names = append(names, fmt.Sprint(name, " ", i))
+			names = append(names, fmt.Sprint(kind, " ", i))
 		}
 	}
-	slices.Sort(names)
 	return names
 }
 
@@ -86,7 +85,9 @@ func (p patient) do(tb testing.TB, s step) {
 	tb.Helper()
 	var name string
 	var i int
-	_, _ = fmt.Sscan(s.part, &name, &i) // "redis" has no number
+	if _, err := fmt.Sscan(s.part, &name, &i); err != nil {
+		tb.Fatal(err)
+	}
 	switch name {
 	case "redis":
 		if s.what == "kill" {

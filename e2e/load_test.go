@@ -37,18 +37,21 @@ type load struct {
 	requests []*request
 }
 
-// Of a hundred requests, so many are sent with a key, or for a handle; and of these
-// so many with a short life, or taken back by their caller. All others just call.
 const (
-	keyedShare, asyncShare      = 20, 20
-	shortShare, cancelledShare  = 10, 10
-	holdTime, callTime          = 2 * time.Second, 8 * time.Second
-	mostCalls                   = 6 // of one request: it is sent again where that is safe
-	leastPause, mostPause       = 50 * time.Millisecond, 500 * time.Millisecond
-	mostUnderWay                = 8000
-	loadTick                    = 10 * time.Millisecond
-	shortLife                   = "1s"
-	callersOfOneKey, oftenTwice = 3, 3
+	// Of a hundred requests so many are sent with a key, and so many for a handle;
+	// of these, so many of a hundred have a short life, or are taken back by their
+	// caller. All others just call.
+	keyedShare, asyncShare     = 20, 20
+	shortShare, cancelledShare = 10, 10
+	shortLife                  = "1s"
+	// A third of the keys have three callers at once.
+	callersOfOneKey, oneOfKeys = 3, 3
+
+	holdTime, callTime    = 2 * time.Second, 8 * time.Second
+	mostCalls             = 6 // of one caller for one request, where sending it again is safe
+	leastPause, mostPause = 50 * time.Millisecond, 500 * time.Millisecond
+	mostUnderWay          = 8000
+	loadTick              = 10 * time.Millisecond
 )
 
 func newLoad(tb testing.TB, addrs []string) *load {
@@ -119,7 +122,7 @@ func (l *load) draw(rng *rand.Rand, amount int64) (r *request, headers []string)
 // settle calls until there is nothing left that a caller may do. Some keys have
 // several callers at once.
 func (l *load) settle(r *request, headers []string, rng *rand.Rand) {
-	if r.key == "" || rng.IntN(oftenTwice) > 0 {
+	if r.key == "" || rng.IntN(oneOfKeys) > 0 {
 		l.insist(r, headers, rng)
 		return
 	}
@@ -146,7 +149,7 @@ func (l *load) insist(r *request, headers []string, rng *rand.Rand) {
 		if !again || made == mostCalls {
 			return
 		}
-		<-time.After(leastPause + rand.N(mostPause))
+		<-time.After(leastPause + time.Duration(rng.Int64N(int64(mostPause))))
 		l.calls.Add(1)
 	}
 }

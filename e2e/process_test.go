@@ -85,6 +85,7 @@ type layout struct {
 	gateways, moms, ledgers int
 	redis                   []string // options of redis-server
 	linked                  bool     // each MOM reaches Redis by a link that can be bad
+	flags                   []string // of every gateway and MOM
 }
 
 // house is the system as it is deployed: gateways and MOMs as processes of their
@@ -117,6 +118,7 @@ func deployAs(tb testing.TB, l layout) *house {
 	h.ledger = h.ledgers[0]
 	bin := build(tb)
 	common := []string{"--route", ledgerService + "=http://" + strings.Join(h.ledgers, ",http://"), "--schema", ledgerImage(tb)}
+	common = append(common, l.flags...)
 	gateway := append([]string{"gateway"}, common...)
 	for range max(l.moms, 1) {
 		addr, metrics, redis := address(tb), address(tb), h.redis.URL()
