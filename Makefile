@@ -6,7 +6,7 @@ BIN  := $(CURDIR)/bin
 # The race detector needs a C compiler; without one the tests still run.
 RACE := $(if $(shell command -v gcc clang 2>/dev/null),-race,)
 
-.PHONY: all build image test swarm-test redis tools generate lint breaking bench mutants clean
+.PHONY: all build image test swarm-test chaos redis tools generate lint breaking bench mutants clean
 
 all: generate lint test
 
@@ -35,6 +35,12 @@ swarm-test:
 test: redis
 	$(if $(RACE),,@echo 'no C compiler: testing without the race detector (install gcc for it)')
 	PATH="$(BIN):$$PATH" $(GO) test $(RACE) ./...
+
+# Everything is killed at random under load, five times a minute long; `make test` has a short run. Another seed, rate or
+# length: make chaos CHAOS='-chaos.seeds 6 -chaos.rate 500 -chaos.time 20s'. docs/chaos.md says what is checked.
+CHAOS ?= -chaos.seeds 1,2,3,4,5 -chaos.rate 1500 -chaos.time 1m
+chaos: redis
+	$(GO) test ./e2e -run '^TestChaos$$' -count=1 -timeout 60m -v $(CHAOS)
 
 # Gets redis-server where that can be done, and says how where it can't.
 redis:

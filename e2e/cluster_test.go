@@ -15,7 +15,7 @@ func TestRedisFailover(t *testing.T) {
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
 		cluster := redistest.NewCluster(t)
-		h := deployOn(t, 2, ";shards=4", "--redis", cluster.URL(), "--redis-cluster")
+		h := deployAs(t, layout{moms: 2, route: ";shards=4", elsewhere: []string{"--redis", cluster.URL(), "--redis-cluster"}})
 		failOver(t, h, func() {
 			cluster.Replicate(t)
 			cluster.Nodes[0].Kill(t)
@@ -24,7 +24,7 @@ func TestRedisFailover(t *testing.T) {
 	t.Run("sentinel", func(t *testing.T) {
 		t.Parallel()
 		servers := redistest.NewSentinel(t)
-		h := deployOn(t, 2, "", "--redis", servers.URL(), "--redis-sentinel-master", redistest.SentinelMaster)
+		h := deployAs(t, layout{moms: 2, elsewhere: []string{"--redis", servers.URL(), "--redis-sentinel-master", redistest.SentinelMaster}})
 		failOver(t, h, func() {
 			servers.Master.Replicate(t)
 			servers.Master.Kill(t)

@@ -19,6 +19,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if place := os.Getenv(ledgerEnv); place != "" {
+		os.Exit(serveLedger(place))
+	}
 	redistest.Main(m, func(code int) int {
 		if err := goleak.Find(); err != nil && code == 0 {
 			fmt.Fprintln(os.Stderr, err)
@@ -134,7 +137,7 @@ func wires() []wire {
 // when the test ends.
 func (w wire) client(tb testing.TB, addr string) *connect.Client {
 	tb.Helper()
-	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport := &http.Transport{Protocols: new(http.Protocols), MaxIdleConnsPerHost: 1000}
 	if w.http2 {
 		transport.Protocols.SetUnencryptedHTTP2(true)
 	} else {

@@ -230,6 +230,14 @@ func (c backwards) MarshalWrite(ctx context.Context, dst io.Writer, msg any) err
 // serve opens the ledger's listener.
 func (l *ledger) serve(tb testing.TB, addr string) *server.Server {
 	tb.Helper()
+	s, err := server.Listen(server.Config{Addr: addr, Handler: l.handler(), Logger: testLog(tb)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+func (l *ledger) handler() http.Handler {
 	rpc := connect.NewServer()
 	for _, method := range []string{"Read", "Post"} {
 		rpc.Register(connect.Method{Spec: ledgerSpec(method), Handler: l.handle})
@@ -237,9 +245,5 @@ func (l *ledger) serve(tb testing.TB, addr string) *server.Server {
 	mux := http.NewServeMux()
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(ledgerService)))
 	connecthttp.Mount(mux, rpc, connecthttp.WithCodecs(backwards{connectproto.NewBinaryCodec()}, connectproto.NewJSONCodec()))
-	s, err := server.Listen(server.Config{Addr: addr, Handler: mux, Logger: testLog(tb)})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return s
+	return mux
 }

@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -20,6 +22,7 @@ import (
 type process struct {
 	name string
 	args []string
+	env  []string // besides ours
 	cmd  *exec.Cmd
 	gone chan struct{}
 }
@@ -28,17 +31,24 @@ type process struct {
 func start(tb testing.TB, bin string, args ...string) *process {
 	tb.Helper()
 	p := &process{name: filepath.Join(bin, "holdline"), args: args}
+	p.begin(tb)
+	return p
+}
+
+// begin starts the process for the first time.
+func (p *process) begin(tb testing.TB) {
+	tb.Helper()
 	p.start(tb)
 	tb.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it may be dead already
 		<-p.gone
 	})
-	return p
 }
 
 func (p *process) start(tb testing.TB) {
 	tb.Helper()
 	p.cmd = exec.Command(p.name, p.args...)
+	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = tb.Output(), tb.Output()
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatal(err)
@@ -71,46 +81,81 @@ func (p *process) signal(tb testing.TB, sig syscall.Signal) {
 	}
 }
 
-// house is the system as it is deployed: a gateway and MOMs as processes of
-// their own, one Redis; the ledger comes and goes as a test wants it.
+// layout is how many there are of what a house may have many of. A zero is one.
+type layout struct {
+	gateways, moms, ledgers int
+	route                   string   // options of the ledger's route
+	redis                   []string // options of redis-server
+	elsewhere               []string // flags of a MOM whose Redis is another than the house's own
+	linked                  bool     // each MOM reaches Redis by a link that can be bad
+	flags                   []string // of every gateway and MOM
+}
+
+// house is the system as it is deployed: gateways and MOMs as processes of their
+// own, one Redis; the ledger comes and goes as a test wants it.
 type house struct {
-	redis   *redistest.Server
-	moms    []*process
-	momAddr []string
-	gateway *process
-	addr    string // the gateway's
-	ledger  string // where the ledger is expected
+	redis    *redistest.Server
+	links    []*link // one for each MOM
+	moms     []*process
+	momAddr  []string
+	metrics  []string // of the MOMs
+	gateways []*process
+	addrs    []string // theirs
+	addr     string   // the first one's
+	ledgers  []string // where the ledger is expected
+	ledger   string   // the first of these places
 }
 
 // deploy starts a house with so many MOMs and waits until all take tasks.
 func deploy(tb testing.TB, moms int) *house {
 	tb.Helper()
-	redis := redistest.New(tb)
-	h := deployOn(tb, moms, "", "--redis", redis.URL())
-	h.redis = redis
+	return deployAs(tb, layout{moms: moms})
+}
+
+func deployAs(tb testing.TB, l layout) *house {
+	tb.Helper()
+	ownSystem(tb)
+	h := &house{}
+	if l.elsewhere == nil {
+		h.redis = redistest.New(tb, l.redis...)
+	}
+	for range max(l.ledgers, 1) {
+		h.ledgers = append(h.ledgers, address(tb))
+	}
+	h.ledger = h.ledgers[0]
+	bin := build(tb)
+	common := []string{"--route", ledgerService + "=http://" + strings.Join(h.ledgers, ",http://") + l.route, "--schema", ledgerImage(tb)}
+	common = append(common, l.flags...)
+	gateway := append([]string{"gateway"}, common...)
+	for range max(l.moms, 1) {
+		addr, metrics, redis := address(tb), address(tb), l.elsewhere
+		switch {
+		case l.linked:
+			link := newLink(tb, h.redis.URL())
+			h.links, redis = append(h.links, link), []string{"--redis", "redis://" + link.addr}
+		case redis == nil:
+			redis = []string{"--redis", h.redis.URL()}
+		}
+		h.momAddr, h.metrics = append(h.momAddr, addr), append(h.metrics, metrics)
+		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr, "--metrics", metrics}, redis, common)...))
+		gateway = append(gateway, "--mom", "http://"+addr)
+	}
+	for range max(l.gateways, 1) {
+		addr := address(tb)
+		h.addrs = append(h.addrs, addr)
+		h.gateways = append(h.gateways, start(tb, bin, append(gateway[:len(gateway):len(gateway)], "--listen", addr)...))
+	}
+	h.addr = h.addrs[0]
+	h.awaitReady(tb)
 	return h
 }
 
-// deployOn starts a house whose Redis is somewhere else; route follows the
-// ledger's URL.
-func deployOn(tb testing.TB, moms int, route string, redis ...string) *house {
+// awaitReady waits until all take tasks.
+func (h *house) awaitReady(tb testing.TB) {
 	tb.Helper()
-	ownSystem(tb)
-	h := &house{addr: address(tb), ledger: address(tb)}
-	bin := build(tb)
-	common := []string{"--route", ledgerService + "=http://" + h.ledger + route, "--schema", ledgerImage(tb)}
-	gateway := append([]string{"gateway", "--listen", h.addr}, common...)
-	for range moms {
-		addr := address(tb)
-		h.momAddr = append(h.momAddr, addr)
-		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr}, redis, common)...))
-		gateway = append(gateway, "--mom", "http://"+addr)
-	}
-	h.gateway = start(tb, bin, gateway...)
-	for _, addr := range append(h.momAddr, h.addr) {
+	for _, addr := range append(h.momAddr[:len(h.momAddr):len(h.momAddr)], h.addrs...) {
 		awaitReady(tb, addr)
 	}
-	return h
 }
 
 // async stores n calls of a method, with amounts from 0, and returns their ids.

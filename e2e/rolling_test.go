@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -87,13 +85,7 @@ func callers(tb testing.TB, addrs [2]string) map[string]func(ctx context.Context
 // call fails, and each runs once, though its method may not run twice.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
-	h := deploy(t, 1)
-	args := slices.Clone(h.gateway.args)
-	second := address(t)
-	args[slices.Index(args, h.addr)] = second
-	gateways := []*process{h.gateway, start(t, filepath.Dir(h.gateway.name), args...)}
-	addrs := [2]string{h.addr, second}
-	awaitReady(t, second)
+	h := deployAs(t, layout{gateways: 2})
 	var l ledger
 	run(t, l.serve(t, h.ledger))
 	eventually(t, func() bool {
@@ -106,7 +98,7 @@ func TestRollingRestart(t *testing.T) {
 	var load sync.WaitGroup
 	var amount atomic.Int64
 	answered := map[string]*atomic.Int64{}
-	for name, call := range callers(t, addrs) {
+	for name, call := range callers(t, [2]string(h.addrs)) {
 		count := new(atomic.Int64)
 		answered[name] = count
 		for range 2 {
@@ -134,12 +126,12 @@ func TestRollingRestart(t *testing.T) {
 	}
 	more()
 	for range 2 {
-		for i, g := range gateways {
+		for i, g := range h.gateways {
 			g.signal(t, syscall.SIGTERM)
 			wait(t, g.gone, "the gateway has ended")
 			more()
 			g.restart(t)
-			awaitReady(t, addrs[i])
+			awaitReady(t, h.addrs[i])
 			more()
 		}
 	}
@@ -170,16 +162,16 @@ func TestGatewayTerminated(t *testing.T) {
 		})
 	}
 	awaitTasks(t, h.momAddr[0], len(all), momv1.TaskState_TASK_STATE_QUEUED)
-	h.gateway.signal(t, syscall.SIGTERM)
+	h.gateways[0].signal(t, syscall.SIGTERM)
 	held.Wait()
-	wait(t, h.gateway.gone, "the gateway has ended")
+	wait(t, h.gateways[0].gone, "the gateway has ended")
 	if _, err := net.Dial("tcp", h.addr); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("dial: %v, want a refusal", err)
 	}
 	if t.Failed() {
 		return
 	}
-	h.gateway.restart(t)
+	h.gateways[0].restart(t)
 	awaitReady(t, h.addr)
 	run(t, (&ledger{}).serve(t, h.ledger))
 	h.checkAnswers(t, handles)

@@ -33,8 +33,10 @@ type handOff struct {
 	id     contract.TaskID
 	cause  *upstream.Outcome // of the direct try; nil for a call that had none
 	header http.Header       // of each offer
-	stored bool              // a MOM said that it has the call
-	unsure bool              // one may have it
+	// stored is the task's id as a MOM named it that has the call: the key may name
+	// another task than ours.
+	stored string
+	unsure bool // one may have it
 }
 
 // handOff sends the call to the MOM and answers the caller, after explain has been
@@ -63,20 +65,28 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)
 		res, outcome, said := h.offer(ctx, last, handOffTime-time.Since(started))
-		if res != nil && outcome.Kind == upstream.Unavailable && others > 0 {
-			others-- // one that cannot reach its store; another may
-			res.Drop()
-			continue
+		if res != nil && outcome.Kind == upstream.Unavailable { // it cannot reach its store
+			switch {
+			case others > 0:
+				others-- // another may
+				res.Drop()
+				continue
+			case h.stored != "" || h.unsure:
+				// It speaks for itself. With what it says the caller would send a call
+				// again that another MOM has, or may have.
+				res.Drop()
+				res = nil
+			}
 		}
 		if res != nil {
 			explain(storedOrFailed(res.Header.Get(contract.HeaderTask) != ""))
 			respond(w, c, res, func(bool) {}) // what a MOM breaks off is no fault of the service
 			return
 		}
-		if said {
+		if said != "" {
 			// It had the call and left while it held the caller: another MOM,
 			// or the same one soon, may hold on, with time of its own.
-			h.stored, started = true, time.Now()
+			h.stored, started = said, time.Now()
 		}
 		h.unsure = h.unsure || outcome.Kind == upstream.Broken
 		switch {
@@ -84,9 +94,9 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 			return
 		case outcome.Kind == upstream.CallerLeft, // it is us who drained
 			outcome.Kind == upstream.DeadlineOver,
-			h.stored && time.Now().After(held),
+			h.stored != "" && time.Now().After(held),
 			time.Since(started) >= handOffTime:
-			explain(storedOrFailed(h.stored))
+			explain(storedOrFailed(h.stored != ""))
 			h.giveUp(w, outcome)
 			return
 		}
@@ -102,8 +112,9 @@ func storedOrFailed(stored bool) step {
 }
 
 // offer sends the call to one MOM. Within the given time the MOM has to say that
-// it has the call, with a 103 or with its answer; after that, it may hold.
-func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, bool) {
+// it has the call, with a 103 or with its answer; after that, it may hold. Without
+// an answer, said is the task's id if it has the call.
+func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (_ *upstream.Response, _ upstream.Outcome, said string) {
 	req := h.req
 	req.Timeout, req.OneWrite = 0, true // one is for services alone, the other for the MOM
 	req.Header = h.header
@@ -111,34 +122,41 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		req.Header = h.header.Clone() // a drain may be reading the last one
 		contract.SetTimeout(req.Header, time.Until(h.deadline))
 	}
-	var said atomic.Bool
+	var task atomic.Pointer[string]
 	holding, release := context.WithCancelCause(ctx) // ends with ctx at the latest
 	clock := time.AfterFunc(within, func() { release(upstream.ErrTryTimeout) })
 	traced := httptrace.WithClientTrace(holding, &httptrace.ClientTrace{
-		Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
-			if code == http.StatusEarlyHints && clock.Stop() {
-				said.Store(true)
+		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+			if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" && clock.Stop() {
+				task.Store(&id)
 			}
 			return nil
 		},
 	})
-	stay := context.AfterFunc(h.draining, func() { h.keep(ctx, req, release) })
+	stay := context.AfterFunc(h.draining, func() {
+		if id := h.keep(ctx, req); id != "" {
+			task.Store(&id)
+			release(errDraining)
+		}
+	})
 	res, outcome, err := mom.Try(traced, &req)
 	stay()
 	clock.Stop()
 	if res == nil {
 		h.log.Debug("hand-off failed", "task", h.id, "endpoint", mom, "cause", outcome.Cause, "error", err)
-		drained := errors.Is(context.Cause(holding), errDraining)
 		release(nil)
-		return nil, outcome, said.Load() || drained
+		if id := task.Load(); id != nil {
+			said = *id
+		}
 	}
-	return res, outcome, true
+	return res, outcome, said
 }
 
-// keep ends a hold with a handle. The MOM takes a caller who leaves for one who
-// wants nothing any more, so before we leave it the call is offered again, under
-// the same id and without a hold: from then on the task is kept.
-func (h *handOff) keep(ctx context.Context, req upstream.Request, release context.CancelCauseFunc) {
+// keep makes sure of a task whose hold is to end with a handle, and returns its id.
+// The MOM takes a caller who leaves for one who wants nothing any more, so before we
+// leave it the call is offered again, under the same id and without a hold: from then
+// on the task is kept.
+func (h *handOff) keep(ctx context.Context, req upstream.Request) (task string) {
 	req.Header = req.Header.Clone()
 	req.Header.Set(contract.HeaderPrefer, "wait=0")
 	bounded, cancel := context.WithTimeout(ctx, handOffTime)
@@ -146,12 +164,10 @@ func (h *handOff) keep(ctx context.Context, req upstream.Request, release contex
 	res, _, err := h.mom.Pick().Try(bounded, &req)
 	if err != nil {
 		h.log.Debug("hold not released", "task", h.id, "error", err)
-		return // the hold goes on, as long as the drain lets it
+		return "" // the hold goes on, as long as the drain lets it
 	}
 	res.Drop()
-	if res.Header.Get(contract.HeaderTask) != "" {
-		release(errDraining)
-	}
+	return res.Header.Get(contract.HeaderTask)
 }
 
 // giveUp answers a caller whom no MOM holds.
@@ -162,10 +178,10 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 	}
 	var err *connect.Error
 	switch {
-	case h.stored:
-		err = contract.Stored(&momv1.TaskHandle{Id: h.id.String(), State: momv1.TaskState_TASK_STATE_QUEUED})
+	case h.stored != "":
+		err = contract.Stored(&momv1.TaskHandle{Id: h.stored, State: momv1.TaskState_TASK_STATE_QUEUED})
 		grpc := strings.HasPrefix(h.header.Get("Content-Type"), "application/grpc")
-		for key, value := range contract.StoredHeader(h.id.String(), grpc) {
+		for key, value := range contract.StoredHeader(h.stored, grpc) {
 			w.Header().Set(key, value)
 		}
 	case last.Kind == upstream.DeadlineOver:

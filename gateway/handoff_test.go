@@ -2,17 +2,26 @@ package gateway_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
 )
 
 // within is how long a MOM has to take a call, with slack for a busy machine.
 const within = 500*time.Millisecond + 1500*time.Millisecond
 
 func abort(http.ResponseWriter, *http.Request, offer) { panic(http.ErrAbortHandler) }
+
+// noStore is what a MOM says that cannot reach its store.
+func noStore(w http.ResponseWriter, r *http.Request, _ offer) {
+	contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "not executed"))
+}
 
 // What a MOM that fails leads to: the caller knows whether to send the call
 // again, in time, and every offer of one call bears one id.
@@ -51,6 +60,19 @@ func TestMOMFails(t *testing.T) {
 			}
 			hold(w, r, o)
 		}, "held", "held", 2, stored},
+		{"dies after its 103 and comes back without a store", func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				accept(w, o)
+				abort(w, r, o)
+			}
+			noStore(w, r, o)
+		}, handle, handle, 2, stored},
+		{"loses its first reply, and then its store", func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				abort(w, r, o)
+			}
+			noStore(w, r, o)
+		}, unsure, unclear, 2, failed},
 	} {
 		for m, want := range map[*method]string{&get: c.get, &add: c.add} {
 			for _, p := range all {
@@ -114,6 +136,34 @@ func TestSecondMOMHolds(t *testing.T) {
 	got := connect1.call(t, client(t, 1), url, add)
 	if got.what != "held" || len(first.got()) != 1 || len(second.got()) != 1 || len(ids(first.got(), second.got())) != 1 {
 		t.Errorf("caller read %q, MOMs got %+v and %+v; want one id at each", got.what, first.got(), second.got())
+	}
+}
+
+// A call whose key names another task has that one's handle, not one of the id that
+// it was offered under.
+func TestHandleOfTheKeysTask(t *testing.T) {
+	t.Parallel()
+	const other = "test.v1.FaultService.0.01JD3Z0000000000000000000"
+	for _, p := range all {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
+				if o.number == 1 {
+					o.id = other
+					accept(w, o)
+				}
+				abort(w, r, o)
+			}).addr)
+			res, err := client(t, p.major).Do(p.request(t, url, add, "Idempotency-Key: k"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			if got := res.Header.Get(contract.HeaderTask); got != other {
+				t.Errorf("%s = %q, want %q", contract.HeaderTask, got, other)
+			}
+		})
 	}
 }
 

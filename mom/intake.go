@@ -87,9 +87,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	// Wait before storing: an answer may be quicker than we are.
 	changed, remove := in.waiters.add(task.ID, true)
 	defer func() { remove() }()
-	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
-	added, err := in.store.Add(bounded, task)
-	cancel()
+	added, err := in.add(ctx, task)
 	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
 		return in.addFailed(ctx, task, err)
@@ -110,13 +108,37 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	if in.held.Add(1) > int64(in.cfg.MaxHeld) {
 		wait = 0
 	}
-	if wait == 0 && !added.Attached {
+	if wait == 0 && !added.Attached && !added.Known {
 		return writeHandle(info, &momv1.TaskHandle{
 			Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
 		})
 	}
 	sayStored(ctx)
-	return in.hold(ctx, stream, info, wait, id, added.Attached, changed)
+	return in.hold(ctx, stream, info, wait, added, changed)
+}
+
+// add stores a task. As long as there is time, it asks again when it cannot know
+// whether the store has it: the same id is stored once.
+func (in *intake) add(ctx context.Context, task NewTask) (Added, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	var unsure error
+	for {
+		added, err := in.store.Add(ctx, task)
+		switch {
+		case err == nil, errors.Is(err, ErrKeyReused):
+			return added, err
+		case unsure != nil: // the first one may be stored, whatever becomes of this one
+		case errors.Is(err, ErrNotSent), !errors.Is(err, ErrUnavailable):
+			return added, err
+		default:
+			unsure = err
+		}
+		sleep(ctx, storePause)
+		if ctx.Err() != nil {
+			return Added{}, unsure
+		}
+	}
 }
 
 // sayStored stops the gateway's clock: the call is stored, the answer may take
@@ -128,24 +150,30 @@ func sayStored(ctx context.Context) {
 }
 
 // hold waits for the answer, and answers.
-func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, wait time.Duration, id contract.TaskID, attached bool, changed <-chan struct{}) error {
+func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, wait time.Duration, added Added, changed <-chan struct{}) error {
 	over := time.NewTimer(wait)
 	defer over.Stop()
-	// An attached task may have ended long ago; any other has just begun.
-	look := attached
+	id, attached := added.ID, added.Attached
+	// A task that was there before may have ended by now; any other has just begun.
+	look := attached || added.Known
 	for {
+		var again <-chan time.Time
 		if look {
 			task, answer, err := in.read(ctx, id)
-			if err != nil {
+			switch {
+			case errors.Is(err, ErrUnavailable):
+				// The call is stored. Whoever hears "unavailable" sends it again.
+				again = time.After(storePause)
+			case err != nil:
 				return err
-			}
-			if !open(task.GetState()) {
+			case !open(task.GetState()):
 				if attached {
 					info.ResponseHeader().Set(contract.HeaderReplayed, "true")
 				}
 				return in.reply(stream, info, task, answer)
+			default:
+				attached = false
 			}
-			attached = false
 		}
 		select {
 		case <-changed:
@@ -156,6 +184,7 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 		select {
 		case <-changed:
 			look = true
+		case <-again:
 		case <-ctx.Done():
 			in.callerLeft(ctx, id)
 			return ctx.Err()

@@ -225,6 +225,9 @@ func (m *MOM) check(ctx context.Context) error {
 // storeTimeout bounds a transition: a hand-off has half a second in all.
 const storeTimeout = 300 * time.Millisecond
 
+// storePause is the time before a store that did not answer is asked again.
+const storePause = 50 * time.Millisecond
+
 // hideInternals logs errors that are not meant for callers, who then get their
 // code alone.
 func hideInternals(log *slog.Logger) connect.ServerInterceptor {

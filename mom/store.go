@@ -64,7 +64,9 @@ type Added struct {
 	// Attached: the key already named a task with the same request. Nothing
 	// was stored.
 	Attached bool
-	// ExpireTime is when a new task expires.
+	// Known: the ID's own task was stored before. It may have ended since.
+	Known bool
+	// ExpireTime is when the task expires; zero when Attached.
 	ExpireTime time.Time
 }
 

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -154,7 +156,7 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken *atomic.Boo
 		ProtoMajor: 1, ProtoMinor: 1, // at least, or Expect is not looked at
 		URL:           &u,
 		Host:          req.In.Host,
-		Header:        req.Header,
+		Header:        unspoken(req.Header),
 		ContentLength: req.Length,
 		GetBody:       func() (io.ReadCloser, error) { return nil, errResend },
 	}
@@ -178,6 +180,25 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken *atomic.Boo
 		})
 	}
 	return out
+}
+
+// unspoken spells the names of some headers so that net/http does not know them.
+// It takes a request that has one for repeatable, and over HTTP/1.1 would send it
+// again after a connection was lost, whether the service has seen it or not.
+func unspoken(header http.Header) http.Header {
+	copied := false
+	for _, key := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
+		values, ok := header[key]
+		if !ok {
+			continue
+		}
+		if !copied {
+			header, copied = maps.Clone(header), true
+		}
+		delete(header, key)
+		header[strings.ToLower(key)] = values // the same on the wire, where case says nothing
+	}
+	return header
 }
 
 // body is a replayable body that says when its last byte was taken.

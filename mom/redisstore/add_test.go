@@ -53,10 +53,10 @@ func TestAddTwiceStoresOnce(t *testing.T) {
 			onEach(t, func(t *testing.T, e *env) {
 				task := e.task()
 				task.KeyHash, task.Fingerprint = key, "print"
-				for range 2 {
+				for i := range 2 {
 					added, err := e.Add(e.ctx, task)
-					if err != nil || added.ID != task.ID || added.Attached {
-						t.Fatalf("add: got %+v, %v", added, err)
+					if err != nil || added.ID != task.ID || added.Attached || added.Known != (i > 0) {
+						t.Fatalf("add %d: got %+v, %v", i, added, err)
 					}
 				}
 				if got := e.order(); len(got) != 1 {
@@ -64,7 +64,7 @@ func TestAddTwiceStoresOnce(t *testing.T) {
 				}
 				e.ok(e.Settle(e.ctx, mom.Lease{ID: task.ID, Epoch: 1}, success("done")))
 				added, err := e.Add(e.ctx, task)
-				if err != nil || added.ID != task.ID || added.Attached {
+				if err != nil || added.ID != task.ID || added.Attached || !added.Known {
 					t.Fatalf("add after the end: got %+v, %v", added, err)
 				}
 				e.wantState(task.ID, succeeded)

@@ -46,6 +46,9 @@ func (s *Store) checkServers(ctx context.Context) error {
 				continue
 			}
 			s.setFlavour(info)
+			if info["loading"] == "1" { // it does not know its own settings yet
+				return fmt.Errorf("%w: %w: redis: it reads its files", mom.ErrUnavailable, mom.ErrNotSent)
+			}
 			if policy, ok := info["maxmemory_policy"]; ok && policy != "noeviction" {
 				return fmt.Errorf("redis: maxmemory-policy is %s, must be noeviction", policy)
 			}

@@ -252,3 +252,36 @@ func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
 		t.Errorf("warnings after a restart: got %d, want 2: %s", got, out.String())
 	}
 }
+
+// A Redis that reads its append-only file says that it has none.
+func TestCheckWhileLoading(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	server := redistest.New(t, "--key-load-delay", "500") // microseconds a command
+	e := newEnv(t, redisstore.Config{URL: server.URL(), Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	for range 300 { // it looks up from loading at each 1024th
+		e.add()
+	}
+	server.Kill(t)
+	loaded := make(chan struct{})
+	var checks sync.WaitGroup
+	checks.Go(func() {
+		for {
+			err := e.Check(e.ctx, nil)
+			select {
+			case <-loaded:
+				return
+			default:
+			}
+			if err == nil {
+				return // it was loaded a moment ago
+			}
+		}
+	})
+	server.Restart(t)
+	close(loaded)
+	checks.Wait()
+	if strings.Contains(out.String(), "append-only") {
+		t.Errorf("a Redis with an append-only file was said to have none: %s", out.String())
+	}
+}

@@ -63,10 +63,11 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 		id.ULID = other
 		return mom.Added{ID: id, Attached: true}, nil
 	}
-	if memory == "look" {
+	known := words[0] == "KNOWN"
+	if memory == "look" && !known {
 		keys.memory.full.Store(false)
 	}
-	return mom.Added{ID: task.ID, ExpireTime: readTime(words[1]).AsTime()}, nil
+	return mom.Added{ID: task.ID, Known: known, ExpireTime: readTime(words[1]).AsTime()}, nil
 }
 
 // memory is what is known of a server's memory. To look costs Redis more than an

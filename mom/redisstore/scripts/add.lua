@@ -4,8 +4,9 @@
 --       key_hash fingerprint call kept max_bytes memory
 --       (times in ms; key_hash may be empty; memory is what is known of the
 --       server's: 'full', 'look' to look now, or empty)
--- Returns: {'ADDED', expires in ms}, {'ATTACHED', ulid}, {'REUSED'}, {'FULL', what}
---          where what is tasks, bytes or memory
+-- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
+--          before, {'ATTACHED', ulid}, {'REUSED'}, or {'FULL', what} where what is
+--          tasks, bytes or memory
 -- Effect: t: p: i: c: written, in ready and ttl, counted in bytes.
 --
 -- The only script that a Redis at maxmemory refuses: its first write is one
@@ -17,7 +18,7 @@ local t = base .. 't:' .. ulid
 local expires = redis.call('HGET', t, 'x')
 if expires then
   if ARGV[13] == '1' then redis.call('HSET', t, 'g', '1') end
-  return {'ADDED', expires}
+  return {'KNOWN', expires}
 end
 if key_hash ~= '' then
   local named = redis.call('GET', base .. 'i:' .. key_hash)

@@ -1,0 +1,186 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"holdline/client"
+	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/contract"
+)
+
+// door is a way into a house: one wire at one gateway.
+type door struct {
+	name   string
+	client *connect.Client
+}
+
+// load makes calls at a rate, of all kinds, and writes down what comes back.
+type load struct {
+	doors []door
+	entry protoreflect.MessageDescriptor
+
+	callers  sync.WaitGroup
+	calls    atomic.Int64 // begun
+	mu       sync.Mutex
+	requests []*request
+}
+
+const (
+	// Of a hundred requests so many are sent with a key, and so many for a handle;
+	// of these, so many of a hundred have a short life, or are taken back by their
+	// caller. All others just call.
+	keyedShare, asyncShare     = 20, 20
+	shortShare, cancelledShare = 10, 10
+	shortLife                  = "1s"
+	// A third of the keys have three callers at once.
+	callersOfOneKey, oneOfKeys = 3, 3
+
+	holdTime, callTime    = 2 * time.Second, 8 * time.Second
+	mostCalls             = 6 // of one caller for one request, where sending it again is safe
+	leastPause, mostPause = 50 * time.Millisecond, 500 * time.Millisecond
+	mostUnderWay          = 8000
+	loadTick              = 10 * time.Millisecond
+)
+
+func newLoad(tb testing.TB, addrs []string) *load {
+	l := &load{entry: ledgerDescriptor().Messages().ByName("Entry")}
+	for i, addr := range addrs {
+		for _, w := range wires() {
+			l.doors = append(l.doors, door{fmt.Sprint(w.name, " at gateway ", i), w.client(tb, addr)})
+		}
+	}
+	return l
+}
+
+// run makes so many calls a second until ctx ends, those that are sent again among
+// them, and waits for all replies.
+func (l *load) run(ctx context.Context, rng *rand.Rand, perSecond int) {
+	defer l.callers.Wait()
+	places := make(chan struct{}, mostUnderWay)
+	tick := time.NewTicker(loadTick)
+	defer tick.Stop()
+	started := time.Now()
+	for sent := int64(0); ; {
+		for due := int64(time.Since(started).Seconds() * float64(perSecond)); l.calls.Load() < due; sent++ {
+			r, headers := l.draw(rng, sent*10)
+			seed := rng.Uint64()
+			select {
+			case places <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			l.calls.Add(1)
+			l.callers.Go(func() {
+				defer func() { <-places }()
+				l.settle(r, headers, rand.New(rand.NewPCG(seed, 0)))
+			})
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// draw makes up a request.
+func (l *load) draw(rng *rand.Rand, amount int64) (r *request, headers []string) {
+	r = &request{amount: amount, method: []string{"Read", "Post"}[rng.IntN(2)]}
+	headers = []string{fmt.Sprintf("Prefer: wait=%d", int(holdTime.Seconds()))}
+	switch kind := rng.IntN(100); {
+	case kind < keyedShare:
+		r.key = fmt.Sprint("key-", amount)
+		headers = append(headers, "Idempotency-Key: "+r.key)
+	case kind < keyedShare+asyncShare:
+		headers = []string{"Prefer: respond-async"}
+		switch share := rng.IntN(100); {
+		case share < shortShare:
+			r.short = true
+			headers = append(headers, "Holdline-Ttl: "+shortLife)
+		case share < shortShare+cancelledShare:
+			r.cancelled = true
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.requests = append(l.requests, r)
+	return r, headers
+}
+
+// settle calls until there is nothing left that a caller may do. Some keys have
+// several callers at once.
+func (l *load) settle(r *request, headers []string, rng *rand.Rand) {
+	if r.key == "" || rng.IntN(oneOfKeys) > 0 {
+		l.insist(r, headers, rng)
+		return
+	}
+	var same sync.WaitGroup
+	l.calls.Add(callersOfOneKey - 1)
+	for range callersOfOneKey {
+		rng := rand.New(rand.NewPCG(rng.Uint64(), 0))
+		same.Go(func() { l.insist(r, headers, rng) })
+	}
+	same.Wait()
+}
+
+func (l *load) insist(r *request, headers []string, rng *rand.Rand) {
+	for made := 1; ; made++ {
+		door := l.doors[rng.IntN(len(l.doors))]
+		got := l.call(door, r, headers)
+		l.mu.Lock()
+		r.replies = append(r.replies, got)
+		l.mu.Unlock()
+		if got.kind == handle && r.cancelled {
+			l.cancel(got.task, rng)
+		}
+		again := got.notExecuted() || got.kind == broken && (r.method == "Read" || r.key != "") || got.kind == handle && r.key != ""
+		if !again || made == mostCalls {
+			return
+		}
+		<-time.After(leastPause + time.Duration(rng.Int64N(int64(mostPause))))
+		l.calls.Add(1)
+	}
+}
+
+// call makes one call. Its hold is over well before its deadline.
+func (l *load) call(door door, r *request, headers []string) reply {
+	ctx, cancel := context.WithTimeout(context.Background(), callTime)
+	defer cancel()
+	ctx, info := withHeaders(ctx, headers...)
+	req, res := dynamicpb.NewMessage(l.entry), dynamicpb.NewMessage(l.entry)
+	req.Set(l.entry.Fields().ByName("amount"), protoreflect.ValueOfInt64(r.amount))
+	err := door.client.CallUnary(ctx, ledgerSpec(r.method), req, res)
+	got := reply{by: door.name, task: info.ResponseHeader().Get(contract.HeaderTask)}
+	var rpcErr *connect.Error
+	switch {
+	case err == nil:
+		got.kind, got.amount = answered, amountOf(res)
+	case client.TaskFrom(err) != nil:
+		got.kind, got.task = handle, client.TaskFrom(err).GetId()
+	case errors.As(err, &rpcErr) && rpcErr.IsRemote():
+		got.kind, got.code, got.reason = refused, rpcErr.Code(), contract.ReasonOf(err)
+	default:
+		got.kind, got.code = broken, connect.CodeOf(err)
+	}
+	return got
+}
+
+// cancel asks for a task's end. It may be too late.
+func (l *load) cancel(id string, rng *rand.Rand) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTime)
+	defer cancel()
+	tasks := momv1connect.NewTaskServiceClient(l.doors[rng.IntN(len(l.doors))].client)
+	_, _ = tasks.CancelTask(ctx, &momv1.CancelTaskRequest{Id: id})
+}
