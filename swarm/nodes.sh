@@ -22,7 +22,7 @@ on() { docker -H "unix://$work/$1/docker.sock" "${@:2}"; }
 
 clean_up() {
   local status=$? n engine
-  trap - EXIT
+  trap - EXIT ERR
   set +e
   exec 3>&-
   [ -z "$load" ] || kill "$load" 2>/dev/null
@@ -78,6 +78,7 @@ start_nodes() {
   for n in "${nodes[@]}"; do
     until_true 30 on "$n" info >/dev/null 2>&1 || { echo "no engine: $(tail -n 1 "$work/$n/log")"; exit 3; }
   done
+  export DOCKER_HOST=unix://$work/1/docker.sock # what builds the images
   on 1 swarm init --advertise-addr 10.213.0.1 >/dev/null
   for n in 2 3; do
     on "$n" swarm join --advertise-addr "10.213.0.$n" --token "$(on 1 swarm join-token -q worker)" 10.213.0.1:2377 >/dev/null

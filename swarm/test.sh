@@ -29,7 +29,7 @@ fi
 
 clean_up() {
   local status=$?
-  trap - EXIT
+  trap - EXIT ERR
   set +e
   exec 3>&-
   [ -z "$load" ] || kill "$load" 2>/dev/null
