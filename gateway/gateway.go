@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -58,80 +59,79 @@ type Gateway struct {
 	drain   context.CancelFunc
 }
 
+// ofMOM are the services that a MOM serves itself.
+var ofMOM = []string{momv1connect.QueueServiceName, momv1connect.TaskServiceName}
+
+func (cfg *Config) check() error {
+	switch {
+	case len(cfg.Routes) == 0:
+		return route.ErrNoRoutes
+	case cfg.Schemas == nil || cfg.Logger == nil:
+		return errors.New("gateway: schemas and logger are required")
+	}
+	for _, name := range ofMOM {
+		if len(cfg.MOM) > 0 && cfg.Routes[name] != nil {
+			return fmt.Errorf("route %s: this service is the MOM's own; give --mom instead", name)
+		}
+	}
+	return nil
+}
+
 // New dials nothing: services may come later.
 func New(cfg Config) (*Gateway, error) {
-	if len(cfg.Routes) == 0 {
-		return nil, route.ErrNoRoutes
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
-	if cfg.Schemas == nil || cfg.Logger == nil {
-		return nil, errors.New("gateway: schemas and logger are required")
-	}
-	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes))}
 	draining, drain := context.WithCancel(context.Background())
-	g.drain = drain
+	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes)), drain: drain}
+	g.health = &health{targets: g.targets}
 	front := &proxy{
 		targets: g.targets, schemas: cfg.Schemas, draining: draining,
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger,
 	}
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
-		t := &target{route: r, pool: upstream.NewPool(name, r.Endpoints, cfg.Logger), budget: newBudget(), stores: true}
-		t.calls, t.attempts = metrics.of(name, t.pool)
-		g.targets[name] = t
+		g.targets[name] = newTarget(r, upstream.NewPool(name, r.Endpoints, cfg.Logger), metrics)
+		g.targets[name].stores = true
 	}
-	services := cfg.Routes.Services()
-	var tasks *target
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(momv1connect.TaskServiceName, cfg.MOM, cfg.Logger)
-		for _, name := range []string{momv1connect.QueueServiceName, momv1connect.TaskServiceName} {
-			if g.targets[name] != nil {
-				return nil, fmt.Errorf("route %s: this service is the MOM's own; give --mom instead", name)
-			}
-			tasks = &target{
-				route:     &route.Route{Service: name, Endpoints: cfg.MOM},
-				pool:      front.mom,
-				budget:    newBudget(),
-				operators: name == momv1connect.QueueServiceName,
-			}
-			tasks.calls, tasks.attempts = metrics.of(name, front.mom)
-			g.targets[name] = tasks
-			services = append(services, name)
+		for _, name := range ofMOM {
+			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, front.mom, metrics)
 		}
+		g.targets[momv1connect.QueueServiceName].operators = true
 	}
-	g.health = &health{targets: g.targets}
-
-	rpc := connect.NewServer()
-	gatewayv1connect.RegisterDirectoryServiceHandler(rpc, &directory{
-		services: slices.Sorted(slices.Values(services)), targets: g.targets, schemas: cfg.Schemas,
-	})
-	mux := server.Mux(rpc, g.health,
-		grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string {
-			return slices.Sorted(slices.Values(append(services[:len(services):len(services)], gatewayv1connect.DirectoryServiceName)))
-		})),
-		grpcreflect.WithDescriptorResolver(cfg.Schemas),
-		grpcreflect.WithExtensionResolver(cfg.Schemas),
-	)
-	if err := docs.Mount(mux, docs.Config{
-		Services: g.described(services, tasks != nil), Schemas: cfg.Schemas, Tasks: tasks != nil, Logger: cfg.Logger,
-	}); err != nil {
+	var err error
+	if front.own, err = g.own(cfg, front); err != nil {
+		g.Close()
 		return nil, err
 	}
-	mux.HandleFunc("/", nobody)
-	if tasks != nil {
-		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks) })
-	}
-	front.own = mux
 	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000)), cfg.CORSOrigins)
 	return g, nil
 }
 
-// described is what the docs are to know of the services: the routed ones, and the
-// gateway's own.
-func (g *Gateway) described(routed []string, tasks bool) (list []docs.Service) {
-	for _, name := range routed {
-		list = append(list, docs.Service{Name: name, Proxied: true, Stored: tasks && g.targets[name].stores})
+// own is what the gateway answers itself: what can be called, health, reflection,
+// the docs; and tasks by their address, which it sends on to the MOM.
+func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
+	routed := slices.Sorted(maps.Keys(g.targets))
+	all := append(routed[:len(routed):len(routed)], gatewayv1connect.DirectoryServiceName)
+	described := []docs.Service{}
+	for _, name := range all {
+		t := g.targets[name] // nil: our own
+		described = append(described, docs.Service{Name: name, Proxied: t != nil, Stored: t != nil && t.stores && front.mom != nil})
 	}
-	return append(list, docs.Service{Name: gatewayv1connect.DirectoryServiceName})
+	rpc := connect.NewServer()
+	gatewayv1connect.RegisterDirectoryServiceHandler(rpc, &directory{services: routed, targets: g.targets, schemas: cfg.Schemas})
+	mux := server.Mux(rpc, g.health,
+		grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string { return slices.Sorted(slices.Values(all)) })),
+		grpcreflect.WithDescriptorResolver(cfg.Schemas),
+		grpcreflect.WithExtensionResolver(cfg.Schemas),
+	)
+	mux.HandleFunc("/", nobody)
+	if tasks := g.targets[momv1connect.TaskServiceName]; front.mom != nil {
+		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks) })
+	}
+	return mux, docs.Mount(mux, docs.Config{Services: described, Schemas: cfg.Schemas, Tasks: front.mom != nil, Logger: cfg.Logger})
 }
 
 // ServeHTTP implements http.Handler.

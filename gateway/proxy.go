@@ -46,6 +46,12 @@ type target struct {
 	attempts *prometheus.CounterVec // by result
 }
 
+func newTarget(r *route.Route, pool *upstream.Pool, metrics *metrics) *target {
+	t := &target{route: r, pool: pool, budget: newBudget()}
+	t.calls, t.attempts = metrics.of(r.Service, pool)
+	return t
+}
+
 // proxy sends calls to their services. Bytes go through untouched, in the
 // version of HTTP that the caller spoke.
 type proxy struct {
