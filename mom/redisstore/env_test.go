@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,10 +86,12 @@ func onEachWith(t *testing.T, cfg redisstore.Config, test func(t *testing.T, e *
 	})
 }
 
+var envs atomic.Int64
+
 func newEnv(t testing.TB, cfg redisstore.Config) *env {
 	t.Helper()
 	if cfg.Prefix == "" {
-		cfg.Prefix = t.Name() + ":"
+		cfg.Prefix = fmt.Sprintf("%s.%d:", t.Name(), envs.Add(1)) // tests may run twice
 	}
 	// The deadline is tested where it matters; elsewhere a slow machine is no
 	// failure.

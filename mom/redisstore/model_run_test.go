@@ -63,6 +63,7 @@ func init() {
 }
 
 func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
+	cfg.Prefix = "model:"
 	stores, run, steps := [2]*env{newEnv(t, cfg), newEnv(t, cfg)}, 0, 0
 	defer func() { t.Logf("%d runs, %d steps", run, steps) }()
 	rapid.Check(t, func(r *rapid.T) {

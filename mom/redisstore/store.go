@@ -35,7 +35,7 @@ type Config struct {
 	URL string
 	// Password, if given, is used in place of the URL's.
 	Password string
-	// Cluster: URL names one node of a Redis Cluster. Else the server is used
+	// Cluster: URL names nodes of a Redis Cluster. Else the server is used
 	// as it is, whatever it may be part of.
 	Cluster bool
 	// SentinelMaster: URL names Redis Sentinels, and this is the name by which
