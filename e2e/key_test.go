@@ -61,8 +61,10 @@ func testOneKey(t *testing.T, method string) {
 	call := func(c caller) error {
 		req := amounts(t, amount)
 		got := dynamicpb.NewMessage(req.Descriptor())
-		ctx, info, err := context.Context(nil), (*connect.CallInfo)(nil), error(nil)
+		var info *connect.CallInfo
+		var err error
 		for {
+			var ctx context.Context
 			ctx, info = withHeaders(t.Context(), "Idempotency-Key: order-17", "Prefer: wait=300")
 			err = c.client.CallUnary(ctx, ledgerSpec(method), req, got)
 			// A machine that is too busy for the hand-off's half second says so. With

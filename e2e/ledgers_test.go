@@ -26,14 +26,14 @@ const ledgerEnv = "HOLDLINE_TEST_LEDGER"
 // time in which it can be killed.
 const longestRun = 10 * time.Millisecond
 
-// serveLedger serves until it is killed. Each run is in the file before anything
+// serveLedger serves until it is killed, or says why it cannot. Each run is in the file before anything
 // else happens; what was written outlives the process.
-func serveLedger(place string) (status int) {
+func serveLedger(place string) {
 	addr, name, _ := strings.Cut(place, " ")
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return
 	}
 	l := ledger{during: func(ctx context.Context, amount int64) {
 		info, _ := connect.CallInfoForServerContext(ctx)
@@ -50,7 +50,6 @@ func serveLedger(place string) (status int) {
 		err = s.Run(context.Background())
 	}
 	fmt.Fprintln(os.Stderr, err)
-	return 1
 }
 
 // ledgers are processes at all places where a house expects them.

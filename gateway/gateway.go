@@ -114,7 +114,7 @@ func New(cfg Config) (*Gateway, error) {
 // the docs; and tasks by their address, which it sends on to the MOM.
 func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 	routed := slices.Sorted(maps.Keys(g.targets))
-	all := append(routed[:len(routed):len(routed)], gatewayv1connect.DirectoryServiceName)
+	all := slices.Concat(routed, []string{gatewayv1connect.DirectoryServiceName})
 	described := []docs.Service{}
 	for _, name := range all {
 		t := g.targets[name] // nil: our own

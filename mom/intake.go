@@ -189,9 +189,9 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 			in.callerLeft(ctx, id)
 			return ctx.Err()
 		case <-over.C:
-			return in.handOut(ctx, info, id)
+			return in.handOut(ctx, stream, info, id)
 		case <-in.draining:
-			return in.handOut(ctx, info, id)
+			return in.handOut(ctx, stream, info, id)
 		}
 	}
 }
@@ -210,11 +210,15 @@ func (in *intake) callerLeft(ctx context.Context, id contract.TaskID) {
 	}
 }
 
-// handOut answers with the handle of a task whose caller was held in vain.
-func (in *intake) handOut(ctx context.Context, info *connect.CallInfo, id contract.TaskID) error {
+// handOut answers with the handle of a task whose caller was held in vain; with its
+// answer when it has ended just now, or unheard.
+func (in *intake) handOut(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, id contract.TaskID) error {
 	handle := &momv1.TaskHandle{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED}
 	// The task is stored; a state that cannot be told now changes nothing.
-	if task, _, err := in.read(ctx, id); err == nil {
+	if task, answer, err := in.read(ctx, id); err == nil {
+		if !open(task.GetState()) {
+			return in.reply(stream, info, task, answer)
+		}
 		handle.State, handle.ExpireTime = task.GetState(), task.GetExpireTime()
 	}
 	return writeHandle(info, handle)
