@@ -4,7 +4,7 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, outcomes)
+var mutants = slices.Concat(decisions, outcomes, transitions)
 
 const (
 	decide = "gateway/decide.go"
@@ -17,6 +17,14 @@ const (
 	upstreamTests = "./internal/upstream"
 	streamTests   = "./gateway -timeout 60s -run StreamIs|LongOpening|SilentCaller"
 )
+
+const (
+	script    = "mom/redisstore/scripts/"
+	modelTest = "./mom/redisstore -run ^TestModel$ -timeout 120s -rapid.shrinktime=1s -rapid.nofailfile"
+)
+
+// store runs a test of the store; some fail by hanging.
+func store(test string) string { return "./mom/redisstore -timeout 60s -run ^" + test + "$" }
 
 // table runs the table's cells of some faults.
 func table(faults string) string { return "./gateway -run TestTable/.*/^(" + faults + ")$" }
@@ -130,4 +138,63 @@ var outcomes = []mutant{
 	{outcome, ", http.StatusGatewayTimeout:", ":", upstreamTests},
 	{outcome, "case \"14\":", "case \"15\":", upstreamTests},
 	{outcome, "case \"8\":", "case \"9\":", table("resource_exhausted.*")},
+}
+
+// What the scripts do to tasks.
+var transitions = []mutant{
+	{script + "shared/held.lua", "if not task or task.e ~= epoch then", "if not task then", store("TestFencing")},
+	{script + "renew.lua", "    redis.call('ZADD', LEASE, now + duration, ARGV[i])\n", "", store("TestRenewKeepsLeases")},
+	{script + "shared/finish.lua", "  redis.call('PEXPIREAT', t, gone)\n", "", modelTest},
+	{script + "shared/finish.lua", "then redis.call('PEXPIREAT', key, gone) end", "then redis.call('DEL', key) end", store("TestKeyAttachesOrConflicts")},
+	{script + "shared/finish.lua", "then redis.call('PEXPIREAT', key, gone) end", "then end", modelTest},
+	{script + "shared/finish.lua", "  redis.call('DEL', base .. 'p:' .. ulid)\n", "", modelTest},
+	{script + "shared/finish.lua", "if size > 0 and redis.call('DECRBY', base .. 'bytes', size) <= 0 then redis.call('DEL', base .. 'bytes') end", "", store("TestFullOfBytes")},
+	{script + "shared/finish.lua", "  redis.call('ZADD', GONE, gone, ulid .. ' ' .. task.u)\n", "", modelTest},
+	{script + "reap.lua", "if task.m and task.r ~= '1' then", "if false then", store("TestLeaseEndsAfterTheMark")},
+	{script + "reap.lua", "  if task.m then\n    task.n = task.n + 1", "  if true then\n    task.n = task.n + 1", store("TestLeaseEndsAfterTheMark")},
+	{script + "reap.lua", "  if task.s == S_RUNNING then\n", "  if false then\n", modelTest},
+	{script + "reap.lua", "  redis.call('ZREM', base .. 'c:' .. string.sub(member, 28), string.sub(member, 1, 26))\n", "", modelTest},
+	{script + "reap.lua", "if redis.call('EXISTS', BELL) == 0 and", "if false and", store("TestBellRings")},
+	{script + "reap.lua", "  if task.s == S_QUEUED then redis.call('LREM', READY, 1, ulid) end\n", "", modelTest},
+	{script + "reap.lua", "waiting and 5000 or -1", "-1", modelTest},
+	{script + "mark.lua", "redis.call('HSET', base .. 't:' .. ulid, 'm', '1')\n", "", store("TestLeaseEndsAfterTheMark")},
+	{script + "cancel.lua", " and not task.m)", ")", modelTest},
+	{script + "cancel.lua", "if ARGV[4] == '1' and (", "if false and (", store("TestAbandon")},
+	{script + "cancel.lua", "  redis.call('LREM', READY, 1, ulid)\n", "", modelTest},
+	{script + "shared/give_back.lua", "if orders[other] > task.o then", "if orders[other] < task.o then", store("TestGivenBackAtTheHead")},
+	{script + "shared/give_back.lua", "  redis.call('HDEL', t, 'm', 'd')\n", "", store("TestRelease")},
+	{script + "shared/give_back.lua", "  redis.call('ZADD', TTL, task.x, ulid)\n", "", store("TestClockSetBack")},
+	{script + "retry.lua", "redis.call('ZADD', TTL, task.x, ulid) -- again: see give_back\n", "", store("TestClockSetBack")},
+	{script + "retry.lua", "if attempts >= max then", "if attempts > max then", store("TestRetryUntilDead")},
+	{script + "retry.lua", "if task.x <= now then", "if false then", modelTest},
+	{script + "settle.lua", ", 'PX', task.w)", ")", modelTest},
+	{script + "settle.lua", "if task.m then redis", "if true then redis", modelTest},
+	{script + "settle.lua", "task.w + tonumber(ARGV[6])", "tonumber(ARGV[6])", modelTest},
+	{script + "settle.lua", "if task.s == S_SUCCEEDED or task.s == S_FAILED then return 'OK' end\n", "", store("TestSettle")},
+	{script + "release.lua", "  give_back(ulid, task)\n", "  redis.call('HINCRBY', base .. 't:' .. ulid, 'n', 1)\n  give_back(ulid, task)\n", store("TestRelease")},
+	{script + "release.lua", "  ring()\n", "", store("TestBellRings")},
+	{script + "release.lua", "if task.x <= now then", "if false then", modelTest},
+	{script + "park.lua", "task.n + 1, ARGV[4]", "task.n, ARGV[4]", store("TestParkThenRevive")},
+	{script + "lease.lua", "tonumber(task.e) + 1", "tonumber(task.e)", store("TestFencing")},
+	{script + "lease.lua", "if redis.call('EXISTS', PAUSED) == 1 then return taken end\n", "", modelTest},
+	{script + "lease.lua", "n = math.min(n, tonumber(most) - redis.call('ZCARD', LEASE))", "n = math.min(n, tonumber(most))", store("TestLimits")},
+	{script + "lease.lua", "n = math.min(n, math.floor(hand))", "", store("TestLimits")},
+	{script + "lease.lua", "string.format('%.3f', hand - #taken)", "hand", store("TestRate")},
+	{script + "lease.lua", "elseif task.x <= now then", "elseif false then", store("TestExpiresOnTheWayToItsLease")},
+	{script + "lease.lua", "end\nif redis.call('EXISTS', READY) == 0 then redis.call('DEL', BELL) end\n", "end\n", store("TestBellStaysShort")},
+	{script + "lease.lua", "for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end\n", "", store("TestTasksBehindThoseOfANewerRelease")},
+	{script + "lease.lua", "redis.call('ZADD', LEASE, now + duration, ulid)", "redis.call('ZADD', LEASE, now, ulid)", modelTest},
+	{script + "shared/revive.lua", "'n', 0, 'o', now_us", "'o', now_us", store("TestParkThenRevive")},
+	{script + "shared/revive.lua", "'x', now + task.l)", "'x', task.x)", modelTest},
+	{script + "add.lua", "if redis.call('ZCARD', TTL) >= max then return {'FULL', 'tasks'} end\n", "", store("TestQueueFull")},
+	{script + "add.lua", "if bytes + #ARGV[12] > tonumber(ARGV[14]) then return {'FULL', 'bytes'} end\n", "", store("TestFullOfBytes")},
+	{script + "add.lua", "if memory == 'full' then return {'FULL', 'memory'} end\n", "", store("TestFullOfMemory")},
+	{script + "add.lua", "if string.sub(named, 28) ~= fingerprint then return {'REUSED'} end\n", "", store("TestKeyAttachesOrConflicts")},
+	{script + "add.lua", "if expires then\n", "if false then\n", store("TestAddTwiceStoresOnce")},
+	{script + "add.lua", "  if ARGV[13] == '1' then redis.call('HSET', t, 'g', '1') end\n", "", store("TestAbandon")},
+	{script + "add.lua", "if redis.call('EXISTS', base .. 't:' .. other) == 1 then", "if true then", store("TestKeyWithoutItsTask")},
+	{script + "shared/core.lua", "  redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)\n", "", store("TestWatchHearsEachTransition")},
+	{script + "shared/core.lua", "if redis.call('LLEN', BELL) < BELL_MAX then", "if true then", store("TestBellStaysShort")},
+	{script + "shared/core.lua", "if v[1] ~= VERSION then", "if false then", store("TestUnknownRecordVersion")},
+	{script + "pause.lua", "  ring()\n", "", store("TestBellRings")},
 }
