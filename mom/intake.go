@@ -113,7 +113,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 			Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
 		})
 	}
-	sayStored(ctx)
+	sayStored(ctx, id)
 	return in.hold(ctx, stream, info, wait, added, changed)
 }
 
@@ -141,11 +141,13 @@ func (in *intake) add(ctx context.Context, task NewTask) (Added, error) {
 	}
 }
 
-// sayStored stops the gateway's clock: the call is stored, the answer may take
-// its time. Whatever headers are set by now go along.
-func sayStored(ctx context.Context) {
+// sayStored stops the gateway's clock: the call is stored, as this task, and the
+// answer may take its time.
+func sayStored(ctx context.Context, id contract.TaskID) {
 	if w, ok := ctx.Value(writerKey{}).(http.ResponseWriter); ok {
+		w.Header().Set(contract.HeaderTask, id.String())
 		contract.Inform(w, http.StatusEarlyHints)
+		w.Header().Del(contract.HeaderTask) // connect sets it with the answer
 	}
 }
 
