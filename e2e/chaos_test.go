@@ -179,6 +179,9 @@ func readOnce(ctx context.Context, reader *http.Client, addr, id, accept string)
 	}
 	defer func() { _ = res.Body.Close() }()
 	raw, err := io.ReadAll(res.Body)
+	if res.StatusCode == http.StatusServiceUnavailable { // the machine is busy
+		return readOnce(ctx, reader, addr, id, accept)
+	}
 	return res.StatusCode, string(raw), err
 }
 

@@ -104,7 +104,7 @@ func TestHistoryCheck(t *testing.T) {
 			t.Parallel()
 			c.request.amount = 7
 			h := history{
-				requests: []*request{&c.request}, runs: map[int64]int{7: c.runs},
+				requests: []*request{&c.request}, runs: map[int64][]string{7: make([]string, c.runs)},
 				tasks: map[string]ending{"T": c.task, "U": good},
 			}
 			var got []fault

@@ -27,6 +27,7 @@ type reply struct {
 	amount int64 // answered
 	code   connect.Code
 	reason momv1.Reason
+	text   string // of an error, for whoever looks for its cause
 	task   string // where a task was named
 }
 
@@ -59,8 +60,10 @@ type ending struct {
 // history is all that was seen of a run.
 type history struct {
 	requests []*request
-	runs     map[int64]int // by amount, as the services wrote them down
-	tasks    map[string]ending
+	// runs are those of an amount, as the services wrote them down: the task of
+	// each, empty for a direct call.
+	runs  map[int64][]string
+	tasks map[string]ending
 }
 
 // A fault is what Holdline must never do.
@@ -83,7 +86,7 @@ func (h *history) check() (list []finding) {
 	for _, r := range h.requests {
 		found := func(f fault, format string, args ...any) {
 			text := fmt.Sprintf(format, args...)
-			list = append(list, finding{f, fmt.Sprintf("%s of %d, key %q: %s; runs %d, replies %+v", r.method, r.amount, r.key, text, h.runs[r.amount], r.replies)})
+			list = append(list, finding{f, fmt.Sprintf("%s of %d, key %q: %s; runs %q, replies %+v", r.method, r.amount, r.key, text, h.runs[r.amount], r.replies)})
 		}
 		h.checkRuns(r, found)
 		tasks := map[string]bool{}
@@ -107,7 +110,7 @@ type report func(f fault, format string, args ...any)
 
 // checkRuns holds the ledger against what callers were told.
 func (h *history) checkRuns(r *request, found report) {
-	runs := h.runs[r.amount]
+	runs := len(h.runs[r.amount])
 	if r.method != "Post" {
 		return
 	}
@@ -129,7 +132,7 @@ func (h *history) checkReply(r *request, reply reply, found report) {
 		if reply.amount != r.amount+1 {
 			found(wrong, "answered with %d", reply.amount)
 		}
-		if h.runs[r.amount] == 0 {
+		if len(h.runs[r.amount]) == 0 {
 			found(wrong, "answered, and never ran")
 		}
 		if state := h.tasks[reply.task].state; reply.task != "" && state != momv1.TaskState_TASK_STATE_SUCCEEDED {
@@ -179,7 +182,7 @@ func (r *request) onlyBy(id string) bool {
 // checkEnding checks what a task that somebody knows of has come to.
 func (h *history) checkEnding(r *request, id string, found report) {
 	end, ok := h.tasks[id]
-	runs := h.runs[r.amount]
+	runs := len(h.runs[r.amount])
 	switch {
 	case !ok || end.state == momv1.TaskState_TASK_STATE_UNSPECIFIED:
 		found(lost, "task %s is not found", id)
@@ -210,7 +213,7 @@ func (h *history) checkEnding(r *request, id string, found report) {
 
 func (h *history) checkAnswer(r *request, id string, found report) {
 	end := h.tasks[id]
-	if h.runs[r.amount] == 0 {
+	if len(h.runs[r.amount]) == 0 {
 		found(wrong, "task %s has an answer, and never ran", id)
 	}
 	for _, status := range end.status {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -73,21 +74,22 @@ func (h *house) startLedgers(tb testing.TB) *ledgers {
 	return l
 }
 
-// ran is how often each call has run, by amount.
-func (l *ledgers) ran(tb testing.TB) map[int64]int {
+// ran are the runs of each amount: the key that each was sent with.
+func (l *ledgers) ran(tb testing.TB) map[int64][]string {
 	tb.Helper()
 	file, err := os.Open(l.runs)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	runs := map[int64]int{}
+	runs := map[int64][]string{}
 	for lines := bufio.NewScanner(file); lines.Scan(); {
-		var amount int64
-		if _, err := fmt.Sscan(lines.Text(), &amount); err != nil {
-			tb.Fatalf("runs: %q: %v", lines.Text(), err)
+		number, key, _ := strings.Cut(lines.Text(), " ")
+		amount, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			tb.Fatalf("runs: %v", err)
 		}
-		runs[amount]++
+		runs[amount] = append(runs[amount], key)
 	}
 	return runs
 }

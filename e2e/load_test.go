@@ -170,7 +170,7 @@ func (l *load) call(door door, r *request, headers []string) reply {
 	case client.TaskFrom(err) != nil:
 		got.kind, got.task = handle, client.TaskFrom(err).GetId()
 	case errors.As(err, &rpcErr) && rpcErr.IsRemote():
-		got.kind, got.code, got.reason = refused, rpcErr.Code(), contract.ReasonOf(err)
+		got.kind, got.code, got.reason, got.text = refused, rpcErr.Code(), contract.ReasonOf(err), rpcErr.Message()
 	default:
 		got.kind, got.code = broken, connect.CodeOf(err)
 	}

@@ -40,7 +40,9 @@ func (p *process) begin(tb testing.TB) {
 	tb.Helper()
 	p.start(tb)
 	tb.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // it may be dead already
+		if p.cmd.Process != nil { // else it could not be started again
+			_ = p.cmd.Process.Kill() // it may be dead already
+		}
 		<-p.gone
 	})
 }

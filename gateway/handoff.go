@@ -65,7 +65,9 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = p.mom.Pick(last)
 		res, outcome, said := h.offer(ctx, last, handOffTime-time.Since(started))
-		if res != nil && outcome.Kind == upstream.Unavailable { // it cannot reach its store
+		unsure := outcome.Kind == upstream.Broken || res != nil && res.Header.Get(contract.HeaderUnsure) != ""
+		h.unsure = h.unsure || unsure
+		if res != nil && (unsure || outcome.Kind == upstream.Unavailable) { // it cannot reach its store
 			switch {
 			case others > 0:
 				others-- // another may
@@ -88,7 +90,6 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 			// or the same one soon, may hold on, with time of its own.
 			h.stored, started = said, time.Now()
 		}
-		h.unsure = h.unsure || outcome.Kind == upstream.Broken
 		switch {
 		case outcome.Kind == upstream.CallerLeft && ctx.Err() != nil:
 			return

@@ -23,6 +23,16 @@ func noStore(w http.ResponseWriter, r *http.Request, _ offer) {
 	contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "not executed"))
 }
 
+// mayBeStored is what a MOM says whose store did not answer.
+func mayBeStored(w http.ResponseWriter, r *http.Request, _ offer) {
+	reason := momv1.Reason_REASON_STORE_UNCERTAIN
+	if r.URL.Path == add.path {
+		reason = momv1.Reason_REASON_OUTCOME_UNKNOWN
+	}
+	w.Header().Set(contract.HeaderUnsure, "1")
+	contract.WriteError(w, r, contract.Errorf(reason, "it may or may not be stored"))
+}
+
 // What a MOM that fails leads to: the caller knows whether to send the call
 // again, in time, and every offer of one call bears one id.
 func TestMOMFails(t *testing.T) {
@@ -67,6 +77,20 @@ func TestMOMFails(t *testing.T) {
 			}
 			noStore(w, r, o)
 		}, handle, handle, 2, stored},
+		{"does not know at first", func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				mayBeStored(w, r, o)
+				return
+			}
+			hold(w, r, o)
+		}, "held", "held", 2, stored},
+		{"does not know, and then has no store", func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				mayBeStored(w, r, o)
+				return
+			}
+			noStore(w, r, o)
+		}, unsure, unclear, 2, failed},
 		{"loses its first reply, and then its store", func(w http.ResponseWriter, r *http.Request, o offer) {
 			if o.number == 1 {
 				abort(w, r, o)

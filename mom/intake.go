@@ -90,7 +90,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	added, err := in.add(ctx, task)
 	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
-		return in.addFailed(ctx, task, err)
+		return in.addFailed(ctx, info, task, err)
 	}
 	in.reapers[ShardOf(task.ID)].within(terms.ttl)
 	id := added.ID
@@ -315,7 +315,7 @@ func resultOf(added Added, err error) string {
 }
 
 // addFailed says that a call could not be stored, or may not have been.
-func (in *intake) addFailed(ctx context.Context, task NewTask, err error) error {
+func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task NewTask, err error) error {
 	switch {
 	case errors.Is(err, ErrKeyReused):
 		return contract.Errorf(momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED,
@@ -326,10 +326,11 @@ func (in *intake) addFailed(ctx context.Context, task NewTask, err error) error 
 		return ctx.Err()
 	}
 	in.cfg.Logger.Warn("call not stored", "task", task.ID, "procedure", in.method.Procedure, "error", err)
-	switch {
-	case errors.Is(err, ErrNotSent):
+	if errors.Is(err, ErrNotSent) {
 		return in.notStored(task.Cause, "the store cannot be reached")
-	case in.method.Repeatable:
+	}
+	info.ResponseHeader().Set(contract.HeaderUnsure, "1")
+	if in.method.Repeatable {
 		return contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "the call may or may not be stored; it may be sent again")
 	}
 	return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "the call may or may not be stored; it may still be executed")

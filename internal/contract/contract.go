@@ -23,6 +23,10 @@ const (
 	// What the gateway tells the MOM with a hand-off, besides HeaderTask.
 	HeaderCaller = "Holdline-Caller"
 	HeaderCause  = "Holdline-Cause"
+
+	// What the MOM tells the gateway with an error, and nobody else: the call may
+	// be stored.
+	HeaderUnsure = "Holdline-Unsure"
 )
 
 // Anonymous is the caller of every call while callers have no identities.

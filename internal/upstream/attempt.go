@@ -111,14 +111,15 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		inTime = func() { timer.Stop() }
 		ctx = bounded
 	}
-	var taken atomic.Bool
-	out := e.request(&ctx, req, &taken)
+	var taken, given atomic.Bool
+	out := e.request(&ctx, req, &taken, &given)
 	raw, err := e.transport(req.In.ProtoMajor).RoundTrip(out.WithContext(ctx))
 	inTime()
 	sending, streams := out.Body.(*sending)
 	if err != nil {
 		e.inflight.Add(-1)
-		outcome := ofError(ctx, err, taken.Load(), req.In.ProtoMajor)
+		// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
+		outcome := ofError(ctx, err, taken.Load() || given.Load() && ctx.Err() != nil, req.In.ProtoMajor)
 		if streams {
 			_ = sending.Close() // the transport may get to it later
 			if sending.broken.Load() && ctx.Err() == nil {
@@ -147,8 +148,8 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 }
 
 // request builds the outgoing request; taken becomes true when the transport
-// has taken all of it.
-func (e *Endpoint) request(ctx *context.Context, req *Request, taken *atomic.Bool) *http.Request {
+// has taken all of it, given when a connection has what is nothing but headers.
+func (e *Endpoint) request(ctx *context.Context, req *Request, taken, given *atomic.Bool) *http.Request {
 	u := *req.In.URL
 	u.Scheme, u.Host = e.url.Scheme, e.url.Host
 	out := &http.Request{
@@ -176,6 +177,7 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken *atomic.Boo
 			out.Body = io.NopCloser(bytes.NewReader(req.Body)) // net/http knows this one
 		}
 		*ctx = httptrace.WithClientTrace(*ctx, &httptrace.ClientTrace{
+			GotConn:      func(httptrace.GotConnInfo) { given.Store(len(req.Body) == 0) },
 			WroteHeaders: func() { taken.Store(true) },
 		})
 	}

@@ -1,0 +1,92 @@
+package upstream_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"holdline/internal/upstream"
+)
+
+// HTTP/2 may still be about to write a request when its attempt has ended. What
+// was said not to be sent must not be sent after that.
+func TestNotSentLater(t *testing.T) {
+	t.Parallel()
+	for name, req := range map[string]upstream.Request{
+		"message":              {Body: []byte("{}")},
+		"message to a MOM":     {Body: []byte("{}"), OneWrite: true},
+		"empty message":        {},
+		"empty message to MOM": {OneWrite: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begun, ended := make(chan struct{}), make(chan struct{})
+			whole := make(chan bool, 1) // the request arrived to its end
+			endpoint := listen(t, func(conn net.Conn) {
+				in := bufio.NewReader(conn)
+				_, _ = io.ReadFull(in, make([]byte, len(http2.ClientPreface)))
+				frames := http2.NewFramer(conn, in)
+				_ = frames.WriteSettings()
+				for {
+					frame, err := frames.ReadFrame()
+					if err != nil {
+						whole <- false
+						return
+					}
+					switch f := frame.(type) {
+					case *http2.HeadersFrame:
+						// More headers than fit between us: the rest waits.
+						close(begun)
+						<-ended
+						if f.StreamEnded() {
+							whole <- true
+							return
+						}
+					case *http2.DataFrame:
+						if f.StreamEnded() {
+							whole <- true
+							return
+						}
+					case *http2.RSTStreamFrame:
+						whole <- false
+						return
+					}
+				}
+			})
+			pool := upstream.NewPool("a.B", []*url.URL{endpoint}, slog.New(slog.DiscardHandler))
+			t.Cleanup(pool.Close)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			go func() {
+				<-begun
+				cancel(upstream.ErrTryTimeout)
+			}()
+			in, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://service/a.B/C", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.ProtoMajor = 2
+			req.In, req.Length, req.Look = in, int64(len(req.Body)), true
+			req.Header = http.Header{"Large": {strings.Repeat("large", 4<<20)}}
+			res, outcome, _ := pool.Pick().Try(ctx, &req)
+			res.Drop()
+			close(ended)
+			select {
+			case got := <-whole:
+				if got && outcome.Kind != upstream.Broken {
+					t.Errorf("outcome = %+v of a request that arrived, want a broken one", outcome)
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("the request neither arrived nor ended")
+			}
+		})
+	}
+}
