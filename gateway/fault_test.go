@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -106,6 +107,16 @@ func (s *faulty) leave() {
 	select {
 	case s.left <- struct{}{}:
 	default:
+	}
+}
+
+// awaitLeft waits until a caller has ended a request.
+func (s *faulty) awaitLeft(tb testing.TB) {
+	tb.Helper()
+	select {
+	case <-s.left:
+	case <-time.After(30 * time.Second):
+		tb.Fatalf("no caller has left; the service saw %s requests begun/whole", s.seen())
 	}
 }
 

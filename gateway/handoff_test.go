@@ -214,8 +214,8 @@ func TestDeadline(t *testing.T) {
 				t.Parallel()
 				service, mom := newFaulty(t, fault{act: (*exchange).hang}), newStandIn(t, nil)
 				url := frontMOM(t, "http://"+service.addr, mom.addr)
-				got := p.call(t, client(t, p.major), url, m, p.deadline(80*time.Millisecond))
-				<-service.left
+				got := p.call(t, client(t, p.major), url, m, p.deadline(time.Second)) // time for the service to see it
+				service.awaitLeft(t)
 				if got.what != "deadline_exceeded" || service.seen() != "1/1" || len(mom.got()) != 0 || got.decision != "direct;try=1;deadline → failed" {
 					t.Errorf("caller read %q, service saw %s, MOM got %v, decision %s", got.what, service.seen(), mom.got(), got.decision)
 				}
@@ -247,7 +247,7 @@ func TestLeft(t *testing.T) {
 				_ = res.Body.Close()
 				t.Error("got an answer nobody gave")
 			}
-			<-service.left
+			service.awaitLeft(t)
 			if service.seen() != "1/1" || len(mom.got()) != 0 {
 				t.Errorf("service saw %s, MOM got %v; want one try and nothing stored", service.seen(), mom.got())
 			}
