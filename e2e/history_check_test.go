@@ -35,6 +35,8 @@ func TestHistoryCheck(t *testing.T) {
 		return reply{kind: refused, code: code, reason: reason}
 	}
 	unavailable := no(connect.CodeUnavailable, momv1.Reason_REASON_STORE_UNAVAILABLE)
+	// Runs are those of the call without a name.
+	elsewhere := func(r reply) reply { r.call = "other"; return r }
 	unsure := no(connect.CodeUnavailable, momv1.Reason_REASON_STORE_UNCERTAIN)
 	unknown := no(connect.CodeUnknown, momv1.Reason_REASON_OUTCOME_UNKNOWN)
 	nothing := reply{kind: broken}
@@ -54,7 +56,7 @@ func TestHistoryCheck(t *testing.T) {
 		{"held, then answered", request{method: "Post", replies: []reply{held}}, 1, good, nil},
 		{"handle, then answered", request{method: "Post", replies: []reply{stored}}, 1, good, nil},
 		{"refused", request{method: "Post", replies: []reply{unavailable}}, 0, ending{}, nil},
-		{"refused, and sent again", request{method: "Post", replies: []reply{unavailable, unavailable, direct}}, 1, ending{}, nil},
+		{"refused, and sent again", request{method: "Post", replies: []reply{elsewhere(unavailable), elsewhere(unavailable), direct}}, 1, ending{}, nil},
 		{"refused, and may have run", request{method: "Read", replies: []reply{unsure}}, 1, ending{}, nil},
 		{"unknown, and did not run", request{method: "Post", replies: []reply{unknown}}, 0, ending{}, nil},
 		{"unknown, and ran", request{method: "Post", replies: []reply{unknown}}, 1, ending{}, nil},
@@ -71,7 +73,7 @@ func TestHistoryCheck(t *testing.T) {
 		{"uncertain, ran twice", request{method: "Post", replies: []reply{stored}}, 2, is(uncertain), []fault{doubled}},
 		{"one key, two tasks", request{method: "Read", key: "k", replies: []reply{stored, {kind: handle, task: "U"}}}, 1, good, []fault{doubled}},
 		{"not executed, and ran", request{method: "Post", replies: []reply{unavailable}}, 1, ending{}, []fault{wrong}},
-		{"twice not executed, and ran", request{method: "Post", replies: []reply{unavailable, unavailable}}, 1, ending{}, []fault{wrong}},
+		{"not executed, and ran, and sent again", request{method: "Post", replies: []reply{unavailable, elsewhere(direct)}}, 1, ending{}, []fault{wrong}},
 		{"undeclared, may be sent again", request{method: "Post", replies: []reply{unsure, nothing}}, 0, ending{}, []fault{wrong}},
 		{"repeatable, may not be sent again", request{method: "Read", replies: []reply{unknown}}, 1, ending{}, []fault{wrong}},
 		{"refused with an error nobody promised", request{method: "Read", replies: []reply{no(connect.CodeInternal, 0)}}, 0, ending{}, []fault{wrong}},
@@ -104,7 +106,7 @@ func TestHistoryCheck(t *testing.T) {
 			t.Parallel()
 			c.request.amount = 7
 			h := history{
-				requests: []*request{&c.request}, runs: map[int64][]string{7: make([]string, c.runs)},
+				requests: []*request{&c.request}, runs: map[int64][]ran{7: make([]ran, c.runs)},
 				tasks: map[string]ending{"T": c.task, "U": good},
 			}
 			var got []fault

@@ -22,6 +22,7 @@ type request struct {
 
 // reply is what came back of one call.
 type reply struct {
+	call   string // names it
 	by     string // wire and gateway
 	kind   replyKind
 	amount int64 // answered
@@ -60,10 +61,14 @@ type ending struct {
 // history is all that was seen of a run.
 type history struct {
 	requests []*request
-	// runs are those of an amount, as the services wrote them down: the task of
-	// each, empty for a direct call.
-	runs  map[int64][]string
-	tasks map[string]ending
+	runs     map[int64][]ran // by amount, as the services wrote them down
+	tasks    map[string]ending
+}
+
+// ran is one run of a service.
+type ran struct {
+	call string // that it was for
+	task string // empty when the call came directly
 }
 
 // A fault is what Holdline must never do.
@@ -86,7 +91,7 @@ func (h *history) check() (list []finding) {
 	for _, r := range h.requests {
 		found := func(f fault, format string, args ...any) {
 			text := fmt.Sprintf(format, args...)
-			list = append(list, finding{f, fmt.Sprintf("%s of %d, key %q: %s; runs %q, replies %+v", r.method, r.amount, r.key, text, h.runs[r.amount], r.replies)})
+			list = append(list, finding{f, fmt.Sprintf("%s of %d, key %q: %s; runs %+v, replies %+v", r.method, r.amount, r.key, text, h.runs[r.amount], r.replies)})
 		}
 		h.checkRuns(r, found)
 		tasks := map[string]bool{}
@@ -117,12 +122,12 @@ func (h *history) checkRuns(r *request, found report) {
 	if runs > 1 {
 		found(doubled, "ran more than once")
 	}
-	safe := true
 	for _, reply := range r.replies {
-		safe = safe && reply.notExecuted()
-	}
-	if safe && runs > 0 {
-		found(wrong, "said not to be executed, and ran")
+		for _, run := range h.runs[r.amount] {
+			if reply.notExecuted() && run.call == reply.call {
+				found(wrong, "call %s was said not to be executed, and ran", run.call)
+			}
+		}
 	}
 }
 

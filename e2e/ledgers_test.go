@@ -1,8 +1,8 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
+	"encoding/csv"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -23,6 +23,9 @@ import (
 // the file of its runs.
 const ledgerEnv = "HOLDLINE_TEST_LEDGER"
 
+// callHeader names a call, to whoever gets it.
+const callHeader = "Ledger-Call"
+
 // longestRun is the longest that a ledger of its own process takes for a call:
 // time in which it can be killed.
 const longestRun = 10 * time.Millisecond
@@ -38,7 +41,8 @@ func serveLedger(place string) {
 	}
 	l := ledger{during: func(ctx context.Context, amount int64) {
 		info, _ := connect.CallInfoForServerContext(ctx)
-		if _, err := fmt.Fprintf(file, "%d %s\n", amount, info.RequestHeader().Get(contract.HeaderKey)); err != nil {
+		header := info.RequestHeader()
+		if _, err := fmt.Fprintf(file, "%d,%s,%s\n", amount, header.Get(callHeader), header.Get(contract.HeaderKey)); err != nil {
 			panic(err)
 		}
 		select {
@@ -74,22 +78,25 @@ func (h *house) startLedgers(tb testing.TB) *ledgers {
 	return l
 }
 
-// ran are the runs of each amount: the key that each was sent with.
-func (l *ledgers) ran(tb testing.TB) map[int64][]string {
+// ran reads the runs of each amount.
+func (l *ledgers) ran(tb testing.TB) map[int64][]ran {
 	tb.Helper()
 	file, err := os.Open(l.runs)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	runs := map[int64][]string{}
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		number, key, _ := strings.Cut(lines.Text(), " ")
-		amount, err := strconv.ParseInt(number, 10, 64)
+	lines, err := csv.NewReader(file).ReadAll()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	runs := map[int64][]ran{}
+	for _, line := range lines {
+		amount, err := strconv.ParseInt(line[0], 10, 64)
 		if err != nil {
-			tb.Fatalf("runs: %v", err)
+			tb.Fatal(err)
 		}
-		runs[amount] = append(runs[amount], key)
+		runs[amount] = append(runs[amount], ran{call: line[1], task: line[2]})
 	}
 	return runs
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,6 +34,7 @@ type load struct {
 
 	callers  sync.WaitGroup
 	calls    atomic.Int64 // begun
+	names    atomic.Int64 // given
 	mu       sync.Mutex
 	requests []*request
 }
@@ -158,11 +160,12 @@ func (l *load) insist(r *request, headers []string, rng *rand.Rand) {
 func (l *load) call(door door, r *request, headers []string) reply {
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)
 	defer cancel()
-	ctx, info := withHeaders(ctx, headers...)
+	name := strconv.FormatInt(l.names.Add(1), 10)
+	ctx, info := withHeaders(ctx, append(headers[:len(headers):len(headers)], callHeader+": "+name)...)
 	req, res := dynamicpb.NewMessage(l.entry), dynamicpb.NewMessage(l.entry)
 	req.Set(l.entry.Fields().ByName("amount"), protoreflect.ValueOfInt64(r.amount))
 	err := door.client.CallUnary(ctx, ledgerSpec(r.method), req, res)
-	got := reply{by: door.name, task: info.ResponseHeader().Get(contract.HeaderTask)}
+	got := reply{call: name, by: door.name, task: info.ResponseHeader().Get(contract.HeaderTask)}
 	var rpcErr *connect.Error
 	switch {
 	case err == nil:

@@ -188,8 +188,9 @@ func ofStatus(status string) Outcome {
 	return Outcome{}
 }
 
-// gRPC-Web has its trailers in a last frame, whose first bit is set.
-const trailerFrame, frameHeader = 0x80, 5
+// gRPC-Web has its trailers in a last frame, whose first bit is set, and its last
+// one when it is compressed.
+const trailerFrame, compressedFrame, frameHeader = 0x80, 0x01, 5
 
 // grpcStatus returns the grpc-status if there is one before any message.
 func (res *Response) grpcStatus(contentType string) string {
@@ -209,10 +210,14 @@ func (res *Response) grpcStatus(contentType string) string {
 			frame, _ = base64.StdEncoding.AppendDecode(nil, frame[:len(frame)&^3]) // as far as it goes
 		}
 		switch {
-		case len(frame) > 0 && frame[0] != trailerFrame:
+		case len(frame) > 0 && frame[0]&trailerFrame == 0:
 			return ""
 		case len(frame) >= frameHeader && len(frame)-frameHeader >= int(binary.BigEndian.Uint32(frame[1:])):
-			return statusIn(frame[frameHeader:])
+			trailers := frame[frameHeader:]
+			if frame[0]&compressedFrame != 0 {
+				trailers = unzip(trailers)
+			}
+			return statusIn(trailers)
 		case res.err != nil || len(res.head) >= maxErrorBody:
 			return ""
 		}
@@ -238,9 +243,7 @@ func (res *Response) connectCode() string {
 	}
 	raw := res.head
 	if res.Header.Get("Content-Encoding") == "gzip" {
-		if plain, err := gzip.NewReader(bytes.NewReader(raw)); err == nil {
-			raw, _ = io.ReadAll(io.LimitReader(plain, maxErrorBody)) // what is cut is no JSON
-		}
+		raw = unzip(raw)
 	}
 	var body struct {
 		Code string `json:"code"`
@@ -249,6 +252,17 @@ func (res *Response) connectCode() string {
 		return ""
 	}
 	return body.Code
+}
+
+// unzip returns as much as can be read, at most maxErrorBody: nothing of what is
+// in no gzip, the one compression that all sides know.
+func unzip(raw []byte) []byte {
+	plain, err := gzip.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil
+	}
+	raw, _ = io.ReadAll(io.LimitReader(plain, maxErrorBody))
+	return raw
 }
 
 func validCode(code string) bool {

@@ -2,6 +2,8 @@ package upstream_test
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"io"
 	"log/slog"
@@ -151,6 +153,11 @@ func TestLook(t *testing.T) {
 	t.Parallel()
 	const grpc, web = "application/grpc+proto", "application/grpc-web+proto"
 	webTrailer := "\x80\x00\x00\x00\x0fgrpc-status:14\r"
+	var zipped bytes.Buffer
+	zip := gzip.NewWriter(&zipped)
+	_, _ = io.WriteString(zip, "grpc-message: later\r\ngrpc-status: 14\r\n")
+	_ = zip.Close()
+	webZipped := "\x81\x00\x00\x00" + string(rune(zipped.Len())) + zipped.String()
 	for _, c := range []struct {
 		name, status, contentType, header, body string
 		want                                    upstream.Kind
@@ -170,6 +177,8 @@ func TestLook(t *testing.T) {
 		{"gRPC message first", "200 OK", grpc, "", "\x00\x00\x00\x00\x00", upstream.Answered},
 		{"gRPC-Web trailer frame", "200 OK", web, "", webTrailer, upstream.Unavailable},
 		{"gRPC-Web message that looks like a trailer", "200 OK", web, "", "\x00\x00\x00\x00\x11grpc-status: 14\r\n", upstream.Answered},
+		{"gRPC-Web compressed trailer frame", "200 OK", web, "Grpc-Encoding: gzip\r\n", webZipped, upstream.Unavailable},
+		{"gRPC-Web broken trailer frame", "200 OK", web, "Grpc-Encoding: gzip\r\n", "\x81\x00\x00\x00\x01x", upstream.Answered},
 		{"gRPC-Web message first", "200 OK", web, "", "\x00\x00\x00\x00\x00" + webTrailer, upstream.Answered},
 	} {
 		t.Run(c.name, func(t *testing.T) {
