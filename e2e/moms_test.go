@@ -6,12 +6,7 @@ import (
 	"syscall"
 	"testing"
 
-	"connectrpc.com/connect/v2"
-	"google.golang.org/protobuf/types/dynamicpb"
-
-	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
-	"holdline/internal/contract"
 )
 
 // Two MOMs replay one queue: every task is answered, and those of an undeclared
@@ -40,24 +35,9 @@ func TestTwoMOMs(t *testing.T) {
 func TestMOMTerminated(t *testing.T) {
 	t.Parallel()
 	h := deploy(t, 1)
-	var callers sync.WaitGroup
-	all := wires()
-	handles := make([]string, len(all))
-	for i, w := range all {
-		rpc := w.client(t, h.addr)
-		callers.Go(func() {
-			req := amounts(t, int64(i))
-			ctx, _ := withHeaders(t.Context(), "Prefer: wait=60")
-			err := rpc.CallUnary(ctx, ledgerSpec("Post"), req, dynamicpb.NewMessage(req.Descriptor()))
-			if connect.CodeOf(err) != connect.CodeDeadlineExceeded || contract.ReasonOf(err) != momv1.Reason_REASON_CALL_STORED {
-				t.Errorf("%s: a held caller got %v, want a handle", w.name, err)
-			}
-			handles[i] = client.TaskFrom(err).GetId()
-		})
-	}
-	awaitTasks(t, h.momAddr[0], len(all), momv1.TaskState_TASK_STATE_QUEUED)
+	held := h.hold(t)
 	h.moms[0].signal(t, syscall.SIGTERM)
-	callers.Wait()
+	handles := held()
 	wait(t, h.moms[0].gone, "the MOM has ended")
 	if t.Failed() {
 		return

@@ -11,10 +11,13 @@ import (
 	"syscall"
 	"testing"
 
+	"connectrpc.com/connect/v2"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"holdline/client"
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
 	"holdline/internal/redistest"
 )
 
@@ -184,6 +187,32 @@ func (h *house) async(tb testing.TB, method string, n int) []string {
 		tb.Fatal(err)
 	}
 	return ids
+}
+
+// hold has a caller of Post held on each wire, with amounts from 0, and returns how
+// to wait for the handles that their holds end with.
+func (h *house) hold(tb testing.TB) (handles func() []string) {
+	tb.Helper()
+	all := wires()
+	ids := make([]string, len(all))
+	var callers sync.WaitGroup
+	for i, w := range all {
+		rpc := w.client(tb, h.addr)
+		callers.Go(func() {
+			req := amounts(tb, int64(i))
+			ctx, _ := withHeaders(tb.Context(), "Prefer: wait=60")
+			err := rpc.CallUnary(ctx, ledgerSpec("Post"), req, dynamicpb.NewMessage(req.Descriptor()))
+			if connect.CodeOf(err) != connect.CodeDeadlineExceeded || contract.ReasonOf(err) != momv1.Reason_REASON_CALL_STORED {
+				tb.Errorf("%s: a held caller got %v, want a handle", w.name, err)
+			}
+			ids[i] = client.TaskFrom(err).GetId()
+		})
+	}
+	awaitTasks(tb, h.momAddr[0], len(all), momv1.TaskState_TASK_STATE_QUEUED)
+	return func() []string {
+		callers.Wait()
+		return ids
+	}
 }
 
 // checkAnswers waits for the answers of async's calls.

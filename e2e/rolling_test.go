@@ -19,10 +19,6 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/protobuf/types/dynamicpb"
-
-	"holdline/client"
-	momv1 "holdline/gen/mom/v1"
-	"holdline/internal/contract"
 )
 
 // eitherOf sends each request to one of two servers, and to the other one when
@@ -146,24 +142,9 @@ func TestRollingRestart(t *testing.T) {
 func TestGatewayTerminated(t *testing.T) {
 	t.Parallel()
 	h := deploy(t, 1)
-	var held sync.WaitGroup
-	all := wires()
-	handles := make([]string, len(all))
-	for i, w := range all {
-		rpc := w.client(t, h.addr)
-		held.Go(func() {
-			req := amounts(t, int64(i))
-			ctx, _ := withHeaders(t.Context(), "Prefer: wait=60")
-			err := rpc.CallUnary(ctx, ledgerSpec("Post"), req, dynamicpb.NewMessage(req.Descriptor()))
-			if connect.CodeOf(err) != connect.CodeDeadlineExceeded || contract.ReasonOf(err) != momv1.Reason_REASON_CALL_STORED {
-				t.Errorf("%s: a held caller got %v, want a handle", w.name, err)
-			}
-			handles[i] = client.TaskFrom(err).GetId()
-		})
-	}
-	awaitTasks(t, h.momAddr[0], len(all), momv1.TaskState_TASK_STATE_QUEUED)
+	held := h.hold(t)
 	h.gateways[0].signal(t, syscall.SIGTERM)
-	held.Wait()
+	handles := held()
 	wait(t, h.gateways[0].gone, "the gateway has ended")
 	if _, err := net.Dial("tcp", h.addr); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("dial: %v, want a refusal", err)
