@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if place := os.Getenv(ledgerEnv); place != "" {
-		serveLedger(place)
+		fmt.Fprintln(os.Stderr, serveLedger(place))
 		os.Exit(1)
 	}
 	redistest.Main(m, func(code int) int {
@@ -138,6 +138,15 @@ func wires() []wire {
 // when the test ends.
 func (w wire) client(tb testing.TB, addr string) *connect.Client {
 	tb.Helper()
+	return w.over(w.transport(tb), addr)
+}
+
+func (w wire) over(transport http.RoundTripper, addr string) *connect.Client {
+	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, "http://"+addr, w.options...))
+}
+
+func (w wire) transport(tb testing.TB) *http.Transport {
+	tb.Helper()
 	transport := &http.Transport{Protocols: new(http.Protocols), MaxIdleConnsPerHost: 1000}
 	if w.http2 {
 		transport.Protocols.SetUnencryptedHTTP2(true)
@@ -145,5 +154,5 @@ func (w wire) client(tb testing.TB, addr string) *connect.Client {
 		transport.Protocols.SetHTTP1(true)
 	}
 	tb.Cleanup(transport.CloseIdleConnections)
-	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, "http://"+addr, w.options...))
+	return transport
 }

@@ -61,22 +61,11 @@ func testOneKey(t *testing.T, method string) {
 	call := func(c caller) error {
 		req := amounts(t, amount)
 		got := dynamicpb.NewMessage(req.Descriptor())
-		var info *connect.CallInfo
-		var err error
-		for {
-			var ctx context.Context
-			ctx, info = withHeaders(t.Context(), "Idempotency-Key: order-17", "Prefer: wait=300")
-			err = c.client.CallUnary(ctx, ledgerSpec(method), req, got)
-			// A machine that is too busy for the hand-off's half second says so. With
-			// a key, whatever was not answered may be sent again.
-			if reason := contract.ReasonOf(err); reason != momv1.Reason_REASON_STORE_UNCERTAIN &&
-				reason != momv1.Reason_REASON_STORE_UNAVAILABLE && reason != momv1.Reason_REASON_OUTCOME_UNKNOWN {
-				break
-			}
-		}
+		ctx, err := untilHeard(t, c.client, method, req, got)
 		if err != nil || amountOf(got) != amount+1 {
 			return fmt.Errorf("%s: got %v, %w, want %d", c.name, got, err, amount+1)
 		}
+		info, _ := connect.CallInfoForClientContext(ctx)
 		mu.Lock()
 		defer mu.Unlock()
 		tasks[info.ResponseHeader().Get(contract.HeaderTask)]++
@@ -88,9 +77,8 @@ func testOneKey(t *testing.T, method string) {
 	// Another request under the key is refused while the first one runs, and after.
 	conflict := func() {
 		for _, c := range callers {
-			ctx, _ := withHeaders(t.Context(), "Idempotency-Key: order-17")
 			req := amounts(t, amount+1)
-			err := c.client.CallUnary(ctx, ledgerSpec(method), req, dynamicpb.NewMessage(req.Descriptor()))
+			ctx, err := untilHeard(t, c.client, method, req, dynamicpb.NewMessage(req.Descriptor()))
 			if connect.CodeOf(err) != connect.CodeInvalidArgument || contract.ReasonOf(err) != momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED {
 				t.Errorf("%s: another request got %v, want invalid_argument, IDEMPOTENCY_KEY_REUSED", c.name, err)
 			}
@@ -142,6 +130,21 @@ func testOneKey(t *testing.T, method string) {
 	}
 	if got := <-keys; len(tasks) != 1 || tasks[got] != calls+len(callers) {
 		t.Errorf("tasks = %v, and the ledger saw %s %q; want one of %d calls", tasks, contract.HeaderKey, got, calls+len(callers))
+	}
+}
+
+// untilHeard calls with the key. A machine that is too busy for the hand-off's half
+// second says so; with a key, whatever was not answered may be sent again.
+func untilHeard(tb testing.TB, client *connect.Client, method string, req, res *dynamicpb.Message) (context.Context, error) {
+	tb.Helper()
+	for {
+		ctx, _ := withHeaders(tb.Context(), "Idempotency-Key: order-17", "Prefer: wait=300")
+		err := client.CallUnary(ctx, ledgerSpec(method), req, res)
+		switch contract.ReasonOf(err) {
+		case momv1.Reason_REASON_STORE_UNCERTAIN, momv1.Reason_REASON_STORE_UNAVAILABLE, momv1.Reason_REASON_OUTCOME_UNKNOWN:
+			continue
+		}
+		return ctx, err
 	}
 }
 

@@ -30,14 +30,13 @@ const callHeader = "Ledger-Call"
 // time in which it can be killed.
 const longestRun = 10 * time.Millisecond
 
-// serveLedger serves until it is killed, or says why it cannot. Each run is in the file before anything
+// serveLedger serves until it is killed. Each run is in the file before anything
 // else happens; what was written outlives the process.
-func serveLedger(place string) {
+func serveLedger(place string) error {
 	addr, name, _ := strings.Cut(place, " ")
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return
+		return err
 	}
 	l := ledger{during: func(ctx context.Context, amount int64) {
 		info, _ := connect.CallInfoForServerContext(ctx)
@@ -51,10 +50,10 @@ func serveLedger(place string) {
 		}
 	}}
 	s, err := server.Listen(server.Config{Addr: addr, Handler: l.handler(), Logger: slog.New(slog.DiscardHandler)})
-	if err == nil {
-		err = s.Run(context.Background())
+	if err != nil {
+		return err
 	}
-	fmt.Fprintln(os.Stderr, err)
+	return s.Run(context.Background())
 }
 
 // ledgers are processes at all places where a house expects them.
