@@ -22,9 +22,9 @@ func TestCallerLeaves(t *testing.T) {
 	leaving, leave := context.WithCancel(t.Context())
 	defer leave()
 	held := 0
-	hold := func(w wire, amount int64, headers ...string) {
+	hold := func(w wire, at string, amount int64, headers ...string) {
 		req := amounts(t, amount)
-		client := w.client(t, s.Gateway)
+		client := w.client(t, at)
 		held++
 		callers.Go(func() {
 			ctx, _ := withHeaders(leaving, append(headers, "Prefer: wait=60")...)
@@ -36,8 +36,9 @@ func TestCallerLeaves(t *testing.T) {
 	}
 	all := wires()
 	for i, w := range all {
-		hold(w, int64(100+i))
-		hold(w, int64(200+i), "Idempotency-Key: "+w.name)
+		hold(w, s.Gateway, int64(100+i))
+		hold(w, s.Gateway, int64(200+i), "Idempotency-Key: "+w.name)
+		hold(w, s.MOM, int64(300+i), "Holdline-Kept: 1") // as of a gateway that owes a handle
 	}
 	awaitTasks(t, s.Gateway, held, momv1.TaskState_TASK_STATE_QUEUED)
 	leave()
@@ -46,13 +47,16 @@ func TestCallerLeaves(t *testing.T) {
 
 	var l ledger
 	run(t, l.serve(t, addr))
-	awaitTasks(t, s.Gateway, len(all), momv1.TaskState_TASK_STATE_SUCCEEDED)
+	awaitTasks(t, s.Gateway, 2*len(all), momv1.TaskState_TASK_STATE_SUCCEEDED)
 	for i, w := range all {
 		if got := l.ran(int64(100 + i)); got != 0 {
 			t.Errorf("%s: the call of a caller who left ran %d times, want never", w.name, got)
 		}
 		if got := l.ran(int64(200 + i)); got != 1 {
 			t.Errorf("%s: the keyed call ran %d times, want once", w.name, got)
+		}
+		if got := l.ran(int64(300 + i)); got != 1 {
+			t.Errorf("%s: the call whose handle was given ran %d times, want once", w.name, got)
 		}
 	}
 }

@@ -89,6 +89,9 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 			// It had the call and left while it held the caller: another MOM,
 			// or the same one soon, may hold on, with time of its own.
 			h.stored, started = said, time.Now()
+			// Else one that we leave for being slow would take the task along.
+			h.header = h.header.Clone()
+			h.header.Set(contract.HeaderKept, "1")
 		}
 		switch {
 		case outcome.Kind == upstream.CallerLeft && ctx.Err() != nil:

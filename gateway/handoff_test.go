@@ -109,8 +109,14 @@ func TestMOMFails(t *testing.T) {
 					if took := time.Since(started); got.what != want || took > within {
 						t.Errorf("caller read %q after %s, want %q within %s", got.what, took, want, within)
 					}
-					if offers := mom.got(); len(offers) < c.offers || len(ids(offers)) != 1 {
+					offers := mom.got()
+					if len(offers) < c.offers || len(ids(offers)) != 1 {
 						t.Errorf("MOM got %d calls with ids %v, want at least %d with one id", len(offers), ids(offers), c.offers)
+					}
+					for i, o := range offers { // what is stored must outlive an offer that is given up
+						if kept, want := o.header.Get(contract.HeaderKept) != "", i > 0 && strings.HasPrefix(c.name, "dies after its 103"); kept != want {
+							t.Errorf("offer %d: to be kept: %v, want %v", o.number, kept, want)
+						}
 					}
 					if !strings.Contains(got.decision, "→ "+c.end) {
 						t.Errorf("Holdline-Decision: %s, want %s", got.decision, c.end)

@@ -176,7 +176,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 		Cause:      header.Get(contract.HeaderCause),
 		TTL:        terms.ttl,
 		AnswerTTL:  terms.answerTTL,
-		Kept:       terms.key != "" || terms.prefer.Async || terms.hold(ctx) == 0,
+		Kept:       terms.key != "" || terms.prefer.Async || terms.hold(ctx) == 0 || header.Get(contract.HeaderKept) != "",
 	}
 	if terms.key != "" {
 		call.IdempotencyKey = terms.key

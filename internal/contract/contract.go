@@ -21,8 +21,10 @@ const (
 	HeaderReplayed = "Idempotent-Replayed"
 
 	// What the gateway tells the MOM with a hand-off, besides HeaderTask.
+	// Kept: the caller gets the task's handle, whatever becomes of this offer.
 	HeaderCaller = "Holdline-Caller"
 	HeaderCause  = "Holdline-Cause"
+	HeaderKept   = "Holdline-Kept"
 
 	// What the MOM tells the gateway with an error, and nobody else: the call may
 	// be stored.
