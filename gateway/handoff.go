@@ -127,8 +127,14 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		contract.SetTimeout(req.Header, time.Until(h.deadline))
 	}
 	var task atomic.Pointer[string]
+	var over atomic.Bool                             // answered, or given up: whichever comes first
 	holding, release := context.WithCancelCause(ctx) // ends with ctx at the latest
-	clock := time.AfterFunc(within, func() { release(upstream.ErrTryTimeout) })
+	end := func(why error) {
+		if over.CompareAndSwap(false, true) {
+			release(why)
+		}
+	}
+	clock := time.AfterFunc(within, func() { end(upstream.ErrTryTimeout) })
 	traced := httptrace.WithClientTrace(holding, &httptrace.ClientTrace{
 		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
 			if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" && clock.Stop() {
@@ -140,12 +146,21 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	stay := context.AfterFunc(h.draining, func() {
 		if id := h.keep(ctx, req); id != "" {
 			task.Store(&id)
-			release(errDraining)
+			end(errDraining)
 		}
 	})
 	res, outcome, err := mom.Try(traced, &req)
 	stay()
 	clock.Stop()
+	if res != nil && !over.CompareAndSwap(false, true) {
+		// There may be no more of it than its head.
+		res.Drop()
+		<-holding.Done()
+		res, outcome = nil, upstream.Outcome{Kind: upstream.Broken, Cause: "try-timeout"}
+		if errors.Is(context.Cause(holding), errDraining) {
+			outcome = upstream.Outcome{Kind: upstream.CallerLeft, Cause: "drained"}
+		}
+	}
 	if res == nil {
 		h.log.Debug("hand-off failed", "task", h.id, "endpoint", mom, "cause", outcome.Cause, "error", err)
 		release(nil)

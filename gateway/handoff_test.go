@@ -127,6 +127,25 @@ func TestMOMFails(t *testing.T) {
 	}
 }
 
+// A MOM whose time is over while it answers has not answered: its caller must not
+// get what there is of it.
+func TestMOMAnswersTooLate(t *testing.T) {
+	t.Parallel()
+	for _, p := range []protocol{grpc, web} { // which are looked into for the status
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, _ offer) {
+				w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+				_ = http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}).addr)
+			if got := p.call(t, client(t, p.major), url, add); got.what != unclear {
+				t.Errorf("caller read %q, want %q", got.what, unclear)
+			}
+		})
+	}
+}
+
 // Nobody takes the call: the caller learns it in time, with the first cause.
 func TestMOMRefused(t *testing.T) {
 	t.Parallel()
