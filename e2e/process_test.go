@@ -88,6 +88,7 @@ type layout struct {
 	redis                   []string // options of redis-server
 	linked                  bool     // each MOM reaches Redis by a link that can be bad
 	flags                   []string // of every gateway and MOM
+	route                   string   // options of the ledger's route
 }
 
 // house is the system as it is deployed: gateways and MOMs as processes of their
@@ -119,7 +120,7 @@ func deployAs(tb testing.TB, l layout) *house {
 	}
 	h.ledger = h.ledgers[0]
 	bin := build(tb)
-	common := []string{"--route", ledgerService + "=http://" + strings.Join(h.ledgers, ",http://"), "--schema", ledgerImage(tb)}
+	common := []string{"--route", ledgerService + "=http://" + strings.Join(h.ledgers, ",http://") + l.route, "--schema", ledgerImage(tb)}
 	common = append(common, l.flags...)
 	gateway := append([]string{"gateway"}, common...)
 	for range max(l.moms, 1) {
