@@ -66,6 +66,9 @@ func TestFullOfMemory(t *testing.T) {
 	e.ok(e.do("CONFIG", "SET", "maxmemory", strconv.FormatInt(used*11/10, 10)).Error())
 	until(t, "tasks are refused", func() bool {
 		_, err := e.Add(e.ctx, e.task())
+		if errors.Is(err, mom.ErrQueueFull) && !strings.HasSuffix(err.Error(), ": memory") {
+			t.Fatalf("got %v: Redis itself refused, which should be spared that", err)
+		}
 		return errors.Is(err, mom.ErrQueueFull)
 	})
 	for range 20 {
