@@ -51,7 +51,7 @@ func finalError(e *momv1.CallError) error {
 var ofRequest = map[string]bool{
 	contract.HeaderKey: true, contract.HeaderPrefer: true, contract.HeaderTTL: true, contract.HeaderAnswerTTL: true,
 	contract.HeaderMode: true, contract.HeaderExplain: true, contract.HeaderTask: true, contract.HeaderCaller: true,
-	contract.HeaderCause: true, contract.HeaderKept: true, "Traceparent": true, "Tracestate": true,
+	contract.HeaderCause: true, contract.HeaderOffer: true, contract.HeaderSchema: true, contract.HeaderKept: true, "Traceparent": true, "Tracestate": true,
 }
 
 // ofTransport are headers that the transport writes anew.

@@ -23,9 +23,10 @@ func sayStored(ctx context.Context, id contract.TaskID) {
 }
 
 // hold waits for the answer, and answers.
-func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, wait time.Duration, added Added, changed <-chan struct{}) error {
+func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, wait time.Duration, task NewTask, added Added, changed <-chan struct{}) error {
 	over := time.NewTimer(wait)
 	defer over.Stop()
+	until := time.Now().Add(wait)
 	id, attached := added.ID, added.Attached
 	// A task that was there before may have ended by now; any other has just begun.
 	look := attached || added.Known
@@ -37,6 +38,8 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 			case errors.Is(err, ErrUnavailable):
 				// The call is stored. Whoever hears "unavailable" sends it again.
 				again = time.After(storePause)
+			case errors.Is(err, ErrNotFound):
+				return in.storeLost(id)
 			case err != nil:
 				return err
 			case !open(task.GetState()):
@@ -59,7 +62,11 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 			look = true
 		case <-again:
 		case <-ctx.Done():
-			in.callerLeft(ctx, id)
+			// The caller may be there, and its gateway about to offer the call again.
+			// At the hold's end the gateway gives it the handle by itself.
+			if !task.Kept && time.Now().Before(until) {
+				in.lapses.add(id, task.Offer)
+			}
 			return ctx.Err()
 		case <-over.C:
 			return in.handOut(ctx, stream, info, id)
@@ -69,18 +76,14 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 	}
 }
 
-// callerLeft takes a task along whose caller cannot ask for it any more: it has no
-// key, and nobody got the handle.
-func (in *intake) callerLeft(ctx context.Context, id contract.TaskID) {
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	switch err := in.store.Abandon(bounded, id); {
-	case err == nil:
-		in.cfg.Logger.Debug("caller left, task cancelled", "task", id)
-	case errors.Is(err, ErrTaskState), errors.Is(err, ErrNotFound): // kept, sent, or ended
-	default:
-		in.cfg.Logger.Warn("caller left, task not cancelled", "task", id, "error", err)
+// storeLost answers the caller of a task that is no longer in the store, though it
+// had neither ended nor expired.
+func (in *intake) storeLost(id contract.TaskID) error {
+	in.cfg.Logger.Error("the store has lost a task", "task", id)
+	if in.method.Repeatable {
+		return contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "the store has lost the call; it may be sent again")
 	}
+	return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "the store has lost the call, which may have been executed")
 }
 
 // handOut answers with the handle of a task whose caller was held in vain; with its

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -39,10 +41,17 @@ func (m *MOM) mountIntake(calls *connect.Server) {
 			if !method.Unary {
 				continue
 			}
-			in := &intake{MOM: m, route: m.cfg.Routes[name], method: method}
+			in := &intake{MOM: m, route: m.cfg.Routes[name], method: method, schema: m.cfg.Schemas.Digest(name)}
 			calls.Register(connect.Method{Spec: specOf(method), Handler: in.take})
 		}
 	}
+}
+
+// loses tells whether a field may have been lost as the message was read: JSON of
+// which the gateway knows more, or else, than we do. Proto keeps what it does not know.
+func (in *intake) loses(info *connect.CallInfo) bool {
+	theirs := info.RequestHeader().Get(contract.HeaderSchema)
+	return theirs != "" && theirs != in.schema && !strings.Contains(info.RequestHeader().Get("Content-Type"), "proto")
 }
 
 // specOf describes a unary method to connect.
@@ -60,18 +69,24 @@ type intake struct {
 	*MOM
 	route  *route.Route
 	method *route.Method
+	schema string // its digest
 }
 
 // take is a connect.ServerFunc: it stores the call, says so, and holds the caller
 // until there is an answer or as long as the caller allows.
 func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	msg := dynamicpb.NewMessage(in.method.Descriptor.Input())
+	info, _ := connect.CallInfoForServerContext(ctx)
 	if err := stream.Receive(msg); err != nil {
+		refuse(info, contract.RefusedCall)
 		return err // an invalid message never reaches a queue
 	}
-	info, _ := connect.CallInfoForServerContext(ctx)
+	if in.loses(info) {
+		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "gateway and MOM have different schemas of %s", in.route.Service)
+	}
 	terms, err := in.termsOf(info)
 	if err != nil {
+		refuse(info, contract.RefusedCall)
 		return err
 	}
 	task, err := in.task(ctx, info, terms, msg)
@@ -79,7 +94,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		return err
 	}
 	if !in.ready.Load() {
-		return in.notStored(task.Cause, "the store is not ready")
+		return in.notStored(info, task.Cause, "the store is not ready")
 	}
 
 	// Wait before storing: an answer may be quicker than we are.
@@ -88,6 +103,9 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	added, err := in.add(ctx, task)
 	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
+		if ctx.Err() != nil && !task.Kept && !errors.Is(err, ErrNotSent) {
+			in.lapses.add(task.ID, task.Offer) // it may be stored
+		}
 		return in.addFailed(ctx, info, task, err)
 	}
 	in.reapers[ShardOf(task.ID)].within(terms.ttl)
@@ -112,7 +130,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		})
 	}
 	sayStored(ctx, id)
-	return in.hold(ctx, stream, info, wait, added, changed)
+	return in.hold(ctx, stream, info, wait, task, added, changed)
 }
 
 // add stores a task. As long as there is time, it asks again when it cannot know
@@ -169,8 +187,10 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 	if http, ok := connecthttp.ServerInfoForContext(ctx); ok && http.RequestProto() == "HTTP/2.0" {
 		call.HttpMajor = 2
 	}
+	offer, _ := strconv.ParseInt(header.Get(contract.HeaderOffer), 10, 64) // 0: it did not say
 	task := NewTask{
 		ID:         id,
+		Offer:      offer,
 		Call:       call,
 		Repeatable: in.method.Repeatable,
 		Cause:      header.Get(contract.HeaderCause),
@@ -210,20 +230,28 @@ func resultOf(added Added, err error) string {
 	return callStored
 }
 
+// refuse says that the error which follows is the caller's, and why the call is
+// surely not stored.
+func refuse(info *connect.CallInfo, why string) {
+	info.ResponseHeader().Set(contract.HeaderRefused, why)
+}
+
 // addFailed says that a call could not be stored, or may not have been.
 func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task NewTask, err error) error {
 	switch {
 	case errors.Is(err, ErrKeyReused):
+		refuse(info, contract.RefusedCall)
 		return contract.Errorf(momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED,
 			"this %s was used for another request; use a new one", contract.HeaderKey)
 	case errors.Is(err, ErrQueueFull):
+		refuse(info, contract.RefusedNow)
 		return contract.Errorf(momv1.Reason_REASON_QUEUE_FULL, "the queue of %s is full; the call was not executed", in.route.Service)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
 	in.cfg.Logger.Warn("call not stored", "task", task.ID, "procedure", in.method.Procedure, "error", err)
 	if errors.Is(err, ErrNotSent) {
-		return in.notStored(task.Cause, "the store cannot be reached")
+		return in.notStored(info, task.Cause, "the store cannot be reached")
 	}
 	info.ResponseHeader().Set(contract.HeaderUnsure, "1")
 	if in.method.Repeatable {
@@ -233,11 +261,12 @@ func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task Ne
 }
 
 // notStored says why the call came here and why it cannot stay.
-func (in *intake) notStored(cause, why string) error {
+func (in *intake) notStored(info *connect.CallInfo, cause, why string) error {
 	first := "the call asked to be stored"
 	if cause != "" {
 		first = in.route.Service + " cannot take the call (" + cause + ")"
 	}
+	refuse(info, contract.RefusedNow)
 	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not executed", first, why)
 }
 

@@ -62,6 +62,7 @@ type MOM struct {
 	reapers  map[Shard]*reaper
 	pools    map[string]*upstream.Pool
 	waiters  *waiters
+	lapses   *lapses
 	metrics  *metrics
 	handler  http.Handler
 	held     atomic.Int64  // callers
@@ -90,6 +91,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
 		reapers:  map[Shard]*reaper{},
 		waiters:  newWaiters(),
+		lapses:   newLapses(store, cfg.Logger),
 		recheck:  make(chan struct{}, 1),
 		draining: make(chan struct{}),
 	}
@@ -107,6 +109,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	tasks := &taskService{m}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{m})
+	momv1connect.RegisterHoldServiceHandler(own, &holdService{m})
 	mux := server.Mux(own, m, grpcreflect.WithDescriptorResolver(cfg.Schemas), grpcreflect.WithExtensionResolver(cfg.Schemas))
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
@@ -155,6 +158,7 @@ func (m *MOM) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.watch(ctx) })
 	group.Go(func() error { return m.check(ctx) })
+	group.Go(func() error { return m.lapses.Run(ctx) })
 	for _, shard := range m.shards {
 		group.Go(func() error { return newReplayer(m, shard).Run(ctx) })
 		group.Go(func() error { return m.reapers[shard].Run(ctx) })

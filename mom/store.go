@@ -50,10 +50,23 @@ type NewTask struct {
 	// Kept: somebody gets its handle, so it is not abandoned. Of a task that is
 	// stored already, this alone is added.
 	Kept bool
+	// Offer is how often the gateway has offered this call, this time included;
+	// 0 where it did not say. The store remembers the last one.
+	Offer int64
 	// KeyHash names caller, procedure and idempotency key; empty without a key.
 	KeyHash string
 	// Fingerprint is a hash of the request; compared only under the same key.
 	Fingerprint string
+}
+
+// Departure is a caller who is gone without a handle.
+type Departure struct {
+	ID contract.TaskID
+	// Lost: only its connection was lost, and with it the hold of the given
+	// Offer. It counts as gone unless the call was offered again since; if it is
+	// offered later, it is stored anew.
+	Lost  bool
+	Offer int64
 }
 
 // Added says what became of a NewTask.
@@ -149,9 +162,13 @@ type Store interface {
 	// task with an attempt behind it may have run: ErrTaskState. Cancelling a
 	// cancelled one succeeds. ErrNotFound.
 	Cancel(ctx context.Context, id contract.TaskID) error
-	// Abandon is Cancel for a task whose caller left; one that is kept stays:
-	// ErrTaskState.
-	Abandon(ctx context.Context, id contract.TaskID) error
+	// Keep keeps tasks of one shard, whose callers get handles, from being
+	// abandoned. It returns those that do not exist or were cancelled before.
+	Keep(ctx context.Context, shard Shard, ids []contract.TaskID) (missing []contract.TaskID, err error)
+	// Abandon cancels tasks of one shard whose callers left without a handle, as
+	// far as they were never sent and are not kept. It goes in batches: after an
+	// error some may be cancelled. Its cost does not grow with the queue.
+	Abandon(ctx context.Context, shard Shard, left []Departure) error
 	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
 	// if new. ErrNotFound, ErrTaskState.
 	Revive(ctx context.Context, id contract.TaskID) error

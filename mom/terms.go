@@ -58,7 +58,7 @@ func (t terms) hold(ctx context.Context) time.Duration {
 	hold := t.prefer.Hold()
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
-		hold = min(hold, left-min(max(left/10, 20*time.Millisecond), 250*time.Millisecond))
+		hold = min(hold, left-contract.HandleMargin(left))
 	}
 	return max(hold, 0)
 }

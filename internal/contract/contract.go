@@ -21,14 +21,27 @@ const (
 	HeaderReplayed = "Idempotent-Replayed"
 
 	// What the gateway tells the MOM with a hand-off, besides HeaderTask.
-	// Kept: the caller gets the task's handle, whatever becomes of this offer.
+	// Schema: a digest of the service's schema as the gateway knows it. Offer: how often it has offered this call, this time included. Kept, which
+	// only the last release sends: the caller gets the task's handle, whatever
+	// becomes of this offer.
 	HeaderCaller = "Holdline-Caller"
 	HeaderCause  = "Holdline-Cause"
+	HeaderOffer  = "Holdline-Offer"
+	HeaderSchema = "Holdline-Schema"
 	HeaderKept   = "Holdline-Kept"
 
-	// What the MOM tells the gateway with an error, and nobody else: the call may
-	// be stored.
-	HeaderUnsure = "Holdline-Unsure"
+	// What the MOM tells the gateway with an error, and nobody else. What has
+	// neither of them nor HeaderTask is said of the MOM itself, and no caller gets it.
+	// Unsure: the call may be stored. Refused: it is not, for what it is
+	// (RefusedCall) or for now (RefusedNow); the error is the caller's.
+	HeaderUnsure  = "Holdline-Unsure"
+	HeaderRefused = "Holdline-Refused"
+)
+
+// Values of HeaderRefused.
+const (
+	RefusedCall = "call"
+	RefusedNow  = "now"
 )
 
 // Anonymous is the caller of every call while callers have no identities.

@@ -56,6 +56,12 @@ func (p Preference) Hold() time.Duration {
 	return DefaultHold
 }
 
+// HandleMargin is how long before a caller's deadline its handle leaves, so that it
+// arrives in time.
+func HandleMargin(left time.Duration) time.Duration {
+	return min(max(left/10, 20*time.Millisecond), 250*time.Millisecond)
+}
+
 // Applied is the Preference-Applied header that goes with it; empty for none.
 func (p Preference) Applied() string {
 	var applied []string

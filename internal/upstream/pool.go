@@ -79,6 +79,9 @@ func (p *Pool) Service() string { return p.service }
 // Len is the number of endpoints.
 func (p *Pool) Len() int { return len(*p.endpoints.Load()) }
 
+// Endpoints are those that there are now.
+func (p *Pool) Endpoints() []*Endpoint { return *p.endpoints.Load() }
+
 // Fitness counts the endpoints that are fit, and those that are picked last.
 func (p *Pool) Fitness() (fit, ejected int) {
 	for _, e := range *p.endpoints.Load() {

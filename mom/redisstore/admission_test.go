@@ -122,7 +122,7 @@ func TestEveryFate(t *testing.T) {
 				return err
 			}
 			if i%7 == 0 {
-				if err := e.Abandon(e.ctx, task.ID); err != nil && !errors.Is(err, mom.ErrTaskState) && !errors.Is(err, mom.ErrNotFound) {
+				if err := e.Abandon(e.ctx, e.shard, []mom.Departure{{ID: task.ID}}); err != nil {
 					return err
 				}
 			}

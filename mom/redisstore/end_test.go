@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -270,17 +271,80 @@ func TestAbandon(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		later.Kept = true // the same again, for its handle
-		if _, err := e.Add(e.ctx, later); err != nil {
-			t.Fatal(err)
+		missing, err := e.Keep(e.ctx, e.shard, []contract.TaskID{later.ID, e.id()})
+		if err != nil || len(missing) != 1 {
+			t.Errorf("keep: missing %v, %v, want the one that is not there", missing, err)
 		}
-		e.ok(e.Abandon(e.ctx, left.ID))
+		gone := []mom.Departure{{ID: left.ID}, {ID: kept.ID}, {ID: later.ID}, {ID: e.id()}}
+		e.ok(e.Abandon(e.ctx, e.shard, gone))
 		e.wantState(left.ID, cancelled)
-		for _, task := range []mom.NewTask{kept, later} {
-			if err := e.Abandon(e.ctx, task.ID); !errors.Is(err, mom.ErrTaskState) {
-				t.Errorf("abandon a kept task: got %v, want ErrTaskState", err)
+		e.wantState(kept.ID, queued)
+		e.wantState(later.ID, queued)
+		if got, want := e.order(), []contract.TaskID{kept.ID, later.ID}; !slices.Equal(got, want) {
+			t.Errorf("leased %v, want %v", got, want)
+		}
+	})
+}
+
+// A caller whose connection was lost counts as gone only if it did not come back,
+// and may come back later.
+func TestAbandonLost(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		task := e.task()
+		add := func(offer int64) mom.Added {
+			task.Offer = offer
+			added, err := e.Add(e.ctx, task)
+			if err != nil {
+				t.Fatal(err)
 			}
-			e.wantState(task.ID, queued)
+			return added
+		}
+		lost := func(offer int64) {
+			e.ok(e.Abandon(e.ctx, e.shard, []mom.Departure{{ID: task.ID, Lost: true, Offer: offer}}))
+		}
+		add(2)
+		add(1) // it was late
+		lost(1)
+		e.wantState(task.ID, queued)
+		lost(2)
+		e.wantState(task.ID, cancelled)
+		if added := add(3); added.Known {
+			t.Error("the caller came back, and its cancelled task was taken for its call")
+		}
+		e.wantState(task.ID, queued)
+		if got := e.order(); !slices.Equal(got, []contract.TaskID{task.ID}) {
+			t.Errorf("leased %v, want the task once", got)
+		}
+		e.ok(e.Cancel(e.ctx, task.ID))
+		if added := add(4); !added.Known {
+			t.Error("a task that somebody cancelled was stored again")
+		}
+	})
+}
+
+// Callers who leave cost the same behind a long queue, and those before them are
+// leased in their order.
+func TestAbandonMany(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		const n = 1500 // more than one lease skips
+		var left []mom.Departure
+		for range n {
+			left = append(left, mom.Departure{ID: e.add()})
+		}
+		last := e.add()
+		e.ok(e.Abandon(e.ctx, e.shard, left))
+		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Queued != 1 {
+			t.Errorf("depth: got %+v, %v, want one queued", depth, err)
+		}
+		var got []contract.TaskID
+		for range n {
+			if got = e.order(); len(got) > 0 {
+				break
+			}
+			e.ok(e.WaitBell(e.ctx, e.shard)) // rings as long as there is more
+		}
+		if !slices.Equal(got, []contract.TaskID{last}) {
+			t.Errorf("leased %v, want %v", got, last)
 		}
 	})
 }

@@ -19,6 +19,7 @@ import (
 //	                    number of open tasks
 //	paused  string      there while leasing is stopped
 //	gone    sorted set  "ULID caller" of ended tasks by the end of their record
+//	passed  string      how many ended tasks are still in ready, to be skipped
 //	bytes   string      what the stored calls take
 //	limits  hash        of the leases: c at once, r a second, b in hand at the time a
 //

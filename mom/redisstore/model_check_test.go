@@ -52,11 +52,11 @@ func (w *world) check(r *rapid.T) {
 func (w *world) checkReads(r *rapid.T) {
 	depth, err := w.Depth(w.ctx, w.shard)
 	want := mom.Depth{
-		Queued: int64(len(w.m.ready)), Running: int64(len(w.m.in(running))), Retrying: int64(len(w.m.in(retrying))),
+		Queued: int64(len(w.m.in(queued))), Running: int64(len(w.m.in(running))), Retrying: int64(len(w.m.in(retrying))),
 		Dead: int64(len(w.m.dead)), Paused: w.m.paused,
 	}
-	if len(w.m.ready) > 0 {
-		want.OldestWait = time.Duration(max(w.m.now-w.m.ready[0].order, 0)) * time.Millisecond
+	if at := slices.IndexFunc(w.m.ready, func(t *modelTask) bool { return t.state == queued }); at >= 0 {
+		want.OldestWait = time.Duration(max(w.m.now-w.m.ready[at].order, 0)) * time.Millisecond
 	}
 	for _, t := range append(w.m.open(), w.m.in(dead, uncertain)...) {
 		want.Bytes += int64(proto.Size(t.call))
@@ -168,7 +168,7 @@ func (w *world) wantNothingLeft() {
 		w.m.reap()
 		for _, t := range slices.Clone(w.m.dead) {
 			w.ok(w.Cancel(w.ctx, t.id))
-			w.ok(w.m.cancel(t.id, false))
+			w.ok(w.m.cancel(t.id))
 		}
 	}
 	w.ok(w.do("DEL", w.key("paused")).Error())

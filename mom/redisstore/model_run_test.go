@@ -79,7 +79,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 		r.Repeat(map[string]func(*rapid.T){
 			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "mark": w.markSent, "settle": w.settleLease,
 			"release": w.releaseLease, "retry": w.retryLease, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
-			"abandon": w.abandon, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
+			"abandon": w.abandon, "keep": w.keep, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
 			"bell": w.hearBell, "time passes": w.wait, "": w.check,
 		})
 		w.wantNothingLeft()
@@ -172,6 +172,7 @@ func (w *world) addTask(r *rapid.T) {
 	_ = task.ID.ULID.SetTime(uint64(w.m.now)) // it is not that late
 	task.Repeatable = rapid.Bool().Draw(r, "repeatable")
 	task.Kept = rapid.Bool().Draw(r, "kept")
+	task.Offer = rapid.Int64Range(0, 1).Draw(r, "offer")
 	task.TTL = rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour}).Draw(r, "ttl")
 	task.AnswerTTL = rapid.SampledFrom([]time.Duration{time.Second, time.Minute}).Draw(r, "answer ttl")
 	if key := rapid.IntRange(0, 5).Draw(r, "key"); key < 3 {
@@ -189,6 +190,7 @@ func (w *world) addAgain(r *rapid.T) {
 	}
 	task := w.task()
 	task.ID, task.KeyHash, task.Fingerprint, task.Kept = t.id, t.key, t.print, rapid.Bool().Draw(r, "kept")
+	task.Offer = t.offer + rapid.Int64Range(-1, 1).Draw(r, "offer")
 	w.addBoth(r, task)
 }
 
@@ -290,12 +292,21 @@ func (w *world) steered(r *rapid.T, store func(*env, contract.TaskID) error, wan
 
 func (w *world) cancelTask(r *rapid.T) {
 	w.steered(r, func(e *env, id contract.TaskID) error { return e.Cancel(e.ctx, id) },
-		func(id contract.TaskID) error { return w.m.cancel(id, false) })
+		w.m.cancel)
 }
 
 func (w *world) abandon(r *rapid.T) {
-	w.steered(r, func(e *env, id contract.TaskID) error { return e.Abandon(e.ctx, id) },
-		func(id contract.TaskID) error { return w.m.cancel(id, true) })
+	left := mom.Departure{ID: pick(r, w.ids), Lost: rapid.Bool().Draw(r, "lost"), Offer: rapid.Int64Range(0, 2).Draw(r, "offer")}
+	w.step(r, func(e *env) string { return word(e.Abandon(e.ctx, e.shard, []mom.Departure{left})) },
+		func() string { w.m.abandon(left); return word(nil) })
+}
+
+func (w *world) keep(r *rapid.T) {
+	id := pick(r, w.ids)
+	w.step(r, func(e *env) string {
+		missing, err := e.Keep(e.ctx, e.shard, []contract.TaskID{id})
+		return fmt.Sprint(len(missing), word(err))
+	}, func() string { return fmt.Sprint(w.m.keep(id), word(nil)) })
 }
 
 func (w *world) reviveTask(r *rapid.T) {

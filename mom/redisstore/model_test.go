@@ -38,7 +38,8 @@ type modelTask struct {
 	state                   momv1.TaskState
 	epoch                   int64
 	attempts                int
-	marked, kept            bool
+	marked, kept, lost      bool
+	offer                   int64
 	repeatable              bool
 	call                    *momv1.Call
 	key, print              string
@@ -84,8 +85,10 @@ func (m *model) open() []*modelTask { return m.in(queued, running, retrying) }
 func (m *model) ring() { m.bell = min(m.bell+1, 16) }
 
 func (m *model) add(task mom.NewTask) (mom.Added, error) {
-	if t := m.tasks[task.ID]; t != nil {
+	old := m.tasks[task.ID]
+	if t := old; t != nil && !(t.state == cancelled && t.lost) {
 		t.kept = t.kept || task.Kept
+		t.offer = max(t.offer, task.Offer)
 		return mom.Added{ID: t.id, ExpireTime: time.UnixMilli(t.expires)}, nil
 	}
 	for _, t := range m.tasks {
@@ -103,7 +106,12 @@ func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	t := &modelTask{
 		id: task.ID, state: queued, kept: task.Kept, repeatable: task.Repeatable, call: task.Call,
 		key: task.KeyHash, print: task.Fingerprint, created: m.now, expires: m.now + task.TTL.Milliseconds(),
-		life: task.TTL.Milliseconds(), answerLife: task.AnswerTTL.Milliseconds(), order: m.now,
+		life: task.TTL.Milliseconds(), answerLife: task.AnswerTTL.Milliseconds(), order: m.now, offer: task.Offer,
+	}
+	if old != nil {
+		t.epoch = old.epoch
+		m.ready = without(m.ready, old)
+		delete(m.gone, t.id)
 	}
 	m.tasks[t.id] = t
 	m.ready = append(m.ready, t)
@@ -111,11 +119,12 @@ func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	return mom.Added{ID: t.id, ExpireTime: time.UnixMilli(t.expires)}, nil
 }
 
-// end ends a task for good; its record stays for so many milliseconds.
+// end ends a task for good; its record stays for so many milliseconds. In ready it is
+// skipped by whoever comes to it.
 func (m *model) end(t *modelTask, state momv1.TaskState, keep int64) {
 	t.state, t.ended, t.until, t.marked, t.next = state, m.now, m.now+keep, false, 0
 	m.gone[t.id] = t.until
-	m.ready, m.dead = without(m.ready, t), without(m.dead, t)
+	m.dead = without(m.dead, t)
 }
 
 func (m *model) park(t *modelTask, state momv1.TaskState, failure string) {
@@ -128,7 +137,7 @@ func (m *model) park(t *modelTask, state momv1.TaskState, failure string) {
 // giveBack queues a task before those that came after it.
 func (m *model) giveBack(t *modelTask) {
 	t.state, t.marked, t.next, t.overdue = queued, false, 0, false
-	at := slices.IndexFunc(m.ready, func(other *modelTask) bool { return other.order > t.order })
+	at := slices.IndexFunc(m.ready, func(other *modelTask) bool { return m.tasks[other.id] != nil && other.order > t.order })
 	if at < 0 {
 		at = len(m.ready)
 	}
@@ -142,6 +151,9 @@ func (m *model) leaseTasks(n int, d time.Duration) (taken []*modelTask) {
 	for len(taken) < n && len(m.ready) > 0 {
 		t := m.ready[0]
 		m.ready = m.ready[1:]
+		if t.state != queued {
+			continue
+		}
 		if t.expires <= m.now {
 			m.end(t, expired, m.tombstone)
 			continue
@@ -238,21 +250,48 @@ func (m *model) parkLease(lease mom.Lease, failure string) error {
 	return m.from(lease, func(t *modelTask) { m.park(t, uncertain, failure) }, uncertain)
 }
 
-func (m *model) cancel(id contract.TaskID, left bool) error {
-	t := m.tasks[id]
-	if t == nil {
-		return mom.ErrNotFound
-	}
-	parked := t.state == dead || t.state == uncertain
-	unsent := t.attempts == 0 && (t.state == queued || t.state == running && !t.marked)
-	switch {
-	case t.state == cancelled:
-		return nil
-	case left && (parked || t.kept), !parked && !unsent:
-		return mom.ErrTaskState
+func (t *modelTask) unsent() bool {
+	return t.attempts == 0 && (t.state == queued || t.state == running && !t.marked)
+}
+
+// drop cancels a task; in ready it is past its life, for those who do not skip.
+func (m *model) drop(t *modelTask) {
+	if t.state == queued {
+		t.expires = min(t.expires, m.now)
 	}
 	m.end(t, cancelled, m.tombstone)
+}
+
+func (m *model) cancel(id contract.TaskID) error {
+	t := m.tasks[id]
+	switch {
+	case t == nil:
+		return mom.ErrNotFound
+	case t.state == cancelled:
+		return nil
+	case t.state != dead && t.state != uncertain && !t.unsent():
+		return mom.ErrTaskState
+	}
+	m.drop(t)
 	return nil
+}
+
+func (m *model) abandon(left mom.Departure) {
+	t := m.tasks[left.ID]
+	if t != nil && t.unsent() && !t.kept && (!left.Lost || t.offer == left.Offer) {
+		t.lost = left.Lost
+		m.drop(t)
+	}
+}
+
+// keep returns how many there are not.
+func (m *model) keep(id contract.TaskID) int {
+	t := m.tasks[id]
+	if t == nil || t.state == cancelled {
+		return 1
+	}
+	t.kept = true
+	return 0
 }
 
 func (m *model) revive(id contract.TaskID) error {
@@ -308,6 +347,12 @@ func (m *model) reap() (next time.Duration) {
 		} else {
 			m.end(t, expired, m.tombstone)
 		}
+	}
+	if len(m.open()) == 0 {
+		m.ready = nil
+	}
+	for len(m.ready) > 0 && m.ready[0].state != queued {
+		m.ready = m.ready[1:]
 	}
 	for _, t := range m.due(m.in(running), func(t *modelTask) int64 { return t.lease }) {
 		if t.marked && !t.repeatable {

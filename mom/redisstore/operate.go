@@ -15,12 +15,7 @@ const reviveBatch = 100
 
 // Cancel implements mom.Store.
 func (s *Store) Cancel(ctx context.Context, id contract.TaskID) error {
-	return s.steer(ctx, cancelScript, id, s.tombstone(), flag(false))
-}
-
-// Abandon implements mom.Store.
-func (s *Store) Abandon(ctx context.Context, id contract.TaskID) error {
-	return s.steer(ctx, cancelScript, id, s.tombstone(), flag(true))
+	return s.steer(ctx, cancelScript, id, s.tombstone())
 }
 
 // Revive implements mom.Store. It may fill a queue over its limit: the task is

@@ -1,13 +1,15 @@
 -- Stores a call at the tail of its queue, once, and rings the bell.
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
---       key_hash fingerprint call kept max_bytes memory
+--       key_hash fingerprint call kept max_bytes memory offer
 --       (times in ms; key_hash may be empty; memory is what is known of the
 --       server's: 'full', 'look' to look now, or empty)
 -- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
 --          before, {'ATTACHED', ulid}, {'REUSED'}, or {'FULL', what} where what is
 --          tasks, bytes or memory
--- Effect: t: p: i: c: written, in ready and ttl, counted in bytes.
+-- Effect: t: p: i: c: written, in ready and ttl, counted in bytes. A task that was
+--         cancelled since its caller's connection was lost is stored anew: its
+--         caller is here.
 --
 -- The only script that a Redis at maxmemory refuses: its first write is one
 -- that needs memory, so it is refused whole.
@@ -15,9 +17,12 @@ local ulid, ttl, answer_ttl, max = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber
 local key_hash, fingerprint = ARGV[10], ARGV[11]
 local t = base .. 't:' .. ulid
 
-local expires = redis.call('HGET', t, 'x')
-if expires then
+local offer = tonumber(ARGV[16])
+local expires, state, lost, epoch, offered = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e', 'q'))
+local again = state == S_CANCELLED and lost
+if expires and not again then
   if ARGV[13] == '1' then redis.call('HSET', t, 'g', '1') end
+  if offer > tonumber(offered or 0) then redis.call('HSET', t, 'q', offer) end
   return {'KNOWN', expires}
 end
 if key_hash ~= '' then
@@ -42,9 +47,16 @@ if memory == 'look' then
 end
 if memory == 'full' then return {'FULL', 'memory'} end
 
-redis.call('HSET', t, 'v', VERSION, 's', S_QUEUED, 'e', 0, 'n', 0, 'r', ARGV[6],
+if again then
+  redis.call('PERSIST', t)
+  redis.call('HDEL', t, 'i', 'z')
+  redis.call('ZREM', GONE, ulid .. ' ' .. ARGV[8])
+  if redis.call('LREM', READY, 1, ulid) == 1 then skipped() end
+end
+-- The epoch goes on: an old lease must not fit the new task.
+redis.call('HSET', t, 'v', VERSION, 's', S_QUEUED, 'e', epoch or 0, 'n', 0, 'r', ARGV[6],
   'o', now_us, 'c', now, 'x', now + ttl, 'l', ttl, 'w', answer_ttl,
-  'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9], 'g', ARGV[13])
+  'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9], 'g', ARGV[13], 'q', offer)
 redis.call('SET', base .. 'p:' .. ulid, ARGV[12])
 redis.call('INCRBY', base .. 'bytes', #ARGV[12])
 if key_hash ~= '' then

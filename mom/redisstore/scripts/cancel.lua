@@ -1,23 +1,18 @@
--- Cancels a task that was never sent, or that waits for a person. When its caller
--- left, only one that was never sent and that nobody keeps.
+-- Cancels a task that was never sent, or that waits for a person.
 --
--- ARGV: base ulid tombstone left     (tombstone in ms; left is 1 or 0)
+-- ARGV: base ulid tombstone     (tombstone in ms)
 -- Returns: 'OK', 'NONE' or 'STATE'
--- Effect: out of ready, lease or dead; CANCELLED.
+-- Effect: out of lease or dead, passed over in ready; CANCELLED.
 local ulid = ARGV[2]
 local task, err = load(ulid)
 if err then return err end
 if not task then return 'NONE' end
 if task.s == S_CANCELLED then return 'OK' end
-if ARGV[4] == '1' and (task.s == S_DEAD or task.s == S_UNCERTAIN or redis.call('HGET', base .. 't:' .. ulid, 'g') == '1') then
-  return 'STATE'
-end
 if task.s == S_DEAD or task.s == S_UNCERTAIN then
   redis.call('LREM', DEAD, 1, ulid)
-elseif task.n == 0 and task.s == S_QUEUED then
-  redis.call('LREM', READY, 1, ulid)
-elseif not (task.n == 0 and task.s == S_RUNNING and not task.m) then
+elseif not unsent(task) then
   return 'STATE'
 end
+if task.s == S_QUEUED then pass_over(ulid, task) end
 finish(ulid, task, S_CANCELLED, tonumber(ARGV[3]))
 return 'OK'

@@ -5,14 +5,17 @@
 --          leases at once, thousandths of leases a second}; 0 for no limit
 -- Effect: none.
 local wait = 0
-local head = redis.call('LINDEX', READY, 0)
-if head then
-  local order = redis.call('HGET', base .. 't:' .. head, 'o')
-  if order then wait = math.max(now - math.floor(tonumber(order) / 1000), 0) end
+for _, head in ipairs(redis.call('LRANGE', READY, 0, BATCH - 1)) do
+  local state, order = unpack(redis.call('HMGET', base .. 't:' .. head, 's', 'o'))
+  if state == S_QUEUED then
+    wait = math.max(now - math.floor(tonumber(order or 0) / 1000), 0)
+    break
+  end
 end
+local queued = redis.call('LLEN', READY) - tonumber(redis.call('GET', base .. 'passed') or 0)
 local most, rate = unpack(redis.call('HMGET', base .. 'limits', 'c', 'r'))
 return {
-  redis.call('LLEN', READY), redis.call('ZCARD', LEASE), redis.call('ZCARD', LATER),
+  math.max(queued, 0), redis.call('ZCARD', LEASE), redis.call('ZCARD', LATER),
   redis.call('LLEN', DEAD), redis.call('EXISTS', PAUSED), wait,
   tonumber(redis.call('GET', base .. 'bytes') or 0), tonumber(most or 0), math.floor((rate or 0) * 1000 + 0.5),
 }

@@ -6,9 +6,10 @@
 --          limits allow none for so long.
 -- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
 --         bell goes with the last task. Up to 100 tasks that only a newer
---         release knows are passed over, and keep their places.
+--         release knows are passed over, and keep their places; ended ones lose
+--         theirs, up to 500, and the bell rings for the rest.
 local n, duration, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local taken, left, unknown = {}, {}, nil
+local taken, left, unknown, passes = {}, {}, nil, 0
 if redis.call('EXISTS', PAUSED) == 1 then return taken end
 if redis.call('EXISTS', READY) == 0 then
   redis.call('DEL', BELL)
@@ -31,15 +32,19 @@ if rate then
   if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / rate)} end
 end
 
-for _ = 1, n + BATCH do
-  if #taken == n then break end
+while #taken < n and #left < BATCH and passes < 5 * BATCH do
   local ulid = redis.call('LPOP', READY)
-  if not ulid then break end
+  if not ulid then
+    redis.call('DEL', base .. 'passed')
+    break
+  end
   local task, err = load(ulid)
   if err then
     left[#left + 1], unknown = ulid, err
-  elseif not task then
-    redis.call('ZREM', TTL, ulid)
+  elseif not task or task.s ~= S_QUEUED then
+    if not task then redis.call('ZREM', TTL, ulid) end
+    skipped()
+    passes = passes + 1
   elseif task.x <= now then
     finish(ulid, task, S_EXPIRED, tombstone)
   else
@@ -53,5 +58,9 @@ end
 if rate then redis.call('HSET', limits, 'b', string.format('%.3f', hand - #taken), 'a', now) end
 for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
 if unknown and #taken == 0 then return unknown end
-if redis.call('EXISTS', READY) == 0 then redis.call('DEL', BELL) end
+if redis.call('EXISTS', READY) == 0 then
+  redis.call('DEL', BELL)
+elseif passes == 5 * BATCH then
+  ring() -- there is more to come to
+end
 return taken

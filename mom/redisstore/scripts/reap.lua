@@ -5,7 +5,8 @@
 --          bell may be lost; 0 when there is more to do now, -1 when nothing will be.
 -- Effect: ended leases → ready, or dead as UNCERTAIN when marked and not
 --         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
---         callers' lists lose those whose records are gone; rings the bell.
+--         callers' lists lose those whose records are gone; ended tasks at the head
+--         of ready lose their places; rings the bell.
 local tombstone = tonumber(ARGV[2])
 local more, left = false, 0 -- left: tasks that only a newer release knows
 -- Without an open task there is little to look at: an idle shard is cheap.
@@ -38,16 +39,31 @@ local function each(set, what)
   if #ulids == BATCH then more = true end
 end
 
--- First, since it takes tasks out of ready: see give_back.
+-- First, with what follows it, since they take tasks out of ready: see give_back.
 each(TTL, function(ulid, task)
   if task.s == S_RUNNING then
     -- It may finish; whoever ends its lease expires it.
     redis.call('ZADD', TTL, 'inf', ulid)
     return
   end
-  if task.s == S_QUEUED then redis.call('LREM', READY, 1, ulid) end
+  if task.s == S_QUEUED then pass_over(ulid, task) end
   finish(ulid, task, S_EXPIRED, tombstone)
 end)
+
+if redis.call('EXISTS', base .. 'passed') == 1 then
+  if redis.call('EXISTS', TTL) == 0 then
+    -- Nothing is open: all that is left in ready has ended.
+    redis.call('UNLINK', READY, base .. 'passed')
+  else
+    for i = 1, BATCH do
+      local head = redis.call('LINDEX', READY, 0)
+      if not head or redis.call('HGET', base .. 't:' .. head, 's') == S_QUEUED then break end
+      redis.call('LPOP', READY)
+      skipped()
+      if i == BATCH then more = true end
+    end
+  end
+end
 
 each(LEASE, function(ulid, task)
   if task.m and task.r ~= '1' then

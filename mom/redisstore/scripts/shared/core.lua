@@ -6,7 +6,8 @@
 -- (same hash tag, so same slot).
 --
 -- A task that is QUEUED lies in ready, RUNNING in lease, RETRYING in later,
--- DEAD or UNCERTAIN in dead; never in two of them. The open ones are also in
+-- DEAD or UNCERTAIN in dead; never in two of them. Ended tasks may still lie in
+-- ready, where they are skipped; base .. 'passed' counts them. The open ones are also in
 -- ttl, the ended ones that expire in gone.
 --
 -- Fields of t:<ulid>, all short, so that it stays a listpack:
@@ -15,6 +16,7 @@
 --   x expires, ms      l time to live, ms w answer TTL, ms d next attempt, ms
 --   z ended, ms        a answer until, ms p procedure      u caller
 --   h cause            f last failure     k key hash       g kept
+--   q last offer       i cancelled since its caller's connection was lost
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]
 
@@ -23,6 +25,7 @@ local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
 local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
 local BELL_MAX = 16
 local BATCH = 100
+local PASSED_MAX = 100000
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)

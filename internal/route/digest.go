@@ -1,0 +1,59 @@
+package route
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Digest names what the schema says of a service: two parties with the same digest
+// agree on its methods and on every message that they carry, whatever files they
+// read it from. It is empty when no schema has the service.
+func (s *Schemas) Digest(service string) string {
+	sd := s.Service(service)
+	if sd == nil {
+		return ""
+	}
+	hash := sha256.New()
+	d := digester{hash, map[protoreflect.FullName]bool{}}
+	for i := range sd.Methods().Len() {
+		md := sd.Methods().Get(i)
+		m := s.Method(fmt.Sprintf("/%s/%s", service, md.Name()))
+		d.say("rpc", md.Name(), md.IsStreamingClient(), md.IsStreamingServer(), m.Repeatable)
+		d.message(md.Input())
+		d.message(md.Output())
+	}
+	return hex.EncodeToString(hash.Sum(nil)[:16])
+}
+
+// digester writes what matters of a schema, each message once.
+type digester struct {
+	out  io.Writer
+	seen map[protoreflect.FullName]bool
+}
+
+func (d digester) say(words ...any) { _, _ = fmt.Fprintln(d.out, words...) }
+
+func (d digester) message(md protoreflect.MessageDescriptor) {
+	d.say("message", md.FullName())
+	if d.seen[md.FullName()] {
+		return
+	}
+	d.seen[md.FullName()] = true
+	for i := range md.Fields().Len() {
+		f := md.Fields().Get(i)
+		d.say(f.Number(), f.Name(), f.JSONName(), f.Kind(), f.Cardinality())
+		if f.Message() != nil {
+			d.message(f.Message())
+		}
+		if f.Enum() != nil {
+			values := f.Enum().Values()
+			for j := range values.Len() {
+				d.say(values.Get(j).Number(), values.Get(j).Name())
+			}
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package mom
+
+import (
+	"context"
+
+	"connectrpc.com/connect/v2"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+)
+
+// maxNamed is how many tasks one request of a gateway may name.
+const maxNamed = 1000
+
+// holdService implements momv1connect.HoldServiceHandler, for gateways.
+type holdService struct{ *MOM }
+
+// KeepTasks implements momv1connect.HoldServiceHandler.
+func (s *holdService) KeepTasks(ctx context.Context, req *momv1.KeepTasksRequest) (*momv1.KeepTasksResponse, error) {
+	ids, err := parseIDs(req.GetIds())
+	if err != nil {
+		return nil, err
+	}
+	byShard := map[Shard][]contract.TaskID{}
+	for _, id := range ids {
+		byShard[ShardOf(id)] = append(byShard[ShardOf(id)], id)
+	}
+	res := &momv1.KeepTasksResponse{}
+	for shard, some := range byShard {
+		missing, err := s.store.Keep(ctx, shard, some)
+		if err != nil {
+			return nil, storeError(err)
+		}
+		for _, id := range missing {
+			res.Missing = append(res.Missing, id.String())
+		}
+	}
+	return res, nil
+}
+
+// AbandonTasks implements momv1connect.HoldServiceHandler.
+func (s *holdService) AbandonTasks(ctx context.Context, req *momv1.AbandonTasksRequest) (*momv1.AbandonTasksResponse, error) {
+	ids, err := parseIDs(req.GetIds())
+	if err != nil {
+		return nil, err
+	}
+	gone := make([]Departure, len(ids))
+	for i, id := range ids {
+		gone[i].ID = id
+	}
+	if err := abandon(ctx, s.store, gone); err != nil {
+		return nil, storeError(err)
+	}
+	return &momv1.AbandonTasksResponse{}, nil
+}
+
+// ListRoutes implements momv1connect.HoldServiceHandler.
+func (s *holdService) ListRoutes(context.Context, *momv1.ListRoutesRequest) (*momv1.ListRoutesResponse, error) {
+	res := &momv1.ListRoutesResponse{}
+	for _, name := range s.cfg.Routes.Services() {
+		res.Routes = append(res.Routes, &momv1.KnownRoute{
+			Service: name, Shards: int32(s.cfg.Routes[name].Shards), Schema: s.cfg.Schemas.Digest(name),
+		})
+	}
+	return res, nil
+}
+
+func parseIDs(raw []string) ([]contract.TaskID, error) {
+	if len(raw) > maxNamed {
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "ids: want %d at most", maxNamed)
+	}
+	ids := make([]contract.TaskID, len(raw))
+	for i, text := range raw {
+		var err error
+		if ids[i], err = contract.ParseTaskID(text); err != nil {
+			return nil, connect.Errorf(connect.CodeInvalidArgument, "ids: %q: %v", text, err)
+		}
+	}
+	return ids, nil
+}

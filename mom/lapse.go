@@ -1,0 +1,124 @@
+package mom
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"holdline/internal/contract"
+)
+
+const (
+	// graceTime is how long a hold whose connection was lost may be taken up again,
+	// by any gateway at any MOM, before its caller counts as gone. A gateway offers
+	// a call again at once when it has lost its MOM.
+	graceTime = 5 * time.Second
+	// abandonPause is the time after a store that did not take departures, to the
+	// next try.
+	abandonPause = 250 * time.Millisecond
+)
+
+// lapses are the holds of this MOM whose connections were lost. It is safe for
+// concurrent use.
+type lapses struct {
+	store Store
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	lost  []lapse // in the order of their ends
+	added chan struct{}
+}
+
+// lapse is one of them.
+type lapse struct {
+	Departure
+	over time.Time // of its grace
+}
+
+func newLapses(store Store, log *slog.Logger) *lapses {
+	return &lapses{store: store, log: log, added: make(chan struct{}, 1)}
+}
+
+// add begins the grace of a hold.
+func (l *lapses) add(id contract.TaskID, offer int64) {
+	l.mu.Lock()
+	l.lost = append(l.lost, lapse{Departure{ID: id, Lost: true, Offer: offer}, time.Now().Add(graceTime)})
+	l.mu.Unlock()
+	select {
+	case l.added <- struct{}{}:
+	default: // told already
+	}
+}
+
+// Run abandons tasks whose grace is over, each until the store has taken it. Once
+// ctx has ended it waits for the graces that have begun.
+func (l *lapses) Run(ctx context.Context) error {
+	ending, work := ctx.Done(), context.WithoutCancel(ctx)
+	for {
+		due, next := l.due()
+		if err := abandon(work, l.store, due); err != nil {
+			l.log.Warn("callers lost, tasks not cancelled yet", "tasks", len(due), "error", err)
+			if ctx.Err() != nil {
+				return nil // they stay, and may run
+			}
+			l.giveBack(due)
+			next = abandonPause
+		}
+		var wait <-chan time.Time
+		switch {
+		case next > 0:
+			wait = time.After(next)
+		case ctx.Err() != nil:
+			return nil
+		}
+		select {
+		case <-wait:
+		case <-l.added:
+		case <-ending:
+			ending = nil
+		}
+	}
+}
+
+// due takes the lapses whose grace is over, and says how long that of the next one
+// lasts; 0 when there is none.
+func (l *lapses) due() (due []Departure, next time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.lost) > 0 {
+		if next = time.Until(l.lost[0].over); next > 0 {
+			return due, next
+		}
+		due = append(due, l.lost[0].Departure)
+		l.lost = l.lost[1:]
+	}
+	l.lost = nil
+	return due, 0
+}
+
+// giveBack has lapses tried again, before the others.
+func (l *lapses) giveBack(due []Departure) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	again := make([]lapse, len(due), len(due)+len(l.lost))
+	for i, one := range due {
+		again[i].Departure = one
+	}
+	l.lost = append(again, l.lost...)
+}
+
+// abandon tells the store of callers who are gone, shard by shard.
+func abandon(ctx context.Context, store Store, gone []Departure) error {
+	byShard := map[Shard][]Departure{}
+	for _, one := range gone {
+		shard := ShardOf(one.ID)
+		byShard[shard] = append(byShard[shard], one)
+	}
+	for shard, some := range byShard {
+		if err := store.Abandon(ctx, shard, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}

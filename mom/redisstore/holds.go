@@ -1,0 +1,56 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+// holdsBatch is how many tasks keep.lua and abandon.lua take at once, so that other
+// calls get their turn.
+const holdsBatch = 100
+
+// Keep implements mom.Store.
+func (s *Store) Keep(ctx context.Context, shard mom.Shard, ids []contract.TaskID) (missing []contract.TaskID, err error) {
+	for batch := range slices.Chunk(ids, holdsBatch) {
+		args := make([]string, len(batch))
+		for i, id := range batch {
+			args[i] = id.ULID.String()
+		}
+		reply, err := s.run(ctx, keepScript, s.keys(shard), args...)
+		if err != nil {
+			return missing, err
+		}
+		positions, err := reply.AsIntSlice()
+		if err != nil {
+			return missing, fmt.Errorf("keep: %w", err)
+		}
+		for _, position := range positions {
+			missing = append(missing, batch[position-1])
+		}
+	}
+	return missing, nil
+}
+
+// Abandon implements mom.Store. After an error some may be cancelled, and others not.
+func (s *Store) Abandon(ctx context.Context, shard mom.Shard, left []mom.Departure) error {
+	for batch := range slices.Chunk(left, holdsBatch) {
+		args := make([]string, 0, 1+2*len(batch))
+		args = append(args, s.tombstone())
+		for _, one := range batch {
+			offer := ""
+			if one.Lost {
+				offer = strconv.FormatInt(one.Offer, 10)
+			}
+			args = append(args, one.ID.ULID.String(), offer)
+		}
+		if _, err := s.status(ctx, abandonScript, s.keys(shard), args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

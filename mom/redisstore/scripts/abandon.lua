@@ -1,0 +1,22 @@
+-- Cancels tasks whose callers left without a handle, as far as they were never sent
+-- and nobody keeps them.
+--
+-- ARGV: base tombstone, then ulid and offer of each     (tombstone in ms; offer is
+--       empty for a caller who surely left, else the last offer of a caller whose
+--       connection was lost)
+-- Returns: 'OK'
+-- Effect: out of lease, passed over in ready; CANCELLED. With an offer only if no
+--         later one came, and so that add stores the task anew if one comes.
+local tombstone = tonumber(ARGV[2])
+for i = 3, #ARGV, 2 do
+  local ulid, offer = ARGV[i], ARGV[i + 1]
+  local task = load(ulid)
+  local t = base .. 't:' .. ulid
+  local kept, offered = unpack(redis.call('HMGET', t, 'g', 'q'))
+  if task and unsent(task) and kept ~= '1' and (offer == '' or (offered or '0') == offer) then
+    if offer ~= '' then redis.call('HSET', t, 'i', '1') end
+    if task.s == S_QUEUED then pass_over(ulid, task) end
+    finish(ulid, task, S_CANCELLED, tombstone)
+  end
+end
+return 'OK'

@@ -1,0 +1,17 @@
+-- unsent tells whether a task was never sent: it has surely not run.
+local function unsent(task)
+  return task.n == 0 and (task.s == S_QUEUED or task.s == S_RUNNING and not task.m)
+end
+
+-- pass_over ends the place of a task in ready. To take it out would cost as much as
+-- the queue is long, so it stays, is counted, and is skipped by whoever comes to it:
+-- it is not QUEUED. Only beyond so many is it taken out.
+local function pass_over(ulid, task)
+  if tonumber(redis.call('GET', base .. 'passed') or 0) < PASSED_MAX then
+    redis.call('INCR', base .. 'passed')
+  else
+    redis.call('LREM', READY, -1, ulid)
+  end
+  -- The last release does not skip, but it expires what is past its TTL.
+  if task.x > now then redis.call('HSET', base .. 't:' .. ulid, 'x', now) end
+end
