@@ -57,6 +57,8 @@ type Gateway struct {
 	targets map[string]*target
 	health  *health
 	drain   context.CancelFunc
+	words   *words   // nil without MOMs
+	meeting *meeting // nil without MOMs
 }
 
 // ofMOM are the services that a MOM serves itself.
@@ -77,7 +79,7 @@ func (cfg *Config) check() error {
 	return nil
 }
 
-// New dials nothing: services may come later.
+// New needs nobody: services and MOMs may come later.
 func New(cfg Config) (*Gateway, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -92,7 +94,7 @@ func New(cfg Config) (*Gateway, error) {
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
 		g.targets[name] = newTarget(r, upstream.NewPool(name, r.Endpoints, cfg.Logger), metrics)
-		g.targets[name].stores = true
+		g.targets[name].stores, g.targets[name].schema = true, cfg.Schemas.Digest(name)
 	}
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(momv1connect.TaskServiceName, cfg.MOM, cfg.Logger)
@@ -100,11 +102,16 @@ func New(cfg Config) (*Gateway, error) {
 			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, front.mom, metrics)
 		}
 		g.targets[momv1connect.QueueServiceName].operators = true
+		g.words = newWords(front.mom, cfg.Logger)
+		front.words = g.words
 	}
 	var err error
 	if front.own, err = g.own(cfg, front); err != nil {
 		g.Close()
 		return nil, err
+	}
+	if front.mom != nil {
+		g.meeting = newMeeting(cfg, front.mom, metrics)
 	}
 	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000)), cfg.CORSOrigins)
 	return g, nil
@@ -144,8 +151,11 @@ func (g *Gateway) Drain() {
 	g.drain()
 }
 
-// Close drops idle connections to services, once nothing is served any more.
+// Close says the last words to the MOMs and drops idle connections, once nothing is
+// served any more. It takes 2 s at most.
 func (g *Gateway) Close() {
+	g.meeting.close()
+	g.words.close()
 	for _, t := range g.targets {
 		t.pool.Close()
 	}

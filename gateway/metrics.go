@@ -25,6 +25,7 @@ const (
 type metrics struct {
 	calls    *prometheus.HistogramVec
 	attempts *prometheus.CounterVec
+	differs  *prometheus.GaugeVec
 	pools    pools
 }
 
@@ -39,10 +40,14 @@ func newMetrics(registry prometheus.Registerer, held *atomic.Int64) *metrics {
 			Name: "holdline_gateway_attempts_total",
 			Help: "Attempts at endpoints, by service and by what each came to.",
 		}, []string{"service", "result"}),
+		differs: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "holdline_gateway_mom_differences",
+			Help: "MOMs whose route or schema of a service is not the gateway's.",
+		}, []string{"service"}),
 		pools: pools{},
 	}
 	if registry != nil {
-		registry.MustRegister(m.calls, m.attempts, m.pools,
+		registry.MustRegister(m.calls, m.attempts, m.differs, m.pools,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_gateway_held_calls", Help: "Callers that are held at a MOM now."},
 				func() float64 { return float64(held.Load()) }))
 	}

@@ -41,6 +41,8 @@ type target struct {
 	stores bool
 	// operators: only callers on this machine may come.
 	operators bool
+	// schema is a digest of what we know of the service; empty without a schema.
+	schema string
 
 	calls    prometheus.ObserverVec // by outcome
 	attempts *prometheus.CounterVec // by result
@@ -59,6 +61,7 @@ type proxy struct {
 	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
 	mom     *upstream.Pool // nil: nothing is stored
+	words   *words         // nil without MOMs
 	held    atomic.Int64   // callers, at MOMs
 	maxHeld int64
 	// draining ends when holds are to end with handles.

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,11 +12,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"holdline/gateway"
+	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 	"holdline/internal/route"
 )
@@ -34,8 +40,11 @@ type standIn struct {
 	// answer is given in place of that.
 	answer func(w http.ResponseWriter, r *http.Request, o offer)
 
-	mu     sync.Mutex
-	offers []offer
+	holds http.Handler // of the gateway's words
+
+	mu              sync.Mutex
+	offers          []offer
+	kept, abandoned []string
 }
 
 func newStandIn(tb testing.TB, answer func(w http.ResponseWriter, r *http.Request, o offer)) *standIn {
@@ -44,14 +53,44 @@ func newStandIn(tb testing.TB, answer func(w http.ResponseWriter, r *http.Reques
 	if answer == nil {
 		m.answer = hold
 	}
+	rpc := connect.NewServer()
+	momv1connect.RegisterHoldServiceHandler(rpc, m)
+	mux := http.NewServeMux()
+	connecthttp.Mount(mux, rpc)
+	m.holds = mux
 	m.addr = serve(tb, m)
 	return m
+}
+
+// KeepTasks implements momv1connect.HoldServiceHandler.
+func (m *standIn) KeepTasks(_ context.Context, req *momv1.KeepTasksRequest) (*momv1.KeepTasksResponse, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept = append(m.kept, req.GetIds()...)
+	return &momv1.KeepTasksResponse{}, nil
+}
+
+// AbandonTasks implements momv1connect.HoldServiceHandler.
+func (m *standIn) AbandonTasks(_ context.Context, req *momv1.AbandonTasksRequest) (*momv1.AbandonTasksResponse, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.abandoned = append(m.abandoned, req.GetIds()...)
+	return &momv1.AbandonTasksResponse{}, nil
+}
+
+// ListRoutes implements momv1connect.HoldServiceHandler: it knows none.
+func (m *standIn) ListRoutes(context.Context, *momv1.ListRoutesRequest) (*momv1.ListRoutesResponse, error) {
+	return &momv1.ListRoutesResponse{}, nil
 }
 
 // ServeHTTP takes every unary call, and the health checks of the gateway.
 func (m *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
 		http.NotFound(w, r) // healthy, as long as it can be dialled
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/"+momv1connect.HoldServiceName+"/") {
+		m.holds.ServeHTTP(w, r)
 		return
 	}
 	_, _ = io.Copy(io.Discard, r.Body)
@@ -67,6 +106,33 @@ func (m *standIn) got() []offer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.offers)
+}
+
+// awaitKept waits until the gateway has said that a task is to be kept.
+func (m *standIn) awaitKept(tb testing.TB, id string) { m.await(tb, &m.kept, id, "kept") }
+
+// awaitAbandoned waits until the gateway has said that a task's caller left.
+func (m *standIn) awaitAbandoned(tb testing.TB, id string) {
+	m.await(tb, &m.abandoned, id, "abandoned")
+}
+
+func (m *standIn) await(tb testing.TB, list *[]string, id, what string) {
+	tb.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(30 * time.Second); ; {
+		m.mu.Lock()
+		said := slices.Contains(*list, id)
+		m.mu.Unlock()
+		if said {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			tb.Fatalf("the MOM was never told that task %s is %s", id, what)
+		}
+	}
 }
 
 // accept says that the call is stored.

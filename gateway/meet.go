@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/upstream"
+)
+
+// meetPause is the time between two looks at what the MOMs know.
+const meetPause = 10 * time.Second
+
+// meeting compares what this gateway and each of its MOMs know of the services that
+// are stored. Calls of which a MOM does not know enough go to another one, or are
+// unavailable; this says so before the first of them.
+type meeting struct {
+	mom     *upstream.Pool
+	known   map[string]*momv1.KnownRoute // ours, by service
+	differs *prometheus.GaugeVec
+	log     *slog.Logger
+
+	said map[string]string // the last difference of each MOM
+	stop context.CancelFunc
+	over sync.WaitGroup
+}
+
+// newMeeting looks until close is called.
+func newMeeting(cfg Config, mom *upstream.Pool, metrics *metrics) *meeting {
+	ctx, stop := context.WithCancel(context.Background())
+	m := &meeting{
+		mom: mom, known: map[string]*momv1.KnownRoute{}, differs: metrics.differs, log: cfg.Logger,
+		said: map[string]string{}, stop: stop,
+	}
+	for name, r := range cfg.Routes {
+		if schema := cfg.Schemas.Digest(name); schema != "" { // else its calls are not stored
+			m.known[name] = &momv1.KnownRoute{Service: name, Shards: int32(r.Shards), Schema: schema}
+		}
+	}
+	m.over.Go(func() {
+		for ctx.Err() == nil {
+			m.look(ctx)
+			sleep(ctx, meetPause)
+		}
+	})
+	return m
+}
+
+func (m *meeting) close() {
+	if m != nil {
+		m.stop()
+		m.over.Wait()
+	}
+}
+
+// look asks all MOMs once. One that does not answer is left for the next time.
+func (m *meeting) look(ctx context.Context) {
+	counts := map[string]int{}
+	for _, mom := range m.mom.Endpoints() {
+		client := momv1connect.NewHoldServiceClient(connect.NewClient(connecthttp.NewTransport(oneOf{mom}, "http://"+m.mom.Service())))
+		bounded, cancel := context.WithTimeout(ctx, wordTimeout)
+		res, err := client.ListRoutes(bounded, &momv1.ListRoutesRequest{})
+		cancel()
+		if err != nil {
+			m.log.Debug("MOM not asked for its routes", "mom", mom, "error", err)
+			continue
+		}
+		differences := m.compare(res.GetRoutes())
+		for service := range differences {
+			counts[service]++
+		}
+		m.tell(mom.String(), differences)
+	}
+	for service := range m.known {
+		m.differs.WithLabelValues(service).Set(float64(counts[service]))
+	}
+}
+
+// compare says how a MOM's routes differ from ours, by service.
+func (m *meeting) compare(theirs []*momv1.KnownRoute) map[string]string {
+	byService := map[string]*momv1.KnownRoute{}
+	for _, r := range theirs {
+		byService[r.GetService()] = r
+	}
+	differences := map[string]string{}
+	for service, ours := range m.known {
+		switch r := byService[service]; {
+		case r == nil:
+			differences[service] = "it has no such route"
+		case r.GetSchema() == "":
+			differences[service] = "it has no schema"
+		case r.GetSchema() != ours.GetSchema():
+			differences[service] = "its schema is another"
+		case r.GetShards() != ours.GetShards():
+			differences[service] = fmt.Sprintf("it has %d shards, not %d", r.GetShards(), ours.GetShards())
+		}
+	}
+	return differences
+}
+
+// tell logs what is new of a MOM.
+func (m *meeting) tell(mom string, differences map[string]string) {
+	var lines []string
+	for _, service := range slices.Sorted(maps.Keys(differences)) {
+		lines = append(lines, service+": "+differences[service])
+	}
+	text := strings.Join(lines, "; ")
+	if text == m.said[mom] {
+		return
+	}
+	m.said[mom] = text
+	if text == "" {
+		m.log.Info("gateway and MOM agree again", "mom", mom)
+		return
+	}
+	m.log.Warn("gateway and MOM differ: give both the same routes and schemas; calls that this MOM cannot take are unavailable", "mom", mom, "difference", text)
+}
+
+// oneOf sends requests to one endpoint. It implements connecthttp.HTTPClient.
+type oneOf struct{ endpoint *upstream.Endpoint }
+
+// Do implements connecthttp.HTTPClient.
+func (o oneOf) Do(req *http.Request) (*http.Response, error) { return doAt(o.endpoint, req) }
+
+// doAt sends a small request of our own to an endpoint.
+func doAt(endpoint *upstream.Endpoint, req *http.Request) (*http.Response, error) {
+	var body []byte
+	if req.Body != nil {
+		var err error
+		if body, err = io.ReadAll(req.Body); err != nil {
+			return nil, err
+		}
+	}
+	req.Host = "" // the endpoint's own
+	res, _, err := endpoint.Try(req.Context(), &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body))})
+	if err != nil {
+		return nil, err
+	}
+	return res.HTTP(), nil
+}

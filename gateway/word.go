@@ -1,0 +1,92 @@
+package gateway
+
+import (
+	"net/http"
+
+	"holdline/internal/contract"
+	"holdline/internal/upstream"
+)
+
+// word is what a MOM said to an offer of a call, or its silence.
+type word uint8
+
+const (
+	theTasks   word = iota // an answer, or a handle: it is the caller's
+	refusal                // the call is refused for what it is: the caller's too
+	refusedNow             // not stored: the queue is full, or the store is away
+	cannotTake             // not stored: the MOM has no such route, or is none
+	notReached             // not stored: the offer did not get there
+	mayHave                // it may be stored
+	hadIt                  // it is stored, and the MOM is gone or lets go
+)
+
+// wordOf reads what an offer came to. Nothing that a MOM says of itself is taken for
+// the task's word: only what it marks is.
+func wordOf(res *upstream.Response, outcome upstream.Outcome, stored bool) word {
+	switch {
+	case res == nil && stored:
+		return hadIt
+	case res == nil && (outcome.Kind == upstream.NotSent || outcome.Kind == upstream.Refused):
+		return notReached
+	case res == nil:
+		return mayHave
+	case res.Header.Get(contract.HeaderTask) != "":
+		return theTasks
+	case res.Header.Get(contract.HeaderUnsure) != "":
+		return mayHave
+	case res.Header.Get(contract.HeaderRefused) == contract.RefusedCall:
+		return refusal
+	case res.Header.Get(contract.HeaderRefused) == contract.RefusedNow:
+		return refusedNow
+	case outcome.Kind == upstream.Bare: // a proxy's word, who may have passed the call on
+		return mayHave
+	case outcome.Kind == upstream.Unavailable, outcome.Kind == upstream.Exhausted, unserved(res.Response):
+		return cannotTake
+	}
+	return mayHave
+}
+
+// unserved tells a response of somebody who did not look at the call: no such path,
+// method, type or size.
+func unserved(res *http.Response) bool {
+	const unimplemented = "12"
+	return res.StatusCode >= 400 && res.StatusCode < 500 || res.StatusCode == http.StatusNotImplemented ||
+		res.Header.Get("Grpc-Status") == unimplemented
+}
+
+// then is what follows from a word.
+type then uint8
+
+const (
+	passOn   then = iota // the response is the caller's
+	askOther             // offer the call to another MOM, at once
+	askAgain             // offer it again, as long as the caller waits
+	hurry                // offer it again, as long as a hand-off may take
+	giveUp               // tell the caller what is known
+)
+
+// follow is the table of what follows from a word, by whether another MOM is left to
+// be asked and whether the call is surely not stored so far. Where it may be stored
+// only an answer under its id ends the question: what another MOM refuses now, the
+// first may have.
+func follow(said word, others, sure bool) then {
+	switch said {
+	case theTasks, refusal:
+		return passOn
+	case refusedNow, cannotTake:
+		switch {
+		case others:
+			return askOther
+		case !sure:
+			return askAgain
+		case said == refusedNow:
+			return passOn
+		}
+		return giveUp
+	case notReached:
+		if sure {
+			return hurry
+		}
+	}
+	return askAgain
+}
