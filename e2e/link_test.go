@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// link is a way over TCP to a unix socket, that can be bad.
+// link is a way over TCP to a server, that can be bad.
 type link struct {
-	addr string
-	to   string
+	addr        string
+	network, to string
 
 	mu    sync.Mutex
 	late  time.Duration // each piece of data, each way
@@ -21,7 +21,7 @@ type link struct {
 	pumps sync.WaitGroup
 }
 
-// newLink listens until the test ends.
+// newLink listens until the test ends. The server is at unix:///path or host:port.
 func newLink(tb testing.TB, url string) *link {
 	tb.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -29,8 +29,11 @@ func newLink(tb testing.TB, url string) *link {
 		tb.Fatal(err)
 	}
 	l := &link{
-		addr: ln.Addr().String(), to: strings.TrimPrefix(url, "unix://"),
+		addr: ln.Addr().String(), network: "tcp", to: url,
 		conns: map[net.Conn]net.Conn{}, ended: make(chan struct{}),
+	}
+	if path, ok := strings.CutPrefix(url, "unix://"); ok {
+		l.network, l.to = "unix", path
 	}
 	l.pumps.Go(func() {
 		for {
@@ -53,7 +56,7 @@ func newLink(tb testing.TB, url string) *link {
 // carry carries one connection until either end closes it.
 func (l *link) carry(near net.Conn) {
 	defer func() { _ = near.Close() }()
-	far, err := net.Dial("unix", l.to)
+	far, err := net.Dial(l.network, l.to)
 	if err != nil {
 		return
 	}

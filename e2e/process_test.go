@@ -93,6 +93,7 @@ type layout struct {
 	redis                   []string // options of redis-server
 	elsewhere               []string // flags of a MOM whose Redis is another than the house's own
 	linked                  bool     // each MOM reaches Redis by a link that can be bad
+	bridged                 bool     // all gateways reach each MOM by a link that can be bad
 	flags                   []string // of every gateway and MOM
 }
 
@@ -100,7 +101,8 @@ type layout struct {
 // own, one Redis; the ledger comes and goes as a test wants it.
 type house struct {
 	redis    *redistest.Server
-	links    []*link // one for each MOM
+	links    []*link // one for each MOM, to Redis
+	bridges  []*link // one for each MOM, from the gateways
 	moms     []*process
 	momAddr  []string
 	metrics  []string // of the MOMs
@@ -143,6 +145,10 @@ func deployAs(tb testing.TB, l layout) *house {
 		}
 		h.momAddr, h.metrics = append(h.momAddr, addr), append(h.metrics, metrics)
 		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr, "--metrics", metrics}, redis, common)...))
+		if l.bridged {
+			bridge := newLink(tb, addr)
+			h.bridges, addr = append(h.bridges, bridge), bridge.addr
+		}
 		gateway = append(gateway, "--mom", "http://"+addr)
 	}
 	for range max(l.gateways, 1) {
