@@ -56,7 +56,9 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	}
 	h.header.Set(contract.HeaderTask, h.id.String())
 	h.header.Set(contract.HeaderCaller, contract.Anonymous)
-	h.header.Set(contract.HeaderSchema, c.target.schema)
+	if c.json() {
+		h.header.Set(contract.HeaderSchema, c.target.schema)
+	}
 	if cause != nil {
 		h.header.Set(contract.HeaderCause, cause.Cause)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -104,6 +105,14 @@ func (c *call) repeatable() bool { return c.method != nil && c.method.Repeatable
 
 // replayable calls are kept whole, and can be sent more than once.
 func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
+
+// json calls lose what whoever reads them does not know; proto keeps it.
+func (c *call) json() bool {
+	if c.req.In.Method == http.MethodGet {
+		return c.req.In.URL.Query().Get("encoding") == "json"
+	}
+	return strings.Contains(c.req.Header.Get("Content-Type"), "json")
+}
 
 // rewind prepares the call for another attempt; false when what was sent of it is
 // no longer at hand.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -48,10 +47,10 @@ func (m *MOM) mountIntake(calls *connect.Server) {
 }
 
 // loses tells whether a field may have been lost as the message was read: JSON of
-// which the gateway knows more, or else, than we do. Proto keeps what it does not know.
+// which the gateway knows more than we do, or other things.
 func (in *intake) loses(info *connect.CallInfo) bool {
 	theirs := info.RequestHeader().Get(contract.HeaderSchema)
-	return theirs != "" && theirs != in.schema && !strings.Contains(info.RequestHeader().Get("Content-Type"), "proto")
+	return theirs != "" && theirs != in.schema
 }
 
 // specOf describes a unary method to connect.

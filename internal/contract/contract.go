@@ -21,7 +21,8 @@ const (
 	HeaderReplayed = "Idempotent-Replayed"
 
 	// What the gateway tells the MOM with a hand-off, besides HeaderTask.
-	// Schema: a digest of the service's schema as the gateway knows it. Offer: how often it has offered this call, this time included. Kept, which
+	// Schema: a digest of the service's schema as the gateway knows it, with a call
+	// in JSON. Offer: how often it has offered this call, this time included. Kept, which
 	// only the last release sends: the caller gets the task's handle, whatever
 	// becomes of this offer.
 	HeaderCaller = "Holdline-Caller"

@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"holdline/client"
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/internal/redistest"
+)
+
+// olderImage writes a schema of the ledger that does not know an entry's kind.
+func olderImage(tb testing.TB) string {
+	tb.Helper()
+	file := proto.CloneOf(ledgerFile())
+	entry := file.GetMessageType()[0]
+	for i, field := range entry.GetField() {
+		if field.GetName() == "kind" {
+			entry.Field = append(entry.GetField()[:i:i], entry.GetField()[i+1:]...)
+			break
+		}
+	}
+	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	name := filepath.Join(tb.TempDir(), "older.binpb")
+	if err := os.WriteFile(name, raw, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return name
+}
+
+// A MOM that knows less than its gateway takes what it can keep whole. Callers of the
+// rest hear that their call is not stored, never that their service lacks it; and
+// operators see the difference.
+func TestMOMKnowsLess(t *testing.T) {
+	t.Parallel()
+	ownSystem(t)
+	bin := build(t)
+	place := address(t) // of the ledger, which is down
+	route := []string{"--route", ledgerService + "=http://" + place}
+	for _, c := range []struct {
+		name        string
+		mom         []string
+		proto, json connect.Code
+	}{
+		{"no route", []string{"--route", "other.v1.Service=http://" + place}, connect.CodeUnavailable, connect.CodeUnavailable},
+		{"no schema", route, connect.CodeUnavailable, connect.CodeUnavailable},
+		{"an older schema", append(route[:2:2], "--schema", olderImage(t)), connect.CodeDeadlineExceeded, connect.CodeUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			mom, addr, metrics := address(t), address(t), address(t)
+			start(t, bin, append([]string{"mom", "--listen", mom, "--redis", redistest.New(t).URL()}, c.mom...)...)
+			start(t, bin, append([]string{"gateway", "--listen", addr, "--metrics", metrics, "--mom", "http://" + mom, "--schema", ledgerImage(t)}, route...)...)
+			awaitReady(t, mom)
+			awaitReady(t, addr)
+			for _, w := range wires() {
+				want := c.proto
+				if strings.Contains(w.name, "json") {
+					want = c.json
+				}
+				for _, headers := range [][]string{{"Prefer: wait=0"}, {"Prefer: respond-async"}, {"Idempotency-Key: " + w.name, "Prefer: wait=0"}} {
+					req := amounts(t, 1)
+					ctx, _ := withHeaders(t.Context(), headers...)
+					err := w.client(t, addr).CallUnary(ctx, ledgerSpec("Read"), req, dynamicpb.NewMessage(req.Descriptor()))
+					reason := momv1.Reason_REASON_STORE_UNAVAILABLE
+					if want == connect.CodeDeadlineExceeded {
+						reason = momv1.Reason_REASON_CALL_STORED
+					}
+					if connect.CodeOf(err) != want || contract.ReasonOf(err) != reason || (client.TaskFrom(err) != nil) != (want == connect.CodeDeadlineExceeded) {
+						t.Errorf("%s, %v: got %v, want %v, %v", w.name, headers, err, want, reason)
+					}
+				}
+			}
+			eventually(t, func() bool {
+				return strings.Contains(scrape(t, metrics), `holdline_gateway_mom_differences{service="`+ledgerService+`"} 1`)
+			}, "the difference is counted")
+		})
+	}
+}
