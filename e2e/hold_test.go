@@ -43,7 +43,7 @@ func (h *house) crowd(tb testing.TB, addr string, n, before int) *crowd {
 			req := amounts(tb, int64(crowdFirst+i))
 			ctx, _ := withHeaders(ctx, "Prefer: wait=60")
 			got := dynamicpb.NewMessage(req.Descriptor())
-			for again := true; again; again = connect.CodeOf(c.errs[i]) == connect.CodeUnavailable { // as it may be
+			for again := true; again; again = contract.ReasonOf(c.errs[i]) == momv1.Reason_REASON_STORE_UNAVAILABLE { // as it may be
 				c.errs[i] = rpc.CallUnary(ctx, ledgerSpec("Post"), req, got)
 			}
 			if c.errs[i] == nil && amountOf(got) != int64(crowdFirst+i+1) {
