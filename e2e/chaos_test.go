@@ -27,7 +27,7 @@ var (
 	chaosSeeds = flag.String("chaos.seeds", "1", "seeds of the faults and the load, by comma")
 	chaosRate  = flag.Int("chaos.rate", 100, "calls a second")
 	chaosTime  = flag.Duration("chaos.time", 8*time.Second, "how long each run lasts")
-	chaosParts = flag.String("chaos.parts", "gateway,mom,redis,ledger,link", "what is made to fail, by comma")
+	chaosParts = flag.String("chaos.parts", "gateway,mom,redis,ledger,link,bridge", "what is made to fail, by comma")
 	chaosLogs  = flag.String("chaos.logs", "error", "log level of gateways and MOMs")
 	chaosFsync = flag.String("chaos.fsync", "always", "appendfsync of Redis; with another than always, what is lost is counted and no failure")
 )
@@ -48,7 +48,7 @@ func TestChaos(t *testing.T) {
 
 func chaos(t *testing.T, seed uint64) {
 	h := deployAs(t, layout{
-		gateways: 2, moms: 2, ledgers: 2, linked: true,
+		gateways: 2, moms: 2, ledgers: 2, linked: true, bridged: true, shifted: true,
 		redis: []string{"--appendfsync", *chaosFsync}, flags: []string{"--log-level", *chaosLogs},
 	})
 	p := patient{h, h.startLedgers(t)}
@@ -61,10 +61,15 @@ func chaos(t *testing.T, seed uint64) {
 		defer close(loaded)
 		l.run(ctx, rand.New(rand.NewPCG(seed, 2)), *chaosRate)
 	}()
+	var bystanders sync.WaitGroup
+	for _, addr := range h.addrs {
+		bystanders.Go(func() { disturb(ctx, addr) })
+	}
 	// Another stream of numbers, so that the load does not change the plan.
 	faults := p.suffer(t, plan(rand.New(rand.NewPCG(seed, 1)), p.parts(*chaosParts), *chaosTime))
 	wait(t, loaded, "all calls have ended")
 	took := time.Since(started)
+	bystanders.Wait()
 
 	h.awaitReady(t)
 	h.awaitEnd(t)
@@ -79,9 +84,9 @@ func chaos(t *testing.T, seed uint64) {
 	}
 	t.Logf("replies: %v", hist.replies())
 	sum := hist.sum(findings)
-	t.Logf("| seed | calls | calls/s | requests | kills: gateways, MOMs, Redis, services; links | %s |\n| %d | %d | %.0f | %d | %d, %d, %d, %d; %d | %s |",
+	t.Logf("| seed | calls | calls/s | requests | faults: gateways, MOMs, Redis, services; links | %s |\n| %d | %d | %.0f | %d | %d, %d, %d, %d; %d | %s |",
 		strings.Join(verdicts, " | "), seed, l.calls.Load(), float64(l.calls.Load())/took.Seconds(), len(l.requests),
-		faults["gateway"], faults["mom"], faults["redis"], faults["ledger"], faults["link"], sum)
+		faults["gateway"], faults["mom"], faults["redis"], faults["ledger"], faults["link"]+faults["bridge"], sum)
 	if len(findings) > 0 && *chaosFsync == "always" {
 		t.Errorf("%d findings with seed %d", len(findings), seed)
 	}
@@ -204,7 +209,7 @@ func (h *history) replies() map[string]int {
 }
 
 // verdicts are the columns of sum.
-var verdicts = []string{"accepted", "answered", "uncertain", "expired or cancelled", "refused", "nothing heard", "lost", "wrong", "doubled"}
+var verdicts = []string{"accepted", "answered", "uncertain", "expired or cancelled", "refused", "nothing heard", "lost", "wrong", "doubled", "untrue"}
 
 // sum counts requests by the best that their callers heard, and findings.
 func (h *history) sum(findings []finding) string {

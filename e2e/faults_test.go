@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -13,7 +14,18 @@ import (
 type step struct {
 	at   time.Duration
 	part string // "mom 1"
-	what string // kill, slow, hole or reset; mend ends each
+	what string // one of faultsOf its kind
+	mend bool   // this ends it
+}
+
+// faultsOf are the faults that each kind of part may have.
+var faultsOf = map[string][]string{
+	"gateway": {"kill", "term", "freeze"},
+	"mom":     {"kill", "term", "freeze"},
+	"ledger":  {"kill", "freeze"},
+	"redis":   {"kill", "freeze", "refuse", "evict", "jump"},
+	"link":    {"slow", "hole", "reset"}, // between a MOM and Redis
+	"bridge":  {"slow", "hole", "reset"}, // between the gateways and a MOM
 }
 
 // How long a part is left alone, and how long a fault lasts. A lease is 10 s, so
@@ -31,13 +43,11 @@ func plan(rng *rand.Rand, parts []string, length time.Duration) map[string][]ste
 	}
 	for _, part := range parts {
 		for at := between(0, maxWell); at < length; at += between(minWell, maxWell) {
-			what := "kill"
-			if strings.HasPrefix(part, "link") {
-				what = []string{"slow", "hole", "reset"}[rng.IntN(3)]
-			}
-			all[part] = append(all[part], step{at, part, what})
+			kind, _, _ := strings.Cut(part, " ")
+			what := faultsOf[kind][rng.IntN(len(faultsOf[kind]))]
+			all[part] = append(all[part], step{at, part, what, false})
 			at += between(minIll, maxIll)
-			all[part] = append(all[part], step{at, part, "mend"})
+			all[part] = append(all[part], step{at, part, what, true})
 		}
 	}
 	return all
@@ -52,7 +62,7 @@ type patient struct {
 // parts names the parts of some kinds, in an order that is always the same.
 func (p patient) parts(kinds string) (names []string) {
 	for kind := range strings.SplitSeq(kinds, ",") {
-		n := map[string]int{"gateway": len(p.gateways), "mom": len(p.moms), "redis": 1, "ledger": len(p.processes), "link": len(p.links)}[kind]
+		n := map[string]int{"gateway": len(p.gateways), "mom": len(p.moms), "redis": 1, "ledger": len(p.processes), "link": len(p.links), "bridge": len(p.bridges)}[kind]
 		for i := range n {
 			names = append(names, fmt.Sprint(kind, " ", i))
 		}
@@ -80,7 +90,7 @@ func (p patient) suffer(tb testing.TB, plan map[string][]step) map[string]int {
 	return faults
 }
 
-// do does one step. Only the links' faults have any duration in themselves.
+// do does one step. Only the faults of links have any duration in themselves.
 func (p patient) do(tb testing.TB, s step) {
 	tb.Helper()
 	var name string
@@ -90,28 +100,89 @@ func (p patient) do(tb testing.TB, s step) {
 	}
 	switch name {
 	case "redis":
-		if s.what == "kill" {
-			p.redis.Kill(tb)
-		} else {
-			p.redis.Restart(tb)
-		}
+		p.doRedis(tb, s)
 	case "link":
-		switch s.what {
-		case "slow":
-			p.links[i].slow(100 * time.Millisecond)
-		case "hole":
-			p.links[i].blackHole()
-		case "reset":
-			p.links[i].reset()
-		default:
-			p.links[i].heal()
-		}
+		p.links[i].suffer(s)
+	case "bridge":
+		p.bridges[i].suffer(s)
 	default:
-		process := map[string][]*process{"gateway": p.gateways, "ledger": p.processes, "mom": p.moms}[name][i]
-		if s.what == "kill" {
-			process.kill(tb)
+		map[string][]*process{"gateway": p.gateways, "ledger": p.processes, "mom": p.moms}[name][i].suffer(tb, s)
+	}
+}
+
+// How far the clock of Redis jumps: longer than a lease, to either side in turns.
+const clockJump = time.Minute
+
+func (p patient) doRedis(tb testing.TB, s step) {
+	tb.Helper()
+	switch s.what {
+	case "kill":
+		if s.mend {
+			p.redis.Restart(tb)
 		} else {
-			process.restart(tb)
+			p.redis.Kill(tb)
 		}
+	case "freeze":
+		if s.mend {
+			p.redis.Thaw(tb)
+		} else {
+			p.redis.Freeze(tb)
+		}
+	case "refuse": // as a master does that was demoted
+		if s.mend {
+			p.redis.Ask(tb, "REPLICAOF", "NO", "ONE")
+		} else {
+			p.redis.Ask(tb, "REPLICAOF", "127.0.0.1", "1")
+		}
+	case "evict":
+		if s.mend {
+			p.redis.Ask(tb, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+		} else {
+			p.redis.Ask(tb, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+		}
+	case "jump":
+		if p.clock == nil {
+			return
+		}
+		by := time.Duration(0)
+		if !s.mend {
+			by = clockJump
+			if s.at.Milliseconds()%2 == 0 {
+				by = -by
+			}
+		}
+		p.clock.Shift(tb, by)
+	}
+}
+
+// suffer does one step of a link's.
+func (l *link) suffer(s step) {
+	switch {
+	case s.mend:
+		l.heal()
+	case s.what == "slow":
+		l.slow(100 * time.Millisecond)
+	case s.what == "hole":
+		l.blackHole()
+	default:
+		l.reset()
+	}
+}
+
+// suffer does one step of a process's.
+func (p *process) suffer(tb testing.TB, s step) {
+	tb.Helper()
+	switch {
+	case s.what == "freeze" && s.mend:
+		p.signal(tb, syscall.SIGCONT)
+	case s.what == "freeze":
+		p.signal(tb, syscall.SIGSTOP)
+	case s.mend:
+		<-p.gone // one that was told to end takes its time
+		p.restart(tb)
+	case s.what == "term":
+		p.signal(tb, syscall.SIGTERM)
+	default:
+		p.kill(tb)
 	}
 }

@@ -17,6 +17,7 @@ type request struct {
 	key       string
 	short     bool // its time to live: it may expire
 	cancelled bool // its caller has asked for that, with success or not
+	left      bool // its caller did not wait for a reply
 	replies   []reply
 }
 
@@ -78,6 +79,7 @@ const (
 	lost    fault = "lost"
 	wrong   fault = "wrong"
 	doubled fault = "doubled"
+	untrue  fault = "untrue" // what a caller was told
 )
 
 // finding is a fault in a history.
@@ -125,7 +127,7 @@ func (h *history) checkRuns(r *request, found report) {
 	for _, reply := range r.replies {
 		for _, run := range h.runs[r.amount] {
 			if reply.notExecuted() && run.call == reply.call {
-				found(wrong, "call %s was said not to be executed, and ran", run.call)
+				found(untrue, "call %s was said not to be executed, and ran", run.call)
 			}
 		}
 	}
@@ -149,7 +151,7 @@ func (h *history) checkReply(r *request, reply reply, found report) {
 		}
 	case refused:
 		if !r.mayBe(reply.code, reply.reason) {
-			found(wrong, "refused with %v, %v", reply.code, reply.reason)
+			found(untrue, "refused with %v, %v", reply.code, reply.reason)
 		}
 	}
 }
@@ -167,6 +169,8 @@ func (r *request) mayBe(code connect.Code, reason momv1.Reason) bool {
 		return code == connect.CodeResourceExhausted
 	case momv1.Reason_REASON_TASK_EXPIRED:
 		return code == connect.CodeDeadlineExceeded && r.short
+	case momv1.Reason_REASON_TASK_CANCELLED:
+		return code == connect.CodeCanceled && (r.cancelled || r.left)
 	case momv1.Reason_REASON_UNSPECIFIED: // the caller's own deadline
 		return code == connect.CodeDeadlineExceeded
 	}
@@ -205,11 +209,11 @@ func (h *history) checkEnding(r *request, id string, found report) {
 			found(wrong, "task %s has expired, and ran", id)
 		}
 	case end.state == momv1.TaskState_TASK_STATE_CANCELLED:
-		if !r.cancelled {
+		if !r.cancelled && !r.left {
 			found(lost, "task %s is cancelled, which nobody asked for", id)
 		}
 		if runs > 0 && r.onlyBy(id) {
-			found(wrong, "task %s is cancelled, and ran", id)
+			found(untrue, "task %s is cancelled, and ran", id)
 		}
 	default:
 		found(lost, "task %s has not ended well: %v", id, end.state)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -29,7 +30,7 @@ import (
 // these tests alone, and reaches Holdline as a Buf image.
 const ledgerService = "ledger.v1.LedgerService"
 
-// Read may run twice, Post says nothing about it.
+// Read may run twice, Post says nothing about it, Watch is a stream without an end.
 const ledgerSchema = `
 name: "ledger/v1/ledger.proto" package: "ledger.v1" syntax: "proto3"
 enum_type { name: "Kind"
@@ -51,7 +52,8 @@ message_type { name: "Entry"
     field { name: "behalf_of" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".ledger.v1.Entry.Party" json_name: "behalfOf" } } }
 service { name: "LedgerService"
   method { name: "Read" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" options { idempotency_level: NO_SIDE_EFFECTS } }
-  method { name: "Post" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" } }
+  method { name: "Post" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" }
+  method { name: "Watch" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" server_streaming: true } }
 `
 
 var ledgerFile = sync.OnceValue(func() *descriptorpb.FileDescriptorProto {
@@ -86,7 +88,12 @@ func ledgerImage(tb testing.TB) string {
 
 func ledgerSpec(method string) connect.Spec {
 	md := ledgerDescriptor().Services().ByName("LedgerService").Methods().ByName(protoreflect.Name(method))
+	stream := connect.StreamTypeUnary
+	if md.IsStreamingServer() {
+		stream = connect.StreamTypeServer
+	}
 	return connect.Spec{
+		StreamType:       stream,
 		Procedure:        "/" + ledgerService + "/" + method,
 		Schema:           md,
 		IdempotencyLevel: connect.IdempotencyLevel(md.Options().(*descriptorpb.MethodOptions).GetIdempotencyLevel()),
@@ -181,6 +188,26 @@ func (l *ledger) handle(ctx context.Context, spec connect.Spec, stream connect.S
 	return stream.Send(req)
 }
 
+// watch sends the entry that it got until its caller leaves.
+func (l *ledger) watch(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	entry := dynamicpb.NewMessage(ledgerDescriptor().Messages().ByName("Entry"))
+	if err := stream.Receive(entry); err != nil {
+		return err
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := stream.Send(entry); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // refusal is a final error with details, one of which only the image knows.
 func refusal(req *dynamicpb.Message) error {
 	err := connect.NewError(connect.CodeFailedPrecondition, "no more entries — the book is “closed”")
@@ -242,6 +269,7 @@ func (l *ledger) handler() http.Handler {
 	for _, method := range []string{"Read", "Post"} {
 		rpc.Register(connect.Method{Spec: ledgerSpec(method), Handler: l.handle})
 	}
+	rpc.Register(connect.Method{Spec: ledgerSpec("Watch"), Handler: l.watch})
 	mux := http.NewServeMux()
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(ledgerService)))
 	connecthttp.Mount(mux, rpc, connecthttp.WithCodecs(backwards{connectproto.NewBinaryCodec()}, connectproto.NewJSONCodec()))

@@ -47,6 +47,13 @@ const (
 	keyedShare, asyncShare     = 20, 20
 	shortShare, cancelledShare = 10, 10
 	shortLife                  = "1s"
+	// Of those who just call, so many of a hundred leave, within so long.
+	leavingShare, leavingTime = 10, time.Second
+	// Now and then so many calls come within a second, beside all others; half of
+	// their callers leave.
+	burstSize, burstTime  = 3000, time.Second
+	leastQuiet, mostQuiet = 8 * time.Second, 16 * time.Second
+	burstLeavingShare     = 50
 	// A third of the keys have three callers at once.
 	callersOfOneKey, oneOfKeys = 3, 3
 
@@ -89,9 +96,15 @@ func (l *load) run(ctx context.Context, rng *rand.Rand, perSecond int) {
 	tick := time.NewTicker(loadTick)
 	defer tick.Stop()
 	started := time.Now()
+	burst := bursts{size: min(burstSize, 2*perSecond), next: quiet(rng)}
 	for sent := int64(0); ; {
-		for due := int64(time.Since(started).Seconds() * float64(perSecond)); l.calls.Load() < due; sent++ {
-			r, headers := l.draw(rng, sent*10)
+		beside := burst.due(time.Since(started), rng)
+		for due := int64(time.Since(started).Seconds()*float64(perSecond)) + beside; l.calls.Load() < due; sent++ {
+			leaving := leavingShare
+			if burst.on {
+				leaving = burstLeavingShare
+			}
+			r, headers := l.draw(rng, sent*10, leaving)
 			seed := rng.Uint64()
 			select {
 			case places <- struct{}{}:
@@ -112,8 +125,34 @@ func (l *load) run(ctx context.Context, rng *rand.Rand, perSecond int) {
 	}
 }
 
-// draw makes up a request.
-func (l *load) draw(rng *rand.Rand, amount int64) (r *request, headers []string) {
+// bursts adds calls to the load, many within a short time.
+type bursts struct {
+	size  int
+	next  time.Duration // when the next one begins
+	on    bool
+	added int64 // by those before
+}
+
+func quiet(rng *rand.Rand) time.Duration {
+	return leastQuiet + time.Duration(rng.Int64N(int64(mostQuiet-leastQuiet)))
+}
+
+// due is how many calls bursts have added so far.
+func (b *bursts) due(now time.Duration, rng *rand.Rand) int64 {
+	since := now - b.next
+	switch b.on = since >= 0; {
+	case !b.on:
+		return b.added
+	case since < burstTime:
+		return b.added + int64(float64(b.size)*since.Seconds()/burstTime.Seconds())
+	}
+	b.added += int64(b.size)
+	b.next, b.on = now+quiet(rng), false
+	return b.added
+}
+
+// draw makes up a request. So many of a hundred who just call leave.
+func (l *load) draw(rng *rand.Rand, amount int64, leaving int) (r *request, headers []string) {
 	r = &request{amount: amount, method: []string{"Read", "Post"}[rng.IntN(2)]}
 	headers = []string{fmt.Sprintf("Prefer: wait=%d", int(holdTime.Seconds()))}
 	switch kind := rng.IntN(100); {
@@ -129,6 +168,8 @@ func (l *load) draw(rng *rand.Rand, amount int64) (r *request, headers []string)
 		case share < shortShare+cancelledShare:
 			r.cancelled = true
 		}
+	default:
+		r.left = rng.IntN(100) < leaving
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,7 +204,7 @@ func (l *load) insist(r *request, headers []string, rng *rand.Rand) {
 			l.cancel(got.task, rng)
 		}
 		again := got.notExecuted() || got.kind == broken && (r.method == "Read" || r.key != "") || got.kind == handle && r.key != ""
-		if !again || made == mostCalls {
+		if !again || r.left || made == mostCalls {
 			return
 		}
 		<-time.After(leastPause + time.Duration(rng.Int64N(int64(mostPause))))
@@ -175,6 +216,9 @@ func (l *load) insist(r *request, headers []string, rng *rand.Rand) {
 func (l *load) call(door door, r *request, headers []string) reply {
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)
 	defer cancel()
+	if r.left {
+		defer time.AfterFunc(rand.N(leavingTime), cancel).Stop()
+	}
 	name := strconv.FormatInt(l.names.Add(1), 10)
 	ctx, info := withHeaders(ctx, append(headers[:len(headers):len(headers)], callHeader+": "+name)...)
 	req, res := dynamicpb.NewMessage(l.entry), dynamicpb.NewMessage(l.entry)

@@ -93,6 +93,7 @@ type layout struct {
 	redis                   []string // options of redis-server
 	elsewhere               []string // flags of a MOM whose Redis is another than the house's own
 	linked                  bool     // each MOM reaches Redis by a link that can be bad
+	shifted                 bool     // the clock of Redis can be shifted
 	bridged                 bool     // all gateways reach each MOM by a link that can be bad
 	flags                   []string // of every gateway and MOM
 }
@@ -101,8 +102,9 @@ type layout struct {
 // own, one Redis; the ledger comes and goes as a test wants it.
 type house struct {
 	redis    *redistest.Server
-	links    []*link // one for each MOM, to Redis
-	bridges  []*link // one for each MOM, from the gateways
+	clock    *redistest.RunningClock // of Redis; nil where it cannot be shifted
+	links    []*link                 // one for each MOM, to Redis
+	bridges  []*link                 // one for each MOM, from the gateways
 	moms     []*process
 	momAddr  []string
 	metrics  []string // of the MOMs
@@ -123,7 +125,10 @@ func deployAs(tb testing.TB, l layout) *house {
 	tb.Helper()
 	ownSystem(tb)
 	h := &house{}
-	if l.elsewhere == nil {
+	switch {
+	case l.shifted:
+		h.redis, h.clock = redistest.NewShifted(tb, l.redis...)
+	case l.elsewhere == nil:
 		h.redis = redistest.New(tb, l.redis...)
 	}
 	for range max(l.ledgers, 1) {

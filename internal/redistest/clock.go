@@ -29,30 +29,72 @@ func NewClocked(tb testing.TB, start time.Time, options ...string) (*Server, *Cl
 	return startFor(tb, env, options), clock
 }
 
+// RunningClock is the time of day of a server that goes on, and that a test puts
+// forward or back.
+type RunningClock struct{ file string }
+
+// Shift makes the server's clock that much later than ours, within a second.
+func (c *RunningClock) Shift(tb testing.TB, by time.Duration) {
+	tb.Helper()
+	if err := replaceFile(c.file, fmt.Appendf(nil, "%+d", int64(by.Seconds()))); err != nil {
+		tb.Fatalf("shift the clock of redis: %v", err)
+	}
+}
+
+// NewShifted starts a server for one test whose clock the test shifts. Where
+// libfaketime is missing the clock is nil, and the server's is ours.
+func NewShifted(tb testing.TB, options ...string) (*Server, *RunningClock) {
+	tb.Helper()
+	library := libfaketime()
+	if library == "" {
+		return startFor(tb, nil, options), nil
+	}
+	clock := &RunningClock{filepath.Join(tb.TempDir(), "clock")}
+	clock.Shift(tb, 0)
+	return startFor(tb, append(fakeEnv(library, clock.file), "FAKETIME_CACHE_DURATION=1"), options), clock
+}
+
+// libfaketime is the library's path; empty where it is missing.
+func libfaketime() string {
+	libraries, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
+	if len(libraries) == 0 {
+		return ""
+	}
+	return libraries[0]
+}
+
+// fakeEnv is the environment of a server whose clock is in a file.
+func fakeEnv(library, file string) []string {
+	return []string{
+		// libc again, so that its malloc comes before jemalloc's, which asks for the time before libfaketime can tell it.
+		"LD_PRELOAD=" + library + ":libc.so.6", "DONT_FAKE_MONOTONIC=1", "FAKETIME_TIMESTAMP_FILE=" + file,
+	}
+}
+
+// replaceFile writes a file whole or not at all: servers read it whenever they look
+// at their clock.
+func replaceFile(file string, text []byte) error {
+	if err := os.WriteFile(file+".next", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(file+".next", file)
+}
+
 // fakeClock makes a clock, and the environment of the servers that go by it.
 func fakeClock(tb testing.TB, start time.Time) (clock *Clock, env []string) {
 	tb.Helper()
-	libraries, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
-	if len(libraries) == 0 {
+	library := libfaketime()
+	if library == "" {
 		tb.Skip("a redis-server whose clock can be set needs libfaketime (Debian, Ubuntu: apt-get install libfaketime)")
 	}
 	file := filepath.Join(tb.TempDir(), "clock")
 	clock = &Clock{set: func(t time.Time) error {
 		// libfaketime computes with floating point: half a microsecond more is cut off again.
 		t = t.Truncate(time.Microsecond).Add(500 * time.Nanosecond)
-		// Whole or not at all: servers read it with each look at their clock.
-		next := fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond())
-		if err := os.WriteFile(file+".next", next, 0o600); err != nil {
-			return err
-		}
-		return os.Rename(file+".next", file)
+		return replaceFile(file, fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond()))
 	}}
 	clock.Set(tb, start)
-	return clock, []string{
-		// libc again, so that its malloc comes before jemalloc's, which asks for the time before libfaketime can tell it.
-		"LD_PRELOAD=" + libraries[0] + ":libc.so.6", "DONT_FAKE_MONOTONIC=1",
-		"FAKETIME_TIMESTAMP_FILE=" + file, "FAKETIME_FMT=%s", "FAKETIME_NO_CACHE=1",
-	}
+	return clock, append(fakeEnv(library, file), "FAKETIME_FMT=%s", "FAKETIME_NO_CACHE=1")
 }
 
 // MiniClocked is Mini with a clock that the test sets.
