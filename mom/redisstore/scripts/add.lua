@@ -18,11 +18,11 @@ local key_hash, fingerprint = ARGV[10], ARGV[11]
 local t = base .. 't:' .. ulid
 
 local offer = tonumber(ARGV[16])
-local expires, state, lost, epoch, offered = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e', 'q'))
+local expires, state, lost, epoch, offered = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e', 'j'))
 local again = state == S_CANCELLED and lost
 if expires and not again then
   if ARGV[13] == '1' then redis.call('HSET', t, 'g', '1') end
-  if offer > tonumber(offered or 0) then redis.call('HSET', t, 'q', offer) end
+  if offer > tonumber(offered or 0) then redis.call('HSET', t, 'j', offer) end
   return {'KNOWN', expires}
 end
 if key_hash ~= '' then
@@ -56,7 +56,7 @@ end
 -- The epoch goes on: an old lease must not fit the new task.
 redis.call('HSET', t, 'v', VERSION, 's', S_QUEUED, 'e', epoch or 0, 'n', 0, 'r', ARGV[6],
   'o', now_us, 'c', now, 'x', now + ttl, 'l', ttl, 'w', answer_ttl,
-  'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9], 'g', ARGV[13], 'q', offer)
+  'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9], 'g', ARGV[13], 'j', offer)
 redis.call('SET', base .. 'p:' .. ulid, ARGV[12])
 redis.call('INCRBY', base .. 'bytes', #ARGV[12])
 if key_hash ~= '' then

@@ -16,7 +16,7 @@
 --   x expires, ms      l time to live, ms w answer TTL, ms d next attempt, ms
 --   z ended, ms        a answer until, ms p procedure      u caller
 --   h cause            f last failure     k key hash       g kept
---   q last offer       i cancelled since its caller's connection was lost
+--   j last offer       i cancelled since its caller's connection was lost
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]
 
