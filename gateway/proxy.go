@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
@@ -65,6 +66,7 @@ type proxy struct {
 	// draining ends when holds are to end with handles.
 	draining context.Context //nolint:containedctx // it is the gateway's life, not a call's
 	log      *slog.Logger
+	once     *logonce.Logger
 }
 
 // call is one call on its way.
@@ -244,9 +246,6 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 	case stop:
 		if ctx.Err() == nil { // it is the request that broke off: its caller may be there
 			c.outcome = callRefused
-			if c.req.In.ProtoMajor == 1 {
-				w.Header().Set("Connection", "close") // no request can follow this body
-			}
 			contract.WriteError(w, c.req.In, c.badBody(nil))
 		}
 	}

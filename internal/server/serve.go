@@ -1,0 +1,51 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+)
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.leaving.Load() {
+		w = &lastWriter{w}
+	}
+	if s.ln.crowded.Load() && !s.ln.admit(connOf(r.Context())) {
+		w = &lastWriter{w} // leaves room for the next one
+		if !IsHealth(r) {
+			contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
+				"the server has %d connections and takes no more; this call was not executed", s.ln.most))
+			return
+		}
+	}
+	switch {
+	case r.ProtoMajor > 1:
+		defer s.countStream(connOf(r.Context()))()
+	case r.ContentLength != 0:
+		e := newEarly(w, r)
+		defer e.end()
+		w = e
+	}
+	s.handler.ServeHTTP(w, r)
+}
+
+// IsHealth tells whether a request asks for the server's health, which is told
+// whatever limit is reached: a server that is merely full must not be restarted.
+func IsHealth(r *http.Request) bool {
+	return strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/")
+}
+
+// countStream counts the streams of a connection until ended is called. net/http
+// keeps the limit.
+func (s *Server) countStream(c *conn) (ended func()) {
+	if c == nil {
+		return func() {}
+	}
+	if c.streams.Add(1) >= int64(s.maxStreams) {
+		s.once.Warn("streams", "stream limit of a connection reached", "caller", c.RemoteAddr(), "limit", s.maxStreams, "raise", "--max-streams")
+	}
+	return func() { c.streams.Add(-1) }
+}
