@@ -25,6 +25,7 @@ type conn struct {
 	*net.TCPConn
 	listener *listener
 	spare    *time.Timer // ends a connection beyond the limit; nil within it
+	admitted bool        // it was beyond the limit; listener.mu guards it
 	streams  atomic.Int64
 
 	reading sync.Mutex // held during a read
@@ -53,7 +54,7 @@ func (c *conn) Close() error {
 }
 
 func (c *conn) linger() {
-	defer c.listener.release(c)
+	defer c.listener.release(c) // once its descriptor is free
 	defer func() { _ = c.TCPConn.Close() }()
 	_ = c.TCPConn.SetDeadline(time.Unix(1, 0)) // whoever reads or writes yet is not waited for
 	c.reading.Lock()
