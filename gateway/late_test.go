@@ -95,7 +95,7 @@ func TestDeadlineWithALength(t *testing.T) {
 func TestServiceIsFirstAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	for _, m := range []method{add, watch} {
-		service, addr := newWatched(t)
+		_, addr := newWatched(t)
 		req := grpc.request(t, frontMOM(t, "http://"+addr), m, "Grpc-Timeout: 50m", "Stall: {", "Break: after the head")
 		res, err := client(t, 2).Do(req)
 		if err != nil {
@@ -106,8 +106,6 @@ func TestServiceIsFirstAtTheDeadline(t *testing.T) {
 		if reset := (http2.StreamError{}); errors.As(err, &reset) || res.Trailer.Get("Grpc-Status") != "4" {
 			t.Errorf("%s: caller read %v, trailers %v; want grpc-status 4", m.name, err, res.Trailer)
 		}
-		<-service.begun
-		<-service.ended
 	}
 }
 

@@ -13,10 +13,12 @@ import (
 
 // A connection that we close is read until its caller closes it too, because a
 // caller who is still sending would get a reset, and lose the answer with it
-// (RFC 9112, section 9.6): this long at most, and no longer than this in silence.
+// (RFC 9112, section 9.6): this long and this much at most, and no longer than this
+// in silence.
 const (
 	lingerTime    = 5 * time.Second
 	lingerSilence = time.Second
+	lingerBytes   = 8 << 20
 )
 
 // conn is a caller's connection. Closing it ends our half at once, and the other
@@ -63,11 +65,13 @@ func (c *conn) linger() {
 		return
 	}
 	end, rest := time.Now().Add(lingerTime), make([]byte, 8<<10)
-	for time.Now().Before(end) {
+	for read := 0; read < lingerBytes && time.Now().Before(end); {
 		_ = c.TCPConn.SetReadDeadline(time.Now().Add(lingerSilence))
-		if _, err := c.TCPConn.Read(rest); err != nil {
+		n, err := c.TCPConn.Read(rest)
+		if err != nil {
 			return
 		}
+		read += n
 	}
 }
 

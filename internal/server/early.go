@@ -27,15 +27,16 @@ type early struct {
 	over    bool       // the handler has returned
 }
 
-// newEarly puts itself in place of the request's body. A body that net/http would
-// wait for before it writes an answer makes the exchange full duplex.
-func newEarly(w http.ResponseWriter, r *http.Request) *early {
-	e := &early{ResponseWriter: w, body: r.Body}
-	r.Body = e
+// newEarly returns the request with itself in place of the body; the request as it
+// came is net/http's to look at. A body that net/http would wait for before it writes
+// an answer makes the exchange full duplex.
+func newEarly(w http.ResponseWriter, r *http.Request) (*early, *http.Request) {
+	e, copied := &early{ResponseWriter: w, body: r.Body}, *r
+	copied.Body = e
 	if r.ContentLength < 0 || r.ContentLength > maxDrain {
 		_ = e.EnableFullDuplex() // it is HTTP/1.1, which can
 	}
-	return e
+	return e, &copied
 }
 
 // Read implements io.Reader.

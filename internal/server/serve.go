@@ -25,7 +25,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.ProtoMajor > 1:
 		defer s.countStream(connOf(r.Context()))()
 	case r.ContentLength != 0:
-		e := newEarly(w, r)
+		var e *early
+		e, r = newEarly(w, r)
 		defer e.end()
 		w = e
 	}
