@@ -5,11 +5,47 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect/v2"
 
 	"holdline/internal/upstream"
 )
+
+// deadlineGrace is how long after the caller's deadline the call is ended. The
+// service knows the deadline and may say itself that it is over; and a caller
+// that watches its clock has left by then, not met by half an answer.
+const deadlineGrace = 100 * time.Millisecond
+
+// deadlineRounding is how much earlier than the caller's deadline a service's may
+// be, since headers carry whole milliseconds.
+const deadlineRounding = time.Millisecond
+
+// lastWords is how long after that a caller may take to read what it is told. One
+// that reads nothing would keep the call for ever.
+const lastWords = time.Second
+
+// endAtDeadline ends the call when its caller's time is over, until stop is called.
+func (c *call) endAtDeadline(w http.ResponseWriter, timeout time.Duration) (stop func()) {
+	stopped, done := make(chan struct{}), make(chan struct{})
+	timer := time.AfterFunc(timeout+deadlineGrace, func() {
+		defer close(done)
+		c.cancel(upstream.ErrDeadline)
+		patience := time.NewTimer(lastWords)
+		defer patience.Stop()
+		select {
+		case <-stopped:
+		case <-patience.C:
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now())
+		}
+	})
+	return func() {
+		close(stopped)
+		if !timer.Stop() {
+			<-done // or it would set the deadline of the next response
+		}
+	}
+}
 
 // ender is who ended a response that did not come whole.
 type ender uint8

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -11,6 +12,8 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"golang.org/x/net/http2"
+
+	"holdline/gateway"
 )
 
 // The caller's deadline ends an answer whose head is out, however long the service
@@ -129,4 +132,28 @@ func TestDeadlineOfABody(t *testing.T) {
 			t.Errorf("%s: caller read %v %q, want deadline_exceeded", p.name, code, raw)
 		}
 	}
+}
+
+// A caller that does not read its answer keeps no call beyond its deadline.
+func TestDeadlineOfAnUnreadAnswer(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, _ int, client *http.Client) {
+		url := "http://" + serve(t, configured(t, gateway.Config{MaxCalls: 1}, "http://"+serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			if r.URL.Path == watch.path {
+				_, _ = io.Copy(w, zeros{}) // until it is ended
+			}
+		}))))
+		res, err := client.Do(request(t, url+watch.path, strings.NewReader("{}"), "Content-Type: application/connect+json", "Connect-Timeout-Ms: 200"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = res.Body.Close() }() // and not read
+		settle(t, func() error {
+			if got := connect1.call(t, client, url, add); got.what != "ok" {
+				return fmt.Errorf("another call: %s", got.what)
+			}
+			return nil
+		})
+	})
 }

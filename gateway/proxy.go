@@ -86,15 +86,6 @@ type call struct {
 	outcome string // what it came to, for the metrics
 }
 
-// deadlineGrace is how long after the caller's deadline the call is ended. The
-// service knows the deadline and may say itself that it is over; and a caller
-// that watches its clock has left by then, not met by half an answer.
-const deadlineGrace = 100 * time.Millisecond
-
-// deadlineRounding is how much earlier than the caller's deadline a service's may
-// be, since headers carry whole milliseconds.
-const deadlineRounding = time.Millisecond
-
 // late calls will be past their deadline after a wait, too late for another try.
 func (c *call) late(wait time.Duration) bool {
 	return !c.deadline.IsZero() && time.Now().Add(wait).After(c.deadline)
@@ -146,8 +137,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 	defer c.end()
 	if timeout, ok := contract.Timeout(r.Header); ok {
 		c.deadline = c.began.Add(timeout)
-		timer := time.AfterFunc(timeout+deadlineGrace, func() { cancel(upstream.ErrDeadline) })
-		defer timer.Stop()
+		defer c.endAtDeadline(w, timeout)()
 	}
 	cleanRequest(r.Header)
 	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
