@@ -131,7 +131,7 @@ func (e *envelopes) pass(p []byte) {
 	for len(p) > 0 {
 		if e.left > 0 {
 			n := min(uint64(e.left), uint64(len(p)))
-			p, e.left = p[n:], e.left-uint32(n) //nolint:gosec // n is at most left
+			p, e.left = p[n:], e.left-uint32(n)
 			continue
 		}
 		n := copy(e.head[e.have:], p)
@@ -149,8 +149,8 @@ func (e *envelopes) end(w http.ResponseWriter, flags byte, message []byte) bool 
 		return false
 	}
 	if !e.ended {
-		head := binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message))) //nolint:gosec // it is ours, and short
-		_, _ = w.Write(append(head, message...))                                   // the caller left, else
+		head := binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message)))
+		_, _ = w.Write(append(head, message...)) // the caller left, else
 	}
 	return true
 }

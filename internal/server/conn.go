@@ -64,7 +64,7 @@ func (c *conn) linger() {
 	if c.ended || c.CloseWrite() != nil {
 		return
 	}
-	end, rest := time.Now().Add(lingerTime), make([]byte, 8<<10)
+	end, rest := time.Now().Add(lingerTime), make([]byte, 2<<10)
 	for read := 0; read < lingerBytes && time.Now().Before(end); {
 		_ = c.TCPConn.SetReadDeadline(time.Now().Add(lingerSilence))
 		n, err := c.TCPConn.Read(rest)

@@ -87,6 +87,11 @@ func TestFull(t *testing.T) {
 			t.Errorf("%s: one more call got %d %q, want 503", name, status, body)
 		}
 	}
+	upload := dial(t, addr)
+	_, _ = io.WriteString(upload, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n") // and no more
+	if res, err := http.ReadResponse(bufio.NewReader(upload), nil); err != nil || res.StatusCode != http.StatusServiceUnavailable || !res.Close {
+		t.Errorf("an upload that stalls: %+v, %v; want 503, and the end of the connection", res, err)
+	}
 	for range 200 { // silent ones
 		dial(t, addr)
 	}

@@ -10,16 +10,9 @@ import (
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.leaving.Load() {
+	beyond := s.ln.crowded.Load() && !s.ln.admit(connOf(r.Context()))
+	if beyond || s.leaving.Load() { // to leave room for the next one, or with us
 		w = &lastWriter{w}
-	}
-	if s.ln.crowded.Load() && !s.ln.admit(connOf(r.Context())) {
-		w = &lastWriter{w} // leaves room for the next one
-		if !IsHealth(r) {
-			contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
-				"the server has %d connections and takes no more; this call was not executed", s.ln.most))
-			return
-		}
 	}
 	switch {
 	case r.ProtoMajor > 1:
@@ -29,6 +22,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e, r = newEarly(w, r)
 		defer e.end()
 		w = e
+	}
+	if beyond && !IsHealth(r) {
+		contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
+			"the server has %d connections and takes no more; this call was not executed", s.ln.most))
+		return
 	}
 	s.handler.ServeHTTP(w, r)
 }
