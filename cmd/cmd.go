@@ -90,7 +90,7 @@ func (l Logs) logger() *slog.Logger {
 
 // Limits are the flags by which gateway and MOM bound what callers may take.
 type Limits struct {
-	MaxConnections int           `default:"10000" help:"Connections at once; more wait to be accepted."`
+	MaxConnections int           `default:"10000" help:"Connections at once; one more is told to come again."`
 	MaxStreams     int           `default:"250" help:"HTTP/2 streams per connection."`
 	MaxHeaderBytes int           `default:"65536" help:"Headers of one request."`
 	HeaderTimeout  time.Duration `default:"10s" help:"Time for one request's headers."`

@@ -147,12 +147,15 @@ func requestTooLarge() *connect.Error {
 }
 
 // badBody is for a body that ends before its time or is not well formed.
-func badBody(err error) *connect.Error {
+func (c *call) badBody(err error) *connect.Error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return connect.Errorf(connect.CodeResourceExhausted, "request body is larger than %d bytes", tooLarge.Limit)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if c.late(0) {
+			return connect.NewError(connect.CodeDeadlineExceeded, "request body did not arrive in the time that the caller gave")
+		}
 		return connect.Errorf(connect.CodeInvalidArgument, "request body did not arrive within %s", bodyTimeout)
 	}
 	return connect.NewError(connect.CodeInvalidArgument, "request body cannot be read to its end")

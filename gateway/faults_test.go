@@ -7,8 +7,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -220,13 +222,18 @@ func rpc(code connect.Code, header ...string) func(x *exchange) {
 	}
 }
 
-// closedPort is an address where nobody listens.
+// closedPort is an address where nobody listens, now or later: it lies below those
+// that kernels give to servers of other tests.
 func closedPort(tb testing.TB) (addr string) {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 1000 {
+		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(20000))))
+		if err != nil {
+			continue
+		}
+		_ = ln.Close()
+		return ln.Addr().String()
 	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
+	tb.Fatal("no free port")
+	return ""
 }

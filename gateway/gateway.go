@@ -24,6 +24,7 @@ import (
 	"holdline/gen/gateway/v1/gatewayv1connect"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
 	"holdline/internal/route"
 	"holdline/internal/server"
 	"holdline/internal/upstream"
@@ -89,7 +90,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.health = &health{targets: g.targets}
 	front := &proxy{
 		targets: g.targets, schemas: cfg.Schemas, draining: draining,
-		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger,
+		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger, once: logonce.New(cfg.Logger),
 	}
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
@@ -113,7 +114,7 @@ func New(cfg Config) (*Gateway, error) {
 	if front.mom != nil {
 		g.meeting = newMeeting(cfg, front.mom, metrics)
 	}
-	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000)), cfg.CORSOrigins)
+	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000), front.once), cfg.CORSOrigins)
 	return g, nil
 }
 

@@ -66,6 +66,7 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	if prefer.Hold() > 0 {
 		defer p.held.Add(-1)
 		if p.held.Add(1) > p.maxHeld {
+			p.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", p.maxHeld, "raise", "--max-held")
 			prefer = contract.Preference{Async: prefer.Async, HasWait: true}
 			h.header.Set(contract.HeaderPrefer, prefer.Applied())
 		}

@@ -2,21 +2,23 @@ package gateway
 
 import (
 	"net/http"
-	"strings"
 	"sync/atomic"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
+	"holdline/internal/server"
 )
 
 // limitCalls refuses calls while so many are under way, whoever makes them: a
 // connection may carry hundreds, each with its memory here and its stream to a
 // service. Health is told all the same, or a busy gateway would be restarted.
-func limitCalls(next http.Handler, most int) http.Handler {
+func limitCalls(next http.Handler, most int, log *logonce.Logger) http.Handler {
 	var calls atomic.Int64
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer calls.Add(-1)
-		if calls.Add(1) > int64(most) && !strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
+		if calls.Add(1) > int64(most) && !server.IsHealth(r) {
+			log.Warn("calls", "limit of calls under way reached", "limit", most, "raise", "--max-calls")
 			contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 				"the gateway has %d calls under way and takes no more; this one was not executed", most))
 			return

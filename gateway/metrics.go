@@ -16,7 +16,7 @@ const (
 	callError   = "error"   // the service answered with an error
 	callBroken  = "broken"  // its answer broke off
 	callStored  = "stored"  // the MOM has it, and answers
-	callFailed  = "failed"  // Holdline answered with an error
+	callFailed  = "failed"  // Holdline answered with an error, or ended the answer at the deadline
 	callRefused = "refused" // it cannot be read, or asks for what cannot be
 	callLeft    = "left"    // its caller left
 )

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
@@ -68,6 +70,7 @@ type proxy struct {
 	// draining ends when holds are to end with handles.
 	draining context.Context //nolint:containedctx // it is the gateway's life, not a call's
 	log      *slog.Logger
+	once     *logonce.Logger
 }
 
 // call is one call on its way.
@@ -76,22 +79,16 @@ type call struct {
 	method *route.Method // nil without a schema
 	req    upstream.Request
 	cancel context.CancelCauseFunc
-	// deadline is the caller's, zero without one. The timer ends the call a
-	// little later, and is stopped with the response's headers: from then on
-	// service and caller keep the deadline themselves.
+	// deadline is the caller's, zero without one. The call is ended a little later.
 	deadline time.Time
-	timer    *time.Timer
+	// broken: the request's body ended in an error.
+	broken atomic.Bool
 	// answered: the service's breaker hears of the response when it has ended.
 	answered bool
 
 	began   time.Time
 	outcome string // what it came to, for the metrics
 }
-
-// deadlineGrace is how long after the caller's deadline the call is ended. The
-// service knows the deadline and may say itself that it is over; and a caller
-// that watches its clock has left by then, not met by half an answer.
-const deadlineGrace = 100 * time.Millisecond
 
 // late calls will be past their deadline after a wait, too late for another try.
 func (c *call) late(wait time.Duration) bool {
@@ -152,14 +149,13 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 	defer c.end()
 	if timeout, ok := contract.Timeout(r.Header); ok {
 		c.deadline = c.began.Add(timeout)
-		c.timer = time.AfterFunc(timeout+deadlineGrace, func() { cancel(upstream.ErrDeadline) })
-		defer c.timer.Stop()
+		defer c.endAtDeadline(w, timeout)()
 	}
 	cleanRequest(r.Header)
 	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
 	if err := c.readBody(w); err != nil {
 		c.outcome = callRefused
-		contract.WriteError(w, r, badBody(err))
+		contract.WriteError(w, r, c.badBody(err))
 		return
 	}
 	if p.stores(c) && wantsTask(r.Header) {
@@ -194,6 +190,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	for {
 		endpoint := pool.Pick(tried...)
 		res, outcome, err := endpoint.Try(informed, &c.req)
+		outcome = c.judged(outcome)
 		c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
@@ -251,10 +248,7 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 	case stop:
 		if ctx.Err() == nil { // it is the request that broke off: its caller may be there
 			c.outcome = callRefused
-			if c.req.In.ProtoMajor == 1 {
-				w.Header().Set("Connection", "close") // no request can follow this body
-			}
-			contract.WriteError(w, c.req.In, badBody(nil))
+			contract.WriteError(w, c.req.In, c.badBody(nil))
 		}
 	}
 }
@@ -300,7 +294,11 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	delete(c.req.Header, "Expect")
 	// The deadline is set when it is over, not before: HTTP/2 asks its serving
 	// goroutine each time, a fifth of what a small call costs.
-	late := time.AfterFunc(bodyTimeout, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
+	patience := bodyTimeout
+	if !c.deadline.IsZero() {
+		patience = min(patience, time.Until(c.deadline)+deadlineGrace)
+	}
+	late := time.AfterFunc(patience, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
 	defer late.Stop()
 	if 0 <= in.ContentLength && in.ContentLength <= maxTrust {
 		c.req.Body = make([]byte, in.ContentLength)
@@ -317,10 +315,25 @@ func (c *call) readBody(w http.ResponseWriter) error {
 
 // stream makes the body one that is sent as it comes.
 func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
-	c.req.Stream = upstream.NewStream(body, c.unary())
+	c.req.Stream = upstream.NewStream(&noting{body, &c.broken}, c.unary())
 	if c.req.In.ProtoMajor == 1 {
 		// Else the first byte of the response would end the request.
 		return http.NewResponseController(w).EnableFullDuplex()
 	}
 	return nil
+}
+
+// noting notes whether the body ends in an error.
+type noting struct {
+	io.Reader
+	broken *atomic.Bool
+}
+
+// Read implements io.Reader.
+func (n *noting) Read(p []byte) (int, error) {
+	read, err := n.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		n.broken.Store(true)
+	}
+	return read, err
 }

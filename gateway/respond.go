@@ -19,11 +19,63 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // stream, closing the response waits for the request's writer, which waits for
 // the caller, who waits for the trailers. So: trailers, cancel, close.
 //
-// ended is told whether the response came whole; not at all when the caller left.
+// ended is told whether the response came whole; not at all when it is not the
+// service that ended it.
 func respond(w http.ResponseWriter, c *call, res *upstream.Response, ended func(whole bool)) {
-	if c.timer != nil {
-		c.timer.Stop()
+	defer func() {
+		c.cancel(nil)
+		_ = res.Close()
+	}()
+	flush := c.writeHead(w, res)
+	controller := http.NewResponseController(w)
+	if flush {
+		_ = controller.Flush()
 	}
+	var passed envelopes
+	buffer := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, err := res.Read(buffer[:])
+		if n > 0 {
+			if _, writeErr := w.Write(buffer[:n]); writeErr != nil {
+				return // the caller left
+			}
+			if flush {
+				_ = controller.Flush()
+			}
+			if !c.deadline.IsZero() {
+				passed.pass(buffer[:n])
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			if c.outcome == callLeft {
+				c.outcome = outcomeOf(res.Response)
+			}
+			ended(true)
+			writeTrailer(w.Header(), res.Trailer)
+			return
+		}
+		if err == nil {
+			continue
+		}
+		switch c.ender() {
+		case byService:
+			c.outcome = callBroken
+			ended(false)
+		case byDeadline:
+			c.outcome = callFailed
+			if endLate(w, lateError(c), &passed, len(w.Header()["Content-Length"]) == 0) {
+				return
+			}
+		case byCaller:
+		}
+		panic(http.ErrAbortHandler) // broken there, so broken here
+	}
+}
+
+// writeHead writes status and headers, and tells whether each read of the body is
+// to be flushed.
+func (c *call) writeHead(w http.ResponseWriter, res *upstream.Response) (flush bool) {
 	header := w.Header()
 	cleanHop(res.Header)
 	for key, values := range res.Header {
@@ -35,54 +87,26 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response, ended func(
 	silence(header, "Date", "Content-Type")
 	// A unary answer ends soon, so HTTP/2 may put its head, its message and its
 	// end into one write; HTTP/1.1 has to be told to use chunks.
-	flush := res.ContentLength < 0 && res.Body != http.NoBody
+	flush = res.ContentLength < 0 && res.Body != http.NoBody
 	if c.unary() && c.req.In.ProtoMajor == 2 {
 		flush = false
 		silence(header, "Content-Length")
 	}
 	w.WriteHeader(res.StatusCode)
-	var controller *http.ResponseController
-	if flush {
-		controller = http.NewResponseController(w)
-		_ = controller.Flush()
+	return flush
+}
+
+// writeTrailer makes the service's trailers ours.
+func writeTrailer(header, trailer http.Header) {
+	if len(trailer) == 0 {
+		return
 	}
-	buffer := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
-	for {
-		n, err := res.Read(buffer[:])
-		if n > 0 {
-			if _, writeErr := w.Write(buffer[:n]); writeErr != nil {
-				break // the caller left
-			}
-			if flush {
-				_ = controller.Flush()
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			if c.outcome == callLeft {
-				c.outcome = outcomeOf(res.Response)
-			}
-			ended(true)
-			if len(res.Trailer) > 0 {
-				cleanHop(res.Trailer)
-				delete(res.Trailer, "Content-Length") // frames messages; no trailer may
-				clear(header)                         // all of it is sent
-				for key, values := range res.Trailer {
-					header[http.TrailerPrefix+key] = values
-				}
-			}
-			break
-		}
-		if err != nil {
-			c.outcome = callBroken
-			ended(false)
-			c.cancel(nil)
-			_ = res.Close()
-			panic(http.ErrAbortHandler) // broken there, so broken here
-		}
+	cleanHop(trailer)
+	delete(trailer, "Content-Length") // frames messages; no trailer may
+	clear(header)                     // all of it is sent
+	for key, values := range trailer {
+		header[http.TrailerPrefix+key] = values
 	}
-	c.cancel(nil)
-	_ = res.Close()
 }
 
 // silence keeps net/http from inventing headers that the other side did not send.

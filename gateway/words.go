@@ -22,8 +22,8 @@ const (
 	// for new ones.
 	maxWaiting  = 100_000
 	wordTimeout = 2 * time.Second
-	// lastWords is how long a gateway that ends tries to say what it has to say.
-	lastWords = 2 * time.Second
+	// settleTime is how long a gateway that ends tries to say what it has to say.
+	settleTime = 2 * time.Second
 )
 
 // words are what the gateway tells MOMs of tasks whose callers it held: many at once,
@@ -54,7 +54,7 @@ func (w *words) close() {
 	if w == nil {
 		return
 	}
-	timer := time.AfterFunc(lastWords, w.stop)
+	timer := time.AfterFunc(settleTime, w.stop)
 	w.keep.work.Wait()
 	w.abandon.work.Wait()
 	timer.Stop()

@@ -14,47 +14,74 @@ type describer struct {
 	described map[string]bool // names of responses
 }
 
-// describe makes the OpenAPI document.
+// describe makes the OpenAPI document. Paths are made as they are written, and what
+// they refer to is known after them.
 func describe(cfg Config) object {
 	d := &describer{schemas: &schemas{source: cfg.Schemas, seen: map[string]bool{}}, described: map[string]bool{}}
 	var tags []object
-	var paths object
 	var unknown []string
 	for _, service := range cfg.Services {
-		sd := cfg.Schemas.Service(service.Name)
-		if sd == nil {
+		if sd := cfg.Schemas.Service(service.Name); sd != nil {
+			tags = append(tags, object{{"name", service.Name}}.with("description", d.about(sd)))
+		} else {
 			unknown = append(unknown, "`"+service.Name+"`")
-			continue
 		}
-		var streams []string
-		for i := range sd.Methods().Len() {
-			md := sd.Methods().Get(i)
-			if md.IsStreamingClient() || md.IsStreamingServer() {
-				streams = append(streams, "`"+string(md.Name())+"`")
-				continue
-			}
-			paths = append(paths, field{procedure(service, md), d.path(service, md)})
-		}
-		text := cfg.Schemas.Comment(sd)
-		if len(streams) > 0 {
-			text += "\n\nStreams, which only RPC clients can call: " + strings.Join(streams, ", ") + "."
-		}
-		tags = append(tags, object{{"name", service.Name}}.with("description", strings.TrimSpace(text)))
-	}
-	if cfg.Tasks {
-		paths = append(paths, d.tasks()...)
 	}
 	return object{
 		{"openapi", "3.1.0"},
 		{"info", object{{"title", "Holdline"}, {"description", intro(cfg.Tasks, unknown)}, {"version", "v1"}}},
 		{"servers", []object{{{"url", "/"}}}}, // the gateway that serves this
 		{"tags", tags},
-		{"paths", paths},
+		{"paths", d.paths(cfg)},
 		{"components", object{
-			{"schemas", d.schemas.sorted()}, {"responses", d.responses},
+			{"schemas", later(func() any { return d.schemas.sorted() })},
+			{"responses", later(func() any { return d.responses })},
 			{"parameters", requestHeaders()}, {"headers", responseHeaders()},
 		}},
 	}
+}
+
+// about describes a service.
+func (d *describer) about(sd protoreflect.ServiceDescriptor) string {
+	var streams []string
+	for i := range sd.Methods().Len() {
+		if md := sd.Methods().Get(i); !unary(md) {
+			streams = append(streams, "`"+string(md.Name())+"`")
+		}
+	}
+	text := d.schemas.source.Comment(sd)
+	if len(streams) > 0 {
+		text += "\n\nStreams, which only RPC clients can call: " + strings.Join(streams, ", ") + "."
+	}
+	return strings.TrimSpace(text)
+}
+
+// paths describes every unary method, and what there is beside them.
+func (d *describer) paths(cfg Config) fields {
+	return func(yield func(field) bool) {
+		for _, service := range cfg.Services {
+			sd := cfg.Schemas.Service(service.Name)
+			if sd == nil {
+				continue
+			}
+			for i := range sd.Methods().Len() {
+				if md := sd.Methods().Get(i); unary(md) && !yield(field{procedure(service, md), d.path(service, md)}) {
+					return
+				}
+			}
+		}
+		if cfg.Tasks {
+			for _, f := range d.tasks() {
+				if !yield(f) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func unary(md protoreflect.MethodDescriptor) bool {
+	return !md.IsStreamingClient() && !md.IsStreamingServer()
 }
 
 func intro(tasks bool, unknown []string) string {

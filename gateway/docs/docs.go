@@ -7,17 +7,18 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"embed"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/swaggest/swgui/v5/static"
-	"go.yaml.in/yaml/v4"
 
 	"holdline/internal/route"
 )
@@ -48,15 +49,16 @@ const csp = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inl
 var page embed.FS
 
 // Mount mounts document and page. The document is made once, when it is first
-// asked for: most gateways are never asked.
+// asked for: most gateways are never asked. It is kept compressed.
 func Mount(mux *http.ServeMux, cfg Config) error {
 	document := sync.OnceValues(func() (*file, error) {
-		described, err := node(describe(cfg))
-		if err != nil {
-			return nil, err
-		}
-		raw, err := yaml.Dump(described)
-		return newFile("application/yaml", raw, false), err
+		var content bytes.Buffer
+		compressed := gzip.NewWriter(&content)
+		out := &writer{out: compressed}
+		out.mapping(slices.Values(describe(cfg)), "", true)
+		out.write("\n")
+		err := errors.Join(out.err, compressed.Close())
+		return newFile("application/yaml", slices.Clip(content.Bytes()), true), err
 	})
 	mux.HandleFunc("GET /openapi.yaml", func(w http.ResponseWriter, r *http.Request) {
 		made, err := document()

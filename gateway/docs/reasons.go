@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -51,12 +52,20 @@ func reasons() []momv1.Reason {
 	return list
 }
 
+// statuses are the HTTP statuses of reasons, as they are written.
+var statuses = sync.OnceValue(func() map[momv1.Reason]int {
+	all := map[momv1.Reason]int{}
+	for _, reason := range reasons() {
+		all[reason] = say(contract.Errorf(reason, "")).status
+	}
+	return all
+})
+
 // failures returns the responses that Holdline gives for these reasons, by status.
 func (d *describer) failures(reasons ...momv1.Reason) (list object) {
 	byStatus := map[int][]momv1.Reason{}
 	for _, reason := range reasons {
-		status := say(contract.Errorf(reason, "")).status
-		byStatus[status] = append(byStatus[status], reason)
+		byStatus[statuses()[reason]] = append(byStatus[statuses()[reason]], reason)
 	}
 	for _, status := range slices.Sorted(maps.Keys(byStatus)) {
 		names := make([]string, 0, 1)

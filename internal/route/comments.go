@@ -31,6 +31,24 @@ var shippedFiles = sync.OnceValues(func() (*protoregistry.Files, error) {
 	return files, nil
 })
 
+// keepComments drops what is known of the places of a file's elements but their
+// comments. A Buf image knows the place of every word, which would take more memory
+// than the schema itself.
+func keepComments(file *descriptorpb.FileDescriptorProto) {
+	info := file.GetSourceCodeInfo()
+	if info == nil {
+		return
+	}
+	var commented []*descriptorpb.SourceCodeInfo_Location
+	for _, location := range info.GetLocation() {
+		if location.LeadingComments != nil || location.TrailingComments != nil {
+			location.LeadingDetachedComments = nil
+			commented = append(commented, location)
+		}
+	}
+	info.Location = commented
+}
+
 // Comment returns what the schema says of a descriptor, its paragraphs a line
 // each (as far as they are prose); empty where it says nothing.
 func (s *Schemas) Comment(d protoreflect.Descriptor) string {

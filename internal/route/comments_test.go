@@ -19,6 +19,8 @@ name: "c.proto" package: "c.v1" syntax: "proto3"
 message_type { name: "Above" field { name: "beside" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING } }
 message_type { name: "Silent" }
 source_code_info {
+  location { path: [] span: [0, 0, 9] }
+  location { path: [4, 0, 1] span: [1, 0, 2] leading_detached_comments: "apart" }
   location { path: [4, 0] span: [1, 0, 2] leading_comments: " One line\n goes on.\n\n A list:\n - of one\n - of two\n\n The end.\n" }
   location { path: [4, 0, 2, 0] span: [2, 0, 2] trailing_comments: " Beside it.\n" }
 }`
@@ -40,6 +42,13 @@ func TestComment(t *testing.T) {
 	s, err := route.LoadSchemas(name)
 	if err != nil {
 		t.Fatal(err)
+	}
+	kept, err := s.FindFileByPath("c.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := kept.SourceLocations().Len(); got != 2 {
+		t.Errorf("%d places are kept, want the two that have comments", got)
 	}
 	for element, want := range map[protoreflect.FullName]string{
 		"c.v1.Above":                    "One line goes on.\n\nA list:\n- of one\n- of two\n\nThe end.",

@@ -50,6 +50,7 @@ func LoadSchemas(images ...string) (*Schemas, error) {
 			// Buf marks imports with an extension of its own; two images
 			// may differ in that alone.
 			file.ProtoReflect().SetUnknown(nil)
+			keepComments(file)
 			if twin := seen[file.GetName()]; twin == nil {
 				seen[file.GetName()] = file
 				set.File = append(set.File, file)

@@ -31,14 +31,6 @@ func (s *Server) leave(ctx context.Context) {
 	}
 }
 
-// ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.leaving.Load() {
-		w = &lastWriter{w}
-	}
-	s.handler.ServeHTTP(w, r)
-}
-
 // count keeps the number of connections.
 func (s *Server) count(_ net.Conn, state http.ConnState) {
 	switch state {
@@ -68,7 +60,10 @@ func (w *lastWriter) Write(p []byte) (int, error) {
 }
 
 // Flush implements http.Flusher, which connect asks server streams for.
-func (w *lastWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+func (w *lastWriter) Flush() {
+	w.Header().Set("Connection", "close") // of no effect after WriteHeader
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
 
 // Unwrap is for http.ResponseController.
 func (w *lastWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"holdline/internal/logonce"
 )
 
 // NewMetrics returns a registry with the series of the process and of its runtime.
@@ -20,14 +21,17 @@ func NewMetrics() *prometheus.Registry {
 	return registry
 }
 
+// maxAdmin bounds the connections to the admin listener.
+const maxAdmin = 1000
+
 // admin serves /metrics on a listener of its own, which callers do not reach.
 type admin struct {
 	http *http.Server
-	ln   net.Listener
+	ln   *listener
 }
 
 func listenAdmin(addr string, metrics prometheus.Gatherer, limits Limits, log *slog.Logger) (*admin, error) {
-	ln, err := listen(addr)
+	ln, err := listenLimited(addr, maxAdmin, logonce.New(log))
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
@@ -40,6 +44,7 @@ func listenAdmin(addr string, metrics prometheus.Gatherer, limits Limits, log *s
 
 // run serves until ctx ends.
 func (a *admin) run(ctx context.Context) error {
+	defer a.ln.lingering.Wait()
 	defer context.AfterFunc(ctx, func() { _ = a.http.Close() })()
 	if err := a.http.Serve(a.ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("metrics on %s: %w", a.ln.Addr(), err)

@@ -17,8 +17,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
+
+	"holdline/internal/logonce"
 )
 
 // maxFrame is the largest HTTP/2 frame that is read. A connection keeps room for
@@ -36,7 +37,7 @@ const drainTimeout = 30 * time.Second
 // default. There is no write timeout and no limit to a whole request: a call may
 // be as slow as its caller allows.
 type Limits struct {
-	Connections   int           // at once; more wait to be accepted. Default 10 000
+	Connections   int           // at once; more are told the server's health, else to come again. Default 10 000
 	Streams       int           // of HTTP/2, per connection. Default 250
 	HeaderBytes   int           // of one request, else 431. Default 64 KiB
 	HeaderTimeout time.Duration // for one request's headers. Default 10 s
@@ -77,7 +78,9 @@ type Config struct {
 // Server serves one handler on one listener.
 type Server struct {
 	http        *http.Server
-	ln          net.Listener
+	ln          *listener
+	maxStreams  int
+	once        *logonce.Logger
 	admin       *admin // nil without metrics
 	handler     http.Handler
 	log         *slog.Logger
@@ -102,7 +105,7 @@ func Listen(cfg Config) (*Server, error) {
 	} else {
 		protocols.SetUnencryptedHTTP2(true)
 	}
-	limits := cfg.Limits.withDefaults()
+	limits, once := cfg.Limits.withDefaults(), logonce.New(cfg.Logger)
 	var metrics *admin
 	if cfg.MetricsAddr != "" {
 		var err error
@@ -110,21 +113,24 @@ func Listen(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	ln, err := listen(cfg.Addr)
+	ln, err := listenLimited(cfg.Addr, limits.Connections, once)
 	if err != nil {
 		metrics.close()
 		return nil, err
 	}
 	s := &Server{
-		admin:   metrics,
-		ln:      netutil.LimitListener(ln, limits.Connections),
-		handler: cfg.Handler,
-		log:     cfg.Logger,
-		drain:   cfg.Drain,
+		admin:      metrics,
+		ln:         ln,
+		maxStreams: limits.Streams,
+		once:       once,
+		handler:    cfg.Handler,
+		log:        cfg.Logger,
+		drain:      cfg.Drain,
 	}
 	s.http = &http.Server{
 		Handler:           s,
 		ConnState:         s.count,
+		ConnContext:       withConn,
 		Protocols:         protocols,
 		TLSConfig:         secure,
 		ReadHeaderTimeout: limits.HeaderTimeout,
@@ -198,6 +204,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.log.Warn("calls cut after the drain", "address", s.Addr(), "after", drainTimeout)
 			_ = s.http.Close()
 		}
+		s.ln.lingering.Wait()
 		return nil
 	})
 	return group.Wait()

@@ -16,7 +16,13 @@ import (
 	"holdline/internal/server/servertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(descriptorsEnv) != "" {
+		few()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // serve runs a server that says which version of HTTP it was called in.
 func serve(tb testing.TB, certFile, keyFile string) (addr string) {

@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	"holdline/internal/upstream"
+)
+
+// deadlineGrace is how long after the caller's deadline the call is ended. The
+// service knows the deadline and may say itself that it is over; and a caller
+// that watches its clock has left by then, not met by half an answer.
+const deadlineGrace = 100 * time.Millisecond
+
+// deadlineRounding is how much earlier than the caller's deadline a service's may
+// be, since headers carry whole milliseconds.
+const deadlineRounding = time.Millisecond
+
+// lastWords is how long after that a caller may take to read what it is told. One
+// that reads nothing would keep the call for ever.
+const lastWords = time.Second
+
+// endAtDeadline ends the call when its caller's time is over, until stop is called.
+func (c *call) endAtDeadline(w http.ResponseWriter, timeout time.Duration) (stop func()) {
+	stopped, done := make(chan struct{}), make(chan struct{})
+	timer := time.AfterFunc(timeout+deadlineGrace, func() {
+		defer close(done)
+		c.cancel(upstream.ErrDeadline)
+		patience := time.NewTimer(lastWords)
+		defer patience.Stop()
+		select {
+		case <-stopped:
+		case <-patience.C:
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now())
+		}
+	})
+	return func() {
+		close(stopped)
+		if !timer.Stop() {
+			<-done // or it would set the deadline of the next response
+		}
+	}
+}
+
+// ender is who ended a response that did not come whole.
+type ender uint8
+
+const (
+	byService  ender = iota
+	byCaller         // who left, or whose request broke off
+	byDeadline       // of the caller
+)
+
+// ender tells who ended a response, or an attempt, that broke off. A service that
+// knows the caller's deadline may be the first to end what is late.
+func (c *call) ender() ender {
+	switch {
+	case c.req.In.Context().Err() != nil, c.broken.Load():
+		return byCaller
+	case c.late(deadlineRounding):
+		return byDeadline
+	}
+	return byService
+}
+
+// judged is the outcome of an attempt, with what the endpoint cannot know: that a
+// connection broke when the caller's time was over.
+func (c *call) judged(outcome upstream.Outcome) upstream.Outcome {
+	if outcome.Kind == upstream.Broken && c.ender() == byDeadline {
+		return upstream.Outcome{Kind: upstream.DeadlineOver, Cause: "deadline"}
+	}
+	return outcome
+}
+
+// lateError is for a caller who has got the head of a response, and not its end.
+func lateError(c *call) *connect.Error {
+	return connect.Errorf(connect.CodeDeadlineExceeded, "%s did not end its answer in the time that the caller gave", c.target.route.Service)
+}
+
+// endLate ends the body of a response whose head is out, with an error in the
+// caller's protocol. It returns false where the protocol has no place for one: then
+// the connection, or the stream, has to break. framed tells that the body has no
+// length of its own, so that more may be written.
+func endLate(w http.ResponseWriter, err *connect.Error, passed *envelopes, framed bool) bool {
+	header := w.Header()
+	contentType := header.Get("Content-Type")
+	switch {
+	case !framed || header.Get("Content-Encoding") != "":
+		return false
+	case strings.HasPrefix(contentType, "application/grpc-web"):
+		// In base64 nobody knows whether more of a message was to come.
+		return !strings.HasPrefix(contentType, "application/grpc-web-text") &&
+			passed.end(w, webTrailers, []byte("grpc-status: "+grpcDeadline+"\r\ngrpc-message: "+err.Message()+"\r\n"))
+	case strings.HasPrefix(contentType, "application/grpc"):
+		clear(header)
+		header.Set(http.TrailerPrefix+"Grpc-Status", grpcDeadline)
+		header.Set(http.TrailerPrefix+"Grpc-Message", err.Message())
+		return true
+	case strings.HasPrefix(contentType, "application/connect+"):
+		end, _ := json.Marshal(map[string]any{"error": map[string]string{"code": err.Code().String(), "message": err.Message()}})
+		return passed.end(w, connectEnd, end)
+	}
+	return false
+}
+
+// grpcDeadline is deadline_exceeded. Our messages need no escapes.
+const grpcDeadline = "4"
+
+// Flags of the envelopes that end a stream: of gRPC-Web, and of Connect.
+const webTrailers, connectEnd = 0x80, 0x02
+
+// envelopeHead is the length of flags and size before each message.
+const envelopeHead = 5
+
+// envelopes watches the messages of a stream pass, so that one may be added after
+// them. The zero value has seen none.
+type envelopes struct {
+	head  [envelopeHead]byte
+	have  int    // bytes of the head
+	left  uint32 // bytes of the message
+	ended bool   // the last one was to be the last
+}
+
+// pass reads what passes.
+func (e *envelopes) pass(p []byte) {
+	for len(p) > 0 {
+		if e.left > 0 {
+			n := min(uint64(e.left), uint64(len(p)))
+			p, e.left = p[n:], e.left-uint32(n)
+			continue
+		}
+		n := copy(e.head[e.have:], p)
+		p, e.have = p[n:], e.have+n
+		if e.have == envelopeHead {
+			e.have, e.left = 0, binary.BigEndian.Uint32(e.head[1:])
+			e.ended = e.head[0]&(webTrailers|connectEnd) != 0
+		}
+	}
+}
+
+// end writes the last message, unless it has passed; false in the midst of another.
+func (e *envelopes) end(w http.ResponseWriter, flags byte, message []byte) bool {
+	if e.have > 0 || e.left > 0 {
+		return false
+	}
+	if !e.ended {
+		head := binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message)))
+		_, _ = w.Write(append(head, message...)) // the caller left, else
+	}
+	return true
+}

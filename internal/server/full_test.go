@@ -1,0 +1,163 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/grpchealth"
+
+	"holdline/internal/server"
+	"holdline/internal/server/servertest"
+	"holdline/internal/upstream"
+)
+
+// logBuffer is a log that is written and read at once.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) count(words string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Count(b.buf.String(), words)
+}
+
+// healthy asks as `holdline healthcheck` does.
+func healthy(tb testing.TB, addr string) bool {
+	tb.Helper()
+	pool := upstream.NewPool("", []*url.URL{{Scheme: "http", Host: addr}}, slog.New(slog.DiscardHandler))
+	defer pool.Close()
+	return pool.Healthy(tb.Context())
+}
+
+// occupy makes a connection and a call on it.
+func occupy(tb testing.TB, addr string) net.Conn {
+	tb.Helper()
+	conn := dial(tb, addr)
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+		tb.Fatal(err)
+	}
+	return conn
+}
+
+// A server with all the connections that it may have tells its health and serves its
+// metrics, however many others knock. They are told to come again, and served once
+// there is room. The log says once which flag gives more room.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	const most = 3
+	log := new(logBuffer)
+	mux := server.Mux(connect.NewServer(), grpchealth.NewStaticChecker())
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	addr, _ := servertest.Run(t, server.Config{
+		Handler: mux, Limits: server.Limits{Connections: most}, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	var within []net.Conn
+	for range most {
+		within = append(within, occupy(t, addr))
+	}
+	for range 5 {
+		if !healthy(t, addr) {
+			t.Error("a full server is not healthy")
+		}
+	}
+	for name, set := range map[string]func(*http.Protocols){
+		"HTTP/1.1": func(p *http.Protocols) { p.SetHTTP1(true) },
+		"HTTP/2.0": func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) },
+	} {
+		body, status := get(t, &http.Transport{Protocols: protocols(set)}, "http://"+addr)
+		if status != http.StatusServiceUnavailable || !strings.Contains(body, "not executed") {
+			t.Errorf("%s: one more call got %d %q, want 503", name, status, body)
+		}
+	}
+	upload := dial(t, addr)
+	_, _ = io.WriteString(upload, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n") // and no more
+	if res, err := http.ReadResponse(bufio.NewReader(upload), nil); err != nil || res.StatusCode != http.StatusServiceUnavailable || !res.Close {
+		t.Errorf("an upload that stalls: %+v, %v; want 503, and the end of the connection", res, err)
+	}
+	for range 200 { // silent ones
+		dial(t, addr)
+	}
+	if !healthy(t, addr) {
+		t.Error("with many who say nothing: a full server is not healthy")
+	}
+	if got := log.count("connection limit reached"); got != 1 || log.count("raise=--max-connections") != 1 {
+		t.Errorf("logged %d times that the limit was reached, want once", got)
+	}
+	_ = within[0].Close()
+	for {
+		body, status := get(t, &http.Transport{}, "http://"+addr)
+		if status == http.StatusOK {
+			break
+		}
+		if status != http.StatusServiceUnavailable {
+			t.Fatalf("with room again: %d %q", status, body)
+		}
+	}
+}
+
+// A connection with as many streams as it may have is worth a warning.
+func TestStreamsAreFull(t *testing.T) {
+	t.Parallel()
+	const streams = 4
+	log := new(logBuffer)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	addr, _ := servertest.Run(t, server.Config{
+		Limits: server.Limits{Streams: streams}, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-leave }),
+	})
+	transport := &http.Transport{Protocols: protocols(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })}
+	var calls sync.WaitGroup
+	for i := range streams {
+		calls.Go(func() { get(t, transport, "http://"+addr) })
+		<-entered
+		if got := log.count("raise=--max-streams"); (got == 1) != (i == streams-1) {
+			t.Errorf("%d of %d streams: logged %d times", i+1, streams, got)
+		}
+	}
+	close(leave)
+	calls.Wait()
+}
+
+// Who sends on after an early answer is not reset, and the connection ends once the
+// caller has ended it.
+func TestEndsInOrder(t *testing.T) {
+	t.Parallel()
+	addr := listen(t, server.Limits{}, nil) // it reads no body
+	for _, framing := range []string{"Content-Length: 4194304", "Transfer-Encoding: chunked"} {
+		conn := dial(t, addr)
+		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\n"+framing+"\r\n\r\n")
+		reader := bufio.NewReader(conn)
+		res, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); string(body) != "ok" || err != nil || !res.Close {
+			t.Errorf("%s: read %q, %v, told of the end: %t", framing, body, err, res.Close)
+		}
+		if _, err := conn.Write(make([]byte, 2<<20)); err != nil {
+			t.Errorf("%s: caller could not send on: %v", framing, err)
+		}
+		_ = conn.(*net.TCPConn).CloseWrite()
+		if rest, err := io.ReadAll(reader); err != nil || len(rest) > 0 {
+			t.Errorf("%s: then read %q, %v; want the end", framing, rest, err)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"holdline/internal/logonce"
+)
+
+// Connections beyond the limit are taken all the same, to tell of the server's
+// health, and to tell all others to come again: so many at once, of which the oldest
+// makes room for one more, and none longer than this.
+const (
+	maxBeyond  = 64
+	beyondTime = 2 * time.Second
+)
+
+// spareDescriptors are kept for when the process has no others: calls to services
+// take them too, and health is told all the same.
+const spareDescriptors = 8
+
+// listener counts the connections that it accepts, and marks those beyond the limit.
+type listener struct {
+	net.Listener
+	most      int
+	log       *logonce.Logger
+	lingering sync.WaitGroup
+	spares    chan *os.File
+
+	crowded atomic.Bool // there are connections beyond the limit
+	mu      sync.Mutex
+	within  int
+	beyond  []*conn // oldest first
+}
+
+func listenLimited(addr string, most int, log *logonce.Logger) (*listener, error) {
+	ln, err := listen(addr)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{Listener: ln, most: most, log: log, spares: make(chan *os.File, spareDescriptors)}
+	l.refill()
+	return l, nil
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	accepted, scarce, err := l.accept()
+	tcp, ok := accepted.(*net.TCPConn)
+	if err != nil || !ok {
+		return accepted, err
+	}
+	c := &conn{TCPConn: tcp, listener: l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.within < l.most && !scarce {
+		l.within++
+		return c, nil
+	}
+	if !scarce {
+		l.log.Warn("connections", "connection limit reached; only health is told to more", "address", l.Addr(), "limit", l.most, "raise", "--max-connections")
+	}
+	if len(l.beyond) == maxBeyond {
+		l.beyond[0].cut()
+		l.remove(0)
+	}
+	c.spare = time.AfterFunc(beyondTime, c.cut)
+	l.beyond = append(l.beyond, c)
+	l.crowded.Store(true)
+	return c, nil
+}
+
+// accept accepts a connection; a scarce one took a descriptor that was kept for it.
+func (l *listener) accept() (accepted net.Conn, scarce bool, err error) {
+	for {
+		accepted, err = l.Listener.Accept()
+		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
+			return accepted, scarce, err
+		}
+		l.log.Warn("descriptors", "no file descriptors left for connections; only health is told",
+			"address", l.Addr(), "raise", "ulimit -n (systemd: LimitNOFILE, Docker: --ulimit nofile)", "error", err)
+		if scarce = l.makeRoom(); !scarce {
+			return nil, false, err // net/http waits, and tries again
+		}
+	}
+}
+
+// makeRoom gives back a descriptor: one that was kept, or that of the oldest
+// connection beyond the limit.
+func (l *listener) makeRoom() bool {
+	select {
+	case spare := <-l.spares:
+		_ = spare.Close()
+		return true
+	default:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.beyond) == 0 {
+		return false
+	}
+	l.beyond[0].cut()
+	l.remove(0)
+	return true
+}
+
+// refill keeps descriptors again, as far as there are any.
+func (l *listener) refill() {
+	for len(l.spares) < cap(l.spares) {
+		spare, err := os.Open(os.DevNull)
+		if err != nil {
+			return
+		}
+		select {
+		case l.spares <- spare:
+		default:
+			_ = spare.Close()
+		}
+	}
+}
+
+// Close implements net.Listener.
+func (l *listener) Close() error {
+	err := l.Listener.Close()
+	for {
+		select {
+		case spare := <-l.spares:
+			_ = spare.Close()
+		default:
+			return err
+		}
+	}
+}
+
+// admit tells whether a connection is within the limit by now.
+func (l *listener) admit(c *conn) bool {
+	if c == nil || c.spare == nil {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.admitted {
+		return true
+	}
+	at := slices.Index(l.beyond, c)
+	if at < 0 || l.within >= l.most || len(l.spares) < cap(l.spares) || !c.spare.Stop() {
+		return false
+	}
+	l.remove(at)
+	l.within++
+	c.admitted = true
+	return true
+}
+
+// release is called once for each connection that has ended.
+func (l *listener) release(c *conn) {
+	l.refill()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.spare == nil || c.admitted {
+		l.within--
+		return
+	}
+	c.spare.Stop()
+	if at := slices.Index(l.beyond, c); at >= 0 {
+		l.remove(at)
+	}
+}
+
+func (l *listener) remove(at int) {
+	l.beyond = slices.Delete(l.beyond, at, at+1)
+	l.crowded.Store(len(l.beyond) > 0)
+}
