@@ -94,6 +94,7 @@ type layout struct {
 	elsewhere               []string // flags of a MOM whose Redis is another than the house's own
 	linked                  bool     // each MOM reaches Redis by a link that can be bad
 	flags                   []string // of every gateway and MOM
+	momFlags                []string // of every MOM
 }
 
 // house is the system as it is deployed: gateways and MOMs as processes of their
@@ -142,7 +143,7 @@ func deployAs(tb testing.TB, l layout) *house {
 			redis = []string{"--redis", h.redis.URL()}
 		}
 		h.momAddr, h.metrics = append(h.momAddr, addr), append(h.metrics, metrics)
-		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr, "--metrics", metrics}, redis, common)...))
+		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr, "--metrics", metrics}, redis, common, l.momFlags)...))
 		gateway = append(gateway, "--mom", "http://"+addr)
 	}
 	for range max(l.gateways, 1) {

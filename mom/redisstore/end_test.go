@@ -240,11 +240,11 @@ func TestReapGoesInBatches(t *testing.T) {
 			e.ok(err)
 			return ended == n
 		})
-		if next, err := e.Reap(e.ctx, e.shard); err != nil || next != 0 {
-			t.Errorf("first round: got %v, %v, want 0", next, err)
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next != 0 {
+			t.Errorf("first round: got %v, %v, want 0", reaped.Next, err)
 		}
-		if next, err := e.Reap(e.ctx, e.shard); err != nil || next <= 0 {
-			t.Errorf("second round: got %v, %v, want the tasks' TTL", next, err)
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next <= 0 {
+			t.Errorf("second round: got %v, %v, want the tasks' TTL", reaped.Next, err)
 		}
 		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Queued != n {
 			t.Errorf("depth: got %+v, %v, want %d queued", depth, err, n)
@@ -254,8 +254,8 @@ func TestReapGoesInBatches(t *testing.T) {
 
 func TestReapOfNothing(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
-		if next, err := e.Reap(e.ctx, e.shard); err != nil || next >= 0 {
-			t.Errorf("got %v, %v, want never", next, err)
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next >= 0 {
+			t.Errorf("got %v, %v, want never", reaped.Next, err)
 		}
 	})
 }

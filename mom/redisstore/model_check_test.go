@@ -58,8 +58,10 @@ func (w *world) checkReads(r *rapid.T) {
 	if len(w.m.ready) > 0 {
 		want.OldestWait = time.Duration(max(w.m.now-w.m.ready[0].order, 0)) * time.Millisecond
 	}
-	for _, t := range append(w.m.open(), w.m.in(dead, uncertain)...) {
-		want.Bytes += int64(proto.Size(t.call))
+	want.Parked = w.m.parked()
+	want.Bytes = want.Parked.Bytes
+	for _, t := range w.m.open() {
+		want.Bytes += size(t)
 	}
 	if err != nil || depth != want {
 		r.Fatalf("depth: got %+v, %v, want %+v", depth, err, want)

@@ -20,7 +20,10 @@ import (
 	"holdline/mom/redisstore"
 )
 
-const modelTombstone, modelMax = 30 * time.Second, 12
+const (
+	modelTombstone, modelMax       = 30 * time.Second, 12
+	modelParkedTTL, modelMaxParked = 720 * time.Hour, 1 << 20
+)
 
 var modelStart = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -28,7 +31,7 @@ var modelStart = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 // task and each list is what the model says, to the millisecond.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	cfg := redisstore.Config{TombstoneTTL: modelTombstone, MaxQueued: modelMax}
+	cfg := redisstore.Config{TombstoneTTL: modelTombstone, MaxQueued: modelMax, ParkedTTL: modelParkedTTL, MaxParkedBytes: modelMaxParked}
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
 		server, clock := redistest.NewClocked(t, modelStart, "--appendonly", "no")
@@ -71,6 +74,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 		stores[0].shard.Index = run // a shard of its own for each run
 		w := world{env: stores[0], other: stores[1], r: r, clock: clock, m: &model{
 			now: modelStart.UnixMilli(), tombstone: modelTombstone.Milliseconds(), max: modelMax,
+			parkedTTL: modelParkedTTL.Milliseconds(), maxParked: modelMaxParked,
 			tasks: map[contract.TaskID]*modelTask{}, gone: map[contract.TaskID]int64{},
 		}}
 		if !cfg.Embedded {
@@ -318,8 +322,8 @@ func (w *world) pauseShard(r *rapid.T) {
 
 func (w *world) reapShard(r *rapid.T) {
 	w.step(r, func(e *env) string {
-		next, err := e.Reap(e.ctx, e.shard)
-		return fmt.Sprint(next.Milliseconds(), word(err))
+		reaped, err := e.Reap(e.ctx, e.shard)
+		return fmt.Sprint(reaped.Next.Milliseconds(), word(err))
 	}, func() string { return fmt.Sprint(w.m.reap().Milliseconds(), word(nil)) })
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/mom"
@@ -20,6 +22,8 @@ type model struct {
 	dropped   int64 // when something last expired by itself: there is no way back before that
 	tombstone int64
 	max       int
+	parkedTTL int64 // ms
+	maxParked int64 // bytes
 	// linger is 1 where a key is still there in the millisecond of its expiry:
 	// in Redis, not in miniredis.
 	linger int64
@@ -285,6 +289,23 @@ func (m *model) reviveDead(too bool) (n int64) {
 	}
 	return n
 }
+
+// parked tells of the tasks that wait for a person.
+func (m *model) parked() (p mom.Parked) {
+	if len(m.dead) == 0 {
+		return p
+	}
+	for _, t := range m.dead {
+		p.Bytes += size(t)
+	}
+	oldest := max(m.now-m.dead[0].ended, 0)
+	p.Oldest = time.Duration(oldest) * time.Millisecond
+	p.Share = max(float64(p.Bytes)/float64(m.maxParked), float64(oldest)/float64(m.parkedTTL))
+	return p
+}
+
+// size is what a task's call takes.
+func size(t *modelTask) int64 { return int64(proto.Size(t.call)) }
 
 func (m *model) pause(paused bool) {
 	if m.paused = paused; !paused {

@@ -85,8 +85,8 @@ func TestReapLeavesANewerRelease(t *testing.T) {
 		own := e.add()
 		e.leaseFor(time.Millisecond)
 		e.reapUntil("the lease ends", func() bool { return e.state(own) == queued })
-		if next, err := e.Reap(e.ctx, e.shard); err != nil || next < time.Second {
-			t.Errorf("reap: got %v, %v, want a pause", next, err)
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next < time.Second {
+			t.Errorf("reap: got %v, %v, want a pause", reaped.Next, err)
 		}
 		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Running != int64(len(newer)) {
 			t.Errorf("depth: got %+v, %v, want %d running", depth, err, len(newer))

@@ -13,7 +13,7 @@ if ARGV[4] == '1' and (task.s == S_DEAD or task.s == S_UNCERTAIN or redis.call('
   return 'STATE'
 end
 if task.s == S_DEAD or task.s == S_UNCERTAIN then
-  redis.call('LREM', DEAD, 1, ulid)
+  unpark(ulid)
 elseif task.n == 0 and task.s == S_QUEUED then
   redis.call('LREM', READY, 1, ulid)
 elseif not (task.n == 0 and task.s == S_RUNNING and not task.m) then

@@ -1,11 +1,13 @@
 -- Does what is due in a shard, at most 100 of each kind.
 --
--- ARGV: base tombstone     (tombstone in ms)
--- Returns: ms until something is due next, 5000 at most while tasks wait, since a
+-- ARGV: base tombstone parked_ttl max_parked_bytes     (times in ms)
+-- Returns: {next, given up, bytes of the parked calls, ms since the oldest was
+--          parked}; next is ms until something is due next, 5000 at most while tasks wait, since a
 --          bell may be lost; 0 when there is more to do now, -1 when nothing will be.
 -- Effect: ended leases → ready, or dead as UNCERTAIN when marked and not
 --         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
---         callers' lists lose those whose records are gone; rings the bell.
+--         parked tasks whose time or room is over are given up; the callers'
+--         lists lose those whose records are gone; rings the bell.
 local tombstone = tonumber(ARGV[2])
 local more, left = false, 0 -- left: tasks that only a newer release knows
 -- Without an open task there is little to look at: an idle shard is cheap.
@@ -67,6 +69,9 @@ end)
 
 each(LATER, give_back)
 
+local given_up, parked_next = reap_parked(tonumber(ARGV[3]), tonumber(ARGV[4]), tombstone)
+if parked_next == 0 then more = true end
+
 local gone = due(GONE, 0)
 if #gone == BATCH then more = true end
 for _, member in ipairs(gone) do
@@ -82,7 +87,8 @@ else
   redis.call('DEL', BELL)
 end
 
-if more then return 0 end
+local parked, parked_for = parked_now()
+if more then return {0, given_up, parked, parked_for} end
 local next = waiting and 5000 or -1
 local function first(set, least)
   local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
@@ -100,4 +106,8 @@ if open then
 end
 -- Trimming a list is not worth waking up for each task.
 first(GONE, 1000)
-return next
+if parked_next > 0 then
+  local wait = math.max(parked_next, 1000)
+  if next < 0 or wait < next then next = wait end
+end
+return {next, given_up, parked, parked_for}
