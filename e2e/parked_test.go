@@ -97,3 +97,85 @@ func TestParkedEnd(t *testing.T) {
 		t.Errorf("no series %s", want)
 	}
 }
+
+// Who dismisses an uncertain task, or cancels it, does not make it unexecuted: its
+// reader and its key go on to hear that the outcome is unknown.
+func TestDismissTask(t *testing.T) {
+	t.Parallel()
+	h := deploy(t, 1)
+	l := cutOff()
+	run(t, l.serve(t, h.ledger))
+	tasks := taskService(t, h.addr)
+	for key, dismiss := range map[string]func(id string) (*momv1.Task, error){
+		"dismissed": func(id string) (*momv1.Task, error) {
+			res, err := tasks.DismissTask(t.Context(), &momv1.DismissTaskRequest{Id: id})
+			return res.GetTask(), err
+		},
+		"cancelled": func(id string) (*momv1.Task, error) {
+			res, err := tasks.CancelTask(t.Context(), &momv1.CancelTaskRequest{Id: id})
+			return res.GetTask(), err
+		},
+	} {
+		id, _ := h.postAsync(t, 1, 10, "Idempotency-Key: "+key)
+		awaitState(t, h.addr, id, uncertain)
+		before := readAnswer(t, h.addr, id, http.StatusInternalServerError)
+		for range 2 {
+			task, err := dismiss(id)
+			if err != nil || task.GetState() != uncertain || task.GetDismissTime() == nil {
+				t.Fatalf("%s: got %v, %v, want it uncertain, with the time at which it was dismissed", key, task, err)
+			}
+		}
+		if got := readAnswer(t, h.addr, id, http.StatusInternalServerError); got != before || reasonIn(t, got) != "OUTCOME_UNKNOWN" {
+			t.Errorf("%s: its reader got %s, and then %s, want OUTCOME_UNKNOWN as before", key, before, got)
+		}
+		if _, err := h.postAsync(t, 1, 10, "Idempotency-Key: "+key); contract.ReasonOf(err) != momv1.Reason_REASON_OUTCOME_UNKNOWN {
+			t.Errorf("%s: its key: got %v, want OUTCOME_UNKNOWN", key, err)
+		}
+		_, err := tasks.RetryTask(t.Context(), &momv1.RetryTaskRequest{Id: id})
+		if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), "dismissed") {
+			t.Errorf("%s: RetryTask: got %v, want failed_precondition: it was dismissed", key, err)
+		}
+	}
+	if q := h.ledgerQueue(t); q.GetDead() != 0 || q.GetBytes() != 0 {
+		t.Errorf("queue = %v, want none that waits for a person", q)
+	}
+	if got := l.ran(1); got != 2 {
+		t.Errorf("ran %d times, want once each", got)
+	}
+}
+
+// A task that was retried, and cancelled before it was sent again, may have run the
+// first time: nobody says that it was not executed.
+func TestCancelAfterRetry(t *testing.T) {
+	t.Parallel()
+	h := deploy(t, 1)
+	run(t, cutOff().serve(t, h.ledger))
+	id, _ := h.postAsync(t, 1, 10)
+	awaitState(t, h.addr, id, uncertain)
+	queues := momv1connect.NewQueueServiceClient(wire{}.client(t, h.momAddr[0]))
+	if _, err := queues.PauseQueue(t.Context(), &momv1.PauseQueueRequest{Service: ledgerService}); err != nil {
+		t.Fatal(err)
+	}
+	tasks := taskService(t, h.addr)
+	if _, err := tasks.RetryTask(t.Context(), &momv1.RetryTaskRequest{Id: id}); err != nil {
+		t.Fatal(err)
+	}
+	res, err := tasks.CancelTask(t.Context(), &momv1.CancelTaskRequest{Id: id})
+	if err != nil || res.GetTask().GetState() != cancelledTask {
+		t.Fatalf("CancelTask: got %v, %v, want it cancelled", res, err)
+	}
+	body := readAnswer(t, h.addr, id, 499)
+	if !strings.Contains(body, "may have been executed in one attempt") {
+		t.Errorf("its reader gets %s, want that it may have been executed", body)
+	}
+	other, _ := h.postAsync(t, 2, 10)
+	if _, err := tasks.CancelTask(t.Context(), &momv1.CancelTaskRequest{Id: other}); err != nil {
+		t.Fatal(err)
+	}
+	if body := readAnswer(t, h.addr, other, 499); !strings.Contains(body, "was not executed") {
+		t.Errorf("the reader of one that was never sent gets %s, want that it was not executed", body)
+	}
+	if _, err := tasks.DismissTask(t.Context(), &momv1.DismissTaskRequest{Id: other}); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("DismissTask of a cancelled one: got %v, want failed_precondition", err)
+	}
+}

@@ -260,8 +260,6 @@ func storeError(err error) error {
 		return nil
 	case errors.Is(err, ErrNotFound):
 		return contract.Errorf(momv1.Reason_REASON_TASK_NOT_FOUND, "no such task")
-	case errors.Is(err, ErrTaskState):
-		return contract.Errorf(momv1.Reason_REASON_TASK_STATE, "the task's state does not allow this")
 	case errors.Is(err, ErrCallDropped):
 		return contract.Errorf(momv1.Reason_REASON_TASK_STATE,
 			"the task's call is no longer kept: somebody dismissed the task, or it waited for too long; make the call again if it should run")

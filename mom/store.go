@@ -168,13 +168,17 @@ type Store interface {
 	// Park ends the lease of an unrepeatable task that may have run: UNCERTAIN. ErrFenced.
 	Park(ctx context.Context, lease Lease, failure string) error
 
-	// Cancel cancels a task that was never sent, or that waits for a person. A
-	// task with an attempt behind it may have run: ErrTaskState. Cancelling a
-	// cancelled one succeeds. ErrNotFound.
+	// Cancel cancels a task that was never sent, and dismisses one that is DEAD or
+	// UNCERTAIN. Any other task with an attempt behind it may have run:
+	// ErrTaskState. Cancelling a cancelled one succeeds. ErrNotFound.
 	Cancel(ctx context.Context, id contract.TaskID) error
 	// Abandon is Cancel for a task whose caller left; one that is kept stays:
 	// ErrTaskState.
 	Abandon(ctx context.Context, id contract.TaskID) error
+	// Dismiss ends the wait of a DEAD or UNCERTAIN task for a person: its call is
+	// dropped, its state stays until its record expires. Dismissing a dismissed one
+	// succeeds. ErrNotFound, ErrTaskState.
+	Dismiss(ctx context.Context, id contract.TaskID) error
 	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
 	// if new. ErrNotFound, ErrTaskState, ErrCallDropped.
 	Revive(ctx context.Context, id contract.TaskID) error

@@ -28,15 +28,15 @@ var ways = map[string]struct {
 		e.ok(e.Cancel(e.ctx, l.ID))
 	}, cancelled},
 	"cancelled while leased": {nil, func(e *env, l mom.Lease) { e.ok(e.Cancel(e.ctx, l.ID)) }, cancelled},
-	"cancelled when dead": {nil, func(e *env, l mom.Lease) {
+	"dismissed when dead": {nil, func(e *env, l mom.Lease) {
 		_, err := e.Retry(e.ctx, l, "reset", 0, 1)
 		e.ok(err)
-		e.ok(e.Cancel(e.ctx, l.ID))
-	}, cancelled},
+		e.ok(e.Dismiss(e.ctx, l.ID))
+	}, dead},
 	"cancelled when uncertain": {undeclared, func(e *env, l mom.Lease) {
 		e.ok(e.Park(e.ctx, l, "cut off"))
 		e.ok(e.Cancel(e.ctx, l.ID))
-	}, cancelled},
+	}, uncertain},
 	"expired in the queue": {ttl(blink), func(e *env, l mom.Lease) { e.ok(e.Release(e.ctx, l)) }, expired},
 	"expired while retrying": {ttl(blink), func(e *env, l mom.Lease) {
 		_, err := e.Retry(e.ctx, l, "reset", time.Hour, 9)

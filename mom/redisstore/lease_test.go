@@ -312,7 +312,7 @@ func TestCancel(t *testing.T) {
 				}
 			}
 			want := cancelled
-			if c.want != nil {
+			if c.want != nil || before == dead || before == uncertain {
 				want = before
 			}
 			e.wantState(id, want)

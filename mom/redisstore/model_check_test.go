@@ -96,6 +96,7 @@ func (t *modelTask) view(caller string) *momv1.Task {
 		Cause: "dial-refused", LastFailure: t.failure,
 		CreateTime: at(t.created, true), ExpireTime: at(t.expires, true), NextAttemptTime: at(t.next, t.state == retrying),
 		EndTime: at(t.ended, t.ended > 0), AnswerExpireTime: at(t.answerUntil, t.answerUntil > 0),
+		DismissTime: at(t.dismissed, t.dismissed > 0), EarlierAttempts: int32(t.earlier),
 	}
 }
 

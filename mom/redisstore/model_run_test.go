@@ -22,7 +22,7 @@ import (
 
 const (
 	modelTombstone, modelMax       = 30 * time.Second, 12
-	modelParkedTTL, modelMaxParked = 720 * time.Hour, 1 << 20
+	modelParkedTTL, modelMaxParked = 5 * time.Minute, 150 // three calls
 )
 
 var modelStart = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -83,7 +83,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 		r.Repeat(map[string]func(*rapid.T){
 			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "mark": w.markSent, "settle": w.settleLease,
 			"release": w.releaseLease, "retry": w.retryLease, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
-			"abandon": w.abandon, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
+			"abandon": w.abandon, "dismiss": w.dismissTask, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
 			"bell": w.hearBell, "time passes": w.wait, "": w.check,
 		})
 		w.wantNothingLeft()
@@ -157,7 +157,7 @@ func pick[T any](r *rapid.T, from []T) T {
 
 // word is what a transition answers without a value.
 func word(err error) string {
-	for _, known := range []error{mom.ErrFenced, mom.ErrNotFound, mom.ErrTaskState, mom.ErrKeyReused, mom.ErrQueueFull} {
+	for _, known := range []error{mom.ErrFenced, mom.ErrNotFound, mom.ErrTaskState, mom.ErrCallDropped, mom.ErrKeyReused, mom.ErrQueueFull} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
@@ -297,6 +297,10 @@ func (w *world) cancelTask(r *rapid.T) {
 		func(id contract.TaskID) error { return w.m.cancel(id, false) })
 }
 
+func (w *world) dismissTask(r *rapid.T) {
+	w.steered(r, func(e *env, id contract.TaskID) error { return e.Dismiss(e.ctx, id) }, w.m.dismiss)
+}
+
 func (w *world) abandon(r *rapid.T) {
 	w.steered(r, func(e *env, id contract.TaskID) error { return e.Abandon(e.ctx, id) },
 		func(id contract.TaskID) error { return w.m.cancel(id, true) })
@@ -323,8 +327,8 @@ func (w *world) pauseShard(r *rapid.T) {
 func (w *world) reapShard(r *rapid.T) {
 	w.step(r, func(e *env) string {
 		reaped, err := e.Reap(e.ctx, e.shard)
-		return fmt.Sprint(reaped.Next.Milliseconds(), word(err))
-	}, func() string { return fmt.Sprint(w.m.reap().Milliseconds(), word(nil)) })
+		return fmt.Sprint(reaped, word(err))
+	}, func() string { return fmt.Sprint(w.m.reap(), word(nil)) })
 }
 
 func (w *world) hearBell(r *rapid.T) {

@@ -41,7 +41,7 @@ type modelTask struct {
 	id                      contract.TaskID
 	state                   momv1.TaskState
 	epoch                   int64
-	attempts                int
+	attempts, earlier       int
 	marked, kept            bool
 	repeatable              bool
 	call                    *momv1.Call
@@ -51,6 +51,7 @@ type modelTask struct {
 	life, answerLife, order int64
 	lease, next             int64 // of a running task, of a retrying one
 	ended, answerUntil      int64 // 0: not yet
+	dismissed               int64 // 0: never
 	until                   int64 // the end of its record; 0: not known yet
 	overdue                 bool  // it ran when its TTL ended, and may finish
 	answer                  *momv1.Answer
@@ -254,8 +255,31 @@ func (m *model) cancel(id contract.TaskID, left bool) error {
 		return nil
 	case left && (parked || t.kept), !parked && !unsent:
 		return mom.ErrTaskState
+	case parked:
+		return m.dismiss(id)
 	}
 	m.end(t, cancelled, m.tombstone)
+	return nil
+}
+
+// giveUp ends the wait of a parked task for a person; its state stays.
+func (m *model) giveUp(t *modelTask) {
+	m.dead = without(m.dead, t)
+	t.until = m.now + m.tombstone
+	m.gone[t.id] = t.until
+}
+
+func (m *model) dismiss(id contract.TaskID) error {
+	t := m.tasks[id]
+	switch {
+	case t == nil:
+		return mom.ErrNotFound
+	case t.state != dead && t.state != uncertain:
+		return mom.ErrTaskState
+	case t.until == 0:
+		m.giveUp(t)
+	}
+	t.dismissed = cmp.Or(t.dismissed, m.now)
 	return nil
 }
 
@@ -266,8 +290,11 @@ func (m *model) revive(id contract.TaskID) error {
 		return mom.ErrNotFound
 	case t.state != dead && t.state != uncertain:
 		return mom.ErrTaskState
+	case t.until > 0:
+		return mom.ErrCallDropped
 	}
 	m.dead = without(m.dead, t)
+	t.earlier += t.attempts
 	t.state, t.attempts, t.order, t.expires = queued, 0, m.now, m.now+t.life
 	t.failure, t.ended, t.overdue = "", 0, false
 	m.ready = append(m.ready, t)
@@ -322,7 +349,7 @@ func (m *model) due(tasks []*modelTask, at func(*modelTask) int64) []*modelTask 
 	return tasks
 }
 
-func (m *model) reap() (next time.Duration) {
+func (m *model) reap() (reaped mom.Reaped) {
 	for _, t := range m.due(m.open(), (*modelTask).endOfLife) {
 		if t.state == running {
 			t.overdue = true
@@ -348,6 +375,11 @@ func (m *model) reap() (next time.Duration) {
 	for _, t := range m.due(m.in(retrying), func(t *modelTask) int64 { return t.next }) {
 		m.giveBack(t)
 	}
+	for len(m.dead) > 0 && (m.dead[0].ended+m.parkedTTL <= m.now || m.parked().Bytes > m.maxParked) {
+		m.giveUp(m.dead[0])
+		reaped.GivenUp++
+	}
+	reaped.Parked = m.parked()
 	maps.DeleteFunc(m.gone, func(_ contract.TaskID, until int64) bool { return until <= m.now })
 	switch {
 	case len(m.ready) == 0:
@@ -369,7 +401,13 @@ func (m *model) reap() (next time.Duration) {
 			least = wait
 		}
 	}
-	return time.Duration(least) * time.Millisecond
+	if len(m.dead) > 0 {
+		if wait := max(m.dead[0].ended+m.parkedTTL-m.now, 1000); least < 0 || wait < least {
+			least = wait
+		}
+	}
+	reaped.Next = time.Duration(least) * time.Millisecond
+	return reaped
 }
 
 // endOfLife is the end of an open task's life in the store's eyes; never for one that

@@ -18,6 +18,11 @@ func (s *Store) Cancel(ctx context.Context, id contract.TaskID) error {
 	return s.steer(ctx, cancelScript, id, s.tombstone(), flag(false))
 }
 
+// Dismiss implements mom.Store.
+func (s *Store) Dismiss(ctx context.Context, id contract.TaskID) error {
+	return s.steer(ctx, dismissScript, id, s.tombstone())
+}
+
 // Abandon implements mom.Store.
 func (s *Store) Abandon(ctx context.Context, id contract.TaskID) error {
 	return s.steer(ctx, cancelScript, id, s.tombstone(), flag(true))

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"holdline/internal/contract"
 	"holdline/internal/redistest"
 	"holdline/mom"
@@ -192,5 +194,71 @@ func TestParkedByANewerRelease(t *testing.T) {
 		e.setVersion(newer, "1")
 		e.reapUntil("it is given up", func() bool { return len(e.dead()) == 0 })
 		e.wantGivenUp(newer)
+	})
+}
+
+// A dismissed task tells what is known until its record expires, however often
+// somebody steers it.
+func TestDismiss(t *testing.T) {
+	for name, dismiss := range map[string]func(e *env, id contract.TaskID) error{
+		"dismissed": func(e *env, id contract.TaskID) error { return e.Dismiss(e.ctx, id) },
+		"cancelled": func(e *env, id contract.TaskID) error { return e.Cancel(e.ctx, id) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, e *env) {
+				id, other := e.parkOne(100), e.parkOne(100)
+				e.ok(dismiss(e, id))
+				first := e.get(id)
+				if first.DismissTime == nil || e.get(other).DismissTime != nil {
+					t.Errorf("dismissed: got %v, want the time of that, of this task alone", first)
+				}
+				e.ok(e.Dismiss(e.ctx, id))
+				e.ok(e.Cancel(e.ctx, id))
+				if err := e.Abandon(e.ctx, id); !errors.Is(err, mom.ErrTaskState) {
+					t.Errorf("abandon: got %v, want ErrTaskState", err)
+				}
+				if n, err := e.ReviveDead(e.ctx, e.shard, true); err != nil || n != 1 {
+					t.Errorf("revive dead: got %d, %v, want the other one", n, err)
+				}
+				e.wantGivenUp(id)
+				if got := e.get(id); !proto.Equal(got, first) {
+					t.Errorf("then: got %v, want %v", got, first)
+				}
+				if depth := e.depth(); depth.Dead != 0 || depth.Parked != (mom.Parked{}) || depth.Queued != 1 {
+					t.Errorf("depth: got %+v, want one queued", depth)
+				}
+			})
+		})
+	}
+	t.Run("not parked", func(t *testing.T) {
+		onEach(t, func(t *testing.T, e *env) {
+			if err := e.Dismiss(e.ctx, e.id()); !errors.Is(err, mom.ErrNotFound) {
+				t.Errorf("unknown: got %v, want ErrNotFound", err)
+			}
+			id := e.add()
+			if err := e.Dismiss(e.ctx, id); !errors.Is(err, mom.ErrTaskState) {
+				t.Errorf("queued: got %v, want ErrTaskState", err)
+			}
+			e.wantState(id, queued)
+		})
+	})
+}
+
+// A retry forgets no attempt: the task may have run in each.
+func TestEarlierAttempts(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		id := e.parkOne(100)
+		for n := range int32(2) {
+			e.ok(e.Revive(e.ctx, id))
+			if got := e.get(id); got.Attempts != 0 || got.EarlierAttempts != n+1 {
+				t.Errorf("revived: got %v, want %d earlier attempts", got, n+1)
+			}
+			e.ok(e.Park(e.ctx, e.lease(), "cut off"))
+		}
+		e.ok(e.Revive(e.ctx, id))
+		e.ok(e.Cancel(e.ctx, id))
+		if got := e.get(id); got.State != cancelled || got.EarlierAttempts != 3 {
+			t.Errorf("cancelled: got %v, want it to tell of its attempts", got)
+		}
 	})
 }

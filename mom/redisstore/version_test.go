@@ -26,7 +26,8 @@ func TestUnknownRecordVersion(t *testing.T) {
 		_, lease := e.Lease(e.ctx, e.shard, 2, time.Hour)
 		for what, err := range map[string]error{
 			"get": get, "lease": lease, "cancel": e.Cancel(e.ctx, id), "revive": e.Revive(e.ctx, id),
-			"settle": e.Settle(e.ctx, mom.Lease{ID: id}, success("done")),
+			"dismiss": e.Dismiss(e.ctx, id),
+			"settle":  e.Settle(e.ctx, mom.Lease{ID: id}, success("done")),
 		} {
 			if !errors.Is(err, redisstore.ErrRecordVersion) {
 				t.Errorf("%s: got %v, want ErrRecordVersion", what, err)

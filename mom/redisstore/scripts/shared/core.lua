@@ -15,7 +15,7 @@
 --   x expires, ms      l time to live, ms w answer TTL, ms d next attempt, ms
 --   z ended, ms        a answer until, ms p procedure      u caller
 --   h cause            f last failure     k key hash       g kept
---   b bytes in parked
+--   b bytes in parked  y dismissed, ms     q attempts before it was revived
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]
 

@@ -9,6 +9,7 @@ end
 
 -- dismiss is give_up by an operator.
 local function dismiss(ulid, task, keep)
-  redis.call('HSETNX', base .. 't:' .. ulid, 'y', now)
+  local t = base .. 't:' .. ulid
+  if not redis.call('HGET', t, 'y') then redis.call('HSET', t, 'y', now) end
   give_up(ulid, task, keep)
 end

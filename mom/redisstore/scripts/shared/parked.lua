@@ -5,7 +5,9 @@
 -- has none until count_parked.
 local function count_parked(ulid)
   local t, size = base .. 't:' .. ulid, redis.call('STRLEN', base .. 'p:' .. ulid)
-  if redis.call('HSETNX', t, 'b', size) == 1 then redis.call('INCRBY', base .. 'parked', size) end
+  if redis.call('HGET', t, 'b') then return end
+  redis.call('HSET', t, 'b', size)
+  redis.call('INCRBY', base .. 'parked', size)
 end
 
 -- unpark takes a task out of dead. It says whether the task was there.
