@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"golang.org/x/sync/errgroup"
@@ -91,6 +92,7 @@ type layout struct {
 	gateways, moms, ledgers int
 	route                   string   // options of the ledger's route
 	redis                   []string // options of redis-server
+	clocked                 bool     // the test sets the clock of Redis
 	elsewhere               []string // flags of a MOM whose Redis is another than the house's own
 	linked                  bool     // each MOM reaches Redis by a link that can be bad
 	flags                   []string // of every gateway and MOM
@@ -101,7 +103,8 @@ type layout struct {
 // own, one Redis; the ledger comes and goes as a test wants it.
 type house struct {
 	redis    *redistest.Server
-	links    []*link // one for each MOM
+	clock    *redistest.Clock // of redis, where a test asked for that
+	links    []*link          // one for each MOM
 	moms     []*process
 	momAddr  []string
 	metrics  []string // of the MOMs
@@ -122,7 +125,11 @@ func deployAs(tb testing.TB, l layout) *house {
 	tb.Helper()
 	ownSystem(tb)
 	h := &house{}
-	if l.elsewhere == nil {
+	switch {
+	case l.clocked:
+		h.redis, h.clock = redistest.NewClocked(tb, time.Now(), l.redis...)
+		h.clock.Run(tb, 0)
+	case l.elsewhere == nil:
 		h.redis = redistest.New(tb, l.redis...)
 	}
 	for range max(l.ledgers, 1) {

@@ -95,6 +95,13 @@ type Depth struct {
 	Parked                          Parked
 }
 
+// Nobody asks a Store for a longer lease, or for a longer pause before the next
+// attempt. By that it knows when its clock was set back.
+const (
+	LongestLease   = leaseTime
+	LongestBackoff = maxBackoff
+)
+
 // Parked tells of the tasks that wait for a person: DEAD or UNCERTAIN, and not yet
 // given up.
 type Parked struct {
@@ -188,7 +195,9 @@ type Store interface {
 
 	// Reap does what is due in a shard: expires tasks whose TTL is over, puts
 	// due RETRYING tasks and those of ended leases back to the head of the
-	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. Parked
+	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. The
+	// store's clock may jump: a lease ends when its time is over and this process
+	// has waited in vain, by its own clock, for its holder to renew it. Parked
 	// tasks are given up when they have waited for as long as they may, the oldest
 	// also when their calls take more room than they may: the call is dropped, the
 	// state stays until the record expires.

@@ -11,7 +11,10 @@ import (
 )
 
 // Clock is the time of day of a server, which stands still until a test sets it.
-type Clock struct{ set func(time.Time) error }
+type Clock struct {
+	set  func(time.Time) error
+	file string // what libfaketime reads
+}
 
 // Set makes it t for the server's next command. It is exact to the microsecond.
 func (c *Clock) Set(tb testing.TB, t time.Time) {
@@ -19,6 +22,23 @@ func (c *Clock) Set(tb testing.TB, t time.Time) {
 	if err := c.set(t); err != nil {
 		tb.Fatalf("set the clock of redis: %v", err)
 	}
+}
+
+// Run makes the clock go on as the real one does, so much ahead of it; or behind,
+// when that is negative. It is for servers of NewClocked.
+func (c *Clock) Run(tb testing.TB, ahead time.Duration) {
+	tb.Helper()
+	if err := c.write(fmt.Appendf(nil, "%+.6f", ahead.Seconds())); err != nil {
+		tb.Fatalf("set the clock of redis: %v", err)
+	}
+}
+
+// write changes the clock whole or not at all: servers read it with each look at it.
+func (c *Clock) write(next []byte) error {
+	if err := os.WriteFile(c.file+".next", next, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(c.file+".next", c.file)
 }
 
 // NewClocked starts a server for one test whose clock the test sets. That needs
@@ -37,16 +57,12 @@ func fakeClock(tb testing.TB, start time.Time) (clock *Clock, env []string) {
 		tb.Skip("a redis-server whose clock can be set needs libfaketime (Debian, Ubuntu: apt-get install libfaketime)")
 	}
 	file := filepath.Join(tb.TempDir(), "clock")
-	clock = &Clock{set: func(t time.Time) error {
+	clock = &Clock{file: file}
+	clock.set = func(t time.Time) error {
 		// libfaketime computes with floating point: half a microsecond more is cut off again.
 		t = t.Truncate(time.Microsecond).Add(500 * time.Nanosecond)
-		// Whole or not at all: servers read it with each look at their clock.
-		next := fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond())
-		if err := os.WriteFile(file+".next", next, 0o600); err != nil {
-			return err
-		}
-		return os.Rename(file+".next", file)
-	}}
+		return clock.write(fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond()))
+	}
 	clock.Set(tb, start)
 	return clock, []string{
 		// libc again, so that its malloc comes before jemalloc's, which asks for the time before libfaketime can tell it.

@@ -240,6 +240,9 @@ func TestReapGoesInBatches(t *testing.T) {
 			e.ok(err)
 			return ended == n
 		})
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next <= 0 {
+			t.Errorf("to see the leases: got %v, %v, want a pause", reaped.Next, err)
+		}
 		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next != 0 {
 			t.Errorf("first round: got %v, %v, want 0", reaped.Next, err)
 		}

@@ -39,7 +39,8 @@ type shardKeys struct {
 	memory memory // of the server that has them
 	// counted: the parked tasks of an older release are in the key parked.
 	counted atomic.Bool
-	all     []string // KEYS of every script, in the order of shared/core.lua
+	leases  leaseWatch // as this process sees them
+	all     []string   // KEYS of every script, in the order of shared/core.lua
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {

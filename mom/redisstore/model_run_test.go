@@ -110,7 +110,9 @@ func (w *world) step(r *rapid.T, store func(*env) string, want func() string) {
 		w.steps++
 		w.setTime(w.m.now + 1)
 		e := w.env
+		w.m.mom = 0
 		if rapid.Bool().Draw(r, "other MOM") {
+			w.m.mom = 1
 			e = &env{Store: w.other.Store, t: w.t, ctx: w.ctx, shard: w.shard}
 		}
 		if got, want := store(e), want(); got != want {

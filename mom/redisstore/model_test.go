@@ -35,6 +35,9 @@ type model struct {
 	// Ended tasks by the end of their records, until reaped; a caller's list has
 	// them for as long.
 	gone map[contract.TaskID]int64
+	// Ends of leases that each MOM has seen to be over.
+	seen [2]map[contract.TaskID]int64
+	mom  int // which of them acts
 }
 
 type modelTask struct {
@@ -357,7 +360,15 @@ func (m *model) reap() (reaped mom.Reaped) {
 			m.end(t, expired, m.tombstone)
 		}
 	}
+	for _, t := range m.in(running) {
+		t.lease = min(t.lease, m.now+mom.LongestLease.Milliseconds())
+	}
+	seen := map[contract.TaskID]int64{}
 	for _, t := range m.due(m.in(running), func(t *modelTask) int64 { return t.lease }) {
+		if end, ok := m.seen[m.mom][t.id]; !ok || end != t.lease {
+			seen[t.id] = t.lease
+			continue
+		}
 		if t.marked && !t.repeatable {
 			m.park(t, uncertain, leaseEnded)
 			continue
@@ -371,6 +382,10 @@ func (m *model) reap() (reaped mom.Reaped) {
 		} else {
 			m.giveBack(t)
 		}
+	}
+	m.seen[m.mom] = seen
+	for _, t := range m.in(retrying) {
+		t.next = min(t.next, m.now+mom.LongestBackoff.Milliseconds())
 	}
 	for _, t := range m.due(m.in(retrying), func(t *modelTask) int64 { return t.next }) {
 		m.giveBack(t)
@@ -392,7 +407,7 @@ func (m *model) reap() (reaped mom.Reaped) {
 		least = 5000
 	}
 	for _, at := range m.times() {
-		if wait := at - m.now; least < 0 || wait < least {
+		if wait := max(at-m.now, 1); least < 0 || wait < least {
 			least = wait
 		}
 	}

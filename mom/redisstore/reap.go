@@ -3,8 +3,11 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"holdline/mom"
 )
@@ -21,16 +24,52 @@ func (s *Store) Reap(ctx context.Context, shard mom.Shard) (mom.Reaped, error) {
 		}
 		keys.counted.Store(true)
 	}
-	counts, err := s.numbers(ctx, reapScript, keys, 4,
-		s.tombstone(), millis(s.cfg.ParkedTTL), strconv.FormatInt(s.cfg.MaxParkedBytes, 10))
+	args := []string{
+		s.tombstone(), millis(s.cfg.ParkedTTL), strconv.FormatInt(s.cfg.MaxParkedBytes, 10),
+		strconv.FormatInt(s.cfg.LeaseGrace.Milliseconds(), 10), millis(mom.LongestLease), millis(mom.LongestBackoff),
+	}
+	reply, err := s.run(ctx, reapScript, keys, append(args, keys.leases.ripe(time.Now(), s.cfg.LeaseGrace)...)...)
 	if err != nil {
 		return mom.Reaped{}, err
 	}
-	return mom.Reaped{
-		Next:    time.Duration(counts[0]) * time.Millisecond,
-		GivenUp: counts[1],
-		Parked:  s.parked(counts[2], counts[3]),
-	}, nil
+	fields, err := reply.ToArray()
+	if err != nil || len(fields) != 5 {
+		return mom.Reaped{}, fmt.Errorf("reap: unexpected reply: %w", err)
+	}
+	var counts [4]int64
+	for i := range counts {
+		if counts[i], err = fields[i].AsInt64(); err != nil {
+			return mom.Reaped{}, fmt.Errorf("reap: %w", err)
+		}
+	}
+	near, err := readNear(fields[4])
+	if err != nil {
+		return mom.Reaped{}, fmt.Errorf("reap: %w", err)
+	}
+	next := time.Duration(counts[0]) * time.Millisecond
+	if lease := keys.leases.see(time.Now(), s.cfg.LeaseGrace, near); lease >= 0 && (next < 0 || lease < next) {
+		next = lease
+	}
+	return mom.Reaped{Next: next, GivenUp: counts[1], Parked: s.parked(counts[2], counts[3])}, nil
+}
+
+// readNear reads the leases that reap.lua wants to have watched.
+func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
+	fields, err := reply.ToArray()
+	if err != nil || len(fields)%3 != 0 {
+		return nil, fmt.Errorf("unexpected reply: %d fields of leases: %w", len(fields), err)
+	}
+	near := make([]nearLease, 0, len(fields)/3)
+	for triple := range slices.Chunk(fields, 3) {
+		left, err := triple[2].AsInt64()
+		if err != nil {
+			return nil, err
+		}
+		ulid, _ := triple[0].ToString()
+		end, _ := triple[1].ToString()
+		near = append(near, nearLease{ulid, end, time.Duration(left) * time.Millisecond})
+	}
+	return near, nil
 }
 
 // countParked counts the calls of the tasks that an older release has parked. It is

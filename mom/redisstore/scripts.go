@@ -32,7 +32,7 @@ var (
 	dismissScript    = newScript("dismiss", true, "finish", "parked", "give_up")
 	reviveScript     = newScript("revive", true, "parked", "revive")
 	reviveDeadScript = newScript("revive_dead", true, "parked", "revive")
-	reapScript       = newScript("reap", true, "finish", "give_back", "parked", "park", "give_up", "reap_parked")
+	reapScript       = newScript("reap", true, "finish", "give_back", "parked", "park", "give_up", "reap_parked", "end_leases")
 	countScript      = newScript("count_parked", true, "parked")
 	depthScript      = newScript("depth", true, "parked")
 	pauseScript      = newScript("pause", true)

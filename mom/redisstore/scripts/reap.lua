@@ -1,14 +1,16 @@
 -- Does what is due in a shard, at most 100 of each kind.
 --
--- ARGV: base tombstone parked_ttl max_parked_bytes     (times in ms)
+-- ARGV: base tombstone parked_ttl max_parked_bytes grace longest_lease
+--       longest_backoff, then ulid and end of each lease that was not renewed for
+--       grace: see shared/end_leases.lua     (times in ms)
 -- Returns: {next, given up, bytes of the parked calls, ms since the oldest was
---          parked}; next is ms until something is due next, 5000 at most while tasks wait, since a
+--          parked, leases to watch}; next is ms until something is due next, 5000 at most while tasks wait, since a
 --          bell may be lost; 0 when there is more to do now, -1 when nothing will be.
--- Effect: ended leases → ready, or dead as UNCERTAIN when marked and not
+-- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when marked and not
 --         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
 --         parked tasks whose time or room is over are given up; the callers'
 --         lists lose those whose records are gone; rings the bell.
-local tombstone = tonumber(ARGV[2])
+local tombstone, grace = tonumber(ARGV[2]), tonumber(ARGV[5])
 local more, left = false, 0 -- left: tasks that only a newer release knows
 -- Without an open task there is little to look at: an idle shard is cheap.
 local open = redis.call('EXISTS', TTL) == 1
@@ -51,7 +53,10 @@ each(TTL, function(ulid, task)
   finish(ulid, task, S_EXPIRED, tombstone)
 end)
 
-each(LEASE, function(ulid, task)
+local ripe = {}
+for i = 8, #ARGV, 2 do ripe[ARGV[i]] = ARGV[i + 1] end
+if soonest(LEASE, tonumber(ARGV[6])) then more = true end
+local more_leases, watch = end_leases(grace, ripe, function(ulid, task)
   if task.m and task.r ~= '1' then
     park(ulid, S_UNCERTAIN, task.n + 1, 'lease ended after the call was sent')
     return
@@ -67,6 +72,11 @@ each(LEASE, function(ulid, task)
   end
 end)
 
+if more_leases then more = true end
+
+if soonest(LATER, tonumber(ARGV[7]), function(ulid)
+  redis.call('HSET', base .. 't:' .. ulid, 'd', now + tonumber(ARGV[7]))
+end) then more = true end
 each(LATER, give_back)
 
 local given_up, parked_next = reap_parked(tonumber(ARGV[3]), tonumber(ARGV[4]), tombstone)
@@ -88,7 +98,7 @@ else
 end
 
 local parked, parked_for = parked_now()
-if more then return {0, given_up, parked, parked_for} end
+if more then return {0, given_up, parked, parked_for, watch} end
 local next = waiting and 5000 or -1
 local function first(set, least)
   local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
@@ -100,7 +110,9 @@ end
 if open then
   -- What is left stays due: no reason to look all the time.
   local soon = left > 0 and 1000 or 1
-  first(LEASE, soon)
+  -- Those that are nearer are watched.
+  local lease = redis.call('ZRANGEBYSCORE', LEASE, '(' .. now + grace, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  if lease and (next < 0 or lease - grace - now < next) then next = lease - grace - now end
   first(TTL, soon)
   first(LATER, soon)
 end
@@ -110,4 +122,4 @@ if parked_next > 0 then
   local wait = math.max(parked_next, 1000)
   if next < 0 or wait < next then next = wait end
 end
-return {next, given_up, parked, parked_for}
+return {next, given_up, parked, parked_for, watch}
