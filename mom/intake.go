@@ -262,7 +262,7 @@ func storeError(err error) error {
 		return contract.Errorf(momv1.Reason_REASON_TASK_NOT_FOUND, "no such task")
 	case errors.Is(err, ErrCallDropped):
 		return contract.Errorf(momv1.Reason_REASON_TASK_STATE,
-			"the task's call is no longer kept: somebody dismissed the task, or it waited for too long; make the call again if it should run")
+			"the call is no longer kept, since the task was dismissed or given up; make the call again if it should run")
 	case errors.Is(err, ErrUnavailable):
 		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the store cannot be reached").WithCause(err)
 	}

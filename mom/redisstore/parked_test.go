@@ -262,3 +262,24 @@ func TestEarlierAttempts(t *testing.T) {
 		}
 	})
 }
+
+// Two releases at once may miscount. That holds up nothing, and ends with the last
+// parked task.
+func TestParkedMiscounted(t *testing.T) {
+	onEachWith(t, redisstore.Config{ParkedTTL: time.Hour}, func(t *testing.T, e *env) {
+		first, second := e.parkOne(100), e.parkOne(100)
+		e.ok(e.do("DEL", e.key("parked")).Error())
+		_, err := e.Reap(e.ctx, e.shard)
+		e.ok(err)
+		e.ok(e.Dismiss(e.ctx, first))
+		if depth := e.depth(); depth.Dead != 1 || depth.Parked.Bytes != 0 {
+			t.Errorf("one left: got %+v, want it, and no bytes less than none", depth)
+		}
+		e.ok(e.Dismiss(e.ctx, second))
+		third := e.parkOne(100)
+		if depth := e.depth(); depth.Parked.Bytes < 100 || depth.Parked.Bytes != depth.Bytes {
+			t.Errorf("then: got %+v, want the bytes of one", depth)
+		}
+		e.wantDead(third)
+	})
+}

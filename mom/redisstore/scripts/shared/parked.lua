@@ -30,8 +30,8 @@ end
 -- parked_now returns the bytes that the calls of parked tasks take, and for how
 -- many ms the oldest of these tasks has waited.
 local function parked_now()
-  local oldest, since = redis.call('LINDEX', DEAD, 0), nil
+  local oldest = redis.call('LINDEX', DEAD, 0)
   if not oldest then return 0, 0 end
-  since = tonumber(redis.call('HGET', base .. 't:' .. oldest, 'z') or now)
+  local since = tonumber(redis.call('HGET', base .. 't:' .. oldest, 'z') or now)
   return math.max(tonumber(redis.call('GET', base .. 'parked') or 0), 0), math.max(now - since, 0)
 end

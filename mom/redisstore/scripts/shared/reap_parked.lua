@@ -14,8 +14,8 @@ local function reap_parked(ttl, max, tombstone)
       unpark(ulid)
     else
       count_parked(ulid)
-      local left = redis.call('HGET', base .. 't:' .. ulid, 'z') + ttl - now
-      if left > 0 and tonumber(redis.call('GET', base .. 'parked')) <= max then return ended, left end
+      local left = tonumber(redis.call('HGET', base .. 't:' .. ulid, 'z') or now) + ttl - now
+      if left > 0 and tonumber(redis.call('GET', base .. 'parked') or 0) <= max then return ended, left end
       give_up(ulid, task, tombstone)
       ended = ended + 1
     end
