@@ -4,12 +4,13 @@
 --       longest_backoff, then ulid and end of each lease that was not renewed for
 --       grace: see shared/end_leases.lua     (times in ms)
 -- Returns: {next, given up, bytes of the parked calls, ms since the oldest was
---          parked, leases to watch}; next is ms until something is due next, 5000 at most while tasks wait, since a
---          bell may be lost; 0 when there is more to do now, -1 when nothing will be.
--- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when marked and not
---         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
---         parked tasks whose time or room is over are given up; the callers'
---         lists lose those whose records are gone; rings the bell.
+--          parked, leases to watch}. next is ms until something is due next, 5000
+--          at most while tasks wait, since a bell may be lost; 0 when there is
+--          more to do now, -1 when nothing will be.
+-- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when
+--         marked and not repeatable; tasks past their TTL EXPIRED; due retries →
+--         ready; parked tasks whose time or room is over are given up; the
+--         callers' lists lose those whose records are gone; rings the bell.
 local tombstone, grace = tonumber(ARGV[2]), tonumber(ARGV[5])
 local more, left = false, 0 -- left: tasks that only a newer release knows
 -- Without an open task there is little to look at: an idle shard is cheap.
@@ -53,9 +54,12 @@ each(TTL, function(ulid, task)
   finish(ulid, task, S_EXPIRED, tombstone)
 end)
 
+-- What is too late for a clock that was set back.
+if open and soonest(LEASE, tonumber(ARGV[6])) then more = true end
+if open and soonest(LATER, tonumber(ARGV[7])) then more = true end
+
 local ripe = {}
 for i = 8, #ARGV, 2 do ripe[ARGV[i]] = ARGV[i + 1] end
-if soonest(LEASE, tonumber(ARGV[6])) then more = true end
 local more_leases, watch = end_leases(grace, ripe, function(ulid, task)
   if task.m and task.r ~= '1' then
     park(ulid, S_UNCERTAIN, task.n + 1, 'lease ended after the call was sent')
@@ -74,9 +78,6 @@ end)
 
 if more_leases then more = true end
 
-if soonest(LATER, tonumber(ARGV[7]), function(ulid)
-  redis.call('HSET', base .. 't:' .. ulid, 'd', now + tonumber(ARGV[7]))
-end) then more = true end
 each(LATER, give_back)
 
 local given_up, parked_next = reap_parked(tonumber(ARGV[3]), tonumber(ARGV[4]), tombstone)

@@ -1,13 +1,14 @@
 -- Leases and retries on a clock that may jump.
 
 -- soonest brings back what is later than it can be, since the clock was set back:
--- nothing in the set may be due later than in so many ms. moved is called for each.
--- Says whether there may be more.
-local function soonest(set, within, moved)
+-- nothing in the set may be due later than in so many ms. Says whether there may be
+-- more.
+local function soonest(set, within)
   local ulids = redis.call('ZRANGEBYSCORE', set, '(' .. now + within, '+inf', 'LIMIT', 0, BATCH)
   for _, ulid in ipairs(ulids) do
     redis.call('ZADD', set, now + within, ulid)
-    if moved then moved(ulid) end
+    local task = load(ulid)
+    if task and task.s == S_RETRYING then redis.call('HSET', base .. 't:' .. ulid, 'd', now + within) end
   end
   return #ulids == BATCH
 end
