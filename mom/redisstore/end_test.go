@@ -124,7 +124,10 @@ func (e *env) led(change func(*mom.NewTask), end func(*env, mom.Lease)) contract
 			return id
 		}
 		// On a slow machine the TTL was over first: again, under the same key.
-		e.reapUntil("the first one is gone", func() bool { return e.state(id) == expired })
+		e.reapUntil("the first one is gone", func() bool {
+			task, _, err := e.Get(e.ctx, id)
+			return errors.Is(err, mom.ErrNotFound) || task.GetState() == expired
+		})
 		e.ok(e.do("DEL", e.key("t:"+id.ULID.String()), e.key("gone"), e.key("c:anonymous")).Error())
 	}
 }
