@@ -24,7 +24,9 @@ type MOM struct {
 	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
 	TombstoneTTL time.Duration `default:"24h" help:"How long it is known of a task that it was, after its answer."`
 	MaxQueued    int           `default:"100000" help:"Tasks that one shard of a queue may hold; one more is refused."`
-	MaxBytes     int64         `default:"268435456" help:"Bytes that the calls of one shard may take; one more is refused."`
+	MaxBytes     int64         `default:"268435456" help:"Bytes that the calls of one shard may take, without those of dead and uncertain tasks; a call beyond that is refused."`
+	ParkedTTL    time.Duration `default:"720h" help:"How long dead and uncertain tasks wait for a person. Then their calls are dropped; their states stay readable for the tombstone's time."`
+	MaxParked    int64         `name:"max-parked-bytes" placeholder:"BYTES" help:"Bytes that the calls of the dead and uncertain tasks of one shard may take; with more, the oldest end early. Default: as --max-bytes."`
 	MaxHeld      int           `default:"10000" help:"Callers held at once; one more gets its handle at once."`
 	Routing
 	Limits
@@ -46,7 +48,7 @@ func (c *MOM) Run(ctx context.Context) error {
 	}
 	store, err := redisstore.Open(redisstore.Config{
 		URL: c.Redis, Password: password, Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
-		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, Logger: log,
+		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, ParkedTTL: c.ParkedTTL, MaxParkedBytes: c.MaxParked, Logger: log,
 	})
 	if err != nil {
 		return err

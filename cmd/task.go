@@ -21,11 +21,12 @@ import (
 
 // Task is `holdline task`.
 type Task struct {
-	List   TaskList   `cmd:"" help:"List your tasks, newest first."`
-	Get    TaskGet    `cmd:"" help:"Show a task."`
-	Wait   TaskWait   `cmd:"" help:"Wait for a task and print its answer."`
-	Cancel TaskCancel `cmd:"" help:"Cancel a task that was not sent to its service."`
-	Retry  TaskRetry  `cmd:"" help:"Queue a dead or uncertain task again."`
+	List    TaskList    `cmd:"" help:"List your tasks, newest first."`
+	Get     TaskGet     `cmd:"" help:"Show a task."`
+	Wait    TaskWait    `cmd:"" help:"Wait for a task and print its answer."`
+	Cancel  TaskCancel  `cmd:"" help:"Cancel a task that was not sent to its service; dismiss a dead or uncertain one."`
+	Retry   TaskRetry   `cmd:"" help:"Queue a dead or uncertain task again."`
+	Dismiss TaskDismiss `cmd:"" help:"Drop the call of a dead or uncertain task that nobody will retry; its state stays readable."`
 }
 
 func (r Remote) tasks() momv1connect.TaskServiceClient {
@@ -114,12 +115,16 @@ func (r Remote) print(out io.Writer, t *momv1.Task) error {
 	row("procedure", t.GetProcedure())
 	row("state", stateName(t))
 	row("attempts", t.GetAttempts())
+	if n := t.GetEarlierAttempts(); n > 0 {
+		row("attempts before its retry", n)
+	}
 	row("handed off for", t.GetCause())
 	row("last failure", t.GetLastFailure())
 	row("created", at(t.GetCreateTime(), t.GetCreateTime() != nil))
 	row("expires", at(t.GetExpireTime(), t.GetExpireTime() != nil && t.GetEndTime() == nil))
 	row("next attempt", at(t.GetNextAttemptTime(), t.GetNextAttemptTime() != nil))
 	row("ended", at(t.GetEndTime(), t.GetEndTime() != nil))
+	row("dismissed", at(t.GetDismissTime(), t.GetDismissTime() != nil))
 	row("answer kept until", at(t.GetAnswerExpireTime(), t.GetAnswerExpireTime() != nil))
 	return table.Flush()
 }
@@ -219,6 +224,21 @@ type TaskRetry struct {
 // Run queues and shows the task.
 func (c *TaskRetry) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.tasks().RetryTask(ctx, &momv1.RetryTaskRequest{Id: c.ID})
+	if err != nil {
+		return c.fail(err)
+	}
+	return c.print(out, res.GetTask())
+}
+
+// TaskDismiss is `holdline task dismiss`.
+type TaskDismiss struct {
+	ID string `arg:"" name:"id" help:"The task's id."`
+	Remote
+}
+
+// Run dismisses and shows the task.
+func (c *TaskDismiss) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.tasks().DismissTask(ctx, &momv1.DismissTaskRequest{Id: c.ID})
 	if err != nil {
 		return c.fail(err)
 	}

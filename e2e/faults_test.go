@@ -151,7 +151,7 @@ func (p patient) doRedis(tb testing.TB, s step) {
 				by = -by
 			}
 		}
-		p.clock.Shift(tb, by)
+		p.clock.Run(tb, by)
 	}
 }
 

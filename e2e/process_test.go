@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"golang.org/x/sync/errgroup"
@@ -91,20 +92,22 @@ type layout struct {
 	gateways, moms, ledgers int
 	route                   string   // options of the ledger's route
 	redis                   []string // options of redis-server
+	clocked                 bool     // the test sets the clock of Redis
 	elsewhere               []string // flags of a MOM whose Redis is another than the house's own
 	linked                  bool     // each MOM reaches Redis by a link that can be bad
 	shifted                 bool     // the clock of Redis can be shifted
 	bridged                 bool     // all gateways reach each MOM by a link that can be bad
 	flags                   []string // of every gateway and MOM
+	momFlags                []string // of every MOM
 }
 
 // house is the system as it is deployed: gateways and MOMs as processes of their
 // own, one Redis; the ledger comes and goes as a test wants it.
 type house struct {
 	redis    *redistest.Server
-	clock    *redistest.RunningClock // of Redis; nil where it cannot be shifted
-	links    []*link                 // one for each MOM, to Redis
-	bridges  []*link                 // one for each MOM, from the gateways
+	clock    *redistest.Clock // of Redis; nil where it cannot be set
+	links    []*link          // one for each MOM, to Redis
+	bridges  []*link          // one for each MOM, from the gateways
 	moms     []*process
 	momAddr  []string
 	metrics  []string // of the MOMs
@@ -128,6 +131,9 @@ func deployAs(tb testing.TB, l layout) *house {
 	switch {
 	case l.shifted:
 		h.redis, h.clock = redistest.NewShifted(tb, l.redis...)
+	case l.clocked:
+		h.redis, h.clock = redistest.NewClocked(tb, time.Now(), l.redis...)
+		h.clock.Run(tb, 0)
 	case l.elsewhere == nil:
 		h.redis = redistest.New(tb, l.redis...)
 	}
@@ -149,7 +155,7 @@ func deployAs(tb testing.TB, l layout) *house {
 			redis = []string{"--redis", h.redis.URL()}
 		}
 		h.momAddr, h.metrics = append(h.momAddr, addr), append(h.metrics, metrics)
-		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr, "--metrics", metrics}, redis, common)...))
+		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr, "--metrics", metrics}, redis, common, l.momFlags)...))
 		if l.bridged {
 			bridge := newLink(tb, addr)
 			h.bridges, addr = append(h.bridges, bridge), bridge.addr

@@ -1,6 +1,7 @@
 package mom
 
 import (
+	"fmt"
 	"strings"
 
 	"connectrpc.com/connect/v2"
@@ -23,15 +24,29 @@ func outcome(task *momv1.Task, answer *momv1.Answer) error {
 		}
 		return nil
 	case momv1.TaskState_TASK_STATE_CANCELLED:
-		return contract.Errorf(momv1.Reason_REASON_TASK_CANCELLED, "the task was cancelled; the call was not executed")
+		return contract.Errorf(momv1.Reason_REASON_TASK_CANCELLED, "the task was cancelled; %s", ran(task))
 	case momv1.TaskState_TASK_STATE_EXPIRED:
-		return contract.Errorf(momv1.Reason_REASON_TASK_EXPIRED, "the task expired without an answer")
+		return contract.Errorf(momv1.Reason_REASON_TASK_EXPIRED, "the task expired without an answer; %s", ran(task))
 	case momv1.TaskState_TASK_STATE_DEAD:
-		return contract.Errorf(momv1.Reason_REASON_ATTEMPTS_SPENT, "all %d attempts are spent; the last failed with %s", task.GetAttempts(), task.GetLastFailure())
+		return contract.Errorf(momv1.Reason_REASON_ATTEMPTS_SPENT, "no more attempts: %s; the last failure was %q", ran(task), task.GetLastFailure())
 	case momv1.TaskState_TASK_STATE_UNCERTAIN:
-		return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "the call may have been executed (%s), and its method may not run twice", task.GetLastFailure())
+		return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "%s (%s), and its method does not say that it may run twice", ran(task), task.GetLastFailure())
 	}
 	return contract.Stored(&momv1.TaskHandle{Id: task.GetId(), State: task.GetState(), ExpireTime: task.GetExpireTime()})
+}
+
+// ran says what is known of a call that has no answer. A repeatable call may have
+// been executed before it was stored as well, when the gateway tried it.
+func ran(task *momv1.Task) string {
+	switch attempts := task.GetAttempts() + task.GetEarlierAttempts(); {
+	case attempts == 1:
+		return "the call may have been executed in one attempt"
+	case attempts > 1:
+		return fmt.Sprintf("the call may have been executed in %d attempts", attempts)
+	case task.GetCause() != "":
+		return fmt.Sprintf("the call was stored for %s, and was not executed since then", task.GetCause())
+	}
+	return "the call was not executed"
 }
 
 // finalError rebuilds the error that the service answered with: connect turns

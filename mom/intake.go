@@ -288,8 +288,9 @@ func storeError(err error) error {
 		return nil
 	case errors.Is(err, ErrNotFound):
 		return contract.Errorf(momv1.Reason_REASON_TASK_NOT_FOUND, "no such task")
-	case errors.Is(err, ErrTaskState):
-		return contract.Errorf(momv1.Reason_REASON_TASK_STATE, "the task's state does not allow this")
+	case errors.Is(err, ErrCallDropped):
+		return contract.Errorf(momv1.Reason_REASON_TASK_STATE,
+			"the call is no longer kept, since the task was dismissed or given up; make the call again if it should run")
 	case errors.Is(err, ErrUnavailable):
 		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the store cannot be reached").WithCause(err)
 	}

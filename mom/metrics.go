@@ -21,11 +21,12 @@ const (
 // metrics are the MOM's series. Those of a queue are the same at every MOM that
 // shares it, so they are not to be added up.
 type metrics struct {
-	calls  *prometheus.CounterVec
-	sent   *prometheus.CounterVec
-	lost   *prometheus.CounterVec
-	ended  *prometheus.CounterVec
-	queues *queues
+	calls   *prometheus.CounterVec
+	sent    *prometheus.CounterVec
+	lost    *prometheus.CounterVec
+	ended   *prometheus.CounterVec
+	givenUp *prometheus.CounterVec
+	queues  *queues
 }
 
 func newMetrics(m *MOM, registry prometheus.Registerer) *metrics {
@@ -33,14 +34,15 @@ func newMetrics(m *MOM, registry prometheus.Registerer) *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	s := &metrics{
-		calls:  counter("holdline_mom_calls_total", "Calls that were to be stored, by service and by what came of it.", "service", "result"),
-		sent:   counter("holdline_mom_attempts_total", "Tasks sent to their service, by service and by what each came to.", "service", "result"),
-		lost:   counter("holdline_mom_leases_lost_total", "Attempts whose lease was over before they were, by service.", "service"),
-		ended:  counter("holdline_queue_ended_tasks_total", "Tasks that came to a state in which they stay, as far as this MOM has heard; each MOM hears all.", "service", "state"),
-		queues: &queues{m},
+		calls:   counter("holdline_mom_calls_total", "Calls that were to be stored, by service and by what came of it.", "service", "result"),
+		sent:    counter("holdline_mom_attempts_total", "Tasks sent to their service, by service and by what each came to.", "service", "result"),
+		lost:    counter("holdline_mom_leases_lost_total", "Attempts whose lease was over before they were, by service.", "service"),
+		ended:   counter("holdline_queue_ended_tasks_total", "Tasks that came to a state in which they stay, as far as this MOM has heard; each MOM hears all.", "service", "state"),
+		givenUp: counter("holdline_mom_given_up_tasks_total", "Parked tasks that this MOM has given up: nobody came in time, or their calls took too much room.", "service"),
+		queues:  &queues{m},
 	}
 	if registry != nil {
-		registry.MustRegister(s.calls, s.sent, s.lost, s.ended, s.queues,
+		registry.MustRegister(s.calls, s.sent, s.lost, s.ended, s.givenUp, s.queues,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_held_calls", Help: "Callers that are held now."},
 				func() float64 { return float64(m.held.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_ready", Help: "1 while the store can be trusted with tasks."},
@@ -68,10 +70,13 @@ func (s *metrics) heard(id contract.TaskID, state momv1.TaskState) {
 type queues struct{ *MOM }
 
 var (
-	queueTasks  = prometheus.NewDesc("holdline_queue_tasks", "Tasks of a service: queued, running, retrying or dead (DEAD and UNCERTAIN).", []string{"service", "state"}, nil)
-	queueOldest = prometheus.NewDesc("holdline_queue_oldest_wait_seconds", "How long the task at the head of a queue has waited.", []string{"service"}, nil)
-	queueBytes  = prometheus.NewDesc("holdline_queue_bytes", "What the stored calls of a service take.", []string{"service"}, nil)
-	queuePaused = prometheus.NewDesc("holdline_queue_paused", "1 while the replay of a queue is paused.", []string{"service"}, nil)
+	queueTasks        = prometheus.NewDesc("holdline_queue_tasks", "Tasks of a service: queued, running, retrying or dead (DEAD and UNCERTAIN).", []string{"service", "state"}, nil)
+	queueOldest       = prometheus.NewDesc("holdline_queue_oldest_wait_seconds", "How long the task at the head of a queue has waited.", []string{"service"}, nil)
+	queueBytes        = prometheus.NewDesc("holdline_queue_bytes", "What the stored calls of a service take.", []string{"service"}, nil)
+	queueParked       = prometheus.NewDesc("holdline_queue_parked_bytes", "What the calls of the dead tasks take, of holdline_queue_bytes.", []string{"service"}, nil)
+	queueOldestParked = prometheus.NewDesc("holdline_queue_oldest_parked_seconds", "How long the oldest dead task has waited for a person.", []string{"service"}, nil)
+	queueParkedShare  = prometheus.NewDesc("holdline_queue_parked_share", "How much of their time or of their room the dead tasks have used up; from 1 on the oldest are given up.", []string{"service"}, nil)
+	queuePaused       = prometheus.NewDesc("holdline_queue_paused", "1 while the replay of a queue is paused.", []string{"service"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -80,6 +85,9 @@ func (q *queues) Describe(descs chan<- *prometheus.Desc) {
 	descs <- queueOldest
 	descs <- queueBytes
 	descs <- queuePaused
+	descs <- queueParked
+	descs <- queueOldestParked
+	descs <- queueParkedShare
 }
 
 // Collect implements prometheus.Collector. A queue that the store does not tell of
@@ -103,5 +111,8 @@ func (q *queues) Collect(series chan<- prometheus.Metric) {
 		gauge(queueOldest, depth.OldestWait.Seconds(), service)
 		gauge(queueBytes, float64(depth.Bytes), service)
 		gauge(queuePaused, number(depth.Paused), service)
+		gauge(queueParked, float64(depth.Parked.Bytes), service)
+		gauge(queueOldestParked, depth.Parked.Oldest.Seconds(), service)
+		gauge(queueParkedShare, depth.Parked.Share, service)
 	}
 }

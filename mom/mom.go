@@ -99,10 +99,16 @@ func New(cfg Config, store Store) (*MOM, error) {
 	for _, name := range cfg.Routes.Services() {
 		r := cfg.Routes[name]
 		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
+		parked := &alarm{log: cfg.Logger.With("service", name)}
+		givenUp := m.metrics.givenUp.WithLabelValues(name)
+		reaped := func(reaped Reaped) {
+			givenUp.Add(float64(reaped.GivenUp))
+			parked.look(time.Now(), reaped)
+		}
 		for i := range r.Shards {
 			shard := Shard{Service: name, Index: i}
 			m.shards = append(m.shards, shard)
-			m.reapers[shard] = newReaper(store, shard, cfg.Logger)
+			m.reapers[shard] = newReaper(store, shard, reaped, cfg.Logger)
 		}
 	}
 	own := connect.NewServer(hideInternals(cfg.Logger))

@@ -131,7 +131,10 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 	}
 	q := &momv1.Queue{
 		Service: service, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
-		Bytes: depth.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
+		Bytes: depth.Bytes, ParkedBytes: depth.Parked.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
+	}
+	if depth.Parked.Oldest > 0 {
+		q.OldestParked = durationpb.New(depth.Parked.Oldest)
 	}
 	if depth.OldestWait > 0 {
 		q.OldestWait = durationpb.New(depth.OldestWait)
@@ -155,6 +158,9 @@ func (m *MOM) depth(ctx context.Context, service string) (sum Depth, err error) 
 		sum.Bytes += depth.Bytes
 		sum.Limits.Running += depth.Limits.Running
 		sum.Limits.PerSecond += depth.Limits.PerSecond
+		sum.Parked.Bytes += depth.Parked.Bytes
+		sum.Parked.Oldest = max(sum.Parked.Oldest, depth.Parked.Oldest)
+		sum.Parked.Share = max(sum.Parked.Share, depth.Parked.Share)
 	}
 	return sum, nil
 }

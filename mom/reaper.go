@@ -21,17 +21,18 @@ const (
 // reaper does what falls due in one shard: ends of lives, ends of leases, times
 // of next attempts. Any number of them may work on a shard.
 type reaper struct {
-	store Store
-	shard Shard
-	log   *slog.Logger
+	store  Store
+	shard  Shard
+	reaped func(Reaped) // hears of each look
+	log    *slog.Logger
 
 	mu    sync.Mutex
 	due   time.Time
 	timer *time.Timer
 }
 
-func newReaper(store Store, shard Shard, log *slog.Logger) *reaper {
-	return &reaper{store: store, shard: shard, log: log, due: time.Now(), timer: time.NewTimer(0)}
+func newReaper(store Store, shard Shard, reaped func(Reaped), log *slog.Logger) *reaper {
+	return &reaper{store: store, shard: shard, reaped: reaped, log: log, due: time.Now(), timer: time.NewTimer(0)}
 }
 
 // within makes the reaper look after d at the latest. It may be called by many.
@@ -58,13 +59,16 @@ func (r *reaper) Run(ctx context.Context) error {
 		r.due = time.Now().Add(pause)
 		r.timer.Reset(pause)
 		r.mu.Unlock()
-		next, err := r.store.Reap(ctx, r.shard)
+		reaped, err := r.store.Reap(ctx, r.shard)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			r.log.Debug("not reaped", "service", r.shard.Service, "error", err)
 			r.within(heardPause)
-		case err == nil && next >= 0:
-			r.within(max(next, time.Millisecond))
+		case err == nil:
+			r.reaped(reaped)
+			if reaped.Next >= 0 {
+				r.within(max(reaped.Next, time.Millisecond))
+			}
 		}
 	}
 }

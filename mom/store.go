@@ -20,6 +20,9 @@ var (
 	ErrQueueFull = errors.New("queue is full")
 	// ErrTaskState: the task's state does not allow the transition.
 	ErrTaskState = errors.New("the task's state does not allow this")
+	// ErrCallDropped: the task is DEAD or UNCERTAIN, and its call is not kept any
+	// more.
+	ErrCallDropped = errors.New("the task's call is no longer kept")
 	// ErrFenced: the lease is no longer the task's. Its holder must let go.
 	ErrFenced = errors.New("lease lost")
 	// ErrUnavailable: the store did not answer, or cannot now. Whether the
@@ -100,8 +103,35 @@ type Depth struct {
 	Queued, Running, Retrying, Dead int64
 	Paused                          bool
 	OldestWait                      time.Duration // of the task at the head; 0 when none waits
-	Bytes                           int64         // of the stored calls
+	Bytes                           int64         // of the stored calls, those of parked tasks too
 	Limits                          Limits
+	Parked                          Parked
+}
+
+// Nobody asks a Store for a longer lease, or for a longer pause before the next
+// attempt. By that it knows when its clock was set back.
+const (
+	LongestLease   = leaseTime
+	LongestBackoff = maxBackoff
+)
+
+// Parked tells of the tasks that wait for a person: DEAD or UNCERTAIN, and not yet
+// given up.
+type Parked struct {
+	Bytes  int64         // what their calls take
+	Oldest time.Duration // since the first of them was parked; 0 when there is none
+	// Share is how much is used up of their time or of their room, whichever is
+	// nearer to its end. From 1 on, the oldest tasks are given up.
+	Share float64
+}
+
+// Reaped is what Reap did in a shard and found there.
+type Reaped struct {
+	// Next is the time until something is next due, a few seconds at most while
+	// tasks wait, since a bell may be lost; 0 means now, negative never.
+	Next    time.Duration
+	GivenUp int64 // parked tasks that were given up: their calls are dropped
+	Parked  Parked
 }
 
 // Limits bound the leases of a shard, over all replayers. 0 is no limit.
@@ -158,9 +188,9 @@ type Store interface {
 	// Park ends the lease of an unrepeatable task that may have run: UNCERTAIN. ErrFenced.
 	Park(ctx context.Context, lease Lease, failure string) error
 
-	// Cancel cancels a task that was never sent, or that waits for a person. A
-	// task with an attempt behind it may have run: ErrTaskState. Cancelling a
-	// cancelled one succeeds. ErrNotFound.
+	// Cancel cancels a task that was never sent, and dismisses one that is DEAD or
+	// UNCERTAIN. Any other task with an attempt behind it may have run:
+	// ErrTaskState. Cancelling a cancelled one succeeds. ErrNotFound.
 	Cancel(ctx context.Context, id contract.TaskID) error
 	// Keep keeps tasks of one shard, whose callers get handles, from being
 	// abandoned. It returns those that do not exist or were cancelled before.
@@ -169,8 +199,12 @@ type Store interface {
 	// far as they were never sent and are not kept. It goes in batches: after an
 	// error some may be cancelled. Its cost does not grow with the queue.
 	Abandon(ctx context.Context, shard Shard, left []Departure) error
+	// Dismiss ends the wait of a DEAD or UNCERTAIN task for a person: its call is
+	// dropped, its state stays until its record expires. Dismissing a dismissed one
+	// succeeds. ErrNotFound, ErrTaskState.
+	Dismiss(ctx context.Context, id contract.TaskID) error
 	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
-	// if new. ErrNotFound, ErrTaskState.
+	// if new. ErrNotFound, ErrTaskState, ErrCallDropped.
 	Revive(ctx context.Context, id contract.TaskID) error
 	// ReviveDead revives all DEAD tasks of a shard, and the UNCERTAIN ones if
 	// asked to. Returns their number.
@@ -178,10 +212,13 @@ type Store interface {
 
 	// Reap does what is due in a shard: expires tasks whose TTL is over, puts
 	// due RETRYING tasks and those of ended leases back to the head of the
-	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. It
-	// returns the time until something is next due, a few seconds at most while
-	// tasks wait, since a bell may be lost; 0 means now, negative never.
-	Reap(ctx context.Context, shard Shard) (next time.Duration, err error)
+	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. The
+	// store's clock may jump: a lease ends when its time is over and this process
+	// has waited in vain, by its own clock, for its holder to renew it. Parked
+	// tasks are given up when they have waited for as long as they may, the oldest
+	// also when their calls take more room than they may: the call is dropped, the
+	// state stays until the record expires.
+	Reap(ctx context.Context, shard Shard) (Reaped, error)
 	// Depth counts a shard.
 	Depth(ctx context.Context, shard Shard) (Depth, error)
 	// Pause stops or starts leasing in a shard; starting rings the bell.

@@ -120,14 +120,21 @@ func ulidOf(task *momv1.Task) string {
 
 // CancelTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) CancelTask(ctx context.Context, req *momv1.CancelTaskRequest) (*momv1.CancelTaskResponse, error) {
-	task, err := s.change(ctx, req.GetId(), s.store.Cancel)
+	task, err := s.change(ctx, req.GetId(), s.store.Cancel,
+		"the task was sent to its service, or has ended; it cannot be cancelled any more")
 	return &momv1.CancelTaskResponse{Task: task}, err
 }
 
 // RetryTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) RetryTask(ctx context.Context, req *momv1.RetryTaskRequest) (*momv1.RetryTaskResponse, error) {
-	task, err := s.change(ctx, req.GetId(), s.store.Revive)
+	task, err := s.change(ctx, req.GetId(), s.store.Revive, "only a dead or uncertain task can be retried")
 	return &momv1.RetryTaskResponse{Task: task}, err
+}
+
+// DismissTask implements momv1connect.TaskServiceHandler.
+func (s *taskService) DismissTask(ctx context.Context, req *momv1.DismissTaskRequest) (*momv1.DismissTaskResponse, error) {
+	task, err := s.change(ctx, req.GetId(), s.store.Dismiss, "only a dead or uncertain task can be dismissed")
+	return &momv1.DismissTaskResponse{Task: task}, err
 }
 
 // WatchTasks implements momv1connect.TaskServiceHandler.
@@ -177,8 +184,9 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 	}
 }
 
-// change makes a transition and returns the task as it is then.
-func (s *taskService) change(ctx context.Context, raw string, transition func(context.Context, contract.TaskID) error) (*momv1.Task, error) {
+// change makes a transition and returns the task as it is then. refused says which
+// states do not allow it.
+func (s *taskService) change(ctx context.Context, raw string, transition func(context.Context, contract.TaskID) error, refused string) (*momv1.Task, error) {
 	id, err := parseID(raw)
 	if err != nil {
 		return nil, err
@@ -187,7 +195,10 @@ func (s *taskService) change(ctx context.Context, raw string, transition func(co
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	err = transition(bounded, id)
 	cancel()
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrTaskState):
+		return nil, contract.Errorf(momv1.Reason_REASON_TASK_STATE, "%s", refused)
+	case err != nil:
 		return nil, storeError(err)
 	}
 	task, _, err := s.read(ctx, id)

@@ -11,7 +11,10 @@ import (
 )
 
 // Clock is the time of day of a server, which stands still until a test sets it.
-type Clock struct{ set func(time.Time) error }
+type Clock struct {
+	set  func(time.Time) error
+	file string // what libfaketime reads
+}
 
 // Set makes it t for the server's next command. It is exact to the microsecond.
 func (c *Clock) Set(tb testing.TB, t time.Time) {
@@ -19,6 +22,23 @@ func (c *Clock) Set(tb testing.TB, t time.Time) {
 	if err := c.set(t); err != nil {
 		tb.Fatalf("set the clock of redis: %v", err)
 	}
+}
+
+// Run makes the clock go on as the real one does, so much ahead of it; or behind,
+// when that is negative. It is for servers of NewClocked.
+func (c *Clock) Run(tb testing.TB, ahead time.Duration) {
+	tb.Helper()
+	if err := c.write(fmt.Appendf(nil, "%+.6f", ahead.Seconds())); err != nil {
+		tb.Fatalf("set the clock of redis: %v", err)
+	}
+}
+
+// write changes the clock whole or not at all: servers read it with each look at it.
+func (c *Clock) write(next []byte) error {
+	if err := os.WriteFile(c.file+".next", next, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(c.file+".next", c.file)
 }
 
 // NewClocked starts a server for one test whose clock the test sets. That needs
@@ -29,28 +49,17 @@ func NewClocked(tb testing.TB, start time.Time, options ...string) (*Server, *Cl
 	return startFor(tb, env, options), clock
 }
 
-// RunningClock is the time of day of a server that goes on, and that a test puts
-// forward or back.
-type RunningClock struct{ file string }
-
-// Shift makes the server's clock that much later than ours, within a second.
-func (c *RunningClock) Shift(tb testing.TB, by time.Duration) {
-	tb.Helper()
-	if err := replaceFile(c.file, fmt.Appendf(nil, "%+d", int64(by.Seconds()))); err != nil {
-		tb.Fatalf("shift the clock of redis: %v", err)
-	}
-}
-
-// NewShifted starts a server for one test whose clock the test shifts. Where
-// libfaketime is missing the clock is nil, and the server's is ours.
-func NewShifted(tb testing.TB, options ...string) (*Server, *RunningClock) {
+// NewShifted starts a server for one test whose clock runs, and that the test puts
+// forward or back by Run. Where libfaketime is missing the clock is nil.
+func NewShifted(tb testing.TB, options ...string) (*Server, *Clock) {
 	tb.Helper()
 	library := libfaketime()
 	if library == "" {
 		return startFor(tb, nil, options), nil
 	}
-	clock := &RunningClock{filepath.Join(tb.TempDir(), "clock")}
-	clock.Shift(tb, 0)
+	clock := &Clock{file: filepath.Join(tb.TempDir(), "clock")}
+	clock.Run(tb, 0)
+	// It looks once a second, which costs the server less than each time.
 	return startFor(tb, append(fakeEnv(library, clock.file), "FAKETIME_CACHE_DURATION=1"), options), clock
 }
 
@@ -71,15 +80,6 @@ func fakeEnv(library, file string) []string {
 	}
 }
 
-// replaceFile writes a file whole or not at all: servers read it whenever they look
-// at their clock.
-func replaceFile(file string, text []byte) error {
-	if err := os.WriteFile(file+".next", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(file+".next", file)
-}
-
 // fakeClock makes a clock, and the environment of the servers that go by it.
 func fakeClock(tb testing.TB, start time.Time) (clock *Clock, env []string) {
 	tb.Helper()
@@ -88,11 +88,12 @@ func fakeClock(tb testing.TB, start time.Time) (clock *Clock, env []string) {
 		tb.Skip("a redis-server whose clock can be set needs libfaketime (Debian, Ubuntu: apt-get install libfaketime)")
 	}
 	file := filepath.Join(tb.TempDir(), "clock")
-	clock = &Clock{set: func(t time.Time) error {
+	clock = &Clock{file: file}
+	clock.set = func(t time.Time) error {
 		// libfaketime computes with floating point: half a microsecond more is cut off again.
 		t = t.Truncate(time.Microsecond).Add(500 * time.Nanosecond)
-		return replaceFile(file, fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond()))
-	}}
+		return clock.write(fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond()))
+	}
 	clock.Set(tb, start)
 	return clock, append(fakeEnv(library, file), "FAKETIME_FMT=%s", "FAKETIME_NO_CACHE=1")
 }

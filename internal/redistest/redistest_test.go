@@ -104,6 +104,29 @@ func TestClock(t *testing.T) {
 	})
 }
 
+// A clock that runs is the real one, but for what it is ahead or behind.
+func TestRunningClock(t *testing.T) {
+	t.Parallel()
+	server, clock := redistest.NewClocked(t, time.Now())
+	c, ctx := client(t, server.URL(), false), context.Background()
+	now := func() time.Time {
+		got, err := c.Do(ctx, c.B().Time().Build()).AsIntSlice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Unix(got[0], got[1]*1000)
+	}
+	for _, ahead := range []time.Duration{0, time.Hour, -time.Hour} {
+		clock.Run(t, ahead)
+		first := now()
+		if off := first.Sub(time.Now().Add(ahead)); off.Abs() > time.Minute {
+			t.Errorf("%v ahead: off by %v", ahead, off)
+		}
+		for !now().After(first) { // it runs
+		}
+	}
+}
+
 // A cluster takes any key, and goes on without one of its masters.
 func TestCluster(t *testing.T) {
 	t.Parallel()

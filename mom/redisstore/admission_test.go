@@ -41,8 +41,8 @@ func TestFullOfBytes(t *testing.T) {
 		e.ok(e.Settle(e.ctx, e.lease(), success("done")))
 		e.add(large)
 		e.ok(e.Park(e.ctx, e.lease(), "cut off"))
-		if _, err := e.Add(e.ctx, task); !errors.Is(err, mom.ErrQueueFull) {
-			t.Errorf("a parked call counts: got %v, want ErrQueueFull", err)
+		if _, err := e.Add(e.ctx, task); err != nil {
+			t.Errorf("beside a parked call: got %v, want it stored", err)
 		}
 	})
 }

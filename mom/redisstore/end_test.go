@@ -29,15 +29,15 @@ var ways = map[string]struct {
 		e.ok(e.Cancel(e.ctx, l.ID))
 	}, cancelled},
 	"cancelled while leased": {nil, func(e *env, l mom.Lease) { e.ok(e.Cancel(e.ctx, l.ID)) }, cancelled},
-	"cancelled when dead": {nil, func(e *env, l mom.Lease) {
+	"dismissed when dead": {nil, func(e *env, l mom.Lease) {
 		_, err := e.Retry(e.ctx, l, "reset", 0, 1)
 		e.ok(err)
-		e.ok(e.Cancel(e.ctx, l.ID))
-	}, cancelled},
+		e.ok(e.Dismiss(e.ctx, l.ID))
+	}, dead},
 	"cancelled when uncertain": {undeclared, func(e *env, l mom.Lease) {
 		e.ok(e.Park(e.ctx, l, "cut off"))
 		e.ok(e.Cancel(e.ctx, l.ID))
-	}, cancelled},
+	}, uncertain},
 	"expired in the queue": {ttl(blink), func(e *env, l mom.Lease) { e.ok(e.Release(e.ctx, l)) }, expired},
 	"expired while retrying": {ttl(blink), func(e *env, l mom.Lease) {
 		_, err := e.Retry(e.ctx, l, "reset", time.Hour, 9)
@@ -125,7 +125,10 @@ func (e *env) led(change func(*mom.NewTask), end func(*env, mom.Lease)) contract
 			return id
 		}
 		// On a slow machine the TTL was over first: again, under the same key.
-		e.reapUntil("the first one is gone", func() bool { return e.state(id) == expired })
+		e.reapUntil("the first one is gone", func() bool {
+			task, _, err := e.Get(e.ctx, id)
+			return errors.Is(err, mom.ErrNotFound) || task.GetState() == expired
+		})
 		e.ok(e.do("DEL", e.key("t:"+id.ULID.String()), e.key("gone"), e.key("c:anonymous")).Error())
 	}
 }
@@ -241,11 +244,14 @@ func TestReapGoesInBatches(t *testing.T) {
 			e.ok(err)
 			return ended == n
 		})
-		if next, err := e.Reap(e.ctx, e.shard); err != nil || next != 0 {
-			t.Errorf("first round: got %v, %v, want 0", next, err)
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next <= 0 {
+			t.Errorf("to see the leases: got %v, %v, want a pause", reaped.Next, err)
 		}
-		if next, err := e.Reap(e.ctx, e.shard); err != nil || next <= 0 {
-			t.Errorf("second round: got %v, %v, want the tasks' TTL", next, err)
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next != 0 {
+			t.Errorf("first round: got %v, %v, want 0", reaped.Next, err)
+		}
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next <= 0 {
+			t.Errorf("second round: got %v, %v, want the tasks' TTL", reaped.Next, err)
 		}
 		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Queued != n {
 			t.Errorf("depth: got %+v, %v, want %d queued", depth, err, n)
@@ -255,8 +261,8 @@ func TestReapGoesInBatches(t *testing.T) {
 
 func TestReapOfNothing(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
-		if next, err := e.Reap(e.ctx, e.shard); err != nil || next >= 0 {
-			t.Errorf("got %v, %v, want never", next, err)
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next >= 0 {
+			t.Errorf("got %v, %v, want never", reaped.Next, err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"strconv"
+	"sync/atomic"
 
 	"holdline/internal/contract"
 	"holdline/mom"
@@ -11,7 +12,7 @@ import (
 // slot of a Redis Cluster. Behind it, for the whole shard:
 //
 //	ready   list        ULIDs, first in, first out
-//	dead    list        ULIDs that are DEAD or UNCERTAIN
+//	dead    list        ULIDs that are DEAD or UNCERTAIN and wait for a person
 //	bell    list        wakes idle replayers
 //	lease   sorted set  ULIDs by the end of their lease: what is in flight
 //	later   sorted set  ULIDs by the time their next attempt is due
@@ -21,6 +22,7 @@ import (
 //	gone    sorted set  "ULID caller" of ended tasks by the end of their record
 //	passed  string      how many ended tasks are still in ready, to be skipped
 //	bytes   string      what the stored calls take
+//	parked  string      what those of the tasks in dead take; bytes has it too
 //	limits  hash        of the leases: c at once, r a second, b in hand at the time a
 //
 // and for one task, key or caller:
@@ -34,9 +36,12 @@ import (
 // Transitions are published on the channel events. Outside the shards,
 // hl:shards:{package.Service} is the number of shards.
 type shardKeys struct {
-	base   string   // what every key of the shard begins with
-	memory memory   // of the server that has them
-	all    []string // KEYS of every script, in the order of shared/core.lua
+	base   string // what every key of the shard begins with
+	memory memory // of the server that has them
+	// counted: the parked tasks of an older release are in the key parked.
+	counted atomic.Bool
+	leases  leaseWatch // as this process sees them
+	all     []string   // KEYS of every script, in the order of shared/core.lua
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {

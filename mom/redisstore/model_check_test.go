@@ -58,8 +58,10 @@ func (w *world) checkReads(r *rapid.T) {
 	if at := slices.IndexFunc(w.m.ready, func(t *modelTask) bool { return t.state == queued }); at >= 0 {
 		want.OldestWait = time.Duration(max(w.m.now-w.m.ready[at].order, 0)) * time.Millisecond
 	}
-	for _, t := range append(w.m.open(), w.m.in(dead, uncertain)...) {
-		want.Bytes += int64(proto.Size(t.call))
+	want.Parked = w.m.parked()
+	want.Bytes = want.Parked.Bytes
+	for _, t := range w.m.open() {
+		want.Bytes += size(t)
 	}
 	if err != nil || depth != want {
 		r.Fatalf("depth: got %+v, %v, want %+v", depth, err, want)
@@ -94,6 +96,7 @@ func (t *modelTask) view(caller string) *momv1.Task {
 		Cause: "dial-refused", LastFailure: t.failure,
 		CreateTime: at(t.created, true), ExpireTime: at(t.expires, true), NextAttemptTime: at(t.next, t.state == retrying),
 		EndTime: at(t.ended, t.ended > 0), AnswerExpireTime: at(t.answerUntil, t.answerUntil > 0),
+		DismissTime: at(t.dismissed, t.dismissed > 0), EarlierAttempts: int32(t.earlier),
 	}
 }
 
@@ -161,7 +164,7 @@ func (w *world) exists(key string) bool {
 // wantNothingLeft ends all tasks and sees that not a key of the shard is left.
 func (w *world) wantNothingLeft() {
 	const aLongTime = int64(240 * time.Hour / time.Millisecond)
-	for range 3 { // ends leases, then lives, then records
+	for range 5 { // sees leases, ends leases, then lives, then records
 		w.setTime(w.m.now + aLongTime)
 		_, err := w.Reap(w.ctx, w.shard)
 		w.ok(err)

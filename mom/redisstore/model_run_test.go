@@ -20,7 +20,10 @@ import (
 	"holdline/mom/redisstore"
 )
 
-const modelTombstone, modelMax = 30 * time.Second, 12
+const (
+	modelTombstone, modelMax       = 30 * time.Second, 12
+	modelParkedTTL, modelMaxParked = 5 * time.Minute, 150 // three calls
+)
 
 var modelStart = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -28,7 +31,7 @@ var modelStart = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 // task and each list is what the model says, to the millisecond.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	cfg := redisstore.Config{TombstoneTTL: modelTombstone, MaxQueued: modelMax}
+	cfg := redisstore.Config{TombstoneTTL: modelTombstone, MaxQueued: modelMax, ParkedTTL: modelParkedTTL, MaxParkedBytes: modelMaxParked}
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
 		server, clock := redistest.NewClocked(t, modelStart, "--appendonly", "no")
@@ -71,6 +74,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 		stores[0].shard.Index = run // a shard of its own for each run
 		w := world{env: stores[0], other: stores[1], r: r, clock: clock, m: &model{
 			now: modelStart.UnixMilli(), tombstone: modelTombstone.Milliseconds(), max: modelMax,
+			parkedTTL: modelParkedTTL.Milliseconds(), maxParked: modelMaxParked,
 			tasks: map[contract.TaskID]*modelTask{}, gone: map[contract.TaskID]int64{},
 		}}
 		if !cfg.Embedded {
@@ -79,7 +83,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 		r.Repeat(map[string]func(*rapid.T){
 			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "mark": w.markSent, "settle": w.settleLease,
 			"release": w.releaseLease, "retry": w.retryLease, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
-			"abandon": w.abandon, "keep": w.keep, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
+			"abandon": w.abandon, "keep": w.keep, "dismiss": w.dismissTask, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
 			"bell": w.hearBell, "time passes": w.wait, "": w.check,
 		})
 		w.wantNothingLeft()
@@ -106,7 +110,9 @@ func (w *world) step(r *rapid.T, store func(*env) string, want func() string) {
 		w.steps++
 		w.setTime(w.m.now + 1)
 		e := w.env
+		w.m.mom = 0
 		if rapid.Bool().Draw(r, "other MOM") {
+			w.m.mom = 1
 			e = &env{Store: w.other.Store, t: w.t, ctx: w.ctx, shard: w.shard}
 		}
 		if got, want := store(e), want(); got != want {
@@ -153,7 +159,7 @@ func pick[T any](r *rapid.T, from []T) T {
 
 // word is what a transition answers without a value.
 func word(err error) string {
-	for _, known := range []error{mom.ErrFenced, mom.ErrNotFound, mom.ErrTaskState, mom.ErrKeyReused, mom.ErrQueueFull} {
+	for _, known := range []error{mom.ErrFenced, mom.ErrNotFound, mom.ErrTaskState, mom.ErrCallDropped, mom.ErrKeyReused, mom.ErrQueueFull} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
@@ -295,6 +301,10 @@ func (w *world) cancelTask(r *rapid.T) {
 		w.m.cancel)
 }
 
+func (w *world) dismissTask(r *rapid.T) {
+	w.steered(r, func(e *env, id contract.TaskID) error { return e.Dismiss(e.ctx, id) }, w.m.dismiss)
+}
+
 func (w *world) abandon(r *rapid.T) {
 	left := mom.Departure{ID: pick(r, w.ids), Lost: rapid.Bool().Draw(r, "lost"), Offer: rapid.Int64Range(0, 2).Draw(r, "offer")}
 	w.step(r, func(e *env) string { return word(e.Abandon(e.ctx, e.shard, []mom.Departure{left})) },
@@ -329,9 +339,9 @@ func (w *world) pauseShard(r *rapid.T) {
 
 func (w *world) reapShard(r *rapid.T) {
 	w.step(r, func(e *env) string {
-		next, err := e.Reap(e.ctx, e.shard)
-		return fmt.Sprint(next.Milliseconds(), word(err))
-	}, func() string { return fmt.Sprint(w.m.reap().Milliseconds(), word(nil)) })
+		reaped, err := e.Reap(e.ctx, e.shard)
+		return fmt.Sprint(reaped, word(err))
+	}, func() string { return fmt.Sprint(w.m.reap(), word(nil)) })
 }
 
 func (w *world) hearBell(r *rapid.T) {

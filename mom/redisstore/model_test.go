@@ -20,6 +20,8 @@ type model struct {
 	dropped   int64 // when something last expired by itself: there is no way back before that
 	tombstone int64
 	max       int
+	parkedTTL int64 // ms
+	maxParked int64 // bytes
 	// linger is 1 where a key is still there in the millisecond of its expiry:
 	// in Redis, not in miniredis.
 	linger int64
@@ -31,13 +33,16 @@ type model struct {
 	// Ended tasks by the end of their records, until reaped; a caller's list has
 	// them for as long.
 	gone map[contract.TaskID]int64
+	// Ends of leases that each MOM has seen to be over.
+	seen [2]map[contract.TaskID]int64
+	mom  int // which of them acts
 }
 
 type modelTask struct {
 	id                      contract.TaskID
 	state                   momv1.TaskState
 	epoch                   int64
-	attempts                int
+	attempts, earlier       int
 	marked, kept, lost      bool
 	offer                   int64
 	repeatable              bool
@@ -48,6 +53,7 @@ type modelTask struct {
 	life, answerLife, order int64
 	lease, next             int64 // of a running task, of a retrying one
 	ended, answerUntil      int64 // 0: not yet
+	dismissed               int64 // 0: never
 	until                   int64 // the end of its record; 0: not known yet
 	overdue                 bool  // it ran when its TTL ended, and may finish
 	answer                  *momv1.Answer
@@ -269,7 +275,9 @@ func (m *model) cancel(id contract.TaskID) error {
 		return mom.ErrNotFound
 	case t.state == cancelled:
 		return nil
-	case t.state != dead && t.state != uncertain && !t.unsent():
+	case t.state == dead || t.state == uncertain:
+		return m.dismiss(id)
+	case !t.unsent():
 		return mom.ErrTaskState
 	}
 	m.drop(t)
@@ -294,37 +302,6 @@ func (m *model) keep(id contract.TaskID) int {
 	return 0
 }
 
-func (m *model) revive(id contract.TaskID) error {
-	t := m.tasks[id]
-	switch {
-	case t == nil:
-		return mom.ErrNotFound
-	case t.state != dead && t.state != uncertain:
-		return mom.ErrTaskState
-	}
-	m.dead = without(m.dead, t)
-	t.state, t.attempts, t.order, t.expires = queued, 0, m.now, m.now+t.life
-	t.failure, t.ended, t.overdue = "", 0, false
-	m.ready = append(m.ready, t)
-	m.ring()
-	return nil
-}
-
-func (m *model) reviveDead(too bool) (n int64) {
-	bell := m.bell
-	for _, t := range slices.Clone(m.dead) {
-		if t.state == dead || too {
-			_ = m.revive(t.id) // it is in dead
-			n++
-			m.bell = bell
-		}
-	}
-	if n > 0 {
-		m.ring() // once
-	}
-	return n
-}
-
 func (m *model) pause(paused bool) {
 	if m.paused = paused; !paused {
 		m.ring()
@@ -340,7 +317,7 @@ func (m *model) due(tasks []*modelTask, at func(*modelTask) int64) []*modelTask 
 	return tasks
 }
 
-func (m *model) reap() (next time.Duration) {
+func (m *model) reap() (reaped mom.Reaped) {
 	for _, t := range m.due(m.open(), (*modelTask).endOfLife) {
 		if t.state == running {
 			t.overdue = true
@@ -354,7 +331,15 @@ func (m *model) reap() (next time.Duration) {
 	for len(m.ready) > 0 && m.ready[0].state != queued {
 		m.ready = m.ready[1:]
 	}
+	for _, t := range m.in(running) {
+		t.lease = min(t.lease, m.now+mom.LongestLease.Milliseconds())
+	}
+	seen := map[contract.TaskID]int64{}
 	for _, t := range m.due(m.in(running), func(t *modelTask) int64 { return t.lease }) {
+		if end, ok := m.seen[m.mom][t.id]; !ok || end != t.lease {
+			seen[t.id] = t.lease
+			continue
+		}
 		if t.marked && !t.repeatable {
 			m.park(t, uncertain, leaseEnded)
 			continue
@@ -369,9 +354,18 @@ func (m *model) reap() (next time.Duration) {
 			m.giveBack(t)
 		}
 	}
+	m.seen[m.mom] = seen
+	for _, t := range m.in(retrying) {
+		t.next = min(t.next, m.now+mom.LongestBackoff.Milliseconds())
+	}
 	for _, t := range m.due(m.in(retrying), func(t *modelTask) int64 { return t.next }) {
 		m.giveBack(t)
 	}
+	for len(m.dead) > 0 && (m.dead[0].ended+m.parkedTTL <= m.now || m.parked().Bytes > m.maxParked) {
+		m.giveUp(m.dead[0])
+		reaped.GivenUp++
+	}
+	reaped.Parked = m.parked()
 	maps.DeleteFunc(m.gone, func(_ contract.TaskID, until int64) bool { return until <= m.now })
 	switch {
 	case len(m.ready) == 0:
@@ -384,7 +378,7 @@ func (m *model) reap() (next time.Duration) {
 		least = 5000
 	}
 	for _, at := range m.times() {
-		if wait := at - m.now; least < 0 || wait < least {
+		if wait := max(at-m.now, 1); least < 0 || wait < least {
 			least = wait
 		}
 	}
@@ -393,7 +387,13 @@ func (m *model) reap() (next time.Duration) {
 			least = wait
 		}
 	}
-	return time.Duration(least) * time.Millisecond
+	if len(m.dead) > 0 {
+		if wait := max(m.dead[0].ended+m.parkedTTL-m.now, 1000); least < 0 || wait < least {
+			least = wait
+		}
+	}
+	reaped.Next = time.Duration(least) * time.Millisecond
+	return reaped
 }
 
 // endOfLife is the end of an open task's life in the store's eyes; never for one that

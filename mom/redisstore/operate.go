@@ -18,6 +18,11 @@ func (s *Store) Cancel(ctx context.Context, id contract.TaskID) error {
 	return s.steer(ctx, cancelScript, id, s.tombstone())
 }
 
+// Dismiss implements mom.Store.
+func (s *Store) Dismiss(ctx context.Context, id contract.TaskID) error {
+	return s.steer(ctx, dismissScript, id, s.tombstone())
+}
+
 // Revive implements mom.Store. It may fill a queue over its limit: the task is
 // stored already.
 func (s *Store) Revive(ctx context.Context, id contract.TaskID) error {
@@ -34,6 +39,8 @@ func (s *Store) steer(ctx context.Context, sc *script, id contract.TaskID, args 
 		return mom.ErrNotFound
 	case word == "STATE":
 		return mom.ErrTaskState
+	case word == "DROPPED":
+		return mom.ErrCallDropped
 	}
 	return nil
 }
@@ -59,22 +66,9 @@ func (s *Store) ReviveDead(ctx context.Context, shard mom.Shard, uncertain bool)
 	return revived, nil
 }
 
-// Reap implements mom.Store.
-func (s *Store) Reap(ctx context.Context, shard mom.Shard) (time.Duration, error) {
-	reply, err := s.run(ctx, reapScript, s.keys(shard), s.tombstone())
-	if err != nil {
-		return 0, err
-	}
-	next, err := reply.AsInt64()
-	if err != nil {
-		return 0, fmt.Errorf("reap: %w", err)
-	}
-	return time.Duration(next) * time.Millisecond, nil
-}
-
 // Depth implements mom.Store.
 func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
-	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 9)
+	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 11)
 	if err != nil {
 		return mom.Depth{}, err
 	}
@@ -84,6 +78,7 @@ func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
 		OldestWait: time.Duration(counts[5]) * time.Millisecond,
 		Bytes:      counts[6],
 		Limits:     mom.Limits{Running: counts[7], PerSecond: float64(counts[8]) / 1000},
+		Parked:     s.parked(counts[9], counts[10]),
 	}, nil
 }
 

@@ -141,6 +141,7 @@ func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error)
 		return nil, fmt.Errorf("%w: %q of task %s", ErrRecordVersion, fields["v"], id)
 	}
 	attempts, _ := strconv.ParseInt(fields["n"], 10, 32)
+	earlier, _ := strconv.ParseInt(fields["q"], 10, 32) // not there: none
 	return &momv1.Task{
 		Id:               id.String(),
 		Procedure:        fields["p"],
@@ -154,6 +155,8 @@ func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error)
 		NextAttemptTime:  readTime(fields["d"]),
 		EndTime:          readTime(fields["z"]),
 		AnswerExpireTime: readTime(fields["a"]),
+		DismissTime:      readTime(fields["y"]),
+		EarlierAttempts:  int32(earlier),
 	}, nil
 }
 

@@ -52,9 +52,21 @@ type Config struct {
 	TombstoneTTL time.Duration
 	// MaxQueued is how many open tasks a shard may hold. Default 100 000.
 	MaxQueued int
-	// MaxBytes is how many bytes the calls of a shard may take together, those
-	// that wait for a person included. Default 256 MiB.
+	// MaxBytes is how many bytes the calls of a shard may take together, without
+	// those of parked tasks. Default 256 MiB.
 	MaxBytes int64
+	// ParkedTTL is how long a DEAD or UNCERTAIN task waits for a person. Then its
+	// call is dropped, and its record is kept for TombstoneTTL. Default 30 days.
+	ParkedTTL time.Duration
+	// MaxParkedBytes is how many bytes the calls of a shard's parked tasks may take
+	// together. With more, the oldest of these tasks end as if their ParkedTTL was
+	// over. Default MaxBytes.
+	MaxParkedBytes int64
+
+	// LeaseGrace is how long this process watches a lease near its end, by its own
+	// clock, before it takes the lease for over: longer than holders take to renew
+	// theirs. Default 4 s.
+	LeaseGrace time.Duration
 
 	// CommandTimeout bounds every command whose context has no earlier
 	// deadline. Default 400 ms: a hand-off has 500 ms to fail in.
@@ -86,10 +98,13 @@ func Open(cfg Config) (*Store, error) {
 	cfg.TombstoneTTL = cmp.Or(cfg.TombstoneTTL, 24*time.Hour)
 	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, 100_000)
 	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 256<<20)
+	cfg.ParkedTTL = cmp.Or(cfg.ParkedTTL, 30*24*time.Hour)
+	cfg.MaxParkedBytes = cmp.Or(cfg.MaxParkedBytes, cfg.MaxBytes)
+	cfg.LeaseGrace = cmp.Or(cfg.LeaseGrace, 4*time.Second)
 	cfg.CommandTimeout = cmp.Or(cfg.CommandTimeout, 400*time.Millisecond)
 	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, 300*time.Millisecond)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
-	if cfg.TombstoneTTL < 0 || cfg.MaxQueued < 0 || cfg.MaxBytes < 0 || cfg.CommandTimeout < 0 || cfg.DialTimeout < 0 {
+	if cfg.TombstoneTTL < 0 || cfg.MaxQueued < 0 || cfg.MaxBytes < 0 || cfg.ParkedTTL < 0 || cfg.MaxParkedBytes < 0 || cfg.LeaseGrace < 0 || cfg.CommandTimeout < 0 || cfg.DialTimeout < 0 {
 		return nil, errors.New("redis store: a limit is negative")
 	}
 	option, err := clientOption(cfg)

@@ -73,18 +73,22 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 // memory is what is known of a server's memory. To look costs Redis more than an
 // add does, so it is done now and then.
 type memory struct {
-	looked atomic.Int64 // when, in ns
+	looked atomic.Int64 // when, in ns of clock
 	full   atomic.Bool
 }
 
 const memoryLook = 250 * time.Millisecond
+
+// clock began before the process, so that a first look is due at once. Unlike the
+// time of day it is never set back, which would put off the next look.
+var clock = time.Now().Add(-time.Hour)
 
 // known is the argument of add.lua.
 func (m *memory) known(embedded bool) string {
 	if embedded {
 		return "" // it has no limit
 	}
-	now, looked := time.Now().UnixNano(), m.looked.Load()
+	now, looked := int64(time.Since(clock)), m.looked.Load()
 	switch {
 	case now-looked > int64(memoryLook) && m.looked.CompareAndSwap(looked, now):
 		return "look"

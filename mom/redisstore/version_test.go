@@ -26,7 +26,8 @@ func TestUnknownRecordVersion(t *testing.T) {
 		_, lease := e.Lease(e.ctx, e.shard, 2, time.Hour)
 		for what, err := range map[string]error{
 			"get": get, "lease": lease, "cancel": e.Cancel(e.ctx, id), "revive": e.Revive(e.ctx, id),
-			"settle": e.Settle(e.ctx, mom.Lease{ID: id}, success("done")),
+			"dismiss": e.Dismiss(e.ctx, id),
+			"settle":  e.Settle(e.ctx, mom.Lease{ID: id}, success("done")),
 		} {
 			if !errors.Is(err, redisstore.ErrRecordVersion) {
 				t.Errorf("%s: got %v, want ErrRecordVersion", what, err)
@@ -85,8 +86,8 @@ func TestReapLeavesANewerRelease(t *testing.T) {
 		own := e.add()
 		e.leaseFor(time.Millisecond)
 		e.reapUntil("the lease ends", func() bool { return e.state(own) == queued })
-		if next, err := e.Reap(e.ctx, e.shard); err != nil || next < time.Second {
-			t.Errorf("reap: got %v, %v, want a pause", next, err)
+		if reaped, err := e.Reap(e.ctx, e.shard); err != nil || reaped.Next < time.Second {
+			t.Errorf("reap: got %v, %v, want a pause", reaped.Next, err)
 		}
 		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Running != int64(len(newer)) {
 			t.Errorf("depth: got %+v, %v, want %d running", depth, err, len(newer))

@@ -158,7 +158,7 @@ var transitions = []mutant{
 	{script + "reap.lua", "if redis.call('EXISTS', BELL) == 0 and", "if false and", store("TestBellRings")},
 	{script + "reap.lua", "  if task.s == S_QUEUED then pass_over(ulid, task) end\n", "", modelTest},
 	{script + "reap.lua", "      redis.call('LPOP', READY)\n", "", modelTest},
-	{script + "reap.lua", "    redis.call('UNLINK', READY, base .. 'passed')\n", "", modelTest},
+	{script + "reap.lua", "    redis.call('DEL', READY, base .. 'passed')\n", "", modelTest},
 	{script + "reap.lua", "waiting and 5000 or -1", "-1", modelTest},
 	{script + "mark.lua", "redis.call('HSET', base .. 't:' .. ulid, 'm', '1')\n", "", store("TestLeaseEndsAfterTheMark")},
 	{script + "shared/pass_over.lua", " and not task.m)", ")", modelTest},

@@ -44,7 +44,11 @@ type Queue struct {
 	// How many tasks may be under way at once. 0: no limit.
 	MaxRunning int64 `protobuf:"varint,9,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
 	// How many tasks may be sent in a second. 0: no limit.
-	MaxPerSecond  float64 `protobuf:"fixed64,10,opt,name=max_per_second,json=maxPerSecond,proto3" json:"max_per_second,omitempty"`
+	MaxPerSecond float64 `protobuf:"fixed64,10,opt,name=max_per_second,json=maxPerSecond,proto3" json:"max_per_second,omitempty"`
+	// What the calls of the DEAD and UNCERTAIN tasks take, of bytes above.
+	ParkedBytes int64 `protobuf:"varint,11,opt,name=parked_bytes,json=parkedBytes,proto3" json:"parked_bytes,omitempty"`
+	// How long the oldest DEAD or UNCERTAIN task has waited for a person.
+	OldestParked  *durationpb.Duration `protobuf:"bytes,12,opt,name=oldest_parked,json=oldestParked,proto3" json:"oldest_parked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -147,6 +151,20 @@ func (x *Queue) GetMaxPerSecond() float64 {
 		return x.MaxPerSecond
 	}
 	return 0
+}
+
+func (x *Queue) GetParkedBytes() int64 {
+	if x != nil {
+		return x.ParkedBytes
+	}
+	return 0
+}
+
+func (x *Queue) GetOldestParked() *durationpb.Duration {
+	if x != nil {
+		return x.OldestParked
+	}
+	return nil
 }
 
 // ListQueuesRequest is empty.
@@ -724,7 +742,7 @@ var File_mom_v1_queue_service_proto protoreflect.FileDescriptor
 
 const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb4\x02\n" +
+	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\x97\x03\n" +
 	"\x05Queue\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x03R\x06queued\x12\x18\n" +
@@ -738,7 +756,9 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\vmax_running\x18\t \x01(\x03R\n" +
 	"maxRunning\x12$\n" +
 	"\x0emax_per_second\x18\n" +
-	" \x01(\x01R\fmaxPerSecond\"\x13\n" +
+	" \x01(\x01R\fmaxPerSecond\x12!\n" +
+	"\fparked_bytes\x18\v \x01(\x03R\vparkedBytes\x12>\n" +
+	"\roldest_parked\x18\f \x01(\v2\x19.google.protobuf.DurationR\foldestParked\"\x13\n" +
 	"\x11ListQueuesRequest\";\n" +
 	"\x12ListQueuesResponse\x12%\n" +
 	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues\"-\n" +
@@ -810,29 +830,30 @@ var file_mom_v1_queue_service_proto_goTypes = []any{
 }
 var file_mom_v1_queue_service_proto_depIdxs = []int32{
 	13, // 0: mom.v1.Queue.oldest_wait:type_name -> google.protobuf.Duration
-	0,  // 1: mom.v1.ListQueuesResponse.queues:type_name -> mom.v1.Queue
-	0,  // 2: mom.v1.PauseQueueResponse.queue:type_name -> mom.v1.Queue
-	0,  // 3: mom.v1.ResumeQueueResponse.queue:type_name -> mom.v1.Queue
-	0,  // 4: mom.v1.LimitQueueResponse.queue:type_name -> mom.v1.Queue
-	13, // 5: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
-	0,  // 6: mom.v1.WatchQueuesResponse.queues:type_name -> mom.v1.Queue
-	1,  // 7: mom.v1.QueueService.ListQueues:input_type -> mom.v1.ListQueuesRequest
-	3,  // 8: mom.v1.QueueService.PauseQueue:input_type -> mom.v1.PauseQueueRequest
-	5,  // 9: mom.v1.QueueService.ResumeQueue:input_type -> mom.v1.ResumeQueueRequest
-	7,  // 10: mom.v1.QueueService.LimitQueue:input_type -> mom.v1.LimitQueueRequest
-	9,  // 11: mom.v1.QueueService.RetryDead:input_type -> mom.v1.RetryDeadRequest
-	11, // 12: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
-	2,  // 13: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
-	4,  // 14: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
-	6,  // 15: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
-	8,  // 16: mom.v1.QueueService.LimitQueue:output_type -> mom.v1.LimitQueueResponse
-	10, // 17: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
-	12, // 18: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
-	13, // [13:19] is the sub-list for method output_type
-	7,  // [7:13] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	13, // 1: mom.v1.Queue.oldest_parked:type_name -> google.protobuf.Duration
+	0,  // 2: mom.v1.ListQueuesResponse.queues:type_name -> mom.v1.Queue
+	0,  // 3: mom.v1.PauseQueueResponse.queue:type_name -> mom.v1.Queue
+	0,  // 4: mom.v1.ResumeQueueResponse.queue:type_name -> mom.v1.Queue
+	0,  // 5: mom.v1.LimitQueueResponse.queue:type_name -> mom.v1.Queue
+	13, // 6: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
+	0,  // 7: mom.v1.WatchQueuesResponse.queues:type_name -> mom.v1.Queue
+	1,  // 8: mom.v1.QueueService.ListQueues:input_type -> mom.v1.ListQueuesRequest
+	3,  // 9: mom.v1.QueueService.PauseQueue:input_type -> mom.v1.PauseQueueRequest
+	5,  // 10: mom.v1.QueueService.ResumeQueue:input_type -> mom.v1.ResumeQueueRequest
+	7,  // 11: mom.v1.QueueService.LimitQueue:input_type -> mom.v1.LimitQueueRequest
+	9,  // 12: mom.v1.QueueService.RetryDead:input_type -> mom.v1.RetryDeadRequest
+	11, // 13: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
+	2,  // 14: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
+	4,  // 15: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
+	6,  // 16: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
+	8,  // 17: mom.v1.QueueService.LimitQueue:output_type -> mom.v1.LimitQueueResponse
+	10, // 18: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
+	12, // 19: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_mom_v1_queue_service_proto_init() }

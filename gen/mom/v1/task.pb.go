@@ -41,14 +41,15 @@ const (
 	TaskState_TASK_STATE_SUCCEEDED TaskState = 4
 	// The service answered with a final RPC error. That is an answer too.
 	TaskState_TASK_STATE_FAILED TaskState = 5
-	// Cancelled by its caller before it was sent.
+	// Cancelled before its stored call was sent to the service.
 	TaskState_TASK_STATE_CANCELLED TaskState = 6
 	// Its time to live was over before there was an answer.
 	TaskState_TASK_STATE_EXPIRED TaskState = 7
-	// All attempts are spent. Kept until somebody retries or cancels it.
+	// All attempts are spent; it may have run. Its call is kept until somebody
+	// retries or dismisses it, or nobody has for too long.
 	TaskState_TASK_STATE_DEAD TaskState = 8
-	// It may have run, and its method does not say that it may run twice. Kept
-	// until somebody retries or cancels it.
+	// It may have run, and its method does not say that it may run twice. Its call
+	// is kept until somebody retries or dismisses it, or nobody has for too long.
 	TaskState_TASK_STATE_UNCERTAIN TaskState = 9
 )
 
@@ -328,8 +329,13 @@ type Task struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Until when its answer is kept, if it has one.
 	AnswerExpireTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=answer_expire_time,json=answerExpireTime,proto3" json:"answer_expire_time,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// When an operator dismissed it, if one has. It stays DEAD or UNCERTAIN.
+	DismissTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=dismiss_time,json=dismissTime,proto3" json:"dismiss_time,omitempty"`
+	// Attempts that the service may have seen before somebody retried it with
+	// RetryTask or RetryDead; attempts counts those since then.
+	EarlierAttempts int32 `protobuf:"varint,14,opt,name=earlier_attempts,json=earlierAttempts,proto3" json:"earlier_attempts,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
@@ -444,6 +450,20 @@ func (x *Task) GetAnswerExpireTime() *timestamppb.Timestamp {
 		return x.AnswerExpireTime
 	}
 	return nil
+}
+
+func (x *Task) GetDismissTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DismissTime
+	}
+	return nil
+}
+
+func (x *Task) GetEarlierAttempts() int32 {
+	if x != nil {
+		return x.EarlierAttempts
+	}
+	return 0
 }
 
 // Metadata is one key of headers or trailers. Binary values (keys that end in
@@ -820,7 +840,7 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x128\n" +
 	"\n" +
-	"poll_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tpollAfter\"\x8d\x04\n" +
+	"poll_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tpollAfter\"\xf7\x04\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tprocedure\x18\x02 \x01(\tR\tprocedure\x12\x16\n" +
@@ -836,7 +856,9 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x11next_attempt_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x125\n" +
 	"\bend_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12H\n" +
-	"\x12answer_expire_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x10answerExpireTime\"4\n" +
+	"\x12answer_expire_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x10answerExpireTime\x12=\n" +
+	"\fdismiss_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vdismissTime\x12)\n" +
+	"\x10earlier_attempts\x18\x0e \x01(\x05R\x0fearlierAttempts\"4\n" +
 	"\bMetadata\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\tR\x06values\"\xcf\x02\n" +
@@ -936,17 +958,18 @@ var file_mom_v1_task_proto_depIdxs = []int32{
 	8,  // 6: mom.v1.Task.next_attempt_time:type_name -> google.protobuf.Timestamp
 	8,  // 7: mom.v1.Task.end_time:type_name -> google.protobuf.Timestamp
 	8,  // 8: mom.v1.Task.answer_expire_time:type_name -> google.protobuf.Timestamp
-	4,  // 9: mom.v1.Call.header:type_name -> mom.v1.Metadata
-	10, // 10: mom.v1.CallError.details:type_name -> google.protobuf.Any
-	10, // 11: mom.v1.Answer.message:type_name -> google.protobuf.Any
-	6,  // 12: mom.v1.Answer.error:type_name -> mom.v1.CallError
-	4,  // 13: mom.v1.Answer.header:type_name -> mom.v1.Metadata
-	4,  // 14: mom.v1.Answer.trailer:type_name -> mom.v1.Metadata
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	8,  // 9: mom.v1.Task.dismiss_time:type_name -> google.protobuf.Timestamp
+	4,  // 10: mom.v1.Call.header:type_name -> mom.v1.Metadata
+	10, // 11: mom.v1.CallError.details:type_name -> google.protobuf.Any
+	10, // 12: mom.v1.Answer.message:type_name -> google.protobuf.Any
+	6,  // 13: mom.v1.Answer.error:type_name -> mom.v1.CallError
+	4,  // 14: mom.v1.Answer.header:type_name -> mom.v1.Metadata
+	4,  // 15: mom.v1.Answer.trailer:type_name -> mom.v1.Metadata
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_mom_v1_task_proto_init() }

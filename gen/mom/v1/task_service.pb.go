@@ -408,7 +408,7 @@ func (x *CancelTaskRequest) GetId() string {
 	return ""
 }
 
-// CancelTaskResponse is the cancelled task.
+// CancelTaskResponse is the task, cancelled or dismissed.
 type CancelTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task.
@@ -546,6 +546,98 @@ func (x *RetryTaskResponse) GetTask() *Task {
 	return nil
 }
 
+// DismissTaskRequest names a task.
+type DismissTaskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The task's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissTaskRequest) Reset() {
+	*x = DismissTaskRequest{}
+	mi := &file_mom_v1_task_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissTaskRequest) ProtoMessage() {}
+
+func (x *DismissTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_task_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissTaskRequest.ProtoReflect.Descriptor instead.
+func (*DismissTaskRequest) Descriptor() ([]byte, []int) {
+	return file_mom_v1_task_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DismissTaskRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// DismissTaskResponse is the dismissed task.
+type DismissTaskResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The task.
+	Task          *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissTaskResponse) Reset() {
+	*x = DismissTaskResponse{}
+	mi := &file_mom_v1_task_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissTaskResponse) ProtoMessage() {}
+
+func (x *DismissTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_task_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissTaskResponse.ProtoReflect.Descriptor instead.
+func (*DismissTaskResponse) Descriptor() ([]byte, []int) {
+	return file_mom_v1_task_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DismissTaskResponse) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
 // WatchTasksRequest names the tasks to watch.
 type WatchTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -557,7 +649,7 @@ type WatchTasksRequest struct {
 
 func (x *WatchTasksRequest) Reset() {
 	*x = WatchTasksRequest{}
-	mi := &file_mom_v1_task_service_proto_msgTypes[10]
+	mi := &file_mom_v1_task_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +661,7 @@ func (x *WatchTasksRequest) String() string {
 func (*WatchTasksRequest) ProtoMessage() {}
 
 func (x *WatchTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_task_service_proto_msgTypes[10]
+	mi := &file_mom_v1_task_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +674,7 @@ func (x *WatchTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTasksRequest.ProtoReflect.Descriptor instead.
 func (*WatchTasksRequest) Descriptor() ([]byte, []int) {
-	return file_mom_v1_task_service_proto_rawDescGZIP(), []int{10}
+	return file_mom_v1_task_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchTasksRequest) GetIds() []string {
@@ -603,7 +695,7 @@ type WatchTasksResponse struct {
 
 func (x *WatchTasksResponse) Reset() {
 	*x = WatchTasksResponse{}
-	mi := &file_mom_v1_task_service_proto_msgTypes[11]
+	mi := &file_mom_v1_task_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +707,7 @@ func (x *WatchTasksResponse) String() string {
 func (*WatchTasksResponse) ProtoMessage() {}
 
 func (x *WatchTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_task_service_proto_msgTypes[11]
+	mi := &file_mom_v1_task_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +720,7 @@ func (x *WatchTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTasksResponse.ProtoReflect.Descriptor instead.
 func (*WatchTasksResponse) Descriptor() ([]byte, []int) {
-	return file_mom_v1_task_service_proto_rawDescGZIP(), []int{11}
+	return file_mom_v1_task_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchTasksResponse) GetTask() *Task {
@@ -670,18 +762,23 @@ const file_mom_v1_task_service_proto_rawDesc = "" +
 	"\x10RetryTaskRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"5\n" +
 	"\x11RetryTaskResponse\x12 \n" +
+	"\x04task\x18\x01 \x01(\v2\f.mom.v1.TaskR\x04task\"$\n" +
+	"\x12DismissTaskRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"7\n" +
+	"\x13DismissTaskResponse\x12 \n" +
 	"\x04task\x18\x01 \x01(\v2\f.mom.v1.TaskR\x04task\"%\n" +
 	"\x11WatchTasksRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"6\n" +
 	"\x12WatchTasksResponse\x12 \n" +
-	"\x04task\x18\x01 \x01(\v2\f.mom.v1.TaskR\x04task2\xb1\x03\n" +
+	"\x04task\x18\x01 \x01(\v2\f.mom.v1.TaskR\x04task2\xfe\x03\n" +
 	"\vTaskService\x12?\n" +
 	"\aGetTask\x12\x16.mom.v1.GetTaskRequest\x1a\x17.mom.v1.GetTaskResponse\"\x03\x90\x02\x01\x12B\n" +
 	"\bWaitTask\x12\x17.mom.v1.WaitTaskRequest\x1a\x18.mom.v1.WaitTaskResponse\"\x03\x90\x02\x01\x12E\n" +
 	"\tListTasks\x12\x18.mom.v1.ListTasksRequest\x1a\x19.mom.v1.ListTasksResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\n" +
 	"CancelTask\x12\x19.mom.v1.CancelTaskRequest\x1a\x1a.mom.v1.CancelTaskResponse\"\x03\x90\x02\x02\x12@\n" +
-	"\tRetryTask\x12\x18.mom.v1.RetryTaskRequest\x1a\x19.mom.v1.RetryTaskResponse\x12J\n" +
+	"\tRetryTask\x12\x18.mom.v1.RetryTaskRequest\x1a\x19.mom.v1.RetryTaskResponse\x12K\n" +
+	"\vDismissTask\x12\x1a.mom.v1.DismissTaskRequest\x1a\x1b.mom.v1.DismissTaskResponse\"\x03\x90\x02\x02\x12J\n" +
 	"\n" +
 	"WatchTasks\x12\x19.mom.v1.WatchTasksRequest\x1a\x1a.mom.v1.WatchTasksResponse\"\x03\x90\x02\x010\x01Br\n" +
 	"\n" +
@@ -699,7 +796,7 @@ func file_mom_v1_task_service_proto_rawDescGZIP() []byte {
 	return file_mom_v1_task_service_proto_rawDescData
 }
 
-var file_mom_v1_task_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_mom_v1_task_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_mom_v1_task_service_proto_goTypes = []any{
 	(*GetTaskRequest)(nil),      // 0: mom.v1.GetTaskRequest
 	(*GetTaskResponse)(nil),     // 1: mom.v1.GetTaskResponse
@@ -711,41 +808,46 @@ var file_mom_v1_task_service_proto_goTypes = []any{
 	(*CancelTaskResponse)(nil),  // 7: mom.v1.CancelTaskResponse
 	(*RetryTaskRequest)(nil),    // 8: mom.v1.RetryTaskRequest
 	(*RetryTaskResponse)(nil),   // 9: mom.v1.RetryTaskResponse
-	(*WatchTasksRequest)(nil),   // 10: mom.v1.WatchTasksRequest
-	(*WatchTasksResponse)(nil),  // 11: mom.v1.WatchTasksResponse
-	(*Task)(nil),                // 12: mom.v1.Task
-	(*Answer)(nil),              // 13: mom.v1.Answer
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
-	(TaskState)(0),              // 15: mom.v1.TaskState
+	(*DismissTaskRequest)(nil),  // 10: mom.v1.DismissTaskRequest
+	(*DismissTaskResponse)(nil), // 11: mom.v1.DismissTaskResponse
+	(*WatchTasksRequest)(nil),   // 12: mom.v1.WatchTasksRequest
+	(*WatchTasksResponse)(nil),  // 13: mom.v1.WatchTasksResponse
+	(*Task)(nil),                // 14: mom.v1.Task
+	(*Answer)(nil),              // 15: mom.v1.Answer
+	(*durationpb.Duration)(nil), // 16: google.protobuf.Duration
+	(TaskState)(0),              // 17: mom.v1.TaskState
 }
 var file_mom_v1_task_service_proto_depIdxs = []int32{
-	12, // 0: mom.v1.GetTaskResponse.task:type_name -> mom.v1.Task
-	13, // 1: mom.v1.GetTaskResponse.answer:type_name -> mom.v1.Answer
-	14, // 2: mom.v1.WaitTaskRequest.wait:type_name -> google.protobuf.Duration
-	12, // 3: mom.v1.WaitTaskResponse.task:type_name -> mom.v1.Task
-	13, // 4: mom.v1.WaitTaskResponse.answer:type_name -> mom.v1.Answer
-	15, // 5: mom.v1.ListTasksRequest.states:type_name -> mom.v1.TaskState
-	12, // 6: mom.v1.ListTasksResponse.tasks:type_name -> mom.v1.Task
-	12, // 7: mom.v1.CancelTaskResponse.task:type_name -> mom.v1.Task
-	12, // 8: mom.v1.RetryTaskResponse.task:type_name -> mom.v1.Task
-	12, // 9: mom.v1.WatchTasksResponse.task:type_name -> mom.v1.Task
-	0,  // 10: mom.v1.TaskService.GetTask:input_type -> mom.v1.GetTaskRequest
-	2,  // 11: mom.v1.TaskService.WaitTask:input_type -> mom.v1.WaitTaskRequest
-	4,  // 12: mom.v1.TaskService.ListTasks:input_type -> mom.v1.ListTasksRequest
-	6,  // 13: mom.v1.TaskService.CancelTask:input_type -> mom.v1.CancelTaskRequest
-	8,  // 14: mom.v1.TaskService.RetryTask:input_type -> mom.v1.RetryTaskRequest
-	10, // 15: mom.v1.TaskService.WatchTasks:input_type -> mom.v1.WatchTasksRequest
-	1,  // 16: mom.v1.TaskService.GetTask:output_type -> mom.v1.GetTaskResponse
-	3,  // 17: mom.v1.TaskService.WaitTask:output_type -> mom.v1.WaitTaskResponse
-	5,  // 18: mom.v1.TaskService.ListTasks:output_type -> mom.v1.ListTasksResponse
-	7,  // 19: mom.v1.TaskService.CancelTask:output_type -> mom.v1.CancelTaskResponse
-	9,  // 20: mom.v1.TaskService.RetryTask:output_type -> mom.v1.RetryTaskResponse
-	11, // 21: mom.v1.TaskService.WatchTasks:output_type -> mom.v1.WatchTasksResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	14, // 0: mom.v1.GetTaskResponse.task:type_name -> mom.v1.Task
+	15, // 1: mom.v1.GetTaskResponse.answer:type_name -> mom.v1.Answer
+	16, // 2: mom.v1.WaitTaskRequest.wait:type_name -> google.protobuf.Duration
+	14, // 3: mom.v1.WaitTaskResponse.task:type_name -> mom.v1.Task
+	15, // 4: mom.v1.WaitTaskResponse.answer:type_name -> mom.v1.Answer
+	17, // 5: mom.v1.ListTasksRequest.states:type_name -> mom.v1.TaskState
+	14, // 6: mom.v1.ListTasksResponse.tasks:type_name -> mom.v1.Task
+	14, // 7: mom.v1.CancelTaskResponse.task:type_name -> mom.v1.Task
+	14, // 8: mom.v1.RetryTaskResponse.task:type_name -> mom.v1.Task
+	14, // 9: mom.v1.DismissTaskResponse.task:type_name -> mom.v1.Task
+	14, // 10: mom.v1.WatchTasksResponse.task:type_name -> mom.v1.Task
+	0,  // 11: mom.v1.TaskService.GetTask:input_type -> mom.v1.GetTaskRequest
+	2,  // 12: mom.v1.TaskService.WaitTask:input_type -> mom.v1.WaitTaskRequest
+	4,  // 13: mom.v1.TaskService.ListTasks:input_type -> mom.v1.ListTasksRequest
+	6,  // 14: mom.v1.TaskService.CancelTask:input_type -> mom.v1.CancelTaskRequest
+	8,  // 15: mom.v1.TaskService.RetryTask:input_type -> mom.v1.RetryTaskRequest
+	10, // 16: mom.v1.TaskService.DismissTask:input_type -> mom.v1.DismissTaskRequest
+	12, // 17: mom.v1.TaskService.WatchTasks:input_type -> mom.v1.WatchTasksRequest
+	1,  // 18: mom.v1.TaskService.GetTask:output_type -> mom.v1.GetTaskResponse
+	3,  // 19: mom.v1.TaskService.WaitTask:output_type -> mom.v1.WaitTaskResponse
+	5,  // 20: mom.v1.TaskService.ListTasks:output_type -> mom.v1.ListTasksResponse
+	7,  // 21: mom.v1.TaskService.CancelTask:output_type -> mom.v1.CancelTaskResponse
+	9,  // 22: mom.v1.TaskService.RetryTask:output_type -> mom.v1.RetryTaskResponse
+	11, // 23: mom.v1.TaskService.DismissTask:output_type -> mom.v1.DismissTaskResponse
+	13, // 24: mom.v1.TaskService.WatchTasks:output_type -> mom.v1.WatchTasksResponse
+	18, // [18:25] is the sub-list for method output_type
+	11, // [11:18] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_mom_v1_task_service_proto_init() }
@@ -760,7 +862,7 @@ func file_mom_v1_task_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mom_v1_task_service_proto_rawDesc), len(file_mom_v1_task_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

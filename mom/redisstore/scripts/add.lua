@@ -2,7 +2,8 @@
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
 --       key_hash fingerprint call kept max_bytes memory offer
---       (times in ms; key_hash may be empty; memory is what is known of the
+--       (times in ms; key_hash may be empty; max_bytes is for calls that are not
+--       parked; memory is what is known of the
 --       server's: 'full', 'look' to look now, or empty)
 -- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
 --          before, {'ATTACHED', ulid}, {'REUSED'}, or {'FULL', what} where what is
@@ -37,7 +38,8 @@ if key_hash ~= '' then
 end
 if redis.call('ZCARD', TTL) >= max then return {'FULL', 'tasks'} end
 local bytes = tonumber(redis.call('GET', base .. 'bytes') or 0)
-if bytes + #ARGV[12] > tonumber(ARGV[14]) then return {'FULL', 'bytes'} end
+local parked = math.max(tonumber(redis.call('GET', base .. 'parked') or 0), 0)
+if bytes - parked + #ARGV[12] > tonumber(ARGV[14]) then return {'FULL', 'bytes'} end
 local memory = ARGV[15]
 if memory == 'look' then
   local info = redis.call('INFO', 'memory')

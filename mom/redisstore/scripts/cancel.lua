@@ -1,15 +1,17 @@
--- Cancels a task that was never sent, or that waits for a person.
+-- Cancels a task that was never sent, and dismisses one that is parked.
 --
 -- ARGV: base ulid tombstone     (tombstone in ms)
 -- Returns: 'OK', 'NONE' or 'STATE'
--- Effect: out of lease or dead, passed over in ready; CANCELLED.
+-- Effect: out of lease, passed over in ready; CANCELLED. A parked task: as
+--         dismiss.lua.
 local ulid = ARGV[2]
 local task, err = load(ulid)
 if err then return err end
 if not task then return 'NONE' end
 if task.s == S_CANCELLED then return 'OK' end
-if task.s == S_DEAD or task.s == S_UNCERTAIN then
-  redis.call('LREM', DEAD, 1, ulid)
+if is_parked(task) then
+  dismiss(ulid, task, tonumber(ARGV[3]))
+  return 'OK'
 elseif not unsent(task) then
   return 'STATE'
 end

@@ -20,6 +20,8 @@ end
 -- hand at the time a.
 local limits = base .. 'limits'
 local most, rate, hand, at = unpack(redis.call('HMGET', limits, 'c', 'r', 'b', 'a'))
+-- The clock was set back: nothing passes until then.
+if at and tonumber(at) > now then redis.call('HSET', limits, 'a', now) end
 if most then
   n = math.min(n, tonumber(most) - redis.call('ZCARD', LEASE))
   -- Others hold them, and do not tell when they end.

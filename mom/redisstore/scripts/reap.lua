@@ -1,13 +1,18 @@
 -- Does what is due in a shard, at most 100 of each kind.
 --
--- ARGV: base tombstone     (tombstone in ms)
--- Returns: ms until something is due next, 5000 at most while tasks wait, since a
---          bell may be lost; 0 when there is more to do now, -1 when nothing will be.
--- Effect: ended leases → ready, or dead as UNCERTAIN when marked and not
---         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
+-- ARGV: base tombstone parked_ttl max_parked_bytes grace longest_lease
+--       longest_backoff, then ulid and end of each lease that was not renewed for
+--       grace: see shared/end_leases.lua     (times in ms)
+-- Returns: {next, given up, bytes of the parked calls, ms since the oldest was
+--          parked, leases to watch}. next is ms until something is due next, 5000
+--          at most while tasks wait, since a bell may be lost; 0 when there is
+--          more to do now, -1 when nothing will be.
+-- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when
+--         marked and not repeatable; tasks past their TTL EXPIRED; due retries →
+--         ready; parked tasks whose time or room is over are given up; the
 --         callers' lists lose those whose records are gone; ended tasks at the head
 --         of ready lose their places; rings the bell.
-local tombstone = tonumber(ARGV[2])
+local tombstone, grace = tonumber(ARGV[2]), tonumber(ARGV[5])
 local more, left = false, 0 -- left: tasks that only a newer release knows
 -- Without an open task there is little to look at: an idle shard is cheap.
 local open = redis.call('EXISTS', TTL) == 1
@@ -53,7 +58,7 @@ end)
 if redis.call('EXISTS', base .. 'passed') == 1 then
   if redis.call('EXISTS', TTL) == 0 then
     -- Nothing is open: all that is left in ready has ended.
-    redis.call('UNLINK', READY, base .. 'passed')
+    redis.call('DEL', READY, base .. 'passed')
   else
     for i = 1, BATCH do
       local head = redis.call('LINDEX', READY, 0)
@@ -65,7 +70,13 @@ if redis.call('EXISTS', base .. 'passed') == 1 then
   end
 end
 
-each(LEASE, function(ulid, task)
+-- What is too late for a clock that was set back.
+if open and soonest(LEASE, tonumber(ARGV[6])) then more = true end
+if open and soonest(LATER, tonumber(ARGV[7])) then more = true end
+
+local ripe = {}
+for i = 8, #ARGV, 2 do ripe[ARGV[i]] = ARGV[i + 1] end
+local more_leases, watch = end_leases(grace, ripe, function(ulid, task)
   if task.m and task.r ~= '1' then
     park(ulid, S_UNCERTAIN, task.n + 1, 'lease ended after the call was sent')
     return
@@ -81,7 +92,12 @@ each(LEASE, function(ulid, task)
   end
 end)
 
+if more_leases then more = true end
+
 each(LATER, give_back)
+
+local given_up, parked_next = reap_parked(tonumber(ARGV[3]), tonumber(ARGV[4]), tombstone)
+if parked_next == 0 then more = true end
 
 local gone = due(GONE, 0)
 if #gone == BATCH then more = true end
@@ -98,7 +114,8 @@ else
   redis.call('DEL', BELL)
 end
 
-if more then return 0 end
+local parked, parked_for = parked_now()
+if more then return {0, given_up, parked, parked_for, watch} end
 local next = waiting and 5000 or -1
 local function first(set, least)
   local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
@@ -110,10 +127,16 @@ end
 if open then
   -- What is left stays due: no reason to look all the time.
   local soon = left > 0 and 1000 or 1
-  first(LEASE, soon)
+  -- Those that are nearer are watched.
+  local lease = redis.call('ZRANGEBYSCORE', LEASE, '(' .. now + grace, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  if lease and (next < 0 or lease - grace - now < next) then next = lease - grace - now end
   first(TTL, soon)
   first(LATER, soon)
 end
 -- Trimming a list is not worth waking up for each task.
 first(GONE, 1000)
-return next
+if parked_next > 0 then
+  local wait = math.max(parked_next, 1000)
+  if next < 0 or wait < next then next = wait end
+end
+return {next, given_up, parked, parked_for, watch}

@@ -1,14 +1,15 @@
 -- Puts a parked task back to the tail of its queue, as if new.
 --
 -- ARGV: base ulid
--- Returns: 'OK', 'NONE' or 'STATE'
--- Effect: dead → ready; attempts 0, its whole TTL again; rings the bell.
+-- Returns: 'OK', 'NONE', 'STATE', or 'DROPPED' when its call is gone
+-- Effect: dead → ready; attempts 0, those before are kept apart, its whole TTL again; rings the bell.
 local ulid = ARGV[2]
 local task, err = load(ulid)
 if err then return err end
 if not task then return 'NONE' end
-if task.s ~= S_DEAD and task.s ~= S_UNCERTAIN then return 'STATE' end
-redis.call('LREM', DEAD, 1, ulid)
+if not is_parked(task) then return 'STATE' end
+if redis.call('EXISTS', base .. 'p:' .. ulid) == 0 then return 'DROPPED' end
+unpark(ulid)
 revive(ulid, task)
 ring()
 return 'OK'

@@ -9,11 +9,11 @@ local revived, passed = 0, 0
 for _, ulid in ipairs(redis.call('LRANGE', DEAD, offset, offset + count - 1)) do
   local task, err = load(ulid)
   if task and (task.s == S_DEAD or (uncertain and task.s == S_UNCERTAIN)) then
-    redis.call('LREM', DEAD, 1, ulid)
+    unpark(ulid)
     revive(ulid, task)
     revived = revived + 1
   elseif not task and not err then
-    redis.call('LREM', DEAD, 1, ulid)
+    unpark(ulid)
   else
     passed = passed + 1
   end

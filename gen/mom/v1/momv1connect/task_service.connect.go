@@ -34,6 +34,8 @@ const (
 	TaskServiceCancelTaskProcedure = "/mom.v1.TaskService/CancelTask"
 	// TaskServiceRetryTaskProcedure is the procedure name of the TaskService's RetryTask RPC.
 	TaskServiceRetryTaskProcedure = "/mom.v1.TaskService/RetryTask"
+	// TaskServiceDismissTaskProcedure is the procedure name of the TaskService's DismissTask RPC.
+	TaskServiceDismissTaskProcedure = "/mom.v1.TaskService/DismissTask"
 	// TaskServiceWatchTasksProcedure is the procedure name of the TaskService's WatchTasks RPC.
 	TaskServiceWatchTasksProcedure = "/mom.v1.TaskService/WatchTasks"
 )
@@ -78,6 +80,14 @@ var (
 			Procedure:  TaskServiceRetryTaskProcedure,
 		}
 	})
+	taskServiceDismissTaskSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_mom_v1_task_service_proto.Services().ByName("TaskService").Methods().ByName("DismissTask"),
+			Procedure:        TaskServiceDismissTaskProcedure,
+			IdempotencyLevel: connect.IdempotencyIdempotent,
+		}
+	})
 	taskServiceWatchTasksSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType:       connect.StreamTypeServer,
@@ -98,14 +108,24 @@ type TaskServiceClient interface {
 	WaitTask(context.Context, *v1.WaitTaskRequest) (*v1.WaitTaskResponse, error)
 	// ListTasks lists the caller's tasks, newest first.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
-	// CancelTask cancels a task that has not been sent to its service.
-	// failed_precondition (TASK_STATE) when it is too late for that. Cancelling
-	// twice is harmless.
+	// CancelTask cancels a task whose stored call has not been sent to its service:
+	// it becomes CANCELLED. A DEAD or UNCERTAIN task may have run, so it is
+	// dismissed, see DismissTask, and keeps its state. failed_precondition
+	// (TASK_STATE) for a task that was sent, or has ended. Cancelling twice is
+	// harmless.
 	CancelTask(context.Context, *v1.CancelTaskRequest) (*v1.CancelTaskResponse, error)
 	// RetryTask puts a DEAD or UNCERTAIN task back into its queue, with all its
 	// attempts and its whole time to live. failed_precondition (TASK_STATE) for
-	// any other state.
+	// any other state, and for a task whose call is no longer kept: one that was
+	// dismissed, or that has waited for a person for too long.
 	RetryTask(context.Context, *v1.RetryTaskRequest) (*v1.RetryTaskResponse, error)
+	// DismissTask says that nobody will retry a DEAD or UNCERTAIN task. Nothing new
+	// is known of what the call did, so the state stays, and whoever reads the task
+	// goes on to hear ATTEMPTS_SPENT or OUTCOME_UNKNOWN until its record expires.
+	// Its call is dropped, and it no longer counts as waiting for a person.
+	// failed_precondition (TASK_STATE) for any other state. Dismissing twice is
+	// harmless.
+	DismissTask(context.Context, *v1.DismissTaskRequest) (*v1.DismissTaskResponse, error)
 	// WatchTasks sends each of the given tasks once, and again whenever it
 	// changes, until all of them have ended.
 	WatchTasks(context.Context, *v1.WatchTasksRequest) (TaskServiceWatchTasksClientStream, error)
@@ -147,14 +167,24 @@ type TaskServiceHandler interface {
 	WaitTask(context.Context, *v1.WaitTaskRequest) (*v1.WaitTaskResponse, error)
 	// ListTasks lists the caller's tasks, newest first.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
-	// CancelTask cancels a task that has not been sent to its service.
-	// failed_precondition (TASK_STATE) when it is too late for that. Cancelling
-	// twice is harmless.
+	// CancelTask cancels a task whose stored call has not been sent to its service:
+	// it becomes CANCELLED. A DEAD or UNCERTAIN task may have run, so it is
+	// dismissed, see DismissTask, and keeps its state. failed_precondition
+	// (TASK_STATE) for a task that was sent, or has ended. Cancelling twice is
+	// harmless.
 	CancelTask(context.Context, *v1.CancelTaskRequest) (*v1.CancelTaskResponse, error)
 	// RetryTask puts a DEAD or UNCERTAIN task back into its queue, with all its
 	// attempts and its whole time to live. failed_precondition (TASK_STATE) for
-	// any other state.
+	// any other state, and for a task whose call is no longer kept: one that was
+	// dismissed, or that has waited for a person for too long.
 	RetryTask(context.Context, *v1.RetryTaskRequest) (*v1.RetryTaskResponse, error)
+	// DismissTask says that nobody will retry a DEAD or UNCERTAIN task. Nothing new
+	// is known of what the call did, so the state stays, and whoever reads the task
+	// goes on to hear ATTEMPTS_SPENT or OUTCOME_UNKNOWN until its record expires.
+	// Its call is dropped, and it no longer counts as waiting for a person.
+	// failed_precondition (TASK_STATE) for any other state. Dismissing twice is
+	// harmless.
+	DismissTask(context.Context, *v1.DismissTaskRequest) (*v1.DismissTaskResponse, error)
 	// WatchTasks sends each of the given tasks once, and again whenever it
 	// changes, until all of them have ended.
 	WatchTasks(context.Context, *v1.WatchTasksRequest, TaskServiceWatchTasksServerStream) error
@@ -169,6 +199,7 @@ func RegisterTaskServiceHandler(server *connect.Server, svc TaskServiceHandler) 
 		connect.Method{Spec: taskServiceListTasksSpec(), Handler: adapter.listTasks},
 		connect.Method{Spec: taskServiceCancelTaskSpec(), Handler: adapter.cancelTask},
 		connect.Method{Spec: taskServiceRetryTaskSpec(), Handler: adapter.retryTask},
+		connect.Method{Spec: taskServiceDismissTaskSpec(), Handler: adapter.dismissTask},
 		connect.Method{Spec: taskServiceWatchTasksSpec(), Handler: adapter.watchTasks},
 	)
 }
@@ -209,6 +240,10 @@ func (UnimplementedTaskServiceHandler) CancelTask(context.Context, *v1.CancelTas
 
 func (UnimplementedTaskServiceHandler) RetryTask(context.Context, *v1.RetryTaskRequest) (*v1.RetryTaskResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.TaskService.RetryTask is not implemented")
+}
+
+func (UnimplementedTaskServiceHandler) DismissTask(context.Context, *v1.DismissTaskRequest) (*v1.DismissTaskResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.TaskService.DismissTask is not implemented")
 }
 
 func (UnimplementedTaskServiceHandler) WatchTasks(context.Context, *v1.WatchTasksRequest, TaskServiceWatchTasksServerStream) error {
@@ -254,6 +289,14 @@ func (c *taskServiceClient) CancelTask(ctx context.Context, req *v1.CancelTaskRe
 func (c *taskServiceClient) RetryTask(ctx context.Context, req *v1.RetryTaskRequest) (*v1.RetryTaskResponse, error) {
 	var res v1.RetryTaskResponse
 	if err := c.client.CallUnary(ctx, taskServiceRetryTaskSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *taskServiceClient) DismissTask(ctx context.Context, req *v1.DismissTaskRequest) (*v1.DismissTaskResponse, error) {
+	var res v1.DismissTaskResponse
+	if err := c.client.CallUnary(ctx, taskServiceDismissTaskSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -323,6 +366,18 @@ func (h taskServiceHandler) retryTask(ctx context.Context, _ connect.Spec, strea
 		return err
 	}
 	res, err := h.svc.RetryTask(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h taskServiceHandler) dismissTask(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.DismissTaskRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.DismissTask(ctx, &req)
 	if err != nil {
 		return err
 	}

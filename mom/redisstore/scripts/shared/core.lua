@@ -6,9 +6,9 @@
 -- (same hash tag, so same slot).
 --
 -- A task that is QUEUED lies in ready, RUNNING in lease, RETRYING in later,
--- DEAD or UNCERTAIN in dead; never in two of them. Ended tasks may still lie in
--- ready, where they are skipped; base .. 'passed' counts them. The open ones are also in
--- ttl, the ended ones that expire in gone.
+-- DEAD or UNCERTAIN in dead, until it is given up; never in two of them. Ended
+-- tasks may still lie in ready, where they are skipped; base .. 'passed' counts
+-- them. The open ones are also in ttl, the ended ones that expire in gone.
 --
 -- Fields of t:<ulid>, all short, so that it stays a listpack:
 --   v record version   s state            e epoch          n attempts
@@ -16,6 +16,7 @@
 --   x expires, ms      l time to live, ms w answer TTL, ms d next attempt, ms
 --   z ended, ms        a answer until, ms p procedure      u caller
 --   h cause            f last failure     k key hash       g kept
+--   b bytes in parked  y dismissed, ms     q attempts before it was revived
 --   j last offer       i cancelled since its caller's connection was lost
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]

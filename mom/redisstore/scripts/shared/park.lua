@@ -7,5 +7,6 @@ local function park(ulid, state, attempts, failure)
   redis.call('ZREM', LEASE, ulid)
   redis.call('ZREM', LATER, ulid)
   redis.call('RPUSH', DEAD, ulid)
+  count_parked(ulid)
   publish(ulid, state)
 end

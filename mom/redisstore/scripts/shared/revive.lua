@@ -1,7 +1,8 @@
 -- revive makes a parked task new again; the caller takes it out of dead.
 local function revive(ulid, task)
   local t = base .. 't:' .. ulid
-  redis.call('HSET', t, 's', S_QUEUED, 'n', 0, 'o', now_us, 'x', now + task.l)
+  local earlier = tonumber(redis.call('HGET', t, 'q') or 0) + task.n
+  redis.call('HSET', t, 's', S_QUEUED, 'n', 0, 'q', earlier, 'o', now_us, 'x', now + task.l)
   redis.call('HDEL', t, 'f', 'z')
   redis.call('ZADD', TTL, now + task.l, ulid)
   redis.call('RPUSH', READY, ulid)

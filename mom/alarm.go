@@ -1,0 +1,41 @@
+package mom
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	// nearEnd is the Share of parked tasks from which somebody should look at them.
+	nearEnd = 0.8
+	// alarmPause is the time between two warnings of the same kind about a queue.
+	alarmPause = time.Hour
+)
+
+// alarm warns of the parked tasks of one queue: before they are given up, and when
+// they were. It is safe for concurrent use.
+type alarm struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	near    time.Time // the last warning of each kind
+	ended   time.Time
+	givenUp int64 // since the last warning
+}
+
+// look is told of each look at a shard of the queue.
+func (a *alarm) look(now time.Time, reaped Reaped) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.givenUp += reaped.GivenUp
+	if a.givenUp > 0 && now.Sub(a.ended) >= alarmPause {
+		a.log.Warn("dead or uncertain tasks given up: nobody came in time, or their calls took too much room", "tasks", a.givenUp)
+		a.ended, a.givenUp = now, 0
+	}
+	if reaped.Parked.Share >= nearEnd && now.Sub(a.near) >= alarmPause {
+		a.log.Warn("dead or uncertain tasks will soon be given up: retry or dismiss them",
+			"oldest", reaped.Parked.Oldest.Round(time.Second).String(), "bytes", reaped.Parked.Bytes, "used", reaped.Parked.Share)
+		a.near = now
+	}
+}

@@ -1,0 +1,24 @@
+-- reap_parked gives up parked tasks, the oldest first: those that were parked for
+-- ttl ms, and more while the calls take more than max bytes. Returns how many
+-- tasks it has given up, and the ms until the next is due: 0 when there is more to
+-- do now, -1 when nothing will be. Tasks of a newer release are left to it.
+local function reap_parked(ttl, max, tombstone)
+  local ended, passed = 0, 0
+  for _ = 1, BATCH do
+    local ulid = redis.call('LINDEX', DEAD, passed)
+    if not ulid then return ended, -1 end
+    local task, err = load(ulid)
+    if err then
+      passed = passed + 1
+    elseif not task or not is_parked(task) then
+      unpark(ulid)
+    else
+      count_parked(ulid)
+      local left = tonumber(redis.call('HGET', base .. 't:' .. ulid, 'z') or now) + ttl - now
+      if left > 0 and tonumber(redis.call('GET', base .. 'parked') or 0) <= max then return ended, left end
+      give_up(ulid, task, tombstone)
+      ended = ended + 1
+    end
+  end
+  return ended, passed < BATCH and 0 or -1
+end
