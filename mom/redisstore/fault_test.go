@@ -40,7 +40,7 @@ func TestRedisComesLater(t *testing.T) {
 	_, add := e.Add(e.ctx, e.task())
 	_, _, get := e.Get(e.ctx, e.id())
 	for what, err := range map[string]error{
-		"add": add, "get": get, "bell": e.WaitBell(e.ctx, e.shard), "check": e.Check(e.ctx, map[string]int{"a": 1}),
+		"add": add, "get": get, "check": e.Check(e.ctx, map[string]int{"a": 1}),
 	} {
 		if !errors.Is(err, mom.ErrUnavailable) {
 			t.Errorf("%s while down: got %v, want ErrUnavailable", what, err)
@@ -81,20 +81,13 @@ func TestFrozenRedis(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	ctx, cancel := context.WithTimeout(e.ctx, time.Millisecond)
-	defer cancel()
-	if err := e.WaitBell(ctx, mom.Shard{Service: "other"}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("bell: got %v, want the context's error", err)
-	}
 	server.Thaw(t)
 	until(t, "the store is back", func() bool { _, err := e.Add(e.ctx, e.task()); return err == nil })
 }
 
 func TestClosedStore(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
-		waiting := e.rings(e.ctx)
 		id := e.add()
-		e.ok(<-waiting)
 		e.Close()
 		e.Close()
 		if _, _, err := e.Get(e.ctx, id); !errors.Is(err, mom.ErrUnavailable) {
@@ -159,7 +152,6 @@ func TestFullRedisDrains(t *testing.T) {
 	e.ok(e.Pause(e.ctx, e.shard, false))
 	_, err = e.Reap(e.ctx, e.shard)
 	e.ok(err)
-	e.ok(e.WaitBell(e.ctx, e.shard))
 	want := mom.Depth{Queued: 3, Retrying: 1}
 	depth, err := e.Depth(e.ctx, e.shard)
 	depth.OldestWait, depth.Bytes = 0, 0

@@ -80,7 +80,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "mark": w.markSent, "settle": w.settleLease,
 			"release": w.releaseLease, "retry": w.retryLease, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
 			"abandon": w.abandon, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
-			"bell": w.hearBell, "time passes": w.wait, "": w.check,
+			"time passes": w.wait, "": w.check,
 		})
 		w.wantNothingLeft()
 		steps += w.steps
@@ -321,12 +321,4 @@ func (w *world) reapShard(r *rapid.T) {
 		next, err := e.Reap(e.ctx, e.shard)
 		return fmt.Sprint(next.Milliseconds(), word(err))
 	}, func() string { return fmt.Sprint(w.m.reap().Milliseconds(), word(nil)) })
-}
-
-func (w *world) hearBell(r *rapid.T) {
-	if w.m.bell == 0 {
-		r.Skip("it would not ring")
-	}
-	w.ok(w.WaitBell(w.ctx, w.shard))
-	w.m.bell--
 }

@@ -26,7 +26,6 @@ type model struct {
 
 	tasks       map[contract.TaskID]*modelTask
 	ready, dead []*modelTask
-	bell        int
 	paused      bool
 	// Ended tasks by the end of their records, until reaped; a caller's list has
 	// them for as long.
@@ -81,8 +80,6 @@ func (m *model) in(states ...momv1.TaskState) (list []*modelTask) {
 
 func (m *model) open() []*modelTask { return m.in(queued, running, retrying) }
 
-func (m *model) ring() { m.bell = min(m.bell+1, 16) }
-
 func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	if t := m.tasks[task.ID]; t != nil {
 		t.kept = t.kept || task.Kept
@@ -107,7 +104,6 @@ func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	}
 	m.tasks[t.id] = t
 	m.ready = append(m.ready, t)
-	m.ring()
 	return mom.Added{ID: t.id, ExpireTime: time.UnixMilli(t.expires)}, nil
 }
 
@@ -149,9 +145,6 @@ func (m *model) leaseTasks(n int, d time.Duration) (taken []*modelTask) {
 		t.state, t.lease = running, m.now+d.Milliseconds()
 		t.epoch++
 		taken = append(taken, t)
-	}
-	if len(m.ready) == 0 {
-		m.bell = 0
 	}
 	return taken
 }
@@ -209,7 +202,6 @@ func (m *model) release(lease mom.Lease) error {
 			return
 		}
 		m.giveBack(t)
-		m.ring()
 	}, queued, expired)
 }
 
@@ -267,29 +259,21 @@ func (m *model) revive(id contract.TaskID) error {
 	t.state, t.attempts, t.order, t.expires = queued, 0, m.now, m.now+t.life
 	t.failure, t.ended, t.overdue = "", 0, false
 	m.ready = append(m.ready, t)
-	m.ring()
 	return nil
 }
 
 func (m *model) reviveDead(too bool) (n int64) {
-	bell := m.bell
 	for _, t := range slices.Clone(m.dead) {
 		if t.state == dead || too {
 			_ = m.revive(t.id) // it is in dead
 			n++
-			m.bell = bell
 		}
-	}
-	if n > 0 {
-		m.ring() // once
 	}
 	return n
 }
 
 func (m *model) pause(paused bool) {
-	if m.paused = paused; !paused {
-		m.ring()
-	}
+	m.paused = paused
 }
 
 // due lists tasks whose time has come, earliest first.
@@ -328,15 +312,9 @@ func (m *model) reap() (next time.Duration) {
 		m.giveBack(t)
 	}
 	maps.DeleteFunc(m.gone, func(_ contract.TaskID, until int64) bool { return until <= m.now })
-	switch {
-	case len(m.ready) == 0:
-		m.bell = 0
-	case m.bell == 0 && !m.paused:
-		m.ring()
-	}
 	least := int64(-1)
 	if len(m.ready) > 0 {
-		least = 5000
+		least = 60000
 	}
 	for _, at := range m.times() {
 		if wait := at - m.now; least < 0 || wait < least {

@@ -17,24 +17,28 @@ type script struct {
 	flagged *rueidis.Lua
 	// plain is for servers before Redis 7 and for miniredis.
 	plain *rueidis.Lua
+	// upkeep: it has places of its own, apart from those that callers and replay wait for.
+	upkeep bool
 }
 
 var (
 	addScript        = newScript("add", false)
 	leaseScript      = newScript("lease", true, "finish")
-	renewScript      = newScript("renew", true, "held")
+	renewScript      = newScript("renew", true, "held").asUpkeep()
 	markScript       = newScript("mark", true, "held")
 	settleScript     = newScript("settle", true, "held", "finish")
 	releaseScript    = newScript("release", true, "held", "finish", "give_back")
 	retryScript      = newScript("retry", true, "held", "finish", "park")
 	parkScript       = newScript("park", true, "held", "park")
-	cancelScript     = newScript("cancel", true, "finish")
+	cancelScript     = newScript("cancel", true, "finish").asUpkeep()
 	reviveScript     = newScript("revive", true, "revive")
 	reviveDeadScript = newScript("revive_dead", true, "revive")
-	reapScript       = newScript("reap", true, "finish", "give_back", "park")
-	depthScript      = newScript("depth", true)
+	reapScript       = newScript("reap", true, "finish", "give_back", "park").asUpkeep()
+	depthScript      = newScript("depth", true).asUpkeep()
 	pauseScript      = newScript("pause", true)
 	limitScript      = newScript("limit", true)
+
+	identifyScript = scriptOf("identify", true, source("identify"))
 )
 
 // newScript puts a script together. Only what it shares is prepended: Lua builds
@@ -44,12 +48,20 @@ func newScript(name string, drains bool, shared ...string) *script {
 	for _, part := range shared {
 		text += "\n" + source("shared/"+part)
 	}
-	text += "\n" + source(name)
+	return scriptOf(name, drains, text+"\n"+source(name))
+}
+
+func scriptOf(name string, drains bool, text string) *script {
 	s := &script{name: name, plain: rueidis.NewLuaScript(text)}
 	s.flagged = s.plain
 	if drains {
 		s.flagged = rueidis.NewLuaScript("#!lua flags=allow-oom\n" + text)
 	}
+	return s
+}
+
+func (s *script) asUpkeep() *script {
+	s.upkeep = true
 	return s
 }
 

@@ -1,4 +1,4 @@
--- Stores a call at the tail of its queue, once, and rings the bell.
+-- Stores a call at the tail of its queue, once.
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
 --       key_hash fingerprint call kept max_bytes memory
@@ -54,6 +54,5 @@ end
 redis.call('ZADD', base .. 'c:' .. ARGV[8], 0, ulid)
 redis.call('ZADD', TTL, now + ttl, ulid)
 redis.call('RPUSH', READY, ulid)
-ring()
 publish(ulid, S_QUEUED)
 return {'ADDED', redis.call('HGET', t, 'x')}

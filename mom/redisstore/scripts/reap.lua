@@ -1,7 +1,7 @@
 -- Does what is due in a shard, at most 100 of each kind.
 --
 -- ARGV: base tombstone     (tombstone in ms)
--- Returns: ms until something is due next, 5000 at most while tasks wait, since a
+-- Returns: ms until something is due next, 60000 at most while tasks wait, since a
 --          bell may be lost; 0 when there is more to do now, -1 when nothing will be.
 -- Effect: ended leases → ready, or dead as UNCERTAIN when marked and not
 --         repeatable; tasks past their TTL EXPIRED; due retries → ready; the
@@ -75,15 +75,11 @@ for _, member in ipairs(gone) do
 end
 
 local waiting = open and redis.call('EXISTS', READY) == 1
-if waiting then
-  -- Also mends a bell that was rung for somebody who died on hearing it.
-  if redis.call('EXISTS', BELL) == 0 and redis.call('EXISTS', PAUSED) == 0 then ring() end
-else
-  redis.call('DEL', BELL)
-end
+-- Between the nodes of a cluster a message may be lost.
+if waiting and redis.call('EXISTS', PAUSED) == 0 then ring() end
 
 if more then return 0 end
-local next = waiting and 5000 or -1
+local next = waiting and 60000 or -1
 local function first(set, least)
   local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
   if head[2] and head[2] ~= 'inf' then

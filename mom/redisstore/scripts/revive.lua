@@ -2,7 +2,7 @@
 --
 -- ARGV: base ulid
 -- Returns: 'OK', 'NONE' or 'STATE'
--- Effect: dead → ready; attempts 0, its whole TTL again; rings the bell.
+-- Effect: dead → ready; attempts 0, its whole TTL again.
 local ulid = ARGV[2]
 local task, err = load(ulid)
 if err then return err end
@@ -10,5 +10,4 @@ if not task then return 'NONE' end
 if task.s ~= S_DEAD and task.s ~= S_UNCERTAIN then return 'STATE' end
 redis.call('LREM', DEAD, 1, ulid)
 revive(ulid, task)
-ring()
 return 'OK'

@@ -21,7 +21,6 @@ local base = ARGV[1]
 local VERSION = '1'
 local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
 local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
-local BELL_MAX = 16
 local BATCH = 100
 
 local clock = redis.call('TIME')
@@ -47,6 +46,7 @@ local function publish(ulid, state)
   redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)
 end
 
+-- ring wakes the replayers of all MOMs. A transition to QUEUED wakes them as well.
 local function ring()
-  if redis.call('LLEN', BELL) < BELL_MAX then redis.call('RPUSH', BELL, '1') end
+  redis.call('PUBLISH', base .. 'events', 'bell')
 end
