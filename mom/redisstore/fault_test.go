@@ -30,6 +30,25 @@ func TestOpenRefusesNonsense(t *testing.T) {
 	}
 }
 
+// What is wrong with a URL is said without its password, however it is mistaken.
+func TestOpenKeepsPasswords(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"redis://user:se/cret@localhost:6379", "redis://:se#cret@localhost", "redis://:se?cret@localhost", "redis://:se%crzt@localhost",
+		"redis://:secr et@localhost", "redis://:secret@localhost:port", "redis://:secret@localhost:6379/x", "redis://:secret@localhost/1/2",
+		"rediss://:secret@localhost:6379?dial_timeout=x", "rediss://:secret@[::1", "unix://:secret@/redis.sock?db=x", "user:secret@localhost:6379",
+		"redis://:secret@a:1,b:x", "redis://:12/cret@localhost", "redis://secret/cret@localhost", "http://:secret@localhost", "redis://:secret@a,b",
+	} {
+		store, err := redisstore.Open(redisstore.Config{URL: url})
+		if err == nil {
+			store.Close()
+			t.Errorf("%s: no error", url)
+		} else if text := err.Error(); strings.Contains(text, "cret") || strings.Contains(text, "secr") || strings.Contains(text, "crzt") {
+			t.Errorf("%s: quoted in %q", url, text)
+		}
+	}
+}
+
 // A part starts without its neighbours, and is ready when they come.
 func TestRedisComesLater(t *testing.T) {
 	t.Parallel()

@@ -161,20 +161,22 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 	return option, nil
 }
 
-func setPassword(option *rueidis.ClientOption, read func() (string, error), sentinel bool) (err error) {
+func setPassword(option *rueidis.ClientOption, read func() (string, error), sentinel bool) error {
 	switch {
 	case read == nil:
 	case sentinel:
-		option.Password, err = read()
+		password, err := read()
+		option.Password = cmp.Or(password, option.Password)
+		return err
 	default:
-		username := option.Username
+		username, before := option.Username, option.Password
 		option.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
 			password, err := read()
 			if err != nil {
 				return rueidis.AuthCredentials{}, &greetingError{err.Error()}
 			}
-			return rueidis.AuthCredentials{Username: username, Password: password}, nil
+			return rueidis.AuthCredentials{Username: username, Password: cmp.Or(password, before)}, nil
 		}
 	}
-	return err
+	return nil
 }

@@ -1,0 +1,134 @@
+package mom_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/grpchealth"
+
+	"holdline/gen/arithmetic/v1/arithmeticv1connect"
+	"holdline/internal/redistest"
+	"holdline/internal/route"
+	"holdline/mom"
+	"holdline/mom/redisstore"
+)
+
+// lines are what was logged.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
+}
+
+// watched is a MOM on a Redis of its own, whose service is down, and its log.
+type watched struct {
+	*mom.MOM
+	t   *testing.T
+	log *lines
+}
+
+func newWatched(t *testing.T, url string) *watched {
+	t.Helper()
+	w := &watched{t: t, log: &lines{}}
+	log := slog.New(slog.NewTextHandler(w.log, nil))
+	store, err := redisstore.Open(redisstore.Config{URL: url, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	routes, err := route.ParseTable([]string{arithmeticv1connect.SumServiceName + "=http://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemas, err := route.LoadSchemas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.MOM, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Logger: log}, store); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	w.until("it is ready", w.serving)
+	return w
+}
+
+func (w *watched) serving() bool {
+	res, err := w.Check(w.t.Context(), &grpchealth.CheckRequest{})
+	return err == nil && res.Status == grpchealth.StatusServing
+}
+
+func (w *watched) until(what string, done func() bool) {
+	w.t.Helper()
+	deadline, tick := time.After(30*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			w.t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// What is wrong with a Redis while the MOM runs is found within seconds, and so is that it was put
+// right.
+func TestRedisIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	w := newWatched(t, server.URL())
+	server.Ask(t, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	w.until("it is not ready", func() bool { return !w.serving() })
+	if w.log.count("maxmemory-policy is allkeys-lru") != 1 {
+		t.Error("the log does not name the policy once")
+	}
+	server.Ask(t, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+	w.until("it is ready again", w.serving)
+
+	server.Ask(t, "CONFIG", "SET", "appendonly", "no")
+	w.until("a warning", func() bool { return w.log.count("no append-only file") == 1 })
+	server.Ask(t, "CONFIG", "SET", "maxmemory", "1000000")
+	w.until("a warning", func() bool { return w.log.count("nearly full") == 1 })
+	if !w.serving() {
+		t.Error("without a file, and full, it is still the operator's to decide: got NOT_SERVING")
+	}
+	server.Ask(t, "REPLICAOF", "127.0.0.1", "1")
+	w.until("it is not ready", func() bool { return !w.serving() })
+	server.Ask(t, "REPLICAOF", "NO", "ONE")
+	w.until("it is ready again", w.serving)
+}
+
+// A store that was emptied is an error that is logged, and taken as it is then.
+func TestEmptiedStoreIsNoticed(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	w := newWatched(t, server.URL())
+	server.Ask(t, "FLUSHALL")
+	w.until("it is noticed", func() bool { return w.log.count("tasks are lost") == 1 })
+	w.until("it is ready again", func() bool { return w.serving() && server.Ask(t, "DBSIZE") != "0" })
+	if got := server.Ask(t, "EXISTS", "hl:shards:{"+arithmeticv1connect.SumServiceName+"}"); got != "1" {
+		t.Errorf("the number of shards: got %s, want it claimed anew", got)
+	}
+}
