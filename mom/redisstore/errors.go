@@ -58,4 +58,4 @@ func (s *Store) judge(err error) error {
 var errDefect = errors.New("failed on what is stored")
 
 // inScript matches what Redis 7, older ones and miniredis say of a failure inside a script.
-var inScript = regexp.MustCompile(` script: [0-9a-f]{40}|user_script:|Error running script`)
+var inScript = regexp.MustCompile(` script: [0-9a-f]{40}|user_script:|Error (running|compiling) script`)

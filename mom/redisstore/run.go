@@ -2,8 +2,10 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
 
 	"holdline/mom"
@@ -58,6 +60,13 @@ func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, args ...st
 		reply, err = s.exec(ctx, client, sc, keys.all, append([]string{keys.base}, args...))
 		return err
 	})
+	if errors.Is(err, errDefect) {
+		log := s.log.With("script", sc.name, "shard", keys.base)
+		if len(args) > 0 && len(args[0]) == ulid.EncodedSize {
+			log = log.With("task", args[0])
+		}
+		log.Error("a script failed midway", "error", err)
+	}
 	if err != nil {
 		return rueidis.RedisMessage{}, fmt.Errorf("%s: %w", sc.name, err)
 	}
