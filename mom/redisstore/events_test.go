@@ -177,11 +177,7 @@ func TestBellRings(t *testing.T) {
 			lease := e.leaseFor(time.Millisecond)
 			e.reapUntil("it ends", func() bool { return e.state(lease.ID) == queued })
 		},
-		"bell lost": func(e *env) {
-			e.add()
-			_, err := e.Reap(e.ctx, e.shard)
-			e.ok(err)
-		},
+		"queue limited": func(e *env) { e.ok(e.Limit(e.ctx, e.shard, mom.Limits{Running: 100})) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, e *env) {
@@ -199,6 +195,21 @@ func TestBellRings(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While tasks wait, each look at the shard rings: between the nodes of a cluster a bell may be lost.
+func TestReapRings(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		l := e.watch(e.shard)
+		e.ok(<-e.rings(e.ctx)) // for the connection
+		id := e.add()
+		until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(id, queued)) })
+		e.ok(<-e.rings(e.ctx)) // for the task
+		waiting := e.rings(e.ctx)
+		_, err := e.Reap(e.ctx, e.shard)
+		e.ok(err)
+		e.ok(<-waiting)
+	})
 }
 
 // Whoever waits looks again after a reconnect: a bell may have rung unheard.
