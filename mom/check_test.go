@@ -2,7 +2,9 @@ package mom_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,8 @@ import (
 	"holdline/gen/arithmetic/v1/arithmeticv1connect"
 	"holdline/internal/redistest"
 	"holdline/internal/route"
+	"holdline/internal/server"
+	"holdline/internal/server/servertest"
 	"holdline/mom"
 	"holdline/mom/redisstore"
 )
@@ -130,5 +134,52 @@ func TestEmptiedStoreIsNoticed(t *testing.T) {
 	w.until("it is ready again", func() bool { return w.serving() && server.Ask(t, "DBSIZE") != "0" })
 	if got := server.Ask(t, "EXISTS", "hl:shards:{"+arithmeticv1connect.SumServiceName+"}"); got != "1" {
 		t.Errorf("the number of shards: got %s, want it claimed anew", got)
+	}
+}
+
+// handOff offers a call that asks for its handle at once, and returns the status.
+func (w *watched) handOff(client *http.Client, url string) int {
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, url+"/"+arithmeticv1connect.SumServiceName+"/Sum", strings.NewReader(`{"a": 1, "b": 2}`))
+	if err != nil {
+		w.t.Error(err)
+		return 0
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Prefer", "respond-async")
+	res, err := client.Do(req)
+	if err != nil {
+		w.t.Error(err)
+		return 0
+	}
+	_, _ = io.Copy(io.Discard, res.Body)
+	_ = res.Body.Close()
+	return res.StatusCode
+}
+
+// A burst while Redis is silent is refused for as long as that lasts, and nobody after it.
+func TestBurstWhileRedisIsSilent(t *testing.T) {
+	t.Parallel()
+	redis := redistest.New(t)
+	w := newWatched(t, redis.URL())
+	addr, _ := servertest.Run(t, server.Config{Handler: w})
+	transport := &http.Transport{MaxIdleConnsPerHost: 600}
+	t.Cleanup(transport.CloseIdleConnections)
+	client, url := &http.Client{Transport: transport}, "http://"+addr
+	w.until("a first task", func() bool { return w.handOff(client, url) == http.StatusAccepted })
+	for range 2 {
+		redis.Freeze(t)
+		var burst sync.WaitGroup
+		for range 600 {
+			burst.Go(func() { w.handOff(client, url) })
+		}
+		burst.Wait()
+		redis.Thaw(t)
+		back := time.Now()
+		w.until("a task is taken", func() bool { return w.handOff(client, url) == http.StatusAccepted })
+		// It was seven seconds.
+		if took := time.Since(back); took > 3*time.Second {
+			t.Errorf("the next task was taken after %v", took)
+		}
+		t.Logf("taken after %v", time.Since(back))
 	}
 }
