@@ -46,7 +46,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 	if s.cfg.Embedded {
 		return nil
 	}
-	return s.useIn(ctx, s.link.upkeep, func(ctx context.Context, client rueidis.Client) error {
+	return s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
 		infos, err := s.infoOfAll(ctx, client)
 		if err != nil && (!s.cfg.Cluster || len(infos) == 0) {
 			return err

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -16,7 +17,7 @@ import (
 // and another Redis has another name.
 func (s *Store) checkName(ctx context.Context) error {
 	var name string
-	err := s.useIn(ctx, s.link.upkeep, func(ctx context.Context, client rueidis.Client) error {
+	err := s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
 		reply, err := s.exec(ctx, client, identifyScript, []string{storeNameKey(s.cfg.Prefix)}, []string{rand.Text()})
 		if err != nil {
 			return err
@@ -25,6 +26,9 @@ func (s *Store) checkName(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
+		if s.cfg.Cluster && s.claims.named() && errors.Is(err, mom.ErrUnavailable) {
+			return nil // the node that has the name is away; the others need not wait for it
+		}
 		return err
 	}
 	if was := s.claims.rename(name); was != "" && was != name {
@@ -49,6 +53,12 @@ func (c *claims) rename(name string) (was string) {
 		c.shards = nil
 	}
 	return was
+}
+
+func (c *claims) named() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.name != ""
 }
 
 func (c *claims) forget() {
@@ -80,7 +90,7 @@ func (s *Store) claimShards(ctx context.Context, service string, n int) error {
 	}
 	key, want := shardCountKey(s.cfg.Prefix, service), strconv.Itoa(n)
 	var have string
-	err := s.useIn(ctx, s.link.upkeep, func(ctx context.Context, client rueidis.Client) error {
+	err := s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
 		get := func() (err error) {
 			have, err = client.Do(ctx, client.B().Get().Key(key).Build()).ToString()
 			return s.judge(err)

@@ -1,8 +1,10 @@
 package redisstore_test
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,4 +142,40 @@ func TestClusterWatchMoves(t *testing.T) {
 		})
 		until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(id, queued)) })
 	}
+}
+
+// A node that is silent holds up the shards on other nodes no more than one that is not there.
+func TestClusterNodeIsSilent(t *testing.T) {
+	t.Parallel()
+	e, cluster, shards := onCluster(t)
+	e.shard = shards[0]
+	e.add()
+	silent := cluster.Master(e.key("ready"))
+	elsewhere := e.shard
+	for _, shard := range shards {
+		if e.shard = shard; cluster.Master(e.key("ready")) != silent {
+			elsewhere = shard
+		}
+	}
+	silent.Freeze(t)
+	t.Cleanup(func() { silent.Thaw(t) })
+	ctx, stop := context.WithCancel(e.ctx)
+	var calls sync.WaitGroup
+	on := *e
+	on.shard = shards[0]
+	for range 300 {
+		calls.Go(func() {
+			for ctx.Err() == nil {
+				bounded, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+				_, _ = e.Add(bounded, on.task()) // it cannot be stored
+				cancel()
+			}
+		})
+	}
+	e.shard = elsewhere
+	for range 100 {
+		e.add()
+	}
+	stop()
+	calls.Wait()
 }

@@ -38,11 +38,12 @@ type shardKeys struct {
 	memory memory   // of the server that has them
 	all    []string // KEYS of every script, in the order of shared/core.lua
 	bell   bell
+	shares shares // of the shard's own, in a cluster
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {
 	base := prefix + "hl:{" + shard.Service + "#" + strconv.Itoa(shard.Index) + "}:"
-	return &shardKeys{base: base, bell: newBell(), all: []string{
+	return &shardKeys{base: base, bell: newBell(), shares: newShares(), all: []string{
 		base + "ready", base + "dead", base + "bell", base + "lease",
 		base + "later", base + "ttl", base + "paused", base + "gone",
 	}}

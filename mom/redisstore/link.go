@@ -25,7 +25,7 @@ type link struct {
 	conns  sync.Map              // *conn → nil: the open ones
 	cut    atomic.Int64          // when they were cut last, in ns
 
-	callers, upkeep *places
+	shares shares
 
 	stop   context.CancelFunc
 	once   sync.Once
@@ -34,7 +34,7 @@ type link struct {
 
 func newLink(option rueidis.ClientOption) (*link, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &link{callers: newPlaces(callerPlaces), upkeep: newPlaces(upkeepPlaces), stop: cancel}
+	l := &link{shares: newShares(), stop: cancel}
 	option.DialCtxFn = l.watched(option.DialCtxFn, option.ConnWriteTimeout)
 	// Dials once. A single client lives on when that fails and dials again
 	// with each call; one of a cluster or of sentinels must be made anew.

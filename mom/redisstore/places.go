@@ -41,6 +41,18 @@ type waiter struct {
 
 func newPlaces(n int) *places { return &places{free: n} }
 
+// shares keep upkeep and the rest from crowding each other out.
+type shares struct{ callers, upkeep *places }
+
+func newShares() shares { return shares{newPlaces(callerPlaces), newPlaces(upkeepPlaces)} }
+
+func (s shares) of(sc *script) *places {
+	if sc.upkeep {
+		return s.upkeep
+	}
+	return s.callers
+}
+
 // take waits for a place until ctx ends. Whoever gets nil gives the place back.
 func (p *places) take(ctx context.Context) error {
 	p.mu.Lock()

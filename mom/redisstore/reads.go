@@ -28,7 +28,7 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 	keys, name := s.keysOf(id), id.ULID.String()
 	var fields map[string]string
 	var stored string
-	err := s.use(ctx, func(ctx context.Context, client rueidis.Client) error {
+	err := s.use(ctx, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) error {
 		// Two reads in one round trip. The record is read first: an answer that
 		// comes in between is not looked at.
 		replies := client.DoMulti(ctx,
@@ -96,7 +96,7 @@ func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string
 // next page begins; empty: there is none.
 func (s *Store) listPage(ctx context.Context, shard mom.Shard, caller, upTo string) (tasks []*momv1.Task, last string, err error) {
 	keys := s.keys(shard)
-	err = s.use(ctx, func(ctx context.Context, client rueidis.Client) error {
+	err = s.use(ctx, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) error {
 		names, err := client.Do(ctx, client.B().Zrevrangebylex().Key(keys.callers(caller)).
 			Max(upTo).Min("-").Limit(0, listPage).Build()).AsStrSlice()
 		if err != nil {

@@ -11,17 +11,21 @@ import (
 	"holdline/mom"
 )
 
-// use calls fn with the client, in a place for callers.
-func (s *Store) use(ctx context.Context, fn func(context.Context, rueidis.Client) error) error {
-	return s.useIn(ctx, s.link.callers, fn)
+// sharesOf returns the places of a shard. In a cluster it has its own: those of a node that is
+// silent hold up no other node's.
+func (s *Store) sharesOf(keys *shardKeys) shares {
+	if s.cfg.Cluster {
+		return keys.shares
+	}
+	return s.link.shares
 }
 
-// useIn calls fn with the client once there is a place, and waits for its end as long as ctx and
+// use calls fn with the client once there is a place, and waits for its end as long as ctx and
 // the time of a command allow. Whoever leaves before there is a place takes the command along;
 // after that it goes on, since Redis will answer it anyway, and keeps its place until Redis has
 // or the connection is given up. So fn may still run when an error has been returned: what it
 // writes may be read after success only.
-func (s *Store) useIn(ctx context.Context, share *places, fn func(context.Context, rueidis.Client) error) error {
+func (s *Store) use(ctx context.Context, share *places, fn func(context.Context, rueidis.Client) error) error {
 	if err := ctx.Err(); err != nil {
 		return notSent(err)
 	}
@@ -51,12 +55,8 @@ func (s *Store) useIn(ctx context.Context, share *places, fn func(context.Contex
 
 // run runs a script on a shard. The arguments follow the shard's prefix.
 func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, args ...string) (rueidis.RedisMessage, error) {
-	share := s.link.callers
-	if sc.upkeep {
-		share = s.link.upkeep
-	}
 	var reply rueidis.RedisMessage
-	err := s.useIn(ctx, share, func(ctx context.Context, client rueidis.Client) (err error) {
+	err := s.use(ctx, s.sharesOf(keys).of(sc), func(ctx context.Context, client rueidis.Client) (err error) {
 		reply, err = s.exec(ctx, client, sc, keys.all, append([]string{keys.base}, args...))
 		return err
 	})
