@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	multiplex = 0 // 2^0 connections carry all commands
-	ringScale = 9 // 2^9 commands may be under way on each: far more than there are places
+	multiplex = -1 // to rueidis: one connection to a server carries all commands
+	ringScale = 9  // 2^9 commands may be under way on it: far more than there are places
 )
 
 // link is the way to Redis: a client that exists once the server was there, its connections,
