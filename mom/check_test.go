@@ -122,28 +122,45 @@ func TestRedisIsLookedAtAgain(t *testing.T) {
 	w.until("it is ready again", w.serving)
 }
 
-// A store that was emptied is an error that is logged, and taken as it is then.
+// A store that was emptied is an error that is logged, and taken as it is then. Whoever is held for
+// a task that it had hears of it at once.
 func TestEmptiedStoreIsNoticed(t *testing.T) {
 	t.Parallel()
-	server := redistest.New(t)
-	w := newWatched(t, server.URL())
-	server.Ask(t, "FLUSHALL")
+	redis := redistest.New(t)
+	w := newWatched(t, redis.URL())
+	addr, _ := servertest.Run(t, server.Config{Handler: w})
+	client := &http.Client{Transport: new(http.Transport)}
+	t.Cleanup(client.CloseIdleConnections)
+	held := make(chan int, 1)
+	go func() { held <- w.handOff(client, "http://"+addr, "wait=300") }()
+	w.until("a task is stored", func() bool {
+		return redis.Ask(t, "EXISTS", "hl:{"+arithmeticv1connect.SumServiceName+"#0}:ttl") == "1"
+	})
+	redis.Ask(t, "FLUSHALL")
 	w.until("it is noticed", func() bool { return w.log.count("tasks are lost") == 1 })
-	w.until("it is ready again", func() bool { return w.serving() && server.Ask(t, "DBSIZE") != "0" })
-	if got := server.Ask(t, "EXISTS", "hl:shards:{"+arithmeticv1connect.SumServiceName+"}"); got != "1" {
+	select {
+	case status := <-held:
+		if status == http.StatusOK || status == http.StatusAccepted {
+			t.Errorf("held for a lost task: got %d, want an error", status)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the caller of a lost task is held on")
+	}
+	w.until("it is ready again", func() bool { return w.serving() && redis.Ask(t, "DBSIZE") != "0" })
+	if got := redis.Ask(t, "EXISTS", "hl:shards:{"+arithmeticv1connect.SumServiceName+"}"); got != "1" {
 		t.Errorf("the number of shards: got %s, want it claimed anew", got)
 	}
 }
 
-// handOff offers a call that asks for its handle at once, and returns the status.
-func (w *watched) handOff(client *http.Client, url string) int {
+// handOff offers a call, and returns the status.
+func (w *watched) handOff(client *http.Client, url, prefer string) int {
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, url+"/"+arithmeticv1connect.SumServiceName+"/Sum", strings.NewReader(`{"a": 1, "b": 2}`))
 	if err != nil {
 		w.t.Error(err)
 		return 0
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Prefer", "respond-async")
+	req.Header.Set("Prefer", prefer)
 	res, err := client.Do(req)
 	if err != nil {
 		w.t.Error(err)
@@ -163,17 +180,17 @@ func TestBurstWhileRedisIsSilent(t *testing.T) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 600}
 	t.Cleanup(transport.CloseIdleConnections)
 	client, url := &http.Client{Transport: transport}, "http://"+addr
-	w.until("a first task", func() bool { return w.handOff(client, url) == http.StatusAccepted })
+	w.until("a first task", func() bool { return w.handOff(client, url, "respond-async") == http.StatusAccepted })
 	for range 2 {
 		redis.Freeze(t)
 		var burst sync.WaitGroup
 		for range 600 {
-			burst.Go(func() { w.handOff(client, url) })
+			burst.Go(func() { w.handOff(client, url, "respond-async") })
 		}
 		burst.Wait()
 		redis.Thaw(t)
 		back := time.Now()
-		w.until("a task is taken", func() bool { return w.handOff(client, url) == http.StatusAccepted })
+		w.until("a task is taken", func() bool { return w.handOff(client, url, "respond-async") == http.StatusAccepted })
 		// It was seven seconds.
 		if took := time.Since(back); took > 3*time.Second {
 			t.Errorf("the next task was taken after %v", took)
