@@ -18,7 +18,7 @@ import (
 type MOM struct {
 	Listen       string        `default:":8090" help:"Address to listen on."`
 	Redis        string        `required:"" placeholder:"URL" help:"The Redis that keeps tasks, such as redis://redis:6379; rediss:// for TLS. Hosts of a cluster or sentinels by comma."`
-	PasswordFile string        `name:"redis-password-file" type:"existingfile" placeholder:"FILE" help:"A file with the password of that Redis, to keep it out of command lines."`
+	PasswordFile string        `name:"redis-password-file" type:"existingfile" placeholder:"FILE" help:"A file with the password of that Redis, to keep it out of command lines. Read again for each connection, so that a password can be rotated; behind Sentinels, once."`
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
 	Sentinel     string        `name:"redis-sentinel-master" placeholder:"NAME" help:"The URL names Redis Sentinels, which know the master by this name."`
 	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
@@ -42,12 +42,8 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	log, metrics := c.logger(), server.NewMetrics()
-	password, err := c.password()
-	if err != nil {
-		return err
-	}
 	store, err := redisstore.Open(redisstore.Config{
-		URL: c.Redis, Password: password, Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
+		URL: c.Redis, ReadPassword: c.readPassword(), Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
 		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, ParkedTTL: c.ParkedTTL, MaxParkedBytes: c.MaxParked, Logger: log,
 	})
 	if err != nil {
@@ -73,13 +69,16 @@ func (c *MOM) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (c *MOM) password() (string, error) {
+// readPassword reads the password's file anew each time; nil without one.
+func (c *MOM) readPassword() func() (string, error) {
 	if c.PasswordFile == "" {
-		return "", nil
+		return nil
 	}
-	raw, err := os.ReadFile(c.PasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("--redis-password-file: %w", err)
+	return func() (string, error) {
+		raw, err := os.ReadFile(c.PasswordFile)
+		if err != nil {
+			return "", fmt.Errorf("--redis-password-file: %w", err)
+		}
+		return strings.TrimSpace(string(raw)), nil
 	}
-	return strings.TrimSpace(string(raw)), nil
 }

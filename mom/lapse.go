@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// graceTime is how long a hold whose connection was lost may be taken up again,
+	// lapseTime is how long a hold whose connection was lost may be taken up again,
 	// by any gateway at any MOM, before its caller counts as gone. A gateway offers
 	// a call again at once when it has lost its MOM.
-	graceTime = 5 * time.Second
+	lapseTime = 5 * time.Second
 	// abandonPause is the time after a store that did not take departures, to the
 	// next try.
 	abandonPause = 250 * time.Millisecond
@@ -43,7 +43,7 @@ func newLapses(store Store, log *slog.Logger) *lapses {
 // add begins the grace of a hold.
 func (l *lapses) add(id contract.TaskID, offer int64) {
 	l.mu.Lock()
-	l.lost = append(l.lost, lapse{Departure{ID: id, Lost: true, Offer: offer}, time.Now().Add(graceTime)})
+	l.lost = append(l.lost, lapse{Departure{ID: id, Lost: true, Offer: offer}, time.Now().Add(lapseTime)})
 	l.mu.Unlock()
 	select {
 	case l.added <- struct{}{}:

@@ -60,6 +60,7 @@ type MOM struct {
 	store    Store
 	shards   []Shard
 	reapers  map[Shard]*reaper
+	demands  map[Shard]*demand
 	pools    map[string]*upstream.Pool
 	waiters  *waiters
 	lapses   *lapses
@@ -90,6 +91,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 		store:    store,
 		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
 		reapers:  map[Shard]*reaper{},
+		demands:  map[Shard]*demand{},
 		waiters:  newWaiters(),
 		lapses:   newLapses(store, cfg.Logger),
 		recheck:  make(chan struct{}, 1),
@@ -109,6 +111,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 			shard := Shard{Service: name, Index: i}
 			m.shards = append(m.shards, shard)
 			m.reapers[shard] = newReaper(store, shard, reaped, cfg.Logger)
+			m.demands[shard] = &demand{store: store, shard: shard}
 		}
 	}
 	own := connect.NewServer(hideInternals(cfg.Logger))
@@ -178,13 +181,14 @@ func (m *MOM) watch(ctx context.Context) error {
 	heard := func(id contract.TaskID, state momv1.TaskState) {
 		m.metrics.heard(id, state)
 		m.waiters.wake(id, state)
-		m.reapers[ShardOf(id)].within(heardPause)
+		shard := ShardOf(id)
+		m.reapers[shard].within(heardPause)
+		if !open(state) {
+			m.demands[shard].doubt()
+		}
 	}
 	err := m.store.Watch(ctx, m.shards, heard, func() {
-		m.waiters.wakeAll()
-		for _, r := range m.reapers {
-			r.within(0)
-		}
+		m.lookAgain()
 		select {
 		case m.recheck <- struct{}{}:
 		default: // asked already
@@ -196,39 +200,12 @@ func (m *MOM) watch(ctx context.Context) error {
 	return nil
 }
 
-// checkPause is the time between two looks at a store that cannot be trusted yet.
-const checkPause = time.Second
-
-// check keeps m.ready.
-func (m *MOM) check(ctx context.Context) error {
-	shards := make(map[string]int, len(m.cfg.Routes))
-	for name, r := range m.cfg.Routes {
-		shards[name] = r.Shards
-	}
-	for failed := 0; ; {
-		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
-		err := m.store.Check(bounded, shards)
-		cancel()
-		was := m.ready.Swap(err == nil)
-		var again <-chan time.Time
-		if err != nil {
-			again = time.After(checkPause)
-			// Not the first time: a store that starts with us is late by a moment.
-			if failed++; failed == 2 && ctx.Err() == nil {
-				m.cfg.Logger.Warn("store not ready: nothing is taken", "error", err)
-			}
-		} else {
-			failed = 0
-			if !was {
-				m.cfg.Logger.Info("store ready")
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-again:
-		case <-m.recheck:
-		}
+// lookAgain makes everybody look who goes by what was heard.
+func (m *MOM) lookAgain() {
+	m.waiters.wakeAll()
+	for shard, r := range m.reapers {
+		r.within(0)
+		m.demands[shard].doubt()
 	}
 }
 

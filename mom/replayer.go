@@ -15,9 +15,6 @@ import (
 const (
 	leaseTime  = 10 * time.Second
 	renewPause = 3 * time.Second
-	// idlePause is how long a replayer trusts its way to the bell. One that was
-	// rung for a MOM that died since is rung again by a reaper.
-	idlePause = 30 * time.Second
 	// failPause is the time after an attempt that failed, or from a store that is
 	// away, to the next.
 	failPause = 250 * time.Millisecond
@@ -37,6 +34,7 @@ type replayer struct {
 	pool    *upstream.Pool
 	sender  *sender
 	reaper  *reaper
+	demand  *demand
 	metrics *metrics
 	log     *slog.Logger
 	healthy bool      // as far as the last attempt told
@@ -63,6 +61,7 @@ func newReplayer(m *MOM, shard Shard) *replayer {
 		pool:     m.pools[shard.Service],
 		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r.AttemptTimeout),
 		reaper:   m.reapers[shard],
+		demand:   m.demands[shard],
 		metrics:  m.metrics,
 		log:      m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
 		pace:     pace{window: 1},
@@ -79,17 +78,18 @@ func (r *replayer) Run(ctx context.Context) error {
 	background.Go(func() { r.renew(attempts) })
 
 	done := make(chan end, maxWindow)
-	rung := make(chan struct{}) // the bell rang, or the store was away
+	rung := make(chan struct{}) // the bell
 	for listening := false; ctx.Err() == nil; {
 		var allowed <-chan time.Time // by the queue's limits
 		if r.healthy || r.busy == 0 && r.waitHealthy(ctx) {
 			allowed = r.lease(ctx, attempts, done)
 		}
-		// A bell is for whoever has room: it may have rung for another MOM else.
 		if !listening && r.busy < r.pace.window {
 			listening = true
 			background.Go(func() {
-				r.listen(ctx)
+				if r.store.WaitBell(ctx, r.shard) != nil {
+					return
+				}
 				select {
 				case rung <- struct{}{}:
 				case <-ctx.Done():
@@ -122,22 +122,6 @@ func (r *replayer) drain(done <-chan end, cut context.CancelFunc) {
 	cut()
 }
 
-// listen waits for the bell, or until the store is away.
-func (r *replayer) listen(ctx context.Context) {
-	for ctx.Err() == nil {
-		bounded, cancel := context.WithTimeout(ctx, idlePause)
-		err := r.store.WaitBell(bounded, r.shard)
-		over := bounded.Err() != nil
-		cancel()
-		if err != nil && !over {
-			sleep(ctx, failPause)
-		}
-		if !over {
-			return
-		}
-	}
-}
-
 // end is how an attempt ended.
 type end struct {
 	up   bool          // the service was there
@@ -160,16 +144,13 @@ func (r *replayer) learn(one end) {
 // waitHealthy asks for the service's health as long as there are tasks for it.
 // It returns false when none are left or ctx has ended.
 func (r *replayer) waitHealthy(ctx context.Context) bool {
-	started, queued := time.Now(), int64(0)
+	started := time.Now()
 	// Healthy or not, one that does not take a task is not asked at once again.
 	sleep(ctx, time.Until(r.failed.Add(failPause)))
-	r.healthy = r.pool.AwaitHealthy(ctx, func() bool {
-		depth, err := r.store.Depth(ctx, r.shard)
-		queued = depth.Queued
-		return err == nil && depth.Queued+depth.Retrying > 0
-	})
+	r.demand.begin()
+	r.healthy = r.pool.AwaitHealthy(ctx, func() bool { return r.demand.there(ctx) })
 	if r.healthy {
-		r.log.Info("service is healthy: replaying", "queued", queued, "down", time.Since(started).Round(time.Millisecond))
+		r.log.Info("service is healthy: replaying", "queued", r.demand.depth.Queued, "down", time.Since(started).Round(time.Millisecond))
 	}
 	return r.healthy
 }
@@ -186,6 +167,9 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowe
 		if r.away = away; away {
 			r.log.Warn("no leases to be had", "error", err)
 		}
+	}
+	if r.away {
+		allowed = time.After(failPause) // no bell says that it is back
 	}
 	for _, lease := range leases {
 		running, cancel := context.WithCancelCause(attempts)

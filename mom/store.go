@@ -31,6 +31,9 @@ var (
 	// ErrNotSent goes with ErrUnavailable where the transition surely did not
 	// happen: there was no connection, or the server refused.
 	ErrNotSent = errors.New("not sent to the store")
+	// ErrStoreLost: the store is not the one that it was. It was emptied, or another has its
+	// place; the tasks that it held are not there.
+	ErrStoreLost = errors.New("the store was emptied or replaced: tasks that it held are lost")
 )
 
 // Shard is a part of one service's queue, the unit of order and of Redis slots.
@@ -217,7 +220,8 @@ type Store interface {
 	// has waited in vain, by its own clock, for its holder to renew it. Parked
 	// tasks are given up when they have waited for as long as they may, the oldest
 	// also when their calls take more room than they may: the call is dropped, the
-	// state stays until the record expires.
+	// state stays until the record expires. It returns the time until something is
+	// next due, a minute at most while tasks wait, since a bell may be lost.
 	Reap(ctx context.Context, shard Shard) (Reaped, error)
 	// Depth counts a shard.
 	Depth(ctx context.Context, shard Shard) (Depth, error)
@@ -226,10 +230,10 @@ type Store interface {
 	// Limit limits leasing in a shard, for all who lease; it rings the bell.
 	Limit(ctx context.Context, shard Shard, limits Limits) error
 
-	// WaitBell blocks until the shard's bell rings or ctx ends. A bell may ring
-	// for nothing; one that rang before the call is heard. One that rings just
-	// as a caller leaves may be lost; Reap rings again while tasks wait. It
-	// rings for nothing when a Watch connects anew.
+	// WaitBell blocks until the shard's bell rings or ctx ends, whose error it returns. It rings
+	// in every process that watches the shard, when a task is queued, when replay may go on,
+	// and whenever a Watch connects; it may ring for nothing. One that rang before the call is
+	// heard, by one call. Nothing rings without a Watch.
 	WaitBell(ctx context.Context, shard Shard) error
 	// Watch calls changed for each transition of a task after it was stored,
 	// and resync whenever transitions may have been missed (after each
@@ -239,6 +243,10 @@ type Store interface {
 
 	// Check says why the store cannot be trusted with tasks now; nil: it can.
 	// It also claims the number of shards of each service: another number
-	// than the one in use is an error.
+	// than the one in use is an error. ErrStoreLost, once; the next Check
+	// takes the store as it is.
 	Check(ctx context.Context, shards map[string]int) error
+	// Doubts is received from when the store has refused something, so that another
+	// Check is due.
+	Doubts() <-chan struct{}
 }

@@ -151,11 +151,6 @@ func TestSwarmUser(t *testing.T) {
 	first := add(true)
 	<-heard
 	must("WaitBell", s.WaitBell(t.Context(), shard))
-	leaving, leave := context.WithCancel(t.Context())
-	waited := make(chan error)
-	go func() { waited <- s.WaitBell(leaving, shard) }()
-	leave()
-	<-waited
 	taken := lease()
 	_, err := s.Renew(t.Context(), shard, []mom.Lease{taken}, time.Minute)
 	must("Renew", err)

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -14,44 +13,26 @@ import (
 	"holdline/mom"
 )
 
-// WaitBell implements mom.Store. It needs a connection of its own while it
-// waits.
+// bell wakes a replayer of this process. It keeps one ring that nobody has heard yet.
+type bell chan struct{}
+
+func newBell() bell { return make(bell, 1) }
+
+func (b bell) ring() {
+	select {
+	case b <- struct{}{}:
+	default: // it rings already
+	}
+}
+
+// WaitBell implements mom.Store. A Watch rings, with what it hears on its one connection: to wait
+// costs Redis nothing, however many shards there are.
 func (s *Store) WaitBell(ctx context.Context, shard mom.Shard) error {
-	client, err := s.link.get()
-	if err != nil {
-		return fmt.Errorf("wait for the bell: %w", err)
-	}
-	// A connection that blocks is not pinged, so it may wait at a server where no
-	// bell rings any more. A Watch finds out that its own is of no use.
-	there, leave := context.WithCancel(ctx)
-	defer leave()
-	defer context.AfterFunc(s.connection.Load().ctx, leave)()
-	// The command goes on in Redis when its context ends, and would take a bell
-	// that nobody hears. UnblockOnCancel soon ends it there as well; reap mends
-	// the bell that was taken before.
-	err = client.Do(there, client.B().Blpop().Key(s.keys(shard).bell()).Timeout(0).Build().UnblockOnCancel()).Error()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if there.Err() != nil {
+	select {
+	case <-s.keys(shard).bell:
 		return nil
-	}
-	if err := redisError(err); err != nil {
-		return fmt.Errorf("wait for the bell: %w", err)
-	}
-	return nil
-}
-
-// connection lasts until a Watch connects anew.
-type connection struct {
-	ctx context.Context
-	end context.CancelFunc
-}
-
-func (s *Store) connected() {
-	ctx, end := context.WithCancel(context.Background())
-	if last := s.connection.Swap(&connection{ctx, end}); last != nil {
-		last.end()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -65,8 +46,12 @@ func (s *Store) Watch(ctx context.Context, shards []mom.Shard, changed func(cont
 		channels[i] = s.keys(shard).events()
 		byChannel[channels[i]] = shard
 	}
-	w := watcher{channels: channels, shards: byChannel, changed: changed, resync: func() {
-		s.connected()
+	ring := func(shard mom.Shard) { s.keys(shard).bell.ring() }
+	w := watcher{channels: channels, shards: byChannel, changed: changed, ring: ring, resync: func() {
+		s.claims.forget() // it may be another server, or an older copy
+		for _, shard := range shards {
+			ring(shard)
+		}
 		resync()
 	}}
 	const least, most = 50 * time.Millisecond, time.Second
@@ -84,10 +69,14 @@ func (s *Store) Watch(ctx context.Context, shards []mom.Shard, changed func(cont
 	}
 }
 
+// bellMessage is what core.lua publishes to wake replayers without a transition.
+const bellMessage = "bell"
+
 type watcher struct {
 	channels []string
 	shards   map[string]mom.Shard
 	changed  func(contract.TaskID, momv1.TaskState)
+	ring     func(mom.Shard)
 	resync   func()
 }
 
@@ -109,7 +98,12 @@ func (w *watcher) watch(ctx context.Context, client rueidis.Client, timeout time
 	confirmed := 0
 	closed := conn.SetPubSubHooks(rueidis.PubSubHooks{
 		OnMessage: func(m rueidis.PubSubMessage) {
-			if id, state, ok := w.read(m); ok {
+			if m.Message == bellMessage {
+				w.ring(w.shards[m.Channel])
+			} else if id, state, ok := w.read(m); ok {
+				if state == momv1.TaskState_TASK_STATE_QUEUED {
+					w.ring(mom.ShardOf(id))
+				}
 				handOver(func() { w.changed(id, state) })
 			}
 		},

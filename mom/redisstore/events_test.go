@@ -177,19 +177,19 @@ func TestBellRings(t *testing.T) {
 			lease := e.leaseFor(time.Millisecond)
 			e.reapUntil("it ends", func() bool { return e.state(lease.ID) == queued })
 		},
-		"bell lost": func(e *env) {
-			e.add()
-			e.ok(e.do("DEL", e.key("bell")).Error())
-			_, err := e.Reap(e.ctx, e.shard)
-			e.ok(err)
-		},
+		"queue limited": func(e *env) { e.ok(e.Limit(e.ctx, e.shard, mom.Limits{Running: 100})) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, e *env) {
+				l := e.watch(e.shard)
+				e.ok(<-e.rings(e.ctx)) // for the connection
 				ring(e)
+				heard := e.add() // an event after it
+				until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(heard, queued)) })
 				e.ok(<-e.rings(e.ctx)) // one that rang before
+				for len(e.order()) > 0 {
+				}
 				waiting := e.rings(e.ctx)
-				e.ok(e.do("DEL", e.key("bell")).Error())
 				ring(e)
 				e.ok(<-waiting)
 			})
@@ -197,68 +197,67 @@ func TestBellRings(t *testing.T) {
 	}
 }
 
-// Who waits may do so at a server that nobody rings at any more: a watch that
-// connects anew lets them look.
+// While tasks wait, each look at the shard rings: between the nodes of a cluster a bell may be lost.
+func TestReapRings(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		l := e.watch(e.shard)
+		e.ok(<-e.rings(e.ctx)) // for the connection
+		id := e.add()
+		until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(id, queued)) })
+		e.ok(<-e.rings(e.ctx)) // for the task
+		waiting := e.rings(e.ctx)
+		_, err := e.Reap(e.ctx, e.shard)
+		e.ok(err)
+		e.ok(<-waiting)
+	})
+}
+
+// Whoever waits looks again after a reconnect: a bell may have rung unheard.
 func TestBellAfterAReconnect(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	e := newEnv(t, redisstore.Config{URL: server.URL()})
-	waiting := e.rings(e.ctx)
-	until(t, "it waits", func() bool { return strings.Contains(server.Ask(t, "CLIENT", "LIST"), "cmd=blpop") })
 	e.watch(e.shard)
+	e.ok(<-e.rings(e.ctx))
+	waiting := e.rings(e.ctx)
+	server.Kill(t)
+	server.Restart(t)
 	e.ok(<-waiting)
 }
 
-// An empty queue has no bell, so that nobody wakes for nothing; and however
-// many tasks come, the bell stays short.
-func TestBellStaysShort(t *testing.T) {
-	onEach(t, func(t *testing.T, e *env) {
-		for range 40 {
-			e.add()
-		}
-		length := func() int64 {
-			n, err := e.do("LLEN", e.key("bell")).AsInt64()
-			e.ok(err)
-			return n
-		}
-		if got := length(); got != 16 {
-			t.Errorf("bell: got %d, want 16", got)
-		}
-		e.lease()
-		if got := length(); got != 16 {
-			t.Errorf("bell with tasks left: got %d, want 16", got)
-		}
-		e.order()
-		if got := length(); got != 0 {
-			t.Errorf("bell without tasks: got %d, want none", got)
-		}
-	})
+// Those who wait need no connection, however many they are.
+func TestBellsShareAConnection(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	e := newEnv(t, redisstore.Config{URL: server.URL()})
+	shards := make([]mom.Shard, 300)
+	for i := range shards {
+		shards[i] = mom.Shard{Service: e.shard.Service, Index: i}
+	}
+	e.watch(shards...)
+	rung := make(chan error)
+	for _, shard := range shards {
+		e.ok(e.WaitBell(e.ctx, shard)) // for the connection
+		go func() { rung <- e.WaitBell(e.ctx, shard) }()
+	}
+	for _, shard := range shards {
+		e.shard = shard
+		e.add()
+		e.ok(<-rung)
+	}
+	clients := strings.Count(server.Ask(t, "CLIENT", "LIST"), "id=")
+	if clients > 5 { // one for commands, one to watch, the test's own, and this one
+		t.Errorf("connections: got %d, want no more than 5", clients)
+	}
 }
 
 func TestWaitBellEndsWithItsContext(t *testing.T) {
-	onEach(t, func(t *testing.T, e *env) {
-		ctx, cancel := context.WithCancel(e.ctx)
-		waiting := e.rings(ctx)
-		cancel()
-		if err := <-waiting; !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v, want the context's error", err)
-		}
-		ctx, cancel = context.WithTimeout(e.ctx, time.Millisecond)
-		defer cancel()
-		if err := e.WaitBell(ctx, e.shard); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v, want the context's error", err)
-		}
-		// Whoever left may take a bell along; the next reap rings again.
-		e.add()
-		waiting = e.rings(e.ctx)
-		e.reapUntil("the bell rings", func() bool {
-			select {
-			case err := <-waiting:
-				e.ok(err)
-				return true
-			default:
-				return false
-			}
-		})
-	})
+	t.Parallel()
+	e := newEnv(t, redisstore.Config{URL: redistest.Start(t)})
+	ctx, cancel := context.WithCancel(e.ctx)
+	waiting := e.rings(ctx)
+	cancel()
+	if err := <-waiting; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
+	}
 }

@@ -13,7 +13,7 @@ import (
 //
 //	ready   list        ULIDs, first in, first out
 //	dead    list        ULIDs that are DEAD or UNCERTAIN and wait for a person
-//	bell    list        wakes idle replayers
+//	bell    list        woke idle replayers in the release before; lease deletes what is left
 //	lease   sorted set  ULIDs by the end of their lease: what is in flight
 //	later   sorted set  ULIDs by the time their next attempt is due
 //	ttl     sorted set  open ULIDs by the end of their life; its size is the
@@ -33,8 +33,9 @@ import (
 //	i:<hash>    string      "ULID fingerprint" of an idempotency key
 //	c:<caller>  sorted set  the caller's ULIDs, all with score 0
 //
-// Transitions are published on the channel events. Outside the shards,
-// hl:shards:{package.Service} is the number of shards.
+// Transitions are published on the channel events, and "bell" when replay may go on without one.
+// Outside the shards, hl:shards:{package.Service} is the number of shards, and hl:store names the
+// store: it is gone when its tasks are.
 type shardKeys struct {
 	base   string // what every key of the shard begins with
 	memory memory // of the server that has them
@@ -42,21 +43,24 @@ type shardKeys struct {
 	counted atomic.Bool
 	leases  leaseWatch // as this process sees them
 	all     []string   // KEYS of every script, in the order of shared/core.lua
+	bell    bell
+	shares  shares // of the shard's own, in a cluster
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {
 	base := prefix + "hl:{" + shard.Service + "#" + strconv.Itoa(shard.Index) + "}:"
-	return &shardKeys{base: base, all: []string{
+	return &shardKeys{base: base, bell: newBell(), shares: newShares(), all: []string{
 		base + "ready", base + "dead", base + "bell", base + "lease",
 		base + "later", base + "ttl", base + "paused", base + "gone",
 	}}
 }
 
-func (k *shardKeys) bell() string                 { return k.base + "bell" }
 func (k *shardKeys) events() string               { return k.base + "events" }
 func (k *shardKeys) task(ulid string) string      { return k.base + "t:" + ulid }
 func (k *shardKeys) answer(ulid string) string    { return k.base + "a:" + ulid }
 func (k *shardKeys) callers(caller string) string { return k.base + "c:" + caller }
+
+func storeNameKey(prefix string) string { return prefix + "hl:store" }
 
 func shardCountKey(prefix, service string) string {
 	return prefix + "hl:shards:{" + service + "}"

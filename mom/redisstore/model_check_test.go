@@ -128,14 +128,14 @@ func (m *model) places() string {
 	for id, until := range m.gone {
 		gone = append(gone, fmt.Sprint(id.ULID, " anonymous ", until))
 	}
-	return placed(ready, parked, lease, later, ttl, gone, strconv.Itoa(m.bell))
+	return placed(ready, parked, lease, later, ttl, gone)
 }
 
-func placed(ready, parked, lease, later, ttl, gone []string, bell string) string {
+func placed(ready, parked, lease, later, ttl, gone []string) string {
 	for _, set := range [][]string{lease, later, ttl, gone} {
 		slices.Sort(set) // when what is due has its turn is for Reap to show
 	}
-	return fmt.Sprintf("ready %q\ndead %q\nlease %q\nlater %q\nttl %q\ngone %q\nbell %s", ready, parked, lease, later, ttl, gone, bell)
+	return fmt.Sprintf("ready %q\ndead %q\nlease %q\nlater %q\nttl %q\ngone %q", ready, parked, lease, later, ttl, gone)
 }
 
 func (w *world) places() string {
@@ -152,7 +152,7 @@ func (w *world) places() string {
 		}
 		return members
 	}
-	return placed(list("ready"), list("dead"), set("lease"), set("later"), set("ttl"), set("gone"), strconv.Itoa(len(list("bell"))))
+	return placed(list("ready"), list("dead"), set("lease"), set("later"), set("ttl"), set("gone"))
 }
 
 func (w *world) exists(key string) bool {

@@ -47,21 +47,15 @@ func (m *model) revive(id contract.TaskID) error {
 	t.state, t.attempts, t.order, t.expires = queued, 0, m.now, m.now+t.life
 	t.failure, t.ended, t.overdue = "", 0, false
 	m.ready = append(m.ready, t)
-	m.ring()
 	return nil
 }
 
 func (m *model) reviveDead(too bool) (n int64) {
-	bell := m.bell
 	for _, t := range slices.Clone(m.dead) {
 		if t.state == dead || too {
 			_ = m.revive(t.id) // it is in dead
 			n++
-			m.bell = bell
 		}
-	}
-	if n > 0 {
-		m.ring() // once
 	}
 	return n
 }

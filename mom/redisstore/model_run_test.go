@@ -84,7 +84,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "mark": w.markSent, "settle": w.settleLease,
 			"release": w.releaseLease, "retry": w.retryLease, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
 			"abandon": w.abandon, "keep": w.keep, "dismiss": w.dismissTask, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
-			"bell": w.hearBell, "time passes": w.wait, "": w.check,
+			"time passes": w.wait, "": w.check,
 		})
 		w.wantNothingLeft()
 		steps += w.steps
@@ -342,12 +342,4 @@ func (w *world) reapShard(r *rapid.T) {
 		reaped, err := e.Reap(e.ctx, e.shard)
 		return fmt.Sprint(reaped, word(err))
 	}, func() string { return fmt.Sprint(w.m.reap(), word(nil)) })
-}
-
-func (w *world) hearBell(r *rapid.T) {
-	if w.m.bell == 0 {
-		r.Skip("it would not ring")
-	}
-	w.ok(w.WaitBell(w.ctx, w.shard))
-	w.m.bell--
 }

@@ -28,7 +28,6 @@ type model struct {
 
 	tasks       map[contract.TaskID]*modelTask
 	ready, dead []*modelTask
-	bell        int
 	paused      bool
 	// Ended tasks by the end of their records, until reaped; a caller's list has
 	// them for as long.
@@ -88,8 +87,6 @@ func (m *model) in(states ...momv1.TaskState) (list []*modelTask) {
 
 func (m *model) open() []*modelTask { return m.in(queued, running, retrying) }
 
-func (m *model) ring() { m.bell = min(m.bell+1, 16) }
-
 func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	old := m.tasks[task.ID]
 	if t := old; t != nil && !(t.state == cancelled && t.lost) {
@@ -121,7 +118,6 @@ func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	}
 	m.tasks[t.id] = t
 	m.ready = append(m.ready, t)
-	m.ring()
 	return mom.Added{ID: t.id, ExpireTime: time.UnixMilli(t.expires)}, nil
 }
 
@@ -167,9 +163,6 @@ func (m *model) leaseTasks(n int, d time.Duration) (taken []*modelTask) {
 		t.state, t.lease = running, m.now+d.Milliseconds()
 		t.epoch++
 		taken = append(taken, t)
-	}
-	if len(m.ready) == 0 {
-		m.bell = 0
 	}
 	return taken
 }
@@ -227,7 +220,6 @@ func (m *model) release(lease mom.Lease) error {
 			return
 		}
 		m.giveBack(t)
-		m.ring()
 	}, queued, expired)
 }
 
@@ -303,9 +295,7 @@ func (m *model) keep(id contract.TaskID) int {
 }
 
 func (m *model) pause(paused bool) {
-	if m.paused = paused; !paused {
-		m.ring()
-	}
+	m.paused = paused
 }
 
 // due lists tasks whose time has come, earliest first.
@@ -367,15 +357,9 @@ func (m *model) reap() (reaped mom.Reaped) {
 	}
 	reaped.Parked = m.parked()
 	maps.DeleteFunc(m.gone, func(_ contract.TaskID, until int64) bool { return until <= m.now })
-	switch {
-	case len(m.ready) == 0:
-		m.bell = 0
-	case m.bell == 0 && !m.paused:
-		m.ring()
-	}
 	least := int64(-1)
 	if len(m.ready) > 0 {
-		least = 5000
+		least = 60000
 	}
 	for _, at := range m.times() {
 		if wait := max(at-m.now, 1); least < 0 || wait < least {

@@ -28,7 +28,7 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 	keys, name := s.keysOf(id), id.ULID.String()
 	var fields map[string]string
 	var stored string
-	err := s.use(ctx, func(ctx context.Context, client rueidis.Client) error {
+	err := s.use(ctx, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) error {
 		// Two reads in one round trip. The record is read first: an answer that
 		// comes in between is not looked at.
 		replies := client.DoMulti(ctx,
@@ -36,10 +36,10 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 			client.B().Get().Key(keys.answer(name)).Build())
 		var err error
 		if fields, err = replies[0].AsStrMap(); err != nil {
-			return redisError(err)
+			return s.judge(err)
 		}
 		stored, err = replies[1].ToString()
-		return redisError(err)
+		return s.judge(err)
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("get: %w", err)
@@ -96,11 +96,11 @@ func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string
 // next page begins; empty: there is none.
 func (s *Store) listPage(ctx context.Context, shard mom.Shard, caller, upTo string) (tasks []*momv1.Task, last string, err error) {
 	keys := s.keys(shard)
-	err = s.use(ctx, func(ctx context.Context, client rueidis.Client) error {
+	err = s.use(ctx, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) error {
 		names, err := client.Do(ctx, client.B().Zrevrangebylex().Key(keys.callers(caller)).
 			Max(upTo).Min("-").Limit(0, listPage).Build()).AsStrSlice()
 		if err != nil {
-			return redisError(err)
+			return s.judge(err)
 		}
 		if len(names) == 0 {
 			return nil
@@ -112,7 +112,7 @@ func (s *Store) listPage(ctx context.Context, shard mom.Shard, caller, upTo stri
 		for i, reply := range client.DoMulti(ctx, reads...) {
 			fields, err := reply.AsStrMap()
 			if err != nil {
-				return redisError(err)
+				return s.judge(err)
 			}
 			if len(fields) == 0 {
 				continue // its record is gone, and reap has not come by yet
@@ -132,7 +132,10 @@ func (s *Store) listPage(ctx context.Context, shard mom.Shard, caller, upTo stri
 		}
 		return nil
 	})
-	return tasks, last, err
+	if err != nil {
+		return nil, "", err
+	}
+	return tasks, last, nil
 }
 
 // readTask reads the fields that shared/core.lua lists.

@@ -17,28 +17,32 @@ type script struct {
 	flagged *rueidis.Lua
 	// plain is for servers before Redis 7 and for miniredis.
 	plain *rueidis.Lua
+	// upkeep: it has places of its own, apart from those that callers and replay wait for.
+	upkeep bool
 }
 
 var (
 	addScript        = newScript("add", false, "skip")
 	leaseScript      = newScript("lease", true, "finish", "skip")
-	renewScript      = newScript("renew", true, "held")
+	renewScript      = newScript("renew", true, "held").asUpkeep()
 	markScript       = newScript("mark", true, "held")
 	settleScript     = newScript("settle", true, "held", "finish")
 	releaseScript    = newScript("release", true, "held", "finish", "give_back")
 	retryScript      = newScript("retry", true, "held", "finish", "parked", "park")
 	parkScript       = newScript("park", true, "held", "parked", "park")
-	cancelScript     = newScript("cancel", true, "finish", "parked", "give_up", "pass_over")
-	abandonScript    = newScript("abandon", true, "finish", "pass_over")
+	cancelScript     = newScript("cancel", true, "finish", "parked", "give_up", "pass_over").asUpkeep()
+	abandonScript    = newScript("abandon", true, "finish", "pass_over").asUpkeep()
 	keepScript       = newScript("keep", true)
 	dismissScript    = newScript("dismiss", true, "finish", "parked", "give_up")
 	reviveScript     = newScript("revive", true, "parked", "revive")
 	reviveDeadScript = newScript("revive_dead", true, "parked", "revive")
-	reapScript       = newScript("reap", true, "finish", "give_back", "parked", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip")
-	countScript      = newScript("count_parked", true, "parked")
-	depthScript      = newScript("depth", true, "parked")
+	reapScript       = newScript("reap", true, "finish", "give_back", "parked", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
+	countScript      = newScript("count_parked", true, "parked").asUpkeep()
+	depthScript      = newScript("depth", true, "parked").asUpkeep()
 	pauseScript      = newScript("pause", true)
 	limitScript      = newScript("limit", true)
+
+	identifyScript = scriptOf("identify", true, source("identify"))
 )
 
 // newScript puts a script together. Only what it shares is prepended: Lua builds
@@ -48,12 +52,20 @@ func newScript(name string, drains bool, shared ...string) *script {
 	for _, part := range shared {
 		text += "\n" + source("shared/"+part)
 	}
-	text += "\n" + source(name)
+	return scriptOf(name, drains, text+"\n"+source(name))
+}
+
+func scriptOf(name string, drains bool, text string) *script {
 	s := &script{name: name, plain: rueidis.NewLuaScript(text)}
 	s.flagged = s.plain
 	if drains {
 		s.flagged = rueidis.NewLuaScript("#!lua flags=allow-oom\n" + text)
 	}
+	return s
+}
+
+func (s *script) asUpkeep() *script {
+	s.upkeep = true
 	return s
 }
 

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +33,10 @@ type Config struct {
 	URL string
 	// Password, if given, is used in place of the URL's.
 	Password string
+	// ReadPassword, if given, is asked for the password at each new connection, so that one
+	// that is rotated is followed. Behind sentinels it is asked once: what a client sends to its
+	// master it would send to the sentinels too.
+	ReadPassword func() (string, error)
 	// Cluster: URL names nodes of a Redis Cluster. Else the server is used
 	// as it is, whatever it may be part of.
 	Cluster bool
@@ -85,10 +87,11 @@ type Store struct {
 	link   *link
 	shards sync.Map // mom.Shard → *shardKeys
 
-	connection atomic.Pointer[connection]
+	doubts chan struct{}
+	claims claims
 
 	flavour atomic.Int32 // which form of the scripts the server understands
-	warned  sync.Map     // the runs of servers whose lack of an AOF was logged
+	warned  sync.Map     // what is wrong with which run of a server, as far as it was logged
 }
 
 // Open returns a store. It fails for a bad Config only: a Redis that is down is
@@ -115,8 +118,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis store: %w", err)
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, link: link}
-	s.connected()
+	s := &Store{cfg: cfg, log: cfg.Logger, link: link, doubts: make(chan struct{}, 1)}
 	if cfg.Embedded {
 		s.flavour.Store(flavourPlain)
 	}
@@ -136,6 +138,9 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 	option.Sentinel.MasterSet = cmp.Or(cfg.SentinelMaster, option.Sentinel.MasterSet)
 	sentinel := option.Sentinel.MasterSet != ""
 	option.ForceSingleClient = !cfg.Cluster && !sentinel
+	if err := setPassword(&option, cfg.ReadPassword, sentinel); err != nil {
+		return option, err
+	}
 	switch {
 	case cfg.Cluster && sentinel:
 		return option, errors.New("a Redis Cluster has no sentinels: give one of the two")
@@ -153,12 +158,14 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 	option.RingScaleEachConn = ringScale
 	option.PipelineMultiplex = multiplex
 	option.Dialer.Timeout = cfg.DialTimeout
-	// To rueidis this is the gap between pings: a silent server is given up after
-	// a gap and a ping's timeout. A host that is gone is the kernel's to find.
+	// To rueidis this is the gap between pings, which see to it that a server that nobody asks
+	// is found silent too: see conn. A host that is gone is the kernel's to find.
 	option.Dialer.KeepAlive = 5 * time.Second
 	option.Dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 5}
 	option.ConnWriteTimeout = max(time.Second, cfg.CommandTimeout)
-	option.BlockingPoolCleanup = time.Minute
+	// One way for all commands: rueidis would send a lone one on its own, and close the
+	// connection when its time is up.
+	option.AlwaysPipelining = true
 	option.Sentinel.Dialer = option.Dialer
 	// A failover that nobody told of.
 	option.Sentinel.TopologyRefreshInterval = 5 * time.Second
@@ -169,13 +176,22 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 	return option, nil
 }
 
-// parseURL is rueidis.ParseURL, with several hosts by comma.
-func parseURL(raw string) (rueidis.ClientOption, error) {
-	if u, err := url.Parse(raw); err == nil && strings.Contains(u.Host, ",") {
-		hosts, query := strings.Split(u.Host, ","), u.Query()
-		u.Host, query["addr"] = hosts[0], hosts[1:]
-		u.RawQuery = query.Encode()
-		raw = u.String()
+func setPassword(option *rueidis.ClientOption, read func() (string, error), sentinel bool) error {
+	switch {
+	case read == nil:
+	case sentinel:
+		password, err := read()
+		option.Password = cmp.Or(password, option.Password)
+		return err
+	default:
+		username, before := option.Username, option.Password
+		option.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+			password, err := read()
+			if err != nil {
+				return rueidis.AuthCredentials{}, &greetingError{err.Error()}
+			}
+			return rueidis.AuthCredentials{Username: username, Password: cmp.Or(password, before)}, nil
+		}
 	}
-	return rueidis.ParseURL(raw)
+	return nil
 }

@@ -1,4 +1,4 @@
--- Stores a call at the tail of its queue, once, and rings the bell.
+-- Stores a call at the tail of its queue, once.
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
 --       key_hash fingerprint call kept max_bytes memory offer
@@ -50,8 +50,7 @@ end
 if memory == 'full' then return {'FULL', 'memory'} end
 
 if again then
-  redis.call('PERSIST', t)
-  redis.call('HDEL', t, 'i', 'z')
+  redis.call('DEL', t)
   redis.call('ZREM', GONE, ulid .. ' ' .. ARGV[8])
   if redis.call('LREM', READY, 1, ulid) == 1 then skipped() end
 end
@@ -68,6 +67,5 @@ end
 redis.call('ZADD', base .. 'c:' .. ARGV[8], 0, ulid)
 redis.call('ZADD', TTL, now + ttl, ulid)
 redis.call('RPUSH', READY, ulid)
-ring()
 publish(ulid, S_QUEUED)
 return {'ADDED', redis.call('HGET', t, 'x')}

@@ -4,7 +4,7 @@
 --       longest_backoff, then ulid and end of each lease that was not renewed for
 --       grace: see shared/end_leases.lua     (times in ms)
 -- Returns: {next, given up, bytes of the parked calls, ms since the oldest was
---          parked, leases to watch}. next is ms until something is due next, 5000
+--          parked, leases to watch}. next is ms until something is due next, 60000
 --          at most while tasks wait, since a bell may be lost; 0 when there is
 --          more to do now, -1 when nothing will be.
 -- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when
@@ -107,16 +107,12 @@ for _, member in ipairs(gone) do
 end
 
 local waiting = open and redis.call('EXISTS', READY) == 1
-if waiting then
-  -- Also mends a bell that was rung for somebody who died on hearing it.
-  if redis.call('EXISTS', BELL) == 0 and redis.call('EXISTS', PAUSED) == 0 then ring() end
-else
-  redis.call('DEL', BELL)
-end
+-- Between the nodes of a cluster a message may be lost.
+if waiting and redis.call('EXISTS', PAUSED) == 0 then ring() end
 
 local parked, parked_for = parked_now()
 if more then return {0, given_up, parked, parked_for, watch} end
-local next = waiting and 5000 or -1
+local next = waiting and 60000 or -1
 local function first(set, least)
   local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
   if head[2] and head[2] ~= 'inf' then

@@ -12,6 +12,5 @@ if task.x <= now then
   finish(ulid, task, S_EXPIRED, tonumber(ARGV[4]))
 else
   give_back(ulid, task)
-  ring()
 end
 return 'OK'

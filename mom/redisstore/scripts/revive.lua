@@ -2,7 +2,7 @@
 --
 -- ARGV: base ulid
 -- Returns: 'OK', 'NONE', 'STATE', or 'DROPPED' when its call is gone
--- Effect: dead → ready; attempts 0, those before are kept apart, its whole TTL again; rings the bell.
+-- Effect: dead → ready; attempts 0, those before are kept apart, its whole TTL again.
 local ulid = ARGV[2]
 local task, err = load(ulid)
 if err then return err end
@@ -11,5 +11,4 @@ if not is_parked(task) then return 'STATE' end
 if redis.call('EXISTS', base .. 'p:' .. ulid) == 0 then return 'DROPPED' end
 unpark(ulid)
 revive(ulid, task)
-ring()
 return 'OK'

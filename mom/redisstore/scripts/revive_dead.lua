@@ -18,5 +18,4 @@ for _, ulid in ipairs(redis.call('LRANGE', DEAD, offset, offset + count - 1)) do
     passed = passed + 1
   end
 end
-if revived > 0 then ring() end
 return {revived, passed}

@@ -24,7 +24,6 @@ local base = ARGV[1]
 local VERSION = '1'
 local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
 local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
-local BELL_MAX = 16
 local BATCH = 100
 local PASSED_MAX = 100000
 
@@ -35,6 +34,8 @@ local now_us = clock[1] .. string.format('%06d', tonumber(clock[2]))
 
 -- load reads fields of a task: nil when there is no such task. Its second value
 -- is an error reply when another release wrote the record in a way unknown here.
+-- A damaged record must not end a script midway, with all that it had begun: what
+-- is missing is taken for nought, so its life is over.
 local function load(ulid)
   local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k')
   if not v[1] then return nil end
@@ -42,8 +43,8 @@ local function load(ulid)
     return nil, redis.error_reply('HLVERSION record version ' .. v[1] .. ' of task ' .. ulid .. ' is not known')
   end
   return {
-    s = v[2], e = v[3], n = tonumber(v[4]), m = v[5], r = v[6], o = tonumber(v[7]),
-    x = tonumber(v[8]), l = tonumber(v[9]), w = tonumber(v[10]), u = v[11], k = v[12],
+    s = v[2], e = tonumber(v[3]) and v[3] or '0', n = tonumber(v[4]) or 0, m = v[5], r = tonumber(v[6]) and v[6] or '0', o = tonumber(v[7]) or 0,
+    x = tonumber(v[8]) or 0, l = tonumber(v[9]) or 0, w = tonumber(v[10]) or 1, u = v[11] or '', k = v[12],
   }
 end
 
@@ -51,6 +52,7 @@ local function publish(ulid, state)
   redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)
 end
 
+-- ring wakes the replayers of all MOMs. A transition to QUEUED wakes them as well.
 local function ring()
-  if redis.call('LLEN', BELL) < BELL_MAX then redis.call('RPUSH', BELL, '1') end
+  redis.call('PUBLISH', base .. 'events', 'bell')
 end

@@ -8,7 +8,7 @@ end
 -- it is not QUEUED. Only beyond so many is it taken out.
 local function pass_over(ulid, task)
   if tonumber(redis.call('GET', base .. 'passed') or 0) < PASSED_MAX then
-    redis.call('INCR', base .. 'passed')
+    redis.call('INCRBY', base .. 'passed', 1)
   else
     redis.call('LREM', READY, -1, ulid)
   end

@@ -1,0 +1,71 @@
+package mom
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	// checkPause is the time between two looks at a store that can be trusted.
+	checkPause = 5 * time.Second
+	// recheckPause is the least time between two looks: at a store that cannot be trusted
+	// yet, or that refuses things.
+	recheckPause = 250 * time.Millisecond
+	// graceTime is how long a store may be late before that is worth a word, or a change: one
+	// that starts with us, and one that does not answer for a moment. What is asked of that one
+	// meanwhile fails by itself.
+	graceTime = 2 * time.Second
+)
+
+// check keeps m.ready.
+func (m *MOM) check(ctx context.Context) error {
+	shards := make(map[string]int, len(m.cfg.Routes))
+	for name, r := range m.cfg.Routes {
+		shards[name] = r.Shards
+	}
+	var failing time.Time // since when; zero while the store can be trusted
+	warned := false
+	for ctx.Err() == nil {
+		began := time.Now()
+		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+		err := m.store.Check(bounded, shards)
+		cancel()
+		if err != nil && failing.IsZero() {
+			failing = began
+		}
+		late := time.Since(failing) < graceTime
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			failing, warned = time.Time{}, false
+			if !m.ready.Swap(true) {
+				m.cfg.Logger.Info("store ready")
+			}
+		case late && errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotSent):
+		default:
+			if was := m.ready.Swap(false); !warned && (was || !late) {
+				m.cfg.Logger.Warn("store not ready: nothing is taken", "error", err)
+				warned = true
+			}
+		}
+		if errors.Is(err, ErrStoreLost) {
+			m.cfg.Logger.Error("tasks are lost", "error", err)
+			m.lookAgain()
+		}
+		pause := checkPause
+		if err != nil {
+			pause = recheckPause
+		}
+		due := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-due.C:
+		case <-m.recheck:
+		case <-m.store.Doubts():
+			sleep(ctx, time.Until(began.Add(recheckPause)))
+		}
+		due.Stop()
+	}
+	return nil
+}

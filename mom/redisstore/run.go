@@ -1,0 +1,131 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/redis/rueidis"
+
+	"holdline/mom"
+)
+
+// sharesOf returns the places of a shard. In a cluster it has its own: those of a node that is
+// silent hold up no other node's.
+func (s *Store) sharesOf(keys *shardKeys) shares {
+	if s.cfg.Cluster {
+		return keys.shares
+	}
+	return s.link.shares
+}
+
+// use calls fn with the client once there is a place, and waits for its end as long as ctx and
+// the time of a command allow. Whoever leaves before there is a place takes the command along;
+// after that it goes on, since Redis will answer it anyway, and keeps its place until Redis has
+// or the connection is given up. So fn may still run when an error has been returned: what it
+// writes may be read after success only.
+func (s *Store) use(ctx context.Context, share *places, fn func(context.Context, rueidis.Client) error) error {
+	if err := ctx.Err(); err != nil {
+		return notSent(err)
+	}
+	client, err := s.link.get()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommandTimeout)
+	defer cancel()
+	if err := share.take(ctx); err != nil {
+		return notSent(fmt.Errorf("no place among the commands under way: %w", err))
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer share.give()
+		// rueidis returns when a context ends, while its answer is still due. Without one it
+		// returns when the answer is there.
+		done <- fn(context.WithoutCancel(ctx), client)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, ctx.Err())
+	}
+}
+
+// run runs a script on a shard. The arguments follow the shard's prefix.
+func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, args ...string) (rueidis.RedisMessage, error) {
+	var reply rueidis.RedisMessage
+	err := s.use(ctx, s.sharesOf(keys).of(sc), func(ctx context.Context, client rueidis.Client) (err error) {
+		reply, err = s.exec(ctx, client, sc, keys.all, append([]string{keys.base}, args...))
+		return err
+	})
+	if errors.Is(err, errDefect) {
+		log := s.log.With("script", sc.name, "shard", keys.base)
+		if len(args) > 0 && len(args[0]) == ulid.EncodedSize {
+			log = log.With("task", args[0])
+		}
+		log.Error("a script failed midway", "error", err)
+	}
+	if err != nil {
+		return rueidis.RedisMessage{}, fmt.Errorf("%s: %w", sc.name, err)
+	}
+	return reply, nil
+}
+
+// exec runs a script in the form that the server understands.
+func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, keys, args []string) (rueidis.RedisMessage, error) {
+	if err := s.learnFlavour(ctx, client); err != nil {
+		return rueidis.RedisMessage{}, err
+	}
+	lua := sc.plain
+	if s.flavour.Load() == flavourFlagged {
+		lua = sc.flagged
+	}
+	reply, err := lua.Exec(ctx, client, keys, args).ToMessage()
+	if err := s.judge(err); err != nil {
+		return rueidis.RedisMessage{}, err
+	}
+	return reply, nil
+}
+
+// status runs a script that answers with one word.
+func (s *Store) status(ctx context.Context, sc *script, keys *shardKeys, args ...string) (string, error) {
+	reply, err := s.run(ctx, sc, keys, args...)
+	if err != nil {
+		return "", err
+	}
+	word, err := reply.ToString()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", sc.name, err)
+	}
+	return word, nil
+}
+
+// Which form of the scripts a server understands.
+const (
+	flavourUnknown int32 = iota
+	flavourPlain
+	flavourFlagged
+)
+
+// learnFlavour asks the server once what it is; Check asks again.
+func (s *Store) learnFlavour(ctx context.Context, client rueidis.Client) error {
+	if s.flavour.Load() != flavourUnknown {
+		return nil
+	}
+	info, err := s.serverInfo(ctx, client)
+	if err != nil {
+		return err
+	}
+	s.setFlavour(info)
+	return nil
+}
+
+func (s *Store) setFlavour(info map[string]string) {
+	flavour := flavourPlain
+	if major(info["redis_version"]) >= 7 {
+		flavour = flavourFlagged
+	}
+	s.flavour.Store(flavour)
+}
