@@ -16,6 +16,7 @@ import (
 	connectv1 "connectrpc.com/connect"
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/connect/v2/connectproto"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,7 +26,6 @@ import (
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 	"holdline/internal/route"
-	"holdline/internal/server"
 	"holdline/internal/upstream"
 )
 
@@ -107,7 +107,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	tasks := &taskService{m}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{m})
-	mux := server.Mux(own, m, grpcreflect.WithDescriptorResolver(cfg.Schemas), grpcreflect.WithExtensionResolver(cfg.Schemas))
+	mux := m.mountOwn(own)
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
 
@@ -116,6 +116,15 @@ func New(cfg Config, store Store) (*MOM, error) {
 	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(cfg.Schemas)))
 	m.handler = withWriter(mux)
 	return m, nil
+}
+
+// mountOwn is server.Mux with a codec that knows the schemas of the answers in tasks.
+func (m *MOM) mountOwn(own *connect.Server) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle(grpchealth.NewHandler(m, connectv1.WithReadMaxBytes(maxRequest)))
+	grpcreflect.Register(own, grpcreflect.WithDescriptorResolver(m.cfg.Schemas), grpcreflect.WithExtensionResolver(m.cfg.Schemas))
+	connecthttp.Mount(mux, own, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(connectproto.NewBinaryCodec(), newJSONCodec(m.cfg.Schemas)))
+	return mux
 }
 
 // ServeHTTP implements http.Handler.

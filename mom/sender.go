@@ -9,7 +9,6 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
-	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -56,7 +55,7 @@ type attempt struct {
 func (s *sender) send(ctx context.Context, lease Lease) (*momv1.Answer, upstream.Outcome) {
 	call := lease.Call
 	method := s.schemas.Method(call.GetProcedure())
-	if method == nil || s.clients[call.GetProtocol()] == nil || call.GetRecordVersion() != recordVersion {
+	if method == nil || s.clients[call.GetProtocol()] == nil || !knownRecord(call.GetRecordVersion()) {
 		// Another MOM, with other schemas or of another release, may know it.
 		return nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "unknown-call"}
 	}
@@ -71,31 +70,31 @@ func (s *sender) send(ctx context.Context, lease Lease) (*momv1.Answer, upstream
 	addMetadata(info.RequestHeader(), call.GetHeader())
 	info.RequestHeader().Set(contract.HeaderKey, lease.ID.String())
 	for key, value := range map[string]string{"Traceparent": call.GetTraceParent(), "Tracestate": call.GetTraceState()} {
-		if value != "" {
+		if value != "" { // in the record of an older release
 			info.RequestHeader().Set(key, value)
 		}
 	}
 	var message stored
 	err := s.clients[call.GetProtocol()].CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
 	if err == nil && len(message.bytes) > maxAnswer || made.tooLarge(err) {
-		return asAnswer(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"), upstream.Outcome{}
+		return asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept")), upstream.Outcome{}
 	}
 	if none, ok := made.none(ctx, err, lease.Repeatable); ok {
 		return nil, none
 	}
 	answer := &momv1.Answer{
-		RecordVersion: recordVersion,
-		Header:        metadata(info.ResponseHeader(), nil),
-		Trailer:       metadata(info.ResponseTrailer(), nil),
+		Header:  metadata(info.ResponseHeader(), ofResponse),
+		Trailer: metadata(info.ResponseTrailer(), ofResponse),
 	}
 	if err != nil {
 		answer.Result = &momv1.Answer_Error{Error: callError(err)}
-		return answer, upstream.Outcome{}
+	} else {
+		answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
+			TypeUrl: "type.googleapis.com/" + string(method.Descriptor.Output().FullName()),
+			Value:   message.bytes,
+		}}
 	}
-	answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
-		TypeUrl: "type.googleapis.com/" + string(method.Descriptor.Output().FullName()),
-		Value:   message.bytes,
-	}}
+	answer.RecordVersion = versionOf(answer.GetError(), answer.GetHeader(), answer.GetTrailer())
 	return answer, upstream.Outcome{}
 }
 
@@ -153,20 +152,7 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 	return res.HTTP(), nil
 }
 
-// callError is the record of a final error.
-func callError(err error) *momv1.CallError {
-	var rpcErr *connect.Error
-	if !errors.As(err, &rpcErr) {
-		return &momv1.CallError{Code: int32(connect.CodeOf(err))}
-	}
-	record := &momv1.CallError{Code: int32(rpcErr.Code()), Message: rpcErr.Message()}
-	for _, detail := range rpcErr.Details() {
-		record.Details = append(record.Details, connectproto.ErrorDetailToAny(detail))
-	}
-	return record
-}
-
 // asAnswer makes an answer of an error that Holdline gives in the service's place.
-func asAnswer(reason momv1.Reason, message string) *momv1.Answer {
-	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: callError(contract.Errorf(reason, "%s", message))}}
+func asAnswer(err *connect.Error) *momv1.Answer {
+	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: callError(err)}}
 }

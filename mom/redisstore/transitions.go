@@ -37,7 +37,7 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 		task.ID.ULID.String(), millis(task.TTL), millis(task.AnswerTTL), strconv.Itoa(s.cfg.MaxQueued), flag(task.Repeatable),
 		task.Call.GetProcedure(), task.Call.GetCaller(), shorten(task.Cause),
 		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call), flag(task.Kept),
-		strconv.FormatInt(s.cfg.MaxBytes, 10), memory)
+		strconv.FormatInt(s.cfg.MaxBytes, 10), memory, strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10))
 	if err != nil {
 		return mom.Added{}, err
 	}

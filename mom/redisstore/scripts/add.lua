@@ -1,9 +1,9 @@
 -- Stores a call at the tail of its queue, once, and rings the bell.
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
---       key_hash fingerprint call kept max_bytes memory
+--       key_hash fingerprint call kept max_bytes memory version
 --       (times in ms; key_hash may be empty; memory is what is known of the
---       server's: 'full', 'look' to look now, or empty)
+--       server's: 'full', 'look' to look now, or empty; version is the call's)
 -- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
 --          before, {'ATTACHED', ulid}, {'REUSED'}, or {'FULL', what} where what is
 --          tasks, bytes or memory
@@ -42,7 +42,7 @@ if memory == 'look' then
 end
 if memory == 'full' then return {'FULL', 'memory'} end
 
-redis.call('HSET', t, 'v', VERSION, 's', S_QUEUED, 'e', 0, 'n', 0, 'r', ARGV[6],
+redis.call('HSET', t, 'v', ARGV[16], 's', S_QUEUED, 'e', 0, 'n', 0, 'r', ARGV[6],
   'o', now_us, 'c', now, 'x', now + ttl, 'l', ttl, 'w', answer_ttl,
   'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9], 'g', ARGV[13])
 redis.call('SET', base .. 'p:' .. ulid, ARGV[12])

@@ -18,7 +18,6 @@
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]
 
-local VERSION = '1'
 local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
 local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
 local BELL_MAX = 16
@@ -30,11 +29,12 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local now_us = clock[1] .. string.format('%06d', tonumber(clock[2]))
 
 -- load reads fields of a task: nil when there is no such task. Its second value
--- is an error reply when another release wrote the record in a way unknown here.
+-- is an error reply when another release wrote the record in a way unknown here: the
+-- version is that of the call, see Call in task.proto.
 local function load(ulid)
   local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k')
   if not v[1] then return nil end
-  if v[1] ~= VERSION then
+  if v[1] ~= '1' and v[1] ~= '2' then
     return nil, redis.error_reply('HLVERSION record version ' .. v[1] .. ' of task ' .. ulid .. ' is not known')
   end
   return {
