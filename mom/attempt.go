@@ -3,6 +3,7 @@ package mom
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -13,9 +14,17 @@ import (
 	"holdline/internal/upstream"
 )
 
+// putBackPause is the wait of a task that this MOM cannot send, and that another may.
+const putBackPause = time.Second
+
 // attempt sends one task and records what came of it.
 func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 	log := r.log.With("task", lease.ID, "attempt", lease.Attempts+1)
+	if !r.sender.knows(lease.Call) {
+		log.Debug("task not sent: this MOM does not know its method or its record")
+		r.note(log, lease, persist(ctx, r.putBack(lease, "unknown-call", putBackPause, false), nil))
+		return end{up: true}
+	}
 	if err := r.store.MarkSent(ctx, lease); err != nil {
 		// Cancelled, leased by another, or the store is away: not ours to send.
 		log.Debug("task not sent", "error", err)
@@ -25,39 +34,68 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 		return end{up: true}
 	}
 	sent := time.Now()
-	answer, result := r.sender.send(ctx, lease)
-	one := end{
-		up:   answer != nil || result.Kind == upstream.Unavailable || result.Kind == upstream.Exhausted,
-		took: time.Since(sent),
+	res := r.sender.send(ctx, lease)
+	took := time.Since(sent)
+	r.metrics.sent.WithLabelValues(r.shard.Service, res.outcome.Kind.String()).Inc()
+	if res.answer == nil {
+		log.Info("no answer", "cause", res.outcome.Cause, "procedure", lease.Call.GetProcedure())
 	}
-	r.metrics.sent.WithLabelValues(r.shard.Service, result.Kind.String()).Inc()
-	record := func(ctx context.Context) error {
+	one := end{up: res.answer != nil || res.outcome.Kind == upstream.Unavailable, took: took}
+	record := r.transition(lease, res)
+	switch {
+	case res.refused != nil:
+		wait, all := r.shedding.refused(res.refused, sent, lease.PutBack > 0)
+		one = end{up: true, refused: all}
+		record = r.putBack(lease, res.outcome.Cause, wait, all)
+	case res.answer != nil:
+		r.shedding.took(sent)
+	}
+	err := persist(ctx, record, r.askOthers(res.answer))
+	if errors.Is(err, errCannotPass) && res.answer != nil {
+		r.giveUp(ctx, lease, res.answer, err)
+		return one
+	}
+	r.note(log, lease, err)
+	return one
+}
+
+// transition is what follows from an attempt that was not refused.
+func (r *replayer) transition(lease Lease, res result) func(context.Context) error {
+	return func(ctx context.Context) error {
 		switch {
-		case answer != nil:
-			return r.store.Settle(ctx, lease, answer)
-		case result.Kind == upstream.NotSent || result.Kind == upstream.Refused:
+		case res.answer != nil:
+			return r.store.Settle(ctx, lease, res.answer)
+		case res.outcome.Kind == upstream.NotSent || res.outcome.Kind == upstream.Refused:
 			return r.store.Release(ctx, lease)
 		case lease.Repeatable:
 			backoff := min(firstBackoff<<min(lease.Attempts, 10), maxBackoff)
-			_, err := r.store.Retry(ctx, lease, result.Cause, backoff, maxAttempts)
+			_, err := r.store.Retry(ctx, lease, res.outcome.Cause, backoff, maxAttempts)
 			r.reaper.within(backoff)
 			return err
 		}
-		return r.store.Park(ctx, lease, result.Cause)
+		return r.store.Park(ctx, lease, res.outcome.Cause)
 	}
-	if answer == nil {
-		log.Info("no answer", "cause", result.Cause, "procedure", lease.Call.GetProcedure())
+}
+
+// putBack lets a task wait that the service surely has not run; all: its shard, too.
+func (r *replayer) putBack(lease Lease, why string, wait time.Duration, all bool) func(context.Context) error {
+	return func(ctx context.Context) error {
+		due, err := r.store.PutBack(ctx, lease, why, wait, all)
+		r.reaper.within(due)
+		return err
 	}
-	switch err := persist(ctx, record, r.askOthers(answer)); {
-	case errors.Is(err, errCannotPass) && answer != nil:
-		r.giveUp(ctx, lease, answer, err)
+}
+
+// note tells of a transition that was not made.
+func (r *replayer) note(log *slog.Logger, lease Lease, err error) {
+	switch {
+	case err == nil:
 	case errors.Is(err, ErrFenced):
-		r.metrics.lost.WithLabelValues(r.shard.Service).Inc()
+		r.metrics.lost.WithLabelValues(lease.ID.Service).Inc()
 		log.Warn("attempt not recorded: the lease was lost")
-	case err != nil:
+	default:
 		log.Warn("attempt not recorded: the lease will end by itself", "error", err)
 	}
-	return one
 }
 
 // unmark gives a task back that was not sent, since its mark may be there: with

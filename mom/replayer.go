@@ -32,18 +32,19 @@ const (
 // replayer sends the tasks of one shard to their service, when it is healthy and at
 // its pace.
 type replayer struct {
-	store   Store
-	shard   Shard
-	pool    *upstream.Pool
-	sender  *sender
-	reaper  *reaper
-	metrics *metrics
-	log     *slog.Logger
-	healthy bool      // as far as the last attempt told
-	failed  time.Time // the last attempt that was not answered
-	pace    pace
-	busy    int  // attempts whose end Run has yet to hear of
-	away    bool // the store, as far as the last lease told
+	store    Store
+	shard    Shard
+	pool     *upstream.Pool
+	sender   *sender
+	reaper   *reaper
+	metrics  *metrics
+	log      *slog.Logger
+	shedding shedding
+	healthy  bool      // as far as the last attempt told
+	failed   time.Time // the last attempt that was not answered
+	pace     pace
+	busy     int  // attempts whose end Run has yet to hear of
+	away     bool // the store, as far as the last lease told
 
 	mu       sync.Mutex
 	inflight map[contract.TaskID]flight
@@ -61,7 +62,7 @@ func newReplayer(m *MOM, shard Shard) *replayer {
 		store:    m.store,
 		shard:    shard,
 		pool:     m.pools[shard.Service],
-		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r.AttemptTimeout),
+		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r),
 		reaper:   m.reapers[shard],
 		metrics:  m.metrics,
 		log:      m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
@@ -140,8 +141,9 @@ func (r *replayer) listen(ctx context.Context) {
 
 // end is how an attempt ended.
 type end struct {
-	up   bool          // the service was there
-	took time.Duration // until it answered; 0 when it was not asked
+	up      bool          // the service was there
+	refused bool          // it takes nothing for now
+	took    time.Duration // until it answered; 0 when it was not asked
 }
 
 // learn takes note of an attempt's end.
@@ -151,6 +153,8 @@ func (r *replayer) learn(one end) {
 	switch {
 	case !one.up:
 		r.failed = time.Now()
+		r.pace.reset()
+	case one.refused:
 		r.pace.reset()
 	case one.took > 0:
 		r.pace.answered(one.took)

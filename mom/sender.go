@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -22,12 +21,12 @@ import (
 type sender struct {
 	pool    *upstream.Pool
 	schemas *route.Schemas
-	timeout time.Duration
+	route   *route.Route
 	clients map[string]*connect.Client // by protocol
 }
 
-func newSender(pool *upstream.Pool, schemas *route.Schemas, timeout time.Duration) *sender {
-	s := &sender{pool: pool, schemas: schemas, timeout: timeout, clients: map[string]*connect.Client{}}
+func newSender(pool *upstream.Pool, schemas *route.Schemas, r *route.Route) *sender {
+	s := &sender{pool: pool, schemas: schemas, route: r, clients: map[string]*connect.Client{}}
 	for protocol, options := range map[string][]connecthttp.Option{
 		connect.ProtocolNameConnect: nil,
 		connect.ProtocolNameGRPC:    {connecthttp.WithGRPC()},
@@ -48,18 +47,27 @@ type attempt struct {
 	httpMajor int
 	outcome   upstream.Outcome
 	status    int // of HTTP; 0 without a response
+	response  *http.Response
 }
 
-// send makes one attempt. It returns an answer, which may be an error, or the
-// outcome that stands for none.
-func (s *sender) send(ctx context.Context, lease Lease) (*momv1.Answer, upstream.Outcome) {
+// result is what an attempt came to.
+type result struct {
+	answer  *momv1.Answer    // may be an error; nil: there is none
+	outcome upstream.Outcome // that stands for no answer
+	refused *refusal         // the service has not run it, and takes it later
+}
+
+// knows tells whether this MOM can send a call. Another, with other schemas or of
+// another release, may know one that this does not.
+func (s *sender) knows(call *momv1.Call) bool {
+	return s.schemas.Method(call.GetProcedure()) != nil && s.clients[call.GetProtocol()] != nil && knownRecord(call.GetRecordVersion())
+}
+
+// send makes one attempt at a call that it knows.
+func (s *sender) send(ctx context.Context, lease Lease) result {
 	call := lease.Call
 	method := s.schemas.Method(call.GetProcedure())
-	if method == nil || s.clients[call.GetProtocol()] == nil || !knownRecord(call.GetRecordVersion()) {
-		// Another MOM, with other schemas or of another release, may know it.
-		return nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "unknown-call"}
-	}
-	timeout := s.timeout
+	timeout := s.route.AttemptTimeout
 	if lease.Remaining > 0 {
 		timeout = min(timeout, lease.Remaining)
 	}
@@ -77,10 +85,16 @@ func (s *sender) send(ctx context.Context, lease Lease) (*momv1.Answer, upstream
 	var message stored
 	err := s.clients[call.GetProtocol()].CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
 	if err == nil && len(message.bytes) > maxAnswer || made.tooLarge(err) {
-		return asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept")), upstream.Outcome{}
+		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
-	if none, ok := made.none(ctx, err, lease.Repeatable); ok {
-		return nil, none
+	// What another Holdline behind the service says so has run.
+	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
+		if refused := made.refusal(err, info, s.route.SafeRefusals, call.GetIdempotencyKey() != ""); refused != nil {
+			return result{outcome: made.outcome, refused: refused}
+		}
+		if none, ok := made.none(ctx, err, lease.Repeatable); ok {
+			return result{outcome: none}
+		}
 	}
 	answer := &momv1.Answer{
 		Header:  metadata(info.ResponseHeader(), ofResponse),
@@ -95,7 +109,7 @@ func (s *sender) send(ctx context.Context, lease Lease) (*momv1.Answer, upstream
 		}}
 	}
 	answer.RecordVersion = versionOf(answer.GetError(), answer.GetHeader(), answer.GetTrailer())
-	return answer, upstream.Outcome{}
+	return result{answer: answer}
 }
 
 // none tells whether an attempt came to no answer, and to what instead.
@@ -148,8 +162,8 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	made.status = res.StatusCode
-	return res.HTTP(), nil
+	made.status, made.response = res.StatusCode, res.HTTP()
+	return made.response, nil
 }
 
 // asAnswer makes an answer of an error that Holdline gives in the service's place.

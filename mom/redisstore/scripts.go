@@ -26,6 +26,7 @@ var (
 	markScript       = newScript("mark", true, "held")
 	settleScript     = newScript("settle", true, "held", "finish")
 	releaseScript    = newScript("release", true, "held", "finish", "give_back")
+	putBackScript    = newScript("put_back", true, "held", "finish")
 	retryScript      = newScript("retry", true, "held", "finish", "park")
 	parkScript       = newScript("park", true, "held", "park")
 	cancelScript     = newScript("cancel", true, "finish")

@@ -35,7 +35,7 @@ const (
 	TaskState_TASK_STATE_QUEUED TaskState = 1
 	// A replayer holds its lease.
 	TaskState_TASK_STATE_RUNNING TaskState = 2
-	// An attempt failed, waits for the next one.
+	// An attempt failed, or the service refused it; waits for the next one.
 	TaskState_TASK_STATE_RETRYING TaskState = 3
 	// The service answered with a message.
 	TaskState_TASK_STATE_SUCCEEDED TaskState = 4

@@ -16,7 +16,7 @@ if task.s == S_DEAD or task.s == S_UNCERTAIN then
   redis.call('LREM', DEAD, 1, ulid)
 elseif task.n == 0 and task.s == S_QUEUED then
   redis.call('LREM', READY, 1, ulid)
-elseif not (task.n == 0 and task.s == S_RUNNING and not task.m) then
+elseif not (task.n == 0 and (task.s == S_RETRYING or task.s == S_RUNNING and not task.m)) then
   return 'STATE'
 end
 finish(ulid, task, S_CANCELLED, tonumber(ARGV[3]))

@@ -15,6 +15,7 @@
 --   x expires, ms      l time to live, ms w answer TTL, ms d next attempt, ms
 --   z ended, ms        a answer until, ms p procedure      u caller
 --   h cause            f last failure     k key hash       g kept
+--   b times put back
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]
 
@@ -22,6 +23,7 @@ local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
 local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
 local BELL_MAX = 16
 local BATCH = 100
+local WAIT_MAX = 300000 -- ms; as maxRefusalWait in refusal.go
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -32,14 +34,14 @@ local now_us = clock[1] .. string.format('%06d', tonumber(clock[2]))
 -- is an error reply when another release wrote the record in a way unknown here: the
 -- version is that of the call, see Call in task.proto.
 local function load(ulid)
-  local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k')
+  local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k', 'b')
   if not v[1] then return nil end
   if v[1] ~= '1' and v[1] ~= '2' then
     return nil, redis.error_reply('HLVERSION record version ' .. v[1] .. ' of task ' .. ulid .. ' is not known')
   end
   return {
     s = v[2], e = v[3], n = tonumber(v[4]), m = v[5], r = v[6], o = tonumber(v[7]),
-    x = tonumber(v[8]), l = tonumber(v[9]), w = tonumber(v[10]), u = v[11], k = v[12],
+    x = tonumber(v[8]), l = tonumber(v[9]), w = tonumber(v[10]), u = v[11], k = v[12], b = tonumber(v[13] or 0),
   }
 end
 

@@ -2,7 +2,7 @@
 local function revive(ulid, task)
   local t = base .. 't:' .. ulid
   redis.call('HSET', t, 's', S_QUEUED, 'n', 0, 'o', now_us, 'x', now + task.l)
-  redis.call('HDEL', t, 'f', 'z')
+  redis.call('HDEL', t, 'f', 'z', 'b')
   redis.call('ZADD', TTL, now + task.l, ulid)
   redis.call('RPUSH', READY, ulid)
   publish(ulid, S_QUEUED)
