@@ -61,6 +61,7 @@ type MOM struct {
 	shards   []Shard
 	reapers  map[Shard]*reaper
 	pools    map[string]*upstream.Pool
+	lanes    map[string]*lanes // of the pools
 	waiters  *waiters
 	metrics  *metrics
 	handler  http.Handler
@@ -88,6 +89,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 		cfg:      cfg,
 		store:    store,
 		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
+		lanes:    make(map[string]*lanes, len(cfg.Routes)),
 		reapers:  map[Shard]*reaper{},
 		waiters:  newWaiters(),
 		recheck:  make(chan struct{}, 1),
@@ -96,7 +98,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	m.metrics = newMetrics(m, cfg.Metrics)
 	for _, name := range cfg.Routes.Services() {
 		r := cfg.Routes[name]
-		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
+		m.pools[name], m.lanes[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger), &lanes{}
 		for i := range r.Shards {
 			shard := Shard{Service: name, Index: i}
 			m.shards = append(m.shards, shard)

@@ -23,6 +23,9 @@ const (
 	failPause = 250 * time.Millisecond
 
 	maxAttempts = 20
+	// maxBusy is how many attempts there may be at once, those included that were
+	// begun before the service failed and have not ended since.
+	maxBusy = 2 * maxWindow
 	// Pause before an attempt after one that the service may have seen.
 	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
 	// drainTime is how long attempts may go on when the MOM is told to end.
@@ -44,6 +47,8 @@ type replayer struct {
 	failed   time.Time // the last attempt that was not answered
 	pace     pace
 	busy     int  // attempts whose end Run has yet to hear of
+	since    int  // counts the failures, each of which begins again with a canary
+	old      int  // of busy, those that were begun before the last failure
 	away     bool // the store, as far as the last lease told
 
 	mu       sync.Mutex
@@ -62,7 +67,7 @@ func newReplayer(m *MOM, shard Shard) *replayer {
 		store:    m.store,
 		shard:    shard,
 		pool:     m.pools[shard.Service],
-		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r),
+		sender:   newSender(m.pools[shard.Service], m.lanes[shard.Service], m.cfg.Schemas, r),
 		reaper:   m.reapers[shard],
 		metrics:  m.metrics,
 		log:      m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
@@ -79,15 +84,15 @@ func (r *replayer) Run(ctx context.Context) error {
 	defer background.Wait()
 	background.Go(func() { r.renew(attempts) })
 
-	done := make(chan end, maxWindow)
+	done := make(chan end, maxBusy)
 	rung := make(chan struct{}) // the bell rang, or the store was away
 	for listening := false; ctx.Err() == nil; {
 		var allowed <-chan time.Time // by the queue's limits
-		if r.healthy || r.busy == 0 && r.waitHealthy(ctx) {
+		if r.healthy || r.busy == r.old && r.waitHealthy(ctx) {
 			allowed = r.lease(ctx, attempts, done)
 		}
 		// A bell is for whoever has room: it may have rung for another MOM else.
-		if !listening && r.busy < r.pace.window {
+		if !listening && r.room() > 0 {
 			listening = true
 			background.Go(func() {
 				r.listen(ctx)
@@ -141,24 +146,34 @@ func (r *replayer) listen(ctx context.Context) {
 
 // end is how an attempt ended.
 type end struct {
+	since   int           // the failures before it began
 	up      bool          // the service was there
 	refused bool          // it takes nothing for now
 	took    time.Duration // until it answered; 0 when it was not asked
 }
 
-// learn takes note of an attempt's end.
+// learn takes note of an attempt's end. One that began before the last failure tells
+// nothing of what came after: when a connection breaks under many, the first of them
+// counts, and answers on another connection do not send the next many after them.
 func (r *replayer) learn(one end) {
 	r.busy--
-	r.healthy = one.up
 	switch {
+	case one.since != r.since:
+		r.old--
 	case !one.up:
-		r.failed = time.Now()
+		r.healthy, r.failed = false, time.Now()
 		r.pace.reset()
+		r.since, r.old = r.since+1, r.busy
 	case one.refused:
 		r.pace.reset()
 	case one.took > 0:
 		r.pace.answered(one.took)
 	}
+}
+
+// room is how many tasks may be leased now, beside those that are under way.
+func (r *replayer) room() int {
+	return min(r.pace.window-(r.busy-r.old), maxBusy-r.busy)
 }
 
 // waitHealthy asks for the service's health as long as there are tasks for it.
@@ -181,7 +196,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 // lease takes tasks as far as the pace allows and starts their attempts. When the
 // limits of the queue allow none, it returns a timer for the next look.
 func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowed <-chan time.Time) {
-	leases, err := r.store.Lease(ctx, r.shard, r.pace.window-r.busy, leaseTime)
+	leases, err := r.store.Lease(ctx, r.shard, r.room(), leaseTime)
 	var limited *LimitedError
 	if errors.As(err, &limited) {
 		allowed, err = time.After(limited.Wait), nil
@@ -197,8 +212,10 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowe
 		r.inflight[lease.ID] = flight{lease, cancel}
 		r.mu.Unlock()
 		r.busy++
+		since := r.since
 		go func() {
 			one := r.attempt(running, lease)
+			one.since = since
 			cancel(nil)
 			r.mu.Lock()
 			delete(r.inflight, lease.ID)
