@@ -39,9 +39,9 @@ func refusing(times int, with func(*connect.CallInfo) error) *refuse {
 	return r
 }
 
-func unavailable(*connect.CallInfo) error {
-	return connect.NewError(connect.CodeUnavailable, "closed for lunch")
-}
+func closed() *connect.Error { return connect.NewError(connect.CodeUnavailable, "closed for lunch") }
+
+func unavailable(*connect.CallInfo) error { return closed() }
 
 func exhausted(*connect.CallInfo) error {
 	return connect.NewError(connect.CodeResourceExhausted, "too many entries")
@@ -59,8 +59,8 @@ func naming(err func(*connect.CallInfo) error, key, value string) func(*connect.
 	}
 }
 
-func withRetryInfo(info *connect.CallInfo) error {
-	return contract.WithDetail(unavailable(info).(*connect.Error), &errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)})
+func withRetryInfo(*connect.CallInfo) error {
+	return contract.WithDetail(closed(), &errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)})
 }
 
 // A service that sheds load makes no failures of stored calls: they are put back, no
