@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -154,6 +155,32 @@ func TestAnswerThatFollowsNoSchema(t *testing.T) {
 	}
 	if got := readAnswer(t, s.Gateway, id, http.StatusInternalServerError); !strings.Contains(got, "application/proto") {
 		t.Errorf("the answer as JSON: %s, want a word about application/proto", got)
+	}
+}
+
+// A message of gRPC that is not percent-encoded as it should be loses no answer.
+func TestMessageWithAPercentSign(t *testing.T) {
+	t.Parallel()
+	for name, announced := range map[string]string{"trailers": "Grpc-Status, Grpc-Message", "trailers only": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr := address(t)
+			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+			run(t, serveFunc(t, addr, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/grpc")
+				if announced != "" {
+					w.Header().Set("Trailer", announced)
+					w.WriteHeader(http.StatusOK)
+				}
+				w.Header().Set("Grpc-Status", "9")
+				w.Header().Set("Grpc-Message", "100% of caf%E9")
+			}))
+			grpc := wire{"grpc", true, []connecthttp.Option{connecthttp.WithGRPC()}}
+			got, _ := grpc.ask(t, s.Gateway, "Post", amounts(t, 1), "Prefer: respond-async, wait=60")
+			if got.code != connect.CodeFailedPrecondition || got.text != "100% of "+latin {
+				t.Errorf("got %v, want the service's error", got)
+			}
+		})
 	}
 }
 

@@ -167,6 +167,7 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	made.status, made.response = res.StatusCode, res.HTTP()
+	takeLeniently(made.response)
 	return made.response, nil
 }
 
