@@ -83,7 +83,7 @@ func (t *Tasks) Answer(ctx context.Context, id string, res proto.Message) error 
 }
 
 func errorOf(e *momv1.CallError) error {
-	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage()).WithRemote()
+	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage()+string(e.GetRawMessage())).WithRemote()
 	for _, any := range e.GetDetails() {
 		detail, detailErr := connectproto.NewErrorDetail(any)
 		if detailErr == nil {

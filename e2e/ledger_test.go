@@ -126,6 +126,9 @@ func amountOf(msg *dynamicpb.Message) int64 {
 type ledger struct {
 	// during, if set, is called in each call.
 	during func(ctx context.Context, amount int64)
+	// fail, if set, may end a call with an error, after its headers and trailers
+	// are set.
+	fail func(info *connect.CallInfo, amount int64) error
 
 	mu   sync.Mutex
 	runs map[int64]int // by amount
@@ -181,6 +184,11 @@ func (l *ledger) handle(ctx context.Context, spec connect.Spec, stream connect.S
 	info.ResponseHeader().Set("Ledger-Seal-Bin", connect.EncodeBinaryHeader([]byte{0, 255, 1}))
 	info.ResponseHeader().Set("Ledger-Caller", info.RequestHeader().Get("Ledger-Caller"))
 	info.ResponseTrailer().Set("Ledger-Balance", "even")
+	if l.fail != nil {
+		if err := l.fail(info, amount); err != nil {
+			return err
+		}
+	}
 	if req.Get(fields.ByName("refuse")).Bool() {
 		return refusal(req)
 	}

@@ -2,10 +2,6 @@ package mom
 
 import (
 	"fmt"
-	"strings"
-
-	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connectproto"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
@@ -49,46 +45,16 @@ func ran(task *momv1.Task) string {
 	return "the call was not executed"
 }
 
-// finalError rebuilds the error that the service answered with: connect turns
-// errors that came over the wire into `internal`.
-func finalError(e *momv1.CallError) error {
-	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage())
-	for _, detail := range e.GetDetails() {
-		if d, detailErr := connectproto.NewErrorDetail(detail); detailErr == nil { // an Any is taken as it is
-			err = err.WithDetail(d)
-		}
-	}
-	return err
-}
-
 // ofRequest are headers of a request that end with its hand-off: they were for
-// the gateway and the MOM, or are kept in fields of their own.
-var ofRequest = map[string]bool{
-	contract.HeaderKey: true, contract.HeaderPrefer: true, contract.HeaderTTL: true, contract.HeaderAnswerTTL: true,
-	contract.HeaderMode: true, contract.HeaderExplain: true, contract.HeaderTask: true, contract.HeaderCaller: true,
-	contract.HeaderCause: true, contract.HeaderOffer: true, contract.HeaderSchema: true, contract.HeaderKept: true, "Traceparent": true, "Tracestate": true,
-}
+// the gateway and the MOM.
+var ofRequest = map[string]bool{contract.HeaderKey: true, contract.HeaderPrefer: true}
+
+// ofResponse are headers that say what Holdline did. Those of a service behind another
+// Holdline are about that one's tasks.
+var ofResponse = map[string]bool{contract.HeaderApplied: true, contract.HeaderReplayed: true}
 
 // ofTransport are headers that the transport writes anew.
 var ofTransport = map[string]bool{
 	"Accept": true, "Accept-Encoding": true, "Accept-Post": true, "Allow": true, "Content-Encoding": true, "Content-Length": true,
 	"Content-Type": true, "Date": true, "Expect": true, "Host": true, "Te": true, "Trailer": true, "Vary": true,
-}
-
-// metadata is what is kept of headers or trailers, without some: what application
-// wrote to application.
-func metadata(header *connect.Header, without map[string]bool) (list []*momv1.Metadata) {
-	for key, values := range header.All() {
-		if without[key] || ofTransport[key] || strings.HasPrefix(key, "Connect-") || strings.HasPrefix(key, "Grpc-") {
-			continue
-		}
-		list = append(list, &momv1.Metadata{Key: key, Values: values})
-	}
-	return list
-}
-
-func addMetadata(header *connect.Header, list []*momv1.Metadata) {
-	for _, m := range list {
-		header.SetValues(m.GetKey(), m.GetValues())
-	}
 }

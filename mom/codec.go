@@ -13,7 +13,9 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/anypb"
 
+	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/route"
 )
 
@@ -52,7 +54,7 @@ func (c binaryCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) 
 	return c.BinaryCodec.UnmarshalRead(ctx, src, msg)
 }
 
-// jsonCodec writes stored messages as JSON.
+// jsonCodec writes stored messages as JSON, and answers whatever is in them.
 type jsonCodec struct {
 	*connectproto.JSONCodec
 	types *route.Schemas
@@ -72,7 +74,27 @@ func (c jsonCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) err
 		_, err = dst.Write(raw)
 		return err
 	}
+	if m, ok := msg.(interface{ GetAnswer() *momv1.Answer }); ok {
+		c.show(m.GetAnswer())
+	}
 	return c.JSONCodec.MarshalWrite(ctx, dst, msg)
+}
+
+// show changes an answer so that it can be written as JSON: one message in it that
+// has no JSON form would else hide all of the task.
+func (c jsonCodec) show(answer *momv1.Answer) {
+	for _, m := range append(answer.GetError().GetDetails(), answer.GetMessage()) {
+		if m == nil {
+			continue
+		}
+		if _, err := marshalJSON(m, c.types); err == nil {
+			continue
+		}
+		unknown, err := anypb.New(&momv1.UnknownMessage{TypeUrl: m.GetTypeUrl(), Value: m.GetValue()})
+		if err == nil { // it is a message of ours
+			m.TypeUrl, m.Value = unknown.GetTypeUrl(), unknown.GetValue()
+		}
+	}
 }
 
 // json renders the message without the spaces that protojson varies.

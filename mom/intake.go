@@ -1,12 +1,15 @@
 package mom
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -163,9 +166,9 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 	if err != nil {
 		return NewTask{}, fmt.Errorf("record the call: %w", err)
 	}
-	caller := header.Get(contract.HeaderCaller)
-	if caller == "" {
-		caller = contract.Anonymous
+	caller := cmp.Or(header.Get(contract.HeaderCaller), contract.Anonymous)
+	if !utf8.ValidString(caller) {
+		return NewTask{}, contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "%s: want UTF-8", contract.HeaderCaller)
 	}
 	id, err := contract.ParseTaskID(header.Get(contract.HeaderTask))
 	if err != nil || id.Service != in.route.Service || id.Shard >= in.route.Shards {
@@ -173,16 +176,14 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 		id = contract.NewTaskID(in.route.Service, in.route.Shards, caller, in.method.Procedure, terms.key)
 	}
 	call := &momv1.Call{
-		RecordVersion: recordVersion,
-		Procedure:     in.method.Procedure,
-		Caller:        caller,
-		Protocol:      info.Protocol,
-		HttpMajor:     1,
-		Header:        metadata(header, ofRequest),
-		Message:       raw,
-		TraceParent:   header.Get("Traceparent"),
-		TraceState:    header.Get("Tracestate"),
+		Procedure: in.method.Procedure,
+		Caller:    caller,
+		Protocol:  info.Protocol,
+		HttpMajor: 1,
+		Header:    metadata(header, ofRequest),
+		Message:   raw,
 	}
+	call.RecordVersion = versionOf(nil, call.GetHeader())
 	if http, ok := connecthttp.ServerInfoForContext(ctx); ok && http.RequestProto() == "HTTP/2.0" {
 		call.HttpMajor = 2
 	}
@@ -192,7 +193,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 		Offer:      offer,
 		Call:       call,
 		Repeatable: in.method.Repeatable,
-		Cause:      header.Get(contract.HeaderCause),
+		Cause:      strings.ToValidUTF8(header.Get(contract.HeaderCause), "?"),
 		TTL:        terms.ttl,
 		AnswerTTL:  terms.answerTTL,
 		Kept:       terms.key != "" || terms.prefer.Async || terms.hold(ctx) == 0 || header.Get(contract.HeaderKept) != "",
@@ -204,9 +205,6 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 	}
 	return task, nil
 }
-
-// recordVersion is the version of the records that this release writes.
-const recordVersion = 1
 
 func digest(parts ...[]byte) string {
 	hash := sha256.New()
@@ -274,7 +272,7 @@ func (m *MOM) read(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	task, answer, err := m.store.Get(bounded, id)
-	if v := answer.GetRecordVersion(); answer != nil && v != recordVersion {
+	if v := answer.GetRecordVersion(); answer != nil && !knownRecord(v) {
 		return nil, nil, fmt.Errorf("answer of task %s has record version %d, which this release does not know", id, v)
 	}
 	return task, answer, storeError(err)

@@ -16,6 +16,7 @@ import (
 	connectv1 "connectrpc.com/connect"
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/connect/v2/connectproto"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,7 +26,6 @@ import (
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 	"holdline/internal/route"
-	"holdline/internal/server"
 	"holdline/internal/upstream"
 )
 
@@ -62,6 +62,7 @@ type MOM struct {
 	reapers  map[Shard]*reaper
 	demands  map[Shard]*demand
 	pools    map[string]*upstream.Pool
+	lanes    map[string]*lanes // of the pools
 	waiters  *waiters
 	lapses   *lapses
 	metrics  *metrics
@@ -90,6 +91,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 		cfg:      cfg,
 		store:    store,
 		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
+		lanes:    make(map[string]*lanes, len(cfg.Routes)),
 		reapers:  map[Shard]*reaper{},
 		demands:  map[Shard]*demand{},
 		waiters:  newWaiters(),
@@ -100,7 +102,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	m.metrics = newMetrics(m, cfg.Metrics)
 	for _, name := range cfg.Routes.Services() {
 		r := cfg.Routes[name]
-		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
+		m.pools[name], m.lanes[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger), &lanes{}
 		parked := &alarm{log: cfg.Logger.With("service", name)}
 		givenUp := m.metrics.givenUp.WithLabelValues(name)
 		reaped := func(reaped Reaped) {
@@ -119,7 +121,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{m})
 	momv1connect.RegisterHoldServiceHandler(own, &holdService{m})
-	mux := server.Mux(own, m, grpcreflect.WithDescriptorResolver(cfg.Schemas), grpcreflect.WithExtensionResolver(cfg.Schemas))
+	mux := m.mountOwn(own)
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
 
@@ -128,6 +130,15 @@ func New(cfg Config, store Store) (*MOM, error) {
 	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(cfg.Schemas)))
 	m.handler = withWriter(mux)
 	return m, nil
+}
+
+// mountOwn is server.Mux with a codec that knows the schemas of the answers in tasks.
+func (m *MOM) mountOwn(own *connect.Server) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle(grpchealth.NewHandler(m, connectv1.WithReadMaxBytes(maxRequest)))
+	grpcreflect.Register(own, grpcreflect.WithDescriptorResolver(m.cfg.Schemas), grpcreflect.WithExtensionResolver(m.cfg.Schemas))
+	connecthttp.Mount(mux, own, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(connectproto.NewBinaryCodec(), newJSONCodec(m.cfg.Schemas)))
+	return mux
 }
 
 // ServeHTTP implements http.Handler.

@@ -3,6 +3,7 @@ package mom
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -10,20 +11,45 @@ import (
 const (
 	persistTime  = time.Minute
 	persistPause = 200 * time.Millisecond
+	// maxAlone is how often a transition may fail while the store answers others.
+	maxAlone = 3
 )
+
+// errCannotPass says that the store never takes this transition, while it may well
+// take others.
+var errCannotPass = errors.New("the store does not take it")
 
 // persist repeats a transition until the store has taken it: the store may be
 // away for a while, the answer is here only now. A lease that was lost meanwhile
-// ends it, since somebody else has the task by then.
-func persist(ctx context.Context, transition func(context.Context) error) error {
+// ends it, since somebody else has the task by then; so does an error that is not
+// the store being away or full, and is the transition's own: errCannotPass.
+//
+// others, if given, asks the store something else. It is for what a store may refuse
+// by cutting the connection, as Redis does with a text over its limit: that looks
+// like a store that is away, and cuts off everybody on that connection each time.
+func persist(ctx context.Context, transition, others func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), persistTime)
 	defer cancel()
+	bounded := func(ask func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		return ask(ctx)
+	}
+	alone := 0
 	for {
-		bounded, done := context.WithTimeout(ctx, storeTimeout)
-		err := transition(bounded)
-		done()
-		if err == nil || errors.Is(err, ErrFenced) || ctx.Err() != nil {
+		err := bounded(transition)
+		switch {
+		case err == nil, errors.Is(err, ErrFenced), ctx.Err() != nil:
 			return err
+		case !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrQueueFull):
+			return fmt.Errorf("%w: %w", errCannotPass, err)
+		case others != nil && !errors.Is(err, ErrNotSent) && bounded(others) == nil:
+			alone++
+		default:
+			alone = 0
+		}
+		if alone == maxAlone {
+			return fmt.Errorf("%w: %w", errCannotPass, err)
 		}
 		sleep(ctx, persistPause)
 	}

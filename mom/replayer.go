@@ -20,6 +20,9 @@ const (
 	failPause = 250 * time.Millisecond
 
 	maxAttempts = 20
+	// maxBusy is how many attempts there may be at once, those included that were
+	// begun before the service failed and have not ended since.
+	maxBusy = 2 * maxWindow
 	// Pause before an attempt after one that the service may have seen.
 	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
 	// drainTime is how long attempts may go on when the MOM is told to end.
@@ -29,19 +32,22 @@ const (
 // replayer sends the tasks of one shard to their service, when it is healthy and at
 // its pace.
 type replayer struct {
-	store   Store
-	shard   Shard
-	pool    *upstream.Pool
-	sender  *sender
-	reaper  *reaper
-	demand  *demand
-	metrics *metrics
-	log     *slog.Logger
-	healthy bool      // as far as the last attempt told
-	failed  time.Time // the last attempt that was not answered
-	pace    pace
-	busy    int  // attempts whose end Run has yet to hear of
-	away    bool // the store, as far as the last lease told
+	store    Store
+	shard    Shard
+	pool     *upstream.Pool
+	sender   *sender
+	reaper   *reaper
+	demand   *demand
+	metrics  *metrics
+	log      *slog.Logger
+	shedding shedding
+	healthy  bool      // as far as the last attempt told
+	failed   time.Time // the last attempt that was not answered
+	pace     pace
+	busy     int  // attempts whose end Run has yet to hear of
+	since    int  // counts the failures, each of which begins again with a canary
+	old      int  // of busy, those that were begun before the last failure
+	away     bool // the store, as far as the last lease told
 
 	mu       sync.Mutex
 	inflight map[contract.TaskID]flight
@@ -59,7 +65,7 @@ func newReplayer(m *MOM, shard Shard) *replayer {
 		store:    m.store,
 		shard:    shard,
 		pool:     m.pools[shard.Service],
-		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r.AttemptTimeout),
+		sender:   newSender(m.pools[shard.Service], m.lanes[shard.Service], m.cfg.Schemas, r),
 		reaper:   m.reapers[shard],
 		demand:   m.demands[shard],
 		metrics:  m.metrics,
@@ -77,14 +83,14 @@ func (r *replayer) Run(ctx context.Context) error {
 	defer background.Wait()
 	background.Go(func() { r.renew(attempts) })
 
-	done := make(chan end, maxWindow)
+	done := make(chan end, maxBusy)
 	rung := make(chan struct{}) // the bell
 	for listening := false; ctx.Err() == nil; {
 		var allowed <-chan time.Time // by the queue's limits
-		if r.healthy || r.busy == 0 && r.waitHealthy(ctx) {
+		if r.healthy || r.busy == r.old && r.waitHealthy(ctx) {
 			allowed = r.lease(ctx, attempts, done)
 		}
-		if !listening && r.busy < r.pace.window {
+		if !listening && r.room() > 0 {
 			listening = true
 			background.Go(func() {
 				if r.store.WaitBell(ctx, r.shard) != nil {
@@ -124,21 +130,34 @@ func (r *replayer) drain(done <-chan end, cut context.CancelFunc) {
 
 // end is how an attempt ended.
 type end struct {
-	up   bool          // the service was there
-	took time.Duration // until it answered; 0 when it was not asked
+	since   int           // the failures before it began
+	up      bool          // the service was there
+	refused bool          // it takes nothing for now
+	took    time.Duration // until it answered; 0 when it was not asked
 }
 
-// learn takes note of an attempt's end.
+// learn takes note of an attempt's end. One that began before the last failure tells
+// nothing of what came after: when a connection breaks under many, the first of them
+// counts, and answers on another connection do not send the next many after them.
 func (r *replayer) learn(one end) {
 	r.busy--
-	r.healthy = one.up
 	switch {
+	case one.since != r.since:
+		r.old--
 	case !one.up:
-		r.failed = time.Now()
+		r.healthy, r.failed = false, time.Now()
+		r.pace.reset()
+		r.since, r.old = r.since+1, r.busy
+	case one.refused:
 		r.pace.reset()
 	case one.took > 0:
 		r.pace.answered(one.took)
 	}
+}
+
+// room is how many tasks may be leased now, beside those that are under way.
+func (r *replayer) room() int {
+	return min(r.pace.window-(r.busy-r.old), maxBusy-r.busy)
 }
 
 // waitHealthy asks for the service's health as long as there are tasks for it.
@@ -158,7 +177,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 // lease takes tasks as far as the pace allows and starts their attempts. When the
 // limits of the queue allow none, it returns a timer for the next look.
 func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowed <-chan time.Time) {
-	leases, err := r.store.Lease(ctx, r.shard, r.pace.window-r.busy, leaseTime)
+	leases, err := r.store.Lease(ctx, r.shard, r.room(), leaseTime)
 	var limited *LimitedError
 	if errors.As(err, &limited) {
 		allowed, err = time.After(limited.Wait), nil
@@ -177,8 +196,10 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowe
 		r.inflight[lease.ID] = flight{lease, cancel}
 		r.mu.Unlock()
 		r.busy++
+		since := r.since
 		go func() {
 			one := r.attempt(running, lease)
+			one.since = since
 			cancel(nil)
 			r.mu.Lock()
 			delete(r.inflight, lease.ID)
@@ -187,94 +208,6 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowe
 		}()
 	}
 	return allowed
-}
-
-// attempt sends one task and records what came of it.
-func (r *replayer) attempt(ctx context.Context, lease Lease) end {
-	log := r.log.With("task", lease.ID, "attempt", lease.Attempts+1)
-	if err := r.store.MarkSent(ctx, lease); err != nil {
-		// Cancelled, leased by another, or the store is away: not ours to send.
-		log.Debug("task not sent", "error", err)
-		if !errors.Is(err, ErrFenced) {
-			r.unmark(ctx, lease)
-		}
-		return end{up: true}
-	}
-	sent := time.Now()
-	answer, result := r.sender.send(ctx, lease)
-	one := end{
-		up:   answer != nil || result.Kind == upstream.Unavailable || result.Kind == upstream.Exhausted,
-		took: time.Since(sent),
-	}
-	r.metrics.sent.WithLabelValues(r.shard.Service, result.Kind.String()).Inc()
-	record := func(ctx context.Context) error {
-		switch {
-		case answer != nil:
-			return r.store.Settle(ctx, lease, answer)
-		case result.Kind == upstream.NotSent || result.Kind == upstream.Refused:
-			return r.store.Release(ctx, lease)
-		case lease.Repeatable:
-			backoff := min(firstBackoff<<min(lease.Attempts, 10), maxBackoff)
-			_, err := r.store.Retry(ctx, lease, result.Cause, backoff, maxAttempts)
-			r.reaper.within(backoff)
-			return err
-		}
-		return r.store.Park(ctx, lease, result.Cause)
-	}
-	if answer == nil {
-		log.Info("no answer", "cause", result.Cause, "procedure", lease.Call.GetProcedure())
-	}
-	switch err := persist(ctx, record); {
-	case errors.Is(err, ErrFenced):
-		r.metrics.lost.WithLabelValues(r.shard.Service).Inc()
-		log.Warn("attempt not recorded: the lease was lost")
-	case err != nil:
-		log.Warn("attempt not recorded: the lease will end by itself", "error", err)
-	}
-	return one
-}
-
-// unmark gives a task back that was not sent, since its mark may be there: with
-// its lease over, it would pass for one that has run.
-func (r *replayer) unmark(ctx context.Context, lease Lease) {
-	err := persist(ctx, func(ctx context.Context) error { return r.store.Release(ctx, lease) })
-	if err != nil && !errors.Is(err, ErrFenced) {
-		r.log.Warn("task not given back: the lease will end by itself", "task", lease.ID, "error", err)
-	}
-}
-
-// renew prolongs the leases of what is under way, and ends attempts whose lease
-// is lost.
-func (r *replayer) renew(ctx context.Context) {
-	ticker := time.NewTicker(renewPause)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		r.mu.Lock()
-		var leases []Lease
-		for _, f := range r.inflight {
-			leases = append(leases, f.lease)
-		}
-		r.mu.Unlock()
-		if len(leases) == 0 {
-			continue
-		}
-		lost, err := r.store.Renew(ctx, r.shard, leases, leaseTime)
-		if err != nil {
-			r.log.Warn("leases not renewed", "error", err)
-		}
-		for _, lease := range lost {
-			r.mu.Lock()
-			if f, ok := r.inflight[lease.ID]; ok && f.lease.Epoch == lease.Epoch {
-				f.cancel(ErrFenced)
-			}
-			r.mu.Unlock()
-		}
-	}
 }
 
 // sleep waits, unless ctx ends.

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
-	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -22,13 +20,14 @@ import (
 // used. It is safe for concurrent use.
 type sender struct {
 	pool    *upstream.Pool
+	lanes   *lanes
 	schemas *route.Schemas
-	timeout time.Duration
+	route   *route.Route
 	clients map[string]*connect.Client // by protocol
 }
 
-func newSender(pool *upstream.Pool, schemas *route.Schemas, timeout time.Duration) *sender {
-	s := &sender{pool: pool, schemas: schemas, timeout: timeout, clients: map[string]*connect.Client{}}
+func newSender(pool *upstream.Pool, lanes *lanes, schemas *route.Schemas, r *route.Route) *sender {
+	s := &sender{pool: pool, lanes: lanes, schemas: schemas, route: r, clients: map[string]*connect.Client{}}
 	for protocol, options := range map[string][]connecthttp.Option{
 		connect.ProtocolNameConnect: nil,
 		connect.ProtocolNameGRPC:    {connecthttp.WithGRPC()},
@@ -47,56 +46,74 @@ type attemptKey struct{}
 // attempt is what happened below connect.
 type attempt struct {
 	httpMajor int
+	lane      int
 	outcome   upstream.Outcome
 	status    int // of HTTP; 0 without a response
+	response  *http.Response
 }
 
-// send makes one attempt. It returns an answer, which may be an error, or the
-// outcome that stands for none.
-func (s *sender) send(ctx context.Context, lease Lease) (*momv1.Answer, upstream.Outcome) {
+// result is what an attempt came to.
+type result struct {
+	answer  *momv1.Answer    // may be an error; nil: there is none
+	outcome upstream.Outcome // that stands for no answer
+	refused *refusal         // the service has not run it, and takes it later
+}
+
+// knows tells whether this MOM can send a call. Another, with other schemas or of
+// another release, may know one that this does not.
+func (s *sender) knows(call *momv1.Call) bool {
+	return s.schemas.Method(call.GetProcedure()) != nil && s.clients[call.GetProtocol()] != nil && knownRecord(call.GetRecordVersion())
+}
+
+// send makes one attempt at a call that it knows.
+func (s *sender) send(ctx context.Context, lease Lease) result {
 	call := lease.Call
 	method := s.schemas.Method(call.GetProcedure())
-	if method == nil || s.clients[call.GetProtocol()] == nil || call.GetRecordVersion() != recordVersion {
-		// Another MOM, with other schemas or of another release, may know it.
-		return nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "unknown-call"}
-	}
-	timeout := s.timeout
+	timeout := s.route.AttemptTimeout
 	if lease.Remaining > 0 {
 		timeout = min(timeout, lease.Remaining)
 	}
-	made := &attempt{httpMajor: int(call.GetHttpMajor())}
+	lane, leave := s.lanes.take(lease.Repeatable, lease.Attempts > 0)
+	defer leave()
+	made := &attempt{httpMajor: int(call.GetHttpMajor()), lane: lane}
 	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), timeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 	addMetadata(info.RequestHeader(), call.GetHeader())
 	info.RequestHeader().Set(contract.HeaderKey, lease.ID.String())
 	for key, value := range map[string]string{"Traceparent": call.GetTraceParent(), "Tracestate": call.GetTraceState()} {
-		if value != "" {
+		if value != "" { // in the record of an older release
 			info.RequestHeader().Set(key, value)
 		}
 	}
 	var message stored
 	err := s.clients[call.GetProtocol()].CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
 	if err == nil && len(message.bytes) > maxAnswer || made.tooLarge(err) {
-		return asAnswer(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"), upstream.Outcome{}
+		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
-	if none, ok := made.none(ctx, err, lease.Repeatable); ok {
-		return nil, none
+	// What another Holdline behind the service says so has run.
+	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
+		if refused := made.refusal(err, info, s.route.SafeRefusals, call.GetIdempotencyKey() != ""); refused != nil {
+			return result{outcome: made.outcome, refused: refused}
+		}
+		if none, ok := made.none(ctx, err, lease.Repeatable); ok {
+			return result{outcome: none}
+		}
 	}
 	answer := &momv1.Answer{
-		RecordVersion: recordVersion,
-		Header:        metadata(info.ResponseHeader(), nil),
-		Trailer:       metadata(info.ResponseTrailer(), nil),
+		Header:  metadata(info.ResponseHeader(), ofResponse),
+		Trailer: metadata(info.ResponseTrailer(), ofResponse),
 	}
 	if err != nil {
 		answer.Result = &momv1.Answer_Error{Error: callError(err)}
-		return answer, upstream.Outcome{}
+	} else {
+		answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
+			TypeUrl: "type.googleapis.com/" + string(method.Descriptor.Output().FullName()),
+			Value:   message.bytes,
+		}}
 	}
-	answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
-		TypeUrl: "type.googleapis.com/" + string(method.Descriptor.Output().FullName()),
-		Value:   message.bytes,
-	}}
-	return answer, upstream.Outcome{}
+	answer.RecordVersion = versionOf(answer.GetError(), answer.GetHeader(), answer.GetTrailer())
+	return result{answer: answer}
 }
 
 // none tells whether an attempt came to no answer, and to what instead.
@@ -143,30 +160,18 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 	req.ProtoMajor = made.httpMajor
 	req.Host = "" // the endpoint's own
 	res, outcome, err := s.pool.Pick().Try(req.Context(), &upstream.Request{
-		In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true,
+		In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Lane: made.lane,
 	})
 	made.outcome = outcome
 	if err != nil {
 		return nil, err
 	}
-	made.status = res.StatusCode
-	return res.HTTP(), nil
-}
-
-// callError is the record of a final error.
-func callError(err error) *momv1.CallError {
-	var rpcErr *connect.Error
-	if !errors.As(err, &rpcErr) {
-		return &momv1.CallError{Code: int32(connect.CodeOf(err))}
-	}
-	record := &momv1.CallError{Code: int32(rpcErr.Code()), Message: rpcErr.Message()}
-	for _, detail := range rpcErr.Details() {
-		record.Details = append(record.Details, connectproto.ErrorDetailToAny(detail))
-	}
-	return record
+	made.status, made.response = res.StatusCode, res.HTTP()
+	takeLeniently(made.response)
+	return made.response, nil
 }
 
 // asAnswer makes an answer of an error that Holdline gives in the service's place.
-func asAnswer(reason momv1.Reason, message string) *momv1.Answer {
-	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: callError(contract.Errorf(reason, "%s", message))}}
+func asAnswer(err *connect.Error) *momv1.Answer {
+	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: callError(err)}}
 }

@@ -96,6 +96,7 @@ type Lease struct {
 	ID         contract.TaskID
 	Epoch      int64
 	Attempts   int // attempts that the service may have seen so far
+	PutBack    int // how often it was put back
 	Repeatable bool
 	Remaining  time.Duration // of the task's TTL; may be negative once it runs
 	Call       *momv1.Call
@@ -115,7 +116,7 @@ type Depth struct {
 // attempt. By that it knows when its clock was set back.
 const (
 	LongestLease   = leaseTime
-	LongestBackoff = maxBackoff
+	LongestBackoff = maxRefusalWait + time.Second
 )
 
 // Parked tells of the tasks that wait for a person: DEAD or UNCERTAIN, and not yet
@@ -184,6 +185,12 @@ type Store interface {
 	// Release gives an unseen task back to the head of its queue; no attempt is
 	// spent and the mark is taken off. It expires when its TTL is over. ErrFenced.
 	Release(ctx context.Context, lease Lease) error
+	// PutBack lets an unseen task wait before its next attempt: RETRYING, with no
+	// attempt spent and no mark. With all, nothing is leased from its shard for as
+	// long, and the task comes a moment later, so that another may be the first. Else
+	// it waits twice as long each time it is put back, up to a bound. Returns how
+	// long it waits. EXPIRED when its TTL is over. ErrFenced.
+	PutBack(ctx context.Context, lease Lease, why string, wait time.Duration, all bool) (time.Duration, error)
 	// Retry spends an attempt: RETRYING after the backoff, at the head of the
 	// queue then, DEAD once maxAttempts are spent, or EXPIRED when the TTL is
 	// over meanwhile. Returns the state. ErrFenced.

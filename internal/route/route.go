@@ -30,6 +30,10 @@ type Route struct {
 	TryTimeout time.Duration
 	// Shards is the number of shards of the service's queue. Default 1.
 	Shards int
+	// SafeRefusals: a service that says unavailable to a stored call has not run
+	// it, so the call may be sent again. Default false: it is the answer, unless
+	// it names a time.
+	SafeRefusals bool
 }
 
 // Defaults and limits of a route.
@@ -93,8 +97,14 @@ func (r *Route) set(option string) error {
 		}
 		r.Shards = n
 		return nil
+	case "refusals":
+		if value != "final" && value != "safe" {
+			return fmt.Errorf("%q: want final or safe", option)
+		}
+		r.SafeRefusals = value == "safe"
+		return nil
 	}
-	return fmt.Errorf("%q: unknown option, want ttl, attempt-timeout, try-timeout or shards", option)
+	return fmt.Errorf("%q: unknown option, want ttl, attempt-timeout, try-timeout, shards or refusals", option)
 }
 
 func setDuration(to *time.Duration, option, value string, most time.Duration) error {

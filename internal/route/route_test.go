@@ -16,16 +16,16 @@ import (
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	r, err := route.Parse("a.v1.B=http://one:1,https://two:2;ttl=1m;attempt-timeout=2s;try-timeout=3s;shards=4")
+	r, err := route.Parse("a.v1.B=http://one:1,https://two:2;ttl=1m;attempt-timeout=2s;try-timeout=3s;shards=4;refusals=safe")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Service != "a.v1.B" || len(r.Endpoints) != 2 || r.Endpoints[1].Host != "two:2" ||
-		r.TTL != time.Minute || r.AttemptTimeout != 2*time.Second || r.TryTimeout != 3*time.Second || r.Shards != 4 {
+		r.TTL != time.Minute || r.AttemptTimeout != 2*time.Second || r.TryTimeout != 3*time.Second || r.Shards != 4 || !r.SafeRefusals {
 		t.Errorf("got %+v", r)
 	}
 	r, err = route.Parse("B=http://one:1")
-	if err != nil || r.TTL != route.DefaultTTL || r.AttemptTimeout != route.DefaultAttemptTimeout || r.TryTimeout != 0 || r.Shards != 1 {
+	if err != nil || r.TTL != route.DefaultTTL || r.AttemptTimeout != route.DefaultAttemptTimeout || r.TryTimeout != 0 || r.Shards != 1 || r.SafeRefusals {
 		t.Errorf("defaults: got %+v, %v", r, err)
 	}
 }
@@ -44,6 +44,7 @@ func TestParseErrors(t *testing.T) {
 		"a.B=http://one:1;ttl=0s":     "want a duration",
 		"a.B=http://one:1;shards=0":   "from 1 to 64",
 		"a.B=http://one:1;retries=3":  "unknown option",
+		"a.B=http://one:1;refusals=":  "want final or safe",
 		"a.B=http://one:1;shards=one": "from 1 to 64",
 	} {
 		if _, err := route.Parse(spec); err == nil || !strings.Contains(err.Error(), want) {

@@ -36,6 +36,9 @@ type Request struct {
 	OneWrite bool
 	// Look at the head of the response to classify it: for unary calls.
 	Look bool
+	// Lane: attempts of different lanes never share an HTTP/2 connection, so that
+	// one which breaks it takes no others along. 0 is what most calls share.
+	Lane int
 }
 
 var errSwitched = errors.New("101 without an Upgrade")
@@ -113,7 +116,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	}
 	var taken, given atomic.Bool
 	out := e.request(&ctx, req, &taken, &given)
-	raw, err := e.transport(req.In.ProtoMajor).RoundTrip(out.WithContext(ctx))
+	raw, err := e.transport(req.In.ProtoMajor, req.Lane).RoundTrip(out.WithContext(ctx))
 	inTime()
 	sending, streams := out.Body.(*sending)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,16 +38,13 @@ type Endpoint struct {
 	broken   atomic.Int64 // attempts in a row
 	ejected  atomic.Bool  // to be picked last
 	gone     atomic.Bool  // no longer in the pool
+	lanes    sync.Map     // lane → *http.Transport, of HTTP/2
 }
 
 func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 	e := &Endpoint{pool: pool, url: u, addr: addr, h1: newTransport(addr), h2: newTransport(addr)}
 	e.h1.Protocols.SetHTTP1(true)
-	if u.Scheme == "https" {
-		e.h2.Protocols.SetHTTP2(true)
-	} else {
-		e.h2.Protocols.SetUnencryptedHTTP2(true)
-	}
+	e.speakHTTP2(e.h2)
 	e.health = [2]*grpchealth.Client{
 		grpchealth.NewClient(&http.Client{Transport: e.h2}, u.String(), connect.WithGRPC()),
 		grpchealth.NewClient(&http.Client{Transport: e.h1}, u.String()),
@@ -83,12 +81,30 @@ func newTransport(addr string) *http.Transport {
 // String is the endpoint's address, or its URL where that is not known.
 func (e *Endpoint) String() string { return cmp.Or(e.addr, e.url.String()) }
 
-// transport mirrors the HTTP version of the caller.
-func (e *Endpoint) transport(httpMajor int) *http.Transport {
-	if httpMajor >= 2 {
+func (e *Endpoint) speakHTTP2(t *http.Transport) {
+	if e.url.Scheme == "https" {
+		t.Protocols.SetHTTP2(true)
+	} else {
+		t.Protocols.SetUnencryptedHTTP2(true)
+	}
+}
+
+// transport mirrors the HTTP version of the caller. Over HTTP/1.1 each call has a
+// connection for itself.
+func (e *Endpoint) transport(httpMajor, lane int) *http.Transport {
+	switch {
+	case httpMajor < 2:
+		return e.h1
+	case lane == 0:
 		return e.h2
 	}
-	return e.h1
+	if t, ok := e.lanes.Load(lane); ok {
+		return t.(*http.Transport)
+	}
+	t := newTransport(e.addr)
+	e.speakHTTP2(t)
+	kept, _ := e.lanes.LoadOrStore(lane, t)
+	return kept.(*http.Transport)
 }
 
 // Healthy asks grpc.health.v1 for the service: over gRPC, and where that is not
@@ -123,4 +139,8 @@ func (e *Endpoint) close() {
 	e.gone.Store(true)
 	e.h1.CloseIdleConnections()
 	e.h2.CloseIdleConnections()
+	e.lanes.Range(func(_, t any) bool {
+		t.(*http.Transport).CloseIdleConnections()
+		return true
+	})
 }

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -174,7 +175,13 @@ func TestSwarmUser(t *testing.T) {
 	must("Dismiss", s.Dismiss(t.Context(), third))
 	must("Pause", s.Pause(t.Context(), shard, true))
 	must("Pause", s.Pause(t.Context(), shard, false))
+	_, err = s.PutBack(t.Context(), func() mom.Lease { add(true); return lease() }(), "refused", time.Minute, true)
+	must("PutBack", err)
 	open := add(true)
+	_, err = s.Lease(t.Context(), shard, 1, time.Minute)
+	if limited := new(mom.LimitedError); !errors.As(err, &limited) {
+		t.Errorf("Lease: %v, want it limited", err)
+	}
 	_, err = s.Reap(t.Context(), shard)
 	must("Reap", err)
 	_, err = s.Depth(t.Context(), shard)

@@ -74,6 +74,9 @@ func TestLeaseAfterClockSetBack(t *testing.T) {
 	}
 	e.wantState(lost, uncertain)
 	e.wantState(unsent, queued)
+	clock.Set(t, back.Add(mom.LongestBackoff))
+	_, err = e.Reap(e.ctx, e.shard)
+	e.ok(err)
 	e.wantState(later, queued)
 }
 

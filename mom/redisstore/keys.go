@@ -19,6 +19,7 @@ import (
 //	ttl     sorted set  open ULIDs by the end of their life; its size is the
 //	                    number of open tasks
 //	paused  string      there while leasing is stopped
+//	wait    string      until when the service has asked to be left alone, in ms
 //	gone    sorted set  "ULID caller" of ended tasks by the end of their record
 //	passed  string      how many ended tasks are still in ready, to be skipped
 //	bytes   string      what the stored calls take

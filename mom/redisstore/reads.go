@@ -18,9 +18,8 @@ import (
 )
 
 const (
-	recordVersion = "1"
-	listPage      = 200
-	listPages     = 10 // looked at in one List
+	listPage  = 200
+	listPages = 10 // looked at in one List
 )
 
 // Get implements mom.Store.
@@ -140,7 +139,7 @@ func (s *Store) listPage(ctx context.Context, shard mom.Shard, caller, upTo stri
 
 // readTask reads the fields that shared/core.lua lists.
 func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error) {
-	if fields["v"] != recordVersion {
+	if v := fields["v"]; v != "1" && v != "2" { // as load in shared/core.lua
 		return nil, fmt.Errorf("%w: %q of task %s", ErrRecordVersion, fields["v"], id)
 	}
 	attempts, _ := strconv.ParseInt(fields["n"], 10, 32)

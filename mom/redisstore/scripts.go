@@ -28,6 +28,7 @@ var (
 	markScript       = newScript("mark", true, "held")
 	settleScript     = newScript("settle", true, "held", "finish")
 	releaseScript    = newScript("release", true, "held", "finish", "give_back")
+	putBackScript    = newScript("put_back", true, "held", "finish")
 	retryScript      = newScript("retry", true, "held", "finish", "parked", "park")
 	parkScript       = newScript("park", true, "held", "parked", "park")
 	cancelScript     = newScript("cancel", true, "finish", "parked", "give_up", "pass_over").asUpkeep()

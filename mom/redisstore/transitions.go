@@ -37,7 +37,8 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 		task.ID.ULID.String(), millis(task.TTL), millis(task.AnswerTTL), strconv.Itoa(s.cfg.MaxQueued), flag(task.Repeatable),
 		task.Call.GetProcedure(), task.Call.GetCaller(), shorten(task.Cause),
 		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call), flag(task.Kept),
-		strconv.FormatInt(s.cfg.MaxBytes, 10), memory, strconv.FormatInt(task.Offer, 10))
+		strconv.FormatInt(s.cfg.MaxBytes, 10), memory, strconv.FormatInt(task.Offer, 10),
+		strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10))
 	if err != nil {
 		return mom.Added{}, err
 	}
@@ -160,6 +161,10 @@ func readLease(shard mom.Shard, row rueidis.RedisMessage) (mom.Lease, error) {
 	if lease.ID.ULID, err = ulid.ParseStrict(name); err != nil {
 		return lease, err
 	}
+	if len(fields) > 6 {
+		times, _ := fields[6].AsInt64()
+		lease.PutBack = int(times)
+	}
 	if len(fields) < 6 || fields[5].IsNil() {
 		return lease, errors.New("it is missing")
 	}
@@ -217,6 +222,23 @@ func (s *Store) Settle(ctx context.Context, lease mom.Lease, answer *momv1.Answe
 // of arrival.
 func (s *Store) Release(ctx context.Context, lease mom.Lease) error {
 	return s.fenced(ctx, releaseScript, lease, s.tombstone())
+}
+
+// PutBack implements mom.Store.
+func (s *Store) PutBack(ctx context.Context, lease mom.Lease, why string, wait time.Duration, all bool) (time.Duration, error) {
+	reply, err := s.run(ctx, putBackScript, s.keysOf(lease.ID), lease.ID.ULID.String(), epoch(lease),
+		shorten(why), millis(wait), flag(all), s.tombstone())
+	if err != nil {
+		return 0, err
+	}
+	if word, err := reply.ToString(); err == nil && word == "FENCED" {
+		return 0, mom.ErrFenced
+	}
+	due, err := reply.AsInt64()
+	if err != nil {
+		return 0, fmt.Errorf("put back: %w", err)
+	}
+	return time.Duration(due) * time.Millisecond, nil
 }
 
 // Park implements mom.Store.

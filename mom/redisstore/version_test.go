@@ -21,7 +21,7 @@ func (e *env) setVersion(id contract.TaskID, v string) {
 func TestUnknownRecordVersion(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		id := e.add()
-		e.setVersion(id, "2")
+		e.setVersion(id, "3")
 		_, _, get := e.Get(e.ctx, id)
 		_, lease := e.Lease(e.ctx, e.shard, 2, time.Hour)
 		for what, err := range map[string]error{
@@ -49,7 +49,7 @@ func TestTasksBehindThoseOfANewerRelease(t *testing.T) {
 		newer = append(newer, e.add())
 		own = append(own, e.add(), e.add())
 		for _, id := range newer {
-			e.setVersion(id, "2")
+			e.setVersion(id, "3")
 		}
 		leases, err := e.Lease(e.ctx, e.shard, 2, time.Hour)
 		if err != nil || len(leases) != 2 || leases[0].ID != own[0] || leases[1].ID != own[1] {
@@ -81,7 +81,7 @@ func TestReapLeavesANewerRelease(t *testing.T) {
 			t.Fatalf("lease: got %d, %v, want %d", len(leases), err, len(newer))
 		}
 		for _, id := range newer {
-			e.setVersion(id, "2")
+			e.setVersion(id, "3")
 		}
 		own := e.add()
 		e.leaseFor(time.Millisecond)
@@ -91,6 +91,21 @@ func TestReapLeavesANewerRelease(t *testing.T) {
 		}
 		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Running != int64(len(newer)) {
 			t.Errorf("depth: got %+v, %v, want %d running", depth, err, len(newer))
+		}
+	})
+}
+
+// The version of a call is that of its task: a release that does not know the one
+// passes over the other.
+func TestRecordVersionIsTheCalls(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		id := e.add(func(task *mom.NewTask) { task.Call.RecordVersion = 2 })
+		if got, err := e.do("HGET", e.key("t:"+id.ULID.String()), "v").ToString(); got != "2" {
+			t.Errorf("v = %q, %v, want 2", got, err)
+		}
+		e.wantState(id, queued)
+		if got := e.order(); len(got) != 1 || got[0] != id {
+			t.Errorf("queue: got %v, want the task", got)
 		}
 	})
 }

@@ -35,7 +35,7 @@ const (
 	TaskState_TASK_STATE_QUEUED TaskState = 1
 	// A replayer holds its lease.
 	TaskState_TASK_STATE_RUNNING TaskState = 2
-	// An attempt failed, waits for the next one.
+	// An attempt failed, or the service refused it; waits for the next one.
 	TaskState_TASK_STATE_RETRYING TaskState = 3
 	// The service answered with a message.
 	TaskState_TASK_STATE_SUCCEEDED TaskState = 4
@@ -472,8 +472,11 @@ type Metadata struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The key, in canonical header form.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// Its values, in order.
-	Values        []string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	// Its values, in order, when all of them are UTF-8.
+	Values []string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	// Its values, in order, when one of them is not UTF-8, such as Latin-1. Then
+	// there are none in values.
+	RawValues     [][]byte `protobuf:"bytes,3,rep,name=raw_values,json=rawValues,proto3" json:"raw_values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -522,11 +525,19 @@ func (x *Metadata) GetValues() []string {
 	return nil
 }
 
+func (x *Metadata) GetRawValues() [][]byte {
+	if x != nil {
+		return x.RawValues
+	}
+	return nil
+}
+
 // Call is the stored request of a task: all that a replay needs.
 type Call struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version of this record. Readers refuse a version they don't know, so
-	// that two releases can share a queue during a rolling update.
+	// that two releases can share a queue during a rolling update. 1, or 2 when
+	// there are raw fields.
 	RecordVersion uint32 `protobuf:"varint,1,opt,name=record_version,json=recordVersion,proto3" json:"record_version,omitempty"`
 	// The procedure: /package.Service/Method.
 	Procedure string `protobuf:"bytes,2,opt,name=procedure,proto3" json:"procedure,omitempty"`
@@ -540,9 +551,10 @@ type Call struct {
 	Header []*Metadata `protobuf:"bytes,6,rep,name=header,proto3" json:"header,omitempty"`
 	// The request message, in the binary format, as deterministic as it can be.
 	Message []byte `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
-	// The caller's trace context (W3C traceparent), if there was one.
+	// The caller's trace context (W3C traceparent), in records of the first
+	// release; later ones keep it in header, as it came.
 	TraceParent string `protobuf:"bytes,8,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
-	// The caller's W3C tracestate, if there was one.
+	// The caller's W3C tracestate, likewise.
 	TraceState string `protobuf:"bytes,9,opt,name=trace_state,json=traceState,proto3" json:"trace_state,omitempty"`
 	// The caller's Idempotency-Key, if there was one.
 	IdempotencyKey string `protobuf:"bytes,10,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
@@ -655,10 +667,12 @@ type CallError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The RPC code, from 1 to 16.
 	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
-	// The message.
+	// The message, when it is UTF-8.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// The details.
-	Details       []*anypb.Any `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty"`
+	Details []*anypb.Any `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty"`
+	// The message, when it is not UTF-8. Then message is empty.
+	RawMessage    []byte `protobuf:"bytes,4,opt,name=raw_message,json=rawMessage,proto3" json:"raw_message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -710,6 +724,13 @@ func (x *CallError) GetMessage() string {
 func (x *CallError) GetDetails() []*anypb.Any {
 	if x != nil {
 		return x.Details
+	}
+	return nil
+}
+
+func (x *CallError) GetRawMessage() []byte {
+	if x != nil {
+		return x.RawMessage
 	}
 	return nil
 }
@@ -828,6 +849,62 @@ func (*Answer_Message) isAnswer_Result() {}
 
 func (*Answer_Error) isAnswer_Result() {}
 
+// UnknownMessage stands in JSON for a message that has no JSON form here: its
+// schema is not known to the MOM, or its bytes do not follow the schema.
+type UnknownMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The type, such as type.googleapis.com/package.Message.
+	TypeUrl string `protobuf:"bytes,1,opt,name=type_url,json=typeUrl,proto3" json:"type_url,omitempty"`
+	// The message's bytes, as they came.
+	Value         []byte `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnknownMessage) Reset() {
+	*x = UnknownMessage{}
+	mi := &file_mom_v1_task_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnknownMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnknownMessage) ProtoMessage() {}
+
+func (x *UnknownMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_task_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnknownMessage.ProtoReflect.Descriptor instead.
+func (*UnknownMessage) Descriptor() ([]byte, []int) {
+	return file_mom_v1_task_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UnknownMessage) GetTypeUrl() string {
+	if x != nil {
+		return x.TypeUrl
+	}
+	return ""
+}
+
+func (x *UnknownMessage) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 var File_mom_v1_task_proto protoreflect.FileDescriptor
 
 const file_mom_v1_task_proto_rawDesc = "" +
@@ -858,10 +935,12 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\bend_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12H\n" +
 	"\x12answer_expire_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x10answerExpireTime\x12=\n" +
 	"\fdismiss_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vdismissTime\x12)\n" +
-	"\x10earlier_attempts\x18\x0e \x01(\x05R\x0fearlierAttempts\"4\n" +
+	"\x10earlier_attempts\x18\x0e \x01(\x05R\x0fearlierAttempts\"S\n" +
 	"\bMetadata\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\xcf\x02\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\x12\x1d\n" +
+	"\n" +
+	"raw_values\x18\x03 \x03(\fR\trawValues\"\xcf\x02\n" +
 	"\x04Call\x12%\n" +
 	"\x0erecord_version\x18\x01 \x01(\rR\rrecordVersion\x12\x1c\n" +
 	"\tprocedure\x18\x02 \x01(\tR\tprocedure\x12\x16\n" +
@@ -875,18 +954,23 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\vtrace_state\x18\t \x01(\tR\n" +
 	"traceState\x12'\n" +
 	"\x0fidempotency_key\x18\n" +
-	" \x01(\tR\x0eidempotencyKey\"i\n" +
+	" \x01(\tR\x0eidempotencyKey\"\x8a\x01\n" +
 	"\tCallError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
-	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\"\xec\x01\n" +
+	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\x12\x1f\n" +
+	"\vraw_message\x18\x04 \x01(\fR\n" +
+	"rawMessage\"\xec\x01\n" +
 	"\x06Answer\x12%\n" +
 	"\x0erecord_version\x18\x01 \x01(\rR\rrecordVersion\x120\n" +
 	"\amessage\x18\x02 \x01(\v2\x14.google.protobuf.AnyH\x00R\amessage\x12)\n" +
 	"\x05error\x18\x03 \x01(\v2\x11.mom.v1.CallErrorH\x00R\x05error\x12(\n" +
 	"\x06header\x18\x04 \x03(\v2\x10.mom.v1.MetadataR\x06header\x12*\n" +
 	"\atrailer\x18\x05 \x03(\v2\x10.mom.v1.MetadataR\atrailerB\b\n" +
-	"\x06result*\x81\x02\n" +
+	"\x06result\"A\n" +
+	"\x0eUnknownMessage\x12\x19\n" +
+	"\btype_url\x18\x01 \x01(\tR\atypeUrl\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value*\x81\x02\n" +
 	"\tTaskState\x12\x1a\n" +
 	"\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TASK_STATE_QUEUED\x10\x01\x12\x16\n" +
@@ -934,7 +1018,7 @@ func file_mom_v1_task_proto_rawDescGZIP() []byte {
 }
 
 var file_mom_v1_task_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mom_v1_task_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_mom_v1_task_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_mom_v1_task_proto_goTypes = []any{
 	(TaskState)(0),                // 0: mom.v1.TaskState
 	(Reason)(0),                   // 1: mom.v1.Reason
@@ -944,24 +1028,25 @@ var file_mom_v1_task_proto_goTypes = []any{
 	(*Call)(nil),                  // 5: mom.v1.Call
 	(*CallError)(nil),             // 6: mom.v1.CallError
 	(*Answer)(nil),                // 7: mom.v1.Answer
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
-	(*anypb.Any)(nil),             // 10: google.protobuf.Any
+	(*UnknownMessage)(nil),        // 8: mom.v1.UnknownMessage
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*anypb.Any)(nil),             // 11: google.protobuf.Any
 }
 var file_mom_v1_task_proto_depIdxs = []int32{
 	0,  // 0: mom.v1.TaskHandle.state:type_name -> mom.v1.TaskState
-	8,  // 1: mom.v1.TaskHandle.expire_time:type_name -> google.protobuf.Timestamp
-	9,  // 2: mom.v1.TaskHandle.poll_after:type_name -> google.protobuf.Duration
+	9,  // 1: mom.v1.TaskHandle.expire_time:type_name -> google.protobuf.Timestamp
+	10, // 2: mom.v1.TaskHandle.poll_after:type_name -> google.protobuf.Duration
 	0,  // 3: mom.v1.Task.state:type_name -> mom.v1.TaskState
-	8,  // 4: mom.v1.Task.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 5: mom.v1.Task.expire_time:type_name -> google.protobuf.Timestamp
-	8,  // 6: mom.v1.Task.next_attempt_time:type_name -> google.protobuf.Timestamp
-	8,  // 7: mom.v1.Task.end_time:type_name -> google.protobuf.Timestamp
-	8,  // 8: mom.v1.Task.answer_expire_time:type_name -> google.protobuf.Timestamp
-	8,  // 9: mom.v1.Task.dismiss_time:type_name -> google.protobuf.Timestamp
+	9,  // 4: mom.v1.Task.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 5: mom.v1.Task.expire_time:type_name -> google.protobuf.Timestamp
+	9,  // 6: mom.v1.Task.next_attempt_time:type_name -> google.protobuf.Timestamp
+	9,  // 7: mom.v1.Task.end_time:type_name -> google.protobuf.Timestamp
+	9,  // 8: mom.v1.Task.answer_expire_time:type_name -> google.protobuf.Timestamp
+	9,  // 9: mom.v1.Task.dismiss_time:type_name -> google.protobuf.Timestamp
 	4,  // 10: mom.v1.Call.header:type_name -> mom.v1.Metadata
-	10, // 11: mom.v1.CallError.details:type_name -> google.protobuf.Any
-	10, // 12: mom.v1.Answer.message:type_name -> google.protobuf.Any
+	11, // 11: mom.v1.CallError.details:type_name -> google.protobuf.Any
+	11, // 12: mom.v1.Answer.message:type_name -> google.protobuf.Any
 	6,  // 13: mom.v1.Answer.error:type_name -> mom.v1.CallError
 	4,  // 14: mom.v1.Answer.header:type_name -> mom.v1.Metadata
 	4,  // 15: mom.v1.Answer.trailer:type_name -> mom.v1.Metadata
@@ -987,7 +1072,7 @@ func file_mom_v1_task_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mom_v1_task_proto_rawDesc), len(file_mom_v1_task_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

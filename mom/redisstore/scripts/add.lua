@@ -1,10 +1,10 @@
 -- Stores a call at the tail of its queue, once.
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
---       key_hash fingerprint call kept max_bytes memory offer
+--       key_hash fingerprint call kept max_bytes memory offer version
 --       (times in ms; key_hash may be empty; max_bytes is for calls that are not
 --       parked; memory is what is known of the
---       server's: 'full', 'look' to look now, or empty)
+--       server's: 'full', 'look' to look now, or empty; version is the call's)
 -- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
 --          before, {'ATTACHED', ulid}, {'REUSED'}, or {'FULL', what} where what is
 --          tasks, bytes or memory
@@ -55,7 +55,7 @@ if again then
   if redis.call('LREM', READY, 1, ulid) == 1 then skipped() end
 end
 -- The epoch goes on: an old lease must not fit the new task.
-redis.call('HSET', t, 'v', VERSION, 's', S_QUEUED, 'e', epoch or 0, 'n', 0, 'r', ARGV[6],
+redis.call('HSET', t, 'v', ARGV[17], 's', S_QUEUED, 'e', epoch or 0, 'n', 0, 'r', ARGV[6],
   'o', now_us, 'c', now, 'x', now + ttl, 'l', ttl, 'w', answer_ttl,
   'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9], 'g', ARGV[13], 'j', offer)
 redis.call('SET', base .. 'p:' .. ulid, ARGV[12])

@@ -1,9 +1,9 @@
 -- Takes up to n tasks from the head of the queue.
 --
 -- ARGV: base n duration tombstone     (times in ms)
--- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call}; call
---          is nil when it is missing. {'LIMITED', ms} when there are tasks and the
---          limits allow none for so long.
+-- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back};
+--          call is nil when it is missing. {'LIMITED', ms} when there are tasks and
+--          the limits, or a service that asked to wait, allow none for so long.
 -- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
 --         bell goes with the last task. Up to 100 tasks that only a newer
 --         release knows are passed over, and keep their places; ended ones lose
@@ -15,6 +15,9 @@ if redis.call('EXISTS', READY) == 0 then
   redis.call('DEL', BELL)
   return taken
 end
+
+local wait = tonumber(redis.call('GET', base .. 'wait') or 0) - now -- see put_back.lua
+if wait > 0 and wait <= WAIT_MAX then return {'LIMITED', wait} end -- more, when the clock was set back
 
 -- Limits hold for all MOMs together: c leases at once, r a second with b of them in
 -- hand at the time a.
@@ -54,7 +57,7 @@ while #taken < n and #left < BATCH and passes < 5 * BATCH do
     redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
     redis.call('ZADD', LEASE, now + duration, ulid)
     publish(ulid, S_RUNNING)
-    taken[#taken + 1] = {ulid, epoch, task.n, tonumber(task.r), task.x - now, redis.call('GET', base .. 'p:' .. ulid)}
+    taken[#taken + 1] = {ulid, epoch, task.n, tonumber(task.r), task.x - now, redis.call('GET', base .. 'p:' .. ulid), task.t}
   end
 end
 if rate then redis.call('HSET', limits, 'b', string.format('%.3f', hand - #taken), 'a', now) end

@@ -18,14 +18,15 @@
 --   h cause            f last failure     k key hash       g kept
 --   b bytes in parked  y dismissed, ms     q attempts before it was revived
 --   j last offer       i cancelled since its caller's connection was lost
+--   t times put back
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]
 
-local VERSION = '1'
 local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
 local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
 local BATCH = 100
 local PASSED_MAX = 100000
+local WAIT_MAX = 300000 -- ms; as maxRefusalWait in refusal.go
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -33,18 +34,20 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local now_us = clock[1] .. string.format('%06d', tonumber(clock[2]))
 
 -- load reads fields of a task: nil when there is no such task. Its second value
--- is an error reply when another release wrote the record in a way unknown here.
+-- is an error reply when another release wrote the record in a way unknown here: the
+-- version is that of the call, see Call in task.proto.
 -- A damaged record must not end a script midway, with all that it had begun: what
 -- is missing is taken for nought, so its life is over.
 local function load(ulid)
-  local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k')
+  local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k', 't')
   if not v[1] then return nil end
-  if v[1] ~= VERSION then
+  if v[1] ~= '1' and v[1] ~= '2' then
     return nil, redis.error_reply('HLVERSION record version ' .. v[1] .. ' of task ' .. ulid .. ' is not known')
   end
   return {
     s = v[2], e = tonumber(v[3]) and v[3] or '0', n = tonumber(v[4]) or 0, m = v[5], r = tonumber(v[6]) and v[6] or '0', o = tonumber(v[7]) or 0,
     x = tonumber(v[8]) or 0, l = tonumber(v[9]) or 0, w = tonumber(v[10]) or 1, u = v[11] or '', k = v[12],
+    t = tonumber(v[13]) or 0,
   }
 end
 

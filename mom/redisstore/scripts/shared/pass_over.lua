@@ -1,6 +1,6 @@
 -- unsent tells whether a task was never sent: it has surely not run.
 local function unsent(task)
-  return task.n == 0 and (task.s == S_QUEUED or task.s == S_RUNNING and not task.m)
+  return task.n == 0 and (task.s == S_QUEUED or task.s == S_RETRYING or task.s == S_RUNNING and not task.m)
 end
 
 -- pass_over ends the place of a task in ready. To take it out would cost as much as

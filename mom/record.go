@@ -1,0 +1,100 @@
+package mom
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectproto"
+
+	momv1 "holdline/gen/mom/v1"
+)
+
+// The versions of the records that this release knows. Records keep text in proto
+// strings, which must be UTF-8, and HTTP lets other bytes pass, such as Latin-1. A
+// record with such bytes has them in raw fields, and says so with its version: the
+// release before these fields would lose them.
+const (
+	recordVersion    = 1
+	rawRecordVersion = 2
+)
+
+func knownRecord(version uint32) bool {
+	return version == recordVersion || version == rawRecordVersion
+}
+
+// versionOf is the version of a record with these parts.
+func versionOf(err *momv1.CallError, metadata ...[]*momv1.Metadata) uint32 {
+	if len(err.GetRawMessage()) > 0 {
+		return rawRecordVersion
+	}
+	for _, m := range slices.Concat(metadata...) {
+		if len(m.GetRawValues()) > 0 {
+			return rawRecordVersion
+		}
+	}
+	return recordVersion
+}
+
+// metadata is what is kept of headers or trailers, without some: what application
+// wrote to application. Holdline's own headers are never kept.
+func metadata(header *connect.Header, without map[string]bool) (list []*momv1.Metadata) {
+	for key, values := range header.All() {
+		if without[key] || ofTransport[key] || strings.HasPrefix(key, "Connect-") || strings.HasPrefix(key, "Grpc-") ||
+			strings.HasPrefix(key, "Holdline-") || !utf8.ValidString(key) {
+			continue
+		}
+		m := &momv1.Metadata{Key: key}
+		if slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }) {
+			for _, v := range values {
+				m.RawValues = append(m.RawValues, []byte(v))
+			}
+		} else {
+			m.Values = values
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+func addMetadata(header *connect.Header, list []*momv1.Metadata) {
+	for _, m := range list {
+		values := m.GetValues()
+		for _, raw := range m.GetRawValues() {
+			values = append(values, string(raw))
+		}
+		header.SetValues(m.GetKey(), values)
+	}
+}
+
+// callError is the record of a final error; its code alone when it is none of RPC.
+func callError(err error) *momv1.CallError {
+	var rpcErr *connect.Error
+	if !errors.As(err, &rpcErr) {
+		return &momv1.CallError{Code: int32(connect.CodeOf(err))}
+	}
+	record := &momv1.CallError{Code: int32(rpcErr.Code())}
+	if message := rpcErr.Message(); utf8.ValidString(message) {
+		record.Message = message
+	} else {
+		record.RawMessage = []byte(message)
+	}
+	for _, detail := range rpcErr.Details() {
+		record.Details = append(record.Details, connectproto.ErrorDetailToAny(detail))
+	}
+	return record
+}
+
+// finalError rebuilds the error that the service answered with: connect turns
+// errors that came over the wire into `internal`.
+func finalError(e *momv1.CallError) error {
+	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage()+string(e.GetRawMessage()))
+	for _, detail := range e.GetDetails() {
+		if d, detailErr := connectproto.NewErrorDetail(detail); detailErr == nil { // an Any is taken as it is
+			err = err.WithDetail(d)
+		}
+	}
+	return err
+}

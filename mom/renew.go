@@ -1,0 +1,40 @@
+package mom
+
+import (
+	"context"
+	"time"
+)
+
+// renew prolongs the leases of what is under way, and ends attempts whose lease
+// is lost.
+func (r *replayer) renew(ctx context.Context) {
+	ticker := time.NewTicker(renewPause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		r.mu.Lock()
+		var leases []Lease
+		for _, f := range r.inflight {
+			leases = append(leases, f.lease)
+		}
+		r.mu.Unlock()
+		if len(leases) == 0 {
+			continue
+		}
+		lost, err := r.store.Renew(ctx, r.shard, leases, leaseTime)
+		if err != nil {
+			r.log.Warn("leases not renewed", "error", err)
+		}
+		for _, lease := range lost {
+			r.mu.Lock()
+			if f, ok := r.inflight[lease.ID]; ok && f.lease.Epoch == lease.Epoch {
+				f.cancel(ErrFenced)
+			}
+			r.mu.Unlock()
+		}
+	}
+}
