@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -45,6 +46,7 @@ type Response struct {
 	*http.Response
 	body     io.ReadCloser
 	endpoint *Endpoint // until it is closed
+	seat     *seat     // on an HTTP/2 connection
 	head     []byte    // read, but not yet given out by Read
 	err      error     // what ended the body, once head has been given out
 }
@@ -64,11 +66,12 @@ func (res *Response) Drop() {
 
 // Close ends the response, and the load that it is to its endpoint.
 func (res *Response) Close() error {
+	err := res.body.Close()
 	if res.endpoint != nil {
-		res.endpoint.inflight.Add(-1)
+		res.endpoint.end(res.seat)
 		res.endpoint = nil
 	}
-	return res.body.Close()
+	return err
 }
 
 // readSize fits what a unary call usually answers.
@@ -103,7 +106,11 @@ func (res *Response) Read(p []byte) (int, error) {
 // for the log: what to do follows from the outcome. Cancelling ctx ends the
 // attempt and its response; causes of its own are ErrDeadline and ErrTryTimeout.
 func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
-	e.inflight.Add(1)
+	if e.silent.Load() {
+		return nil, Outcome{NotSent, causeSilent}, errSilent
+	}
+	cuts := e.cuts.Load()
+	e.begin()
 	inTime := func() {}
 	if req.Timeout > 0 {
 		bounded, cancel := context.WithCancelCause(ctx) // ends with ctx, as the response does
@@ -111,34 +118,40 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		inTime = func() { timer.Stop() }
 		ctx = bounded
 	}
-	var taken, given atomic.Bool
-	out := e.request(&ctx, req, &taken, &given)
-	raw, err := e.transport(req.In.ProtoMajor).RoundTrip(out.WithContext(ctx))
+	transport, seat := e.transport(req)
+	sent := &sent{seat: seat}
+	out := e.request(&ctx, req, sent)
+	raw, err := transport.RoundTrip(out.WithContext(ctx))
 	inTime()
 	sending, streams := out.Body.(*sending)
 	if err != nil {
-		e.inflight.Add(-1)
-		// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
-		outcome := ofError(ctx, err, taken.Load() || given.Load() && ctx.Err() != nil, req.In.ProtoMajor)
+		outcome := sent.outcome(ctx, err, req.In.ProtoMajor)
 		if streams {
 			_ = sending.Close() // the transport may get to it later
 			if sending.broken.Load() && ctx.Err() == nil {
 				outcome = Outcome{CallerLeft, "request-broken"} // no fault of the endpoint's
 			}
 		}
+		if e.cuts.Load() != cuts && (outcome.Kind == Broken || outcome.Kind == NotSent) {
+			outcome.Cause = causeSilent
+		}
+		e.end(seat)
 		e.note(outcome.Kind)
 		return nil, outcome, err
 	}
+	if c := sent.conn.Load(); c != nil {
+		c.answered.Store(true)
+	}
 	if raw.StatusCode == http.StatusSwitchingProtocols {
 		// Nobody asked for it: Upgrade does not pass. What follows is no HTTP.
-		e.inflight.Add(-1)
 		_ = raw.Body.Close()
+		e.end(seat)
 		return nil, Outcome{Broken, "switched-protocols"}, errSwitched
 	}
 	if streams {
 		sending.begin()
 	}
-	res := &Response{Response: raw, body: raw.Body, endpoint: e}
+	res := &Response{Response: raw, body: raw.Body, endpoint: e, seat: seat}
 	var outcome Outcome
 	if req.Look {
 		outcome = res.look()
@@ -147,9 +160,51 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	return res, outcome, nil
 }
 
-// request builds the outgoing request; taken becomes true when the transport
-// has taken all of it, given when a connection has what is nothing but headers.
-func (e *Endpoint) request(ctx *context.Context, req *Request, taken, given *atomic.Bool) *http.Request {
+// transport mirrors the HTTP version of the caller. Over HTTP/2 the call has a seat,
+// to be left when it has ended.
+func (e *Endpoint) transport(req *Request) (*http.Transport, *seat) {
+	if req.In.ProtoMajor < 2 {
+		return e.h1, nil
+	}
+	bytes := int64(len(req.Body))
+	if req.Stream != nil {
+		bytes = req.Length
+	}
+	seat := e.h2.take(bytes)
+	return seat.Transport, seat
+}
+
+// end counts an attempt out.
+func (e *Endpoint) end(seat *seat) {
+	e.inflight.Add(-1)
+	if seat != nil {
+		seat.leave()
+	}
+}
+
+// sent is how far the request of one attempt has come.
+type sent struct {
+	taken atomic.Bool          // the transport has all of it
+	given atomic.Bool          // a connection has what is nothing but headers
+	conn  atomic.Pointer[conn] // once there is one, and only if something depends on it
+	seat  *seat                // nil over HTTP/1.1
+}
+
+// outcome classifies an attempt without a response.
+func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
+	// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
+	taken := s.taken.Load() || s.given.Load() && ctx.Err() != nil
+	if c := s.conn.Load(); c != nil && !c.answered.Load() && refusesHandshake(err) {
+		taken = false
+	}
+	return ofError(ctx, err, taken, httpMajor)
+}
+
+// gotConn is for httptrace.
+func (s *sent) gotConn(info httptrace.GotConnInfo) { s.conn.Store(connOf(info)) }
+
+// request builds the outgoing request.
+func (e *Endpoint) request(ctx *context.Context, req *Request, sent *sent) *http.Request {
 	u := *req.In.URL
 	u.Scheme, u.Host = e.url.Scheme, e.url.Host
 	out := &http.Request{
@@ -161,13 +216,17 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken, given *ato
 		ContentLength: req.Length,
 		GetBody:       func() (io.ReadCloser, error) { return nil, errResend },
 	}
+	var trace *httptrace.ClientTrace
+	if u.Scheme == "https" {
+		trace = &httptrace.ClientTrace{GotConn: sent.gotConn}
+	}
 	switch {
 	case req.Stream != nil:
-		s := &sending{Stream: req.Stream, taken: taken, over: make(chan struct{})}
-		*ctx = httptrace.WithClientTrace(*ctx, &httptrace.ClientTrace{GotConn: s.gotConn})
-		out.Body = s
+		// Its transport closes the connection when the attempt is cancelled, too.
+		trace = &httptrace.ClientTrace{GotConn: sent.gotConn}
+		out.Body = &sending{Stream: req.Stream, sent: sent, over: make(chan struct{})}
 	case len(req.Body) > 0 && !req.OneWrite:
-		body := &body{taken: taken}
+		body := &body{taken: &sent.taken}
 		body.Reset(req.Body)
 		out.Body = body
 	default:
@@ -176,10 +235,25 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken, given *ato
 		if len(req.Body) > 0 {
 			out.Body = io.NopCloser(bytes.NewReader(req.Body)) // net/http knows this one
 		}
-		*ctx = httptrace.WithClientTrace(*ctx, &httptrace.ClientTrace{
-			GotConn:      func(httptrace.GotConnInfo) { given.Store(len(req.Body) == 0) },
-			WroteHeaders: func() { taken.Store(true) },
-		})
+		trace = &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) {
+				sent.gotConn(info)
+				sent.given.Store(len(req.Body) == 0)
+			},
+			WroteHeaders: func() { sent.taken.Store(true) },
+		}
+		if req.OneWrite && sent.seat != nil {
+			// The MOM says that it has the call, and may hold its caller for long.
+			trace.Got1xxResponse = func(code int, _ textproto.MIMEHeader) error {
+				if code == http.StatusEarlyHints {
+					sent.seat.ended(0)
+				}
+				return nil
+			}
+		}
+	}
+	if trace != nil {
+		*ctx = httptrace.WithClientTrace(*ctx, trace)
 	}
 	return out
 }

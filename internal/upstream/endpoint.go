@@ -3,26 +3,13 @@ package upstream
 import (
 	"cmp"
 	"context"
-	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
-)
-
-// Limits of every connection to an endpoint.
-const (
-	dialTimeout = time.Second // DNS, TCP; and again for TLS
-	// expectTimeout is how long a caller's Expect: 100-continue is waited for;
-	// many servers never answer it.
-	expectTimeout = time.Second
-	idleTimeout   = 90 * time.Second
-	maxIdleConns  = 512 // HTTP/1.1, per endpoint
-	pingAfter     = 15 * time.Second
-	pingTimeout   = 5 * time.Second
 )
 
 // Endpoint is one address of a route, with connections of its own. It is safe
@@ -31,65 +18,36 @@ type Endpoint struct {
 	pool     *Pool
 	url      *url.URL
 	addr     string // that the URL's name stands for; empty: dial the URL's host
-	h1, h2   *http.Transport
+	h1       *http.Transport
+	h2       lanes
 	health   [2]*grpchealth.Client // gRPC over HTTP/2, Connect over HTTP/1.1
 	inflight atomic.Int64
 	broken   atomic.Int64 // attempts in a row
 	ejected  atomic.Bool  // to be picked last
 	gone     atomic.Bool  // no longer in the pool
+
+	begun   atomic.Int64 // attempts
+	watched atomic.Bool  // watch runs
+	heard   atomic.Bool  // something, since watch looked last
+	silent  atomic.Bool  // it gives no sign of life
+	cuts    atomic.Int64 // how often its attempts were cut for that
+	connsMu sync.Mutex
+	conns   map[*conn]struct{} // those of calls
 }
 
 func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
-	e := &Endpoint{pool: pool, url: u, addr: addr, h1: newTransport(addr), h2: newTransport(addr)}
-	e.h1.Protocols.SetHTTP1(true)
-	if u.Scheme == "https" {
-		e.h2.Protocols.SetHTTP2(true)
-	} else {
-		e.h2.Protocols.SetUnencryptedHTTP2(true)
-	}
+	e := &Endpoint{pool: pool, url: u, addr: addr, conns: map[*conn]struct{}{}}
+	e.h1 = overHTTP1(e.newTransport())
+	e.h2.open = func() *http.Transport { return e.overHTTP2(e.newTransport()) }
 	e.health = [2]*grpchealth.Client{
-		grpchealth.NewClient(&http.Client{Transport: e.h2}, u.String(), connect.WithGRPC()),
-		grpchealth.NewClient(&http.Client{Transport: e.h1}, u.String()),
+		grpchealth.NewClient(&http.Client{Transport: e.overHTTP2(e.newHealthTransport())}, u.String(), connect.WithGRPC()),
+		grpchealth.NewClient(&http.Client{Transport: overHTTP1(e.newHealthTransport())}, u.String()),
 	}
 	return e
 }
 
-func newTransport(addr string) *http.Transport {
-	// A node that is cut off says nothing, not even that. HTTP/2 finds out by
-	// pings; here TCP has to, in the same time, with a request on its way or not.
-	dialer := &net.Dialer{
-		Timeout:         dialTimeout,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: pingAfter, Interval: time.Second, Count: int(pingTimeout / time.Second)},
-		Control:         limitSilence,
-	}
-	return &http.Transport{
-		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, cmp.Or(addr, host))
-			if err != nil {
-				return nil, err
-			}
-			return &conn{Conn: c, closed: make(chan struct{})}, nil
-		},
-		TLSHandshakeTimeout:   dialTimeout,
-		ExpectContinueTimeout: expectTimeout,
-		MaxIdleConnsPerHost:   maxIdleConns,
-		IdleConnTimeout:       idleTimeout,
-		DisableCompression:    true, // bytes pass as they are
-		Protocols:             new(http.Protocols),
-		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
-	}
-}
-
 // String is the endpoint's address, or its URL where that is not known.
 func (e *Endpoint) String() string { return cmp.Or(e.addr, e.url.String()) }
-
-// transport mirrors the HTTP version of the caller.
-func (e *Endpoint) transport(httpMajor int) *http.Transport {
-	if httpMajor >= 2 {
-		return e.h2
-	}
-	return e.h1
-}
 
 // Healthy asks grpc.health.v1 for the service: over gRPC, and where that is not
 // spoken over Connect and HTTP/1.1. A service without health (unimplemented, 404,
@@ -122,5 +80,5 @@ func (e *Endpoint) Healthy(ctx context.Context) bool {
 func (e *Endpoint) close() {
 	e.gone.Store(true)
 	e.h1.CloseIdleConnections()
-	e.h2.CloseIdleConnections()
+	e.h2.close()
 }

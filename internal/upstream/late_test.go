@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,7 +31,8 @@ func TestNotSentLater(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			begun, ended := make(chan struct{}), make(chan struct{})
-			whole := make(chan bool, 1) // the request arrived to its end
+			whole := make(chan bool, 9) // the request arrived to its end; and questions for health, which it may keep waiting
+			var once sync.Once
 			endpoint := listen(t, func(conn net.Conn) {
 				in := bufio.NewReader(conn)
 				_, _ = io.ReadFull(in, make([]byte, len(http2.ClientPreface)))
@@ -45,7 +47,7 @@ func TestNotSentLater(t *testing.T) {
 					switch f := frame.(type) {
 					case *http2.HeadersFrame:
 						// More headers than fit between us: the rest waits.
-						close(begun)
+						once.Do(func() { close(begun) })
 						<-ended
 						if f.StreamEnded() {
 							whole <- true
