@@ -173,12 +173,12 @@ func TestFrozenStream(t *testing.T) {
 // A service that is slow, and answers its health in whatever way, is left alone.
 func TestSlowIsNotSilent(t *testing.T) {
 	t.Parallel()
-	for name, health := range map[string]http.HandlerFunc{
-		"without health": http.NotFound,
-		"broken health":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
-		"closing":        func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-	} {
-		both(t, func(t *testing.T, major int, client *http.Client) {
+	both(t, func(t *testing.T, major int, client *http.Client) {
+		for name, health := range map[string]http.HandlerFunc{
+			"without health": http.NotFound,
+			"broken health":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+			"closing":        func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				asked := make(chan struct{}, 100)
@@ -201,6 +201,6 @@ func TestSlowIsNotSilent(t *testing.T) {
 					t.Errorf("got %q, want the slow answer", raw)
 				}
 			})
-		})
-	}
+		}
+	})
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"maps"
@@ -187,21 +188,52 @@ type sent struct {
 	taken atomic.Bool          // the transport has all of it
 	given atomic.Bool          // a connection has what is nothing but headers
 	conn  atomic.Pointer[conn] // once there is one, and only if something depends on it
-	seat  *seat                // nil over HTTP/1.1
+	tls   atomic.Pointer[tls.Conn]
+	seat  *seat // nil over HTTP/1.1
 }
 
 // outcome classifies an attempt without a response.
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
 	// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
 	taken := s.taken.Load() || s.given.Load() && ctx.Err() != nil
-	if c := s.conn.Load(); c != nil && !c.answered.Load() && refusesHandshake(err) {
-		taken = false
+	if alert := s.refusal(err); alert != nil {
+		taken, err = false, alert
 	}
 	return ofError(ctx, err, taken, httpMajor)
 }
 
+// refusal returns the alert by which the server refused the TLS handshake; nil if it
+// did not. A write that failed, or the end of a read of the caller's body, may be
+// what the transport heard of first.
+func (s *sent) refusal(err error) error {
+	c, secure := s.conn.Load(), s.tls.Load()
+	if c == nil || secure == nil || c.answered.Load() {
+		return nil
+	}
+	if refusesHandshake(err) {
+		return err
+	}
+	select {
+	case <-c.closed: // so this reads nothing, and says how reading ended
+		if _, err := secure.Read(make([]byte, 1)); refusesHandshake(err) {
+			return err
+		}
+	default:
+	}
+	return nil
+}
+
 // gotConn is for httptrace.
-func (s *sent) gotConn(info httptrace.GotConnInfo) { s.conn.Store(connOf(info)) }
+func (s *sent) gotConn(info httptrace.GotConnInfo) {
+	under := info.Conn
+	if secure, ok := under.(*tls.Conn); ok {
+		s.tls.Store(secure)
+		under = secure.NetConn()
+	}
+	if c, ok := under.(*conn); ok {
+		s.conn.Store(c)
+	}
+}
 
 // request builds the outgoing request.
 func (e *Endpoint) request(ctx *context.Context, req *Request, sent *sent) *http.Request {

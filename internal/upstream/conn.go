@@ -3,11 +3,9 @@ package upstream
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +24,9 @@ const (
 	// keepAliveFor the other end has to acknowledge.
 	keepAliveAfter = 15 * time.Second
 	keepAliveFor   = 5 * time.Second
+	// lastWords is how long a failed write of a first request over TLS waits for the
+	// alert that says why.
+	lastWords = 100 * time.Millisecond
 )
 
 // errSilent ends what would be sent to an endpoint that gives no sign of life.
@@ -118,6 +119,22 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil && c.endpoint.url.Scheme == "https" && !c.answered.Load() {
+		// A server that refuses the handshake says why, and closes. The transport's
+		// reader finds that, and closes this, unless the failed write does it first.
+		timer := time.NewTimer(lastWords)
+		defer timer.Stop()
+		select {
+		case <-c.closed:
+		case <-timer.C:
+		}
+	}
+	return n, err
+}
+
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	c.once.Do(func() {
@@ -125,14 +142,4 @@ func (c *conn) Close() error {
 		c.endpoint.removeConn(c)
 	})
 	return c.Conn.Close()
-}
-
-// connOf returns our connection below that of a transport; nil if there is none.
-func connOf(info httptrace.GotConnInfo) *conn {
-	under := info.Conn
-	if secure, ok := under.(*tls.Conn); ok {
-		under = secure.NetConn()
-	}
-	c, _ := under.(*conn)
-	return c
 }
