@@ -99,6 +99,57 @@ func TestStalledUploads(t *testing.T) {
 	}
 }
 
+// What this costs in connections to the service: one for small calls, and one for
+// each connection of a caller that uploads.
+func TestUploadConnections(t *testing.T) {
+	t.Parallel()
+	seen := make(chan string, 1000)
+	release := make(chan struct{})
+	url := behind(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
+			return // asked on a connection of its own
+		}
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		seen <- r.RemoteAddr
+		if r.Header.Get("Stall") != "" {
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		}
+	})
+	t.Cleanup(func() { close(release) })
+	connections := map[string]bool{}
+	call := func(caller *http.Client, body io.Reader, headers ...string) {
+		res, err := caller.Do(request(t, url+streaming, body, headers...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = res.Body.Close() })
+		connections[<-seen] = true
+	}
+	one := client(t, 2)
+	for range 20 {
+		call(one, waits{t.Context()}, "Stall: 1")
+	}
+	if len(connections) != 1 {
+		t.Errorf("20 uploads of one caller take %d connections, want 1", len(connections))
+	}
+	for range 9 {
+		call(client(t, 2), waits{t.Context()}, "Stall: 1")
+	}
+	if len(connections) != 10 {
+		t.Errorf("with 9 callers more they take %d connections, want 10", len(connections))
+	}
+	for range 20 {
+		call(client(t, 2), http.NoBody, "Stall: 1")
+	}
+	if len(connections) != 11 {
+		t.Errorf("with 20 watchers beside them they take %d connections, want 11", len(connections))
+	}
+}
+
 // A service that allows few streams on a connection gets more connections: nobody
 // waits until another's stream ends.
 func TestFewStreamsAllowed(t *testing.T) {

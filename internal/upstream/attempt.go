@@ -167,11 +167,17 @@ func (e *Endpoint) transport(req *Request) (*http.Transport, *seat) {
 	if req.In.ProtoMajor < 2 {
 		return e.h1, nil
 	}
-	bytes := int64(len(req.Body))
-	if req.Stream != nil {
-		bytes = req.Length
+	var seat *seat
+	switch {
+	case req.Stream == nil && len(req.Body) < connWindow:
+		seat = e.h2.take(len(req.Body))
+	case req.Stream == nil:
+		seat = e.h2.takeUpload("")
+	case 0 <= req.Length && req.Length < connWindow:
+		seat = e.h2.take(int(req.Length))
+	default:
+		seat = e.h2.takeUpload(req.In.RemoteAddr)
 	}
-	seat := e.h2.take(bytes)
 	return seat.Transport, seat
 }
 

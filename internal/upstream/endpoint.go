@@ -38,6 +38,7 @@ type Endpoint struct {
 func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 	e := &Endpoint{pool: pool, url: u, addr: addr, conns: map[*conn]struct{}{}}
 	e.h1 = overHTTP1(e.newTransport())
+	e.h2.owned = map[string]*lane{}
 	e.h2.open = func() *http.Transport { return e.overHTTP2(e.newTransport()) }
 	e.health = [2]*grpchealth.Client{
 		grpchealth.NewClient(&http.Client{Transport: e.overHTTP2(e.newHealthTransport())}, u.String(), connect.WithGRPC()),

@@ -137,7 +137,7 @@ func TestHandshakeRefused(t *testing.T) {
 			for _, major := range []int{1, 2} {
 				for _, body := range []string{"", "{}", strings.Repeat("x", 20<<10)} {
 					for _, stream := range []bool{false, true} {
-						for range 5 { // each end of the connection may find out first
+						for range 2 { // each end of the connection may find out first
 							e := secured(t, ln.Addr().String(), own, c.shown...)
 							got := post(t, e, major, body, stream)
 							if got.Kind != NotSent {
