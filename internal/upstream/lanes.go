@@ -28,6 +28,7 @@ type lanes struct {
 	open func() *http.Transport
 
 	mu    sync.Mutex
+	gone  bool             // connections close when their calls end
 	room  []*lane          // those that may take another call, in the order in which they are filled
 	owned map[string]*lane // by the caller's connection whose uploads they have
 }
@@ -139,16 +140,17 @@ func (s *seat) leave() {
 			idle++
 		}
 	}
-	if idle > maxIdleLanes {
+	if idle > maxIdleLanes || l.gone {
 		l.room = slices.DeleteFunc(l.room, func(lane *lane) bool { return lane == s.lane })
 		s.CloseIdleConnections()
 	}
 }
 
-// close drops idle connections.
+// close drops idle connections, and those in use when their calls end.
 func (l *lanes) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.gone = true
 	for _, lane := range l.room {
 		lane.CloseIdleConnections()
 	}
