@@ -80,6 +80,7 @@ func (e *Endpoint) newHealthTransport() *http.Transport {
 		},
 		TLSHandshakeTimeout: dialTimeout,
 		DisableKeepAlives:   true,
+		IdleConnTimeout:     dialTimeout, // of one that was dialled when nobody waited any more
 		Protocols:           new(http.Protocols),
 	}
 }

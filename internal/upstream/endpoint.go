@@ -21,6 +21,7 @@ type Endpoint struct {
 	h1       *http.Transport
 	h2       lanes
 	health   [2]*grpchealth.Client // gRPC over HTTP/2, Connect over HTTP/1.1
+	asking   [2]*http.Transport    // those of health
 	inflight atomic.Int64
 	broken   atomic.Int64 // attempts in a row
 	ejected  atomic.Bool  // to be picked last
@@ -40,9 +41,10 @@ func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 	e.h1 = overHTTP1(e.newTransport())
 	e.h2.owned = map[string]*lane{}
 	e.h2.open = func() *http.Transport { return e.overHTTP2(e.newTransport()) }
+	e.asking = [2]*http.Transport{e.overHTTP2(e.newHealthTransport()), overHTTP1(e.newHealthTransport())}
 	e.health = [2]*grpchealth.Client{
-		grpchealth.NewClient(&http.Client{Transport: e.overHTTP2(e.newHealthTransport())}, u.String(), connect.WithGRPC()),
-		grpchealth.NewClient(&http.Client{Transport: overHTTP1(e.newHealthTransport())}, u.String()),
+		grpchealth.NewClient(&http.Client{Transport: e.asking[0]}, u.String(), connect.WithGRPC()),
+		grpchealth.NewClient(&http.Client{Transport: e.asking[1]}, u.String()),
 	}
 	return e
 }
@@ -82,4 +84,7 @@ func (e *Endpoint) close() {
 	e.gone.Store(true)
 	e.h1.CloseIdleConnections()
 	e.h2.close()
+	for _, transport := range e.asking {
+		transport.CloseIdleConnections()
+	}
 }
