@@ -62,7 +62,6 @@ type MOM struct {
 	reapers  map[Shard]*reaper
 	demands  map[Shard]*demand
 	pools    map[string]*upstream.Pool
-	lanes    map[string]*lanes // of the pools
 	waiters  *waiters
 	lapses   *lapses
 	metrics  *metrics
@@ -91,7 +90,6 @@ func New(cfg Config, store Store) (*MOM, error) {
 		cfg:      cfg,
 		store:    store,
 		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
-		lanes:    make(map[string]*lanes, len(cfg.Routes)),
 		reapers:  map[Shard]*reaper{},
 		demands:  map[Shard]*demand{},
 		waiters:  newWaiters(),
@@ -102,7 +100,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	m.metrics = newMetrics(m, cfg.Metrics)
 	for _, name := range cfg.Routes.Services() {
 		r := cfg.Routes[name]
-		m.pools[name], m.lanes[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger), &lanes{}
+		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
 		parked := &alarm{log: cfg.Logger.With("service", name)}
 		givenUp := m.metrics.givenUp.WithLabelValues(name)
 		reaped := func(reaped Reaped) {

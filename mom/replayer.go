@@ -65,7 +65,7 @@ func newReplayer(m *MOM, shard Shard) *replayer {
 		store:    m.store,
 		shard:    shard,
 		pool:     m.pools[shard.Service],
-		sender:   newSender(m.pools[shard.Service], m.lanes[shard.Service], m.cfg.Schemas, r),
+		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r),
 		reaper:   m.reapers[shard],
 		demand:   m.demands[shard],
 		metrics:  m.metrics,

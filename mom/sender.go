@@ -20,14 +20,13 @@ import (
 // used. It is safe for concurrent use.
 type sender struct {
 	pool    *upstream.Pool
-	lanes   *lanes
 	schemas *route.Schemas
 	route   *route.Route
 	clients map[string]*connect.Client // by protocol
 }
 
-func newSender(pool *upstream.Pool, lanes *lanes, schemas *route.Schemas, r *route.Route) *sender {
-	s := &sender{pool: pool, lanes: lanes, schemas: schemas, route: r, clients: map[string]*connect.Client{}}
+func newSender(pool *upstream.Pool, schemas *route.Schemas, r *route.Route) *sender {
+	s := &sender{pool: pool, schemas: schemas, route: r, clients: map[string]*connect.Client{}}
 	for protocol, options := range map[string][]connecthttp.Option{
 		connect.ProtocolNameConnect: nil,
 		connect.ProtocolNameGRPC:    {connecthttp.WithGRPC()},
@@ -46,7 +45,7 @@ type attemptKey struct{}
 // attempt is what happened below connect.
 type attempt struct {
 	httpMajor int
-	lane      int
+	alone     bool // on its connection
 	outcome   upstream.Outcome
 	status    int // of HTTP; 0 without a response
 	response  *http.Response
@@ -73,9 +72,9 @@ func (s *sender) send(ctx context.Context, lease Lease) result {
 	if lease.Remaining > 0 {
 		timeout = min(timeout, lease.Remaining)
 	}
-	lane, leave := s.lanes.take(lease.Repeatable, lease.Attempts > 0)
-	defer leave()
-	made := &attempt{httpMajor: int(call.GetHttpMajor()), lane: lane}
+	// One that may not run twice, and one that may have broken a connection, is alone
+	// on its own: see docs/adr/0029.
+	made := &attempt{httpMajor: int(call.GetHttpMajor()), alone: !lease.Repeatable || lease.Attempts > 0}
 	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), timeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
@@ -160,7 +159,7 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 	req.ProtoMajor = made.httpMajor
 	req.Host = "" // the endpoint's own
 	res, outcome, err := s.pool.Pick().Try(req.Context(), &upstream.Request{
-		In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Lane: made.lane,
+		In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Alone: made.alone,
 	})
 	made.outcome = outcome
 	if err != nil {

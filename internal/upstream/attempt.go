@@ -3,11 +3,13 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -36,9 +38,9 @@ type Request struct {
 	OneWrite bool
 	// Look at the head of the response to classify it: for unary calls.
 	Look bool
-	// Lane: attempts of different lanes never share an HTTP/2 connection, so that
-	// one which breaks it takes no others along. 0 is what most calls share.
-	Lane int
+	// Alone: the attempt shares its HTTP/2 connection with no other, so that neither
+	// takes the other along when it breaks.
+	Alone bool
 }
 
 var errSwitched = errors.New("101 without an Upgrade")
@@ -48,6 +50,7 @@ type Response struct {
 	*http.Response
 	body     io.ReadCloser
 	endpoint *Endpoint // until it is closed
+	seat     *seat     // on an HTTP/2 connection
 	head     []byte    // read, but not yet given out by Read
 	err      error     // what ended the body, once head has been given out
 }
@@ -67,11 +70,12 @@ func (res *Response) Drop() {
 
 // Close ends the response, and the load that it is to its endpoint.
 func (res *Response) Close() error {
+	err := res.body.Close()
 	if res.endpoint != nil {
-		res.endpoint.inflight.Add(-1)
+		res.endpoint.end(res.seat)
 		res.endpoint = nil
 	}
-	return res.body.Close()
+	return err
 }
 
 // readSize fits what a unary call usually answers.
@@ -106,7 +110,11 @@ func (res *Response) Read(p []byte) (int, error) {
 // for the log: what to do follows from the outcome. Cancelling ctx ends the
 // attempt and its response; causes of its own are ErrDeadline and ErrTryTimeout.
 func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
-	e.inflight.Add(1)
+	if e.silent.Load() {
+		return nil, Outcome{NotSent, causeSilent}, errSilent
+	}
+	cuts := e.cuts.Load()
+	e.begin()
 	inTime := func() {}
 	if req.Timeout > 0 {
 		bounded, cancel := context.WithCancelCause(ctx) // ends with ctx, as the response does
@@ -114,34 +122,40 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		inTime = func() { timer.Stop() }
 		ctx = bounded
 	}
-	var taken, given atomic.Bool
-	out := e.request(&ctx, req, &taken, &given)
-	raw, err := e.transport(req.In.ProtoMajor, req.Lane).RoundTrip(out.WithContext(ctx))
+	transport, seat := e.transport(req)
+	sent := &sent{seat: seat}
+	out := e.request(&ctx, req, sent)
+	raw, err := transport.RoundTrip(out.WithContext(ctx))
 	inTime()
 	sending, streams := out.Body.(*sending)
 	if err != nil {
-		e.inflight.Add(-1)
-		// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
-		outcome := ofError(ctx, err, taken.Load() || given.Load() && ctx.Err() != nil, req.In.ProtoMajor)
+		outcome := sent.outcome(ctx, err, req.In.ProtoMajor)
 		if streams {
 			_ = sending.Close() // the transport may get to it later
 			if sending.broken.Load() && ctx.Err() == nil {
 				outcome = Outcome{CallerLeft, "request-broken"} // no fault of the endpoint's
 			}
 		}
+		if e.cuts.Load() != cuts && (outcome.Kind == Broken || outcome.Kind == NotSent) {
+			outcome.Cause = causeSilent
+		}
+		e.end(seat)
 		e.note(outcome.Kind)
 		return nil, outcome, err
 	}
+	if c := sent.conn.Load(); c != nil {
+		c.answered.Store(true)
+	}
 	if raw.StatusCode == http.StatusSwitchingProtocols {
 		// Nobody asked for it: Upgrade does not pass. What follows is no HTTP.
-		e.inflight.Add(-1)
 		_ = raw.Body.Close()
+		e.end(seat)
 		return nil, Outcome{Broken, "switched-protocols"}, errSwitched
 	}
 	if streams {
 		sending.begin()
 	}
-	res := &Response{Response: raw, body: raw.Body, endpoint: e}
+	res := &Response{Response: raw, body: raw.Body, endpoint: e, seat: seat}
 	var outcome Outcome
 	if req.Look {
 		outcome = res.look()
@@ -150,9 +164,90 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	return res, outcome, nil
 }
 
-// request builds the outgoing request; taken becomes true when the transport
-// has taken all of it, given when a connection has what is nothing but headers.
-func (e *Endpoint) request(ctx *context.Context, req *Request, taken, given *atomic.Bool) *http.Request {
+// transport mirrors the HTTP version of the caller. Over HTTP/2 the call has a seat,
+// to be left when it has ended.
+func (e *Endpoint) transport(req *Request) (*http.Transport, *seat) {
+	if req.In.ProtoMajor < 2 {
+		return e.h1, nil
+	}
+	var seat *seat
+	switch {
+	case req.Alone:
+		seat = e.h2.takeAlone()
+	case req.Stream == nil && len(req.Body) < connWindow:
+		seat = e.h2.take(len(req.Body))
+	case req.Stream == nil:
+		seat = e.h2.takeUpload("")
+	case 0 <= req.Length && req.Length < connWindow:
+		seat = e.h2.take(int(req.Length))
+	default:
+		seat = e.h2.takeUpload(req.In.RemoteAddr)
+	}
+	return seat.Transport, seat
+}
+
+// end counts an attempt out.
+func (e *Endpoint) end(seat *seat) {
+	e.inflight.Add(-1)
+	if seat != nil {
+		seat.leave()
+	}
+}
+
+// sent is how far the request of one attempt has come.
+type sent struct {
+	taken atomic.Bool          // the transport has all of it
+	given atomic.Bool          // a connection has what is nothing but headers
+	conn  atomic.Pointer[conn] // once there is one, and only if something depends on it
+	tls   atomic.Pointer[tls.Conn]
+	seat  *seat // nil over HTTP/1.1
+}
+
+// outcome classifies an attempt without a response.
+func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
+	// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
+	taken := s.taken.Load() || s.given.Load() && ctx.Err() != nil
+	if alert := s.refusal(err); alert != nil {
+		taken, err = false, alert
+	}
+	return ofError(ctx, err, taken, httpMajor)
+}
+
+// refusal returns the alert by which the server refused the TLS handshake; nil if it
+// did not. A write that failed, or the end of a read of the caller's body, may be
+// what the transport heard of first.
+func (s *sent) refusal(err error) error {
+	c, secure := s.conn.Load(), s.tls.Load()
+	if c == nil || secure == nil || c.answered.Load() {
+		return nil
+	}
+	if refusesHandshake(err) {
+		return err
+	}
+	select {
+	case <-c.closed: // so this reads nothing, and says how reading ended
+		if _, err := secure.Read(make([]byte, 1)); refusesHandshake(err) {
+			return err
+		}
+	default:
+	}
+	return nil
+}
+
+// gotConn is for httptrace.
+func (s *sent) gotConn(info httptrace.GotConnInfo) {
+	under := info.Conn
+	if secure, ok := under.(*tls.Conn); ok {
+		s.tls.Store(secure)
+		under = secure.NetConn()
+	}
+	if c, ok := under.(*conn); ok {
+		s.conn.Store(c)
+	}
+}
+
+// request builds the outgoing request.
+func (e *Endpoint) request(ctx *context.Context, req *Request, sent *sent) *http.Request {
 	u := *req.In.URL
 	u.Scheme, u.Host = e.url.Scheme, e.url.Host
 	out := &http.Request{
@@ -164,13 +259,17 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken, given *ato
 		ContentLength: req.Length,
 		GetBody:       func() (io.ReadCloser, error) { return nil, errResend },
 	}
+	var trace *httptrace.ClientTrace
+	if u.Scheme == "https" {
+		trace = &httptrace.ClientTrace{GotConn: sent.gotConn}
+	}
 	switch {
 	case req.Stream != nil:
-		s := &sending{Stream: req.Stream, taken: taken, over: make(chan struct{})}
-		*ctx = httptrace.WithClientTrace(*ctx, &httptrace.ClientTrace{GotConn: s.gotConn})
-		out.Body = s
+		// Its transport closes the connection when the attempt is cancelled, too.
+		trace = &httptrace.ClientTrace{GotConn: sent.gotConn}
+		out.Body = &sending{Stream: req.Stream, sent: sent, over: make(chan struct{})}
 	case len(req.Body) > 0 && !req.OneWrite:
-		body := &body{taken: taken}
+		body := &body{taken: &sent.taken}
 		body.Reset(req.Body)
 		out.Body = body
 	default:
@@ -179,10 +278,25 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, taken, given *ato
 		if len(req.Body) > 0 {
 			out.Body = io.NopCloser(bytes.NewReader(req.Body)) // net/http knows this one
 		}
-		*ctx = httptrace.WithClientTrace(*ctx, &httptrace.ClientTrace{
-			GotConn:      func(httptrace.GotConnInfo) { given.Store(len(req.Body) == 0) },
-			WroteHeaders: func() { taken.Store(true) },
-		})
+		trace = &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) {
+				sent.gotConn(info)
+				sent.given.Store(len(req.Body) == 0)
+			},
+			WroteHeaders: func() { sent.taken.Store(true) },
+		}
+		if req.OneWrite && sent.seat != nil {
+			// The MOM says that it has the call, and may hold its caller for long.
+			trace.Got1xxResponse = func(code int, _ textproto.MIMEHeader) error {
+				if code == http.StatusEarlyHints {
+					sent.seat.ended(0)
+				}
+				return nil
+			}
+		}
+	}
+	if trace != nil {
+		*ctx = httptrace.WithClientTrace(*ctx, trace)
 	}
 	return out
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -46,14 +45,13 @@ func TestFailedWrite(t *testing.T) {
 func TestStreamTaken(t *testing.T) {
 	t.Parallel()
 	for _, unary := range []bool{false, true} {
-		var taken atomic.Bool
-		s := &sending{Stream: NewStream(strings.NewReader("message"), unary), taken: &taken, over: make(chan struct{})}
+		s := &sending{Stream: NewStream(strings.NewReader("message"), unary), sent: &sent{}, over: make(chan struct{})}
 		_, _ = s.Read(make([]byte, 3))
-		if got, want := taken.Load(), !unary; got != want {
+		if got, want := s.taken.Load(), !unary; got != want {
 			t.Errorf("unary %t, after some bytes: taken %t, want %t", unary, got, want)
 		}
 		_, _ = io.Copy(io.Discard, s)
-		if !taken.Load() {
+		if !s.taken.Load() {
 			t.Errorf("unary %t, at the end: not taken", unary)
 		}
 	}

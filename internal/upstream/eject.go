@@ -24,6 +24,11 @@ func (e *Endpoint) note(kind Kind) {
 	default:
 		return
 	}
+	e.eject()
+}
+
+// eject has the endpoint picked last until it is healthy.
+func (e *Endpoint) eject() {
 	if e.ejected.CompareAndSwap(false, true) {
 		e.pool.log.Debug("endpoint ejected", "service", e.pool.service, "endpoint", e)
 		e.pool.spawn(e.readmit)
@@ -44,6 +49,9 @@ func (e *Endpoint) readmit() {
 			e.ejected.Store(false)
 			e.pool.log.Debug("endpoint readmitted", "service", e.pool.service, "endpoint", e)
 			return
+		}
+		if e.silent.Load() {
+			pause = probePause // it was there a moment ago, and calls may be kept from it until it is asked
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -60,6 +61,9 @@ type Outcome struct {
 	Cause string
 }
 
+// causeSilent is the cause of an attempt at an endpoint that gives no sign of life.
+const causeSilent = "silent"
+
 // ErrDeadline is the cancellation cause of an attempt's context when the
 // caller's deadline is over. ErrTryTimeout is the one of a route's try-timeout.
 var (
@@ -109,6 +113,27 @@ func writeFailed(err error) bool {
 	return false
 }
 
+// handshakeAlerts are those that TLS servers refuse a client with (RFC 8446, section
+// 6.2): handshake_failure, those about its certificate, unknown_ca, access_denied,
+// decrypt_error (of its signature), certificate_required.
+var handshakeAlerts = [...]tls.AlertError{40, 42, 43, 44, 45, 46, 48, 49, 51, 116}
+
+// refusesHandshake looks for such an alert of the other side. With TLS 1.3 a server
+// reads the client's certificate when the client has ended its handshake and sent
+// its request. So if it is the first that comes on a connection, nothing ran.
+func refusesHandshake(err error) bool {
+	for op := new(net.OpError); errors.As(err, &op); err = op.Err {
+		if op.Op == "remote error" {
+			for _, alert := range handshakeAlerts {
+				if op.Err.Error() == alert.Error() {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // causeOf puts a transport error into a word.
 func causeOf(err error) string {
 	var (
@@ -117,6 +142,8 @@ func causeOf(err error) string {
 		stream http2.StreamError
 	)
 	switch {
+	case errors.Is(err, errSilent):
+		return causeSilent
 	case errors.As(err, &dns):
 		return "dns"
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -27,21 +28,22 @@ func listen(tb testing.TB, serve func(net.Conn)) *url.URL {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var serving sync.WaitGroup
+	serving.Go(func() {
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			serve(conn)
-			_ = conn.Close()
+			serving.Go(func() {
+				serve(conn)
+				_ = conn.Close()
+			})
 		}
-	}()
+	})
 	tb.Cleanup(func() {
 		_ = ln.Close()
-		<-done
+		serving.Wait()
 	})
 	return &url.URL{Scheme: "http", Host: ln.Addr().String()}
 }

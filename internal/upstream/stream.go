@@ -1,12 +1,9 @@
 package upstream
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http/httptrace"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -86,9 +83,9 @@ func (s *Stream) fill() {
 // waits for it.
 type sending struct {
 	*Stream
-	conn   atomic.Pointer[conn] // once there is one; its transport closes it when the attempt is cancelled, too
-	taken  *atomic.Bool         // a whole message may have been read
-	broken atomic.Bool          // the caller's body ended in an error
+	*sent
+	bytes  int         // read
+	broken atomic.Bool // the caller's body ended in an error
 	over   chan struct{}
 	once   sync.Once
 }
@@ -113,8 +110,12 @@ func (s *sending) Read(p []byte) (int, error) {
 		if n == 0 && err == nil {
 			n, err = s.body.Read(p) // nobody else will
 		}
+		s.bytes += n
 		if errors.Is(err, io.EOF) || n > 0 && !s.unary {
 			s.taken.Store(true)
+		}
+		if errors.Is(err, io.EOF) && s.seat != nil {
+			s.seat.ended(s.bytes)
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			s.broken.Store(true)
@@ -155,28 +156,4 @@ func (s *sending) take(p []byte) (n int, wait <-chan struct{}, err error) {
 func (s *sending) Close() error {
 	s.once.Do(func() { close(s.over) })
 	return nil
-}
-
-// conn says when it is closed, by its transport too.
-type conn struct {
-	net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-// Close implements net.Conn.
-func (c *conn) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return c.Conn.Close()
-}
-
-// gotConn is for httptrace.
-func (s *sending) gotConn(info httptrace.GotConnInfo) {
-	under := info.Conn
-	if secure, ok := under.(*tls.Conn); ok {
-		under = secure.NetConn()
-	}
-	if c, ok := under.(*conn); ok {
-		s.conn.Store(c)
-	}
 }

@@ -1,0 +1,146 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Limits of every connection to an endpoint.
+const (
+	dialTimeout = time.Second // DNS, TCP; and again for TLS
+	// expectTimeout is how long a caller's Expect: 100-continue is waited for;
+	// many servers never answer it.
+	expectTimeout = time.Second
+	idleTimeout   = 90 * time.Second
+	maxIdleConns  = 512 // HTTP/1.1, per endpoint
+	// An idle connection is asked for its other end after keepAliveAfter, by TCP
+	// and not by HTTP/2: many servers punish pings (GOAWAY, too_many_pings). Within
+	// keepAliveFor the other end has to acknowledge.
+	keepAliveAfter = 15 * time.Second
+	keepAliveFor   = 5 * time.Second
+	// lastWords is how long a failed write of a first request over TLS waits for the
+	// alert that says why.
+	lastWords = 100 * time.Millisecond
+)
+
+// errSilent ends what would be sent to an endpoint that gives no sign of life.
+var errSilent = errors.New("the endpoint gives no sign of life")
+
+// newTransport returns a transport for calls. The endpoint knows its connections,
+// and closes them all when it is found to be silent.
+func (e *Endpoint) newTransport() *http.Transport {
+	dialer := &net.Dialer{
+		Timeout:         dialTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveAfter, Interval: time.Second, Count: int(keepAliveFor / time.Second)},
+		Control:         limitSilence,
+	}
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
+			if e.silent.Load() {
+				return nil, errSilent // net/http itself may dial again for a GET
+			}
+			dialled, err := dialer.DialContext(ctx, network, cmp.Or(e.addr, host))
+			if err != nil {
+				return nil, err
+			}
+			c := &conn{Conn: dialled, endpoint: e, closed: make(chan struct{})}
+			if !e.addConn(c) {
+				_ = dialled.Close()
+				return nil, errSilent
+			}
+			return c, nil
+		},
+		TLSHandshakeTimeout:   dialTimeout,
+		ExpectContinueTimeout: expectTimeout,
+		MaxIdleConnsPerHost:   maxIdleConns,
+		IdleConnTimeout:       idleTimeout,
+		DisableCompression:    true, // bytes pass as they are
+		Protocols:             new(http.Protocols),
+	}
+}
+
+// newHealthTransport returns a transport that asks each question on a connection of
+// its own. Calls cannot be in the way of such a question, and a connection that is
+// dead without knowing it is never asked.
+func (e *Endpoint) newHealthTransport() *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout, Control: limitSilence}
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
+			dialled, err := dialer.DialContext(ctx, network, cmp.Or(e.addr, host))
+			if err != nil {
+				return nil, err
+			}
+			return &conn{Conn: dialled, endpoint: e, closed: make(chan struct{})}, nil
+		},
+		TLSHandshakeTimeout: dialTimeout,
+		DisableKeepAlives:   true,
+		IdleConnTimeout:     dialTimeout, // of one that was dialled when nobody waited any more
+		Protocols:           new(http.Protocols),
+	}
+}
+
+// overHTTP2 makes a transport speak HTTP/2 to the endpoint, and nothing else.
+func (e *Endpoint) overHTTP2(t *http.Transport) *http.Transport {
+	if e.url.Scheme == "https" {
+		t.Protocols.SetHTTP2(true)
+	} else {
+		t.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return t
+}
+
+// overHTTP1 makes a transport speak HTTP/1.1, and nothing else.
+func overHTTP1(t *http.Transport) *http.Transport {
+	t.Protocols.SetHTTP1(true)
+	return t
+}
+
+// conn is a connection to an endpoint. It says when it is closed, by its transport
+// too, and tells the endpoint of every sign of life.
+type conn struct {
+	net.Conn
+	endpoint *Endpoint
+	once     sync.Once
+	closed   chan struct{}
+	answered atomic.Bool // it has brought a response, so its TLS handshake is over on both sides
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.endpoint.hear()
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil && c.endpoint.url.Scheme == "https" && !c.answered.Load() {
+		// A server that refuses the handshake says why, and closes. The transport's
+		// reader finds that, and closes this, unless the failed write does it first.
+		timer := time.NewTimer(lastWords)
+		defer timer.Stop()
+		select {
+		case <-c.closed:
+		case <-timer.C:
+		}
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.once.Do(func() {
+		close(c.closed)
+		c.endpoint.removeConn(c)
+	})
+	return c.Conn.Close()
+}

@@ -1,0 +1,131 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"connectrpc.com/grpchealth"
+)
+
+// A process that is frozen and a node that is cut off say nothing, not even that.
+// An endpoint that has calls and sends nothing on any connection for a while is
+// asked for its health, on another connection. Two such questions without a sign of
+// life make it silent, about 3 s after the last one.
+const (
+	watchPause    = 250 * time.Millisecond
+	firstPatience = time.Second     // from the last sign of life to the question
+	maxPatience   = 4 * time.Second // of calls that are slow, or streams that are quiet: the endpoint has answered before
+	signTimeout   = time.Second
+)
+
+// begin counts an attempt in, and has the endpoint watched as long as there are any.
+func (e *Endpoint) begin() {
+	e.begun.Add(1)
+	e.inflight.Add(1)
+	if !e.watched.Load() && e.watched.CompareAndSwap(false, true) {
+		e.pool.spawn(e.watch)
+	}
+}
+
+// hear takes note of a sign of life.
+func (e *Endpoint) hear() {
+	if !e.heard.Load() { // rarely written, so that connections do not fight for it
+		e.heard.Store(true)
+	}
+	if e.silent.Load() {
+		e.silent.Store(false)
+	}
+}
+
+// watch listens as long as there are calls, and asks when it hears nothing.
+func (e *Endpoint) watch() {
+	e.heard.Store(false)
+	quiet, patience, begun := time.Duration(0), firstPatience, e.begun.Load()
+	for e.pool.sleep(watchPause) {
+		if e.inflight.Load() == 0 {
+			break
+		}
+		heard := e.heard.Swap(false)
+		if heard || e.silent.Load() { // readmit asks a silent one
+			quiet = 0
+		} else {
+			quiet += watchPause
+		}
+		if now := e.begun.Load(); heard || now != begun {
+			patience, begun = firstPatience, now
+		}
+		if quiet < patience {
+			continue
+		}
+		if !e.givesSign() {
+			e.cut()
+			break
+		}
+		quiet, patience = 0, min(2*patience, maxPatience)
+	}
+	e.watched.Store(false)
+	// An attempt that began meanwhile has seen that the endpoint is watched.
+	if e.inflight.Load() > 0 && e.pool.ctx.Err() == nil && e.watched.CompareAndSwap(false, true) {
+		e.pool.spawn(e.watch)
+	}
+}
+
+// givesSign asks for the endpoint's health, over HTTP/2 and then over HTTP/1.1: a
+// server that knows only one of them may meet the other with silence. Any byte is a
+// sign of life, on any connection, and so is a connection that is refused or
+// closed. One that is accepted is none: a frozen process has a kernel that does.
+func (e *Endpoint) givesSign() bool {
+	for _, health := range e.health {
+		ctx, cancel := context.WithTimeout(e.pool.ctx, signTimeout)
+		_, err := health.Check(ctx, &grpchealth.CheckRequest{Service: e.pool.service})
+		cancel()
+		if err == nil || !unheard(err) || e.heard.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// unheard tells an error that only says that nobody answered. What fails on this
+// side, such as a lack of file descriptors, says nothing about the other.
+func unheard(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout() ||
+		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+}
+
+// cut ends the attempts that wait for a silent endpoint. None is made there before
+// it gives a sign of life.
+func (e *Endpoint) cut() {
+	e.pool.log.Warn("endpoint silent: its calls are cut", "service", e.pool.service, "endpoint", e, "calls", e.inflight.Load())
+	e.connsMu.Lock()
+	e.silent.Store(true)
+	e.cuts.Add(1)
+	conns := e.conns
+	e.conns = map[*conn]struct{}{}
+	e.connsMu.Unlock()
+	e.eject()
+	for c := range conns {
+		_ = c.Close()
+	}
+}
+
+// addConn keeps a connection of calls in mind; false when the endpoint is silent.
+func (e *Endpoint) addConn(c *conn) bool {
+	e.connsMu.Lock()
+	defer e.connsMu.Unlock()
+	if e.silent.Load() {
+		return false
+	}
+	e.conns[c] = struct{}{}
+	return true
+}
+
+func (e *Endpoint) removeConn(c *conn) {
+	e.connsMu.Lock()
+	defer e.connsMu.Unlock()
+	delete(e.conns, c)
+}
