@@ -20,6 +20,7 @@ import (
 // whether it knows their schemas, and then reads unary calls before it sends
 // them and looks at their answers, or not, and everything streams.
 func TestSuitePasses(t *testing.T) {
+	goCommand(t, "mod", "download", "connectrpc.com/conformance") // else it has no folder yet
 	module := goCommand(t, "list", "-m", "-f", "{{.Dir}}", "connectrpc.com/conformance")
 	image := filepath.Join(t.TempDir(), "suite.binpb")
 	compile(t, filepath.Join(module, "proto"), image)
