@@ -199,3 +199,24 @@ func TestMOMFreezesWhileItHolds(t *testing.T) {
 		t.Errorf("answer: %v, %v, want amount 8", answer, err)
 	}
 }
+
+// When the store has lost a task, whoever is held for it hears that, and not for long:
+// whether the call may be sent again depends on its method alone.
+func TestStoreLosesHeldTasks(t *testing.T) {
+	t.Parallel()
+	h := deploy(t, 1)
+	rpc := wire{http2: true}.client(t, h.addr)
+	read := make(chan error, 1)
+	go func() {
+		req := amounts(t, 7)
+		ctx, _ := withHeaders(t.Context(), "Prefer: wait=60")
+		read <- rpc.CallUnary(ctx, ledgerSpec("Read"), req, dynamicpb.NewMessage(req.Descriptor()))
+	}()
+	h.awaitQueued(t, 1)
+	posts := h.crowd(t, h.addr, 20, 1)
+	h.redis.Ask(t, "FLUSHALL")
+	posts.want(t, connect.CodeUnknown, momv1.Reason_REASON_OUTCOME_UNKNOWN)
+	if err := <-read; connect.CodeOf(err) != connect.CodeUnavailable || contract.ReasonOf(err) != momv1.Reason_REASON_STORE_UNCERTAIN {
+		t.Errorf("the caller of a lost Read got %v, want STORE_UNCERTAIN", err)
+	}
+}

@@ -285,7 +285,7 @@ func storeError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrNotFound):
-		return contract.Errorf(momv1.Reason_REASON_TASK_NOT_FOUND, "no such task")
+		return contract.Errorf(momv1.Reason_REASON_TASK_NOT_FOUND, "no such task").WithCause(err)
 	case errors.Is(err, ErrCallDropped):
 		return contract.Errorf(momv1.Reason_REASON_TASK_STATE,
 			"the call is no longer kept, since the task was dismissed or given up; make the call again if it should run")
