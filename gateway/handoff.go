@@ -97,7 +97,7 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		last = h.mom.Pick(last)
 		res, outcome := h.offer(ctx, last, patience)
-		said := wordOf(res, outcome, h.stored != "")
+		said := wordOf(res, outcome)
 		h.unsure = h.unsure || said == mayHave
 		next := follow(said, others > 0, h.stored == "" && !h.unsure)
 		if next == passOn {

@@ -16,16 +16,14 @@ const (
 	refusedNow             // not stored: the queue is full, or the store is away
 	cannotTake             // not stored: the MOM has no such route, or is none
 	notReached             // not stored: the offer did not get there
-	mayHave                // it may be stored
-	hadIt                  // it is stored, and the MOM is gone or lets go
+	mayHave                // it is stored, or may be: the MOM is silent, gone, or does not know
 )
 
 // wordOf reads what an offer came to. Nothing that a MOM says of itself is taken for
-// the task's word: only what it marks is.
-func wordOf(res *upstream.Response, outcome upstream.Outcome, stored bool) word {
+// the task's word: only what it marks is. What is no word of a MOM at all, such as a
+// proxy's 502, may follow an offer that was passed on.
+func wordOf(res *upstream.Response, outcome upstream.Outcome) word {
 	switch {
-	case res == nil && stored:
-		return hadIt
 	case res == nil && (outcome.Kind == upstream.NotSent || outcome.Kind == upstream.Refused):
 		return notReached
 	case res == nil:
@@ -38,8 +36,6 @@ func wordOf(res *upstream.Response, outcome upstream.Outcome, stored bool) word 
 		return refusal
 	case res.Header.Get(contract.HeaderRefused) == contract.RefusedNow:
 		return refusedNow
-	case outcome.Kind == upstream.Bare: // a proxy's word, who may have passed the call on
-		return mayHave
 	case outcome.Kind == upstream.Unavailable, outcome.Kind == upstream.Exhausted, unserved(res.Response):
 		return cannotTake
 	}
