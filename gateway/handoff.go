@@ -40,9 +40,9 @@ type handOff struct {
 	// until is when the caller is answered, whatever the MOMs do.
 	until  time.Time
 	offers int64
-	// stored is the task's id as a MOM named it that has the call: the key may name
-	// another task than ours.
-	stored string
+	// stored is the handle of the task as a MOM named it that has the call: the key may
+	// name another task than ours.
+	stored *momv1.TaskHandle
 	unsure bool // one may have it
 }
 
@@ -99,7 +99,7 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 		res, outcome := h.offer(ctx, last, patience)
 		said := wordOf(res, outcome)
 		h.unsure = h.unsure || said == mayHave
-		next := follow(said, others > 0, h.stored == "" && !h.unsure)
+		next := follow(said, others > 0, h.stored == nil && !h.unsure)
 		if next == passOn {
 			res.Header.Del(contract.HeaderRefused)
 			explain(storedOrFailed(said == theTasks))
@@ -119,7 +119,7 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 			next == giveUp,
 			next == hurry && time.Since(started) >= handOffTime,
 			!time.Now().Add(pause).Before(h.until):
-			explain(storedOrFailed(h.stored != ""))
+			explain(storedOrFailed(h.stored != nil))
 			h.giveUp(w, outcome)
 			return
 		case next == askOther:
@@ -147,13 +147,13 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 	}
 	var err *connect.Error
 	switch {
-	case h.stored != "":
+	case h.stored != nil:
 		if !h.kept && last.Cause != drained { // else it is kept already
-			h.words.keep.add(h.stored, nil)
+			h.words.keep.add(h.stored.GetId(), nil)
 		}
-		err = contract.Stored(&momv1.TaskHandle{Id: h.stored, State: momv1.TaskState_TASK_STATE_QUEUED})
+		err = contract.Stored(h.stored)
 		grpc := strings.HasPrefix(h.header.Get("Content-Type"), "application/grpc")
-		for key, value := range contract.StoredHeader(h.stored, grpc) {
+		for key, value := range contract.StoredHeader(h.stored.GetId(), grpc) {
 			w.Header().Set(key, value)
 		}
 	case h.unsure && h.repeatable():

@@ -7,9 +7,13 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
 )
@@ -35,18 +39,21 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	}
 	tooLate := func() { end(upstream.ErrTryTimeout) }
 	clock, limit := time.AfterFunc(within, tooLate), time.AfterFunc(time.Until(h.until), tooLate)
-	said := make(chan string, 1)
+	var taken receipt
 	traced := httptrace.WithClientTrace(holding, &httptrace.ClientTrace{
 		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
 			if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" && clock.Stop() {
-				said <- id
-				// Ends with the offer, or with the drain.
-				context.AfterFunc(h.draining, func() { h.leaveKept(holding, id, end) })
+				taken.write(id, header.Get(contract.HeaderExpires), func() (stop func() bool) {
+					return context.AfterFunc(h.draining, func() { h.leaveKept(holding, id, end) })
+				})
 			}
 			return nil
 		},
 	})
 	res, outcome, err := mom.Try(traced, &req)
+	if handle := taken.close(); handle != nil {
+		h.stored = handle
+	}
 	clock.Stop()
 	limit.Stop()
 	if res != nil && !over.CompareAndSwap(false, true) {
@@ -54,10 +61,6 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		res.Drop()
 		<-holding.Done()
 		res, outcome = nil, upstream.Outcome{Kind: upstream.Broken, Cause: "try-timeout"}
-	}
-	select {
-	case h.stored = <-said:
-	default:
 	}
 	if res != nil {
 		return res, outcome
@@ -68,6 +71,38 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	release(nil)
 	h.log.Debug("hand-off failed", "task", h.id.String(), "endpoint", mom, "cause", outcome.Cause, "error", err)
 	return nil, outcome
+}
+
+// receipt is what a MOM says as soon as it has a call, and who waits for a drain since
+// then. The transport may hand it over when the offer is given up already.
+type receipt struct {
+	mu     sync.Mutex
+	handle *momv1.TaskHandle
+	stop   func() bool
+	closed bool
+}
+
+func (r *receipt) write(id, expires string, wait func() (stop func() bool)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.handle, r.stop = &momv1.TaskHandle{Id: id, State: momv1.TaskState_TASK_STATE_QUEUED}, wait()
+	if at, err := time.Parse(time.RFC3339Nano, expires); err == nil {
+		r.handle.ExpireTime = timestamppb.New(at)
+	}
+}
+
+// close ends the wait. It returns the task's handle; nil without a receipt.
+func (r *receipt) close() *momv1.TaskHandle {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	if r.stop != nil {
+		r.stop()
+	}
+	return r.handle
 }
 
 // request is the next offer: the call, and what is left of its caller's time.

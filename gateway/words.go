@@ -55,8 +55,8 @@ func (w *words) close() {
 		return
 	}
 	timer := time.AfterFunc(settleTime, w.stop)
-	w.keep.work.Wait()
-	w.abandon.work.Wait()
+	w.keep.close()
+	w.abandon.close()
 	timer.Stop()
 	w.stop()
 }
@@ -72,6 +72,7 @@ type batch struct {
 	mu      sync.Mutex
 	waiting []named
 	busy    bool
+	closed  bool
 	work    sync.WaitGroup
 }
 
@@ -92,6 +93,10 @@ func (n named) tell(done bool) {
 func (b *batch) add(id string, told chan<- bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed {
+		named{id, told}.tell(false)
+		return
+	}
 	if len(b.waiting) == maxWaiting {
 		b.waiting[0].tell(false)
 		b.waiting = b.waiting[1:]
@@ -101,6 +106,14 @@ func (b *batch) add(id string, told chan<- bool) {
 		b.busy = true
 		b.work.Go(b.run)
 	}
+}
+
+// close waits until all is said, and takes nothing more.
+func (b *batch) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.work.Wait()
 }
 
 // run sends until nothing waits.

@@ -14,11 +14,15 @@ import (
 
 // sayStored stops the gateway's clock: the call is stored, as this task, and the
 // answer may take its time.
-func sayStored(ctx context.Context, id contract.TaskID) {
+func sayStored(ctx context.Context, added Added) {
 	if w, ok := ctx.Value(writerKey{}).(http.ResponseWriter); ok {
-		w.Header().Set(contract.HeaderTask, id.String())
+		w.Header().Set(contract.HeaderTask, added.ID.String())
+		if !added.ExpireTime.IsZero() {
+			w.Header().Set(contract.HeaderExpires, added.ExpireTime.Format(time.RFC3339Nano))
+		}
 		contract.Inform(w, http.StatusEarlyHints)
 		w.Header().Del(contract.HeaderTask) // connect sets it with the answer
+		w.Header().Del(contract.HeaderExpires)
 	}
 }
 

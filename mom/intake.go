@@ -131,7 +131,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 			Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
 		})
 	}
-	sayStored(ctx, id)
+	sayStored(ctx, added)
 	return in.hold(ctx, stream, info, wait, task, added, changed)
 }
 

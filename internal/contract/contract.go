@@ -31,6 +31,10 @@ const (
 	HeaderSchema = "Holdline-Schema"
 	HeaderKept   = "Holdline-Kept"
 
+	// What the MOM tells the gateway with a 103, besides HeaderTask: when the task
+	// expires, as RFC 3339 has it.
+	HeaderExpires = "Holdline-Expires"
+
 	// What the MOM tells the gateway with an error, and nobody else. What has
 	// neither of them nor HeaderTask is said of the MOM itself, and no caller gets it.
 	// Unsure: the call may be stored. Refused: it is not, for what it is

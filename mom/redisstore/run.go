@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
@@ -73,16 +74,27 @@ func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, args ...st
 	return reply, nil
 }
 
+// largeText is the least that Redis can be set to refuse as one text
+// (proto-max-bulk-len). It then answers before it has read all of the command, whose
+// memory rueidis would use again while it still writes it: such a command is pinned.
+const largeText = 1 << 20
+
 // exec runs a script in the form that the server understands.
 func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, keys, args []string) (rueidis.RedisMessage, error) {
 	if err := s.learnFlavour(ctx, client); err != nil {
 		return rueidis.RedisMessage{}, err
 	}
-	lua := sc.plain
+	lua, text := sc.plain, sc.plainText
 	if s.flavour.Load() == flavourFlagged {
-		lua = sc.flagged
+		lua, text = sc.flagged, sc.flaggedText
 	}
-	reply, err := lua.Exec(ctx, client, keys, args).ToMessage()
+	result := lua.Exec
+	if slices.ContainsFunc(args, func(arg string) bool { return len(arg) >= largeText }) {
+		result = func(ctx context.Context, client rueidis.Client, keys, args []string) rueidis.RedisResult {
+			return client.Do(ctx, client.B().Eval().Script(text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build().Pin())
+		}
+	}
+	reply, err := result(ctx, client, keys, args).ToMessage()
 	if err := s.judge(err); err != nil {
 		return rueidis.RedisMessage{}, err
 	}

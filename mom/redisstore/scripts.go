@@ -17,6 +17,8 @@ type script struct {
 	flagged *rueidis.Lua
 	// plain is for servers before Redis 7 and for miniredis.
 	plain *rueidis.Lua
+	// texts are the sources of both.
+	flaggedText, plainText string
 	// upkeep: it has places of its own, apart from those that callers and replay wait for.
 	upkeep bool
 }
@@ -57,10 +59,11 @@ func newScript(name string, drains bool, shared ...string) *script {
 }
 
 func scriptOf(name string, drains bool, text string) *script {
-	s := &script{name: name, plain: rueidis.NewLuaScript(text)}
-	s.flagged = s.plain
+	s := &script{name: name, plain: rueidis.NewLuaScript(text), plainText: text}
+	s.flagged, s.flaggedText = s.plain, text
 	if drains {
-		s.flagged = rueidis.NewLuaScript("#!lua flags=allow-oom\n" + text)
+		s.flaggedText = "#!lua flags=allow-oom\n" + text
+		s.flagged = rueidis.NewLuaScript(s.flaggedText)
 	}
 	return s
 }
