@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,7 +26,7 @@ func TestSilentTogether(t *testing.T) {
 	t.Parallel()
 	p := openPool(t, nil, mute(t), mute(t), fit(t))
 	all := p.Endpoints()
-	_, outcome, err := all[0].Try(t.Context(), &Request{In: httptest.NewRequest(http.MethodPost, "/", nil), Header: http.Header{}})
+	_, outcome, err := all[0].Try(t.Context(), &Request{In: httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil), Header: http.Header{}})
 	if err == nil || outcome.Cause != causeSilent {
 		t.Fatalf("got %v, %v; want the cause %q", outcome, err, causeSilent)
 	}
@@ -45,4 +46,35 @@ func fit(tb testing.TB) (url string) {
 	addr := "127.0.0.1:" + freePort(tb)
 	replica(tb, addr, service)
 	return "http://" + addr
+}
+
+// One whose calls are fresh is not asked before its time because of another.
+func TestDoubtLeavesFreshCalls(t *testing.T) {
+	t.Parallel()
+	busy, asked := make(chan struct{}), make(chan struct{}, 10)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			asked <- struct{}{}
+			return
+		}
+		close(busy)
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	p := openPool(t, nil, mute(t), s.URL)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	go func() {
+		_, _, _ = p.Endpoints()[1].Try(ctx, &Request{In: httptest.NewRequestWithContext(ctx, http.MethodPost, "/", nil), Header: http.Header{}})
+	}()
+	<-busy
+	began := time.Now()
+	p.Endpoints()[0].doubt()
+	select {
+	case <-asked:
+		if took := time.Since(began); took < firstPatience/2 {
+			t.Errorf("asked after %v", took)
+		}
+	case <-time.After(2 * watchPause):
+	}
 }
