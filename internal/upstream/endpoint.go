@@ -29,6 +29,7 @@ type Endpoint struct {
 
 	begun   atomic.Int64 // attempts
 	watched atomic.Bool  // watch runs
+	doubted atomic.Bool  // to be asked at once: another endpoint gives no sign of life
 	heard   atomic.Bool  // something, since watch looked last
 	silent  atomic.Bool  // it gives no sign of life
 	cuts    atomic.Int64 // how often its attempts were cut for that

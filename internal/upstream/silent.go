@@ -13,18 +13,25 @@ import (
 // A process that is frozen and a node that is cut off say nothing, not even that.
 // An endpoint that has calls and sends nothing on any connection for a while is
 // asked for its health, on another connection. Two such questions without a sign of
-// life make it silent, about 3 s after the last one.
+// life make it silent, about 3 s after the last one. While the first of them is not
+// answered the others of the pool are asked as well: what cuts one off often cuts
+// off those beside it, and a call that is tried there next must not wait all over.
 const (
 	watchPause    = 250 * time.Millisecond
 	firstPatience = time.Second     // from the last sign of life to the question
 	maxPatience   = 4 * time.Second // of calls that are slow, or streams that are quiet: the endpoint has answered before
 	signTimeout   = time.Second
+	doubtAfter    = 250 * time.Millisecond // from the question to those for the others
 )
 
 // begin counts an attempt in, and has the endpoint watched as long as there are any.
 func (e *Endpoint) begin() {
 	e.begun.Add(1)
 	e.inflight.Add(1)
+	e.beWatched()
+}
+
+func (e *Endpoint) beWatched() {
 	if !e.watched.Load() && e.watched.CompareAndSwap(false, true) {
 		e.pool.spawn(e.watch)
 	}
@@ -40,35 +47,49 @@ func (e *Endpoint) hear() {
 	}
 }
 
+// doubt has the pool's other endpoints asked at once: those without calls, and those
+// with calls that have been quiet for long. Others are asked in their own time: one
+// that does a thing at a time answers nobody while it has a call.
+func (e *Endpoint) doubt() {
+	for _, other := range *e.pool.endpoints.Load() {
+		if other != e {
+			other.doubted.Store(true)
+			other.beWatched()
+		}
+	}
+}
+
 // watch listens as long as there are calls, and asks when it hears nothing.
 func (e *Endpoint) watch() {
 	e.heard.Store(false)
 	quiet, patience, begun := time.Duration(0), firstPatience, e.begun.Load()
-	for e.pool.sleep(watchPause) {
-		if e.inflight.Load() == 0 {
+	for e.doubted.Load() || e.pool.sleep(watchPause) {
+		doubted, idle := e.doubted.Swap(false), e.inflight.Load() == 0
+		if idle && !doubted {
 			break
 		}
 		heard := e.heard.Swap(false)
 		if heard || e.silent.Load() { // readmit asks a silent one
-			quiet = 0
+			quiet, doubted = 0, false
 		} else {
 			quiet += watchPause
 		}
 		if now := e.begun.Load(); heard || now != begun {
 			patience, begun = firstPatience, now
 		}
-		if quiet < patience {
+		doubted = doubted && (idle || quiet >= firstPatience)
+		if quiet < patience && !doubted {
 			continue
 		}
-		if !e.givesSign() {
+		if !e.givesSign(doubted) {
 			e.cut()
 			break
 		}
 		quiet, patience = 0, min(2*patience, maxPatience)
 	}
 	e.watched.Store(false)
-	// An attempt that began meanwhile has seen that the endpoint is watched.
-	if e.inflight.Load() > 0 && e.pool.ctx.Err() == nil && e.watched.CompareAndSwap(false, true) {
+	// Whoever began an attempt meanwhile, or doubts, has seen that the endpoint is watched.
+	if (e.inflight.Load() > 0 || e.doubted.Load()) && e.pool.ctx.Err() == nil && e.watched.CompareAndSwap(false, true) {
 		e.pool.spawn(e.watch)
 	}
 }
@@ -77,7 +98,10 @@ func (e *Endpoint) watch() {
 // server that knows only one of them may meet the other with silence. Any byte is a
 // sign of life, on any connection, and so is a connection that is refused or
 // closed. One that is accepted is none: a frozen process has a kernel that does.
-func (e *Endpoint) givesSign() bool {
+func (e *Endpoint) givesSign(doubted bool) bool {
+	if !doubted { // or they would doubt each other without end
+		defer time.AfterFunc(doubtAfter, e.doubt).Stop()
+	}
 	for _, health := range e.health {
 		ctx, cancel := context.WithTimeout(e.pool.ctx, signTimeout)
 		_, err := health.Check(ctx, &grpchealth.CheckRequest{Service: e.pool.service})

@@ -18,6 +18,7 @@ type counts struct {
 	repeated int           // calls that nobody answered, and that were sent again
 	accepted int           // calls that ended in a handle: the answer comes later
 	longest  time.Duration // from a call to its answer or handle, all repeats included; of those that began in this time
+	unheld   time.Duration // the same, of calls that are not held: from each to when it is answered or stored
 }
 
 // book keeps the counts. It is safe for concurrent use.
@@ -39,8 +40,8 @@ type book struct {
 const maxTold = 20
 
 func newBook(out io.Writer) *book {
-	_, _ = fmt.Fprint(out, "| what was done | whole again after | calls | failed | repeated | accepted | longest call |\n"+
-		"| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	_, _ = fmt.Fprint(out, "| what was done | whole again after | calls | failed | repeated | accepted | longest call | without a hold |\n"+
+		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	return &book{out: out, failed: "-", repeated: "-"}
 }
 
@@ -59,8 +60,8 @@ func (b *book) begin(line string) error {
 func (b *book) end(note string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	_, _ = fmt.Fprintf(b.out, "| %s | %s | %d | %d | %d | %d | %.2f s |\n",
-		b.name, note, b.now.calls, b.now.failed, b.now.repeated, b.now.accepted, b.now.longest.Seconds())
+	_, _ = fmt.Fprintf(b.out, "| %s | %s | %d | %d | %d | %d | %.2f s | %.2f s |\n",
+		b.name, note, b.now.calls, b.now.failed, b.now.repeated, b.now.accepted, b.now.longest.Seconds(), b.now.unheld.Seconds())
 	for what, limit := range map[string]struct {
 		most string
 		got  int
@@ -81,7 +82,7 @@ func (b *book) count(change func(*counts)) {
 }
 
 // done counts a call that began at that time.
-func (b *book) done(started time.Time, accepted bool) {
+func (b *book) done(started time.Time, accepted, held bool) {
 	took := time.Since(started)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -94,6 +95,9 @@ func (b *book) done(started time.Time, accepted bool) {
 	b.all.longest = max(b.all.longest, took)
 	if started.After(b.begun) {
 		b.now.longest = max(b.now.longest, took)
+		if !held {
+			b.now.unheld = max(b.now.unheld, took)
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ type task struct {
 // repeatable, so it may send a call again that nobody answered.
 type caller struct {
 	name    string
+	held    bool // it waits for the answer of a call that is stored
 	headers func(n int) map[string]string
 	call    func(ctx context.Context, a, b float64) (got, want float64, err error)
 }
@@ -46,14 +47,15 @@ func callersOf(server string) []caller {
 	start := strconv.FormatInt(time.Now().UnixNano(), 36)
 	ways := []struct {
 		name    string
+		held    bool
 		headers func(n int) map[string]string
 	}{
-		{"plain", func(int) map[string]string { return nil }},
-		{"plain", func(int) map[string]string { return nil }},
-		{"keyed", func(n int) map[string]string {
+		{"plain", true, func(int) map[string]string { return nil }},
+		{"hasty", false, func(int) map[string]string { return map[string]string{"Prefer": "wait=0"} }},
+		{"keyed", true, func(n int) map[string]string {
 			return map[string]string{"Idempotency-Key": fmt.Sprintf("load-%s-%d", start, n)}
 		}},
-		{"async", func(n int) map[string]string {
+		{"async", false, func(n int) map[string]string {
 			return map[string]string{"Idempotency-Key": fmt.Sprintf("load-%s-%d", start, n), "Prefer": "respond-async"}
 		}},
 	}
@@ -63,15 +65,15 @@ func callersOf(server string) []caller {
 		subtraction := arithmeticv1connect.NewSubtractionServiceClient(clients[(i+1)%len(clients)])
 		multiplication := arithmeticv1connect.NewMultiplicationServiceClient(clients[(i+2)%len(clients)])
 		list = append(list,
-			caller{way.name + " sum", way.headers, func(ctx context.Context, a, b float64) (float64, float64, error) {
+			caller{way.name + " sum", way.held, way.headers, func(ctx context.Context, a, b float64) (float64, float64, error) {
 				res, err := sum.Sum(ctx, &arithmeticv1.SumRequest{A: a, B: b})
 				return res.GetResult(), a + b, err
 			}},
-			caller{way.name + " subtraction", way.headers, func(ctx context.Context, a, b float64) (float64, float64, error) {
+			caller{way.name + " subtraction", way.held, way.headers, func(ctx context.Context, a, b float64) (float64, float64, error) {
 				res, err := subtraction.Subtract(ctx, &arithmeticv1.SubtractRequest{A: a, B: b})
 				return res.GetResult(), a - b, err
 			}},
-			caller{way.name + " multiplication", way.headers, func(ctx context.Context, a, b float64) (float64, float64, error) {
+			caller{way.name + " multiplication", way.held, way.headers, func(ctx context.Context, a, b float64) (float64, float64, error) {
 				res, err := multiplication.Multiply(ctx, &arithmeticv1.MultiplyRequest{A: a, B: b})
 				return res.GetResult(), a * b, err
 			}},
@@ -114,7 +116,7 @@ func (c *caller) once(ctx context.Context, n int, b *book, accepted chan<- task)
 			b.lose("%s %d: got %v, want %v", c.name, n, got, want)
 			return
 		case err == nil, handle != nil:
-			b.done(started, handle != nil)
+			b.done(started, handle != nil, c.held)
 			if handle != nil {
 				accepted <- task{handle.GetId(), want}
 			}
