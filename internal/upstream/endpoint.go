@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"sync"
@@ -51,6 +52,9 @@ func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 
 // String is the endpoint's address, or its URL where that is not known.
 func (e *Endpoint) String() string { return cmp.Or(e.addr, e.url.String()) }
+
+// LogValue implements slog.LogValuer: JSON would show nothing of an endpoint.
+func (e *Endpoint) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
 // Healthy asks grpc.health.v1 for the service: over gRPC, and where that is not
 // spoken over Connect and HTTP/1.1. A service without health (unimplemented, 404,
