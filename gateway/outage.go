@@ -1,0 +1,43 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+
+	"holdline/internal/outage"
+)
+
+// countHandedOff is the name of the calls that go to the MOM in an outage. It says
+// nothing of whether they are stored: the MOM does.
+const countHandedOff = "handed_off"
+
+// newOutages tells of the services whose calls go to the MOM since they fail.
+func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
+	return outage.New(outage.Config{
+		Began:  "a service fails: its calls are handed off to the MOM",
+		Lasts:  "a service still fails: its calls are handed off to the MOM",
+		Back:   "the service is back",
+		Gone:   "no more calls of the service are handed off",
+		Counts: []string{countHandedOff},
+		State: func(service string) outage.State {
+			pool := targets[service].pool
+			return outage.State{Down: pool.Open(), Up: pool.Closed()}
+		},
+		Facts:  func(service string) []any { return []any{"held", targets[service].held.Load()} },
+		Logger: log,
+	})
+}
+
+// runOutages lets outages be told until the gateway closes.
+func (g *Gateway) runOutages(outages *outage.Log) {
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = outages.Run(ctx) // it ends with ctx, without an error
+	}()
+	g.endOutages = func() {
+		stop()
+		<-ended
+	}
+}
