@@ -47,7 +47,7 @@ func newTold(t *testing.T) *told {
 	w := &told{t: t, log: &lines{}, service: listener.Addr().String()}
 	_ = listener.Close()
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + ":", Logger: log})
+	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + w.service + ":", Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,12 @@ func (w *told) begin() {
 // handOff stores a call as a gateway does, and returns its task's id.
 func (w *told) handOff(headers ...string) string {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.base+arithmeticv1connect.SumServiceSumProcedure, strings.NewReader(`{"a":1,"b":2}`))
+	return w.call(`{"a":1,"b":2}`, headers...)
+}
+
+func (w *told) call(body string, headers ...string) (task string) {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.base+arithmeticv1connect.SumServiceSumProcedure, strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -231,20 +236,11 @@ func TestRefusalsAreLogged(t *testing.T) {
 	w := newTold(t)
 	for range 3 {
 		w.handOff("Holdline-Ttl: soon")
-		w.handOff("Idempotency-Key: k")
 	}
 	w.once("level=INFO", "call not served", "HEADER_INVALID", "service="+sumService)
-	other := strings.NewReader(`{"a":2}`)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.base+arithmeticv1connect.SumServiceSumProcedure, other)
-	if err != nil {
-		t.Fatal(err)
+	for range 3 { // a busy store may not take the first of them in time
+		w.handOff("Idempotency-Key: k")
+		w.call(`{"a":2}`, "Idempotency-Key: k")
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(contract.HeaderKey, "k")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
 	w.once("level=INFO", "call not served", "IDEMPOTENCY_KEY_REUSED", "service="+sumService)
 }

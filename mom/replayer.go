@@ -180,7 +180,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 		if !r.demand.there(ctx) {
 			return false
 		}
-		if asked { // in vain
+		if tasks, _ := r.demand.waiting(); asked && tasks > 0 { // asked in vain
 			r.outages.Down(r.shard.Service, cmp.Or(r.pool.Ailment(), "unhealthy"), nil)
 		}
 		asked = true
