@@ -61,8 +61,7 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	}
 	if cause != nil {
 		h.header.Set(contract.HeaderCause, cause.Cause)
-		p.outages.Down(c.target.route.Service, cause.Cause, c.failure)
-		p.outages.Count(c.target.route.Service, countHandedOff)
+		p.handedOff(c, cause.Cause)
 	}
 	prefer := contract.Prefer(h.header)
 	if prefer.Hold() > 0 {

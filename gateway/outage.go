@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 
@@ -26,6 +27,16 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 		Facts:  func(service string) []any { return []any{"held", targets[service].held.Load()} },
 		Logger: log,
 	})
+}
+
+// handedOff takes note of a call that goes to the MOM since its service fails. Of one
+// that was not tried, the cause is why others failed before.
+func (p *proxy) handedOff(c *call, cause string) {
+	if cause == outage.BreakerOpen {
+		cause = cmp.Or(c.target.pool.OpenedBy(), cause)
+	}
+	p.outages.Down(c.target.route.Service, cause, c.failure)
+	p.outages.Count(c.target.route.Service, countHandedOff)
 }
 
 // runOutages lets outages be told until the gateway closes.

@@ -191,7 +191,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	tries := tries{budget: c.target.budget}
 	c.target.budget.earn()
 	if pool.Open() {
-		p.end(ctx, w, c, &tries, nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "breaker-open"})
+		p.end(ctx, w, c, &tries, nil, upstream.Outcome{Kind: upstream.NotSent, Cause: outage.BreakerOpen})
 		return
 	}
 	informed, stop := inform(ctx, w, c.req.In)

@@ -1,11 +1,16 @@
 package mom_test
 
 import (
+	"cmp"
 	"context"
 	"io"
+	stdlog "log"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,19 +45,20 @@ type told struct {
 
 func newTold(t *testing.T) *told {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &told{t: t, log: &lines{}, service: listener.Addr().String()}
-	_ = listener.Close()
+	return newToldOf(t, "")
+}
+
+// newToldOf is newTold with a service that is at a URL.
+func newToldOf(t *testing.T, url string) *told {
+	t.Helper()
+	w := &told{t: t, log: &lines{}, service: closedPort(t)}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + w.service + ":", Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	routes, err := route.ParseTable([]string{sumService + "=http://" + w.service})
+	routes, err := route.ParseTable([]string{sumService + "=" + cmp.Or(url, "http://"+w.service)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +88,21 @@ func newTold(t *testing.T) *told {
 	return w
 }
 
+// closedPort is an address where nobody listens until the test does: it lies below those
+// that the system gives out by itself.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(20000)))
+		if listener, err := net.Listen("tcp", addr); err == nil {
+			_ = listener.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
 // begin starts the service.
 func (w *told) begin() {
 	w.t.Helper()
@@ -89,7 +110,7 @@ func (w *told) begin() {
 	sum.Register(rpc)
 	listener, err := net.Listen("tcp", w.service)
 	if err != nil {
-		w.t.Skipf("the port is another's by now: %v", err)
+		w.t.Fatal(err)
 	}
 	service := &http.Server{Handler: server.Mux(rpc, grpchealth.NewStaticChecker(sumService)), Protocols: new(http.Protocols)}
 	service.Protocols.SetHTTP1(true)
@@ -243,4 +264,20 @@ func TestRefusalsAreLogged(t *testing.T) {
 		w.call(`{"a":2}`, "Idempotency-Key: k")
 	}
 	w.once("level=INFO", "call not served", "IDEMPOTENCY_KEY_REUSED", "service="+sumService)
+}
+
+// A certificate that nobody trusts is named where tasks wait for its service.
+func TestBadCertificateIsLogged(t *testing.T) {
+	t.Parallel()
+	service := httptest.NewUnstartedServer(http.NotFoundHandler())
+	service.Config.ErrorLog = stdlog.New(io.Discard, "", 0) // it would tell of each handshake
+	service.StartTLS()
+	t.Cleanup(service.Close)
+	w := newToldOf(t, service.URL)
+	w.handOff()
+	w.await("level=WARN", "a service is down: its calls are stored")
+	if len(w.log.find("cause=timeout")) > 0 {
+		t.Skip("the machine is too busy to end a handshake within a second")
+	}
+	w.once("level=WARN", "a service is down: its calls are stored", "cause=tls")
 }

@@ -24,6 +24,9 @@ const (
 	maxLines = 10
 )
 
+// BreakerOpen is the cause of calls that are not tried since others failed before.
+const BreakerOpen = "breaker-open"
+
 // Config is what a Log says, and how it knows. Messages and Logger are required.
 type Config struct {
 	Began string // a warning, with the first cause
@@ -89,7 +92,7 @@ func (l *Log) Down(service, cause string, err error) {
 			o.begun, l.said[service] = true, now
 		}
 	}
-	o.signs, o.back, o.cause, o.err = now, time.Time{}, cause, err
+	o.sign(now, cause, err)
 	begins = begins && o.begun
 	l.mu.Unlock()
 	if begins { // else it is told when it lasts
@@ -99,7 +102,16 @@ func (l *Log) Down(service, cause string, err error) {
 
 // Still takes note of such a sign where it alone begins no outage.
 func (l *Log) Still(service, cause string) {
-	l.of(service, func(o *outage) { o.signs, o.back, o.cause, o.err = time.Now(), time.Time{}, cause, nil })
+	l.of(service, func(o *outage) { o.sign(time.Now(), cause, nil) })
+}
+
+// sign takes note of a sign. A cause that says less than what is known replaces nothing.
+func (o *outage) sign(now time.Time, cause string, err error) {
+	o.signs, o.back = now, time.Time{}
+	if cause == BreakerOpen && o.cause != "" || cause == o.cause && err == nil {
+		return
+	}
+	o.cause, o.err = cause, err
 }
 
 // Up takes note that a service has answered what was sent at a time. An answer to

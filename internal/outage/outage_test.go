@@ -78,8 +78,12 @@ func want(t *testing.T, got []string, lines ...string) {
 func TestOutage(t *testing.T) {
 	facts := func(string) []any { return []any{"held", 3} }
 	told(t, outage.Config{Facts: facts}, func(log *outage.Log, lines func() []string) {
-		for range 410 {
-			log.Down("a.B", "tls", errors.New("expired"))
+		for i := range 410 {
+			if i < 5 {
+				log.Down("a.B", "tls", errors.New("expired"))
+			} else {
+				log.Down("a.B", outage.BreakerOpen, nil) // it tells nothing new
+			}
 			log.Count("a.B", "stored")
 			time.Sleep(100 * time.Millisecond)
 		}

@@ -23,6 +23,7 @@ type breaker struct {
 	streak, rate circuitbreaker.CircuitBreaker[any]
 	probing      atomic.Bool
 	closed       atomic.Pointer[time.Time] // the last time; nil: never
+	cause        atomic.Pointer[string]    // of the last opening; nil: there was none
 }
 
 func newBreaker() *breaker {
@@ -46,6 +47,14 @@ func (p *Pool) Closed() time.Time {
 	return time.Time{}
 }
 
+// OpenedBy is the cause of the failure that opened the breaker last; empty: none has.
+func (p *Pool) OpenedBy() string {
+	if cause := p.breaker.cause.Load(); cause != nil {
+		return *cause
+	}
+	return ""
+}
+
 // Answered counts a call that was answered.
 func (p *Pool) Answered() {
 	p.breaker.streak.RecordSuccess()
@@ -59,6 +68,7 @@ func (p *Pool) Failed(cause string) {
 	b.streak.RecordFailure()
 	b.rate.RecordFailure()
 	if b.open() && b.probing.CompareAndSwap(false, true) {
+		b.cause.Store(&cause)
 		p.once.Warn("open", "breaker open: calls are not tried until the service is healthy", "service", p.service, "cause", cause)
 		p.spawn(p.probe)
 	}
