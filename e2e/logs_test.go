@@ -85,7 +85,7 @@ func TestLogsOfAnOutage(t *testing.T) {
 	for _, line := range []map[string]any{
 		gatewayLog.await(t, "a service fails: its calls are handed off to the MOM", service),
 		gatewayLog.await(t, "breaker open: calls are not tried until the service is healthy", service),
-		momLog.await(t, "a service is down: its calls are stored", service),
+		momLog.await(t, "a service fails: its calls are stored", service),
 	} {
 		wantText(t, line, "level", "WARN")
 		wantText(t, line, "cause", "dial-refused")

@@ -18,7 +18,7 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 		Began:  "a service fails: its calls are handed off to the MOM",
 		Lasts:  "a service still fails: its calls are handed off to the MOM",
 		Back:   "the service is back",
-		Gone:   "no more calls of the service are handed off",
+		Gone:   "no more signs of the outage",
 		Counts: []string{countHandedOff},
 		State: func(service string) outage.State {
 			pool := targets[service].pool

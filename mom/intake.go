@@ -141,7 +141,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 }
 
 // stored takes note of a call that is stored. One that its service has failed is a
-// sign that the service is down.
+// sign of an outage.
 func (in *intake) stored(task NewTask, added Added) {
 	if added.Attached || added.Known {
 		return

@@ -202,7 +202,7 @@ func TestOutageIsLogged(t *testing.T) {
 	for range 7 {
 		w.handOff("Holdline-Cause: tls")
 	}
-	w.once("level=WARN", "a service is down: its calls are stored", "service="+sumService, "cause=tls")
+	w.once("level=WARN", "a service fails: its calls are stored", "service="+sumService, "cause=tls")
 	w.begin()
 	w.once("level=INFO", "the service is back", "service="+sumService, "after=", "stored=7", "replayed=7")
 }
@@ -212,7 +212,7 @@ func TestOutageOfKeysIsLogged(t *testing.T) {
 	t.Parallel()
 	w := newTold(t)
 	w.handOff()
-	w.once("level=WARN", "a service is down", "service="+sumService, "cause=dial-refused")
+	w.once("level=WARN", "a service fails", "service="+sumService, "cause=dial-refused")
 	w.begin()
 	w.once("level=INFO", "the service is back", "replayed=1")
 }
@@ -275,9 +275,9 @@ func TestBadCertificateIsLogged(t *testing.T) {
 	t.Cleanup(service.Close)
 	w := newToldOf(t, service.URL)
 	w.handOff()
-	w.await("level=WARN", "a service is down: its calls are stored")
+	w.await("level=WARN", "a service fails: its calls are stored")
 	if len(w.log.find("cause=timeout")) > 0 {
 		t.Skip("the machine is too busy to end a handshake within a second")
 	}
-	w.once("level=WARN", "a service is down: its calls are stored", "cause=tls")
+	w.once("level=WARN", "a service fails: its calls are stored", "cause=tls")
 }

@@ -22,10 +22,10 @@ type traffic struct {
 // newOutages tells of the services whose calls are stored, or wait, since they are down.
 func (m *MOM) newOutages() *outage.Log {
 	return outage.New(outage.Config{
-		Began:  "a service is down: its calls are stored",
-		Lasts:  "a service is still down: its calls wait",
+		Began:  "a service fails: its calls are stored",
+		Lasts:  "a service still fails: its calls wait",
 		Back:   "the service is back: its stored calls are answered",
-		Gone:   "no more calls wait for the service to come back",
+		Gone:   "no more signs of the outage",
 		Counts: []string{countStored, countReplayed},
 		State:  func(service string) outage.State { return outage.State{Busy: m.traffic[service].attempts.Load() > 0} },
 		Facts: func(service string) []any {
