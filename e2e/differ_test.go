@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,12 +23,7 @@ func olderImage(tb testing.TB) string {
 	tb.Helper()
 	file := proto.CloneOf(ledgerFile())
 	entry := file.GetMessageType()[0]
-	for i, field := range entry.GetField() {
-		if field.GetName() == "kind" {
-			entry.Field = append(entry.GetField()[:i:i], entry.GetField()[i+1:]...)
-			break
-		}
-	}
+	entry.Field = slices.DeleteFunc(entry.GetField(), func(f *descriptorpb.FieldDescriptorProto) bool { return f.GetName() == "kind" })
 	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
 	if err != nil {
 		tb.Fatal(err)

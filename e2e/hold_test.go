@@ -71,13 +71,14 @@ func (c *crowd) want(tb testing.TB, code connect.Code, reason momv1.Reason) {
 	c.callers.Wait()
 	got := map[string]int{}
 	for _, err := range c.errs {
-		if connect.CodeOf(err) != code && !(err == nil && code == 0) || contract.ReasonOf(err) != reason {
-			text := "an answer"
-			if err != nil {
-				text = err.Error()
-			}
-			got[text]++
+		if err == nil && code == 0 || err != nil && connect.CodeOf(err) == code && contract.ReasonOf(err) == reason {
+			continue
 		}
+		text := "an answer"
+		if err != nil {
+			text = err.Error()
+		}
+		got[text]++
 	}
 	if len(got) > 0 {
 		tb.Errorf("of %d callers some got %v, want %v %v", len(c.errs), got, code, reason)

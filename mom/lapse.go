@@ -57,20 +57,18 @@ func (l *lapses) Run(ctx context.Context) error {
 	ending, work := ctx.Done(), context.WithoutCancel(ctx)
 	for {
 		due, next := l.due()
-		if err := abandon(work, l.store, due); err != nil {
+		err := abandon(work, l.store, due)
+		if err != nil {
 			l.once.Warn("lapses", "callers lost, tasks not cancelled yet", "tasks", len(due), "error", err)
-			if ctx.Err() != nil {
-				return nil // they stay, and may run
-			}
 			l.giveBack(due)
 			next = abandonPause
 		}
+		if ending == nil && (err != nil || next == 0) {
+			return nil //nolint:nilerr // it is logged; what the store does not take now stays, and may run
+		}
 		var wait <-chan time.Time
-		switch {
-		case next > 0:
+		if next > 0 {
 			wait = time.After(next)
-		case ctx.Err() != nil:
-			return nil
 		}
 		select {
 		case <-wait:

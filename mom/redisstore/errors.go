@@ -32,6 +32,11 @@ func (s *Store) judge(err error) error {
 		return fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, err)
 	}
 	text := reply.Error()
+	if strings.HasPrefix(strings.TrimPrefix(text, "ERR "), "Protocol error") {
+		// Some command on this connection has a text over proto-max-bulk-len, and Redis closes
+		// it. Which one that is nobody can tell: the reply goes to the first that is due.
+		return fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, err)
+	}
 	code, _, _ := strings.Cut(text, " ")
 	switch code {
 	case "HLVERSION":

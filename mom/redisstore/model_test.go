@@ -89,7 +89,7 @@ func (m *model) open() []*modelTask { return m.in(queued, running, retrying) }
 
 func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	old := m.tasks[task.ID]
-	if t := old; t != nil && !(t.state == cancelled && t.lost) {
+	if t := old; t != nil && (t.state != cancelled || !t.lost) {
 		t.kept = t.kept || task.Kept
 		t.offer = max(t.offer, task.Offer)
 		return mom.Added{ID: t.id, ExpireTime: time.UnixMilli(t.expires)}, nil
