@@ -81,11 +81,23 @@ type Logs struct {
 }
 
 func (l Logs) logger() *slog.Logger {
-	options := &slog.HandlerOptions{Level: l.LogLevel}
+	return slog.New(l.handler(os.Stderr))
+}
+
+func (l Logs) handler(w io.Writer) slog.Handler {
+	options := &slog.HandlerOptions{Level: l.LogLevel, ReplaceAttr: withUnits}
 	if l.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+		return slog.NewJSONHandler(w, options)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
+	return slog.NewTextHandler(w, options)
+}
+
+// withUnits writes durations as 1.5s: in JSON they would be numbers of nanoseconds.
+func withUnits(_ []string, attr slog.Attr) slog.Attr {
+	if attr.Value.Kind() == slog.KindDuration {
+		attr.Value = slog.StringValue(attr.Value.Duration().String())
+	}
+	return attr
 }
 
 // Limits are the flags by which gateway and MOM bound what callers may take.

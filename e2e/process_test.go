@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,8 @@ import (
 type process struct {
 	name string
 	args []string
-	env  []string // besides ours
+	env  []string  // besides ours
+	log  io.Writer // its standard error; nil: the test's output
 	cmd  *exec.Cmd
 	gone chan struct{}
 }
@@ -56,6 +58,9 @@ func (p *process) start(tb testing.TB) {
 	p.cmd = exec.Command(p.name, p.args...)
 	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = tb.Output(), tb.Output()
+	if p.log != nil {
+		p.cmd.Stderr = p.log
+	}
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}

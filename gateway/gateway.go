@@ -60,6 +60,8 @@ type Gateway struct {
 	drain   context.CancelFunc
 	words   *words   // nil without MOMs
 	meeting *meeting // nil without MOMs
+	// endOutages ends the telling of outages.
+	endOutages func()
 }
 
 // ofMOM are the services that a MOM serves itself.
@@ -91,7 +93,9 @@ func New(cfg Config) (*Gateway, error) {
 	front := &proxy{
 		targets: g.targets, schemas: cfg.Schemas, draining: draining,
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger, once: logonce.New(cfg.Logger),
+		outages: newOutages(g.targets, cfg.Logger),
 	}
+	g.runOutages(front.outages)
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
 		g.targets[name] = newTarget(r, upstream.NewPool(name, r.Endpoints, cfg.Logger), metrics)
@@ -135,7 +139,7 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 		grpcreflect.WithDescriptorResolver(cfg.Schemas),
 		grpcreflect.WithExtensionResolver(cfg.Schemas),
 	)
-	mux.HandleFunc("/", nobody)
+	mux.HandleFunc("/", front.nobody)
 	if tasks := g.targets[momv1connect.TaskServiceName]; front.mom != nil {
 		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks) })
 	}
@@ -155,6 +159,7 @@ func (g *Gateway) Drain() {
 // Close says the last words to the MOMs and drops idle connections, once nothing is
 // served any more. It takes 2 s at most.
 func (g *Gateway) Close() {
+	g.endOutages()
 	g.meeting.close()
 	g.words.close()
 	for _, t := range g.targets {

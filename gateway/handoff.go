@@ -61,10 +61,13 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	}
 	if cause != nil {
 		h.header.Set(contract.HeaderCause, cause.Cause)
+		p.handedOff(c, cause.Cause)
 	}
 	prefer := contract.Prefer(h.header)
 	if prefer.Hold() > 0 {
 		defer p.held.Add(-1)
+		defer c.target.held.Add(-1)
+		c.target.held.Add(1)
 		if p.held.Add(1) > p.maxHeld {
 			p.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", p.maxHeld, "raise", "--max-held")
 			prefer = contract.Preference{Async: prefer.Async, HasWait: true}
@@ -163,5 +166,5 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 	default:
 		err = contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and it cannot be stored (%s); it was not executed", why, last.Cause)
 	}
-	contract.WriteError(w, h.req.In, err)
+	h.refuse(w, h.call, err, last.Cause, "task", h.id)
 }

@@ -15,6 +15,7 @@ import (
 
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
+	"holdline/internal/outage"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
@@ -49,6 +50,7 @@ type target struct {
 
 	calls    prometheus.ObserverVec // by outcome
 	attempts *prometheus.CounterVec // by result
+	held     atomic.Int64           // of its callers, at MOMs
 }
 
 func newTarget(r *route.Route, pool *upstream.Pool, metrics *metrics) *target {
@@ -71,6 +73,7 @@ type proxy struct {
 	draining context.Context //nolint:containedctx // it is the gateway's life, not a call's
 	log      *slog.Logger
 	once     *logonce.Logger
+	outages  *outage.Log
 }
 
 // call is one call on its way.
@@ -81,6 +84,8 @@ type call struct {
 	cancel context.CancelCauseFunc
 	// deadline is the caller's, zero without one. The call is ended a little later.
 	deadline time.Time
+	// failure is the error of the last attempt, for the log.
+	failure error
 	// broken: the request's body ended in an error.
 	broken atomic.Bool
 	// answered: the service's breaker hears of the response when it has ended.
@@ -126,20 +131,22 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case target == nil:
 		p.own.ServeHTTP(w, r)
 	case target.operators && !contract.Local(r.RemoteAddr):
-		contract.WriteError(w, r, contract.OperatorsOnly())
+		p.operatorsOnly(w, r)
 	default:
 		p.serve(w, r, target)
 	}
 }
 
 // nobody answers for paths that are neither routed nor the gateway's own.
-func nobody(w http.ResponseWriter, r *http.Request) {
+func (p *proxy) nobody(w http.ResponseWriter, r *http.Request) {
 	service, _, ok := route.SplitProcedure(r.URL.Path)
 	if !ok {
 		http.NotFound(w, r)
 		return
 	}
-	contract.WriteError(w, r, noRoute(service))
+	err := noRoute(service)
+	p.notice(err, service, "", "peer", r.RemoteAddr)
+	contract.WriteError(w, r, err)
 }
 
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
@@ -152,10 +159,13 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 		defer c.endAtDeadline(w, timeout)()
 	}
 	cleanRequest(r.Header)
+	if !target.stores {
+		nameCaller(r)
+	}
 	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
 	if err := c.readBody(w); err != nil {
 		c.outcome = callRefused
-		contract.WriteError(w, r, c.badBody(err))
+		p.refuse(w, c, c.badBody(err), "")
 		return
 	}
 	if p.stores(c) && wantsTask(r.Header) {
@@ -163,7 +173,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
 			// A caller that is still sending would not hear a refusal.
 			_, _ = io.CopyN(io.Discard, r.Body, maxDiscard)
 			c.outcome = callRefused
-			contract.WriteError(w, r, requestTooLarge())
+			p.refuse(w, c, requestTooLarge(), "")
 			return
 		}
 		p.handOff(ctx, w, c, nil, func(end step) { p.explain(w, c, nil, upstream.Outcome{}, end) })
@@ -181,7 +191,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	tries := tries{budget: c.target.budget}
 	c.target.budget.earn()
 	if pool.Open() {
-		p.end(ctx, w, c, &tries, nil, upstream.Outcome{Kind: upstream.NotSent, Cause: "breaker-open"})
+		p.end(ctx, w, c, &tries, nil, upstream.Outcome{Kind: upstream.NotSent, Cause: outage.BreakerOpen})
 		return
 	}
 	informed, stop := inform(ctx, w, c.req.In)
@@ -190,7 +200,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	for {
 		endpoint := pool.Pick(tried...)
 		res, outcome, err := endpoint.Try(informed, &c.req)
-		outcome = c.judged(outcome)
+		outcome, c.failure = c.judged(outcome), err
 		c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
@@ -210,7 +220,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 		switch {
 		case counts(outcome.Kind):
 			if tries.made >= min(pool.Len(), maxTries) { // every endpoint failed it
-				pool.Record(false)
+				pool.Failed(outcome.Cause)
 			}
 		case res != nil:
 			c.answered = true
@@ -235,7 +245,7 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 		explain(pass)
 		respond(w, c, res, func(whole bool) {
 			if c.answered { // else it is counted already
-				c.target.pool.Record(whole)
+				p.recorded(c, whole)
 			}
 		})
 	case store:
@@ -244,13 +254,23 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 	case fail:
 		explain(fail)
 		res.Drop()
-		contract.WriteError(w, c.req.In, failure(outcome, c))
+		p.refuse(w, c, failure(outcome, c), outcome.Cause)
 	case stop:
 		if ctx.Err() == nil { // it is the request that broke off: its caller may be there
 			c.outcome = callRefused
-			contract.WriteError(w, c.req.In, c.badBody(nil))
+			p.refuse(w, c, c.badBody(nil), "")
 		}
 	}
+}
+
+// recorded takes note of how a response of the service has ended.
+func (p *proxy) recorded(c *call, whole bool) {
+	if !whole {
+		c.target.pool.Failed("broken-answer")
+		return
+	}
+	c.target.pool.Answered()
+	p.outages.Up(c.target.route.Service, c.began)
 }
 
 // stores tells whether the call may become a task.

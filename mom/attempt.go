@@ -22,7 +22,7 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 	log := r.log.With("task", lease.ID, "attempt", lease.Attempts+1)
 	if !r.sender.knows(lease.Call) {
 		log.Debug("task not sent: this MOM does not know its method or its record")
-		r.note(log, lease, persist(ctx, r.putBack(lease, "unknown-call", putBackPause, false), nil))
+		r.note(lease, persist(ctx, r.putBack(lease, "unknown-call", putBackPause, false), nil))
 		return end{up: true}
 	}
 	if err := r.store.MarkSent(ctx, lease); err != nil {
@@ -33,13 +33,13 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 		}
 		return end{up: true}
 	}
+	defer r.traffic.attempts.Add(-1)
+	r.traffic.attempts.Add(1)
 	sent := time.Now()
 	res := r.sender.send(ctx, lease)
 	took := time.Since(sent)
 	r.metrics.sent.WithLabelValues(r.shard.Service, res.outcome.Kind.String()).Inc()
-	if res.answer == nil {
-		log.Info("no answer", "cause", res.outcome.Cause, "procedure", lease.Call.GetProcedure())
-	}
+	r.tell(lease, res, sent)
 	one := end{up: res.answer != nil || res.outcome.Kind == upstream.Unavailable, took: took}
 	record := r.transition(lease, res)
 	switch {
@@ -55,7 +55,7 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 		r.giveUp(ctx, lease, res.answer, err)
 		return one
 	}
-	r.note(log, lease, err)
+	r.note(lease, err)
 	return one
 }
 
@@ -87,15 +87,31 @@ func (r *replayer) putBack(lease Lease, why string, wait time.Duration, all bool
 }
 
 // note tells of a transition that was not made.
-func (r *replayer) note(log *slog.Logger, lease Lease, err error) {
+func (r *replayer) note(lease Lease, err error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrFenced):
 		r.metrics.lost.WithLabelValues(lease.ID.Service).Inc()
-		log.Warn("attempt not recorded: the lease was lost")
+		r.once.Warn("fenced "+lease.ID.Service, "attempt not recorded: the lease was lost", "task", lease.ID)
 	default:
-		log.Warn("attempt not recorded: the lease will end by itself", "error", err)
+		r.once.Warn("not recorded", "attempt not recorded: the lease will end by itself", "task", lease.ID, "error", err)
 	}
+}
+
+// tell says what an attempt came to: to who tells of outages, and to the log where
+// there was no answer.
+func (r *replayer) tell(lease Lease, res result, sent time.Time) {
+	service := lease.ID.Service
+	switch {
+	case res.answer != nil:
+		r.outages.Up(service, sent)
+		r.outages.Count(service, countReplayed)
+		return
+	case res.refused == nil:
+		r.outages.Still(service, res.outcome.Cause)
+	}
+	r.once.Log(slog.LevelInfo, "no answer "+service+" "+res.outcome.Cause, "a stored call was not answered",
+		"service", service, "cause", res.outcome.Cause, "procedure", lease.Call.GetProcedure(), "task", lease.ID, "attempt", lease.Attempts+1)
 }
 
 // unmark gives a task back that was not sent, since its mark may be there: with
@@ -103,7 +119,7 @@ func (r *replayer) note(log *slog.Logger, lease Lease, err error) {
 func (r *replayer) unmark(ctx context.Context, lease Lease) {
 	err := persist(ctx, func(ctx context.Context) error { return r.store.Release(ctx, lease) }, nil)
 	if err != nil && !errors.Is(err, ErrFenced) {
-		r.log.Warn("task not given back: the lease will end by itself", "task", lease.ID, "error", err)
+		r.once.Warn("given back", "task not given back: the lease will end by itself", "task", lease.ID, "error", err)
 	}
 }
 
@@ -126,7 +142,7 @@ func (r *replayer) askOthers(answer *momv1.Answer) func(context.Context) error {
 // giveUp ends a task whose answer the store does not take: to send it again would
 // bring the same answer, and its caller would wait for nothing.
 func (r *replayer) giveUp(ctx context.Context, lease Lease, answer *momv1.Answer, why error) {
-	r.log.Error("an answer cannot be kept", "task", lease.ID, "bytes", proto.Size(answer), "error", why)
+	r.once.Log(slog.LevelError, "kept "+lease.ID.Service, "an answer cannot be kept", "task", lease.ID, "bytes", proto.Size(answer), "error", why)
 	instead := asAnswer(connect.NewError(connect.CodeInternal, "the call was executed, but its answer cannot be kept"))
 	if proto.Size(answer) >= heavyAnswer {
 		instead = asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, but its answer is larger than the store takes"))
@@ -136,6 +152,6 @@ func (r *replayer) giveUp(ctx context.Context, lease Lease, answer *momv1.Answer
 		err = persist(ctx, func(ctx context.Context) error { return r.store.Park(ctx, lease, "its answer cannot be kept") }, nil)
 	}
 	if err != nil && !errors.Is(err, ErrFenced) {
-		r.log.Warn("task not ended: its lease will end by itself", "task", lease.ID, "error", err)
+		r.once.Warn("not ended", "task not ended: its lease will end by itself", "task", lease.ID, "error", err)
 	}
 }

@@ -3,6 +3,7 @@ package mom
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -83,7 +84,7 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 // storeLost answers the caller of a task that is no longer in the store, though it
 // had neither ended nor expired.
 func (in *intake) storeLost(id contract.TaskID) error {
-	in.cfg.Logger.Error("the store has lost a task", "task", id)
+	in.once.Log(slog.LevelError, "lost "+id.Service, "the store has lost a task", "task", id)
 	if in.method.Repeatable {
 		return contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "the store has lost the call; it may be sent again")
 	}

@@ -110,6 +110,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		}
 		return in.addFailed(ctx, info, task, err)
 	}
+	in.stored(task, added)
 	in.reapers[ShardOf(task.ID)].within(terms.ttl)
 	id := added.ID
 	if added.Attached {
@@ -123,7 +124,8 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	}
 	wait := terms.hold(ctx)
 	defer in.held.Add(-1)
-	if in.held.Add(1) > int64(in.cfg.MaxHeld) {
+	if in.held.Add(1) > int64(in.cfg.MaxHeld) && wait > 0 {
+		in.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", in.cfg.MaxHeld)
 		wait = 0
 	}
 	if wait == 0 && !added.Attached && !added.Known {
@@ -132,7 +134,23 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		})
 	}
 	sayStored(ctx, added)
+	held := &in.traffic[in.route.Service].held
+	defer held.Add(-1)
+	held.Add(1)
 	return in.hold(ctx, stream, info, wait, task, added, changed)
+}
+
+// stored takes note of a call that is stored. One that its service has failed is a
+// sign of an outage.
+func (in *intake) stored(task NewTask, added Added) {
+	if added.Attached || added.Known {
+		return
+	}
+	in.demands[ShardOf(task.ID)].add()
+	if task.Cause != "" {
+		in.outages.Down(in.route.Service, task.Cause, nil)
+	}
+	in.outages.Count(in.route.Service, countStored)
 }
 
 // add stores a task. As long as there is time, it asks again when it cannot know
@@ -246,7 +264,7 @@ func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task Ne
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	in.cfg.Logger.Warn("call not stored", "task", task.ID, "procedure", in.method.Procedure, "error", err)
+	in.once.Warn("not stored", "call not stored", "task", task.ID, "procedure", in.method.Procedure, "error", err)
 	if errors.Is(err, ErrNotSent) {
 		return in.notStored(info, task.Cause, "the store cannot be reached")
 	}

@@ -2,11 +2,11 @@ package mom
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"time"
 
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 // concurrent use.
 type lapses struct {
 	store Store
-	log   *slog.Logger
+	once  *logonce.Logger
 
 	mu    sync.Mutex
 	lost  []lapse // in the order of their ends
@@ -36,8 +36,8 @@ type lapse struct {
 	over time.Time // of its grace
 }
 
-func newLapses(store Store, log *slog.Logger) *lapses {
-	return &lapses{store: store, log: log, added: make(chan struct{}, 1)}
+func newLapses(store Store, once *logonce.Logger) *lapses {
+	return &lapses{store: store, once: once, added: make(chan struct{}, 1)}
 }
 
 // add begins the grace of a hold.
@@ -59,7 +59,7 @@ func (l *lapses) Run(ctx context.Context) error {
 		due, next := l.due()
 		err := abandon(work, l.store, due)
 		if err != nil {
-			l.log.Warn("callers lost, tasks not cancelled yet", "tasks", len(due), "error", err)
+			l.once.Warn("lapses", "callers lost, tasks not cancelled yet", "tasks", len(due), "error", err)
 			l.giveBack(due)
 			next = abandonPause
 		}

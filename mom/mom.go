@@ -25,6 +25,8 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
+	"holdline/internal/outage"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
@@ -62,6 +64,9 @@ type MOM struct {
 	reapers  map[Shard]*reaper
 	demands  map[Shard]*demand
 	pools    map[string]*upstream.Pool
+	traffic  map[string]*traffic
+	outages  *outage.Log
+	once     *logonce.Logger
 	waiters  *waiters
 	lapses   *lapses
 	metrics  *metrics
@@ -90,17 +95,21 @@ func New(cfg Config, store Store) (*MOM, error) {
 		cfg:      cfg,
 		store:    store,
 		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
+		traffic:  make(map[string]*traffic, len(cfg.Routes)),
+		once:     logonce.New(cfg.Logger),
 		reapers:  map[Shard]*reaper{},
 		demands:  map[Shard]*demand{},
 		waiters:  newWaiters(),
-		lapses:   newLapses(store, cfg.Logger),
 		recheck:  make(chan struct{}, 1),
 		draining: make(chan struct{}),
 	}
 	m.metrics = newMetrics(m, cfg.Metrics)
+	m.outages = m.newOutages()
+	m.lapses = newLapses(store, m.once)
 	for _, name := range cfg.Routes.Services() {
 		r := cfg.Routes[name]
 		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
+		m.traffic[name] = &traffic{}
 		parked := &alarm{log: cfg.Logger.With("service", name)}
 		givenUp := m.metrics.givenUp.WithLabelValues(name)
 		reaped := func(reaped Reaped) {
@@ -114,7 +123,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 			m.demands[shard] = &demand{store: store, shard: shard}
 		}
 	}
-	own := connect.NewServer(hideInternals(cfg.Logger))
+	own := connect.NewServer(m.tellErrors())
 	tasks := &taskService{m}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{m})
@@ -123,7 +132,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
 
-	calls := connect.NewServer(hideInternals(cfg.Logger))
+	calls := connect.NewServer(m.tellErrors())
 	m.mountIntake(calls)
 	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(cfg.Schemas)))
 	m.handler = withWriter(mux)
@@ -177,6 +186,7 @@ func (m *MOM) Run(ctx context.Context) error {
 	group.Go(func() error { return m.watch(ctx) })
 	group.Go(func() error { return m.check(ctx) })
 	group.Go(func() error { return m.lapses.Run(ctx) })
+	group.Go(func() error { return m.outages.Run(ctx) })
 	for _, shard := range m.shards {
 		group.Go(func() error { return newReplayer(m, shard).Run(ctx) })
 		group.Go(func() error { return m.reapers[shard].Run(ctx) })
@@ -223,21 +233,6 @@ const storeTimeout = 300 * time.Millisecond
 
 // storePause is the time before a store that did not answer is asked again.
 const storePause = 50 * time.Millisecond
-
-// hideInternals logs errors that are not meant for callers, who then get their
-// code alone.
-func hideInternals(log *slog.Logger) connect.ServerInterceptor {
-	return func(next connect.ServerFunc) connect.ServerFunc {
-		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
-			err := next(ctx, spec, stream)
-			var rpcErr *connect.Error
-			if err != nil && !errors.As(err, &rpcErr) && ctx.Err() == nil {
-				log.Error("request failed", "procedure", spec.Procedure, "error", err)
-			}
-			return setStatus(ctx, err)
-		}
-	}
-}
 
 // writerKey carries the StatusWriter of a request in its context.
 type writerKey struct{}

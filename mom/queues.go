@@ -59,13 +59,13 @@ func (s *queueService) WatchQueues(ctx context.Context, req *momv1.WatchQueuesRe
 
 // PauseQueue implements momv1connect.QueueServiceHandler.
 func (s *queueService) PauseQueue(ctx context.Context, req *momv1.PauseQueueRequest) (*momv1.PauseQueueResponse, error) {
-	queue, err := s.pause(ctx, req.GetService(), true)
+	queue, err := s.pause(ctx, req.GetService(), "queue paused", true)
 	return &momv1.PauseQueueResponse{Queue: queue}, err
 }
 
 // ResumeQueue implements momv1connect.QueueServiceHandler.
 func (s *queueService) ResumeQueue(ctx context.Context, req *momv1.ResumeQueueRequest) (*momv1.ResumeQueueResponse, error) {
-	queue, err := s.pause(ctx, req.GetService(), false)
+	queue, err := s.pause(ctx, req.GetService(), "queue resumed", false)
 	return &momv1.ResumeQueueResponse{Queue: queue}, err
 }
 
@@ -86,6 +86,7 @@ func (s *queueService) LimitQueue(ctx context.Context, req *momv1.LimitQueueRequ
 	if err != nil {
 		return nil, err
 	}
+	s.operated(ctx, "queue limited", req.GetService(), "max_running", running, "max_per_second", rate)
 	queue, err := s.queue(ctx, req.GetService())
 	return &momv1.LimitQueueResponse{Queue: queue}, err
 }
@@ -98,13 +99,18 @@ func (s *queueService) RetryDead(ctx context.Context, req *momv1.RetryDeadReques
 		res.Retried += n
 		return err
 	})
+	if err == nil || res.GetRetried() > 0 {
+		s.operated(ctx, "dead tasks to be retried", req.GetService(), "tasks", res.GetRetried(), "uncertain", req.GetUncertain())
+	}
 	return res, err
 }
 
-func (s *queueService) pause(ctx context.Context, service string, paused bool) (*momv1.Queue, error) {
+// pause pauses or resumes a queue, which the log calls done.
+func (s *queueService) pause(ctx context.Context, service, done string, paused bool) (*momv1.Queue, error) {
 	if err := s.each(ctx, service, func(shard Shard) error { return s.store.Pause(ctx, shard, paused) }); err != nil {
 		return nil, err
 	}
+	s.operated(ctx, done, service)
 	return s.queue(ctx, service)
 }
 

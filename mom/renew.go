@@ -27,7 +27,7 @@ func (r *replayer) renew(ctx context.Context) {
 		}
 		lost, err := r.store.Renew(ctx, r.shard, leases, leaseTime)
 		if err != nil {
-			r.log.Warn("leases not renewed", "error", err)
+			r.once.Warn("renew", "leases not renewed", "service", r.shard.Service, "error", err)
 		}
 		for _, lease := range lost {
 			r.mu.Lock()

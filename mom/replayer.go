@@ -1,6 +1,7 @@
 package mom
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
+	"holdline/internal/outage"
 	"holdline/internal/upstream"
 )
 
@@ -39,7 +42,10 @@ type replayer struct {
 	reaper   *reaper
 	demand   *demand
 	metrics  *metrics
+	traffic  *traffic
+	outages  *outage.Log
 	log      *slog.Logger
+	once     *logonce.Logger // of all shards
 	shedding shedding
 	healthy  bool      // as far as the last attempt told
 	failed   time.Time // the last attempt that was not answered
@@ -69,6 +75,9 @@ func newReplayer(m *MOM, shard Shard) *replayer {
 		reaper:   m.reapers[shard],
 		demand:   m.demands[shard],
 		metrics:  m.metrics,
+		traffic:  m.traffic[shard.Service],
+		outages:  m.outages,
+		once:     m.once,
 		log:      m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
 		pace:     pace{window: 1},
 		inflight: map[contract.TaskID]flight{},
@@ -163,13 +172,22 @@ func (r *replayer) room() int {
 // waitHealthy asks for the service's health as long as there are tasks for it.
 // It returns false when none are left or ctx has ended.
 func (r *replayer) waitHealthy(ctx context.Context) bool {
-	started := time.Now()
 	// Healthy or not, one that does not take a task is not asked at once again.
 	sleep(ctx, time.Until(r.failed.Add(failPause)))
 	r.demand.begin()
-	r.healthy = r.pool.AwaitHealthy(ctx, func() bool { return r.demand.there(ctx) })
-	if r.healthy {
-		r.log.Info("service is healthy: replaying", "queued", r.demand.depth.Queued, "down", time.Since(started).Round(time.Millisecond))
+	asked := false
+	r.healthy = r.pool.AwaitHealthy(ctx, func() bool {
+		if !r.demand.there(ctx) {
+			return false
+		}
+		if tasks, _ := r.demand.waiting(); asked && tasks > 0 { // asked in vain
+			r.outages.Down(r.shard.Service, cmp.Or(r.pool.Ailment(), "unhealthy"), nil)
+		}
+		asked = true
+		return true
+	})
+	if r.healthy && !r.demand.paused() {
+		r.log.Debug("service is healthy: replaying")
 	}
 	return r.healthy
 }
@@ -184,7 +202,7 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowe
 	}
 	if away := err != nil && ctx.Err() == nil; away != r.away {
 		if r.away = away; away {
-			r.log.Warn("no leases to be had", "error", err)
+			r.once.Warn("leases", "no leases to be had: nothing is replayed", "service", r.shard.Service, "error", err)
 		}
 	}
 	if r.away {

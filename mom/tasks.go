@@ -120,20 +120,20 @@ func ulidOf(task *momv1.Task) string {
 
 // CancelTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) CancelTask(ctx context.Context, req *momv1.CancelTaskRequest) (*momv1.CancelTaskResponse, error) {
-	task, err := s.change(ctx, req.GetId(), s.store.Cancel,
+	task, err := s.change(ctx, req.GetId(), "task cancelled", s.store.Cancel,
 		"the task was sent to its service, or has ended; it cannot be cancelled any more")
 	return &momv1.CancelTaskResponse{Task: task}, err
 }
 
 // RetryTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) RetryTask(ctx context.Context, req *momv1.RetryTaskRequest) (*momv1.RetryTaskResponse, error) {
-	task, err := s.change(ctx, req.GetId(), s.store.Revive, "only a dead or uncertain task can be retried")
+	task, err := s.change(ctx, req.GetId(), "task to be retried", s.store.Revive, "only a dead or uncertain task can be retried")
 	return &momv1.RetryTaskResponse{Task: task}, err
 }
 
 // DismissTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) DismissTask(ctx context.Context, req *momv1.DismissTaskRequest) (*momv1.DismissTaskResponse, error) {
-	task, err := s.change(ctx, req.GetId(), s.store.Dismiss, "only a dead or uncertain task can be dismissed")
+	task, err := s.change(ctx, req.GetId(), "task dismissed", s.store.Dismiss, "only a dead or uncertain task can be dismissed")
 	return &momv1.DismissTaskResponse{Task: task}, err
 }
 
@@ -184,9 +184,9 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 	}
 }
 
-// change makes a transition and returns the task as it is then. refused says which
-// states do not allow it.
-func (s *taskService) change(ctx context.Context, raw string, transition func(context.Context, contract.TaskID) error, refused string) (*momv1.Task, error) {
+// change makes a transition, which the log calls done, and returns the task as it is
+// then. refused says which states do not allow it.
+func (s *taskService) change(ctx context.Context, raw, done string, transition func(context.Context, contract.TaskID) error, refused string) (*momv1.Task, error) {
 	id, err := parseID(raw)
 	if err != nil {
 		return nil, err
@@ -201,6 +201,7 @@ func (s *taskService) change(ctx context.Context, raw string, transition func(co
 	case err != nil:
 		return nil, storeError(err)
 	}
+	s.changed(ctx, done, id)
 	task, _, err := s.read(ctx, id)
 	return task, err
 }
@@ -286,11 +287,11 @@ func write(w http.ResponseWriter, contentType string, raw []byte) {
 	_, _ = w.Write(raw) // the caller left, else
 }
 
-// writeError answers with an error; what is not meant for callers is logged.
+// writeError answers with an error, and logs it where an operator should know.
 func (s *taskService) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	s.notice(err, momv1connect.TaskServiceGetTaskProcedure, w.Header().Get(contract.HeaderTask))
 	var rpcErr *connect.Error
 	if !errors.As(err, &rpcErr) {
-		s.cfg.Logger.Error("request failed", "path", r.URL.Path, "error", err)
 		rpcErr = connect.NewError(connect.CodeInternal, "internal error")
 	}
 	contract.WriteError(w, r, rpcErr)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -64,6 +65,9 @@ func ParseTaskID(s string) (TaskID, error) {
 func (id TaskID) String() string {
 	return id.Service + "." + strconv.Itoa(id.Shard) + "." + id.ULID.String()
 }
+
+// LogValue implements slog.LogValuer: a log has the id as callers know it.
+func (id TaskID) LogValue() slog.Value { return slog.StringValue(id.String()) }
 
 func cutLast(s string) (before, after string, found bool) {
 	i := strings.LastIndexByte(s, '.')

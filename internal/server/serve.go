@@ -44,7 +44,7 @@ func (s *Server) countStream(c *conn) (ended func()) {
 		return func() {}
 	}
 	if c.streams.Add(1) >= int64(s.maxStreams) {
-		s.once.Warn("streams", "stream limit of a connection reached", "caller", c.RemoteAddr(), "limit", s.maxStreams, "raise", "--max-streams")
+		s.once.Warn("streams", "stream limit of a connection reached", "caller", c.RemoteAddr().String(), "limit", s.maxStreams, "raise", "--max-streams")
 	}
 	return func() { c.streams.Add(-1) }
 }

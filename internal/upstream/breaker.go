@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,8 @@ const (
 type breaker struct {
 	streak, rate circuitbreaker.CircuitBreaker[any]
 	probing      atomic.Bool
+	closed       atomic.Pointer[time.Time] // the last time; nil: never
+	cause        atomic.Pointer[string]    // of the last opening; nil: there was none
 }
 
 func newBreaker() *breaker {
@@ -36,18 +39,37 @@ func (b *breaker) open() bool { return b.streak.IsOpen() || b.rate.IsOpen() }
 // Open tells whether the breaker is open: calls need not be tried.
 func (p *Pool) Open() bool { return p.breaker.open() }
 
-// Record counts a call: answered, or failed by every endpoint.
-func (p *Pool) Record(answered bool) {
-	b := p.breaker
-	if answered {
-		b.streak.RecordSuccess()
-		b.rate.RecordSuccess()
-		return
+// Closed is when the breaker closed last, since the service was healthy; zero: never.
+func (p *Pool) Closed() time.Time {
+	if at := p.breaker.closed.Load(); at != nil {
+		return *at
 	}
+	return time.Time{}
+}
+
+// OpenedBy is the cause of the failure that opened the breaker last; empty: none has.
+func (p *Pool) OpenedBy() string {
+	if cause := p.breaker.cause.Load(); cause != nil {
+		return *cause
+	}
+	return ""
+}
+
+// Answered counts a call that was answered.
+func (p *Pool) Answered() {
+	p.breaker.streak.RecordSuccess()
+	p.breaker.rate.RecordSuccess()
+}
+
+// Failed counts a call that every endpoint failed; the cause is that of its last
+// attempt.
+func (p *Pool) Failed(cause string) {
+	b := p.breaker
 	b.streak.RecordFailure()
 	b.rate.RecordFailure()
 	if b.open() && b.probing.CompareAndSwap(false, true) {
-		p.log.Info("breaker open", "service", p.service)
+		b.cause.Store(&cause)
+		p.once.Warn("open", "breaker open: calls are not tried until the service is healthy", "service", p.service, "cause", cause)
 		p.spawn(p.probe)
 	}
 }
@@ -59,6 +81,8 @@ func (p *Pool) probe() {
 	if p.sleep(probePause) && p.AwaitHealthy(p.ctx, func() bool { return true }) {
 		p.breaker.streak.Close()
 		p.breaker.rate.Close()
-		p.log.Info("breaker closed", "service", p.service, "down", time.Since(opened).Round(time.Millisecond))
+		now := time.Now()
+		p.breaker.closed.Store(&now)
+		p.once.Log(slog.LevelInfo, "closed", "breaker closed: the service is healthy", "service", p.service, "after", time.Since(opened).Round(time.Millisecond))
 	}
 }

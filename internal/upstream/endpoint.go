@@ -3,6 +3,8 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"sync"
@@ -53,31 +55,47 @@ func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 // String is the endpoint's address, or its URL where that is not known.
 func (e *Endpoint) String() string { return cmp.Or(e.addr, e.url.String()) }
 
+// LogValue implements slog.LogValuer: JSON would show nothing of an endpoint.
+func (e *Endpoint) LogValue() slog.Value { return slog.StringValue(e.String()) }
+
 // Healthy asks grpc.health.v1 for the service: over gRPC, and where that is not
 // spoken over Connect and HTTP/1.1. A service without health (unimplemented, 404,
 // 415) is healthy when it can be dialled; one that does not know the service's
 // name is another one, at an address that was handed on.
 func (e *Endpoint) Healthy(ctx context.Context) bool {
+	ailment := e.ailment(ctx)
+	if ailment != "" && !errors.Is(ctx.Err(), context.Canceled) {
+		e.pool.ailment.Store(&ailment)
+	}
+	return ailment == ""
+}
+
+// ailment is why an endpoint is not healthy, in a word; empty when it is.
+func (e *Endpoint) ailment(ctx context.Context) (why string) {
 	for _, client := range e.health {
 		res, err := client.Check(ctx, &grpchealth.CheckRequest{Service: e.pool.service})
 		if err == nil {
-			return res.Status == grpchealth.StatusServing
+			if res.Status == grpchealth.StatusServing {
+				return ""
+			}
+			return "not-serving"
 		}
 		switch connect.CodeOf(err) {
 		case connect.CodeUnimplemented:
-			return true
+			return ""
 		case connect.CodeNotFound:
-			return false
+			return "another-service"
 		case connect.CodeUnknown:
 			if client == e.health[len(e.health)-1] {
-				return true // 415, say: there is a server, without health
+				return "" // 415, say: there is a server, without health
 			}
 		}
 		if ctx.Err() != nil {
-			return false
+			return "timeout"
 		}
+		why = causeOf(err)
 	}
-	return false
+	return why
 }
 
 // close drops idle connections; those in use close when their calls end.

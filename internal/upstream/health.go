@@ -39,6 +39,15 @@ func (p *Pool) Healthy(ctx context.Context) bool {
 	return healthy
 }
 
+// Ailment is why an endpoint was found unhealthy last, in a word such as "tls" or
+// "not-serving"; empty when none was.
+func (p *Pool) Ailment() string {
+	if why := p.ailment.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
 // AwaitHealthy asks again and again until any endpoint is healthy: then it returns
 // true. It returns false when ctx ends, or when wanted, which it calls before each
 // look, says that nobody waits any more.

@@ -161,7 +161,7 @@ func causeOf(err error) string {
 		return "closed"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "timeout"
-	case strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "):
+	case strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "), strings.Contains(err.Error(), "TLS handshake"):
 		return "tls"
 	}
 	return "connection"

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdline/internal/logonce"
 )
 
 // Pool is the endpoints of one route. It is safe for concurrent use.
@@ -22,10 +24,12 @@ type Pool struct {
 	lookup  func(ctx context.Context, host string) ([]string, error)
 	breaker *breaker
 	log     *slog.Logger
+	once    *logonce.Logger // a breaker may open and close all the time
 
 	// endpoints is what there is; the slice is replaced, never changed.
 	endpoints atomic.Pointer[[]*Endpoint]
-	unhealthy chan struct{} // asks for another look at names
+	ailment   atomic.Pointer[string] // of the endpoint that was found unhealthy last
+	unhealthy chan struct{}          // asks for another look at names
 
 	ctx        context.Context //nolint:containedctx // of what runs in the background
 	stop       context.CancelFunc
@@ -41,7 +45,7 @@ func NewPool(service string, urls []*url.URL, log *slog.Logger) *Pool {
 
 func newPool(service string, urls []*url.URL, log *slog.Logger, lookup func(context.Context, string) ([]string, error)) *Pool {
 	p := &Pool{
-		service: service, urls: urls, lookup: lookup, breaker: newBreaker(), log: log,
+		service: service, urls: urls, lookup: lookup, breaker: newBreaker(), log: log, once: logonce.New(log),
 		unhealthy: make(chan struct{}, 1),
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())

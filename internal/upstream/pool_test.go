@@ -192,16 +192,16 @@ func TestBreaker(t *testing.T) {
 	port := freePort(t)
 	p := openPool(t, nil, "http://127.0.0.31:"+port)
 	for range breakerStreak - 1 {
-		p.Record(false)
+		p.Failed("reset")
 	}
-	p.Record(true)
+	p.Answered()
 	for range breakerStreak - 1 {
-		p.Record(false)
+		p.Failed("reset")
 	}
 	if p.Open() {
 		t.Fatal("open without five failures in a row")
 	}
-	p.Record(false)
+	p.Failed("reset")
 	if !p.Open() {
 		t.Fatal("closed after five failures in a row")
 	}
@@ -209,7 +209,11 @@ func TestBreaker(t *testing.T) {
 	eventually(t, "closed", func() bool { return !p.Open() })
 
 	for i := range 2 * breakerCalls {
-		p.Record(i%2 == 0)
+		if i%2 == 0 {
+			p.Answered()
+		} else {
+			p.Failed("reset")
+		}
 	}
 	if !p.Open() {
 		t.Error("closed though half of the calls failed")

@@ -124,7 +124,7 @@ func unheard(err error) bool {
 // cut ends the attempts that wait for a silent endpoint. None is made there before
 // it gives a sign of life.
 func (e *Endpoint) cut() {
-	e.pool.log.Warn("endpoint silent: its calls are cut", "service", e.pool.service, "endpoint", e, "calls", e.inflight.Load())
+	e.pool.once.Warn("silent "+e.String(), "endpoint silent: its calls are cut", "service", e.pool.service, "endpoint", e, "calls", e.inflight.Load())
 	e.connsMu.Lock()
 	e.silent.Store(true)
 	e.cuts.Add(1)

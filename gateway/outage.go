@@ -1,0 +1,54 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+
+	"holdline/internal/outage"
+)
+
+// countHandedOff is the name of the calls that go to the MOM in an outage. It says
+// nothing of whether they are stored: the MOM does.
+const countHandedOff = "handed_off"
+
+// newOutages tells of the services whose calls go to the MOM since they fail.
+func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
+	return outage.New(outage.Config{
+		Began:  "a service fails: its calls are handed off to the MOM",
+		Lasts:  "a service still fails: its calls are handed off to the MOM",
+		Back:   "the service is back",
+		Gone:   "no more signs of the outage",
+		Counts: []string{countHandedOff},
+		State: func(service string) outage.State {
+			pool := targets[service].pool
+			return outage.State{Down: pool.Open(), Up: pool.Closed()}
+		},
+		Facts:  func(service string) []any { return []any{"held", targets[service].held.Load()} },
+		Logger: log,
+	})
+}
+
+// handedOff takes note of a call that goes to the MOM since its service fails. Of one
+// that was not tried, the cause is why others failed before.
+func (p *proxy) handedOff(c *call, cause string) {
+	if cause == outage.BreakerOpen {
+		cause = cmp.Or(c.target.pool.OpenedBy(), cause)
+	}
+	p.outages.Down(c.target.route.Service, cause, c.failure)
+	p.outages.Count(c.target.route.Service, countHandedOff)
+}
+
+// runOutages lets outages be told until the gateway closes.
+func (g *Gateway) runOutages(outages *outage.Log) {
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = outages.Run(ctx) // it ends with ctx, without an error
+	}()
+	g.endOutages = func() {
+		stop()
+		<-ended
+	}
+}

@@ -1,0 +1,48 @@
+package contract
+
+import (
+	"log/slog"
+
+	momv1 "holdline/gen/mom/v1"
+)
+
+// notices are the reasons that an operator should know were given to callers. Those
+// that are left out tell of a task that somebody asked for, or are no trouble.
+var notices = map[momv1.Reason]slog.Level{
+	momv1.Reason_REASON_OUTCOME_UNKNOWN:        slog.LevelWarn,
+	momv1.Reason_REASON_SERVICE_UNAVAILABLE:    slog.LevelWarn,
+	momv1.Reason_REASON_STORE_UNAVAILABLE:      slog.LevelWarn,
+	momv1.Reason_REASON_STORE_UNCERTAIN:        slog.LevelWarn,
+	momv1.Reason_REASON_QUEUE_FULL:             slog.LevelWarn,
+	momv1.Reason_REASON_ANSWER_TOO_LARGE:       slog.LevelWarn,
+	momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED: slog.LevelInfo,
+	momv1.Reason_REASON_HEADER_INVALID:         slog.LevelInfo,
+	momv1.Reason_REASON_REQUEST_TOO_LARGE:      slog.LevelInfo,
+	momv1.Reason_REASON_NO_ROUTE:               slog.LevelInfo,
+}
+
+// Notice is what a log says of an error that a caller gets.
+type Notice struct {
+	Level   slog.Level
+	Message string
+	Reason  string
+	// Key is the same for errors of one kind: of the service, unless the error has
+	// nothing to do with it.
+	Key string
+}
+
+// NoticeOf returns what to log of an error about a service; false when there is
+// nothing to log.
+func NoticeOf(err error, service string) (Notice, bool) {
+	reason := ReasonOf(err)
+	level, ok := notices[reason]
+	n := Notice{Level: level, Message: "call not served", Reason: Name(reason), Key: Name(reason)}
+	switch reason {
+	case momv1.Reason_REASON_STORE_UNAVAILABLE, momv1.Reason_REASON_STORE_UNCERTAIN, momv1.Reason_REASON_NO_ROUTE:
+		return n, ok // of the store; of a service that anybody may have made up
+	case momv1.Reason_REASON_OUTCOME_UNKNOWN:
+		n.Message = "a caller was told that the outcome is unknown"
+	}
+	n.Key += " " + service
+	return n, ok
+}

@@ -1,0 +1,90 @@
+package mom
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"connectrpc.com/connect/v2"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/internal/route"
+)
+
+// tellErrors logs errors that are not meant for callers, who then get their code
+// alone, and those that callers get and operators should know of.
+func (m *MOM) tellErrors() connect.ServerInterceptor {
+	return func(next connect.ServerFunc) connect.ServerFunc {
+		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+			err := next(ctx, spec, stream)
+			if err != nil && ctx.Err() == nil {
+				task := ""
+				if info, ok := connect.CallInfoForServerContext(ctx); ok {
+					task = info.ResponseHeader().Get(contract.HeaderTask)
+				}
+				m.notice(err, spec.Procedure, task)
+			}
+			return setStatus(ctx, err)
+		}
+	}
+}
+
+// notice logs an error that a caller gets in place of an answer: the same thing once
+// per interval. The task is its id, or empty.
+func (m *MOM) notice(err error, procedure, task string) {
+	var rpcErr *connect.Error
+	if !errors.As(err, &rpcErr) {
+		m.once.Log(slog.LevelError, "failed "+procedure, "request failed", "procedure", procedure, "error", err)
+		return
+	}
+	service, _, _ := route.SplitProcedure(procedure)
+	if id, err := contract.ParseTaskID(task); err == nil {
+		service = id.Service // that of who reads a task is our own
+	}
+	n, ok := contract.NoticeOf(err, service)
+	if !ok {
+		return
+	}
+	key := n.Key
+	if contract.ReasonOf(err) == momv1.Reason_REASON_OUTCOME_UNKNOWN {
+		key += " " + rpcErr.Message() // it names the cause, of which there are few
+	}
+	attrs := []any{"reason", n.Reason, "service", service, "procedure", procedure, "error", rpcErr.Message()}
+	if task != "" {
+		attrs = append(attrs, "task", task)
+	}
+	m.once.Log(n.Level, key, n.Message, attrs...)
+}
+
+// asker is who asks for something: the peer of the connection, and whom a gateway
+// there says that it speaks for.
+func asker(ctx context.Context) (attrs []any, host string) {
+	info, ok := connect.CallInfoForServerContext(ctx)
+	if !ok {
+		return nil, ""
+	}
+	attrs = []any{"peer", info.PeerAddr}
+	if host, _, _ = net.SplitHostPort(info.PeerAddr); host == "" {
+		host = info.PeerAddr
+	}
+	if via := info.RequestHeader().Get("X-Forwarded-For"); via != "" {
+		attrs = append(attrs, "forwarded_for", via)
+		host += " " + via
+	}
+	return attrs, host
+}
+
+// operated logs what an operator has done to a queue.
+func (s *queueService) operated(ctx context.Context, msg, service string, attrs ...any) {
+	who, _ := asker(ctx)
+	s.cfg.Logger.Info(msg, append(append([]any{"service", service}, attrs...), who...)...)
+}
+
+// changed logs what somebody has done to a task. A program may do so to thousands: one
+// of the same service's, by the same caller, is logged per interval.
+func (s *taskService) changed(ctx context.Context, msg string, id contract.TaskID) {
+	who, host := asker(ctx)
+	s.once.Log(slog.LevelInfo, msg+" "+id.Service+" "+host, msg, append([]any{"task", id}, who...)...)
+}

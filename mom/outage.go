@@ -1,0 +1,42 @@
+package mom
+
+import (
+	"sync/atomic"
+	"time"
+
+	"holdline/internal/outage"
+)
+
+// What is counted of an outage, by this MOM.
+const (
+	countStored   = "stored"
+	countReplayed = "replayed"
+)
+
+// traffic is what is under way for a service, at this MOM.
+type traffic struct {
+	held     atomic.Int64 // callers
+	attempts atomic.Int64 // at tasks
+}
+
+// newOutages tells of the services whose calls are stored, or wait, since they are down.
+func (m *MOM) newOutages() *outage.Log {
+	return outage.New(outage.Config{
+		Began:  "a service fails: its calls are stored",
+		Lasts:  "a service still fails: its calls wait",
+		Back:   "the service is back: its stored calls are answered",
+		Gone:   "no more signs of the outage",
+		Counts: []string{countStored, countReplayed},
+		State:  func(service string) outage.State { return outage.State{Busy: m.traffic[service].attempts.Load() > 0} },
+		Facts: func(service string) []any {
+			var queued int64
+			var oldest time.Duration
+			for i := range m.cfg.Routes[service].Shards {
+				tasks, wait := m.demands[Shard{Service: service, Index: i}].waiting()
+				queued, oldest = queued+tasks, max(oldest, wait)
+			}
+			return []any{"held", m.traffic[service].held.Load(), "queued", queued, "oldest_wait", oldest.Round(time.Second)}
+		},
+		Logger: m.cfg.Logger,
+	})
+}
