@@ -73,7 +73,7 @@ func (s *sender) send(ctx context.Context, lease Lease) result {
 		timeout = min(timeout, lease.Remaining)
 	}
 	// One that may not run twice, and one that may have broken a connection, is alone
-	// on its own: see docs/adr/0029.
+	// on its own: see docs/adr/0025.
 	made := &attempt{httpMajor: int(call.GetHttpMajor()), alone: !lease.Repeatable || lease.Attempts > 0}
 	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), timeout, upstream.ErrTryTimeout)
 	defer cancel()
