@@ -217,3 +217,14 @@ func TestStoreLosesHeldTasks(t *testing.T) {
 		t.Errorf("the caller of a lost Read got %v, want STORE_UNCERTAIN", err)
 	}
 }
+
+// A Redis that may evict keys loses tasks one by one: those who are held for one hear
+// of it, though its name, the store's, is still there.
+func TestStoreEvictsHeldTasks(t *testing.T) {
+	t.Parallel()
+	h := deploy(t, 1)
+	posts := h.crowd(t, h.addr, 20, 0)
+	h.redis.Ask(t, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	h.redis.Ask(t, "EVAL", "return redis.call('DEL', unpack(redis.call('KEYS', 'hl:*:t:*')))", "0")
+	posts.want(t, connect.CodeUnknown, momv1.Reason_REASON_OUTCOME_UNKNOWN)
+}

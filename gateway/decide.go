@@ -83,6 +83,15 @@ func counts(kind upstream.Kind) bool {
 	return false
 }
 
+// mayHaveRun tells whether the service may have executed a call that came to this.
+func mayHaveRun(kind upstream.Kind) bool {
+	switch kind {
+	case upstream.NotSent, upstream.Refused:
+		return false
+	}
+	return true
+}
+
 // decide is the table of what follows from an outcome: for repeatable methods and
 // for undeclared ones; for messages over the replay buffer, which are sent once; and
 // for streams and methods without a schema, of which only the opening is kept.
@@ -117,7 +126,7 @@ func failure(outcome upstream.Outcome, c *call) *connect.Error {
 	switch {
 	case outcome.Kind == upstream.DeadlineOver:
 		return connect.Errorf(connect.CodeDeadlineExceeded, "%s did not answer in the time that the caller gave", service)
-	case outcome.Kind == upstream.NotSent || outcome.Kind == upstream.Refused:
+	case !c.ran:
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 			"%s cannot be reached (%s); the call was not executed", service, outcome.Cause)
 	case c.repeatable():

@@ -141,7 +141,10 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 	)
 	mux.HandleFunc("/", front.nobody)
 	if tasks := g.targets[momv1connect.TaskServiceName]; front.mom != nil {
-		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks) })
+		// A GET of a task is as good as a call that may be made again.
+		read := &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
+		mux.HandleFunc("GET /v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read) })
+		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil) })
 	}
 	return mux, docs.Mount(mux, docs.Config{Services: described, Schemas: cfg.Schemas, Tasks: front.mom != nil, Logger: cfg.Logger})
 }

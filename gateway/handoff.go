@@ -116,7 +116,7 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 			if !h.kept {
 				h.words.abandon.add(h.id.String(), nil)
 			}
-			return
+			leave()
 		case left, // it is us who drained
 			outcome.Kind == upstream.DeadlineOver,
 			next == giveUp,
@@ -164,7 +164,11 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 	case h.unsure:
 		err = contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "%s, and it may or may not be stored (%s)", why, last.Cause)
 	default:
-		err = contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and it cannot be stored (%s); it was not executed", why, last.Cause)
+		then := "it was not executed"
+		if h.ran {
+			then = "it may be sent again" // else it would not be here
+		}
+		err = contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and it cannot be stored (%s); %s", why, last.Cause, then)
 	}
 	h.refuse(w, h.call, err, last.Cause, "task", h.id)
 }

@@ -63,6 +63,13 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		res, outcome = nil, upstream.Outcome{Kind: upstream.Broken, Cause: "try-timeout"}
 	}
 	if res != nil {
+		switch {
+		case outcome.Cause != "":
+		case res.Header.Get(contract.HeaderUnsure) != "":
+			outcome.Cause = "store-silent"
+		default:
+			outcome.Cause = "http-" + strconv.Itoa(res.StatusCode)
+		}
 		return res, outcome
 	}
 	if errors.Is(context.Cause(holding), errDraining) {

@@ -88,6 +88,8 @@ type call struct {
 	failure error
 	// broken: the request's body ended in an error.
 	broken atomic.Bool
+	// ran: in some try the service may have executed the call.
+	ran bool
 	// answered: the service's breaker hears of the response when it has ended.
 	answered bool
 
@@ -133,7 +135,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case target.operators && !contract.Local(r.RemoteAddr):
 		p.operatorsOnly(w, r)
 	default:
-		p.serve(w, r, target)
+		p.serve(w, r, target, p.schemas.Method(r.URL.Path))
 	}
 }
 
@@ -149,10 +151,10 @@ func (p *proxy) nobody(w http.ResponseWriter, r *http.Request) {
 	contract.WriteError(w, r, err)
 }
 
-func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target) {
+func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	c := &call{target: target, method: p.schemas.Method(r.URL.Path), cancel: cancel, began: time.Now(), outcome: callLeft}
+	c := &call{target: target, method: method, cancel: cancel, began: time.Now(), outcome: callLeft}
 	defer c.end()
 	if timeout, ok := contract.Timeout(r.Header); ok {
 		c.deadline = c.began.Add(timeout)
@@ -201,6 +203,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 		endpoint := pool.Pick(tried...)
 		res, outcome, err := endpoint.Try(informed, &c.req)
 		outcome, c.failure = c.judged(outcome), err
+		c.ran = c.ran || mayHaveRun(outcome.Kind)
 		c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()
 		if err != nil {
 			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
@@ -256,12 +259,18 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 		res.Drop()
 		p.refuse(w, c, failure(outcome, c), outcome.Cause)
 	case stop:
-		if ctx.Err() == nil { // it is the request that broke off: its caller may be there
-			c.outcome = callRefused
-			p.refuse(w, c, c.badBody(nil), "")
+		if ctx.Err() != nil {
+			leave()
 		}
+		// It is the request that broke off: its caller may be there.
+		c.outcome = callRefused
+		p.refuse(w, c, c.badBody(nil), "")
 	}
 }
+
+// leave ends a call whose caller left, without an answer. net/http would make a 200
+// of no answer, and a caller of HTTP/1.1 that closed its half of the connection reads.
+func leave() { panic(http.ErrAbortHandler) }
 
 // recorded takes note of how a response of the service has ended.
 func (p *proxy) recorded(c *call, whole bool) {

@@ -25,6 +25,7 @@ func (m *MOM) check(ctx context.Context) error {
 		shards[name] = r.Shards
 	}
 	var failing time.Time // since when; zero while the store can be trusted
+	var looked time.Time  // when all were told last to look for their tasks
 	warned := false
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -49,9 +50,14 @@ func (m *MOM) check(ctx context.Context) error {
 				warned = true
 			}
 		}
-		if errors.Is(err, ErrStoreLost) {
+		switch {
+		case errors.Is(err, ErrStoreLost):
 			m.cfg.Logger.Error("tasks are lost", "error", err)
 			m.lookAgain()
+		case err != nil && !errors.Is(err, ErrUnavailable) && time.Since(looked) >= checkPause:
+			// It answers, and is set wrongly: it may be losing tasks one by one.
+			m.lookAgain()
+			looked = time.Now()
 		}
 		pause := checkPause
 		if err != nil {

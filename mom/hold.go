@@ -96,10 +96,13 @@ func (in *intake) storeLost(id contract.TaskID) error {
 func (in *intake) handOut(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, id contract.TaskID) error {
 	handle := &momv1.TaskHandle{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED}
 	// The task is stored; a state that cannot be told now changes nothing.
-	if task, answer, err := in.read(ctx, id); err == nil {
-		if !open(task.GetState()) {
-			return in.reply(stream, info, task, answer)
-		}
+	task, answer, err := in.read(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return in.storeLost(id)
+	case err == nil && !open(task.GetState()):
+		return in.reply(stream, info, task, answer)
+	case err == nil:
 		handle.State, handle.ExpireTime = task.GetState(), task.GetExpireTime()
 	}
 	return writeHandle(info, handle)

@@ -260,7 +260,7 @@ func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task Ne
 			"this %s was used for another request; use a new one", contract.HeaderKey)
 	case errors.Is(err, ErrQueueFull):
 		refuse(info, contract.RefusedNow)
-		return contract.Errorf(momv1.Reason_REASON_QUEUE_FULL, "the queue of %s is full; the call was not executed", in.route.Service)
+		return contract.Errorf(momv1.Reason_REASON_QUEUE_FULL, "the queue of %s is full; the call was not stored", in.route.Service)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
@@ -282,7 +282,7 @@ func (in *intake) notStored(info *connect.CallInfo, cause, why string) error {
 		first = in.route.Service + " cannot take the call (" + cause + ")"
 	}
 	refuse(info, contract.RefusedNow)
-	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not executed", first, why)
+	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored", first, why)
 }
 
 // read reads a task under the store's deadline.

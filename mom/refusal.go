@@ -69,8 +69,12 @@ func (a *attempt) asked(err error, info *connect.CallInfo) (time.Duration, bool)
 			return time.Duration(ms) * time.Millisecond, true
 		}
 		after := header.Get(retryAfter)
-		if seconds, err := strconv.ParseUint(after, 10, 32); err == nil {
+		seconds, err := strconv.ParseUint(after, 10, 32)
+		if err == nil {
 			return time.Duration(seconds) * time.Second, true
+		}
+		if errors.Is(err, strconv.ErrRange) {
+			return maxRefusalWait, true
 		}
 		if date, err := http.ParseTime(after); err == nil {
 			return time.Until(date), true

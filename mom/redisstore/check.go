@@ -11,16 +11,20 @@ import (
 	"sync"
 
 	"github.com/redis/rueidis"
+
+	"holdline/mom"
 )
 
 // Check implements mom.Store. Redis must not evict keys: a task that was evicted is a lost call.
 // Without an append-only file it can be trusted no further than its last snapshot, which is the
 // operator's choice and logged once for each run of the server.
 func (s *Store) Check(ctx context.Context, shards map[string]int) error {
-	if err := s.checkServers(ctx); err != nil {
+	err := s.checkServers(ctx)
+	if errors.Is(err, mom.ErrUnavailable) {
 		return fmt.Errorf("check: %w", err)
 	}
-	if err := s.checkName(ctx); err != nil {
+	// A server that is set wrongly may have lost tasks for that.
+	if err := errors.Join(err, s.checkName(ctx)); err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
 	var errs []error
