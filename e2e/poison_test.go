@@ -150,3 +150,32 @@ func TestPoisonThatMayRunTwice(t *testing.T) {
 		}
 	}
 }
+
+// A task that its service never answers keeps nobody waiting while the service is well.
+func TestStuckCanary(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"Read", "Post"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			addr := address(t)
+			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+			const poison, others = 1, 50
+			storeMany(t, s, method, poison, 1)
+			ids := storeMany(t, s, "Post", poison+1, others)
+			l := &ledger{during: func(ctx context.Context, amount int64) {
+				if amount == poison {
+					<-ctx.Done()
+				}
+			}}
+			run(t, l.serve(t, addr))
+			for _, task := range awaitEnds(t, s, ids) {
+				if task.GetState() != momv1.TaskState_TASK_STATE_SUCCEEDED {
+					t.Errorf("%s is %v, want it to succeed", task.GetId(), task.GetState())
+				}
+			}
+			if got := l.ran(poison); got != 1 {
+				t.Errorf("the others had ended after %d attempts at the one that is stuck, want during the first", got)
+			}
+		})
+	}
+}

@@ -22,6 +22,10 @@ const (
 	// away, to the next.
 	failPause = 250 * time.Millisecond
 
+	// canaryPatience is how long a canary may keep others waiting while its service is
+	// healthy.
+	canaryPatience = 2 * time.Second
+
 	maxAttempts = 20
 	// maxBusy is how many attempts there may be at once, those included that were
 	// begun before the service failed and have not ended since.
@@ -53,6 +57,9 @@ type replayer struct {
 	busy     int  // attempts whose end Run has yet to hear of
 	since    int  // counts the failures, each of which begins again with a canary
 	old      int  // of busy, those that were begun before the last failure
+	begun    int  // counts the attempts
+	passed   int  // of these, those that were begun before another canary went beside them
+	aside    int  // of busy, those of passed that were begun since the last failure
 	away     bool // the store, as far as the last lease told
 
 	mu       sync.Mutex
@@ -96,8 +103,12 @@ func (r *replayer) Run(ctx context.Context) error {
 	rung := make(chan struct{}) // the bell
 	for listening := false; ctx.Err() == nil; {
 		var allowed <-chan time.Time // by the queue's limits
-		if r.healthy || r.busy == r.old && r.waitHealthy(ctx) {
+		if r.healthy || r.busy == r.old+r.aside && r.waitHealthy(ctx) {
 			allowed = r.lease(ctx, attempts, done)
+		}
+		var stuck <-chan time.Time
+		if r.pace.window == 1 && r.room() == 0 && r.busy < maxBusy {
+			stuck = time.After(canaryPatience)
 		}
 		if !listening && r.room() > 0 {
 			listening = true
@@ -120,6 +131,8 @@ func (r *replayer) Run(ctx context.Context) error {
 		case <-rung:
 			listening = false
 		case <-allowed:
+		case <-stuck:
+			r.setAside()
 		case <-ctx.Done():
 		}
 	}
@@ -140,6 +153,7 @@ func (r *replayer) drain(done <-chan end, cut context.CancelFunc) {
 // end is how an attempt ended.
 type end struct {
 	since   int           // the failures before it began
+	number  int           // of all attempts
 	up      bool          // the service was there
 	refused bool          // it takes nothing for now
 	took    time.Duration // until it answered; 0 when it was not asked
@@ -153,10 +167,18 @@ func (r *replayer) learn(one end) {
 	switch {
 	case one.since != r.since:
 		r.old--
+		return
+	case one.number <= r.passed:
+		r.aside--
+		if !one.up {
+			return // the service is judged by those after it
+		}
+	}
+	switch {
 	case !one.up:
 		r.healthy, r.failed = false, time.Now()
 		r.pace.reset()
-		r.since, r.old = r.since+1, r.busy
+		r.since, r.old, r.aside = r.since+1, r.busy, 0
 	case one.refused:
 		r.pace.reset()
 	case one.took > 0:
@@ -164,9 +186,15 @@ func (r *replayer) learn(one end) {
 	}
 }
 
+// setAside lets another canary go beside one that keeps us waiting, if the service is
+// healthy: what is stuck may be the task.
+func (r *replayer) setAside() {
+	r.healthy, r.passed, r.aside = false, r.begun, r.busy-r.old
+}
+
 // room is how many tasks may be leased now, beside those that are under way.
 func (r *replayer) room() int {
-	return min(r.pace.window-(r.busy-r.old), maxBusy-r.busy)
+	return min(r.pace.window-(r.busy-r.old-r.aside), maxBusy-r.busy)
 }
 
 // waitHealthy asks for the service's health as long as there are tasks for it.
@@ -214,10 +242,11 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowe
 		r.inflight[lease.ID] = flight{lease, cancel}
 		r.mu.Unlock()
 		r.busy++
-		since := r.since
+		r.begun++
+		since, number := r.since, r.begun
 		go func() {
 			one := r.attempt(running, lease)
-			one.since = since
+			one.since, one.number = since, number
 			cancel(nil)
 			r.mu.Lock()
 			delete(r.inflight, lease.ID)
