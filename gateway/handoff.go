@@ -128,7 +128,7 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 		case next == askOther:
 			others--
 			continue
-		case said == mayHave: // it is slow: it gets more time, not more work
+		case said == mayHave, said == slow: // it gets more time, not more work
 			patience = min(2*patience, contract.MaxHold)
 		}
 		sleep(ctx, pause)

@@ -60,7 +60,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		// There may be no more of it than its head.
 		res.Drop()
 		<-holding.Done()
-		res, outcome = nil, upstream.Outcome{Kind: upstream.Broken, Cause: "try-timeout"}
+		res, outcome = nil, upstream.Outcome{Kind: upstream.Broken, Cause: upstream.TryTimeout}
 	}
 	if res != nil {
 		switch {

@@ -16,6 +16,7 @@ const (
 	refusedNow             // not stored: the queue is full, or the store is away
 	cannotTake             // not stored: the MOM has no such route, or is none
 	notReached             // not stored: the offer did not get there
+	slow                   // not stored: our time was over before the offer got there
 	mayHave                // it is stored, or may be: the MOM is silent, gone, or does not know
 )
 
@@ -24,6 +25,8 @@ const (
 // proxy's 502, may follow an offer that was passed on.
 func wordOf(res *upstream.Response, outcome upstream.Outcome) word {
 	switch {
+	case res == nil && outcome.Kind == upstream.NotSent && outcome.Cause == upstream.TryTimeout:
+		return slow
 	case res == nil && (outcome.Kind == upstream.NotSent || outcome.Kind == upstream.Refused):
 		return notReached
 	case res == nil:
@@ -64,7 +67,7 @@ const (
 // follow is the table of what follows from a word, by whether another MOM is left to
 // be asked and whether the call is surely not stored so far. Where it may be stored
 // only an answer under its id ends the question: what another MOM refuses now, the
-// first may have.
+// first may have. A MOM, or a machine, that is busy is not down.
 func follow(said word, others, sure bool) then {
 	switch said {
 	case theTasks, refusal:

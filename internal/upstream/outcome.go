@@ -71,6 +71,9 @@ var (
 	ErrTryTimeout = errors.New("try-timeout of the route")
 )
 
+// TryTimeout is the cause of an attempt that ErrTryTimeout ended.
+const TryTimeout = "try-timeout"
+
 // errResend is what GetBody returns: net/http must never send a body again on
 // its own, so it gives up with this error exactly when it knows that the
 // service refused the stream or that nothing was written.
@@ -86,9 +89,9 @@ func ofError(ctx context.Context, err error, taken bool, httpMajor int) Outcome 
 		return Outcome{DeadlineOver, "deadline"}
 	case errors.Is(cause, ErrTryTimeout):
 		if taken {
-			return Outcome{Broken, "try-timeout"}
+			return Outcome{Broken, TryTimeout}
 		}
-		return Outcome{NotSent, "try-timeout"}
+		return Outcome{NotSent, TryTimeout}
 	case cause != nil:
 		return Outcome{CallerLeft, "caller-left"}
 	}
