@@ -22,7 +22,7 @@ type MOM struct {
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
 	Sentinel     string        `name:"redis-sentinel-master" placeholder:"NAME" help:"The URL names Redis Sentinels, which know the master by this name."`
 	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
-	TombstoneTTL time.Duration `default:"24h" help:"How long it is known of a task that it was, after its answer."`
+	TombstoneTTL time.Duration `default:"24h" help:"How long the record of a finished task is kept after its answer has expired."`
 	MaxQueued    int           `default:"100000" help:"Tasks that one shard of a queue may hold; one more is refused."`
 	MaxBytes     int64         `default:"268435456" help:"Bytes that the calls of one shard may take, without those of dead and uncertain tasks; a call beyond that is refused."`
 	ParkedTTL    time.Duration `default:"720h" help:"How long dead and uncertain tasks wait for a person. Then their calls are dropped; their states stay readable for the tombstone's time."`

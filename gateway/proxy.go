@@ -1,13 +1,10 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,21 +16,6 @@ import (
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
-
-// maxReplay is the largest request body, in bytes, that is kept to be sent more
-// than once. A larger one streams through, in one try.
-const maxReplay = 1 << 20
-
-// maxTrust is the largest announced body that room is made for before it comes:
-// to announce costs a caller nothing.
-const maxTrust = 32 << 10
-
-// maxDiscard is how much of a refused body is read so that the refusal arrives.
-const maxDiscard = 8 << 20
-
-// bodyTimeout is how long a body of that size may take to arrive: nobody is asked
-// for anything meanwhile, so nobody else would lose patience.
-const bodyTimeout = time.Minute
 
 // target is where the calls of one service go.
 type target struct {
@@ -75,52 +57,6 @@ type proxy struct {
 	once     *logonce.Logger
 	outages  *outage.Log
 }
-
-// call is one call on its way.
-type call struct {
-	target *target
-	method *route.Method // nil without a schema
-	req    upstream.Request
-	cancel context.CancelCauseFunc
-	// deadline is the caller's, zero without one. The call is ended a little later.
-	deadline time.Time
-	// failure is the error of the last attempt, for the log.
-	failure error
-	// broken: the request's body ended in an error.
-	broken atomic.Bool
-	// ran: in some try the service may have executed the call.
-	ran bool
-	// answered: the service's breaker hears of the response when it has ended.
-	answered bool
-
-	began   time.Time
-	outcome string // what it came to, for the metrics
-}
-
-// late calls will be past their deadline after a wait, too late for another try.
-func (c *call) late(wait time.Duration) bool {
-	return !c.deadline.IsZero() && time.Now().Add(wait).After(c.deadline)
-}
-
-// unary calls have one message each way, which may be kept and looked at.
-func (c *call) unary() bool { return c.method != nil && c.method.Unary }
-
-func (c *call) repeatable() bool { return c.method != nil && c.method.Repeatable }
-
-// replayable calls are kept whole, and can be sent more than once.
-func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
-
-// json calls lose what whoever reads them does not know; proto keeps it.
-func (c *call) json() bool {
-	if c.req.In.Method == http.MethodGet {
-		return c.req.In.URL.Query().Get("encoding") == "json"
-	}
-	return strings.Contains(c.req.Header.Get("Content-Type"), "json")
-}
-
-// rewind prepares the call for another attempt; false when what was sent of it is
-// no longer at hand.
-func (c *call) rewind() bool { return c.req.Stream == nil || c.req.Stream.Rewind() }
 
 // ServeHTTP implements http.Handler. Calls of routed services come first, past the
 // mux of what is the gateway's own.
@@ -303,66 +239,4 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-}
-
-// readBody reads a unary call's body, so that it can be sent again, and so that
-// no slow caller occupies a service. Everything else streams.
-func (c *call) readBody(w http.ResponseWriter) error {
-	in := c.req.In
-	if !c.unary() {
-		if in.ContentLength == 0 {
-			return nil
-		}
-		return c.stream(w, in.Body)
-	}
-	if in.ContentLength > maxReplay {
-		return c.stream(w, in.Body)
-	}
-	// Whoever waits for a 100 gets it from the read; a service that has the
-	// whole body at once need not be asked.
-	delete(c.req.Header, "Expect")
-	// The deadline is set when it is over, not before: HTTP/2 asks its serving
-	// goroutine each time, a fifth of what a small call costs.
-	patience := bodyTimeout
-	if !c.deadline.IsZero() {
-		patience = min(patience, time.Until(c.deadline)+deadlineGrace)
-	}
-	late := time.AfterFunc(patience, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
-	defer late.Stop()
-	if 0 <= in.ContentLength && in.ContentLength <= maxTrust {
-		c.req.Body = make([]byte, in.ContentLength)
-		_, err := io.ReadFull(in.Body, c.req.Body)
-		return err
-	}
-	var err error
-	c.req.Body, err = io.ReadAll(io.LimitReader(in.Body, maxReplay+1))
-	if len(c.req.Body) > maxReplay {
-		return c.stream(w, io.MultiReader(bytes.NewReader(c.req.Body), in.Body))
-	}
-	return err
-}
-
-// stream makes the body one that is sent as it comes.
-func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
-	c.req.Stream = upstream.NewStream(&noting{body, &c.broken}, c.unary())
-	if c.req.In.ProtoMajor == 1 {
-		// Else the first byte of the response would end the request.
-		return http.NewResponseController(w).EnableFullDuplex()
-	}
-	return nil
-}
-
-// noting notes whether the body ends in an error.
-type noting struct {
-	io.Reader
-	broken *atomic.Bool
-}
-
-// Read implements io.Reader.
-func (n *noting) Read(p []byte) (int, error) {
-	read, err := n.Reader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		n.broken.Store(true)
-	}
-	return read, err
 }

@@ -115,7 +115,7 @@ var outcomes = []mutant{
 	{outcome, "case !taken, httpMajor", "case httpMajor", upstreamTests},
 	{outcome, "case !taken, httpMajor == 1 && writeFailed(err):", "case !taken:", upstreamTests},
 	{outcome, "httpMajor == 1 && writeFailed(err)", "writeFailed(err)", upstreamTests},
-	{outcome, "		if taken {\n			return Outcome{Broken, \"try-timeout\"}\n		}\n", "", table("try-timeout")},
+	{outcome, "		if taken {\n			return Outcome{Broken, TryTimeout}\n		}\n", "", table("try-timeout")},
 	{outcome, "case errors.Is(err, errResend),\n		errors.As", "case errors.As", table("GOAWAY.*below.*|REFUSED_STREAM")},
 	{outcome, "errors.Is(cause, ErrDeadline)", "false", "./gateway -run Deadline"},
 	{outcome, "case cause != nil:", "case false:", "./gateway -run CallerEnds|Left|BrokenRequest"},
