@@ -62,7 +62,7 @@ func TestHandles(t *testing.T) {
 		}, true},
 		{"deadline", func(t *testing.T, _ wire) (context.Context, context.CancelFunc) {
 			ctx, _ := withHeaders(t.Context())
-			return context.WithTimeout(ctx, 2*time.Second)
+			return context.WithTimeout(ctx, 4*time.Second) // so that the handle has 250 ms to arrive
 		}, false},
 	}
 	handles := make([]string, len(all)*len(bounds))
