@@ -3,21 +3,16 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/upstream"
 )
 
@@ -70,9 +65,8 @@ func (m *meeting) close() {
 func (m *meeting) look(ctx context.Context) {
 	counts := map[string]int{}
 	for _, mom := range m.mom.Endpoints() {
-		client := momv1connect.NewHoldServiceClient(connect.NewClient(connecthttp.NewTransport(oneOf{mom}, "http://"+m.mom.Service())))
 		bounded, cancel := context.WithTimeout(ctx, wordTimeout)
-		res, err := client.ListRoutes(bounded, &momv1.ListRoutesRequest{})
+		res, err := holdsAt(func() *upstream.Endpoint { return mom }).ListRoutes(bounded, &momv1.ListRoutesRequest{})
 		cancel()
 		if err != nil {
 			m.log.Debug("MOM not asked for its routes", "mom", mom, "error", err)
@@ -127,27 +121,4 @@ func (m *meeting) tell(mom string, differences map[string]string) {
 		return
 	}
 	m.log.Warn("gateway and MOM differ: give both the same routes and schemas; calls that this MOM cannot take are unavailable", "mom", mom, "difference", text)
-}
-
-// oneOf sends requests to one endpoint. It implements connecthttp.HTTPClient.
-type oneOf struct{ endpoint *upstream.Endpoint }
-
-// Do implements connecthttp.HTTPClient.
-func (o oneOf) Do(req *http.Request) (*http.Response, error) { return doAt(o.endpoint, req) }
-
-// doAt sends a small request of our own to an endpoint.
-func doAt(endpoint *upstream.Endpoint, req *http.Request) (*http.Response, error) {
-	var body []byte
-	if req.Body != nil {
-		var err error
-		if body, err = io.ReadAll(req.Body); err != nil {
-			return nil, err
-		}
-	}
-	req.Host = "" // the endpoint's own
-	res, _, err := endpoint.Try(req.Context(), &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body))})
-	if err != nil {
-		return nil, err
-	}
-	return res.HTTP(), nil
 }

@@ -3,16 +3,11 @@ package gateway
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
 
-	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
-
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/upstream"
 )
 
@@ -34,7 +29,7 @@ type words struct {
 }
 
 func newWords(mom *upstream.Pool, log *slog.Logger) *words {
-	holds := momv1connect.NewHoldServiceClient(connect.NewClient(connecthttp.NewTransport(anyOf{mom}, "http://"+mom.Service())))
+	holds := holdsAt(func() *upstream.Endpoint { return mom.Pick() })
 	ctx, stop := context.WithCancel(context.Background())
 	return &words{
 		keep: &batch{name: "keep", ctx: ctx, log: log, send: func(ctx context.Context, ids []string) ([]string, error) {
@@ -166,10 +161,3 @@ func (b *batch) giveBack(some []named) {
 	defer b.mu.Unlock()
 	b.waiting = slices.Concat(some, b.waiting)
 }
-
-// anyOf sends requests to any endpoint of a pool. It implements
-// connecthttp.HTTPClient.
-type anyOf struct{ pool *upstream.Pool }
-
-// Do implements connecthttp.HTTPClient.
-func (a anyOf) Do(req *http.Request) (*http.Response, error) { return doAt(a.pool.Pick(), req) }

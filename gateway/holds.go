@@ -1,0 +1,38 @@
+package gateway
+
+import (
+	"io"
+	"net/http"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+
+	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/upstream"
+)
+
+// holdsAt is the HoldService of whichever MOM is picked for each request.
+func holdsAt(pick func() *upstream.Endpoint) momv1connect.HoldServiceClient {
+	// The host is a placeholder: each request has its endpoint.
+	return momv1connect.NewHoldServiceClient(connect.NewClient(connecthttp.NewTransport(picked(pick), "http://mom")))
+}
+
+// picked sends small requests of our own to endpoints.
+type picked func() *upstream.Endpoint
+
+// Do implements connecthttp.HTTPClient.
+func (pick picked) Do(req *http.Request) (*http.Response, error) {
+	var body []byte
+	if req.Body != nil {
+		var err error
+		if body, err = io.ReadAll(req.Body); err != nil {
+			return nil, err
+		}
+	}
+	req.Host = "" // the endpoint's own
+	res, _, err := pick().Try(req.Context(), &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body))})
+	if err != nil {
+		return nil, err
+	}
+	return res.HTTP(), nil
+}
