@@ -332,7 +332,7 @@ func TestAbandonLost(t *testing.T) {
 // leased in their order.
 func TestAbandonMany(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
-		const n = 1500 // more than one lease skips
+		const n = 600 // more than one lease skips
 		var left []mom.Departure
 		for range n {
 			left = append(left, mom.Departure{ID: e.add()})
