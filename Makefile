@@ -32,10 +32,10 @@ swarm-test:
 
 # The whole test suite, with a redis-server of its own. README commands that need buf or Chromium are skipped,
 # with a word, where these are missing: `make tools` builds buf. One package at a time: a hand-off has half a second, which
-# a machine of two cores may not find beside the tests that kill and flood.
+# a machine of two cores may not find beside the tests that kill and flood. Beside other work the journeys take ten minutes.
 test: redis
 	$(if $(RACE),,@echo 'no C compiler: testing without the race detector (install gcc for it)')
-	PATH="$(BIN):$$PATH" $(GO) test $(RACE) -p 1 ./...
+	PATH="$(BIN):$$PATH" $(GO) test $(RACE) -p 1 -timeout 20m ./...
 
 # Everything is killed at random under load, five times a minute long; `make test` has a short run. Another seed, rate or
 # length: make chaos CHAOS='-chaos.seeds 6 -chaos.rate 500 -chaos.time 20s'. docs/chaos.md says what is checked.

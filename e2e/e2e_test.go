@@ -23,7 +23,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, serveLedger(place))
 		os.Exit(1)
 	}
+	var err error
+	if binFolder, err = os.MkdirTemp("", "holdline-e2e"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	redistest.Main(m, func(code int) int {
+		_ = os.RemoveAll(binFolder)
 		if err := goleak.Find(); err != nil && code == 0 {
 			fmt.Fprintln(os.Stderr, err)
 			return 1

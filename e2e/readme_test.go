@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"holdline/internal/stack"
@@ -53,14 +55,24 @@ func readme(tb testing.TB, s *stack.Stack) string {
 	).Replace(string(raw))
 }
 
+// binFolder is made and removed by TestMain.
+var binFolder string
+
+// buildOnce builds the binary for all tests of this package.
+var buildOnce = sync.OnceValue(func() error {
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(binFolder, "holdline"), "..").CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+})
+
 // build returns a folder with the binary in it.
 func build(tb testing.TB) string {
 	tb.Helper()
-	bin := tb.TempDir()
-	if out, err := exec.CommandContext(tb.Context(), "go", "build", "-o", filepath.Join(bin, "holdline"), "..").CombinedOutput(); err != nil {
-		tb.Fatalf("go build: %v\n%s", err, out)
+	if err := buildOnce(); err != nil {
+		tb.Fatal(err)
 	}
-	return bin
+	return binFolder
 }
 
 // shell prepares a command with our binary on its PATH and our server as its own.
