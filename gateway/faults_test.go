@@ -48,8 +48,8 @@ var (
 	rstInternal   = fault{name: "RST_STREAM INTERNAL_ERROR", act: func(x *exchange) { x.rst(http2.ErrCodeInternal) }}
 	rstCancel     = fault{name: "RST_STREAM CANCEL", act: func(x *exchange) { x.rst(http2.ErrCodeCancel) }}
 	goAwayOther   = fault{name: "GOAWAY(INTERNAL_ERROR) at our stream", act: func(x *exchange) { x.goAway(x.id, http2.ErrCodeInternal); x.close() }}
-	tryTimeout    = fault{name: "try-timeout", options: ";try-timeout=400ms", act: (*exchange).hang}
-	tryTimeoutOne = fault{name: "try-timeout once", options: ";try-timeout=500ms", times: 1, act: (*exchange).hang}
+	tryTimeout    = fault{name: "try-timeout", options: ";try-timeout=600ms", act: (*exchange).hang}
+	tryTimeoutOne = fault{name: "try-timeout once", options: ";try-timeout=1s", times: 1, act: (*exchange).hang}
 )
 
 // Headers came back, and not what they promise.
