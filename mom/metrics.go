@@ -76,6 +76,7 @@ var (
 	queueParked       = prometheus.NewDesc("holdline_queue_parked_bytes", "What the calls of the dead tasks take, of holdline_queue_bytes.", []string{"service"}, nil)
 	queueOldestParked = prometheus.NewDesc("holdline_queue_oldest_parked_seconds", "How long the oldest dead task has waited for a person.", []string{"service"}, nil)
 	queueParkedShare  = prometheus.NewDesc("holdline_queue_parked_share", "How much of their time or of their room the dead tasks have used up; from 1 on the oldest are given up.", []string{"service"}, nil)
+	queueNoRoute      = prometheus.NewDesc("holdline_queue_no_route", "1 while this MOM has no route to the service of tasks that are in the store.", []string{"service"}, nil)
 	queuePaused       = prometheus.NewDesc("holdline_queue_paused", "1 while the replay of a queue is paused.", []string{"service"}, nil)
 )
 
@@ -88,6 +89,7 @@ func (q *queues) Describe(descs chan<- *prometheus.Desc) {
 	descs <- queueParked
 	descs <- queueOldestParked
 	descs <- queueParkedShare
+	descs <- queueNoRoute
 }
 
 // Collect implements prometheus.Collector. A queue that the store does not tell of
@@ -95,10 +97,14 @@ func (q *queues) Describe(descs chan<- *prometheus.Desc) {
 func (q *queues) Collect(series chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	for _, service := range q.cfg.Routes.Services() {
+	for _, service := range q.shards.services() {
 		depth, err := q.depth(ctx, service)
 		if err != nil {
 			q.cfg.Logger.Debug("queue not counted", "service", service, "error", err)
+			continue
+		}
+		routed := q.cfg.Routes[service] != nil
+		if !routed && depth.Empty() {
 			continue
 		}
 		gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
@@ -114,5 +120,6 @@ func (q *queues) Collect(series chan<- prometheus.Metric) {
 		gauge(queueParked, float64(depth.Parked.Bytes), service)
 		gauge(queueOldestParked, depth.Parked.Oldest.Seconds(), service)
 		gauge(queueParkedShare, depth.Parked.Share, service)
+		gauge(queueNoRoute, number(!routed), service)
 	}
 }
