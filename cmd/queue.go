@@ -60,6 +60,8 @@ func replayOf(q *momv1.Queue) string {
 		limits = append(limits, fmt.Sprintf("%g/s", rate))
 	}
 	switch {
+	case q.GetUnreadable():
+		return "unreadable"
 	case q.GetNoRoute():
 		return "no route"
 	case q.GetPaused():

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,10 +43,10 @@ func (s *site) route(options string) string { return ledgerService + "=http://" 
 const unused = "other.v1.Service=http://127.0.0.1:1"
 
 // mom starts a MOM and waits until it takes tasks.
-func (s *site) mom(tb testing.TB, route string, flags ...string) (addr string, p *process) {
+func (s *site) mom(tb testing.TB, route string) (addr string, p *process) {
 	tb.Helper()
 	addr = address(tb)
-	p = start(tb, s.bin, append([]string{"mom", "--listen", addr, "--redis", s.redis.URL(), "--schema", s.image, "--route", route}, flags...)...)
+	p = start(tb, s.bin, "mom", "--listen", addr, "--redis", s.redis.URL(), "--schema", s.image, "--route", route)
 	awaitReady(tb, addr)
 	return addr, p
 }
@@ -242,6 +243,23 @@ func TestNumberOfShardsChanges(t *testing.T) {
 	p.check(t, &l)
 }
 
+// A change that was broken off, since the MOM died that made it, is ended by another one, without a call
+// or a person.
+func TestChangeOfShardsIsEnded(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	mom, _ := s.mom(t, s.route(";shards=2"))
+	ids := []string{storeAt(t, mom, 1), storeAt(t, mom, 2)}
+	s.redis.Ask(t, "SET", "hl:shards:{"+ledgerService+"}", `{"shards":2,"epoch":0,"next":{"shards":3,"epoch":1}}`)
+	s.redis.Ask(t, "ZADD", "hl:services", "1", ledgerService)
+	s.redis.Ask(t, "SET", "hl:{"+ledgerService+"#0}:numbering", "1")
+	eventually(t, func() bool { return queueAt(t, mom).GetShards() == 3 }, "the change is ended")
+	run(t, (&ledger{}).serve(t, s.ledger))
+	for _, id := range append(ids, storeAt(t, mom, 3)) {
+		readWaited(t, mom, id)
+	}
+}
+
 // queueAt is the queue of the ledger as a MOM tells it; nil for none.
 func queueAt(tb testing.TB, mom string) *momv1.Queue {
 	tb.Helper()
@@ -289,7 +307,7 @@ func TestTroubleOfOneQueue(t *testing.T) {
 	}}
 	p.begin(t)
 	awaitReady(t, addr)
-	if res, body := post(t, "http://"+addr+"/"+sum+"/Sum", `{"a": 1, "b": 2}`, "Prefer: respond-async"); res.StatusCode != 202 {
+	if res, body := post(t, "http://"+addr+"/"+sum+"/Sum", `{"a": 1, "b": 2}`, "Prefer: respond-async"); res.StatusCode != http.StatusAccepted {
 		t.Errorf("the other service: got %d %s, want 202", res.StatusCode, body)
 	}
 	ask := func() connect.Code {
@@ -302,6 +320,9 @@ func TestTroubleOfOneQueue(t *testing.T) {
 	eventually(t, func() bool {
 		return strings.Contains(log.String(), "the number of shards cannot be read") && strings.Contains(log.String(), ledgerService)
 	}, "a warning names the service")
+	if out := s.command(t, addr, "queue", "list"); !strings.Contains(out, "unreadable") || !strings.Contains(out, "SumService") {
+		t.Errorf("queue list printed %s, want both queues", out)
+	}
 	s.redis.Ask(t, "DEL", "hl:shards:{"+ledgerService+"}")
 	eventually(t, func() bool { return ask() == connect.CodeDeadlineExceeded }, "it is stored")
 }

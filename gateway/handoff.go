@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -163,11 +162,11 @@ func (h *handOff) abandon() {
 	if h.kept {
 		return
 	}
-	ids := append(h.former, h.id.String())
-	if h.stored != nil && !slices.Contains(ids, h.stored.GetId()) {
+	ids := []string{h.id.String()}
+	if h.stored != nil && h.stored.GetId() != ids[0] {
 		ids = append(ids, h.stored.GetId())
 	}
-	for _, id := range ids {
+	for _, id := range append(ids, h.former...) {
 		h.words.abandon.add(id, nil)
 	}
 }

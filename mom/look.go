@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -41,14 +42,14 @@ func (s *shards) look(ctx context.Context) error {
 	_ = asking.Wait() // the look has the errors
 	var met []string
 	for service := range found.said {
-		if !s.has(service) {
+		if s.alarm(service) == nil {
 			met = append(met, service)
 		}
 	}
 	s.learn(found.said)
 	for _, service := range met {
 		if depth, err := s.depth(ctx, service); err == nil && !depth.Empty() {
-			s.unrouted(service)
+			s.alarm(service).noRoute(time.Now())
 		}
 	}
 	if listed != nil {
@@ -86,9 +87,4 @@ func (l *look) ask(ctx context.Context, s *shards, service string, listed map[st
 			l.unlisted[service] = is.Epoch
 		}
 	}
-}
-
-// unrouted warns of tasks that this MOM cannot replay.
-func (s *shards) unrouted(service string) {
-	s.once.Warn("unrouted "+service, "a queue has tasks, and this MOM has no route to their service: they wait for a MOM that has one, or expire", "service", service)
 }

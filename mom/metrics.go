@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
@@ -93,33 +94,43 @@ func (q *queues) Describe(descs chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector. A queue that the store does not tell of
-// in time is left out.
+// in time is left out, and takes no time from the others.
 func (q *queues) Collect(series chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
+	var counting errgroup.Group
+	counting.SetLimit(maxLooks)
 	for _, service := range q.shards.services() {
-		depth, err := q.depth(ctx, service)
-		if err != nil {
-			q.cfg.Logger.Debug("queue not counted", "service", service, "error", err)
-			continue
-		}
-		routed := q.cfg.Routes[service] != nil
-		if !routed && depth.Empty() {
-			continue
-		}
-		gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-			series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
-		}
-		gauge(queueTasks, float64(depth.Queued), service, "queued")
-		gauge(queueTasks, float64(depth.Running), service, "running")
-		gauge(queueTasks, float64(depth.Retrying), service, "retrying")
-		gauge(queueTasks, float64(depth.Dead), service, "dead")
-		gauge(queueOldest, depth.OldestWait.Seconds(), service)
-		gauge(queueBytes, float64(depth.Bytes), service)
-		gauge(queuePaused, number(depth.Paused), service)
-		gauge(queueParked, float64(depth.Parked.Bytes), service)
-		gauge(queueOldestParked, depth.Parked.Oldest.Seconds(), service)
-		gauge(queueParkedShare, depth.Parked.Share, service)
-		gauge(queueNoRoute, number(!routed), service)
+		counting.Go(func() error {
+			q.count(ctx, service, series)
+			return nil
+		})
 	}
+	_ = counting.Wait() // none fails
+}
+
+func (q *queues) count(ctx context.Context, service string, series chan<- prometheus.Metric) {
+	depth, err := q.depth(ctx, service)
+	if err != nil {
+		q.cfg.Logger.Debug("queue not counted", "service", service, "error", err)
+		return
+	}
+	routed := q.cfg.Routes[service] != nil
+	if !routed && depth.Empty() {
+		return
+	}
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(queueTasks, float64(depth.Queued), service, "queued")
+	gauge(queueTasks, float64(depth.Running), service, "running")
+	gauge(queueTasks, float64(depth.Retrying), service, "retrying")
+	gauge(queueTasks, float64(depth.Dead), service, "dead")
+	gauge(queueOldest, depth.OldestWait.Seconds(), service)
+	gauge(queueBytes, float64(depth.Bytes), service)
+	gauge(queuePaused, number(depth.Paused), service)
+	gauge(queueParked, float64(depth.Parked.Bytes), service)
+	gauge(queueOldestParked, depth.Parked.Oldest.Seconds(), service)
+	gauge(queueParkedShare, depth.Parked.Share, service)
+	gauge(queueNoRoute, number(!routed), service)
 }

@@ -208,7 +208,7 @@ func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
 		part.demand.doubt()
 	}
 	if state == momv1.TaskState_TASK_STATE_QUEUED && m.cfg.Routes[id.Service] == nil {
-		m.shards.unrouted(id.Service)
+		m.shards.alarm(id.Service).noRoute(time.Now())
 	}
 }
 

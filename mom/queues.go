@@ -16,6 +16,8 @@ const (
 	// The interval of WatchQueues.
 	defaultInterval = time.Second
 	minInterval     = 250 * time.Millisecond
+	// listTime is how long a list may take, while parts of the store are silent.
+	listTime = 2 * time.Second
 
 	// What LimitQueue takes for a rate, in tasks a second.
 	minRate, maxRate = 0.1, 1e6
@@ -110,16 +112,26 @@ func (s *queueService) pause(ctx context.Context, service, done string, paused b
 	return s.queue(ctx, service)
 }
 
+// list shows all queues. What the store does not tell of one is no reason to leave out another.
 func (s *queueService) list(ctx context.Context) ([]*momv1.Queue, error) {
 	var queues []*momv1.Queue
+	bounded, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	read, failed := 0, error(nil)
 	for _, service := range s.shards.services() {
-		queue, err := s.queue(ctx, service)
+		queue, err := s.queue(bounded, service)
 		if err != nil {
-			return nil, err
+			s.cfg.Logger.Debug("queue not listed", "service", service, "error", err)
+			queues, failed = append(queues, &momv1.Queue{Service: service, Unreadable: true}), err
+			continue
 		}
+		read++
 		if !queue.GetNoRoute() || queue.GetQueued()+queue.GetRunning()+queue.GetRetrying()+queue.GetDead() > 0 {
 			queues = append(queues, queue)
 		}
+	}
+	if read == 0 {
+		return nil, failed
 	}
 	return queues, nil
 }
@@ -152,7 +164,7 @@ func (s *queueService) may(ctx context.Context, service string) error {
 	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
 		return contract.OperatorsOnly()
 	}
-	if !s.shards.has(service) {
+	if s.shards.alarm(service) == nil {
 		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q, and no tasks of it", service)
 	}
 	return nil

@@ -108,11 +108,11 @@ func (s *shards) services() []string {
 	return slices.Sorted(maps.Keys(s.alarms))
 }
 
-// has tells whether a service has shards.
-func (s *shards) has(service string) bool {
+// alarm warns of the queue of a service; nil for a service without shards.
+func (s *shards) alarm(service string) *alarm {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.alarms[service] != nil
+	return s.alarms[service]
 }
 
 // of lists the shards of a service that are known, by index.
@@ -152,13 +152,16 @@ func (s *shards) read(ctx context.Context, service string) (Numbering, error) {
 	return is, err
 }
 
-// ask asks the store for the number of shards of a service. One that has none gets the number
-// that it had, before the store was emptied, or else that of its route.
+// ask asks the store for the number of shards of a service. One that has a route and no number
+// gets the number that it had, before the store was emptied, or else that of its route.
 func (s *shards) ask(ctx context.Context, service string) (Numbering, error) {
 	s.mu.RLock()
 	first := s.known[service].Shards
 	s.mu.RUnlock()
-	if r := s.cfg.Routes[service]; r != nil && first == 0 {
+	switch r := s.cfg.Routes[service]; {
+	case r == nil:
+		first = 0
+	case first == 0:
 		first = max(r.Shards, 1)
 	}
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)

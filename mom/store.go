@@ -133,7 +133,7 @@ type Depth struct {
 	Parked                          Parked
 }
 
-// Empty: no task is there that waits for its service, for an answer or for a person.
+// Empty tells whether no task is there that waits for its service, for an answer or for a person.
 func (d Depth) Empty() bool { return d.Queued+d.Running+d.Retrying+d.Dead == 0 }
 
 // Nobody asks a Store for a longer lease, or for a longer pause before the next

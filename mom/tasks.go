@@ -82,7 +82,7 @@ func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest
 	if size < 0 {
 		return nil, connect.NewError(connect.CodeInvalidArgument, "page_size must not be negative")
 	}
-	if name := req.GetService(); name != "" && !s.shards.has(name) {
+	if name := req.GetService(); name != "" && s.shards.alarm(name) == nil {
 		return nil, contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q, and no tasks of it", name)
 	}
 	var all []*momv1.Task

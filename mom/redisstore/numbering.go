@@ -146,6 +146,11 @@ func (s *Store) beginChange(ctx context.Context, service string, to next) error 
 // and puts the next number in its place. In a shard that is closed, whatever was placed by those
 // numbers is there by now, or never will be.
 func (s *Store) endChange(ctx context.Context, service, text string, n numbering) (string, numbering, error) {
+	// Others read the number when they see its epoch, so that all end the change if we do not.
+	// A Redis at its maxmemory does not take even that.
+	if err := s.Register(ctx, map[string]int64{service: n.Next.Epoch}); err != nil && !errors.Is(err, mom.ErrQueueFull) {
+		return text, n, err
+	}
 	for i := range slices.Max(n.numbers()) {
 		if err := s.number(ctx, mom.Shard{Service: service, Index: i}, n.Next.Epoch); err != nil {
 			return text, n, err

@@ -55,7 +55,9 @@ type Queue struct {
 	// How many shards new tasks are placed among.
 	Shards int32 `protobuf:"varint,21,opt,name=shards,proto3" json:"shards,omitempty"`
 	// How many shards still have tasks, and get no new ones.
-	OldShards     int32 `protobuf:"varint,22,opt,name=old_shards,json=oldShards,proto3" json:"old_shards,omitempty"`
+	OldShards int32 `protobuf:"varint,22,opt,name=old_shards,json=oldShards,proto3" json:"old_shards,omitempty"`
+	// The store does not tell of this queue now, so all else is empty.
+	Unreadable    bool `protobuf:"varint,23,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,6 +195,13 @@ func (x *Queue) GetOldShards() int32 {
 		return x.OldShards
 	}
 	return 0
+}
+
+func (x *Queue) GetUnreadable() bool {
+	if x != nil {
+		return x.Unreadable
+	}
+	return false
 }
 
 // ListQueuesRequest is empty.
@@ -871,7 +880,7 @@ var File_mom_v1_queue_service_proto protoreflect.FileDescriptor
 
 const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xe9\x03\n" +
+	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\x89\x04\n" +
 	"\x05Queue\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x03R\x06queued\x12\x18\n" +
@@ -891,7 +900,10 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\bno_route\x18\x14 \x01(\bR\anoRoute\x12\x16\n" +
 	"\x06shards\x18\x15 \x01(\x05R\x06shards\x12\x1d\n" +
 	"\n" +
-	"old_shards\x18\x16 \x01(\x05R\toldShards\"\x13\n" +
+	"old_shards\x18\x16 \x01(\x05R\toldShards\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x17 \x01(\bR\n" +
+	"unreadable\"\x13\n" +
 	"\x11ListQueuesRequest\";\n" +
 	"\x12ListQueuesResponse\x12%\n" +
 	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues\"-\n" +
