@@ -325,6 +325,16 @@ func TestTroubleOfOneQueue(t *testing.T) {
 	}
 	s.redis.Ask(t, "DEL", "hl:shards:{"+ledgerService+"}")
 	eventually(t, func() bool { return ask() == connect.CodeDeadlineExceeded }, "it is stored")
+
+	shard := "hl:{" + ledgerService + "#0}:numbering"
+	s.redis.Ask(t, "SET", shard, "no epoch")
+	if got := ask(); got != connect.CodeUnavailable {
+		t.Errorf("a shard that takes nothing: got %v, want unavailable", got)
+	}
+	s.redis.Ask(t, "DEL", shard)
+	if got := ask(); got != connect.CodeDeadlineExceeded {
+		t.Errorf("a shard that takes tasks again: got %v, want a handle", got)
+	}
 }
 
 // lines are what a process has logged.

@@ -179,7 +179,7 @@ func (in *intake) add(ctx context.Context, task NewTask) (Added, error) {
 		}
 		sleep(ctx, storePause)
 		if ctx.Err() != nil {
-			return Added{}, unsure
+			return Added{}, cmp.Or(unsure, ErrMoved)
 		}
 	}
 }

@@ -38,7 +38,11 @@ func (s *queueService) renumber(ctx context.Context, service string, shards int)
 		return err
 	}
 	for i := len(s.shards.of(service)); i < shards; i++ {
-		if err := s.store.Pause(ctx, Shard{Service: service, Index: i}, was.Paused); err != nil {
+		shard := Shard{Service: service, Index: i}
+		if err := s.store.Pause(ctx, shard, was.Paused); err != nil {
+			return err
+		}
+		if err := s.store.Limit(ctx, shard, was.Limits.share(shards)); err != nil {
 			return err
 		}
 	}
@@ -59,12 +63,15 @@ func (s *queueService) limit(ctx context.Context, service string, limits Limits)
 	if err != nil {
 		return err
 	}
-	n := depth.inUse()
-	share := Limits{Running: (limits.Running + int64(n) - 1) / int64(n), PerSecond: limits.PerSecond / float64(n)}
 	for _, shard := range s.shards.of(service) {
-		if err := s.store.Limit(ctx, shard, share); err != nil {
+		if err := s.store.Limit(ctx, shard, limits.share(depth.inUse())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// share is the part of one of n shards.
+func (l Limits) share(n int) Limits {
+	return Limits{Running: (l.Running + int64(n) - 1) / int64(n), PerSecond: l.PerSecond / float64(n)}
 }
