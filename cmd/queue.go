@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -22,6 +23,7 @@ type Queue struct {
 	Pause  QueuePause  `cmd:"" help:"Stop the replay of a service's tasks; calls are still stored."`
 	Resume QueueResume `cmd:"" help:"Start the replay again."`
 	Limit  QueueLimit  `cmd:"" help:"Bound the replay of a service's tasks, over all MOMs; without flags, lift the limits."`
+	Shards QueueShards `cmd:"" help:"Change the number of shards of a queue, while it is in use."`
 	Retry  QueueRetry  `cmd:"" help:"Queue the dead tasks of a service again."`
 	Top    QueueTop    `cmd:"" help:"Watch the queues."`
 }
@@ -32,12 +34,20 @@ func (r Remote) queues() momv1connect.QueueServiceClient {
 
 func printQueues(out io.Writer, queues ...*momv1.Queue) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tBYTES\tPARKED\tOLDEST\tREPLAY")
+	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tBYTES\tPARKED\tOLDEST\tSHARDS\tREPLAY")
 	for _, q := range queues {
-		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
-			q.GetRetrying(), q.GetDead(), q.GetBytes(), q.GetParkedBytes(), q.GetOldestWait().AsDuration().Round(time.Second), replayOf(q))
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
+			q.GetRetrying(), q.GetDead(), q.GetBytes(), q.GetParkedBytes(), q.GetOldestWait().AsDuration().Round(time.Second), shardsOf(q), replayOf(q))
 	}
 	return table.Flush()
+}
+
+// shardsOf says how many shards get new tasks, and how many others still have some.
+func shardsOf(q *momv1.Queue) string {
+	if old := q.GetOldShards(); old > 0 {
+		return fmt.Sprintf("%d (%d old)", q.GetShards(), old)
+	}
+	return strconv.Itoa(int(q.GetShards()))
 }
 
 // replayOf says what a queue's tasks are allowed.
@@ -50,6 +60,10 @@ func replayOf(q *momv1.Queue) string {
 		limits = append(limits, fmt.Sprintf("%g/s", rate))
 	}
 	switch {
+	case q.GetUnreadable():
+		return "unreadable"
+	case q.GetNoRoute():
+		return "no route"
 	case q.GetPaused():
 		return "paused"
 	case limits == nil:
@@ -110,6 +124,19 @@ type QueueLimit struct {
 // Run limits and shows the queue.
 func (c *QueueLimit) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.queues().LimitQueue(ctx, &momv1.LimitQueueRequest{Service: c.Service, MaxRunning: c.Running, MaxPerSecond: c.PerSecond})
+	return c.show(out, res.GetQueue(), err)
+}
+
+// QueueShards is `holdline queue shards`.
+type QueueShards struct {
+	Service string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
+	Shards  int32  `arg:"" help:"The number, from 1 to 64. Tasks that wait stay where they are, and are replayed."`
+	Remote
+}
+
+// Run changes the number and shows the queue.
+func (c *QueueShards) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.queues().SetShards(ctx, &momv1.SetShardsRequest{Service: c.Service, Shards: c.Shards})
 	return c.show(out, res.GetQueue(), err)
 }
 

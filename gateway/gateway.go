@@ -116,7 +116,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	if front.mom != nil {
-		g.meeting = newMeeting(cfg, front.mom, metrics)
+		g.meeting = newMeeting(cfg, g.targets, front.mom, metrics)
 	}
 	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000), front.once), cfg.CORSOrigins)
 	return g, nil

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
 
@@ -27,12 +29,14 @@ const (
 )
 
 // handOff is one call on its way to the MOM: the same bytes, to one more endpoint
-// of the route. The task's id is minted here and the call is offered again under
-// it, so that a reply that was lost stores nothing twice.
+// of the route. The task's ULID is minted here and the call is offered again under
+// it, so that a reply that was lost stores nothing twice. The shard is the MOM's to
+// say.
 type handOff struct {
 	*proxy
 	*call
 	id     contract.TaskID
+	key    string            // the call's own
 	cause  *upstream.Outcome // of the direct try; nil for a call that had none
 	header http.Header       // of each offer
 	// kept: the task outlives its caller, who has asked for a handle or has a key.
@@ -43,7 +47,8 @@ type handOff struct {
 	// stored is the handle of the task as a MOM named it that has the call: the key may
 	// name another task than ours.
 	stored *momv1.TaskHandle
-	unsure bool // one may have it
+	unsure bool     // one may have it
+	former []string // ids under which it was offered before, with other shards
 }
 
 // handOff sends the call to the MOM and answers the caller, after explain has been
@@ -52,8 +57,9 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	key, _ := contract.Key(c.req.Header) // a bad one is the MOM's to refuse
 	h := &handOff{
 		proxy: p, call: c, cause: cause, header: c.req.Header.Clone(),
-		id: contract.NewTaskID(c.target.route.Service, c.target.route.Shards, contract.Anonymous, c.req.In.URL.Path, key),
+		key: key,
 	}
+	h.id = contract.NewTaskID(c.target.route.Service, c.target.shards(), contract.Anonymous, c.req.In.URL.Path, key)
 	h.header.Set(contract.HeaderTask, h.id.String())
 	h.header.Set(contract.HeaderCaller, contract.Anonymous)
 	if c.json() {
@@ -109,13 +115,14 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 			respond(w, h.call, res, func(bool) {}) // what a MOM breaks off is no fault of the service
 			return
 		}
+		if said == misplaced {
+			h.place(res.Header.Get(contract.HeaderShards))
+		}
 		res.Drop()
 		left := outcome.Kind == upstream.CallerLeft
 		switch {
 		case left && ctx.Err() != nil:
-			if !h.kept {
-				h.words.abandon.add(h.id.String(), nil)
-			}
+			h.abandon()
 			leave()
 		case left, // it is us who drained
 			outcome.Kind == upstream.DeadlineOver,
@@ -132,6 +139,35 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 			patience = min(2*patience, contract.MaxHold)
 		}
 		sleep(ctx, pause)
+	}
+}
+
+// place puts the call among as many shards as a MOM has said, with the same ULID.
+func (h *handOff) place(shards string) {
+	n, err := strconv.Atoi(shards)
+	if err != nil || n < 1 || n > route.MaxShards {
+		return
+	}
+	h.target.learnShards(n)
+	placed := h.id.Placed(n, contract.Anonymous, h.req.In.URL.Path, h.key)
+	if placed != h.id {
+		h.former = append(h.former, h.id.String())
+		h.id = placed
+		h.header.Set(contract.HeaderTask, h.id.String())
+	}
+}
+
+// abandon says that the caller left, in whichever shard its task is.
+func (h *handOff) abandon() {
+	if h.kept {
+		return
+	}
+	ids := []string{h.id.String()}
+	if h.stored != nil && h.stored.GetId() != ids[0] {
+		ids = append(ids, h.stored.GetId())
+	}
+	for _, id := range append(ids, h.former...) {
+		h.words.abandon.add(id, nil)
 	}
 }
 

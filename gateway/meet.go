@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -21,9 +20,11 @@ const meetPause = 10 * time.Second
 
 // meeting compares what this gateway and each of its MOMs know of the services that
 // are stored. Calls of which a MOM does not know enough go to another one, or are
-// unavailable; this says so before the first of them.
+// unavailable; this says so before the first of them. The number of shards is the
+// MOM's to say: it is taken over.
 type meeting struct {
 	mom     *upstream.Pool
+	targets map[string]*target
 	known   map[string]*momv1.KnownRoute // ours, by service
 	differs *prometheus.GaugeVec
 	log     *slog.Logger
@@ -34,15 +35,15 @@ type meeting struct {
 }
 
 // newMeeting looks until close is called.
-func newMeeting(cfg Config, mom *upstream.Pool, metrics *metrics) *meeting {
+func newMeeting(cfg Config, targets map[string]*target, mom *upstream.Pool, metrics *metrics) *meeting {
 	ctx, stop := context.WithCancel(context.Background())
 	m := &meeting{
-		mom: mom, known: map[string]*momv1.KnownRoute{}, differs: metrics.differs, log: cfg.Logger,
+		mom: mom, targets: targets, known: map[string]*momv1.KnownRoute{}, differs: metrics.differs, log: cfg.Logger,
 		said: map[string]string{}, stop: stop,
 	}
-	for name, r := range cfg.Routes {
+	for name := range cfg.Routes {
 		if schema := cfg.Schemas.Digest(name); schema != "" { // else its calls are not stored
-			m.known[name] = &momv1.KnownRoute{Service: name, Shards: int32(r.Shards), Schema: schema}
+			m.known[name] = &momv1.KnownRoute{Service: name, Schema: schema}
 		}
 	}
 	m.over.Go(func() {
@@ -72,6 +73,11 @@ func (m *meeting) look(ctx context.Context) {
 			m.log.Debug("MOM not asked for its routes", "mom", mom, "error", err)
 			continue
 		}
+		for _, r := range res.GetRoutes() {
+			if t := m.targets[r.GetService()]; t != nil && r.GetShards() > 0 {
+				t.learnShards(int(r.GetShards()))
+			}
+		}
 		differences := m.compare(res.GetRoutes())
 		for service := range differences {
 			counts[service]++
@@ -98,8 +104,6 @@ func (m *meeting) compare(theirs []*momv1.KnownRoute) map[string]string {
 			differences[service] = "it has no schema"
 		case r.GetSchema() != ours.GetSchema():
 			differences[service] = "its schema is another"
-		case r.GetShards() != ours.GetShards():
-			differences[service] = fmt.Sprintf("it has %d shards, not %d", r.GetShards(), ours.GetShards())
 		}
 	}
 	return differences

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -33,6 +34,7 @@ type target struct {
 	calls    prometheus.ObserverVec // by outcome
 	attempts *prometheus.CounterVec // by result
 	held     atomic.Int64           // of its callers, at MOMs
+	said     atomic.Int32           // how many shards the queue has, as a MOM said last; 0: none did
 }
 
 func newTarget(r *route.Route, pool *upstream.Pool, metrics *metrics) *target {
@@ -40,6 +42,12 @@ func newTarget(r *route.Route, pool *upstream.Pool, metrics *metrics) *target {
 	t.calls, t.attempts = metrics.of(r.Service, pool)
 	return t
 }
+
+// shards is among how many shards ids are minted: a guess until a MOM has said it.
+func (t *target) shards() int { return cmp.Or(int(t.said.Load()), t.route.Shards) }
+
+// learnShards takes over what a MOM said.
+func (t *target) learnShards(n int) { t.said.Store(int32(n)) }
 
 // proxy sends calls to their services. Bytes go through untouched, in the
 // version of HTTP that the caller spoke.

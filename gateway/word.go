@@ -14,6 +14,7 @@ const (
 	theTasks   word = iota // an answer, or a handle: it is the caller's
 	refusal                // the call is refused for what it is: the caller's too
 	refusedNow             // not stored: the queue is full, or the store is away
+	misplaced              // not stored: the queue has another number of shards
 	cannotTake             // not stored: the MOM has no such route, or is none
 	notReached             // not stored: the offer did not get there
 	slow                   // not stored: our time was over before the offer got there
@@ -37,6 +38,8 @@ func wordOf(res *upstream.Response, outcome upstream.Outcome) word {
 		return mayHave
 	case res.Header.Get(contract.HeaderRefused) == contract.RefusedCall:
 		return refusal
+	case res.Header.Get(contract.HeaderRefused) == contract.RefusedNow && res.Header.Get(contract.HeaderShards) != "":
+		return misplaced
 	case res.Header.Get(contract.HeaderRefused) == contract.RefusedNow:
 		return refusedNow
 	case outcome.Kind == upstream.Unavailable, outcome.Kind == upstream.Exhausted, unserved(res.Response):
@@ -82,7 +85,7 @@ func follow(said word, others, sure bool) then {
 			return passOn
 		}
 		return giveUp
-	case notReached:
+	case notReached, misplaced:
 		if sure {
 			return hurry
 		}

@@ -14,14 +14,15 @@ const (
 )
 
 // alarm warns of the parked tasks of one queue: before they are given up, and when
-// they were. It is safe for concurrent use.
+// they were; and of tasks that this MOM cannot replay. It is safe for concurrent use.
 type alarm struct {
 	log *slog.Logger
 
-	mu      sync.Mutex
-	near    time.Time // the last warning of each kind
-	ended   time.Time
-	givenUp int64 // since the last warning
+	mu       sync.Mutex
+	near     time.Time // the last warning of each kind
+	ended    time.Time
+	unrouted time.Time
+	givenUp  int64 // since the last warning
 }
 
 // look is told of each look at a shard of the queue.
@@ -37,5 +38,16 @@ func (a *alarm) look(now time.Time, reaped Reaped) {
 		a.log.Warn("dead or uncertain tasks will soon be given up: retry or dismiss them",
 			"oldest", reaped.Parked.Oldest.Round(time.Second).String(), "bytes", reaped.Parked.Bytes, "used", reaped.Parked.Share)
 		a.near = now
+	}
+}
+
+// noRoute is told of tasks of a service that this MOM has no route to. Another may have one, so
+// these need not be in trouble.
+func (a *alarm) noRoute(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now.Sub(a.unrouted) >= alarmPause {
+		a.log.Warn("a queue has tasks, and this MOM has no route to their service: they wait for a MOM that has one, or expire")
+		a.unrouted = now
 	}
 }

@@ -20,17 +20,13 @@ const (
 
 // check keeps m.ready.
 func (m *MOM) check(ctx context.Context) error {
-	shards := make(map[string]int, len(m.cfg.Routes))
-	for name, r := range m.cfg.Routes {
-		shards[name] = r.Shards
-	}
 	var failing time.Time // since when; zero while the store can be trusted
 	var looked time.Time  // when all were told last to look for their tasks
 	warned := false
 	for ctx.Err() == nil {
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
-		err := m.store.Check(bounded, shards)
+		err := m.store.Check(bounded)
 		cancel()
 		if err != nil && failing.IsZero() {
 			failing = began
@@ -42,6 +38,7 @@ func (m *MOM) check(ctx context.Context) error {
 			failing, warned = time.Time{}, false
 			if !m.ready.Swap(true) {
 				m.cfg.Logger.Info("store ready")
+				m.shards.doubt() // it may not have been there before
 			}
 		case late && errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotSent):
 		default:
@@ -54,6 +51,7 @@ func (m *MOM) check(ctx context.Context) error {
 		case errors.Is(err, ErrStoreLost):
 			m.cfg.Logger.Error("tasks are lost", "error", err)
 			m.lookAgain()
+			m.shards.doubt()
 		case err != nil && !errors.Is(err, ErrUnavailable) && time.Since(looked) >= checkPause:
 			// It answers, and is set wrongly: it may be losing tasks one by one.
 			m.lookAgain()

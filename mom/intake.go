@@ -98,6 +98,9 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	if !in.ready.Load() {
 		return in.notStored(info, task.Cause, "the store is not ready")
 	}
+	if err := in.place(ctx, info, &task); err != nil {
+		return err
+	}
 
 	// Wait before storing: an answer may be quicker than we are.
 	changed, remove := in.waiters.add(task.ID, true)
@@ -111,9 +114,9 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		return in.addFailed(ctx, info, task, err)
 	}
 	in.stored(task, added)
-	in.reapers[ShardOf(task.ID)].within(terms.ttl)
+	in.shards.part(ShardOf(added.ID)).reaper.within(terms.ttl)
 	id := added.ID
-	if added.Attached {
+	if id != task.ID {
 		remove()
 		changed, remove = in.waiters.add(id, true)
 	}
@@ -146,7 +149,7 @@ func (in *intake) stored(task NewTask, added Added) {
 	if added.Attached || added.Known {
 		return
 	}
-	in.demands[ShardOf(task.ID)].add()
+	in.shards.part(ShardOf(task.ID)).demand.add()
 	if task.Cause != "" {
 		in.outages.Down(in.route.Service, task.Cause, nil)
 	}
@@ -164,6 +167,10 @@ func (in *intake) add(ctx context.Context, task NewTask) (Added, error) {
 		switch {
 		case err == nil, errors.Is(err, ErrKeyReused):
 			return added, err
+		case errors.Is(err, ErrMoved):
+			if err := in.placeAgain(ctx, &task); err != nil {
+				return added, cmp.Or(unsure, err)
+			}
 		case unsure != nil: // the first one may be stored, whatever becomes of this one
 		case errors.Is(err, ErrNotSent), !errors.Is(err, ErrUnavailable):
 			return added, err
@@ -172,7 +179,7 @@ func (in *intake) add(ctx context.Context, task NewTask) (Added, error) {
 		}
 		sleep(ctx, storePause)
 		if ctx.Err() != nil {
-			return Added{}, unsure
+			return Added{}, cmp.Or(unsure, ErrMoved)
 		}
 	}
 }
@@ -188,10 +195,9 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 	if !utf8.ValidString(caller) {
 		return NewTask{}, contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "%s: want UTF-8", contract.HeaderCaller)
 	}
-	id, err := contract.ParseTaskID(header.Get(contract.HeaderTask))
-	if err != nil || id.Service != in.route.Service || id.Shard >= in.route.Shards {
-		// No gateway minted one, or one with other routes did.
-		id = contract.NewTaskID(in.route.Service, in.route.Shards, caller, in.method.Procedure, terms.key)
+	id, err := in.minted(header)
+	if err != nil {
+		return NewTask{}, err
 	}
 	call := &momv1.Call{
 		Procedure: in.method.Procedure,
@@ -261,6 +267,8 @@ func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task Ne
 	case errors.Is(err, ErrQueueFull):
 		refuse(info, contract.RefusedNow)
 		return contract.Errorf(momv1.Reason_REASON_QUEUE_FULL, "the queue of %s is full; the call was not stored", in.route.Service)
+	case errors.Is(err, ErrMoved):
+		return in.misplaced(ctx, info, task)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}

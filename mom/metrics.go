@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
@@ -76,6 +77,7 @@ var (
 	queueParked       = prometheus.NewDesc("holdline_queue_parked_bytes", "What the calls of the dead tasks take, of holdline_queue_bytes.", []string{"service"}, nil)
 	queueOldestParked = prometheus.NewDesc("holdline_queue_oldest_parked_seconds", "How long the oldest dead task has waited for a person.", []string{"service"}, nil)
 	queueParkedShare  = prometheus.NewDesc("holdline_queue_parked_share", "How much of their time or of their room the dead tasks have used up; from 1 on the oldest are given up.", []string{"service"}, nil)
+	queueNoRoute      = prometheus.NewDesc("holdline_queue_no_route", "1 while this MOM has no route to the service of tasks that are in the store.", []string{"service"}, nil)
 	queuePaused       = prometheus.NewDesc("holdline_queue_paused", "1 while the replay of a queue is paused.", []string{"service"}, nil)
 )
 
@@ -88,31 +90,47 @@ func (q *queues) Describe(descs chan<- *prometheus.Desc) {
 	descs <- queueParked
 	descs <- queueOldestParked
 	descs <- queueParkedShare
+	descs <- queueNoRoute
 }
 
 // Collect implements prometheus.Collector. A queue that the store does not tell of
-// in time is left out.
+// in time is left out, and takes no time from the others.
 func (q *queues) Collect(series chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	for _, service := range q.cfg.Routes.Services() {
-		depth, err := q.depth(ctx, service)
-		if err != nil {
-			q.cfg.Logger.Debug("queue not counted", "service", service, "error", err)
-			continue
-		}
-		gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-			series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
-		}
-		gauge(queueTasks, float64(depth.Queued), service, "queued")
-		gauge(queueTasks, float64(depth.Running), service, "running")
-		gauge(queueTasks, float64(depth.Retrying), service, "retrying")
-		gauge(queueTasks, float64(depth.Dead), service, "dead")
-		gauge(queueOldest, depth.OldestWait.Seconds(), service)
-		gauge(queueBytes, float64(depth.Bytes), service)
-		gauge(queuePaused, number(depth.Paused), service)
-		gauge(queueParked, float64(depth.Parked.Bytes), service)
-		gauge(queueOldestParked, depth.Parked.Oldest.Seconds(), service)
-		gauge(queueParkedShare, depth.Parked.Share, service)
+	var counting errgroup.Group
+	counting.SetLimit(maxLooks)
+	for _, service := range q.shards.services() {
+		counting.Go(func() error {
+			q.count(ctx, service, series)
+			return nil
+		})
 	}
+	_ = counting.Wait() // none fails
+}
+
+func (q *queues) count(ctx context.Context, service string, series chan<- prometheus.Metric) {
+	depth, err := q.depth(ctx, service)
+	if err != nil {
+		q.cfg.Logger.Debug("queue not counted", "service", service, "error", err)
+		return
+	}
+	routed := q.cfg.Routes[service] != nil
+	if !routed && depth.Empty() {
+		return
+	}
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(queueTasks, float64(depth.Queued), service, "queued")
+	gauge(queueTasks, float64(depth.Running), service, "running")
+	gauge(queueTasks, float64(depth.Retrying), service, "retrying")
+	gauge(queueTasks, float64(depth.Dead), service, "dead")
+	gauge(queueOldest, depth.OldestWait.Seconds(), service)
+	gauge(queueBytes, float64(depth.Bytes), service)
+	gauge(queuePaused, number(depth.Paused), service)
+	gauge(queueParked, float64(depth.Parked.Bytes), service)
+	gauge(queueOldestParked, depth.Parked.Oldest.Seconds(), service)
+	gauge(queueParkedShare, depth.Parked.Share, service)
+	gauge(queueNoRoute, number(!routed), service)
 }

@@ -60,11 +60,9 @@ type Config struct {
 type MOM struct {
 	cfg      Config
 	store    Store
-	shards   []Shard
-	reapers  map[Shard]*reaper
-	demands  map[Shard]*demand
-	pools    map[string]*upstream.Pool
-	traffic  map[string]*traffic
+	shards   *shards
+	pools    map[string]*upstream.Pool // by service, of those with a route
+	traffic  map[string]*traffic       // likewise
 	outages  *outage.Log
 	once     *logonce.Logger
 	waiters  *waiters
@@ -97,8 +95,6 @@ func New(cfg Config, store Store) (*MOM, error) {
 		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
 		traffic:  make(map[string]*traffic, len(cfg.Routes)),
 		once:     logonce.New(cfg.Logger),
-		reapers:  map[Shard]*reaper{},
-		demands:  map[Shard]*demand{},
 		waiters:  newWaiters(),
 		recheck:  make(chan struct{}, 1),
 		draining: make(chan struct{}),
@@ -110,19 +106,8 @@ func New(cfg Config, store Store) (*MOM, error) {
 		r := cfg.Routes[name]
 		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
 		m.traffic[name] = &traffic{}
-		parked := &alarm{log: cfg.Logger.With("service", name)}
-		givenUp := m.metrics.givenUp.WithLabelValues(name)
-		reaped := func(reaped Reaped) {
-			givenUp.Add(float64(reaped.GivenUp))
-			parked.look(time.Now(), reaped)
-		}
-		for i := range r.Shards {
-			shard := Shard{Service: name, Index: i}
-			m.shards = append(m.shards, shard)
-			m.reapers[shard] = newReaper(store, shard, reaped, cfg.Logger)
-			m.demands[shard] = &demand{store: store, shard: shard}
-		}
 	}
+	m.shards = newShards(m)
 	own := connect.NewServer(m.tellErrors())
 	tasks := &taskService{m}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
@@ -187,44 +172,64 @@ func (m *MOM) Run(ctx context.Context) error {
 	group.Go(func() error { return m.check(ctx) })
 	group.Go(func() error { return m.lapses.Run(ctx) })
 	group.Go(func() error { return m.outages.Run(ctx) })
-	for _, shard := range m.shards {
-		group.Go(func() error { return newReplayer(m, shard).Run(ctx) })
-		group.Go(func() error { return m.reapers[shard].Run(ctx) })
-	}
+	group.Go(func() error { return m.shards.Run(ctx) })
 	return group.Wait()
 }
 
 // watch wakes waiters and has the shard reaped; after each connect all of them,
 // and has the store looked at again.
 func (m *MOM) watch(ctx context.Context) error {
-	heard := func(id contract.TaskID, state momv1.TaskState) {
-		m.metrics.heard(id, state)
-		m.waiters.wake(id, state)
-		shard := ShardOf(id)
-		m.reapers[shard].within(heardPause)
-		if !open(state) {
-			m.demands[shard].doubt()
-		}
-	}
-	err := m.store.Watch(ctx, m.shards, heard, func() {
-		m.lookAgain()
+	for ctx.Err() == nil {
+		shards, grown := m.shards.all()
+		watching, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- m.store.Watch(watching, shards, m.heard, m.resync) }()
 		select {
-		case m.recheck <- struct{}{}:
-		default: // asked already
+		case err := <-ended:
+			stop()
+			if ctx.Err() == nil {
+				return err
+			}
+		case <-grown: // what is missed until the next connect is looked for then
+			stop()
+			<-ended
 		}
-	})
-	if ctx.Err() == nil {
-		return err
 	}
 	return nil
+}
+
+// heard takes note of a transition.
+func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
+	m.metrics.heard(id, state)
+	m.waiters.wake(id, state)
+	part := m.shards.part(ShardOf(id))
+	part.reaper.within(heardPause)
+	if !open(state) {
+		part.demand.doubt()
+	}
+	if state == momv1.TaskState_TASK_STATE_QUEUED && m.cfg.Routes[id.Service] == nil {
+		m.shards.alarm(id.Service).noRoute(time.Now())
+	}
+}
+
+// resync makes up for what may have been missed.
+func (m *MOM) resync() {
+	m.lookAgain()
+	m.shards.doubt()
+	select {
+	case m.recheck <- struct{}{}:
+	default: // asked already
+	}
 }
 
 // lookAgain makes everybody look who goes by what was heard.
 func (m *MOM) lookAgain() {
 	m.waiters.wakeAll()
-	for shard, r := range m.reapers {
-		r.within(0)
-		m.demands[shard].doubt()
+	shards, _ := m.shards.all()
+	for _, shard := range shards {
+		part := m.shards.part(shard)
+		part.reaper.within(0)
+		part.demand.doubt()
 	}
 }
 

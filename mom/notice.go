@@ -20,11 +20,14 @@ func (m *MOM) tellErrors() connect.ServerInterceptor {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 			err := next(ctx, spec, stream)
 			if err != nil && ctx.Err() == nil {
-				task := ""
+				task, placed := "", true
 				if info, ok := connect.CallInfoForServerContext(ctx); ok {
 					task = info.ResponseHeader().Get(contract.HeaderTask)
+					placed = info.ResponseHeader().Get(contract.HeaderShards) == "" // else its gateway offers it again
 				}
-				m.notice(err, spec.Procedure, task)
+				if placed {
+					m.notice(err, spec.Procedure, task)
+				}
 			}
 			return setStatus(ctx, err)
 		}

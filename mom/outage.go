@@ -31,8 +31,8 @@ func (m *MOM) newOutages() *outage.Log {
 		Facts: func(service string) []any {
 			var queued int64
 			var oldest time.Duration
-			for i := range m.cfg.Routes[service].Shards {
-				tasks, wait := m.demands[Shard{Service: service, Index: i}].waiting()
+			for _, shard := range m.shards.of(service) {
+				tasks, wait := m.shards.part(shard).demand.waiting()
 				queued, oldest = queued+tasks, max(oldest, wait)
 			}
 			return []any{"held", m.traffic[service].held.Load(), "queued", queued, "oldest_wait", oldest.Round(time.Second)}

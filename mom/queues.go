@@ -16,6 +16,8 @@ const (
 	// The interval of WatchQueues.
 	defaultInterval = time.Second
 	minInterval     = 250 * time.Millisecond
+	// listTime is how long a list may take, while parts of the store are silent.
+	listTime = 2 * time.Second
 
 	// What LimitQueue takes for a rate, in tasks a second.
 	minRate, maxRate = 0.1, 1e6
@@ -76,15 +78,11 @@ func (s *queueService) LimitQueue(ctx context.Context, req *momv1.LimitQueueRequ
 	if running < 0 || rate != 0 && !(rate >= minRate && rate <= maxRate) { // NaN is neither
 		return nil, connect.Errorf(connect.CodeInvalidArgument, "max_running must not be negative, and max_per_second be 0 or from %g to %g", minRate, maxRate)
 	}
-	err := s.each(ctx, req.GetService(), func(shard Shard) error {
-		shards := s.cfg.Routes[shard.Service].Shards
-		return s.store.Limit(ctx, shard, Limits{
-			Running:   (running + int64(shards) - 1) / int64(shards),
-			PerSecond: rate / float64(shards),
-		})
-	})
-	if err != nil {
+	if err := s.may(ctx, req.GetService()); err != nil {
 		return nil, err
+	}
+	if err := s.limit(ctx, req.GetService(), Limits{Running: running, PerSecond: rate}); err != nil {
+		return nil, storeError(err)
 	}
 	s.operated(ctx, "queue limited", req.GetService(), "max_running", running, "max_per_second", rate)
 	queue, err := s.queue(ctx, req.GetService())
@@ -114,14 +112,26 @@ func (s *queueService) pause(ctx context.Context, service, done string, paused b
 	return s.queue(ctx, service)
 }
 
+// list shows all queues. What the store does not tell of one is no reason to leave out another.
 func (s *queueService) list(ctx context.Context) ([]*momv1.Queue, error) {
 	var queues []*momv1.Queue
-	for _, service := range s.cfg.Routes.Services() {
-		queue, err := s.queue(ctx, service)
+	bounded, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	read, failed := 0, error(nil)
+	for _, service := range s.shards.services() {
+		queue, err := s.queue(bounded, service)
 		if err != nil {
-			return nil, err
+			s.cfg.Logger.Debug("queue not listed", "service", service, "error", err)
+			queues, failed = append(queues, &momv1.Queue{Service: service, Unreadable: true}), err
+			continue
 		}
-		queues = append(queues, queue)
+		read++
+		if !queue.GetNoRoute() || queue.GetQueued()+queue.GetRunning()+queue.GetRetrying()+queue.GetDead() > 0 {
+			queues = append(queues, queue)
+		}
+	}
+	if read == 0 {
+		return nil, failed
 	}
 	return queues, nil
 }
@@ -138,6 +148,7 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 	q := &momv1.Queue{
 		Service: service, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
 		Bytes: depth.Bytes, ParkedBytes: depth.Parked.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
+		NoRoute: s.cfg.Routes[service] == nil, Shards: int32(depth.shards), OldShards: int32(depth.oldShards),
 	}
 	if depth.Parked.Oldest > 0 {
 		q.OldestParked = durationpb.New(depth.Parked.Oldest)
@@ -148,36 +159,13 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 	return q, nil
 }
 
-// depth adds up the shards of a service; it is paused when any of them is.
-func (m *MOM) depth(ctx context.Context, service string) (sum Depth, err error) {
-	for i := range m.cfg.Routes[service].Shards {
-		depth, err := m.store.Depth(ctx, Shard{Service: service, Index: i})
-		if err != nil {
-			return sum, err
-		}
-		sum.Queued += depth.Queued
-		sum.Running += depth.Running
-		sum.Retrying += depth.Retrying
-		sum.Dead += depth.Dead
-		sum.Paused = sum.Paused || depth.Paused
-		sum.OldestWait = max(sum.OldestWait, depth.OldestWait)
-		sum.Bytes += depth.Bytes
-		sum.Limits.Running += depth.Limits.Running
-		sum.Limits.PerSecond += depth.Limits.PerSecond
-		sum.Parked.Bytes += depth.Parked.Bytes
-		sum.Parked.Oldest = max(sum.Parked.Oldest, depth.Parked.Oldest)
-		sum.Parked.Share = max(sum.Parked.Share, depth.Parked.Share)
-	}
-	return sum, nil
-}
-
 // may says why a caller may not steer the queue of a service.
 func (s *queueService) may(ctx context.Context, service string) error {
 	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
 		return contract.OperatorsOnly()
 	}
-	if s.cfg.Routes[service] == nil {
-		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q", service)
+	if s.shards.alarm(service) == nil {
+		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q, and no tasks of it", service)
 	}
 	return nil
 }
@@ -187,8 +175,11 @@ func (s *queueService) each(ctx context.Context, service string, do func(Shard) 
 	if err := s.may(ctx, service); err != nil {
 		return err
 	}
-	for i := range s.cfg.Routes[service].Shards {
-		if err := do(Shard{Service: service, Index: i}); err != nil {
+	if _, err := s.shards.numbering(ctx, service); err != nil { // there may be more than we know
+		return storeError(err)
+	}
+	for _, shard := range s.shards.of(service) {
+		if err := do(shard); err != nil {
 			return storeError(err)
 		}
 	}

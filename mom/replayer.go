@@ -72,15 +72,15 @@ type flight struct {
 	cancel context.CancelCauseFunc
 }
 
-func newReplayer(m *MOM, shard Shard) *replayer {
+func newReplayer(m *MOM, shard Shard, part *part) *replayer {
 	r := m.cfg.Routes[shard.Service]
 	return &replayer{
 		store:    m.store,
 		shard:    shard,
 		pool:     m.pools[shard.Service],
 		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r),
-		reaper:   m.reapers[shard],
-		demand:   m.demands[shard],
+		reaper:   part.reaper,
+		demand:   part.demand,
 		metrics:  m.metrics,
 		traffic:  m.traffic[shard.Service],
 		outages:  m.outages,

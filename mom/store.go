@@ -3,6 +3,7 @@ package mom
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	momv1 "holdline/gen/mom/v1"
@@ -25,6 +26,9 @@ var (
 	ErrCallDropped = errors.New("the task's call is no longer kept")
 	// ErrFenced: the lease is no longer the task's. Its holder must let go.
 	ErrFenced = errors.New("lease lost")
+	// ErrMoved: the number of shards is another than the task was placed by. Nothing
+	// was stored.
+	ErrMoved = errors.New("the number of shards has changed")
 	// ErrUnavailable: the store did not answer, or cannot now. Whether the
 	// transition happened is unknown; repeating it is harmless.
 	ErrUnavailable = errors.New("store unavailable")
@@ -45,9 +49,26 @@ type Shard struct {
 // ShardOf returns the shard that a task lies in.
 func ShardOf(id contract.TaskID) Shard { return Shard{Service: id.Service, Index: id.Shard} }
 
+// Numbering is the number of shards that the tasks of a service are placed among.
+// The store owns it.
+type Numbering struct {
+	Shards int
+	Epoch  int64 // counts the changes of the number
+	// Earlier are numbers of before. Tasks that were placed by them may still be
+	// there, and keys that name such tasks.
+	Earlier []int
+}
+
+// All is how many shards may have tasks: those from Shards on get no new ones.
+func (n Numbering) All() int { return slices.Max(append([]int{n.Shards}, n.Earlier...)) }
+
 // NewTask is a call to be stored.
 type NewTask struct {
-	ID         contract.TaskID
+	ID contract.TaskID
+	// Epoch is that of the Numbering by which the ID has its shard, and Earlier are
+	// the shards that it would have by earlier numbers.
+	Epoch      int64
+	Earlier    []int
 	Call       *momv1.Call
 	Repeatable bool   // the method may run more than once
 	Cause      string // why it was handed off
@@ -112,6 +133,9 @@ type Depth struct {
 	Parked                          Parked
 }
 
+// Empty tells whether no task is there that waits for its service, for an answer or for a person.
+func (d Depth) Empty() bool { return d.Queued+d.Running+d.Retrying+d.Dead == 0 }
+
 // Nobody asks a Store for a longer lease, or for a longer pause before the next
 // attempt. By that it knows when its clock was set back.
 const (
@@ -158,7 +182,8 @@ func (e *LimitedError) Error() string { return "limited: no lease for " + e.Wait
 // within their context's deadline.
 type Store interface {
 	// Add stores a task at the tail of its queue and rings the bell. The same
-	// ID again adds nothing and succeeds. ErrKeyReused, ErrQueueFull.
+	// ID again adds nothing and succeeds, in whichever shard the task was stored
+	// before. ErrKeyReused, ErrQueueFull, ErrMoved.
 	Add(ctx context.Context, task NewTask) (Added, error)
 	// Get reads a task and its answer; the answer is nil when there is none,
 	// or none any more. ErrNotFound.
@@ -248,11 +273,23 @@ type Store interface {
 	// called one at a time; while they run, no transition is read.
 	Watch(ctx context.Context, shards []Shard, changed func(contract.TaskID, momv1.TaskState), resync func()) error
 
+	// Numbering returns the number of shards of a service. A service without one
+	// gets the first, unless that is 0: ErrNotFound. What Renumber has begun, at
+	// whichever MOM, is ended before.
+	Numbering(ctx context.Context, service string, first int) (Numbering, error)
+	// Renumber changes the number of shards of a service. From then on, new tasks
+	// are placed by it; those that are there stay where they are. After an error
+	// the change may have begun: it ends when it is repeated, or with Numbering.
+	Renumber(ctx context.Context, service string, shards int) (Numbering, error)
+	// Services lists the services that Register was told of, each with an epoch.
+	Services(ctx context.Context) (epochs map[string]int64, err error)
+	// Register makes Services list these services. An epoch that is not that of the
+	// Numbering tells other MOMs to read it again.
+	Register(ctx context.Context, epochs map[string]int64) error
+
 	// Check says why the store cannot be trusted with tasks now; nil: it can.
-	// It also claims the number of shards of each service: another number
-	// than the one in use is an error. ErrStoreLost, once; the next Check
-	// takes the store as it is.
-	Check(ctx context.Context, shards map[string]int) error
+	// ErrStoreLost, once; the next Check takes the store as it is.
+	Check(ctx context.Context) error
 	// Doubts is received from when the store has refused something, so that another
 	// Check is due.
 	Doubts() <-chan struct{}

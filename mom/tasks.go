@@ -42,6 +42,7 @@ func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) 
 		return nil, err
 	}
 	about(ctx, id)
+	s.shards.meet(ctx, ShardOf(id))
 	changed, remove := s.waiters.add(id, true)
 	defer remove()
 	over := time.NewTimer(waitOf(req.GetWait()))
@@ -81,12 +82,13 @@ func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest
 	if size < 0 {
 		return nil, connect.NewError(connect.CodeInvalidArgument, "page_size must not be negative")
 	}
-	if name := req.GetService(); name != "" && s.cfg.Routes[name] == nil {
-		return nil, contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q", name)
+	if name := req.GetService(); name != "" && s.shards.alarm(name) == nil {
+		return nil, contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q, and no tasks of it", name)
 	}
 	var all []*momv1.Task
 	horizon := "" // what is older may be missing from a shard's list
-	for _, shard := range s.shards {
+	shards, _ := s.shards.all()
+	for _, shard := range shards {
 		if req.GetService() != "" && req.GetService() != shard.Service {
 			continue
 		}
@@ -149,6 +151,7 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 		if err != nil {
 			return err
 		}
+		s.shards.meet(ctx, ShardOf(id))
 		last[id] = momv1.TaskState_TASK_STATE_UNSPECIFIED
 		remove := s.waiters.join(id, changed, false)
 		defer remove()

@@ -38,9 +38,12 @@ const (
 	// What the MOM tells the gateway with an error, and nobody else. What has
 	// neither of them nor HeaderTask is said of the MOM itself, and no caller gets it.
 	// Unsure: the call may be stored. Refused: it is not, for what it is
-	// (RefusedCall) or for now (RefusedNow); the error is the caller's.
+	// (RefusedCall) or for now (RefusedNow); the error is the caller's. Shards goes
+	// with RefusedNow: the id that the gateway has minted is not in the shard where
+	// the task belongs. It is the number of shards, by which the same ULID finds it.
 	HeaderUnsure  = "Holdline-Unsure"
 	HeaderRefused = "Holdline-Refused"
+	HeaderShards  = "Holdline-Shards"
 )
 
 // Values of HeaderRefused.

@@ -28,6 +28,12 @@ type TaskID struct {
 func NewTaskID(service string, shards int, caller, procedure, key string) TaskID {
 	// Not ulid.Make: its ids of one millisecond can be guessed from one another.
 	id := TaskID{Service: service, ULID: ulid.MustNew(ulid.Now(), rand.Reader)}
+	return id.Placed(shards, caller, procedure, key)
+}
+
+// Placed is the same id among so many shards: see NewTaskID.
+func (id TaskID) Placed(shards int, caller, procedure, key string) TaskID {
+	id.Shard = 0
 	if shards > 1 {
 		hash := fnv.New32a()
 		if key == "" {

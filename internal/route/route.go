@@ -28,7 +28,8 @@ type Route struct {
 	// TryTimeout bounds the time to the response headers of one direct try.
 	// Default 0: only the caller's deadline does.
 	TryTimeout time.Duration
-	// Shards is the number of shards of the service's queue. Default 1.
+	// Shards is the number of shards that the service's queue begins with: once it has
+	// one, the store has the number. Default 1; 0 where the route says nothing.
 	Shards int
 	// SafeRefusals: a service that says unavailable to a stored call has not run
 	// it, so the call may be sent again. Default false: it is the answer, unless
@@ -50,7 +51,7 @@ func Parse(spec string) (*Route, error) {
 	if !ok || !protoreflect.FullName(service).IsValid() {
 		return nil, fmt.Errorf("route %q: want package.Service=http://host:port", spec)
 	}
-	r := &Route{Service: service, TTL: DefaultTTL, AttemptTimeout: DefaultAttemptTimeout, Shards: 1}
+	r := &Route{Service: service, TTL: DefaultTTL, AttemptTimeout: DefaultAttemptTimeout}
 	urls, options, _ := strings.Cut(rest, ";")
 	for raw := range strings.SplitSeq(urls, ",") {
 		u, err := ParseEndpoint(raw)

@@ -25,7 +25,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	r, err = route.Parse("B=http://one:1")
-	if err != nil || r.TTL != route.DefaultTTL || r.AttemptTimeout != route.DefaultAttemptTimeout || r.TryTimeout != 0 || r.Shards != 1 || r.SafeRefusals {
+	if err != nil || r.TTL != route.DefaultTTL || r.AttemptTimeout != route.DefaultAttemptTimeout || r.TryTimeout != 0 || r.Shards != 0 || r.SafeRefusals {
 		t.Errorf("defaults: got %+v, %v", r, err)
 	}
 }

@@ -83,7 +83,7 @@ func (g *guarded) open(t *testing.T, password string) *redisstore.Store {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
-		err := store.Check(ctx, map[string]int{"test.v1.Service": 1})
+		err := store.Check(ctx)
 		if err == nil {
 			return store
 		}
@@ -149,11 +149,21 @@ func TestSwarmUser(t *testing.T) {
 	}()
 	<-heard // subscribed
 
+	_, err := s.Numbering(t.Context(), shard.Service, 2)
+	must("Numbering", err)
+	_, err = s.Renumber(t.Context(), "other.v1.Service", 2)
+	must("Renumber", err)
+	_, err = s.Renumber(t.Context(), "other.v1.Service", 1)
+	must("Renumber", err)
+	must("Register", s.Register(t.Context(), map[string]int64{shard.Service: 0}))
+	_, err = s.Services(t.Context())
+	must("Services", err)
+
 	first := add(true)
 	<-heard
 	must("WaitBell", s.WaitBell(t.Context(), shard))
 	taken := lease()
-	_, err := s.Renew(t.Context(), shard, []mom.Lease{taken}, time.Minute)
+	_, err = s.Renew(t.Context(), shard, []mom.Lease{taken}, time.Minute)
 	must("Renew", err)
 	must("MarkSent", s.MarkSent(t.Context(), taken))
 	must("Release", s.Release(t.Context(), taken))

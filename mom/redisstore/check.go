@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +16,7 @@ import (
 // Check implements mom.Store. Redis must not evict keys: a task that was evicted is a lost call.
 // Without an append-only file it can be trusted no further than its last snapshot, which is the
 // operator's choice and logged once for each run of the server.
-func (s *Store) Check(ctx context.Context, shards map[string]int) error {
+func (s *Store) Check(ctx context.Context) error {
 	err := s.checkServers(ctx)
 	if errors.Is(err, mom.ErrUnavailable) {
 		return fmt.Errorf("check: %w", err)
@@ -27,13 +25,7 @@ func (s *Store) Check(ctx context.Context, shards map[string]int) error {
 	if err := errors.Join(err, s.checkName(ctx)); err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
-	var errs []error
-	for _, service := range slices.Sorted(maps.Keys(shards)) {
-		if err := s.claimShards(ctx, service, max(shards[service], 1)); err != nil {
-			errs = append(errs, fmt.Errorf("check: %w", err))
-		}
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Doubts implements mom.Store.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
-	"strconv"
 	"sync"
 
 	"github.com/redis/rueidis"
@@ -37,11 +35,10 @@ func (s *Store) checkName(ctx context.Context) error {
 	return nil
 }
 
-// claims are the numbers of shards that are known to be in the store.
+// claims know which store this is.
 type claims struct {
-	mu     sync.Mutex
-	name   string // of the store
-	shards map[string]int
+	mu   sync.Mutex
+	name string
 }
 
 // rename takes the store's name, and returns the one before.
@@ -49,9 +46,6 @@ func (c *claims) rename(name string) (was string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was, c.name = c.name, name
-	if was != name {
-		c.shards = nil
-	}
 	return was
 }
 
@@ -59,56 +53,4 @@ func (c *claims) named() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.name != ""
-}
-
-func (c *claims) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.shards = nil
-}
-
-func (c *claims) has(service string, n int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.shards[service] == n
-}
-
-func (c *claims) add(service string, n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.shards == nil {
-		c.shards = make(map[string]int)
-	}
-	c.shards[service] = n
-}
-
-// claimShards makes n the number of shards of a service, or fails when it has
-// another. Reads first, so that it works on a Redis at maxmemory.
-func (s *Store) claimShards(ctx context.Context, service string, n int) error {
-	if s.claims.has(service, n) {
-		return nil
-	}
-	key, want := shardCountKey(s.cfg.Prefix, service), strconv.Itoa(n)
-	var have string
-	err := s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
-		get := func() (err error) {
-			have, err = client.Do(ctx, client.B().Get().Key(key).Build()).ToString()
-			return s.judge(err)
-		}
-		if err := get(); err != nil || have != "" {
-			return err
-		}
-		if err := s.judge(client.Do(ctx, client.B().Set().Key(key).Value(want).Nx().Build()).Error()); err != nil {
-			return err
-		}
-		return get()
-	})
-	if err != nil {
-		return err
-	}
-	if have != want {
-		return fmt.Errorf("%s has %s shards in this redis, not %s: tasks of another number would not be found", service, have, want)
-	}
-	s.claims.add(service, n)
-	return nil
 }

@@ -59,14 +59,14 @@ func TestRedisComesLater(t *testing.T) {
 	_, add := e.Add(e.ctx, e.task())
 	_, _, get := e.Get(e.ctx, e.id())
 	for what, err := range map[string]error{
-		"add": add, "get": get, "check": e.Check(e.ctx, map[string]int{"a": 1}),
+		"add": add, "get": get, "check": e.Check(e.ctx),
 	} {
 		if !errors.Is(err, mom.ErrUnavailable) {
 			t.Errorf("%s while down: got %v, want ErrUnavailable", what, err)
 		}
 	}
 	server.Restart(t)
-	until(t, "the store is there", func() bool { return e.Check(e.ctx, map[string]int{"a": 1}) == nil })
+	until(t, "the store is there", func() bool { return e.Check(e.ctx) == nil })
 	id := e.add()
 
 	// And again, with tasks in it.
@@ -75,7 +75,7 @@ func TestRedisComesLater(t *testing.T) {
 		t.Errorf("get while down again: got %v, want ErrUnavailable", err)
 	}
 	server.Restart(t)
-	until(t, "the store is back", func() bool { return e.Check(e.ctx, nil) == nil })
+	until(t, "the store is back", func() bool { return e.Check(e.ctx) == nil })
 	// Each of its connections finds out for itself that it is broken.
 	until(t, "the task is there", func() bool {
 		task, _, err := e.Get(e.ctx, id)
@@ -133,7 +133,7 @@ func TestFullRedisDrains(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	e := newEnv(t, redisstore.Config{URL: server.URL()})
-	e.ok(e.Check(e.ctx, map[string]int{e.shard.Service: 1}))
+	e.ok(e.Check(e.ctx))
 	var ids []contract.TaskID
 	for range 6 {
 		ids = append(ids, e.add(undeclared, keyed(e.id().String(), "print")))
@@ -144,7 +144,7 @@ func TestFullRedisDrains(t *testing.T) {
 		t.Errorf("add: got %v, want ErrQueueFull", err)
 	}
 	e.wantNothingHalf(7)
-	e.ok(e.Check(e.ctx, map[string]int{e.shard.Service: 1}))
+	e.ok(e.Check(e.ctx))
 	leases, err := e.Lease(e.ctx, e.shard, 5, time.Hour)
 	if err != nil || len(leases) != 5 {
 		t.Fatalf("lease: got %d, %v, want 5", len(leases), err)
@@ -223,26 +223,15 @@ func TestRecordsStayListpacks(t *testing.T) {
 	}
 }
 
-func TestCheckClaimsShards(t *testing.T) {
-	onEach(t, func(t *testing.T, e *env) {
-		e.ok(e.Check(e.ctx, map[string]int{"a.v1.A": 1, "b.v1.B": 4}))
-		e.ok(e.Check(e.ctx, map[string]int{"a.v1.A": 0, "b.v1.B": 4}))
-		err := e.Check(e.ctx, map[string]int{"a.v1.A": 2, "b.v1.B": 3})
-		if err == nil || !strings.Contains(err.Error(), "a.v1.A") || !strings.Contains(err.Error(), "b.v1.B") {
-			t.Errorf("other numbers: got %v, want both services named", err)
-		}
-	})
-}
-
 func TestCheckRefusesEviction(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t, "--maxmemory-policy", "allkeys-lru")
 	e := newEnv(t, redisstore.Config{URL: server.URL()})
-	if err := e.Check(e.ctx, nil); err == nil || !strings.Contains(err.Error(), "allkeys-lru") {
+	if err := e.Check(e.ctx); err == nil || !strings.Contains(err.Error(), "allkeys-lru") {
 		t.Errorf("got %v, want an error that names the policy", err)
 	}
 	e.ok(e.do("CONFIG", "SET", "maxmemory-policy", "noeviction").Error())
-	e.ok(e.Check(e.ctx, nil))
+	e.ok(e.Check(e.ctx))
 }
 
 func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
@@ -251,14 +240,14 @@ func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
 	server := redistest.New(t, "--appendonly", "no")
 	e := newEnv(t, redisstore.Config{URL: server.URL(), Logger: slog.New(slog.NewTextHandler(&out, nil))})
 	for range 3 {
-		e.ok(e.Check(e.ctx, nil))
+		e.ok(e.Check(e.ctx))
 	}
 	if got := strings.Count(out.String(), "append-only"); got != 1 {
 		t.Errorf("warnings: got %d, want 1: %s", got, out.String())
 	}
 	server.Kill(t)
 	server.Restart(t)
-	until(t, "it is back", func() bool { return e.Check(e.ctx, nil) == nil })
+	until(t, "it is back", func() bool { return e.Check(e.ctx) == nil })
 	if got := strings.Count(out.String(), "append-only"); got != 2 {
 		t.Errorf("warnings after a restart: got %d, want 2: %s", got, out.String())
 	}
@@ -278,7 +267,7 @@ func TestCheckWhileLoading(t *testing.T) {
 	var checks sync.WaitGroup
 	checks.Go(func() {
 		for {
-			err := e.Check(e.ctx, nil)
+			err := e.Check(e.ctx)
 			select {
 			case <-loaded:
 				return

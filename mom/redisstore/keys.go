@@ -25,6 +25,8 @@ import (
 //	bytes   string      what the stored calls take
 //	parked  string      what those of the tasks in dead take; bytes has it too
 //	limits  hash        of the leases: c at once, r a second, b in hand at the time a
+//	numbering  string   the epoch of the number of shards by which new tasks are
+//	                    placed here; not there before the number was ever changed
 //
 // and for one task, key or caller:
 //
@@ -35,8 +37,9 @@ import (
 //	c:<caller>  sorted set  the caller's ULIDs, all with score 0
 //
 // Transitions are published on the channel events, and "bell" when replay may go on without one.
-// Outside the shards, hl:shards:{package.Service} is the number of shards, and hl:store names the
-// store: it is gone when its tasks are.
+// Outside the shards, hl:shards:{package.Service} is the number of shards, and what numbering.go says
+// of its changes; hl:services is a sorted set of all services, by the epochs of their numbers; and
+// hl:store names the store: it is gone when its tasks are.
 type shardKeys struct {
 	base   string // what every key of the shard begins with
 	memory memory // of the server that has them
@@ -62,6 +65,8 @@ func (k *shardKeys) answer(ulid string) string    { return k.base + "a:" + ulid 
 func (k *shardKeys) callers(caller string) string { return k.base + "c:" + caller }
 
 func storeNameKey(prefix string) string { return prefix + "hl:store" }
+
+func servicesKey(prefix string) string { return prefix + "hl:services" }
 
 func shardCountKey(prefix, service string) string {
 	return prefix + "hl:shards:{" + service + "}"

@@ -50,7 +50,7 @@ func TestRefusalsAreCertain(t *testing.T) {
 			e.Store = store
 			_, add := e.Add(e.ctx, e.task())
 			_, _, get := e.Get(e.ctx, e.id())
-			for what, err := range map[string]error{"add": add, "check": e.Check(e.ctx, nil)} {
+			for what, err := range map[string]error{"add": add, "check": e.Check(e.ctx)} {
 				if !errors.Is(err, mom.ErrUnavailable) || !errors.Is(err, mom.ErrNotSent) || !strings.Contains(err.Error(), name) {
 					t.Errorf("%s: got %v, want ErrUnavailable and ErrNotSent for %s", what, err, name)
 				}
@@ -118,7 +118,7 @@ func TestFailoverBehindOneAddress(t *testing.T) {
 	board := newSwitchboard(t, first)
 	e := newEnv(t, redisstore.Config{URL: board.url})
 	l := e.watch(e.shard)
-	e.ok(e.Check(e.ctx, nil))
+	e.ok(e.Check(e.ctx))
 	e.add()
 
 	board.switchTo(second)
@@ -131,10 +131,10 @@ func TestFailoverBehindOneAddress(t *testing.T) {
 	until(t, "the next server takes tasks", func() bool { _, err := e.Add(e.ctx, e.task()); return err == nil })
 	until(t, "a second resync", func() bool { _, n := l.seen(); return n >= 2 })
 	// Nothing was replicated to it: it is another store, and that is said once.
-	if err := e.Check(e.ctx, nil); !errors.Is(err, mom.ErrStoreLost) {
+	if err := e.Check(e.ctx); !errors.Is(err, mom.ErrStoreLost) {
 		t.Errorf("check: got %v, want ErrStoreLost", err)
 	}
-	e.ok(e.Check(e.ctx, nil))
+	e.ok(e.Check(e.ctx))
 }
 
 // A replica cannot be trusted with tasks, also while nobody tries.
@@ -142,13 +142,13 @@ func TestCheckRefusesReplicas(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	e := newEnv(t, redisstore.Config{URL: server.URL()})
-	e.ok(e.Check(e.ctx, nil))
+	e.ok(e.Check(e.ctx))
 	server.Ask(t, "REPLICAOF", "127.0.0.1", "1")
-	if err := e.Check(e.ctx, nil); !errors.Is(err, mom.ErrNotSent) {
+	if err := e.Check(e.ctx); !errors.Is(err, mom.ErrNotSent) {
 		t.Errorf("check: got %v, want ErrNotSent", err)
 	}
 	server.Ask(t, "REPLICAOF", "NO", "ONE")
-	until(t, "it can be trusted again", func() bool { return e.Check(e.ctx, nil) == nil })
+	until(t, "it can be trusted again", func() bool { return e.Check(e.ctx) == nil })
 }
 
 // A password that is rotated is read again with the next connection.
@@ -166,11 +166,11 @@ func TestRotatedPassword(t *testing.T) {
 	e.ok(err)
 	t.Cleanup(store.Close)
 	e.Store = store
-	e.ok(e.Check(e.ctx, nil))
+	e.ok(e.Check(e.ctx))
 	server.Ask(t, "ACL", "SETUSER", "mom", "resetpass", ">new")
 	server.Ask(t, "CLIENT", "KILL", "USER", "mom")
 	until(t, "the old password is refused", func() bool {
-		err := e.Check(e.ctx, nil)
+		err := e.Check(e.ctx)
 		return errors.Is(err, mom.ErrNotSent) && strings.Contains(err.Error(), "WRONGPASS")
 	})
 	password.Store("new")

@@ -56,7 +56,7 @@ func TestRedisLoading(t *testing.T) {
 	until(t, "calls are refused", func() bool {
 		_, add := e.Add(e.ctx, e.task())
 		_, _, get := e.Get(e.ctx, ids[0])
-		for what, err := range map[string]error{"add": add, "get": get, "check": e.Check(e.ctx, nil)} {
+		for what, err := range map[string]error{"add": add, "get": get, "check": e.Check(e.ctx)} {
 			if !errors.Is(err, mom.ErrUnavailable) {
 				t.Fatalf("%s: got %v, want ErrUnavailable", what, err)
 			}
@@ -67,7 +67,7 @@ func TestRedisLoading(t *testing.T) {
 		return true
 	})
 	server.Ask(t, "CONFIG", "SET", "key-load-delay", "0")
-	until(t, "it is loaded", func() bool { return e.Check(e.ctx, nil) == nil })
+	until(t, "it is loaded", func() bool { return e.Check(e.ctx) == nil })
 	until(t, "all tasks are there", func() bool {
 		depth, err := e.Depth(e.ctx, e.shard)
 		return err == nil && depth.Queued == tasks
@@ -114,7 +114,7 @@ func TestRewriteWhileCallsRun(t *testing.T) {
 	calls.Wait()
 	server.Kill(t)
 	server.Restart(t)
-	until(t, "the store is back", func() bool { return e.Check(e.ctx, nil) == nil })
+	until(t, "the store is back", func() bool { return e.Check(e.ctx) == nil })
 	e = newEnv(t, redisstore.Config{URL: server.URL(), Prefix: e.cfg.Prefix}) // whose connections are whole
 	for id := range stored {
 		if answered[id] {

@@ -45,7 +45,10 @@ var (
 	pauseScript      = newScript("pause", true)
 	limitScript      = newScript("limit", true)
 
+	numberScript = newScript("number", true).asUpkeep()
+
 	identifyScript = scriptOf("identify", true, source("identify"))
+	swapScript     = scriptOf("swap", true, source("swap"))
 )
 
 // newScript puts a script together. Only what it shares is prepended: Lua builds

@@ -31,6 +31,21 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	if err != nil {
 		return mom.Added{}, fmt.Errorf("add: %w", err)
 	}
+	// Where it was placed by an earlier number. None of these shards can get it any
+	// more: they are closed to tasks that are placed by that number.
+	for _, shard := range task.Earlier {
+		earlier := task
+		earlier.ID.Shard = shard
+		if added, err := s.add(ctx, earlier, call, true); err != nil || added.ID.Service != "" {
+			return added, err
+		}
+	}
+	return s.add(ctx, task, call, false)
+}
+
+// add adds a task to the shard that its ID says. With onlyKnown it adds nothing, and
+// returns nothing for a task that is not there.
+func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnown bool) (mom.Added, error) {
 	keys := s.keysOf(task.ID)
 	memory := keys.memory.known(s.cfg.Embedded)
 	reply, err := s.run(ctx, addScript, keys,
@@ -38,7 +53,8 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 		task.Call.GetProcedure(), task.Call.GetCaller(), shorten(task.Cause),
 		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call), flag(task.Kept),
 		strconv.FormatInt(s.cfg.MaxBytes, 10), memory, strconv.FormatInt(task.Offer, 10),
-		strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10))
+		strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10),
+		strconv.FormatInt(task.Epoch, 10), flag(onlyKnown))
 	if err != nil {
 		return mom.Added{}, err
 	}
@@ -47,6 +63,11 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 		return mom.Added{}, fmt.Errorf("add: unexpected reply: %w", err)
 	}
 	switch words[0] {
+	case "NONE":
+		return mom.Added{}, nil
+	case "MOVED":
+		s.reconcile(ctx, mom.ShardOf(task.ID), words[1])
+		return mom.Added{}, mom.ErrMoved
 	case "REUSED":
 		return mom.Added{}, mom.ErrKeyReused
 	case "FULL":

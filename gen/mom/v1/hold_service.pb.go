@@ -284,7 +284,7 @@ type KnownRoute struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The service, such as arithmetic.v1.SumService.
 	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
-	// The number of shards of its queue.
+	// The number of shards of its queue, as the store says; 0 while it does not.
 	Shards int32 `protobuf:"varint,2,opt,name=shards,proto3" json:"shards,omitempty"`
 	// A digest of its schema; empty when its schema is not known.
 	Schema        string `protobuf:"bytes,3,opt,name=schema,proto3" json:"schema,omitempty"`

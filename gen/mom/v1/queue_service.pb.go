@@ -48,7 +48,16 @@ type Queue struct {
 	// What the calls of the DEAD and UNCERTAIN tasks take, of bytes above.
 	ParkedBytes int64 `protobuf:"varint,11,opt,name=parked_bytes,json=parkedBytes,proto3" json:"parked_bytes,omitempty"`
 	// How long the oldest DEAD or UNCERTAIN task has waited for a person.
-	OldestParked  *durationpb.Duration `protobuf:"bytes,12,opt,name=oldest_parked,json=oldestParked,proto3" json:"oldest_parked,omitempty"`
+	OldestParked *durationpb.Duration `protobuf:"bytes,12,opt,name=oldest_parked,json=oldestParked,proto3" json:"oldest_parked,omitempty"`
+	// This MOM has no route to the service: the tasks wait for a MOM that has one,
+	// or expire.
+	NoRoute bool `protobuf:"varint,20,opt,name=no_route,json=noRoute,proto3" json:"no_route,omitempty"`
+	// How many shards new tasks are placed among.
+	Shards int32 `protobuf:"varint,21,opt,name=shards,proto3" json:"shards,omitempty"`
+	// How many shards still have tasks, and get no new ones.
+	OldShards int32 `protobuf:"varint,22,opt,name=old_shards,json=oldShards,proto3" json:"old_shards,omitempty"`
+	// The store does not tell of this queue now, so all else is empty.
+	Unreadable    bool `protobuf:"varint,23,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,6 +174,34 @@ func (x *Queue) GetOldestParked() *durationpb.Duration {
 		return x.OldestParked
 	}
 	return nil
+}
+
+func (x *Queue) GetNoRoute() bool {
+	if x != nil {
+		return x.NoRoute
+	}
+	return false
+}
+
+func (x *Queue) GetShards() int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *Queue) GetOldShards() int32 {
+	if x != nil {
+		return x.OldShards
+	}
+	return 0
+}
+
+func (x *Queue) GetUnreadable() bool {
+	if x != nil {
+		return x.Unreadable
+	}
+	return false
 }
 
 // ListQueuesRequest is empty.
@@ -545,6 +582,107 @@ func (x *LimitQueueResponse) GetQueue() *Queue {
 	return nil
 }
 
+// SetShardsRequest names a queue and the number of its shards.
+type SetShardsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service.
+	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// The number, from 1 to 64.
+	Shards        int32 `protobuf:"varint,2,opt,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetShardsRequest) Reset() {
+	*x = SetShardsRequest{}
+	mi := &file_mom_v1_queue_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetShardsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetShardsRequest) ProtoMessage() {}
+
+func (x *SetShardsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_queue_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetShardsRequest.ProtoReflect.Descriptor instead.
+func (*SetShardsRequest) Descriptor() ([]byte, []int) {
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetShardsRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *SetShardsRequest) GetShards() int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+// SetShardsResponse is the queue.
+type SetShardsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue.
+	Queue         *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetShardsResponse) Reset() {
+	*x = SetShardsResponse{}
+	mi := &file_mom_v1_queue_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetShardsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetShardsResponse) ProtoMessage() {}
+
+func (x *SetShardsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_queue_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetShardsResponse.ProtoReflect.Descriptor instead.
+func (*SetShardsResponse) Descriptor() ([]byte, []int) {
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetShardsResponse) GetQueue() *Queue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
 // RetryDeadRequest names a queue.
 type RetryDeadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -558,7 +696,7 @@ type RetryDeadRequest struct {
 
 func (x *RetryDeadRequest) Reset() {
 	*x = RetryDeadRequest{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[9]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +708,7 @@ func (x *RetryDeadRequest) String() string {
 func (*RetryDeadRequest) ProtoMessage() {}
 
 func (x *RetryDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[9]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +721,7 @@ func (x *RetryDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeadRequest.ProtoReflect.Descriptor instead.
 func (*RetryDeadRequest) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{9}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RetryDeadRequest) GetService() string {
@@ -611,7 +749,7 @@ type RetryDeadResponse struct {
 
 func (x *RetryDeadResponse) Reset() {
 	*x = RetryDeadResponse{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[10]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +761,7 @@ func (x *RetryDeadResponse) String() string {
 func (*RetryDeadResponse) ProtoMessage() {}
 
 func (x *RetryDeadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[10]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +774,7 @@ func (x *RetryDeadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeadResponse.ProtoReflect.Descriptor instead.
 func (*RetryDeadResponse) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{10}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RetryDeadResponse) GetRetried() int64 {
@@ -657,7 +795,7 @@ type WatchQueuesRequest struct {
 
 func (x *WatchQueuesRequest) Reset() {
 	*x = WatchQueuesRequest{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[11]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +807,7 @@ func (x *WatchQueuesRequest) String() string {
 func (*WatchQueuesRequest) ProtoMessage() {}
 
 func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[11]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +820,7 @@ func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesRequest.ProtoReflect.Descriptor instead.
 func (*WatchQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{11}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchQueuesRequest) GetInterval() *durationpb.Duration {
@@ -703,7 +841,7 @@ type WatchQueuesResponse struct {
 
 func (x *WatchQueuesResponse) Reset() {
 	*x = WatchQueuesResponse{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[12]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +853,7 @@ func (x *WatchQueuesResponse) String() string {
 func (*WatchQueuesResponse) ProtoMessage() {}
 
 func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[12]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +866,7 @@ func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesResponse.ProtoReflect.Descriptor instead.
 func (*WatchQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{12}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchQueuesResponse) GetQueues() []*Queue {
@@ -742,7 +880,7 @@ var File_mom_v1_queue_service_proto protoreflect.FileDescriptor
 
 const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\x97\x03\n" +
+	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\x89\x04\n" +
 	"\x05Queue\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x03R\x06queued\x12\x18\n" +
@@ -758,7 +896,14 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\x0emax_per_second\x18\n" +
 	" \x01(\x01R\fmaxPerSecond\x12!\n" +
 	"\fparked_bytes\x18\v \x01(\x03R\vparkedBytes\x12>\n" +
-	"\roldest_parked\x18\f \x01(\v2\x19.google.protobuf.DurationR\foldestParked\"\x13\n" +
+	"\roldest_parked\x18\f \x01(\v2\x19.google.protobuf.DurationR\foldestParked\x12\x19\n" +
+	"\bno_route\x18\x14 \x01(\bR\anoRoute\x12\x16\n" +
+	"\x06shards\x18\x15 \x01(\x05R\x06shards\x12\x1d\n" +
+	"\n" +
+	"old_shards\x18\x16 \x01(\x05R\toldShards\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x17 \x01(\bR\n" +
+	"unreadable\"\x13\n" +
 	"\x11ListQueuesRequest\";\n" +
 	"\x12ListQueuesResponse\x12%\n" +
 	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues\"-\n" +
@@ -776,6 +921,11 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"maxRunning\x12$\n" +
 	"\x0emax_per_second\x18\x03 \x01(\x01R\fmaxPerSecond\"9\n" +
 	"\x12LimitQueueResponse\x12#\n" +
+	"\x05queue\x18\x01 \x01(\v2\r.mom.v1.QueueR\x05queue\"D\n" +
+	"\x10SetShardsRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
+	"\x06shards\x18\x02 \x01(\x05R\x06shards\"8\n" +
+	"\x11SetShardsResponse\x12#\n" +
 	"\x05queue\x18\x01 \x01(\v2\r.mom.v1.QueueR\x05queue\"J\n" +
 	"\x10RetryDeadRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1c\n" +
@@ -785,7 +935,7 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\x12WatchQueuesRequest\x125\n" +
 	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\"<\n" +
 	"\x13WatchQueuesResponse\x12%\n" +
-	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues2\xca\x03\n" +
+	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues2\x91\x04\n" +
 	"\fQueueService\x12H\n" +
 	"\n" +
 	"ListQueues\x12\x19.mom.v1.ListQueuesRequest\x1a\x1a.mom.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12H\n" +
@@ -793,7 +943,8 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"PauseQueue\x12\x19.mom.v1.PauseQueueRequest\x1a\x1a.mom.v1.PauseQueueResponse\"\x03\x90\x02\x02\x12K\n" +
 	"\vResumeQueue\x12\x1a.mom.v1.ResumeQueueRequest\x1a\x1b.mom.v1.ResumeQueueResponse\"\x03\x90\x02\x02\x12H\n" +
 	"\n" +
-	"LimitQueue\x12\x19.mom.v1.LimitQueueRequest\x1a\x1a.mom.v1.LimitQueueResponse\"\x03\x90\x02\x02\x12@\n" +
+	"LimitQueue\x12\x19.mom.v1.LimitQueueRequest\x1a\x1a.mom.v1.LimitQueueResponse\"\x03\x90\x02\x02\x12E\n" +
+	"\tSetShards\x12\x18.mom.v1.SetShardsRequest\x1a\x19.mom.v1.SetShardsResponse\"\x03\x90\x02\x02\x12@\n" +
 	"\tRetryDead\x12\x18.mom.v1.RetryDeadRequest\x1a\x19.mom.v1.RetryDeadResponse\x12M\n" +
 	"\vWatchQueues\x12\x1a.mom.v1.WatchQueuesRequest\x1a\x1b.mom.v1.WatchQueuesResponse\"\x03\x90\x02\x010\x01Bs\n" +
 	"\n" +
@@ -811,7 +962,7 @@ func file_mom_v1_queue_service_proto_rawDescGZIP() []byte {
 	return file_mom_v1_queue_service_proto_rawDescData
 }
 
-var file_mom_v1_queue_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_mom_v1_queue_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_mom_v1_queue_service_proto_goTypes = []any{
 	(*Queue)(nil),               // 0: mom.v1.Queue
 	(*ListQueuesRequest)(nil),   // 1: mom.v1.ListQueuesRequest
@@ -822,38 +973,43 @@ var file_mom_v1_queue_service_proto_goTypes = []any{
 	(*ResumeQueueResponse)(nil), // 6: mom.v1.ResumeQueueResponse
 	(*LimitQueueRequest)(nil),   // 7: mom.v1.LimitQueueRequest
 	(*LimitQueueResponse)(nil),  // 8: mom.v1.LimitQueueResponse
-	(*RetryDeadRequest)(nil),    // 9: mom.v1.RetryDeadRequest
-	(*RetryDeadResponse)(nil),   // 10: mom.v1.RetryDeadResponse
-	(*WatchQueuesRequest)(nil),  // 11: mom.v1.WatchQueuesRequest
-	(*WatchQueuesResponse)(nil), // 12: mom.v1.WatchQueuesResponse
-	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
+	(*SetShardsRequest)(nil),    // 9: mom.v1.SetShardsRequest
+	(*SetShardsResponse)(nil),   // 10: mom.v1.SetShardsResponse
+	(*RetryDeadRequest)(nil),    // 11: mom.v1.RetryDeadRequest
+	(*RetryDeadResponse)(nil),   // 12: mom.v1.RetryDeadResponse
+	(*WatchQueuesRequest)(nil),  // 13: mom.v1.WatchQueuesRequest
+	(*WatchQueuesResponse)(nil), // 14: mom.v1.WatchQueuesResponse
+	(*durationpb.Duration)(nil), // 15: google.protobuf.Duration
 }
 var file_mom_v1_queue_service_proto_depIdxs = []int32{
-	13, // 0: mom.v1.Queue.oldest_wait:type_name -> google.protobuf.Duration
-	13, // 1: mom.v1.Queue.oldest_parked:type_name -> google.protobuf.Duration
+	15, // 0: mom.v1.Queue.oldest_wait:type_name -> google.protobuf.Duration
+	15, // 1: mom.v1.Queue.oldest_parked:type_name -> google.protobuf.Duration
 	0,  // 2: mom.v1.ListQueuesResponse.queues:type_name -> mom.v1.Queue
 	0,  // 3: mom.v1.PauseQueueResponse.queue:type_name -> mom.v1.Queue
 	0,  // 4: mom.v1.ResumeQueueResponse.queue:type_name -> mom.v1.Queue
 	0,  // 5: mom.v1.LimitQueueResponse.queue:type_name -> mom.v1.Queue
-	13, // 6: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
-	0,  // 7: mom.v1.WatchQueuesResponse.queues:type_name -> mom.v1.Queue
-	1,  // 8: mom.v1.QueueService.ListQueues:input_type -> mom.v1.ListQueuesRequest
-	3,  // 9: mom.v1.QueueService.PauseQueue:input_type -> mom.v1.PauseQueueRequest
-	5,  // 10: mom.v1.QueueService.ResumeQueue:input_type -> mom.v1.ResumeQueueRequest
-	7,  // 11: mom.v1.QueueService.LimitQueue:input_type -> mom.v1.LimitQueueRequest
-	9,  // 12: mom.v1.QueueService.RetryDead:input_type -> mom.v1.RetryDeadRequest
-	11, // 13: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
-	2,  // 14: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
-	4,  // 15: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
-	6,  // 16: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
-	8,  // 17: mom.v1.QueueService.LimitQueue:output_type -> mom.v1.LimitQueueResponse
-	10, // 18: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
-	12, // 19: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	0,  // 6: mom.v1.SetShardsResponse.queue:type_name -> mom.v1.Queue
+	15, // 7: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
+	0,  // 8: mom.v1.WatchQueuesResponse.queues:type_name -> mom.v1.Queue
+	1,  // 9: mom.v1.QueueService.ListQueues:input_type -> mom.v1.ListQueuesRequest
+	3,  // 10: mom.v1.QueueService.PauseQueue:input_type -> mom.v1.PauseQueueRequest
+	5,  // 11: mom.v1.QueueService.ResumeQueue:input_type -> mom.v1.ResumeQueueRequest
+	7,  // 12: mom.v1.QueueService.LimitQueue:input_type -> mom.v1.LimitQueueRequest
+	9,  // 13: mom.v1.QueueService.SetShards:input_type -> mom.v1.SetShardsRequest
+	11, // 14: mom.v1.QueueService.RetryDead:input_type -> mom.v1.RetryDeadRequest
+	13, // 15: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
+	2,  // 16: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
+	4,  // 17: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
+	6,  // 18: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
+	8,  // 19: mom.v1.QueueService.LimitQueue:output_type -> mom.v1.LimitQueueResponse
+	10, // 20: mom.v1.QueueService.SetShards:output_type -> mom.v1.SetShardsResponse
+	12, // 21: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
+	14, // 22: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_mom_v1_queue_service_proto_init() }
@@ -867,7 +1023,7 @@ func file_mom_v1_queue_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mom_v1_queue_service_proto_rawDesc), len(file_mom_v1_queue_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,13 +1,16 @@
 -- Stores a call at the tail of its queue, once.
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
---       key_hash fingerprint call kept max_bytes memory offer version
+--       key_hash fingerprint call kept max_bytes memory offer version epoch only_known
 --       (times in ms; key_hash may be empty; max_bytes is for calls that are not
 --       parked; memory is what is known of the
---       server's: 'full', 'look' to look now, or empty; version is the call's)
+--       server's: 'full', 'look' to look now, or empty; version is the call's;
+--       epoch is that of the number of shards by which the task is placed; only_known
+--       is 1 in a shard where an earlier number would have placed it)
 -- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
---          before, {'ATTACHED', ulid}, {'REUSED'}, or {'FULL', what} where what is
---          tasks, bytes or memory
+--          before, {'ATTACHED', ulid}, {'REUSED'}, {'FULL', what} where what is
+--          tasks, bytes or memory, {'MOVED', epoch} when the shard has another epoch,
+--          or {'NONE'} of only_known: it is not here
 -- Effect: t: p: i: c: written, in ready and ttl, counted in bytes. A task that was
 --         cancelled since its caller's connection was lost is stored anew: its
 --         caller is here.
@@ -36,6 +39,9 @@ if key_hash ~= '' then
     end
   end
 end
+if ARGV[19] == '1' and not again then return {'NONE'} end
+local numbering = redis.call('GET', base .. 'numbering') or '0'
+if numbering ~= ARGV[18] then return {'MOVED', numbering} end
 if redis.call('ZCARD', TTL) >= max then return {'FULL', 'tasks'} end
 local bytes = tonumber(redis.call('GET', base .. 'bytes') or 0)
 local parked = math.max(tonumber(redis.call('GET', base .. 'parked') or 0), 0)

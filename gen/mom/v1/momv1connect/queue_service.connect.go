@@ -32,6 +32,8 @@ const (
 	QueueServiceResumeQueueProcedure = "/mom.v1.QueueService/ResumeQueue"
 	// QueueServiceLimitQueueProcedure is the procedure name of the QueueService's LimitQueue RPC.
 	QueueServiceLimitQueueProcedure = "/mom.v1.QueueService/LimitQueue"
+	// QueueServiceSetShardsProcedure is the procedure name of the QueueService's SetShards RPC.
+	QueueServiceSetShardsProcedure = "/mom.v1.QueueService/SetShards"
 	// QueueServiceRetryDeadProcedure is the procedure name of the QueueService's RetryDead RPC.
 	QueueServiceRetryDeadProcedure = "/mom.v1.QueueService/RetryDead"
 	// QueueServiceWatchQueuesProcedure is the procedure name of the QueueService's WatchQueues RPC.
@@ -71,6 +73,14 @@ var (
 			IdempotencyLevel: connect.IdempotencyIdempotent,
 		}
 	})
+	queueServiceSetShardsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_mom_v1_queue_service_proto.Services().ByName("QueueService").Methods().ByName("SetShards"),
+			Procedure:        QueueServiceSetShardsProcedure,
+			IdempotencyLevel: connect.IdempotencyIdempotent,
+		}
+	})
 	queueServiceRetryDeadSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -90,7 +100,8 @@ var (
 
 // QueueServiceClient is a client for the mom.v1.QueueService service.
 type QueueServiceClient interface {
-	// ListQueues lists the queues of all routes.
+	// ListQueues lists the queues of all routes, and those without a route that
+	// have tasks.
 	ListQueues(context.Context, *v1.ListQueuesRequest) (*v1.ListQueuesResponse, error)
 	// PauseQueue stops the replay of a service's tasks; calls are still stored.
 	PauseQueue(context.Context, *v1.PauseQueueRequest) (*v1.PauseQueueResponse, error)
@@ -98,6 +109,11 @@ type QueueServiceClient interface {
 	ResumeQueue(context.Context, *v1.ResumeQueueRequest) (*v1.ResumeQueueResponse, error)
 	// LimitQueue bounds the replay of a service's tasks, over all MOMs.
 	LimitQueue(context.Context, *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error)
+	// SetShards changes the number of shards that a service's new tasks are placed
+	// among. It may be called while tasks wait: they stay where they are, and
+	// shards that get no new tasks are replayed until they are empty. All MOMs and
+	// gateways must know how to do so.
+	SetShards(context.Context, *v1.SetShardsRequest) (*v1.SetShardsResponse, error)
 	// RetryDead puts the DEAD tasks of a service back into its queue; the
 	// UNCERTAIN ones, which may have run, too when asked to.
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
@@ -134,7 +150,8 @@ func (s QueueServiceWatchQueuesClientStream) Close() error {
 
 // QueueServiceHandler is an implementation of the mom.v1.QueueService service.
 type QueueServiceHandler interface {
-	// ListQueues lists the queues of all routes.
+	// ListQueues lists the queues of all routes, and those without a route that
+	// have tasks.
 	ListQueues(context.Context, *v1.ListQueuesRequest) (*v1.ListQueuesResponse, error)
 	// PauseQueue stops the replay of a service's tasks; calls are still stored.
 	PauseQueue(context.Context, *v1.PauseQueueRequest) (*v1.PauseQueueResponse, error)
@@ -142,6 +159,11 @@ type QueueServiceHandler interface {
 	ResumeQueue(context.Context, *v1.ResumeQueueRequest) (*v1.ResumeQueueResponse, error)
 	// LimitQueue bounds the replay of a service's tasks, over all MOMs.
 	LimitQueue(context.Context, *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error)
+	// SetShards changes the number of shards that a service's new tasks are placed
+	// among. It may be called while tasks wait: they stay where they are, and
+	// shards that get no new tasks are replayed until they are empty. All MOMs and
+	// gateways must know how to do so.
+	SetShards(context.Context, *v1.SetShardsRequest) (*v1.SetShardsResponse, error)
 	// RetryDead puts the DEAD tasks of a service back into its queue; the
 	// UNCERTAIN ones, which may have run, too when asked to.
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
@@ -158,6 +180,7 @@ func RegisterQueueServiceHandler(server *connect.Server, svc QueueServiceHandler
 		connect.Method{Spec: queueServicePauseQueueSpec(), Handler: adapter.pauseQueue},
 		connect.Method{Spec: queueServiceResumeQueueSpec(), Handler: adapter.resumeQueue},
 		connect.Method{Spec: queueServiceLimitQueueSpec(), Handler: adapter.limitQueue},
+		connect.Method{Spec: queueServiceSetShardsSpec(), Handler: adapter.setShards},
 		connect.Method{Spec: queueServiceRetryDeadSpec(), Handler: adapter.retryDead},
 		connect.Method{Spec: queueServiceWatchQueuesSpec(), Handler: adapter.watchQueues},
 	)
@@ -195,6 +218,10 @@ func (UnimplementedQueueServiceHandler) ResumeQueue(context.Context, *v1.ResumeQ
 
 func (UnimplementedQueueServiceHandler) LimitQueue(context.Context, *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.QueueService.LimitQueue is not implemented")
+}
+
+func (UnimplementedQueueServiceHandler) SetShards(context.Context, *v1.SetShardsRequest) (*v1.SetShardsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.QueueService.SetShards is not implemented")
 }
 
 func (UnimplementedQueueServiceHandler) RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error) {
@@ -236,6 +263,14 @@ func (c *queueServiceClient) ResumeQueue(ctx context.Context, req *v1.ResumeQueu
 func (c *queueServiceClient) LimitQueue(ctx context.Context, req *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error) {
 	var res v1.LimitQueueResponse
 	if err := c.client.CallUnary(ctx, queueServiceLimitQueueSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) SetShards(ctx context.Context, req *v1.SetShardsRequest) (*v1.SetShardsResponse, error) {
+	var res v1.SetShardsResponse
+	if err := c.client.CallUnary(ctx, queueServiceSetShardsSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -301,6 +336,18 @@ func (h queueServiceHandler) limitQueue(ctx context.Context, _ connect.Spec, str
 		return err
 	}
 	res, err := h.svc.LimitQueue(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) setShards(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.SetShardsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.SetShards(ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,47 @@
+package mom
+
+import "context"
+
+// queueDepth counts the tasks of a service, over its shards.
+type queueDepth struct {
+	Depth
+	shards    int // among which new tasks are placed
+	oldShards int // that have tasks, and get no new ones
+}
+
+// inUse is how many shards share the limits of the queue.
+func (d queueDepth) inUse() int { return d.shards + d.oldShards }
+
+// depth adds up the shards of a service; it is paused when any of them is.
+func (m *MOM) depth(ctx context.Context, service string) (sum queueDepth, err error) {
+	numbering, err := m.shards.numbering(ctx, service)
+	if err != nil {
+		return sum, err
+	}
+	sum.shards = numbering.Shards
+	for _, shard := range m.shards.of(service) {
+		depth, err := m.store.Depth(ctx, shard)
+		if err != nil {
+			return sum, err
+		}
+		if shard.Index >= numbering.Shards {
+			if depth.Empty() {
+				continue
+			}
+			sum.oldShards++
+		}
+		sum.Queued += depth.Queued
+		sum.Running += depth.Running
+		sum.Retrying += depth.Retrying
+		sum.Dead += depth.Dead
+		sum.Paused = sum.Paused || depth.Paused
+		sum.OldestWait = max(sum.OldestWait, depth.OldestWait)
+		sum.Bytes += depth.Bytes
+		sum.Limits.Running += depth.Limits.Running
+		sum.Limits.PerSecond += depth.Limits.PerSecond
+		sum.Parked.Bytes += depth.Parked.Bytes
+		sum.Parked.Oldest = max(sum.Parked.Oldest, depth.Parked.Oldest)
+		sum.Parked.Share = max(sum.Parked.Share, depth.Parked.Share)
+	}
+	return sum, nil
+}

@@ -1,0 +1,90 @@
+package mom
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// maxLooks is how many numbers of shards are read at once.
+const maxLooks = 8
+
+// look is what one look at the store has found.
+type look struct {
+	mu       sync.Mutex
+	said     map[string]known
+	unlisted map[string]int64 // epochs that the store does not list, by service
+	errs     []error
+}
+
+// look reads the numbers of shards that are new or in doubt, of all services in the store. What
+// cannot be read of one service is no reason to leave out another.
+func (s *shards) look(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	listed, err := s.store.Services(bounded)
+	cancel()
+	found := &look{said: map[string]known{}, unlisted: map[string]int64{}, errs: []error{err}}
+	names := slices.Concat(s.cfg.Routes.Services(), slices.Collect(maps.Keys(listed)))
+	slices.Sort(names)
+	var asking errgroup.Group
+	asking.SetLimit(maxLooks)
+	for _, service := range slices.Compact(names) {
+		asking.Go(func() error {
+			found.ask(ctx, s, service, listed)
+			return nil
+		})
+	}
+	_ = asking.Wait() // the look has the errors
+	var met []string
+	for service := range found.said {
+		if s.alarm(service) == nil {
+			met = append(met, service)
+		}
+	}
+	s.learn(found.said)
+	for _, service := range met {
+		if depth, err := s.depth(ctx, service); err == nil && !depth.Empty() {
+			s.alarm(service).noRoute(time.Now())
+		}
+	}
+	if listed != nil {
+		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		found.errs = append(found.errs, s.store.Register(bounded, found.unlisted))
+	}
+	return errors.Join(found.errs...)
+}
+
+// ask reads the number of shards of a service, unless it is known.
+func (l *look) ask(ctx context.Context, s *shards, service string, listed map[string]int64) {
+	s.mu.RLock()
+	is, ok := s.known[service]
+	doubted := s.doubted
+	s.mu.RUnlock()
+	epoch, there := listed[service]
+	var err error
+	fresh := !ok || is.doubted != doubted || there && epoch != is.Epoch
+	if fresh {
+		is.doubted = doubted
+		is.Numbering, err = s.ask(ctx, service)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case errors.Is(err, ErrNotFound): // it was listed by a store that has lost it
+	case err != nil:
+		l.errs = append(l.errs, err)
+	default:
+		if fresh {
+			l.said[service] = is
+		}
+		if !there || epoch != is.Epoch {
+			l.unlisted[service] = is.Epoch
+		}
+	}
+}

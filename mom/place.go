@@ -1,0 +1,100 @@
+package mom
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"connectrpc.com/connect/v2"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+)
+
+// unplaced is the shard of an id that no gateway has minted.
+const unplaced = -1
+
+// minted reads the id that a gateway has minted for a call. One that came without a gateway gets
+// its id here.
+func (in *intake) minted(header *connect.Header) (contract.TaskID, error) {
+	raw := header.Get(contract.HeaderTask)
+	if raw == "" {
+		id := contract.NewTaskID(in.route.Service, 1, "", "", "")
+		id.Shard = unplaced
+		return id, nil
+	}
+	id, err := contract.ParseTaskID(raw)
+	if err != nil || id.Service != in.route.Service {
+		return id, contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "%s: %q is no id of a task of %s", contract.HeaderTask, raw, in.route.Service)
+	}
+	return id, nil
+}
+
+// place puts a task into its shard. An id that says another one is refused, with the number of
+// shards by which the gateway finds the right one: to mint another id would store the call twice
+// if it is offered again.
+func (in *intake) place(ctx context.Context, info *connect.CallInfo, task *NewTask) error {
+	is, err := in.shards.numbering(ctx, in.route.Service)
+	if err == nil && task.ID.Shard != unplaced && !task.placeBy(is) {
+		is, err = in.shards.read(ctx, in.route.Service) // the gateway may have heard more than we did
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		in.once.Warn("unnumbered "+in.route.Service, "calls not stored: the number of shards cannot be read", "service", in.route.Service, "error", err)
+		return in.notStored(info, task.Cause, "the number of shards of its queue cannot be read")
+	case task.ID.Shard == unplaced:
+		task.ID.Shard = task.shardBy(is.Shards)
+	}
+	if !task.placeBy(is) {
+		return in.misplaced(ctx, info, *task)
+	}
+	return nil
+}
+
+// placeAgain is place for a task that the store did not take, since the number of shards has
+// changed. ErrMoved when its shard has changed, too. In any case the task is not stored.
+func (in *intake) placeAgain(ctx context.Context, task *NewTask) error {
+	is, err := in.shards.read(ctx, in.route.Service)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrNotSent, err)
+	case !task.placeBy(is):
+		return ErrMoved
+	}
+	return nil
+}
+
+// misplaced refuses a task for now, whose id is not in its shard.
+func (in *intake) misplaced(ctx context.Context, info *connect.CallInfo, task NewTask) error {
+	is, err := in.shards.numbering(ctx, in.route.Service)
+	if err != nil {
+		return in.notStored(info, task.Cause, "the number of shards of its queue cannot be read")
+	}
+	info.ResponseHeader().Set(contract.HeaderShards, strconv.Itoa(is.Shards))
+	refuse(info, contract.RefusedNow)
+	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE,
+		"the queue of %s has %d shards, and the id %s was made for another number; the call was not stored", in.route.Service, is.Shards, task.ID)
+}
+
+// shardBy is the shard of a task among so many.
+func (t *NewTask) shardBy(shards int) int {
+	return t.ID.Placed(shards, t.Call.GetCaller(), t.Call.GetProcedure(), t.Call.GetIdempotencyKey()).Shard
+}
+
+// placeBy tells whether the id says the shard where the task belongs. If so, it also tells the
+// store where earlier numbers would have placed it.
+func (t *NewTask) placeBy(is Numbering) bool {
+	if t.shardBy(is.Shards) != t.ID.Shard {
+		return false
+	}
+	t.Epoch, t.Earlier = is.Epoch, nil
+	for _, shards := range is.Earlier {
+		if shard := t.shardBy(shards); shard != t.ID.Shard && !slices.Contains(t.Earlier, shard) {
+			t.Earlier = append(t.Earlier, shard)
+		}
+	}
+	return true
+}

@@ -1,0 +1,267 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"holdline/internal/route"
+	"holdline/mom"
+)
+
+// numbering is the text at hl:shards:{package.Service}. A number that was never changed is
+// written as the number alone, which is all that the release before knows.
+type numbering struct {
+	Shards  int       `json:"shards"`
+	Epoch   int64     `json:"epoch"`
+	Earlier []earlier `json:"earlier,omitempty"`
+	// Next is a change that has begun. Its epoch closes the shards one by one to tasks that
+	// are placed by this numbering; once it has closed all, it takes this one's place.
+	Next *next `json:"next,omitempty"`
+}
+
+// earlier is a number of before.
+type earlier struct {
+	Shards int   `json:"shards"`
+	Until  int64 `json:"until"` // ms, by the clock of Redis
+}
+
+type next struct {
+	Shards int   `json:"shards"`
+	Epoch  int64 `json:"epoch"`
+}
+
+func readNumbering(text string) (numbering, error) {
+	var n numbering
+	if shards, err := strconv.Atoi(text); err == nil {
+		n.Shards = shards
+	} else if err := json.Unmarshal([]byte(text), &n); err != nil {
+		return n, fmt.Errorf("the number of shards is %q, which this release cannot read", text)
+	}
+	for _, shards := range n.numbers() {
+		if shards < 1 || shards > route.MaxShards {
+			return n, fmt.Errorf("the number of shards is %q, want numbers from 1 to %d", text, route.MaxShards)
+		}
+	}
+	return n, nil
+}
+
+func (n numbering) text() (string, error) {
+	if n.Epoch == 0 && n.Next == nil {
+		return strconv.Itoa(n.Shards), nil
+	}
+	text, err := json.Marshal(n)
+	return string(text), err
+}
+
+// numbers are all that it names.
+func (n numbering) numbers() []int {
+	list := []int{n.Shards}
+	for _, e := range n.Earlier {
+		list = append(list, e.Shards)
+	}
+	if n.Next != nil {
+		list = append(list, n.Next.Shards)
+	}
+	return list
+}
+
+// after is the numbering that follows once a change has ended, at a time of Redis.
+func (n numbering) after(now int64) numbering {
+	then := numbering{Shards: n.Next.Shards, Epoch: n.Next.Epoch}
+	for _, e := range append([]earlier{{n.Shards, now}}, n.Earlier...) {
+		known := func(other earlier) bool { return other.Shards == e.Shards }
+		if e.Shards != then.Shards && !slices.ContainsFunc(then.Earlier, known) {
+			then.Earlier = append(then.Earlier, e)
+		}
+	}
+	return then
+}
+
+// known is what a MOM needs of it.
+func (n numbering) known() mom.Numbering {
+	is := mom.Numbering{Shards: n.Shards, Epoch: n.Epoch}
+	for _, e := range n.Earlier {
+		is.Earlier = append(is.Earlier, e.Shards)
+	}
+	return is
+}
+
+// Numbering implements mom.Store.
+func (s *Store) Numbering(ctx context.Context, service string, first int) (mom.Numbering, error) {
+	text, n, err := s.numbering(ctx, service)
+	if err == nil && text == "" {
+		if first == 0 {
+			return mom.Numbering{}, mom.ErrNotFound
+		}
+		text, n, err = s.swap(ctx, service, "", numbering{Shards: first})
+	}
+	if err == nil && n.Next != nil {
+		text, n, err = s.endChange(ctx, service, text, n)
+	}
+	if err == nil && len(n.Earlier) > 0 {
+		n, err = s.forgetEarlier(ctx, service, text, n)
+	}
+	if err != nil {
+		return mom.Numbering{}, fmt.Errorf("numbering of %s: %w", service, err)
+	}
+	return n.known(), nil
+}
+
+// Renumber implements mom.Store. The change is written down before it begins, so that
+// whoever reads it can end it.
+func (s *Store) Renumber(ctx context.Context, service string, shards int) (mom.Numbering, error) {
+	if shards < 1 || shards > route.MaxShards {
+		return mom.Numbering{}, fmt.Errorf("renumber %s: want 1 to %d shards", service, route.MaxShards)
+	}
+	for {
+		is, err := s.Numbering(ctx, service, shards)
+		if err != nil || is.Shards == shards {
+			return is, err
+		}
+		if err := s.beginChange(ctx, service, next{shards, is.Epoch + 1}); err != nil {
+			return is, fmt.Errorf("renumber %s: %w", service, err)
+		}
+	}
+}
+
+// beginChange writes down a change, unless there is one, or a later numbering.
+func (s *Store) beginChange(ctx context.Context, service string, to next) error {
+	text, n, err := s.numbering(ctx, service)
+	if err != nil || text == "" || n.Next != nil || n.Epoch >= to.Epoch {
+		return err
+	}
+	n.Next = &to
+	_, _, err = s.swap(ctx, service, text, n)
+	return err
+}
+
+// endChange closes all shards to tasks that are placed by the present number or an earlier one,
+// and puts the next number in its place. In a shard that is closed, whatever was placed by those
+// numbers is there by now, or never will be.
+func (s *Store) endChange(ctx context.Context, service, text string, n numbering) (string, numbering, error) {
+	// Others read the number when they see its epoch, so that all end the change if we do not.
+	// A Redis at its maxmemory does not take even that.
+	if err := s.Register(ctx, map[string]int64{service: n.Next.Epoch}); err != nil && !errors.Is(err, mom.ErrQueueFull) {
+		return text, n, err
+	}
+	for i := range slices.Max(n.numbers()) {
+		if err := s.number(ctx, mom.Shard{Service: service, Index: i}, n.Next.Epoch); err != nil {
+			return text, n, err
+		}
+	}
+	now, err := s.now(ctx)
+	if err != nil {
+		return text, n, err
+	}
+	return s.swap(ctx, service, text, n.after(now.UnixMilli()))
+}
+
+// forgetEarlier drops numbers whose tasks have all ended: none is stored for longer, unless an
+// operator has retried it meanwhile, and the shards beyond the other numbers are empty.
+func (s *Store) forgetEarlier(ctx context.Context, service, text string, n numbering) (numbering, error) {
+	now, err := s.now(ctx)
+	if err != nil {
+		return n, err
+	}
+	longest := route.MaxTTL + max(mom.MaxAnswerTTL, s.cfg.ParkedTTL) + s.cfg.TombstoneTTL
+	left := n
+	left.Earlier = slices.DeleteFunc(slices.Clone(n.Earlier), func(e earlier) bool {
+		return now.Sub(time.UnixMilli(e.Until)) > longest
+	})
+	if len(left.Earlier) == len(n.Earlier) {
+		return n, nil
+	}
+	for i := slices.Max(left.numbers()); i < slices.Max(n.numbers()); i++ {
+		depth, err := s.Depth(ctx, mom.Shard{Service: service, Index: i})
+		if err != nil || !depth.Empty() {
+			return n, err
+		}
+	}
+	_, n, err = s.swap(ctx, service, text, left)
+	return n, err
+}
+
+// reconcile mends a shard, or a number, of which the last change was lost: a node of a cluster
+// that fails may take along what it has acknowledged in the last moment. Another Add follows,
+// which finds out whether that has helped.
+func (s *Store) reconcile(ctx context.Context, shard mom.Shard, epoch string) {
+	has, err := strconv.ParseInt(epoch, 10, 64)
+	var is mom.Numbering
+	if err == nil {
+		is, err = s.Numbering(ctx, shard.Service, 0)
+	}
+	switch {
+	case err != nil:
+	case has < is.Epoch:
+		err = s.number(ctx, shard, is.Epoch)
+	case has > is.Epoch:
+		err = s.beginChange(ctx, shard.Service, next{is.Shards, has + 1})
+	}
+	if err != nil {
+		s.log.Debug("number of shards not reconciled", "service", shard.Service, "error", err)
+	}
+}
+
+// number opens a shard for tasks that are placed by the numbering of that epoch.
+func (s *Store) number(ctx context.Context, shard mom.Shard, epoch int64) error {
+	_, err := s.status(ctx, numberScript, s.keys(shard), strconv.FormatInt(epoch, 10))
+	return err
+}
+
+// numbering reads the numbering of a service, and the text that it is; empty: there is none.
+func (s *Store) numbering(ctx context.Context, service string) (text string, n numbering, err error) {
+	err = s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (err error) {
+		text, err = client.Do(ctx, client.B().Get().Key(shardCountKey(s.cfg.Prefix, service)).Build()).ToString()
+		return s.judge(err)
+	})
+	if err != nil || text == "" {
+		return "", n, err
+	}
+	n, err = readNumbering(text)
+	return text, n, err
+}
+
+// swap puts a numbering in the place of another, unless somebody else was quicker, and returns
+// what is there then.
+func (s *Store) swap(ctx context.Context, service, old string, to numbering) (text string, n numbering, err error) {
+	want, err := to.text()
+	if err != nil {
+		return old, to, err
+	}
+	err = s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+		reply, err := s.exec(ctx, client, swapScript, []string{shardCountKey(s.cfg.Prefix, service)}, []string{old, want})
+		if err != nil {
+			return err
+		}
+		text, err = reply.ToString()
+		return err
+	})
+	if err != nil {
+		return old, to, err
+	}
+	n, err = readNumbering(text)
+	return text, n, err
+}
+
+// now is the time of Redis.
+func (s *Store) now(ctx context.Context) (now time.Time, err error) {
+	err = s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+		parts, err := client.Do(ctx, client.B().Time().Build()).AsIntSlice()
+		if err != nil {
+			return s.judge(err)
+		}
+		if len(parts) != 2 {
+			return errors.New("unexpected reply to TIME")
+		}
+		now = time.Unix(parts[0], parts[1]*1000)
+		return nil
+	})
+	return now, err
+}

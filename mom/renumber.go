@@ -1,0 +1,77 @@
+package mom
+
+import (
+	"context"
+
+	"connectrpc.com/connect/v2"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/route"
+)
+
+// SetShards implements momv1connect.QueueServiceHandler. Tasks that are stored stay where they
+// are: shards that get no new ones are replayed until they are empty.
+func (s *queueService) SetShards(ctx context.Context, req *momv1.SetShardsRequest) (*momv1.SetShardsResponse, error) {
+	service, shards := req.GetService(), int(req.GetShards())
+	if shards < 1 || shards > route.MaxShards {
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "shards: want 1 to %d", route.MaxShards)
+	}
+	if err := s.may(ctx, service); err != nil {
+		return nil, err
+	}
+	if err := s.renumber(ctx, service, shards); err != nil {
+		return nil, storeError(err)
+	}
+	s.operated(ctx, "number of shards set", service, "shards", shards)
+	queue, err := s.queue(ctx, service)
+	return &momv1.SetShardsResponse{Queue: queue}, err
+}
+
+// renumber changes the number of shards of a queue. New shards are paused and limited as the
+// others are.
+func (s *queueService) renumber(ctx context.Context, service string, shards int) error {
+	if _, err := s.shards.read(ctx, service); err != nil {
+		return err
+	}
+	was, err := s.depth(ctx, service) // also finds out whether all shards can be reached
+	if err != nil {
+		return err
+	}
+	for i := len(s.shards.of(service)); i < shards; i++ {
+		shard := Shard{Service: service, Index: i}
+		if err := s.store.Pause(ctx, shard, was.Paused); err != nil {
+			return err
+		}
+		if err := s.store.Limit(ctx, shard, was.Limits.share(shards)); err != nil {
+			return err
+		}
+	}
+	if _, err := s.store.Renumber(ctx, service, shards); err != nil {
+		return err
+	}
+	if _, err := s.shards.read(ctx, service); err != nil {
+		return err
+	}
+	s.shards.lookSoon() // which tells the other MOMs
+	return s.limit(ctx, service, was.Limits)
+}
+
+// limit limits a queue: the shards that new tasks come to, and those that still have some, share
+// the limits evenly, and each may have one task under way.
+func (s *queueService) limit(ctx context.Context, service string, limits Limits) error {
+	depth, err := s.depth(ctx, service)
+	if err != nil {
+		return err
+	}
+	for _, shard := range s.shards.of(service) {
+		if err := s.store.Limit(ctx, shard, limits.share(depth.inUse())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// share is the part of one of n shards.
+func (l Limits) share(n int) Limits {
+	return Limits{Running: (l.Running + int64(n) - 1) / int64(n), PerSecond: l.PerSecond / float64(n)}
+}

@@ -1,0 +1,252 @@
+package mom
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// lookPause is the time between two looks for queues that other MOMs have begun, and
+	// for numbers of shards that they have changed.
+	lookPause = 10 * time.Second
+	// missedPause is that after a look that missed something.
+	missedPause = time.Second
+)
+
+// shards are all shards that the store has, as far as this MOM knows: of its routes, and of
+// services that only other MOMs route, or none any more. The set grows while the MOM runs.
+// It is safe for concurrent use.
+type shards struct {
+	*MOM
+	soon chan struct{} // asks for another look
+
+	mu      sync.RWMutex
+	known   map[string]known
+	parts   map[Shard]*part
+	alarms  map[string]*alarm // by service
+	start   func(Shard)       // works on a shard; nil unless Run does
+	grown   chan struct{}     // closed when there are more parts
+	doubted int               // counts the doubts
+}
+
+// known is a number of shards as the store said, after so many doubts.
+type known struct {
+	Numbering
+	doubted int
+}
+
+// part is what works on one shard.
+type part struct {
+	reaper *reaper
+	demand *demand
+}
+
+// newShards begins with the shards that the routes name. That there are fewer does no harm.
+func newShards(m *MOM) *shards {
+	s := &shards{
+		MOM: m, soon: make(chan struct{}, 1), known: map[string]known{}, parts: map[Shard]*part{},
+		alarms: map[string]*alarm{}, grown: make(chan struct{}),
+	}
+	for name, r := range m.cfg.Routes {
+		s.grow(name, max(r.Shards, 1))
+	}
+	return s
+}
+
+// grow adds the first n shards of a service, as far as they are not there. The caller holds mu,
+// unless nobody else knows s yet.
+func (s *shards) grow(service string, n int) (more bool) {
+	if s.alarms[service] == nil {
+		s.alarms[service] = &alarm{log: s.cfg.Logger.With("service", service)}
+	}
+	parked, givenUp := s.alarms[service], s.metrics.givenUp.WithLabelValues(service)
+	reaped := func(reaped Reaped) {
+		givenUp.Add(float64(reaped.GivenUp))
+		parked.look(time.Now(), reaped)
+	}
+	for i := range n {
+		shard := Shard{Service: service, Index: i}
+		if s.parts[shard] != nil {
+			continue
+		}
+		more = true
+		s.parts[shard] = &part{
+			reaper: newReaper(s.store, shard, reaped, s.cfg.Logger),
+			demand: &demand{store: s.store, shard: shard},
+		}
+		if s.start != nil {
+			s.start(shard)
+		}
+	}
+	return more
+}
+
+// part is what works on a shard; nil for one that is not known.
+func (s *shards) part(shard Shard) *part {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.parts[shard]
+}
+
+// all lists the shards that are known. The channel is closed when there are more.
+func (s *shards) all() (list []Shard, grown <-chan struct{}) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.parts)), s.grown
+}
+
+// services lists the services that have shards, sorted.
+func (s *shards) services() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Sorted(maps.Keys(s.alarms))
+}
+
+// alarm warns of the queue of a service; nil for a service without shards.
+func (s *shards) alarm(service string) *alarm {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.alarms[service]
+}
+
+// of lists the shards of a service that are known, by index.
+func (s *shards) of(service string) []Shard {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []Shard
+	for shard := range s.parts {
+		if shard.Service == service {
+			list = append(list, shard)
+		}
+	}
+	slices.SortFunc(list, func(a, b Shard) int { return a.Index - b.Index })
+	return list
+}
+
+// numbering is the number of shards of a service. The store is asked if it has not said it yet.
+func (s *shards) numbering(ctx context.Context, service string) (Numbering, error) {
+	s.mu.RLock()
+	is, ok := s.known[service]
+	s.mu.RUnlock()
+	if ok {
+		return is.Numbering, nil
+	}
+	return s.read(ctx, service)
+}
+
+// read is numbering for one that may have changed.
+func (s *shards) read(ctx context.Context, service string) (Numbering, error) {
+	s.mu.RLock()
+	doubted := s.doubted
+	s.mu.RUnlock()
+	is, err := s.ask(ctx, service)
+	if err == nil {
+		s.learn(map[string]known{service: {is, doubted}})
+	}
+	return is, err
+}
+
+// ask asks the store for the number of shards of a service. One that has a route and no number
+// gets the number that it had, before the store was emptied, or else that of its route.
+func (s *shards) ask(ctx context.Context, service string) (Numbering, error) {
+	s.mu.RLock()
+	first := s.known[service].Shards
+	s.mu.RUnlock()
+	switch r := s.cfg.Routes[service]; {
+	case r == nil:
+		first = 0
+	case first == 0:
+		first = max(r.Shards, 1)
+	}
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.store.Numbering(bounded, service, first)
+}
+
+// learn takes numbers of shards that the store has said.
+func (s *shards) learn(said map[string]known) {
+	s.mu.Lock()
+	more := false
+	for service, is := range said {
+		if was := s.known[service]; was.Epoch > is.Epoch && was.doubted >= is.doubted {
+			continue // it was read earlier
+		}
+		s.known[service] = is
+		more = s.grow(service, is.All()) || more
+	}
+	if more {
+		close(s.grown)
+		s.grown = make(chan struct{})
+	}
+	s.mu.Unlock()
+	for service, is := range said {
+		if r := s.cfg.Routes[service]; r != nil && r.Shards != 0 && r.Shards != is.Shards {
+			s.once.Warn("shards "+service, "the queue has another number of shards than its route says, and keeps it",
+				"service", service, "shards", is.Shards, "route", r.Shards, "change", fmt.Sprintf("holdline queue shards %s %d", service, r.Shards))
+		}
+	}
+}
+
+// meet makes a shard known that another MOM may have begun.
+func (s *shards) meet(ctx context.Context, shard Shard) {
+	if s.part(shard) == nil {
+		_, _ = s.read(ctx, shard.Service) // whoever asks for the task hears what is wrong
+	}
+}
+
+// doubt has all numbers read anew: the store may be another, or an older copy.
+func (s *shards) doubt() {
+	s.mu.Lock()
+	s.doubted++
+	s.mu.Unlock()
+	s.lookSoon()
+}
+
+// lookSoon asks for another look.
+func (s *shards) lookSoon() {
+	select {
+	case s.soon <- struct{}{}:
+	default: // asked already
+	}
+}
+
+// Run works on all shards, and looks for more, until ctx ends.
+func (s *shards) Run(ctx context.Context) error {
+	var working errgroup.Group
+	s.mu.Lock()
+	s.start = func(shard Shard) {
+		part := s.parts[shard]
+		working.Go(func() error { return part.reaper.Run(ctx) })
+		if s.cfg.Routes[shard.Service] != nil {
+			working.Go(func() error { return newReplayer(s.MOM, shard, part).Run(ctx) })
+		}
+	}
+	for shard := range s.parts {
+		s.start(shard)
+	}
+	s.mu.Unlock()
+	for ctx.Err() == nil {
+		pause := lookPause
+		if err := s.look(ctx); err != nil {
+			s.cfg.Logger.Debug("queues not looked at", "error", err)
+			pause = missedPause
+		}
+		due := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-due.C:
+		case <-s.soon:
+		}
+		due.Stop()
+	}
+	s.mu.Lock()
+	s.start = nil
+	s.mu.Unlock()
+	return working.Wait()
+}
