@@ -22,6 +22,6 @@ user holdline on$passwords ~hl:* &hl:*:events -@all \
 +eval +evalsha +subscribe +blpop +get +set +strlen +incrby +decrby +hgetall +zrevrangebylex \
 +time +publish +exists +del +pexpireat \
 +hget +hmget +hset +hdel \
-+lindex +linsert +llen +lpop +lpush +lrange +lrem +rpush \
++lindex +linsert +llen +lpop +lpush +lrange +lrem +lset +rpush \
 +zadd +zcard +zrange +zrangebyscore +zrem
 EOF

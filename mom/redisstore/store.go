@@ -87,6 +87,9 @@ type Store struct {
 	link   *link
 	shards sync.Map // mom.Shard → *shardKeys
 
+	// Apart from each other, so that callers who leave do not wait for tasks that expire.
+	reaps, requests bulk
+
 	doubts chan struct{}
 	claims claims
 
