@@ -105,6 +105,36 @@ func (s *queueService) RetryDead(ctx context.Context, req *momv1.RetryDeadReques
 	return res, err
 }
 
+// RestoreQueue implements momv1connect.QueueServiceHandler. A MOM that is not held may have
+// replayed already what it is asked about.
+func (s *queueService) RestoreQueue(ctx context.Context, req *momv1.RestoreQueueRequest) (*momv1.RestoreQueueResponse, error) {
+	services := s.cfg.Routes.Services()
+	if req.GetService() != "" {
+		services = []string{req.GetService()}
+	}
+	res := &momv1.RestoreQueueResponse{}
+	for _, service := range services {
+		if err := s.may(ctx, service); err != nil {
+			return nil, err
+		}
+		if !s.cfg.Held {
+			return nil, connect.NewError(connect.CodeFailedPrecondition, "this MOM replays tasks: start it with --hold, and all others too, before you restore a queue")
+		}
+		var uncertain int64
+		err := s.each(ctx, service, func(shard Shard) error {
+			n, err := s.store.Restore(ctx, shard)
+			uncertain += n
+			return err
+		})
+		res.Uncertain += uncertain
+		if err != nil {
+			return nil, err
+		}
+		s.operated(ctx, "queue restored", service, "uncertain", uncertain)
+	}
+	return res, nil
+}
+
 // pause pauses or resumes a queue, which the log calls done.
 func (s *queueService) pause(ctx context.Context, service, done string, paused bool) (*momv1.Queue, error) {
 	if err := s.each(ctx, service, func(shard Shard) error { return s.store.Pause(ctx, shard, paused) }); err != nil {
@@ -136,7 +166,7 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 		return nil, storeError(err)
 	}
 	q := &momv1.Queue{
-		Service: service, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
+		Service: service, Held: s.cfg.Held, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
 		Bytes: depth.Bytes, ParkedBytes: depth.Parked.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
 	}
 	if depth.Parked.Oldest > 0 {

@@ -184,6 +184,8 @@ func TestSwarmUser(t *testing.T) {
 	}
 	_, err = s.Reap(t.Context(), shard)
 	must("Reap", err)
+	_, err = s.Restore(t.Context(), shard)
+	must("Restore", err)
 	_, err = s.Depth(t.Context(), shard)
 	must("Depth", err)
 	_, _, err = s.List(t.Context(), shard, "", "", 10, nil)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -57,6 +58,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 		}
 		// What a node of a cluster has while it is away fails by itself; the
 		// others need not wait for it.
+		s.unsaved.Store(unsaved(infos))
 		for _, info := range infos {
 			s.setFlavour(info)
 			if err := s.checkServer(info); err != nil {
@@ -80,12 +82,39 @@ func (s *Store) checkServer(info map[string]string) error {
 		return notSent(errors.New("it cannot write its append-only file"))
 	}
 	run := info["run_id"]
-	s.warnWhile(info["aof_enabled"] == "0", "file "+run, "redis has no append-only file: tasks accepted since its last snapshot die with it")
+	s.warnWhile(info["aof_enabled"] == "0", "file "+run,
+		"redis has no append-only file: with it die the tasks accepted since its last snapshot, and those that have ended since run again",
+		"last_snapshot", snapshotAge(info), "changes_since", info["rdb_changes_since_last_save"])
 	used, _ := strconv.ParseFloat(info["used_memory"], 64)
 	limit, _ := strconv.ParseFloat(info["maxmemory"], 64)
 	s.warnWhile(limit > 0 && used > 0.8*limit, "memory "+run, "redis is nearly full: new tasks are refused",
 		"used_memory", info["used_memory"], "maxmemory", info["maxmemory"])
 	return nil
+}
+
+// unsaved counts the changes that are in no file of a server which has no append-only file;
+// negative when all have one.
+func unsaved(infos []map[string]string) int64 {
+	sum := int64(-1)
+	for _, info := range infos {
+		if info["aof_enabled"] == "0" {
+			changes, _ := strconv.ParseInt(info["rdb_changes_since_last_save"], 10, 64)
+			sum = max(sum, 0) + changes
+		}
+	}
+	return sum
+}
+
+// snapshotAge is the time since the last snapshot, or since the start of a server that made none.
+func snapshotAge(info map[string]string) string {
+	saved, _ := strconv.ParseInt(info["rdb_last_save_time"], 10, 64)
+	return time.Since(time.Unix(saved, 0)).Round(time.Second).String()
+}
+
+// Durability implements mom.Store.
+func (s *Store) Durability() mom.Durability {
+	changes := s.unsaved.Load()
+	return mom.Durability{Snapshots: changes >= 0, Unsaved: max(changes, 0)}
 }
 
 // warnWhile warns once of what is wrong, and again when it is wrong anew.

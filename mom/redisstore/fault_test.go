@@ -250,8 +250,17 @@ func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
 	var out bytes.Buffer
 	server := redistest.New(t, "--appendonly", "no")
 	e := newEnv(t, redisstore.Config{URL: server.URL(), Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	e.add()
 	for range 3 {
 		e.ok(e.Check(e.ctx, nil))
+	}
+	if got := e.Durability(); !got.Snapshots || got.Unsaved < 1 {
+		t.Errorf("durability: got %+v, want changes that are in no file", got)
+	}
+	server.Ask(t, "SAVE")
+	e.ok(e.Check(e.ctx, nil))
+	if got := e.Durability(); got != (mom.Durability{Snapshots: true}) {
+		t.Errorf("after a snapshot: got %+v, want no changes since", got)
 	}
 	if got := strings.Count(out.String(), "append-only"); got != 1 {
 		t.Errorf("warnings: got %d, want 1: %s", got, out.String())
@@ -261,6 +270,11 @@ func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
 	until(t, "it is back", func() bool { return e.Check(e.ctx, nil) == nil })
 	if got := strings.Count(out.String(), "append-only"); got != 2 {
 		t.Errorf("warnings after a restart: got %d, want 2: %s", got, out.String())
+	}
+	server.Ask(t, "CONFIG", "SET", "appendonly", "yes")
+	e.ok(e.Check(e.ctx, nil))
+	if got := e.Durability(); got != (mom.Durability{}) {
+		t.Errorf("with an append-only file: got %+v, want none of it", got)
 	}
 }
 

@@ -46,10 +46,10 @@ type shardKeys struct {
 	more    atomic.Bool // the last Reap has left something to do
 	// How many due tasks of a newer release the next Reap passes over in ttl and later.
 	fromTTL, fromLater atomic.Int64
-	leases  leaseWatch // as this process sees them
-	all     []string   // KEYS of every script, in the order of shared/core.lua
-	bell    bell
-	shares  shares // of the shard's own, in a cluster
+	leases             leaseWatch // as this process sees them
+	all                []string   // KEYS of every script, in the order of shared/core.lua
+	bell               bell
+	shares             shares // of the shard's own, in a cluster
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {

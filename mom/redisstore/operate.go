@@ -65,6 +65,38 @@ func (s *Store) ReviveDead(ctx context.Context, shard mom.Shard, uncertain bool)
 	return revived, nil
 }
 
+// Restore implements mom.Store. It goes in batches, and once more until it finds nothing left
+// to do: tasks may come and go meanwhile.
+func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
+	var uncertain int64
+	for {
+		found, err := s.restoreOnce(ctx, shard)
+		uncertain += found
+		if err != nil || found == 0 {
+			return uncertain, err
+		}
+	}
+}
+
+func (s *Store) restoreOnce(ctx context.Context, shard mom.Shard) (found int64, err error) {
+	var open, parked int64
+	for open >= 0 || parked >= 0 {
+		err := s.requests.run(ctx, func() error {
+			counts, err := s.numbers(ctx, restoreScript, s.keys(shard), 3, strconv.FormatInt(open, 10), strconv.FormatInt(parked, 10))
+			if err != nil {
+				return err
+			}
+			found += counts[0]
+			open, parked = counts[1], counts[2]
+			return nil
+		})
+		if err != nil {
+			return found, err
+		}
+	}
+	return found, nil
+}
+
 // Depth implements mom.Store.
 func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
 	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 11)

@@ -39,6 +39,7 @@ var (
 	dismissScript    = newScript("dismiss", true, "finish", "parked", "unpark", "give_up")
 	reviveScript     = newScript("revive", true, "parked", "unpark", "revive")
 	reviveDeadScript = newScript("revive_dead", true, "parked", "unpark", "revive")
+	restoreScript    = newScript("restore", true, "parked", "park").asUpkeep()
 	reapScript       = newScript("reap", true, "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
 	countScript      = newScript("count_parked", true, "parked").asUpkeep()
 	depthScript      = newScript("depth", true, "parked").asUpkeep()
