@@ -65,8 +65,34 @@ func (s *Store) checkServers(ctx context.Context) error {
 				return err
 			}
 		}
-		return nil
+		return s.checkTexts(ctx, client)
 	})
+}
+
+// largestText is more than any text takes that is sent to Redis: the largest answer, with its
+// headers and trailers.
+const largestText = 8 << 20
+
+// checkTexts finds a server that takes no such text, once for each connection: it would close
+// the connection at the first one, with all commands on it. GETBIT has the same bound, and asks
+// for no memory.
+func (s *Store) checkTexts(ctx context.Context, client rueidis.Client) error {
+	if s.roomy.Load() {
+		return nil
+	}
+	for _, node := range client.Nodes() {
+		err := node.Do(ctx, node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8*(largestText-1)).Build()).Error()
+		reply, ok := rueidis.IsRedisErr(err)
+		switch {
+		case ok && strings.Contains(reply.Error(), "bit offset"):
+			return fmt.Errorf("redis: proto-max-bulk-len must be %d or more", largestText)
+		case err != nil && !ok && !s.cfg.Cluster:
+			return s.judge(err)
+		}
+		// Another refusal tells nothing: the user lacks the right, or the key is another node's.
+	}
+	s.roomy.Store(true)
+	return nil
 }
 
 // checkServer looks at the INFO of a server.

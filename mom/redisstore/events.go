@@ -49,6 +49,7 @@ func (s *Store) Watch(ctx context.Context, shards []mom.Shard, changed func(cont
 	ring := func(shard mom.Shard) { s.keys(shard).bell.ring() }
 	w := watcher{channels: channels, shards: byChannel, changed: changed, ring: ring, resync: func() {
 		s.claims.forget() // it may be another server, or an older copy
+		s.roomy.Store(false)
 		for _, shard := range shards {
 			ring(shard)
 		}

@@ -245,6 +245,21 @@ func TestCheckRefusesEviction(t *testing.T) {
 	e.ok(e.Check(e.ctx, nil))
 }
 
+// Redis may be set to refuse large texts, and would close the connection of all commands at the
+// first one.
+func TestCheckRefusesSmallTexts(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t, "--proto-max-bulk-len", "8388607")
+	e := newEnv(t, redisstore.Config{URL: server.URL()})
+	for range 2 {
+		if err := e.Check(e.ctx, nil); err == nil || errors.Is(err, mom.ErrUnavailable) || !strings.Contains(err.Error(), "proto-max-bulk-len must be 8388608 or more") {
+			t.Errorf("got %v, want an error that says what must be set", err)
+		}
+	}
+	e.ok(e.do("CONFIG", "SET", "proto-max-bulk-len", "8388608").Error())
+	e.ok(e.Check(e.ctx, nil))
+}
+
 func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
