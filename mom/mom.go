@@ -72,6 +72,7 @@ type MOM struct {
 	once     *logonce.Logger
 	waiters  *waiters
 	lapses   *lapses
+	looks    lastLook
 	metrics  *metrics
 	handler  http.Handler
 	held     atomic.Int64  // callers

@@ -2,21 +2,15 @@ package mom
 
 import (
 	"context"
-	"time"
 
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 )
 
 const (
-	// The interval of WatchQueues.
-	defaultInterval = time.Second
-	minInterval     = 250 * time.Millisecond
-
 	// What LimitQueue takes for a rate, in tasks a second.
 	minRate, maxRate = 0.1, 1e6
 )
@@ -29,32 +23,6 @@ type queueService struct{ *MOM }
 func (s *queueService) ListQueues(ctx context.Context, _ *momv1.ListQueuesRequest) (*momv1.ListQueuesResponse, error) {
 	queues, err := s.list(ctx)
 	return &momv1.ListQueuesResponse{Queues: queues}, err
-}
-
-// WatchQueues implements momv1connect.QueueServiceHandler.
-func (s *queueService) WatchQueues(ctx context.Context, req *momv1.WatchQueuesRequest, stream momv1connect.QueueServiceWatchQueuesServerStream) error {
-	interval := defaultInterval
-	if req.GetInterval() != nil {
-		interval = max(req.GetInterval().AsDuration(), minInterval)
-	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		queues, err := s.list(ctx)
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&momv1.WatchQueuesResponse{Queues: queues}); err != nil {
-			return err
-		}
-		select {
-		case <-ticker.C:
-		case <-s.draining:
-			return connect.NewError(connect.CodeUnavailable, "this server is going away; watch again")
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // PauseQueue implements momv1connect.QueueServiceHandler.
@@ -203,11 +171,19 @@ func (m *MOM) depth(ctx context.Context, service string) (sum Depth, err error) 
 
 // may says why a caller may not steer the queue of a service.
 func (s *queueService) may(ctx context.Context, service string) error {
-	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
-		return contract.OperatorsOnly()
+	if err := operator(ctx); err != nil {
+		return err
 	}
 	if s.cfg.Routes[service] == nil {
 		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q", service)
+	}
+	return nil
+}
+
+// operator says why a caller is none.
+func operator(ctx context.Context) error {
+	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
+		return contract.OperatorsOnly()
 	}
 	return nil
 }
