@@ -52,7 +52,7 @@ func (c *MOM) Run(ctx context.Context) error {
 	}
 	defer store.Close()
 	m, err := mom.New(mom.Config{
-		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, Held: c.Hold, Metrics: metrics, Logger: log,
+		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, OnHold: c.Hold, Metrics: metrics, Logger: log,
 	}, store)
 	if err != nil {
 		return err

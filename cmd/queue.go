@@ -51,7 +51,7 @@ func replayOf(q *momv1.Queue) string {
 		limits = append(limits, fmt.Sprintf("%g/s", rate))
 	}
 	switch {
-	case q.GetHeld():
+	case q.GetOnHold():
 		return "on hold"
 	case q.GetPaused():
 		return "paused"

@@ -73,7 +73,7 @@ func (s *queueService) RetryDead(ctx context.Context, req *momv1.RetryDeadReques
 	return res, err
 }
 
-// RestoreQueue implements momv1connect.QueueServiceHandler. A MOM that is not held may have
+// RestoreQueue implements momv1connect.QueueServiceHandler. A MOM that is not on hold may have
 // replayed already what it is asked about.
 func (s *queueService) RestoreQueue(ctx context.Context, req *momv1.RestoreQueueRequest) (*momv1.RestoreQueueResponse, error) {
 	services := s.cfg.Routes.Services()
@@ -85,7 +85,7 @@ func (s *queueService) RestoreQueue(ctx context.Context, req *momv1.RestoreQueue
 		if err := s.may(ctx, service); err != nil {
 			return nil, err
 		}
-		if !s.cfg.Held {
+		if !s.cfg.OnHold {
 			return nil, connect.NewError(connect.CodeFailedPrecondition, "this MOM replays tasks: start it with --hold, and all others too, before you restore a queue")
 		}
 		var uncertain int64
@@ -134,7 +134,7 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 		return nil, storeError(err)
 	}
 	q := &momv1.Queue{
-		Service: service, Held: s.cfg.Held, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
+		Service: service, OnHold: s.cfg.OnHold, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
 		Bytes: depth.Bytes, ParkedBytes: depth.Parked.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
 	}
 	if depth.Parked.Oldest > 0 {

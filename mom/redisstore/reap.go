@@ -12,9 +12,6 @@ import (
 	"holdline/mom"
 )
 
-// parkedBatch is how many tasks count_parked.lua looks at.
-const parkedBatch = 100
-
 // Reap implements mom.Store. After a batch that was not all it takes its turn among the
 // shards.
 func (s *Store) Reap(ctx context.Context, shard mom.Shard) (reaped mom.Reaped, err error) {
@@ -93,17 +90,20 @@ func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
 // countParked counts the calls of the tasks that an older release has parked. It is
 // done when a MOM starts, and so by the last MOM of a rolling update too.
 func (s *Store) countParked(ctx context.Context, keys *shardKeys) error {
-	looked := []int64{parkedBatch, 0}
-	for offset := int64(0); looked[0] == parkedBatch; offset += parkedBatch {
-		err := s.reaps.run(ctx, func() (err error) {
-			looked, err = s.numbers(ctx, countScript, keys, 2, strconv.FormatInt(offset, 10), strconv.FormatInt(looked[1], 10))
-			return err
-		})
+	var offset, holes int64
+	count := func() error {
+		counts, err := s.numbers(ctx, countScript, keys, 2, strconv.FormatInt(offset, 10), strconv.FormatInt(holes, 10))
 		if err != nil {
 			return fmt.Errorf("count parked tasks: %w", err)
 		}
+		offset, holes = counts[0], counts[1]
+		return nil
 	}
-	return nil
+	err := count()
+	for err == nil && offset >= 0 {
+		err = s.reaps.run(ctx, count)
+	}
+	return err
 }
 
 // parked tells how near the parked tasks of a shard are to their end.

@@ -49,8 +49,8 @@ type Queue struct {
 	ParkedBytes int64 `protobuf:"varint,11,opt,name=parked_bytes,json=parkedBytes,proto3" json:"parked_bytes,omitempty"`
 	// How long the oldest DEAD or UNCERTAIN task has waited for a person.
 	OldestParked *durationpb.Duration `protobuf:"bytes,12,opt,name=oldest_parked,json=oldestParked,proto3" json:"oldest_parked,omitempty"`
-	// Whether the MOM that tells is held: it replays nothing, and ends no task.
-	Held          bool `protobuf:"varint,13,opt,name=held,proto3" json:"held,omitempty"`
+	// Whether the MOM that tells is on hold: it replays nothing, and ends no task.
+	OnHold        bool `protobuf:"varint,13,opt,name=on_hold,json=onHold,proto3" json:"on_hold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,9 +169,9 @@ func (x *Queue) GetOldestParked() *durationpb.Duration {
 	return nil
 }
 
-func (x *Queue) GetHeld() bool {
+func (x *Queue) GetOnHold() bool {
 	if x != nil {
-		return x.Held
+		return x.OnHold
 	}
 	return false
 }
@@ -843,7 +843,7 @@ var File_mom_v1_queue_service_proto protoreflect.FileDescriptor
 
 const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xab\x03\n" +
+	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb0\x03\n" +
 	"\x05Queue\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x03R\x06queued\x12\x18\n" +
@@ -859,8 +859,8 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\x0emax_per_second\x18\n" +
 	" \x01(\x01R\fmaxPerSecond\x12!\n" +
 	"\fparked_bytes\x18\v \x01(\x03R\vparkedBytes\x12>\n" +
-	"\roldest_parked\x18\f \x01(\v2\x19.google.protobuf.DurationR\foldestParked\x12\x12\n" +
-	"\x04held\x18\r \x01(\bR\x04held\"\x13\n" +
+	"\roldest_parked\x18\f \x01(\v2\x19.google.protobuf.DurationR\foldestParked\x12\x17\n" +
+	"\aon_hold\x18\r \x01(\bR\x06onHold\"\x13\n" +
 	"\x11ListQueuesRequest\";\n" +
 	"\x12ListQueuesResponse\x12%\n" +
 	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues\"-\n" +

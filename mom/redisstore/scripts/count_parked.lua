@@ -1,9 +1,8 @@
--- Counts what the calls of tasks take that an older release has parked, and the holes that
--- it has left.
+-- Counts what the calls of tasks take that an older release has parked, and the holes, some
+-- of which it may have taken out.
 --
 -- ARGV: base offset holes     (holes: found before the offset)
--- Returns: {how many entries it has looked at, holes found until there}; fewer than 100
---          were the last ones.
+-- Returns: {the offset to go on from, -1 at the end; holes found before it}
 -- Effect: up to 100 tasks from offset on in dead are counted in parked; at the end the
 --         holes are written.
 local offset, found = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -16,8 +15,10 @@ for _, entry in ipairs(entries) do
     if task and is_parked(task) then count_parked(entry) end
   end
 end
+offset = offset + BATCH
 if #entries < BATCH then
+  offset = -1
   redis.call('DEL', base .. 'holes')
   if found > 0 then redis.call('INCRBY', base .. 'holes', found) end
 end
-return {#entries, found}
+return {offset, found}

@@ -113,7 +113,7 @@ type QueueServiceClient interface {
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
 	// RestoreQueue is for a store that was restored from a backup: what is not declared repeatable
 	// and was stored before the store was started becomes UNCERTAIN, since it may have run after
-	// the backup. Only a MOM that is held takes it.
+	// the backup. Only a MOM that is on hold takes it.
 	RestoreQueue(context.Context, *v1.RestoreQueueRequest) (*v1.RestoreQueueResponse, error)
 	// WatchQueues sends the list of queues at once and then in the given
 	// interval.
@@ -161,7 +161,7 @@ type QueueServiceHandler interface {
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
 	// RestoreQueue is for a store that was restored from a backup: what is not declared repeatable
 	// and was stored before the store was started becomes UNCERTAIN, since it may have run after
-	// the backup. Only a MOM that is held takes it.
+	// the backup. Only a MOM that is on hold takes it.
 	RestoreQueue(context.Context, *v1.RestoreQueueRequest) (*v1.RestoreQueueResponse, error)
 	// WatchQueues sends the list of queues at once and then in the given
 	// interval.
