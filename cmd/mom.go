@@ -28,7 +28,7 @@ type MOM struct {
 	ParkedTTL    time.Duration `default:"720h" help:"How long dead and uncertain tasks wait for a person. Then their calls are dropped; their states stay readable for the tombstone's time."`
 	MaxParked    int64         `name:"max-parked-bytes" placeholder:"BYTES" help:"Bytes that the calls of the dead and uncertain tasks of one shard may take; with more, the oldest end early. Default: as --max-bytes."`
 	MaxHeld      int           `default:"10000" help:"Callers held at once; one more gets its handle at once."`
-	Hold         bool          `help:"Take calls, but replay none and let no task end: for a Redis that was restored from a backup, until you have looked at its tasks."`
+	Hold         bool          `help:"Take calls, but replay none and let no task expire: for a Redis that was restored from a backup, until you have looked at its tasks."`
 	Routing
 	Limits
 	Admin

@@ -49,7 +49,7 @@ type Config struct {
 	// MaxHeld is how many callers are held at once; one more gets its handle at
 	// once. Default 10 000.
 	MaxHeld int
-	// OnHold: the MOM takes calls and tells of tasks, but replays none, and none ends: what a
+	// OnHold: the MOM takes calls and tells of tasks, but replays none, and none expires: what a
 	// restored store needs until somebody has looked at it.
 	OnHold bool
 	// Metrics registers the MOM's series. Default: nobody reads them.
@@ -192,7 +192,7 @@ func (m *MOM) Run(ctx context.Context) error {
 	group.Go(func() error { return m.lapses.Run(ctx) })
 	group.Go(func() error { return m.outages.Run(ctx) })
 	if m.cfg.OnHold {
-		m.cfg.Logger.Warn("on hold: calls are stored, nothing is replayed and no task ends, until this MOM is started without --hold")
+		m.cfg.Logger.Warn("on hold: calls are stored, nothing is replayed and nothing expires, until this MOM is started without --hold")
 		return group.Wait()
 	}
 	for _, shard := range m.shards {

@@ -109,7 +109,7 @@ func (s *Store) checkServer(info map[string]string) error {
 	}
 	run := info["run_id"]
 	s.warnWhile(info["aof_enabled"] == "0", "file "+run,
-		"redis has no append-only file: with it die the tasks accepted since its last snapshot, and those that have ended since run again",
+		"redis has no append-only file: when it dies, tasks accepted since its last snapshot are lost, and those that have ended since run again",
 		"last_snapshot", snapshotAge(info), "changes_since", info["rdb_changes_since_last_save"])
 	used, _ := strconv.ParseFloat(info["used_memory"], 64)
 	limit, _ := strconv.ParseFloat(info["maxmemory"], 64)

@@ -49,7 +49,7 @@ type Queue struct {
 	ParkedBytes int64 `protobuf:"varint,11,opt,name=parked_bytes,json=parkedBytes,proto3" json:"parked_bytes,omitempty"`
 	// How long the oldest DEAD or UNCERTAIN task has waited for a person.
 	OldestParked *durationpb.Duration `protobuf:"bytes,12,opt,name=oldest_parked,json=oldestParked,proto3" json:"oldest_parked,omitempty"`
-	// Whether the MOM that tells is on hold: it replays nothing, and ends no task.
+	// Whether the MOM that tells is on hold: it replays nothing, and no task expires.
 	OnHold        bool `protobuf:"varint,13,opt,name=on_hold,json=onHold,proto3" json:"on_hold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
