@@ -1,17 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"holdline/internal/contract"
 )
 
 // ask is what calls ask for with their headers, and so what they get.
 type ask struct {
-	header [][2]string
-	keyed  bool // a new Idempotency-Key goes with each call
-	handle bool // the answer is a task's handle, else it is the sum
+	// procedure is what is called; empty: that of the service that most is asked of.
+	procedure string
+	header    [][2]string
+	keyed     bool // a new Idempotency-Key goes with each call
+	handle    bool // the answer is a task's handle, else it is the sum
 }
 
 // taskTTL is more than a measurement takes: no task expires in it.
@@ -24,6 +28,8 @@ var (
 	askKeyed  = &ask{header: [][2]string{{contract.HeaderTTL, taskTTL}, {contract.HeaderAnswerTTL, taskTTL}}, keyed: true}
 )
 
+func (a *ask) path() string { return cmp.Or(a.procedure, procedure) }
+
 // newKey is as long as every other key.
 func newKey() string { return fmt.Sprintf("bench-%016x", rand.Uint64()) }
 
@@ -34,8 +40,8 @@ func (a *ask) checkTask(id string) error {
 		return nil // it may name one or not: a call that was held does
 	}
 	parsed, err := contract.ParseTaskID(id)
-	if err != nil || parsed.Service != service {
-		return fmt.Errorf("%s %q, want a task of %s", contract.HeaderTask, id, service)
+	if err != nil || !strings.HasPrefix(a.path(), "/"+parsed.Service+"/") {
+		return fmt.Errorf("%s %q, want one of %s", contract.HeaderTask, id, a.path())
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func dialGRPC(ctx context.Context, addr string, a *ask) (*grpcCaller, error) {
 	}
 	c := &grpcCaller{conn: conn, out: new(bytes.Buffer), credit: 1<<16 - 1, ask: a}
 	for _, f := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", procedure}, {":authority", addr},
+		{":method", "POST"}, {":scheme", "http"}, {":path", a.path()}, {":authority", addr},
 		{"content-type", "application/grpc"}, {"user-agent", "holdline-bench"}, {"te", "trailers"},
 	} {
 		c.fields = append(c.fields, hpack.HeaderField{Name: f[0], Value: f[1]})

@@ -38,7 +38,7 @@ func dialConnect(ctx context.Context, addr string, a *ask) (*connectCaller, erro
 	c := &connectCaller{conn: conn, in: bufio.NewReader(conn), ask: a}
 	c.request = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: holdline-bench\r\n"+
 		"Connect-Protocol-Version: 1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n",
-		procedure, addr, len(message))
+		a.path(), addr, len(message))
 	for _, h := range a.header {
 		c.request = fmt.Appendf(c.request, "%s: %s\r\n", h[0], h[1])
 	}

@@ -52,6 +52,7 @@ type settings struct {
 	peers       []string
 	other       string
 	tasks       int
+	bulkTasks   int
 	jsonFile    string
 }
 
@@ -61,10 +62,11 @@ const (
 	scenarioStored = "stored"
 	scenarioKeyed  = "keyed"
 	scenarioReplay = "replay"
+	scenarioBulk   = "bulk"
 )
 
 // scenarioNames are those of all scenarios, in the order of the report.
-var scenarioNames = []string{scenarioDirect, scenarioStored, scenarioKeyed, scenarioReplay}
+var scenarioNames = []string{scenarioDirect, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk}
 
 // maxTasks is half of what a queue takes.
 const maxTasks = 50_000
@@ -72,7 +74,7 @@ const maxTasks = 50_000
 func parse(args []string) (*settings, error) {
 	s := &settings{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	scenarios := flags.String("scenario", strings.Join(scenarioNames, ","), "what to measure")
+	scenarios := flags.String("scenario", strings.Join(scenarioNames[:len(scenarioNames)-1], ","), "what to measure; also "+scenarioBulk)
 	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each peer is measured, per cell and round")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often; medians are reported")
 	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each")
@@ -80,6 +82,7 @@ func parse(args []string) (*settings, error) {
 	peers := flags.String("peers", "", "peers to measure, by comma (default all that are on PATH: "+strings.Join(peerNames, ", ")+")")
 	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+": two builds side by side")
 	flags.IntVar(&s.tasks, "tasks", 5000, "how many tasks are replayed")
+	flags.IntVar(&s.bulkTasks, "bulk", maxTasks, "how many tasks expire at once, and as many do not")
 	flags.StringVar(&s.jsonFile, "json", "", "write the rows of all rounds to this `file`")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -114,7 +117,7 @@ func parse(args []string) (*settings, error) {
 	if s.rounds < 1 || s.duration < 10*time.Millisecond {
 		return nil, errors.New("want at least one round of at least 10ms")
 	}
-	if s.tasks < 1 || s.tasks > maxTasks {
+	if s.tasks < 1 || s.tasks > maxTasks || s.bulkTasks < 1 || s.bulkTasks > maxTasks {
 		return nil, fmt.Errorf("want 1 to %d tasks", maxTasks)
 	}
 	return s, nil
@@ -180,6 +183,8 @@ func (s *settings) round(ctx context.Context, dir string, kinds []peerKind) (row
 			more, err = s.keyed(ctx, dir)
 		case scenarioReplay:
 			more, err = s.replay(ctx, dir)
+		case scenarioBulk:
+			more, err = s.bulk(ctx, dir)
 		}
 		if err != nil {
 			return nil, err

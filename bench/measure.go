@@ -58,6 +58,9 @@ type row struct {
 	Errors      int                `json:"errors"`
 	FirstError  string             `json:"first_error,omitempty"`
 
+	// Ended is how many tasks of another service ended meanwhile.
+	Ended int `json:"ended,omitempty"`
+
 	made int // calls, uncounted ones too
 }
 

@@ -23,7 +23,7 @@ const (
 // replay measures what becomes of queued tasks when their service returns, and
 // how long a held caller waits from then on.
 func (s *settings) replay(ctx context.Context, dir string) (rows []row, err error) {
-	system, err := startSystem(ctx, dir)
+	system, err := startSystem(ctx, dir, holdlineBinary(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (s *settings) replay(ctx context.Context, dir string) (rows []row, err erro
 // answer to the last task's end.
 func (s *settings) replayQueue(ctx context.Context, system *system, protocol string) (row, error) {
 	r := row{Scenario: scenarioReplay, Protocol: protocol, Connections: queueConnections, Peer: peerReplay, Calls: s.tasks}
-	ids, err := queue(ctx, system.gateway, protocol, s.tasks)
+	ids, err := queue(ctx, system.gateway, protocol, askStored, s.tasks)
 	if err != nil {
 		return r, err
 	}
@@ -84,12 +84,12 @@ func (s *settings) replayQueue(ctx context.Context, system *system, protocol str
 }
 
 // queue stores that many calls and returns the tasks' ids.
-func queue(ctx context.Context, addr, protocol string, tasks int) ([]string, error) {
+func queue(ctx context.Context, addr, protocol string, a *ask, tasks int) ([]string, error) {
 	ids := make([]string, tasks)
 	var group errgroup.Group
 	for first := range queueConnections {
 		group.Go(func() error {
-			c, err := dialers[protocol](ctx, addr, askStored)
+			c, err := dialers[protocol](ctx, addr, a)
 			if err != nil {
 				return err
 			}

@@ -16,6 +16,7 @@ import (
 // cell is one peer under one load, over all rounds.
 type cell struct {
 	calls, p50, p99, cpu float64 // medians
+	ended                float64 // likewise
 	longest              float64 // of the rounds' p50
 	cpuOf                map[string]float64
 	errors               int
@@ -26,7 +27,7 @@ type cell struct {
 // all of them.
 func cellOf(rows []row, scenario, protocol string, connections int, peer string) cell {
 	var c cell
-	var calls, p50, p99, cpu []float64
+	var calls, p50, p99, cpu, ended []float64
 	parts := map[string][]float64{}
 	for _, r := range rows {
 		if r.Scenario != scenario || r.Protocol != protocol || connections != 0 && r.Connections != connections || r.Peer != peer {
@@ -34,6 +35,7 @@ func cellOf(rows []row, scenario, protocol string, connections int, peer string)
 		}
 		calls, p50 = append(calls, r.CallsPerSec), append(p50, r.P50)
 		p99, cpu = append(p99, r.P99), append(cpu, r.CPU)
+		ended = append(ended, float64(r.Ended))
 		for part, used := range r.CPUOf {
 			parts[part] = append(parts[part], used)
 		}
@@ -42,6 +44,7 @@ func cellOf(rows []row, scenario, protocol string, connections int, peer string)
 		c.rows++
 	}
 	c.calls, c.p50, c.p99, c.cpu = median(calls), median(p50), median(p99), median(cpu)
+	c.ended = median(ended)
 	c.cpuOf = make(map[string]float64, len(parts))
 	for part, used := range parts {
 		c.cpuOf[part] = median(used)
@@ -68,6 +71,8 @@ func (s *settings) report(out io.Writer, peers []peerKind, rows []row) error {
 			err = s.reportKeyed(out, rows)
 		case scenarioReplay:
 			err = s.reportReplay(out, rows)
+		case scenarioBulk:
+			err = s.reportBulk(out, rows)
 		}
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ const (
 
 // stored measures calls that get a handle at once, their service being down.
 func (s *settings) stored(ctx context.Context, dir string) (rows []row, err error) {
-	system, err := startSystem(ctx, dir)
+	system, err := startSystem(ctx, dir, holdlineBinary(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (s *settings) stored(ctx context.Context, dir string) (rows []row, err erro
 // keyed measures calls that are tasks from the start beside calls that are not,
 // their service being up.
 func (s *settings) keyed(ctx context.Context, dir string) (rows []row, err error) {
-	system, err := startSystem(ctx, dir)
+	system, err := startSystem(ctx, dir, holdlineBinary(dir))
 	if err != nil {
 		return nil, err
 	}

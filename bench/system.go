@@ -38,8 +38,9 @@ type system struct {
 	clocks  clocks // of what runs
 }
 
-// startSystem starts gateway, MOM and Redis, all new, and waits until they store.
-func startSystem(ctx context.Context, dir string) (_ *system, err error) {
+// startSystem starts gateway and MOM of a binary and Redis, all new, and waits until they
+// store. It has more routes besides that of the service.
+func startSystem(ctx context.Context, dir, binary string, more ...string) (_ *system, err error) {
 	if onPath("redis-server") == "" {
 		return nil, errors.New("redis-server is not on this machine; -scenario direct needs none")
 	}
@@ -60,7 +61,10 @@ func startSystem(ctx context.Context, dir string) (_ *system, err error) {
 	}
 	s.gateway, s.backend = addrs[0], addrs[1]
 	socket := filepath.Join(own, "redis.sock")
-	route := service + "=http://" + s.backend
+	routes := []string{"--route", service + "=http://" + s.backend}
+	for _, route := range more {
+		routes = append(routes, "--route", route)
+	}
 	for _, part := range []struct {
 		name, binary string
 		args         []string
@@ -69,8 +73,8 @@ func startSystem(ctx context.Context, dir string) (_ *system, err error) {
 			"--port", "0", "--unixsocket", socket, "--dir", own, "--daemonize", "no", "--save", "",
 			"--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction",
 		}},
-		{partMOM, holdlineBinary(dir), []string{"mom", "--listen", addrs[2], "--redis", "unix://" + socket, "--route", route}},
-		{partGateway, holdlineBinary(dir), []string{"gateway", "--listen", s.gateway, "--mom", "http://" + addrs[2], "--route", route}},
+		{partMOM, binary, append([]string{"mom", "--listen", addrs[2], "--redis", "unix://" + socket}, routes...)},
+		{partGateway, binary, append([]string{"gateway", "--listen", s.gateway, "--mom", "http://" + addrs[2]}, routes...)},
 	} {
 		p, err := s.start(part.name, part.binary, part.args...)
 		if err != nil {
@@ -117,9 +121,10 @@ func (s *system) stopService() {
 	s.service.kill()
 }
 
-// flush forgets all tasks, so that queues don't grow from cell to cell.
+// flush forgets all tasks, so that queues don't grow from cell to cell. The name of the store
+// stays: without it the MOM would take no calls for a moment.
 func (s *system) flush() error {
-	_, err := s.store.do("FLUSHALL SYNC")
+	_, err := s.store.do(`EVAL "for _, key in ipairs(redis.call('KEYS', 'hl:{*')) do redis.call('DEL', key) end return 0" 0`)
 	return err
 }
 

@@ -28,6 +28,7 @@ type MOM struct {
 	ParkedTTL    time.Duration `default:"720h" help:"How long dead and uncertain tasks wait for a person. Then their calls are dropped; their states stay readable for the tombstone's time."`
 	MaxParked    int64         `name:"max-parked-bytes" placeholder:"BYTES" help:"Bytes that the calls of the dead and uncertain tasks of one shard may take; with more, the oldest end early. Default: as --max-bytes."`
 	MaxHeld      int           `default:"10000" help:"Callers held at once; one more gets its handle at once."`
+	Hold         bool          `help:"Take calls, but replay none and let no task expire: for a Redis that was restored from a backup, until you have looked at its tasks."`
 	Routing
 	Limits
 	Admin
@@ -51,7 +52,7 @@ func (c *MOM) Run(ctx context.Context) error {
 	}
 	defer store.Close()
 	m, err := mom.New(mom.Config{
-		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,
+		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, OnHold: c.Hold, Metrics: metrics, Logger: log,
 	}, store)
 	if err != nil {
 		return err

@@ -19,13 +19,14 @@ import (
 // Queue is `holdline queue`, for operators: it works on the machine that the
 // gateway or the MOM runs on.
 type Queue struct {
-	List   QueueList   `cmd:"" help:"List the queues."`
-	Pause  QueuePause  `cmd:"" help:"Stop the replay of a service's tasks; calls are still stored."`
-	Resume QueueResume `cmd:"" help:"Start the replay again."`
-	Limit  QueueLimit  `cmd:"" help:"Bound the replay of a service's tasks, over all MOMs; without flags, lift the limits."`
-	Shards QueueShards `cmd:"" help:"Change the number of shards of a queue, while it is in use."`
-	Retry  QueueRetry  `cmd:"" help:"Queue the dead tasks of a service again."`
-	Top    QueueTop    `cmd:"" help:"Watch the queues."`
+	List    QueueList    `cmd:"" help:"List the queues."`
+	Pause   QueuePause   `cmd:"" help:"Stop the replay of a service's tasks; calls are still stored."`
+	Resume  QueueResume  `cmd:"" help:"Start the replay again."`
+	Limit   QueueLimit   `cmd:"" help:"Bound the replay of a service's tasks, over all MOMs; without flags, lift the limits."`
+	Shards  QueueShards  `cmd:"" help:"Change the number of shards of a queue, while it is in use."`
+	Retry   QueueRetry   `cmd:"" help:"Queue the dead tasks of a service again."`
+	Restore QueueRestore `cmd:"" help:"After a restore of Redis: what may have run since its backup, and may not run twice, becomes uncertain."`
+	Top     QueueTop     `cmd:"" help:"Watch the queues."`
 }
 
 func (r Remote) queues() momv1connect.QueueServiceClient {
@@ -64,6 +65,8 @@ func replayOf(q *momv1.Queue) string {
 		return "unreadable"
 	case q.GetNoRoute():
 		return "no route"
+	case q.GetOnHold():
+		return "on hold"
 	case q.GetPaused():
 		return "paused"
 	case limits == nil:
@@ -168,6 +171,25 @@ func (c *QueueRetry) Run(ctx context.Context, out io.Writer) error {
 		return printJSON(out, res)
 	}
 	_, err = fmt.Fprintf(out, "%d tasks queued again\n", res.GetRetried())
+	return err
+}
+
+// QueueRestore is `holdline queue restore`.
+type QueueRestore struct {
+	Service string `arg:"" optional:"" help:"The service, such as arithmetic.v1.SumService; without it, all."`
+	Remote
+}
+
+// Run prints how many tasks became uncertain.
+func (c *QueueRestore) Run(ctx context.Context, out io.Writer) error {
+	res, err := c.queues().RestoreQueue(ctx, &momv1.RestoreQueueRequest{Service: c.Service})
+	if err != nil {
+		return c.fail(err)
+	}
+	if c.JSON {
+		return printJSON(out, res)
+	}
+	_, err = fmt.Fprintf(out, "%d tasks are uncertain now: they may have run after the backup\n", res.GetUncertain())
 	return err
 }
 

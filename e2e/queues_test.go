@@ -2,16 +2,22 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/redistest"
 	"holdline/internal/stack"
 )
 
@@ -60,6 +66,44 @@ func TestPause(t *testing.T) {
 		t.Errorf("WatchQueues = %v, %v; want three queues at once", first, err)
 	}
 	_ = watch.Close()
+}
+
+// However many watch the queues, the store is asked as if it were one.
+func TestManyWatchQueues(t *testing.T) {
+	t.Parallel()
+	const watchers, messages = 50, 5
+	redis := redistest.New(t)
+	s := up(t, stack.Config{Redis: redis.URL()})
+	queues := momv1connect.NewQueueServiceClient(wire{http2: true}.client(t, s.Gateway))
+	asked := func() int {
+		_, rest, _ := strings.Cut(redis.Ask(t, "INFO", "commandstats"), "cmdstat_evalsha:calls=")
+		calls, _, _ := strings.Cut(rest, ",")
+		n, _ := strconv.Atoi(calls) // none yet
+		return n
+	}
+	before := asked()
+	var watching errgroup.Group
+	for range watchers {
+		watching.Go(func() error {
+			watch, err := queues.WatchQueues(t.Context(), &momv1.WatchQueuesRequest{Interval: durationpb.New(100 * time.Millisecond)})
+			if err != nil {
+				return err
+			}
+			defer func() { _ = watch.Close() }()
+			for range messages {
+				if res, err := watch.Receive(); err != nil || len(res.GetQueues()) != 3 {
+					return fmt.Errorf("got %v, %w, want three queues", res, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := watching.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := asked() - before; n > 3*watchers*messages/4 {
+		t.Errorf("%d messages took %d scripts, want far fewer than three each", watchers*messages, n)
+	}
 }
 
 // Limits of a queue hold over its shards, until they are lifted.

@@ -15,9 +15,10 @@ import (
 // not run again, and those behind it do not wait.
 func TestAnswerThatCannotBeKept(t *testing.T) {
 	t.Parallel()
-	redis := redistest.New(t, "--proto-max-bulk-len", "1048576")
+	redis := redistest.New(t)
 	addr := address(t)
 	s := up(t, stack.Config{Redis: redis.URL(), RedisPrefix: "x:", Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+	redis.Ask(t, "CONFIG", "SET", "proto-max-bulk-len", "1048576") // later than it is looked at
 	l := &ledger{fail: func(info *connect.CallInfo, amount int64) error {
 		if amount == 1 {
 			return connect.NewError(connect.CodeFailedPrecondition, strings.Repeat("x", 2<<20))

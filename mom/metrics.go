@@ -47,7 +47,13 @@ func newMetrics(m *MOM, registry prometheus.Registerer) *metrics {
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_held_calls", Help: "Callers that are held now."},
 				func() float64 { return float64(m.held.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_ready", Help: "1 while the store can be trusted with tasks."},
-				func() float64 { return number(m.ready.Load()) }))
+				func() float64 { return number(m.ready.Load()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_on_hold", Help: "1 while this MOM replays nothing: --hold."},
+				func() float64 { return number(m.cfg.OnHold) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_store_snapshots_only", Help: "1 while Redis has no append-only file: its crash loses what is accepted after a snapshot, and what ends then runs again."},
+				func() float64 { return number(m.store.Durability().Snapshots) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_store_unsaved_changes", Help: "Changes since the last snapshot of a Redis without an append-only file: what its crash costs."},
+				func() float64 { return float64(m.store.Durability().Unsaved) }))
 	}
 	return s
 }

@@ -49,6 +49,9 @@ type Config struct {
 	// MaxHeld is how many callers are held at once; one more gets its handle at
 	// once. Default 10 000.
 	MaxHeld int
+	// OnHold: the MOM takes calls and tells of tasks, but replays none, and none expires: what a
+	// restored store needs until somebody has looked at it.
+	OnHold bool
 	// Metrics registers the MOM's series. Default: nobody reads them.
 	Metrics prometheus.Registerer
 	Logger  *slog.Logger
@@ -67,6 +70,7 @@ type MOM struct {
 	once     *logonce.Logger
 	waiters  *waiters
 	lapses   *lapses
+	looks    lastLook
 	metrics  *metrics
 	handler  http.Handler
 	held     atomic.Int64  // callers
@@ -172,6 +176,9 @@ func (m *MOM) Run(ctx context.Context) error {
 	group.Go(func() error { return m.check(ctx) })
 	group.Go(func() error { return m.lapses.Run(ctx) })
 	group.Go(func() error { return m.outages.Run(ctx) })
+	if m.cfg.OnHold {
+		m.cfg.Logger.Warn("on hold: calls are stored, nothing is replayed and nothing expires, until this MOM is started without --hold")
+	}
 	group.Go(func() error { return m.shards.Run(ctx) })
 	return group.Wait()
 }

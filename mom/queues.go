@@ -8,14 +8,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 )
 
 const (
-	// The interval of WatchQueues.
-	defaultInterval = time.Second
-	minInterval     = 250 * time.Millisecond
 	// listTime is how long a list may take, while parts of the store are silent.
 	listTime = 2 * time.Second
 
@@ -31,32 +27,6 @@ type queueService struct{ *MOM }
 func (s *queueService) ListQueues(ctx context.Context, _ *momv1.ListQueuesRequest) (*momv1.ListQueuesResponse, error) {
 	queues, err := s.list(ctx)
 	return &momv1.ListQueuesResponse{Queues: queues}, err
-}
-
-// WatchQueues implements momv1connect.QueueServiceHandler.
-func (s *queueService) WatchQueues(ctx context.Context, req *momv1.WatchQueuesRequest, stream momv1connect.QueueServiceWatchQueuesServerStream) error {
-	interval := defaultInterval
-	if req.GetInterval() != nil {
-		interval = max(req.GetInterval().AsDuration(), minInterval)
-	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		queues, err := s.list(ctx)
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&momv1.WatchQueuesResponse{Queues: queues}); err != nil {
-			return err
-		}
-		select {
-		case <-ticker.C:
-		case <-s.draining:
-			return connect.NewError(connect.CodeUnavailable, "this server is going away; watch again")
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // PauseQueue implements momv1connect.QueueServiceHandler.
@@ -103,6 +73,36 @@ func (s *queueService) RetryDead(ctx context.Context, req *momv1.RetryDeadReques
 	return res, err
 }
 
+// RestoreQueue implements momv1connect.QueueServiceHandler. A MOM that is not on hold may have
+// replayed already what it is asked about.
+func (s *queueService) RestoreQueue(ctx context.Context, req *momv1.RestoreQueueRequest) (*momv1.RestoreQueueResponse, error) {
+	services := s.shards.services()
+	if req.GetService() != "" {
+		services = []string{req.GetService()}
+	}
+	res := &momv1.RestoreQueueResponse{}
+	for _, service := range services {
+		if err := s.may(ctx, service); err != nil {
+			return nil, err
+		}
+		if !s.cfg.OnHold {
+			return nil, connect.NewError(connect.CodeFailedPrecondition, "this MOM replays tasks: start it with --hold, and all others too, before you restore a queue")
+		}
+		var uncertain int64
+		err := s.each(ctx, service, func(shard Shard) error {
+			n, err := s.store.Restore(ctx, shard)
+			uncertain += n
+			return err
+		})
+		res.Uncertain += uncertain
+		if err != nil {
+			return nil, err
+		}
+		s.operated(ctx, "queue restored", service, "uncertain", uncertain)
+	}
+	return res, nil
+}
+
 // pause pauses or resumes a queue, which the log calls done.
 func (s *queueService) pause(ctx context.Context, service, done string, paused bool) (*momv1.Queue, error) {
 	if err := s.each(ctx, service, func(shard Shard) error { return s.store.Pause(ctx, shard, paused) }); err != nil {
@@ -146,7 +146,7 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 		return nil, storeError(err)
 	}
 	q := &momv1.Queue{
-		Service: service, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
+		Service: service, OnHold: s.cfg.OnHold, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
 		Bytes: depth.Bytes, ParkedBytes: depth.Parked.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
 		NoRoute: s.cfg.Routes[service] == nil, Shards: int32(depth.shards), OldShards: int32(depth.oldShards),
 	}
@@ -161,11 +161,19 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 
 // may says why a caller may not steer the queue of a service.
 func (s *queueService) may(ctx context.Context, service string) error {
-	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
-		return contract.OperatorsOnly()
+	if err := operator(ctx); err != nil {
+		return err
 	}
 	if s.shards.alarm(service) == nil {
 		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q, and no tasks of it", service)
+	}
+	return nil
+}
+
+// operator says why a caller is none.
+func operator(ctx context.Context) error {
+	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
+		return contract.OperatorsOnly()
 	}
 	return nil
 }

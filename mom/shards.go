@@ -221,6 +221,9 @@ func (s *shards) Run(ctx context.Context) error {
 	var working errgroup.Group
 	s.mu.Lock()
 	s.start = func(shard Shard) {
+		if s.cfg.OnHold {
+			return
+		}
 		part := s.parts[shard]
 		working.Go(func() error { return part.reaper.Run(ctx) })
 		if s.cfg.Routes[shard.Service] != nil {

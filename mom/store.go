@@ -162,6 +162,14 @@ type Reaped struct {
 	Parked  Parked
 }
 
+// Durability is what a crash of the store costs.
+type Durability struct {
+	// Snapshots: the store keeps what is in it only now and then, so that all that was
+	// accepted, or has ended, since then would be as it was.
+	Snapshots bool
+	Unsaved   int64 // changes since the last snapshot; 0 unless Snapshots
+}
+
 // Limits bound the leases of a shard, over all replayers. 0 is no limit.
 type Limits struct {
 	Running   int64   // at once
@@ -245,6 +253,11 @@ type Store interface {
 	// asked to. Returns their number.
 	ReviveDead(ctx context.Context, shard Shard, uncertain bool) (int64, error)
 
+	// Restore parks the tasks of a shard that may have run after the backup was made from which
+	// the store was restored: those that are not repeatable and were stored before it was started
+	// become UNCERTAIN. Returns their number; after an error, of those that did.
+	Restore(ctx context.Context, shard Shard) (int64, error)
+
 	// Reap does what is due in a shard: expires tasks whose TTL is over, puts
 	// due RETRYING tasks and those of ended leases back to the head of the
 	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. The
@@ -290,6 +303,8 @@ type Store interface {
 	// Check says why the store cannot be trusted with tasks now; nil: it can.
 	// ErrStoreLost, once; the next Check takes the store as it is.
 	Check(ctx context.Context) error
+	// Durability tells what the last Check has found out about a crash of the store.
+	Durability() Durability
 	// Doubts is received from when the store has refused something, so that another
 	// Check is due.
 	Doubts() <-chan struct{}

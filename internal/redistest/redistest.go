@@ -50,6 +50,9 @@ func startFor(tb testing.TB, env, options []string) *Server {
 // URL names the server, also while it is down.
 func (s *Server) URL() string { return "unix://" + s.socket() }
 
+// Dir is where its files are: the append-only file, in appendonlydir, and snapshots.
+func (s *Server) Dir() string { return s.dir }
+
 // Kill ends the server as a crash does (SIGKILL).
 func (s *Server) Kill(tb testing.TB) {
 	tb.Helper()

@@ -25,7 +25,7 @@ type guarded struct {
 	cmd *exec.Cmd
 }
 
-func newGuarded(t *testing.T) *guarded {
+func newGuarded(t *testing.T, secrets map[string]string) *guarded {
 	t.Helper()
 	dir := t.TempDir()
 	g := &guarded{dir: dir}
@@ -35,20 +35,18 @@ func newGuarded(t *testing.T) *guarded {
 		t.Fatal(err)
 	}
 	here := strings.Replace(string(conf), "dir /data\n", "dir "+dir+"\n", 1)
-	for name, text := range map[string]string{
-		"redis.conf":   here + "port 0\nunixsocket " + g.socket() + "\nuser admin on nopass ~* &* +@all\n",
-		"secrets/old":  "yesterday\n",
-		"secrets/next": "tomorrow", // without an end of its line
-	} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "secrets"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{"redis.conf": here + "port 0\nunixsocket " + g.socket() + "\nuser admin on nopass ~* &* +@all\n"}
+	for name, text := range secrets {
+		files["secrets/"+name] = text
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	g.start(t)
 	return g
 }
 
@@ -56,12 +54,18 @@ func (g *guarded) socket() string { return filepath.Join(g.dir, "s") }
 
 func (g *guarded) start(t *testing.T) {
 	t.Helper()
-	g.cmd = exec.Command("sh", "../../swarm/redis.sh")
-	g.cmd.Env = append(os.Environ(), "CONF="+filepath.Join(g.dir, "redis.conf"), "SECRETS="+filepath.Join(g.dir, "secrets"))
+	g.cmd = g.script("sh")
 	g.cmd.Stdout, g.cmd.Stderr = t.Output(), t.Output()
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// script is redis.sh, run by a shell.
+func (g *guarded) script(shell string) *exec.Cmd {
+	cmd := exec.Command(shell, "../../swarm/redis.sh")
+	cmd.Env = append(os.Environ(), "CONF="+filepath.Join(g.dir, "redis.conf"), "SECRETS="+filepath.Join(g.dir, "secrets"))
+	return cmd
 }
 
 func (g *guarded) stop() {
@@ -115,7 +119,8 @@ func (g *guarded) admin(t *testing.T, args ...string) rueidis.RedisResult {
 // its passwords, and nothing else; and what it did is there after a restart.
 func TestSwarmUser(t *testing.T) {
 	t.Parallel()
-	g := newGuarded(t)
+	g := newGuarded(t, map[string]string{"old": "yesterday\n", "next": "tomorrow"}) // without an end of its line
+	g.start(t)
 	s := g.open(t, "yesterday")
 	shard := mom.Shard{Service: "test.v1.Service"}
 	must := func(what string, err error) {
@@ -194,6 +199,8 @@ func TestSwarmUser(t *testing.T) {
 	}
 	_, err = s.Reap(t.Context(), shard)
 	must("Reap", err)
+	_, err = s.Restore(t.Context(), shard)
+	must("Restore", err)
 	_, err = s.Depth(t.Context(), shard)
 	must("Depth", err)
 	_, _, err = s.List(t.Context(), shard, "", "", 10, nil)
@@ -224,6 +231,51 @@ func TestSwarmUser(t *testing.T) {
 	}
 	if task, _, err := s.Get(t.Context(), open); err != nil || task.GetState() != queued {
 		t.Errorf("after a restart: %v, %v, want a task that is queued", task, err)
+	}
+}
+
+// Whatever is in a secret is the password, and no rule.
+func TestSwarmSecrets(t *testing.T) {
+	t.Parallel()
+	for name, secret := range map[string]string{
+		"quotes": `a"b'c`, "an open quote": `"`, "blanks and rules": "a b ~* +@all nopass", "signs": "$HOME `id` \\ \\n # > <",
+		"letters of other languages": "pässwörd – ключ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuarded(t, map[string]string{"one": " \t" + secret + " \r\n", "other": "yesterday"})
+			g.start(t)
+			g.open(t, secret)
+			g.open(t, "yesterday")
+			if got, err := g.admin(t, "ACL", "DRYRUN", "holdline", "FLUSHALL").ToString(); err != nil || got == "OK" {
+				t.Errorf("FLUSHALL: %q, %v, want it denied", got, err)
+			}
+			if got, err := g.admin(t, "ACL", "GETUSER", "holdline").AsMap(); err != nil {
+				t.Error(err)
+			} else if flags := got["flags"]; strings.Contains(flags.String(), "nopass") {
+				t.Errorf("flags: %s, want a password", flags.String())
+			}
+		})
+	}
+	for name, c := range map[string]struct {
+		secrets map[string]string
+		want    string
+	}{
+		"no secret":     {nil, "no password"},
+		"an empty one":  {map[string]string{"one": ""}, "it is empty"},
+		"a blank one":   {map[string]string{"one": "  \r\n", "other": "good"}, "it is empty"},
+		"several lines": {map[string]string{"one": "first\nsecond\n"}, "several lines"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuarded(t, c.secrets)
+			for _, shell := range []string{"sh", "bash"} {
+				out, err := g.script(shell).CombinedOutput()
+				if err == nil || !strings.Contains(string(out), c.want) || strings.Contains(string(out), "second") {
+					t.Errorf("%s: %v, %q, want it to fail and say %q", shell, err, out, c.want)
+				}
+			}
+		})
 	}
 }
 

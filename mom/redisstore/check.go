@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -49,14 +50,41 @@ func (s *Store) checkServers(ctx context.Context) error {
 		}
 		// What a node of a cluster has while it is away fails by itself; the
 		// others need not wait for it.
+		s.unsaved.Store(unsaved(infos))
 		for _, info := range infos {
 			s.setFlavour(info)
 			if err := s.checkServer(info); err != nil {
 				return err
 			}
 		}
-		return nil
+		return s.checkTexts(ctx, client)
 	})
+}
+
+// largestText is more than any text takes that is sent to Redis: the largest answer, with its
+// headers and trailers.
+const largestText = 8 << 20
+
+// checkTexts finds a server that takes no such text, once for each connection: it would close
+// the connection at the first one, with all commands on it. GETBIT has the same bound, and asks
+// for no memory.
+func (s *Store) checkTexts(ctx context.Context, client rueidis.Client) error {
+	if s.roomy.Load() {
+		return nil
+	}
+	for _, node := range client.Nodes() {
+		err := node.Do(ctx, node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8*(largestText-1)).Build()).Error()
+		reply, ok := rueidis.IsRedisErr(err)
+		switch {
+		case ok && strings.Contains(reply.Error(), "bit offset"):
+			return fmt.Errorf("redis: proto-max-bulk-len must be %d or more", largestText)
+		case err != nil && !ok && !s.cfg.Cluster:
+			return s.judge(err)
+		}
+		// Another refusal tells nothing: the user lacks the right, or the key is another node's.
+	}
+	s.roomy.Store(true)
+	return nil
 }
 
 // checkServer looks at the INFO of a server.
@@ -72,12 +100,39 @@ func (s *Store) checkServer(info map[string]string) error {
 		return notSent(errors.New("it cannot write its append-only file"))
 	}
 	run := info["run_id"]
-	s.warnWhile(info["aof_enabled"] == "0", "file "+run, "redis has no append-only file: tasks accepted since its last snapshot die with it")
+	s.warnWhile(info["aof_enabled"] == "0", "file "+run,
+		"redis has no append-only file: when it dies, tasks accepted since its last snapshot are lost, and those that have ended since run again",
+		"last_snapshot", snapshotAge(info), "changes_since", info["rdb_changes_since_last_save"])
 	used, _ := strconv.ParseFloat(info["used_memory"], 64)
 	limit, _ := strconv.ParseFloat(info["maxmemory"], 64)
 	s.warnWhile(limit > 0 && used > 0.8*limit, "memory "+run, "redis is nearly full: new tasks are refused",
 		"used_memory", info["used_memory"], "maxmemory", info["maxmemory"])
 	return nil
+}
+
+// unsaved counts the changes that are in no file of a server which has no append-only file;
+// negative when all have one.
+func unsaved(infos []map[string]string) int64 {
+	sum := int64(-1)
+	for _, info := range infos {
+		if info["aof_enabled"] == "0" {
+			changes, _ := strconv.ParseInt(info["rdb_changes_since_last_save"], 10, 64)
+			sum = max(sum, 0) + changes
+		}
+	}
+	return sum
+}
+
+// snapshotAge is the time since the last snapshot, or since the start of a server that made none.
+func snapshotAge(info map[string]string) string {
+	saved, _ := strconv.ParseInt(info["rdb_last_save_time"], 10, 64)
+	return time.Since(time.Unix(saved, 0)).Round(time.Second).String()
+}
+
+// Durability implements mom.Store.
+func (s *Store) Durability() mom.Durability {
+	changes := s.unsaved.Load()
+	return mom.Durability{Snapshots: changes >= 0, Unsaved: max(changes, 0)}
 }
 
 // warnWhile warns once of what is wrong, and again when it is wrong anew.

@@ -234,13 +234,37 @@ func TestCheckRefusesEviction(t *testing.T) {
 	e.ok(e.Check(e.ctx))
 }
 
+// Redis may be set to refuse large texts, and would close the connection of all commands at the
+// first one.
+func TestCheckRefusesSmallTexts(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t, "--proto-max-bulk-len", "8388607")
+	e := newEnv(t, redisstore.Config{URL: server.URL()})
+	for range 2 {
+		if err := e.Check(e.ctx); err == nil || errors.Is(err, mom.ErrUnavailable) || !strings.Contains(err.Error(), "proto-max-bulk-len must be 8388608 or more") {
+			t.Errorf("got %v, want an error that says what must be set", err)
+		}
+	}
+	e.ok(e.do("CONFIG", "SET", "proto-max-bulk-len", "8388608").Error())
+	e.ok(e.Check(e.ctx))
+}
+
 func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	server := redistest.New(t, "--appendonly", "no")
 	e := newEnv(t, redisstore.Config{URL: server.URL(), Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	e.add()
 	for range 3 {
 		e.ok(e.Check(e.ctx))
+	}
+	if got := e.Durability(); !got.Snapshots || got.Unsaved < 1 {
+		t.Errorf("durability: got %+v, want changes that are in no file", got)
+	}
+	server.Ask(t, "SAVE")
+	e.ok(e.Check(e.ctx))
+	if got := e.Durability(); got != (mom.Durability{Snapshots: true}) {
+		t.Errorf("after a snapshot: got %+v, want no changes since", got)
 	}
 	if got := strings.Count(out.String(), "append-only"); got != 1 {
 		t.Errorf("warnings: got %d, want 1: %s", got, out.String())
@@ -250,6 +274,11 @@ func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
 	until(t, "it is back", func() bool { return e.Check(e.ctx) == nil })
 	if got := strings.Count(out.String(), "append-only"); got != 2 {
 		t.Errorf("warnings after a restart: got %d, want 2: %s", got, out.String())
+	}
+	server.Ask(t, "CONFIG", "SET", "appendonly", "yes")
+	e.ok(e.Check(e.ctx))
+	if got := e.Durability(); got != (mom.Durability{}) {
+		t.Errorf("with an append-only file: got %+v, want none of it", got)
 	}
 }
 

@@ -10,13 +10,12 @@ import (
 	"holdline/mom"
 )
 
-// holdsBatch is how many tasks keep.lua and abandon.lua take at once, so that other
-// calls get their turn.
-const holdsBatch = 100
+// keepBatch is how many tasks keep.lua takes at once, so that other calls get their turn.
+const keepBatch = 100
 
 // Keep implements mom.Store.
 func (s *Store) Keep(ctx context.Context, shard mom.Shard, ids []contract.TaskID) (missing []contract.TaskID, err error) {
-	for batch := range slices.Chunk(ids, holdsBatch) {
+	for batch := range slices.Chunk(ids, keepBatch) {
 		args := make([]string, len(batch))
 		for i, id := range batch {
 			args[i] = id.ULID.String()
@@ -38,7 +37,7 @@ func (s *Store) Keep(ctx context.Context, shard mom.Shard, ids []contract.TaskID
 
 // Abandon implements mom.Store. After an error some may be cancelled, and others not.
 func (s *Store) Abandon(ctx context.Context, shard mom.Shard, left []mom.Departure) error {
-	for batch := range slices.Chunk(left, holdsBatch) {
+	for batch := range slices.Chunk(left, bulkBatch) {
 		args := make([]string, 0, 1+2*len(batch))
 		args = append(args, s.tombstone())
 		for _, one := range batch {
@@ -48,7 +47,11 @@ func (s *Store) Abandon(ctx context.Context, shard mom.Shard, left []mom.Departu
 			}
 			args = append(args, one.ID.ULID.String(), offer)
 		}
-		if _, err := s.status(ctx, abandonScript, s.keys(shard), args...); err != nil {
+		abandon := func() error {
+			_, err := s.status(ctx, abandonScript, s.keys(shard), args...)
+			return err
+		}
+		if err := s.requests.run(ctx, abandon); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ import (
 //	gone    sorted set  "ULID caller" of ended tasks by the end of their record
 //	passed  string      how many ended tasks are still in ready, to be skipped
 //	bytes   string      what the stored calls take
+//	holes   string      how many places in dead are holes: see shared/unpark.lua
 //	parked  string      what those of the tasks in dead take; bytes has it too
 //	limits  hash        of the leases: c at once, r a second, b in hand at the time a
 //	numbering  string   the epoch of the number of shards by which new tasks are
@@ -45,10 +46,13 @@ type shardKeys struct {
 	memory memory // of the server that has them
 	// counted: the parked tasks of an older release are in the key parked.
 	counted atomic.Bool
-	leases  leaseWatch // as this process sees them
-	all     []string   // KEYS of every script, in the order of shared/core.lua
-	bell    bell
-	shares  shares // of the shard's own, in a cluster
+	more    atomic.Bool // the last Reap has left something to do
+	// How many due tasks of a newer release the next Reap passes over in ttl and later.
+	fromTTL, fromLater atomic.Int64
+	leases             leaseWatch // as this process sees them
+	all                []string   // KEYS of every script, in the order of shared/core.lua
+	bell               bell
+	shares             shares // of the shard's own, in a cluster
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {

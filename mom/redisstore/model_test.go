@@ -113,7 +113,9 @@ func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	}
 	if old != nil {
 		t.epoch = old.epoch
-		m.ready = without(m.ready, old)
+		if at := slices.Index(m.ready, old); at >= 0 {
+			m.ready[at] = t // beside its place at the tail; the second one is skipped
+		}
 		delete(m.gone, t.id)
 	}
 	m.tasks[t.id] = t

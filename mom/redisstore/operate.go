@@ -10,9 +10,6 @@ import (
 	"holdline/mom"
 )
 
-// reviveBatch is how many tasks revive_dead.lua takes at once.
-const reviveBatch = 100
-
 // Cancel implements mom.Store.
 func (s *Store) Cancel(ctx context.Context, id contract.TaskID) error {
 	return s.steer(ctx, cancelScript, id, s.tombstone())
@@ -49,21 +46,55 @@ func (s *Store) steer(ctx context.Context, sc *script, id contract.TaskID, args 
 // their turn, and stops at the tasks that were there when it began: those that
 // die again meanwhile stay dead. After an error the number counts what was done.
 func (s *Store) ReviveDead(ctx context.Context, shard mom.Shard, uncertain bool) (int64, error) {
-	depth, err := s.Depth(ctx, shard)
-	if err != nil {
-		return 0, fmt.Errorf("revive dead: %w", err)
-	}
-	var revived, passed int64
-	for left := depth.Dead; left > 0; left -= reviveBatch {
-		counts, err := s.numbers(ctx, reviveDeadScript, s.keys(shard), 2,
-			flag(uncertain), strconv.FormatInt(passed, 10), strconv.FormatInt(min(left, reviveBatch), 10))
+	var revived, index, until int64
+	for index >= 0 {
+		err := s.requests.run(ctx, func() error {
+			counts, err := s.numbers(ctx, reviveDeadScript, s.keys(shard), 3,
+				flag(uncertain), strconv.FormatInt(index, 10), strconv.FormatInt(until, 10))
+			if err != nil {
+				return err
+			}
+			revived += counts[0]
+			index, until = counts[1], counts[2]
+			return nil
+		})
 		if err != nil {
 			return revived, err
 		}
-		revived += counts[0]
-		passed += counts[1]
 	}
 	return revived, nil
+}
+
+// Restore implements mom.Store. It goes in batches, and once more until it finds nothing left
+// to do: tasks may come and go meanwhile.
+func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
+	var uncertain int64
+	for {
+		found, err := s.restoreOnce(ctx, shard)
+		uncertain += found
+		if err != nil || found == 0 {
+			return uncertain, err
+		}
+	}
+}
+
+func (s *Store) restoreOnce(ctx context.Context, shard mom.Shard) (found int64, err error) {
+	var open, parked int64
+	for open >= 0 || parked >= 0 {
+		err := s.requests.run(ctx, func() error {
+			counts, err := s.numbers(ctx, restoreScript, s.keys(shard), 3, strconv.FormatInt(open, 10), strconv.FormatInt(parked, 10))
+			if err != nil {
+				return err
+			}
+			found += counts[0]
+			open, parked = counts[1], counts[2]
+			return nil
+		})
+		if err != nil {
+			return found, err
+		}
+	}
+	return found, nil
 }
 
 // Depth implements mom.Store.

@@ -12,12 +12,24 @@ import (
 	"holdline/mom"
 )
 
-// parkedBatch is how many tasks count_parked.lua looks at.
-const parkedBatch = 100
-
-// Reap implements mom.Store.
-func (s *Store) Reap(ctx context.Context, shard mom.Shard) (mom.Reaped, error) {
+// Reap implements mom.Store. After a batch that was not all it takes its turn among the
+// shards.
+func (s *Store) Reap(ctx context.Context, shard mom.Shard) (reaped mom.Reaped, err error) {
 	keys := s.keys(shard)
+	reap := func() (err error) {
+		reaped, err = s.reap(ctx, keys)
+		return err
+	}
+	if keys.more.Load() {
+		err = s.reaps.run(ctx, reap)
+	} else {
+		err = reap()
+	}
+	keys.more.Store(err == nil && reaped.Next == 0)
+	return reaped, err
+}
+
+func (s *Store) reap(ctx context.Context, keys *shardKeys) (mom.Reaped, error) {
 	if !keys.counted.Load() {
 		if err := s.countParked(ctx, keys); err != nil {
 			return mom.Reaped{}, err
@@ -27,25 +39,28 @@ func (s *Store) Reap(ctx context.Context, shard mom.Shard) (mom.Reaped, error) {
 	args := []string{
 		s.tombstone(), millis(s.cfg.ParkedTTL), strconv.FormatInt(s.cfg.MaxParkedBytes, 10),
 		strconv.FormatInt(s.cfg.LeaseGrace.Milliseconds(), 10), millis(mom.LongestLease), millis(mom.LongestBackoff),
+		strconv.FormatInt(keys.fromTTL.Load(), 10), strconv.FormatInt(keys.fromLater.Load(), 10),
 	}
 	reply, err := s.run(ctx, reapScript, keys, append(args, keys.leases.ripe(time.Now(), s.cfg.LeaseGrace)...)...)
 	if err != nil {
 		return mom.Reaped{}, err
 	}
 	fields, err := reply.ToArray()
-	if err != nil || len(fields) != 5 {
+	if err != nil || len(fields) != 7 {
 		return mom.Reaped{}, fmt.Errorf("reap: unexpected reply: %w", err)
 	}
-	var counts [4]int64
+	var counts [6]int64
 	for i := range counts {
 		if counts[i], err = fields[i].AsInt64(); err != nil {
 			return mom.Reaped{}, fmt.Errorf("reap: %w", err)
 		}
 	}
-	near, err := readNear(fields[4])
+	near, err := readNear(fields[6])
 	if err != nil {
 		return mom.Reaped{}, fmt.Errorf("reap: %w", err)
 	}
+	keys.fromTTL.Store(counts[4])
+	keys.fromLater.Store(counts[5])
 	next := time.Duration(counts[0]) * time.Millisecond
 	if lease := keys.leases.see(time.Now(), s.cfg.LeaseGrace, near); lease >= 0 && (next < 0 || lease < next) {
 		next = lease
@@ -75,15 +90,20 @@ func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
 // countParked counts the calls of the tasks that an older release has parked. It is
 // done when a MOM starts, and so by the last MOM of a rolling update too.
 func (s *Store) countParked(ctx context.Context, keys *shardKeys) error {
-	for offset := 0; ; offset += parkedBatch {
-		looked, err := s.numbers(ctx, countScript, keys, 1, strconv.Itoa(offset))
+	var offset, holes int64
+	count := func() error {
+		counts, err := s.numbers(ctx, countScript, keys, 2, strconv.FormatInt(offset, 10), strconv.FormatInt(holes, 10))
 		if err != nil {
 			return fmt.Errorf("count parked tasks: %w", err)
 		}
-		if looked[0] < parkedBatch {
-			return nil
-		}
+		offset, holes = counts[0], counts[1]
+		return nil
 	}
+	err := count()
+	for err == nil && offset >= 0 {
+		err = s.reaps.run(ctx, count)
+	}
+	return err
 }
 
 // parked tells how near the parked tasks of a shard are to their end.

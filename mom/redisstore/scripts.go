@@ -24,7 +24,7 @@ type script struct {
 }
 
 var (
-	addScript        = newScript("add", false, "skip")
+	addScript        = newScript("add", false)
 	leaseScript      = newScript("lease", true, "finish", "skip")
 	renewScript      = newScript("renew", true, "held").asUpkeep()
 	markScript       = newScript("mark", true, "held")
@@ -33,13 +33,14 @@ var (
 	putBackScript    = newScript("put_back", true, "held", "finish")
 	retryScript      = newScript("retry", true, "held", "finish", "parked", "park")
 	parkScript       = newScript("park", true, "held", "parked", "park")
-	cancelScript     = newScript("cancel", true, "finish", "parked", "give_up", "pass_over").asUpkeep()
+	cancelScript     = newScript("cancel", true, "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
 	abandonScript    = newScript("abandon", true, "finish", "pass_over").asUpkeep()
 	keepScript       = newScript("keep", true)
-	dismissScript    = newScript("dismiss", true, "finish", "parked", "give_up")
-	reviveScript     = newScript("revive", true, "parked", "revive")
-	reviveDeadScript = newScript("revive_dead", true, "parked", "revive")
-	reapScript       = newScript("reap", true, "finish", "give_back", "parked", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
+	dismissScript    = newScript("dismiss", true, "finish", "parked", "unpark", "give_up")
+	reviveScript     = newScript("revive", true, "parked", "unpark", "revive")
+	reviveDeadScript = newScript("revive_dead", true, "parked", "unpark", "revive")
+	restoreScript    = newScript("restore", true, "parked", "park").asUpkeep()
+	reapScript       = newScript("reap", true, "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
 	countScript      = newScript("count_parked", true, "parked").asUpkeep()
 	depthScript      = newScript("depth", true, "parked").asUpkeep()
 	pauseScript      = newScript("pause", true)

@@ -87,8 +87,13 @@ type Store struct {
 	link   *link
 	shards sync.Map // mom.Shard → *shardKeys
 
-	doubts chan struct{}
-	claims claims
+	// Apart from each other, so that callers who leave do not wait for tasks that expire.
+	reaps, requests bulk
+
+	doubts  chan struct{}
+	roomy   atomic.Bool  // the servers take texts of any size that there may be
+	unsaved atomic.Int64 // changes that are in no file; negative: each is in one
+	claims  claims
 
 	flavour atomic.Int32 // which form of the scripts the server understands
 	warned  sync.Map     // what is wrong with which run of a server, as far as it was logged
@@ -119,6 +124,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("redis store: %w", err)
 	}
 	s := &Store{cfg: cfg, log: cfg.Logger, link: link, doubts: make(chan struct{}, 1)}
+	s.unsaved.Store(-1)
 	if cfg.Embedded {
 		s.flavour.Store(flavourPlain)
 	}

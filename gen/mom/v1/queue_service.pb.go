@@ -49,15 +49,17 @@ type Queue struct {
 	ParkedBytes int64 `protobuf:"varint,11,opt,name=parked_bytes,json=parkedBytes,proto3" json:"parked_bytes,omitempty"`
 	// How long the oldest DEAD or UNCERTAIN task has waited for a person.
 	OldestParked *durationpb.Duration `protobuf:"bytes,12,opt,name=oldest_parked,json=oldestParked,proto3" json:"oldest_parked,omitempty"`
+	// Whether the MOM that tells is on hold: it replays nothing, and no task expires.
+	OnHold bool `protobuf:"varint,13,opt,name=on_hold,json=onHold,proto3" json:"on_hold,omitempty"`
 	// This MOM has no route to the service: the tasks wait for a MOM that has one,
 	// or expire.
-	NoRoute bool `protobuf:"varint,20,opt,name=no_route,json=noRoute,proto3" json:"no_route,omitempty"`
+	NoRoute bool `protobuf:"varint,14,opt,name=no_route,json=noRoute,proto3" json:"no_route,omitempty"`
 	// How many shards new tasks are placed among.
-	Shards int32 `protobuf:"varint,21,opt,name=shards,proto3" json:"shards,omitempty"`
+	Shards int32 `protobuf:"varint,15,opt,name=shards,proto3" json:"shards,omitempty"`
 	// How many shards still have tasks, and get no new ones.
-	OldShards int32 `protobuf:"varint,22,opt,name=old_shards,json=oldShards,proto3" json:"old_shards,omitempty"`
+	OldShards int32 `protobuf:"varint,16,opt,name=old_shards,json=oldShards,proto3" json:"old_shards,omitempty"`
 	// The store does not tell of this queue now, so all else is empty.
-	Unreadable    bool `protobuf:"varint,23,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable    bool `protobuf:"varint,17,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -174,6 +176,13 @@ func (x *Queue) GetOldestParked() *durationpb.Duration {
 		return x.OldestParked
 	}
 	return nil
+}
+
+func (x *Queue) GetOnHold() bool {
+	if x != nil {
+		return x.OnHold
+	}
+	return false
 }
 
 func (x *Queue) GetNoRoute() bool {
@@ -784,6 +793,98 @@ func (x *RetryDeadResponse) GetRetried() int64 {
 	return 0
 }
 
+// RestoreQueueRequest names a queue.
+type RestoreQueueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service. Empty: all of them.
+	Service       string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreQueueRequest) Reset() {
+	*x = RestoreQueueRequest{}
+	mi := &file_mom_v1_queue_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreQueueRequest) ProtoMessage() {}
+
+func (x *RestoreQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_queue_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreQueueRequest.ProtoReflect.Descriptor instead.
+func (*RestoreQueueRequest) Descriptor() ([]byte, []int) {
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RestoreQueueRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+// RestoreQueueResponse counts.
+type RestoreQueueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many tasks became UNCERTAIN.
+	Uncertain     int64 `protobuf:"varint,1,opt,name=uncertain,proto3" json:"uncertain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreQueueResponse) Reset() {
+	*x = RestoreQueueResponse{}
+	mi := &file_mom_v1_queue_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreQueueResponse) ProtoMessage() {}
+
+func (x *RestoreQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_queue_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreQueueResponse.ProtoReflect.Descriptor instead.
+func (*RestoreQueueResponse) Descriptor() ([]byte, []int) {
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RestoreQueueResponse) GetUncertain() int64 {
+	if x != nil {
+		return x.Uncertain
+	}
+	return 0
+}
+
 // WatchQueuesRequest sets the interval.
 type WatchQueuesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -795,7 +896,7 @@ type WatchQueuesRequest struct {
 
 func (x *WatchQueuesRequest) Reset() {
 	*x = WatchQueuesRequest{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[13]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +908,7 @@ func (x *WatchQueuesRequest) String() string {
 func (*WatchQueuesRequest) ProtoMessage() {}
 
 func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[13]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +921,7 @@ func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesRequest.ProtoReflect.Descriptor instead.
 func (*WatchQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{13}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchQueuesRequest) GetInterval() *durationpb.Duration {
@@ -841,7 +942,7 @@ type WatchQueuesResponse struct {
 
 func (x *WatchQueuesResponse) Reset() {
 	*x = WatchQueuesResponse{}
-	mi := &file_mom_v1_queue_service_proto_msgTypes[14]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +954,7 @@ func (x *WatchQueuesResponse) String() string {
 func (*WatchQueuesResponse) ProtoMessage() {}
 
 func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mom_v1_queue_service_proto_msgTypes[14]
+	mi := &file_mom_v1_queue_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +967,7 @@ func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesResponse.ProtoReflect.Descriptor instead.
 func (*WatchQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{14}
+	return file_mom_v1_queue_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchQueuesResponse) GetQueues() []*Queue {
@@ -880,7 +981,7 @@ var File_mom_v1_queue_service_proto protoreflect.FileDescriptor
 
 const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\x89\x04\n" +
+	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xa2\x04\n" +
 	"\x05Queue\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x03R\x06queued\x12\x18\n" +
@@ -896,13 +997,14 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\x0emax_per_second\x18\n" +
 	" \x01(\x01R\fmaxPerSecond\x12!\n" +
 	"\fparked_bytes\x18\v \x01(\x03R\vparkedBytes\x12>\n" +
-	"\roldest_parked\x18\f \x01(\v2\x19.google.protobuf.DurationR\foldestParked\x12\x19\n" +
-	"\bno_route\x18\x14 \x01(\bR\anoRoute\x12\x16\n" +
-	"\x06shards\x18\x15 \x01(\x05R\x06shards\x12\x1d\n" +
+	"\roldest_parked\x18\f \x01(\v2\x19.google.protobuf.DurationR\foldestParked\x12\x17\n" +
+	"\aon_hold\x18\r \x01(\bR\x06onHold\x12\x19\n" +
+	"\bno_route\x18\x0e \x01(\bR\anoRoute\x12\x16\n" +
+	"\x06shards\x18\x0f \x01(\x05R\x06shards\x12\x1d\n" +
 	"\n" +
-	"old_shards\x18\x16 \x01(\x05R\toldShards\x12\x1e\n" +
+	"old_shards\x18\x10 \x01(\x05R\toldShards\x12\x1e\n" +
 	"\n" +
-	"unreadable\x18\x17 \x01(\bR\n" +
+	"unreadable\x18\x11 \x01(\bR\n" +
 	"unreadable\"\x13\n" +
 	"\x11ListQueuesRequest\";\n" +
 	"\x12ListQueuesResponse\x12%\n" +
@@ -931,11 +1033,15 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1c\n" +
 	"\tuncertain\x18\x02 \x01(\bR\tuncertain\"-\n" +
 	"\x11RetryDeadResponse\x12\x18\n" +
-	"\aretried\x18\x01 \x01(\x03R\aretried\"K\n" +
+	"\aretried\x18\x01 \x01(\x03R\aretried\"/\n" +
+	"\x13RestoreQueueRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\"4\n" +
+	"\x14RestoreQueueResponse\x12\x1c\n" +
+	"\tuncertain\x18\x01 \x01(\x03R\tuncertain\"K\n" +
 	"\x12WatchQueuesRequest\x125\n" +
 	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\"<\n" +
 	"\x13WatchQueuesResponse\x12%\n" +
-	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues2\x91\x04\n" +
+	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues2\xe1\x04\n" +
 	"\fQueueService\x12H\n" +
 	"\n" +
 	"ListQueues\x12\x19.mom.v1.ListQueuesRequest\x1a\x1a.mom.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12H\n" +
@@ -945,7 +1051,8 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
 	"LimitQueue\x12\x19.mom.v1.LimitQueueRequest\x1a\x1a.mom.v1.LimitQueueResponse\"\x03\x90\x02\x02\x12E\n" +
 	"\tSetShards\x12\x18.mom.v1.SetShardsRequest\x1a\x19.mom.v1.SetShardsResponse\"\x03\x90\x02\x02\x12@\n" +
-	"\tRetryDead\x12\x18.mom.v1.RetryDeadRequest\x1a\x19.mom.v1.RetryDeadResponse\x12M\n" +
+	"\tRetryDead\x12\x18.mom.v1.RetryDeadRequest\x1a\x19.mom.v1.RetryDeadResponse\x12N\n" +
+	"\fRestoreQueue\x12\x1b.mom.v1.RestoreQueueRequest\x1a\x1c.mom.v1.RestoreQueueResponse\"\x03\x90\x02\x02\x12M\n" +
 	"\vWatchQueues\x12\x1a.mom.v1.WatchQueuesRequest\x1a\x1b.mom.v1.WatchQueuesResponse\"\x03\x90\x02\x010\x01Bs\n" +
 	"\n" +
 	"com.mom.v1B\x11QueueServiceProtoP\x01Z\x19holdline/gen/mom/v1;momv1\xa2\x02\x03MXX\xaa\x02\x06Mom.V1\xca\x02\x06Mom\\V1\xe2\x02\x12Mom\\V1\\GPBMetadata\xea\x02\aMom::V1b\x06proto3"
@@ -962,34 +1069,36 @@ func file_mom_v1_queue_service_proto_rawDescGZIP() []byte {
 	return file_mom_v1_queue_service_proto_rawDescData
 }
 
-var file_mom_v1_queue_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_mom_v1_queue_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_mom_v1_queue_service_proto_goTypes = []any{
-	(*Queue)(nil),               // 0: mom.v1.Queue
-	(*ListQueuesRequest)(nil),   // 1: mom.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),  // 2: mom.v1.ListQueuesResponse
-	(*PauseQueueRequest)(nil),   // 3: mom.v1.PauseQueueRequest
-	(*PauseQueueResponse)(nil),  // 4: mom.v1.PauseQueueResponse
-	(*ResumeQueueRequest)(nil),  // 5: mom.v1.ResumeQueueRequest
-	(*ResumeQueueResponse)(nil), // 6: mom.v1.ResumeQueueResponse
-	(*LimitQueueRequest)(nil),   // 7: mom.v1.LimitQueueRequest
-	(*LimitQueueResponse)(nil),  // 8: mom.v1.LimitQueueResponse
-	(*SetShardsRequest)(nil),    // 9: mom.v1.SetShardsRequest
-	(*SetShardsResponse)(nil),   // 10: mom.v1.SetShardsResponse
-	(*RetryDeadRequest)(nil),    // 11: mom.v1.RetryDeadRequest
-	(*RetryDeadResponse)(nil),   // 12: mom.v1.RetryDeadResponse
-	(*WatchQueuesRequest)(nil),  // 13: mom.v1.WatchQueuesRequest
-	(*WatchQueuesResponse)(nil), // 14: mom.v1.WatchQueuesResponse
-	(*durationpb.Duration)(nil), // 15: google.protobuf.Duration
+	(*Queue)(nil),                // 0: mom.v1.Queue
+	(*ListQueuesRequest)(nil),    // 1: mom.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),   // 2: mom.v1.ListQueuesResponse
+	(*PauseQueueRequest)(nil),    // 3: mom.v1.PauseQueueRequest
+	(*PauseQueueResponse)(nil),   // 4: mom.v1.PauseQueueResponse
+	(*ResumeQueueRequest)(nil),   // 5: mom.v1.ResumeQueueRequest
+	(*ResumeQueueResponse)(nil),  // 6: mom.v1.ResumeQueueResponse
+	(*LimitQueueRequest)(nil),    // 7: mom.v1.LimitQueueRequest
+	(*LimitQueueResponse)(nil),   // 8: mom.v1.LimitQueueResponse
+	(*SetShardsRequest)(nil),     // 9: mom.v1.SetShardsRequest
+	(*SetShardsResponse)(nil),    // 10: mom.v1.SetShardsResponse
+	(*RetryDeadRequest)(nil),     // 11: mom.v1.RetryDeadRequest
+	(*RetryDeadResponse)(nil),    // 12: mom.v1.RetryDeadResponse
+	(*RestoreQueueRequest)(nil),  // 13: mom.v1.RestoreQueueRequest
+	(*RestoreQueueResponse)(nil), // 14: mom.v1.RestoreQueueResponse
+	(*WatchQueuesRequest)(nil),   // 15: mom.v1.WatchQueuesRequest
+	(*WatchQueuesResponse)(nil),  // 16: mom.v1.WatchQueuesResponse
+	(*durationpb.Duration)(nil),  // 17: google.protobuf.Duration
 }
 var file_mom_v1_queue_service_proto_depIdxs = []int32{
-	15, // 0: mom.v1.Queue.oldest_wait:type_name -> google.protobuf.Duration
-	15, // 1: mom.v1.Queue.oldest_parked:type_name -> google.protobuf.Duration
+	17, // 0: mom.v1.Queue.oldest_wait:type_name -> google.protobuf.Duration
+	17, // 1: mom.v1.Queue.oldest_parked:type_name -> google.protobuf.Duration
 	0,  // 2: mom.v1.ListQueuesResponse.queues:type_name -> mom.v1.Queue
 	0,  // 3: mom.v1.PauseQueueResponse.queue:type_name -> mom.v1.Queue
 	0,  // 4: mom.v1.ResumeQueueResponse.queue:type_name -> mom.v1.Queue
 	0,  // 5: mom.v1.LimitQueueResponse.queue:type_name -> mom.v1.Queue
 	0,  // 6: mom.v1.SetShardsResponse.queue:type_name -> mom.v1.Queue
-	15, // 7: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
+	17, // 7: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
 	0,  // 8: mom.v1.WatchQueuesResponse.queues:type_name -> mom.v1.Queue
 	1,  // 9: mom.v1.QueueService.ListQueues:input_type -> mom.v1.ListQueuesRequest
 	3,  // 10: mom.v1.QueueService.PauseQueue:input_type -> mom.v1.PauseQueueRequest
@@ -997,16 +1106,18 @@ var file_mom_v1_queue_service_proto_depIdxs = []int32{
 	7,  // 12: mom.v1.QueueService.LimitQueue:input_type -> mom.v1.LimitQueueRequest
 	9,  // 13: mom.v1.QueueService.SetShards:input_type -> mom.v1.SetShardsRequest
 	11, // 14: mom.v1.QueueService.RetryDead:input_type -> mom.v1.RetryDeadRequest
-	13, // 15: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
-	2,  // 16: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
-	4,  // 17: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
-	6,  // 18: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
-	8,  // 19: mom.v1.QueueService.LimitQueue:output_type -> mom.v1.LimitQueueResponse
-	10, // 20: mom.v1.QueueService.SetShards:output_type -> mom.v1.SetShardsResponse
-	12, // 21: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
-	14, // 22: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
-	16, // [16:23] is the sub-list for method output_type
-	9,  // [9:16] is the sub-list for method input_type
+	13, // 15: mom.v1.QueueService.RestoreQueue:input_type -> mom.v1.RestoreQueueRequest
+	15, // 16: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
+	2,  // 17: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
+	4,  // 18: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
+	6,  // 19: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
+	8,  // 20: mom.v1.QueueService.LimitQueue:output_type -> mom.v1.LimitQueueResponse
+	10, // 21: mom.v1.QueueService.SetShards:output_type -> mom.v1.SetShardsResponse
+	12, // 22: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
+	14, // 23: mom.v1.QueueService.RestoreQueue:output_type -> mom.v1.RestoreQueueResponse
+	16, // 24: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
+	17, // [17:25] is the sub-list for method output_type
+	9,  // [9:17] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1023,7 +1134,7 @@ func file_mom_v1_queue_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mom_v1_queue_service_proto_rawDesc), len(file_mom_v1_queue_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -55,10 +55,11 @@ if memory == 'look' then
 end
 if memory == 'full' then return {'FULL', 'memory'} end
 
+-- Where it was passed over it may still lie in ready, and then it lies there twice: the
+-- first place is good, the other one is skipped as counted.
 if again then
   redis.call('DEL', t)
   redis.call('ZREM', GONE, ulid .. ' ' .. ARGV[8])
-  if redis.call('LREM', READY, 1, ulid) == 1 then skipped() end
 end
 -- The epoch goes on: an old lease must not fit the new task.
 redis.call('HSET', t, 'v', ARGV[17], 's', S_QUEUED, 'e', epoch or 0, 'n', 0, 'r', ARGV[6],

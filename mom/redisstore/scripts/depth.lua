@@ -14,11 +14,12 @@ for _, head in ipairs(redis.call('LRANGE', READY, 0, BATCH - 1)) do
   end
 end
 local queued = redis.call('LLEN', READY) - tonumber(redis.call('GET', base .. 'passed') or 0)
+local dead = redis.call('LLEN', DEAD) - tonumber(redis.call('GET', base .. 'holes') or 0)
 local parked, parked_for = parked_now()
 local most, rate = unpack(redis.call('HMGET', base .. 'limits', 'c', 'r'))
 return {
   math.max(queued, 0), redis.call('ZCARD', LEASE), redis.call('ZCARD', LATER),
-  redis.call('LLEN', DEAD), redis.call('EXISTS', PAUSED), wait,
+  math.max(dead, 0), redis.call('EXISTS', PAUSED), wait,
   tonumber(redis.call('GET', base .. 'bytes') or 0), tonumber(most or 0), math.floor((rate or 0) * 1000 + 0.5),
   parked, parked_for,
 }

@@ -3,11 +3,12 @@
 -- ARGV: base n duration tombstone     (times in ms)
 -- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back};
 --          call is nil when it is missing. {'LIMITED', ms} when there are tasks and
---          the limits, or a service that asked to wait, allow none for so long.
+--          the limits, or a service that asked to wait, allow none for so long, or all
+--          that was come to has ended.
 -- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
 --         bell goes with the last task. Up to 100 tasks that only a newer
 --         release knows are passed over, and keep their places; ended ones lose
---         theirs, up to 500, and the bell rings for the rest.
+--         theirs, up to 100 of them, 25 that end now, and the bell rings for the rest.
 local n, duration, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local taken, left, unknown, passes = {}, {}, nil, 0
 if redis.call('EXISTS', PAUSED) == 1 then return taken end
@@ -37,7 +38,7 @@ if rate then
   if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / rate)} end
 end
 
-while #taken < n and #left < BATCH and passes < 5 * BATCH do
+while #taken < n and #left < BATCH and passes < BATCH do
   local ulid = redis.call('LPOP', READY)
   if not ulid then
     redis.call('DEL', base .. 'passed')
@@ -52,6 +53,7 @@ while #taken < n and #left < BATCH and passes < 5 * BATCH do
     passes = passes + 1
   elseif task.x <= now then
     finish(ulid, task, S_EXPIRED, tombstone)
+    passes = passes + BATCH / BULK
   else
     local epoch = tonumber(task.e) + 1
     redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
@@ -65,7 +67,8 @@ for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
 if unknown and #taken == 0 then return unknown end
 if redis.call('EXISTS', READY) == 0 then
   redis.call('DEL', BELL)
-elseif passes == 5 * BATCH then
+elseif passes >= BATCH then
+  if #taken == 0 then return {'LIMITED', 2} end
   ring() -- there is more to come to
 end
 return taken

@@ -1,12 +1,13 @@
--- Does what is due in a shard, at most 100 of each kind.
+-- Does what is due in a shard, at most 25 of each kind.
 --
 -- ARGV: base tombstone parked_ttl max_parked_bytes grace longest_lease
---       longest_backoff, then ulid and end of each lease that was not renewed for
+--       longest_backoff from_ttl from_later, then ulid and end of each lease that was not renewed for
 --       grace: see shared/end_leases.lua     (times in ms)
 -- Returns: {next, given up, bytes of the parked calls, ms since the oldest was
---          parked, leases to watch}. next is ms until something is due next, 60000
+--          parked, from_ttl, from_later, leases to watch}. next is ms until something is due next, 60000
 --          at most while tasks wait, since a bell may be lost; 0 when there is
 --          more to do now, -1 when nothing will be.
+--          from_… is how many tasks of a newer release are to be passed over next time.
 -- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when
 --         marked and not repeatable; tasks past their TTL EXPIRED; due retries →
 --         ready; parked tasks whose time or room is over are given up; the
@@ -18,34 +19,35 @@ local more, left = false, 0 -- left: tasks that only a newer release knows
 local open = redis.call('EXISTS', TTL) == 1
 
 local function due(set, offset)
-  return redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', offset, BATCH)
+  return redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', offset, BULK)
 end
 
--- each calls what for each due task of a set, and drops those without a record.
--- Tasks that are left are not in the way of others.
-local function each(set, what)
-  if not open then return end
-  local offset, ulids, passed = 0, nil, nil
-  repeat
-    ulids, passed = due(set, offset), 0
-    for _, ulid in ipairs(ulids) do
-      local task, err = load(ulid)
-      if task then
-        what(ulid, task)
-      elseif err then
-        passed = passed + 1
-      else
-        redis.call('ZREM', set, ulid)
-      end
+-- each calls what for each due task of a set, and drops those without a record. Tasks that
+-- are left are passed over, so that they are not in the way of others: it returns how many
+-- the next look is to pass over.
+local function each(set, offset, what)
+  if not open then return 0 end
+  local ulids = due(set, offset)
+  for _, ulid in ipairs(ulids) do
+    local task, err = load(ulid)
+    if task then
+      what(ulid, task)
+    elseif err then
+      offset = offset + 1
+    else
+      redis.call('ZREM', set, ulid)
     end
-    offset = offset + passed
-  until passed < BATCH
+  end
+  if #ulids == BULK then
+    more = true
+    return offset
+  end
   left = left + offset
-  if #ulids == BATCH then more = true end
+  return 0
 end
 
 -- First, with what follows it, since they take tasks out of ready: see give_back.
-each(TTL, function(ulid, task)
+local from_ttl = each(TTL, tonumber(ARGV[8]), function(ulid, task)
   if task.s == S_RUNNING then
     -- It may finish; whoever ends its lease expires it.
     redis.call('ZADD', TTL, 'inf', ulid)
@@ -75,7 +77,7 @@ if open and soonest(LEASE, tonumber(ARGV[6])) then more = true end
 if open and soonest(LATER, tonumber(ARGV[7])) then more = true end
 
 local ripe = {}
-for i = 8, #ARGV, 2 do ripe[ARGV[i]] = ARGV[i + 1] end
+for i = 10, #ARGV, 2 do ripe[ARGV[i]] = ARGV[i + 1] end
 local more_leases, watch = end_leases(grace, ripe, function(ulid, task)
   if task.m and task.r ~= '1' then
     park(ulid, S_UNCERTAIN, task.n + 1, 'lease ended after the call was sent')
@@ -94,13 +96,13 @@ end)
 
 if more_leases then more = true end
 
-each(LATER, give_back)
+local from_later = each(LATER, tonumber(ARGV[9]), give_back)
 
 local given_up, parked_next = reap_parked(tonumber(ARGV[3]), tonumber(ARGV[4]), tombstone)
 if parked_next == 0 then more = true end
 
 local gone = due(GONE, 0)
-if #gone == BATCH then more = true end
+if #gone == BULK then more = true end
 for _, member in ipairs(gone) do
   redis.call('ZREM', base .. 'c:' .. string.sub(member, 28), string.sub(member, 1, 26))
   redis.call('ZREM', GONE, member)
@@ -111,7 +113,7 @@ local waiting = open and redis.call('EXISTS', READY) == 1
 if waiting and redis.call('EXISTS', PAUSED) == 0 then ring() end
 
 local parked, parked_for = parked_now()
-if more then return {0, given_up, parked, parked_for, watch} end
+if more then return {0, given_up, parked, parked_for, from_ttl, from_later, watch} end
 local next = waiting and 60000 or -1
 local function first(set, least)
   local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
@@ -135,4 +137,4 @@ if parked_next > 0 then
   local wait = math.max(parked_next, 1000)
   if next < 0 or wait < next then next = wait end
 end
-return {next, given_up, parked, parked_for, watch}
+return {next, given_up, parked, parked_for, from_ttl, from_later, watch}

@@ -36,6 +36,8 @@ const (
 	QueueServiceSetShardsProcedure = "/mom.v1.QueueService/SetShards"
 	// QueueServiceRetryDeadProcedure is the procedure name of the QueueService's RetryDead RPC.
 	QueueServiceRetryDeadProcedure = "/mom.v1.QueueService/RetryDead"
+	// QueueServiceRestoreQueueProcedure is the procedure name of the QueueService's RestoreQueue RPC.
+	QueueServiceRestoreQueueProcedure = "/mom.v1.QueueService/RestoreQueue"
 	// QueueServiceWatchQueuesProcedure is the procedure name of the QueueService's WatchQueues RPC.
 	QueueServiceWatchQueuesProcedure = "/mom.v1.QueueService/WatchQueues"
 )
@@ -88,6 +90,14 @@ var (
 			Procedure:  QueueServiceRetryDeadProcedure,
 		}
 	})
+	queueServiceRestoreQueueSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_mom_v1_queue_service_proto.Services().ByName("QueueService").Methods().ByName("RestoreQueue"),
+			Procedure:        QueueServiceRestoreQueueProcedure,
+			IdempotencyLevel: connect.IdempotencyIdempotent,
+		}
+	})
 	queueServiceWatchQueuesSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType:       connect.StreamTypeServer,
@@ -117,6 +127,10 @@ type QueueServiceClient interface {
 	// RetryDead puts the DEAD tasks of a service back into its queue; the
 	// UNCERTAIN ones, which may have run, too when asked to.
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
+	// RestoreQueue is for a store that was restored from a backup: what is not declared repeatable
+	// and was stored before the store was started becomes UNCERTAIN, since it may have run after
+	// the backup. Only a MOM that is on hold takes it.
+	RestoreQueue(context.Context, *v1.RestoreQueueRequest) (*v1.RestoreQueueResponse, error)
 	// WatchQueues sends the list of queues at once and then in the given
 	// interval.
 	WatchQueues(context.Context, *v1.WatchQueuesRequest) (QueueServiceWatchQueuesClientStream, error)
@@ -167,6 +181,10 @@ type QueueServiceHandler interface {
 	// RetryDead puts the DEAD tasks of a service back into its queue; the
 	// UNCERTAIN ones, which may have run, too when asked to.
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
+	// RestoreQueue is for a store that was restored from a backup: what is not declared repeatable
+	// and was stored before the store was started becomes UNCERTAIN, since it may have run after
+	// the backup. Only a MOM that is on hold takes it.
+	RestoreQueue(context.Context, *v1.RestoreQueueRequest) (*v1.RestoreQueueResponse, error)
 	// WatchQueues sends the list of queues at once and then in the given
 	// interval.
 	WatchQueues(context.Context, *v1.WatchQueuesRequest, QueueServiceWatchQueuesServerStream) error
@@ -182,6 +200,7 @@ func RegisterQueueServiceHandler(server *connect.Server, svc QueueServiceHandler
 		connect.Method{Spec: queueServiceLimitQueueSpec(), Handler: adapter.limitQueue},
 		connect.Method{Spec: queueServiceSetShardsSpec(), Handler: adapter.setShards},
 		connect.Method{Spec: queueServiceRetryDeadSpec(), Handler: adapter.retryDead},
+		connect.Method{Spec: queueServiceRestoreQueueSpec(), Handler: adapter.restoreQueue},
 		connect.Method{Spec: queueServiceWatchQueuesSpec(), Handler: adapter.watchQueues},
 	)
 }
@@ -226,6 +245,10 @@ func (UnimplementedQueueServiceHandler) SetShards(context.Context, *v1.SetShards
 
 func (UnimplementedQueueServiceHandler) RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.QueueService.RetryDead is not implemented")
+}
+
+func (UnimplementedQueueServiceHandler) RestoreQueue(context.Context, *v1.RestoreQueueRequest) (*v1.RestoreQueueResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.QueueService.RestoreQueue is not implemented")
 }
 
 func (UnimplementedQueueServiceHandler) WatchQueues(context.Context, *v1.WatchQueuesRequest, QueueServiceWatchQueuesServerStream) error {
@@ -279,6 +302,14 @@ func (c *queueServiceClient) SetShards(ctx context.Context, req *v1.SetShardsReq
 func (c *queueServiceClient) RetryDead(ctx context.Context, req *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error) {
 	var res v1.RetryDeadResponse
 	if err := c.client.CallUnary(ctx, queueServiceRetryDeadSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) RestoreQueue(ctx context.Context, req *v1.RestoreQueueRequest) (*v1.RestoreQueueResponse, error) {
+	var res v1.RestoreQueueResponse
+	if err := c.client.CallUnary(ctx, queueServiceRestoreQueueSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -360,6 +391,18 @@ func (h queueServiceHandler) retryDead(ctx context.Context, _ connect.Spec, stre
 		return err
 	}
 	res, err := h.svc.RetryDead(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) restoreQueue(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RestoreQueueRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RestoreQueue(ctx, &req)
 	if err != nil {
 		return err
 	}

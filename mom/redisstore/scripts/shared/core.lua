@@ -24,8 +24,9 @@ local base = ARGV[1]
 
 local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
 local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
-local BATCH = 100
-local PASSED_MAX = 100000
+-- How many entries a script looks at, and how many tasks it leads to another state: so few
+-- that it is over within about a millisecond. Others wait for a script as long as it takes.
+local BATCH, BULK = 100, 25
 local WAIT_MAX = 300000 -- ms; as maxRefusalWait in refusal.go
 
 local clock = redis.call('TIME')

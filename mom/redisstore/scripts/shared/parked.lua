@@ -10,21 +10,18 @@ local function count_parked(ulid)
   redis.call('INCRBY', base .. 'parked', size)
 end
 
--- unpark takes a task out of dead. It says whether the task was there.
-local function unpark(ulid)
-  local there, t = redis.call('LREM', DEAD, 1, ulid) == 1, base .. 't:' .. ulid
-  local size = redis.call('HGET', t, 'b')
-  if size then
-    redis.call('HDEL', t, 'b')
-    redis.call('DECRBY', base .. 'parked', size)
-  end
-  -- Also mends what an older release took out of dead without telling parked.
-  if redis.call('EXISTS', DEAD) == 0 then redis.call('DEL', base .. 'parked') end
-  return there
-end
-
 local function is_parked(task)
   return task.s == S_DEAD or task.s == S_UNCERTAIN
+end
+
+-- is_hole tells a hole in dead from a ULID: see unpark.lua.
+local function is_hole(entry)
+  return #entry < 26
+end
+
+-- parked_since is when the entry of dead was parked; nil when its record is gone.
+local function parked_since(entry)
+  return tonumber(is_hole(entry) and entry or redis.call('HGET', base .. 't:' .. entry, 'z'))
 end
 
 -- parked_now returns the bytes that the calls of parked tasks take, and for how
@@ -32,6 +29,6 @@ end
 local function parked_now()
   local oldest = redis.call('LINDEX', DEAD, 0)
   if not oldest then return 0, 0 end
-  local since = tonumber(redis.call('HGET', base .. 't:' .. oldest, 'z') or now)
+  local since = parked_since(oldest) or now
   return math.max(tonumber(redis.call('GET', base .. 'parked') or 0), 0), math.max(now - since, 0)
 end

@@ -4,14 +4,18 @@
 -- do now, -1 when nothing will be. Tasks of a newer release are left to it.
 local function reap_parked(ttl, max, tombstone)
   local ended, passed = 0, 0
+  if close_up() == BATCH then return 0, 0 end
   for _ = 1, BATCH do
+    if ended == BULK then return ended, 0 end
     local ulid = redis.call('LINDEX', DEAD, passed)
     if not ulid then return ended, -1 end
     local task, err = load(ulid)
-    if err then
+    if err or is_hole(ulid) then
       passed = passed + 1
     elseif not task or not is_parked(task) then
-      unpark(ulid)
+      redis.call('LREM', DEAD, 1, ulid)
+      leave(ulid)
+      close_up()
     else
       count_parked(ulid)
       local left = tonumber(redis.call('HGET', base .. 't:' .. ulid, 'z') or now) + ttl - now

@@ -1,0 +1,42 @@
+-- Parks tasks that may have run after the backup was made from which Redis was restored.
+--
+-- ARGV: base from_open from_parked
+-- Returns: {tasks that are UNCERTAIN now, from_open, from_parked}: the places in ttl and
+--          in dead to go on from, -1 at their ends
+-- Effect: of the tasks that are not repeatable and were queued, or parked, before this
+--         server was started: open → dead as UNCERTAIN, DEAD → UNCERTAIN; some of them.
+local failure = 'restored from a backup: may have run since'
+local from_open, from_parked, changed = tonumber(ARGV[2]), tonumber(ARGV[3]), 0
+
+-- INFO counts whole seconds: what came in the second of the start may have come before it.
+local info = redis.pcall('INFO', 'server')
+local up = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0
+local started = (math.floor(now / 1000) - up + 1) * 1000
+
+local entries = {}
+if from_open >= 0 then entries = redis.call('ZRANGE', TTL, from_open, from_open + BULK - 1) end
+for _, ulid in ipairs(entries) do
+  local task = load(ulid)
+  if task and task.r ~= '1' and task.o / 1000 < started then
+    if task.s == S_QUEUED then redis.call('INCRBY', base .. 'passed', 1) end -- see pass_over.lua
+    park(ulid, S_UNCERTAIN, task.n, failure)
+    changed = changed + 1
+  else
+    from_open = from_open + 1
+  end
+end
+if #entries < BULK then from_open = -1 end
+
+entries = {}
+if from_parked >= 0 then entries = redis.call('LRANGE', DEAD, from_parked, from_parked + BULK - 1) end
+for _, ulid in ipairs(entries) do
+  local task = load(ulid)
+  if task and task.s == S_DEAD and task.r ~= '1' and (parked_since(ulid) or 0) < started then
+    redis.call('HSET', base .. 't:' .. ulid, 's', S_UNCERTAIN, 'f', failure)
+    publish(ulid, S_UNCERTAIN)
+    changed = changed + 1
+  end
+  from_parked = from_parked + 1
+end
+if #entries < BULK then from_parked = -1 end
+return {changed, from_open, from_parked}

@@ -1,0 +1,82 @@
+-- To take a task out of a long list costs as much as the list is long. So a task leaves a
+-- hole in a long dead: the time at which it was parked, by which the places of others are
+-- found. base .. 'holes' counts the holes. Those at the head go. An older release takes a
+-- hole for a task without a record, and takes it out.
+local SHORT = 256
+
+-- place finds the index of a task in dead, whose order is that of the times at which tasks
+-- were parked. nil: it is not there, or not in this order, since the clock was set back.
+local function place(ulid)
+  local since = parked_since(ulid)
+  local low, high = 0, redis.call('LLEN', DEAD)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local there = parked_since(redis.call('LINDEX', DEAD, middle))
+    if not (there and since) then return nil end
+    if there < since then low = middle + 1 else high = middle end
+  end
+  for from = low, low + 9 * BATCH, BATCH do -- others of the same millisecond
+    for i, other in ipairs(redis.call('LRANGE', DEAD, from, from + BATCH - 1)) do
+      if other == ulid then return from + i - 1 end
+    end
+  end
+end
+
+-- vacate takes a task out of its place in dead. It says whether those behind it moved up.
+local function vacate(index, ulid)
+  local since = parked_since(ulid)
+  if index == 0 then
+    redis.call('LPOP', DEAD)
+  -- A Redis whose user has no right to LSET, as with the release before, does more work.
+  elseif not since or redis.call('LLEN', DEAD) <= SHORT or redis.pcall('LSET', DEAD, index, since).err then
+    redis.call('LREM', DEAD, 1, ulid)
+  else
+    redis.call('INCRBY', base .. 'holes', 1)
+    return false
+  end
+  return true
+end
+
+-- close_up takes holes from the head of dead, at most 100. It returns how many.
+local function close_up()
+  local closed = 0
+  while closed < BATCH do
+    local head = redis.call('LINDEX', DEAD, 0)
+    if not head then
+      -- Also mends what an older release took out without telling.
+      redis.call('DEL', base .. 'holes', base .. 'parked')
+      break
+    end
+    if not is_hole(head) then break end
+    redis.call('LPOP', DEAD)
+    redis.call('DECRBY', base .. 'holes', 1)
+    closed = closed + 1
+  end
+  return closed
+end
+
+-- leave ends the parking of a task that has no place in dead any more.
+local function leave(ulid)
+  local t = base .. 't:' .. ulid
+  local size = redis.call('HGET', t, 'b')
+  if size then
+    redis.call('HDEL', t, 'b')
+    redis.call('DECRBY', base .. 'parked', size)
+  end
+end
+
+-- unpark takes a task out of dead. It says whether the task was there.
+local function unpark(ulid)
+  local index, there = nil, true
+  if redis.call('LLEN', DEAD) > SHORT then index = place(ulid) end
+  if index then
+    vacate(index, ulid)
+  elseif redis.call('HGET', base .. 't:' .. ulid, 'b') or redis.call('EXISTS', base .. 'p:' .. ulid) == 1 then
+    there = redis.call('LREM', DEAD, 1, ulid) == 1
+  else
+    there = false -- it was given up before
+  end
+  leave(ulid)
+  close_up()
+  return there
+end
