@@ -254,6 +254,22 @@ func TestServicesAreListed(t *testing.T) {
 	})
 }
 
+// A store that an older release began has no list: its services are found by their numbers.
+func TestServicesOfOlderRelease(t *testing.T) {
+	onEachWith(t, redisstore.Config{Prefix: "a[b]*c?\\:"}, func(t *testing.T, e *env) {
+		for i := range 300 {
+			e.ok(e.do("SET", fmt.Sprintf("%shl:shards:{s%d.v1.S}", e.cfg.Prefix, i), "2").Error())
+			e.ok(e.do("SET", fmt.Sprintf("%shl:{s%d.v1.S#0}:bytes", e.cfg.Prefix, i), "2").Error())
+		}
+		for range 2 {
+			got, err := e.Services(e.ctx)
+			if _, ok := got["s7.v1.S"]; err != nil || len(got) != 300 || !ok {
+				t.Errorf("got %v, %v, want all 300", got, err)
+			}
+		}
+	})
+}
+
 // In a cluster the shards lie on different nodes, and so does the number.
 func TestRenumberInCluster(t *testing.T) {
 	t.Parallel()
@@ -267,6 +283,10 @@ func TestRenumberInCluster(t *testing.T) {
 	again.Epoch, again.Earlier = after.Epoch, []int{0}
 	if added, err := e.Add(e.ctx, again); err != nil || added.ID != waits {
 		t.Errorf("offered again: got %+v, %v, want %s", added, err, waits)
+	}
+	e.ok(e.do("DEL", e.cfg.Prefix+"hl:services").Error())
+	if got, err := e.Services(e.ctx); err != nil || len(got) != 1 {
+		t.Errorf("services: got %v, %v, want one", got, err)
 	}
 	for shard := range 8 {
 		e.add(numbered(after), func(n *mom.NewTask) { n.ID.Shard = shard })
