@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"holdline/internal/contract"
 	"holdline/internal/redistest"
 	"holdline/mom"
@@ -163,6 +165,26 @@ func TestRenumberBrokenOff(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two operators who change the number at once come to an end, with the number of one of them.
+func TestRenumberAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		e.numbering(1)
+		var operators errgroup.Group
+		for i := range 8 {
+			operators.Go(func() error {
+				_, err := e.Renumber(e.ctx, numberedService, 2+3*(i%2))
+				return err
+			})
+		}
+		e.ok(operators.Wait())
+		if is := e.numbering(0); is.Shards != 2 && is.Shards != 5 {
+			t.Errorf("got %+v, want 2 or 5 shards", is)
+		}
+		is := e.numbering(0)
+		e.add(numbered(is), func(n *mom.NewTask) { n.ID.Shard = 1 })
+	})
 }
 
 // A node that failed may have lost the last thing that it acknowledged: its part of a change. That
