@@ -39,6 +39,7 @@ func TestRouteRemoved(t *testing.T) {
 	}
 	expires, cancelled := storeAt(t, routed, 10, "Holdline-Ttl: 3s"), storeAt(t, routed, 11)
 	old.kill(t)
+	s.redis.Ask(t, "DEL", "hl:services") // as if that MOM was of the release before
 
 	var log lines
 	addr, metrics := address(t), address(t)

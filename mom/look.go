@@ -25,9 +25,7 @@ type look struct {
 // look reads the numbers of shards that are new or in doubt, of all services in the store. What
 // cannot be read of one service is no reason to leave out another.
 func (s *shards) look(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
-	listed, err := s.store.Services(bounded)
-	cancel()
+	listed, err := s.store.Services(ctx)
 	found := &look{said: map[string]known{}, unlisted: map[string]int64{}, errs: []error{err}}
 	names := slices.Concat(s.cfg.Routes.Services(), slices.Collect(maps.Keys(listed)))
 	slices.Sort(names)

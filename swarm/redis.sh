@@ -30,7 +30,7 @@ include ${CONF:-/etc/redis/redis.conf}
 user default off ~* &* +@all
 user holdline on$passwords ~hl:* &hl:*:events -@all \
 +hello +auth +ping +info +client|id +client|unblock \
-+eval +evalsha +subscribe +blpop +get +getbit +set +strlen +incrby +decrby +hgetall +zrevrangebylex \
++eval +evalsha +subscribe +blpop +scan +get +getbit +set +strlen +incrby +decrby +hgetall +zrevrangebylex \
 +time +publish +exists +del +pexpireat \
 +hget +hmget +hset +hdel \
 +lindex +linsert +llen +lpop +lpush +lrange +lrem +lset +rpush \

@@ -208,6 +208,16 @@ func TestSwarmUser(t *testing.T) {
 	stop()
 	<-watched
 
+	// The user of the release before has no SCAN: what it finds is missing, and nothing else.
+	must("DEL", g.admin(t, "DEL", "hl:services").Error())
+	must("ACL SETUSER", g.admin(t, "ACL", "SETUSER", "holdline", "-scan").Error())
+	_, err = s.Services(t.Context())
+	must("Services", err)
+	must("ACL LOG RESET", g.admin(t, "ACL", "LOG", "RESET").Error())
+	must("ACL SETUSER", g.admin(t, "ACL", "SETUSER", "holdline", "+scan").Error())
+	_, err = s.Services(t.Context())
+	must("Services", err)
+
 	// What it was denied. CLIENT SETINFO a client asks for and does without.
 	denied, err := g.admin(t, "ACL", "LOG").ToArray()
 	must("ACL LOG", err)

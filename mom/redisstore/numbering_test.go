@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"holdline/internal/contract"
 	"holdline/internal/redistest"
 	"holdline/mom"
@@ -165,6 +167,26 @@ func TestRenumberBrokenOff(t *testing.T) {
 	}
 }
 
+// Two operators who change the number at once come to an end, with the number of one of them.
+func TestRenumberAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		e.numbering(1)
+		var operators errgroup.Group
+		for i := range 8 {
+			operators.Go(func() error {
+				_, err := e.Renumber(e.ctx, numberedService, 2+3*(i%2))
+				return err
+			})
+		}
+		e.ok(operators.Wait())
+		if is := e.numbering(0); is.Shards != 2 && is.Shards != 5 {
+			t.Errorf("got %+v, want 2 or 5 shards", is)
+		}
+		is := e.numbering(0)
+		e.add(numbered(is), func(n *mom.NewTask) { n.ID.Shard = 1 })
+	})
+}
+
 // A node that failed may have lost the last thing that it acknowledged: its part of a change. That
 // stops nobody for long.
 func TestLostPartOfChange(t *testing.T) {
@@ -254,6 +276,22 @@ func TestServicesAreListed(t *testing.T) {
 	})
 }
 
+// A store that an older release began has no list: its services are found by their numbers.
+func TestServicesOfOlderRelease(t *testing.T) {
+	onEachWith(t, redisstore.Config{Prefix: "a[b]*c?\\:"}, func(t *testing.T, e *env) {
+		for i := range 300 {
+			e.ok(e.do("SET", fmt.Sprintf("%shl:shards:{s%d.v1.S}", e.cfg.Prefix, i), "2").Error())
+			e.ok(e.do("SET", fmt.Sprintf("%shl:{s%d.v1.S#0}:bytes", e.cfg.Prefix, i), "2").Error())
+		}
+		for range 2 {
+			got, err := e.Services(e.ctx)
+			if _, ok := got["s7.v1.S"]; err != nil || len(got) != 300 || !ok {
+				t.Errorf("got %v, %v, want all 300", got, err)
+			}
+		}
+	})
+}
+
 // In a cluster the shards lie on different nodes, and so does the number.
 func TestRenumberInCluster(t *testing.T) {
 	t.Parallel()
@@ -267,6 +305,10 @@ func TestRenumberInCluster(t *testing.T) {
 	again.Epoch, again.Earlier = after.Epoch, []int{0}
 	if added, err := e.Add(e.ctx, again); err != nil || added.ID != waits {
 		t.Errorf("offered again: got %+v, %v, want %s", added, err, waits)
+	}
+	e.ok(e.do("DEL", e.cfg.Prefix+"hl:services").Error())
+	if got, err := e.Services(e.ctx); err != nil || len(got) != 1 {
+		t.Errorf("services: got %v, %v, want one", got, err)
 	}
 	for shard := range 8 {
 		e.add(numbered(after), func(n *mom.NewTask) { n.ID.Shard = shard })
