@@ -123,7 +123,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		ctx = bounded
 	}
 	transport, seat := e.transport(req)
-	sent := &sent{seat: seat}
+	sent := &sent{seat: seat, large: seat != nil && HeaderBytes(req.Header) > largeHeaders}
 	out := e.request(&ctx, req, sent)
 	raw, err := transport.RoundTrip(out.WithContext(ctx))
 	inTime()
@@ -201,12 +201,16 @@ type sent struct {
 	conn  atomic.Pointer[conn] // once there is one, and only if something depends on it
 	tls   atomic.Pointer[tls.Conn]
 	seat  *seat // nil over HTTP/1.1
+	large bool  // the headers are, as far as one can tell without asking
 }
 
 // outcome classifies an attempt without a response.
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
 	// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
 	taken := s.taken.Load() || s.given.Load() && ctx.Err() != nil
+	if cause := unsendable(err, s.large); cause != "" && ctx.Err() == nil {
+		return Outcome{Unsendable, cause}
+	}
 	if alert := s.refusal(err); alert != nil {
 		taken, err = false, alert
 	}
@@ -294,6 +298,12 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, sent *sent) *http
 				return nil
 			}
 		}
+	}
+	if sent.large {
+		if trace == nil {
+			trace = new(httptrace.ClientTrace)
+		}
+		trace.GotConn = meetFirst(*ctx, trace.GotConn)
 	}
 	if trace != nil {
 		*ctx = httptrace.WithClientTrace(*ctx, trace)
