@@ -123,7 +123,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		ctx = bounded
 	}
 	transport, seat := e.transport(req)
-	sent := &sent{seat: seat, large: seat != nil && HeaderBytes(req.Header) > largeHeaders}
+	sent := &sent{seat: seat}
 	out := e.request(&ctx, req, sent)
 	raw, err := transport.RoundTrip(out.WithContext(ctx))
 	inTime()
@@ -201,14 +201,13 @@ type sent struct {
 	conn  atomic.Pointer[conn] // once there is one, and only if something depends on it
 	tls   atomic.Pointer[tls.Conn]
 	seat  *seat // nil over HTTP/1.1
-	large bool  // the headers are, as far as one can tell without asking
 }
 
 // outcome classifies an attempt without a response.
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
 	// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
 	taken := s.taken.Load() || s.given.Load() && ctx.Err() != nil
-	if cause := unsendable(err, s.large); cause != "" && ctx.Err() == nil {
+	if cause := unsendable(err); cause != "" && ctx.Err() == nil {
 		return Outcome{Unsendable, cause}
 	}
 	if alert := s.refusal(err); alert != nil {
@@ -240,12 +239,10 @@ func (s *sent) refusal(err error) error {
 
 // gotConn is for httptrace.
 func (s *sent) gotConn(info httptrace.GotConnInfo) {
-	under := info.Conn
-	if secure, ok := under.(*tls.Conn); ok {
+	if secure, ok := info.Conn.(*tls.Conn); ok {
 		s.tls.Store(secure)
-		under = secure.NetConn()
 	}
-	if c, ok := under.(*conn); ok {
+	if c := connOf(info); c != nil {
 		s.conn.Store(c)
 	}
 }
@@ -299,11 +296,8 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, sent *sent) *http
 			}
 		}
 	}
-	if sent.large {
-		if trace == nil {
-			trace = new(httptrace.ClientTrace)
-		}
-		trace.GotConn = meetFirst(*ctx, trace.GotConn)
+	if sent.seat != nil && HeaderBytes(req.Header) > largeHeaders {
+		trace = e.meetFirst(*ctx, sent.seat.Transport, trace)
 	}
 	if trace != nil {
 		*ctx = httptrace.WithClientTrace(*ctx, trace)

@@ -3,9 +3,11 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +51,7 @@ func (e *Endpoint) newTransport() *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			c := newConn(dialled, e)
+			c := &conn{Conn: dialled, endpoint: e, closed: make(chan struct{})}
 			if !e.addConn(c) {
 				_ = dialled.Close()
 				return nil, errSilent
@@ -76,7 +78,7 @@ func (e *Endpoint) newHealthTransport() *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return newConn(dialled, e), nil
+			return &conn{Conn: dialled, endpoint: e, closed: make(chan struct{})}, nil
 		},
 		TLSHandshakeTimeout: dialTimeout,
 		DisableKeepAlives:   true,
@@ -108,24 +110,23 @@ type conn struct {
 	endpoint *Endpoint
 	once     sync.Once
 	closed   chan struct{}
-	heard    atomic.Bool   // something came
-	met      chan struct{} // closed once what came first has been read
-	meeting  sync.Once
 	answered atomic.Bool // it has brought a response, so its TLS handshake is over on both sides
 }
 
-func newConn(dialled net.Conn, e *Endpoint) *conn {
-	return &conn{Conn: dialled, endpoint: e, closed: make(chan struct{}), met: make(chan struct{})}
+// connOf is our part of a connection; nil if it has none.
+func connOf(info httptrace.GotConnInfo) *conn {
+	under := info.Conn
+	if secure, ok := under.(*tls.Conn); ok {
+		under = secure.NetConn()
+	}
+	c, _ := under.(*conn)
+	return c
 }
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.heard.Load() { // whoever reads again has looked at what came
-		c.meeting.Do(func() { close(c.met) })
-	}
 	n, err := c.Conn.Read(p)
 	if n > 0 {
-		c.heard.Store(true)
 		c.endpoint.hear()
 	}
 	return n, err

@@ -2,13 +2,10 @@ package upstream
 
 import (
 	"context"
-	"errors"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
-	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // largeHeaders is from where on headers may be more than an HTTP/2 service takes, in
@@ -36,13 +33,10 @@ func HeaderBytes(header http.Header) (bytes int) {
 // unsendable tells why no endpoint takes a call, if that is what an error says; else
 // it returns nothing. net/http writes nothing of a request that is over the limit in
 // the service's SETTINGS, or that has a header which HTTP does not allow; its errors
-// have no types. Where the limit was not known, servers such as grpc-go refuse the
-// frame of large headers before they look for a handler.
-func unsendable(err error, large bool) (cause string) {
-	var stream http2.StreamError
+// have no types.
+func unsendable(err error) (cause string) {
 	switch text := err.Error(); {
-	case strings.Contains(text, "request header list larger than peer's advertised limit"),
-		large && errors.As(err, &stream) && stream.Code == http2.ErrCodeFrameSize:
+	case strings.Contains(text, "request header list larger than peer's advertised limit"):
 		return HeadersTooLarge
 	case strings.HasPrefix(text, "net/http: invalid header field"):
 		return HeaderInvalid
@@ -50,26 +44,42 @@ func unsendable(err error, large bool) (cause string) {
 	return ""
 }
 
-// meetFirst lets a request with large headers wait for the server's SETTINGS, which it
-// sends at once on a new connection. net/http would not wait, and a server that gets
-// far more than it takes may break the connection under other calls. Over TLS the
-// handshake comes first, so there is no telling.
-func meetFirst(ctx context.Context, next func(httptrace.GotConnInfo)) func(httptrace.GotConnInfo) {
-	return func(info httptrace.GotConnInfo) {
-		if next != nil {
-			next(info)
+// meetFirst lets a request with large headers wait until its connection has answered
+// once. A server sends its SETTINGS before anything else, so net/http knows the limit
+// then; on a new connection it would not wait for them, and a server that gets more than
+// it takes may break the connection under other calls. There may be no trace yet.
+func (e *Endpoint) meetFirst(ctx context.Context, transport *http.Transport, trace *httptrace.ClientTrace) *httptrace.ClientTrace {
+	if trace == nil {
+		trace = new(httptrace.ClientTrace)
+	}
+	before := trace.GotConn
+	trace.GotConn = func(info httptrace.GotConnInfo) {
+		if before != nil {
+			before(info)
 		}
-		c, ok := info.Conn.(*conn)
-		if !ok {
-			return
-		}
-		patience := time.NewTimer(dialTimeout)
-		defer patience.Stop()
-		select {
-		case <-c.met:
-		case <-c.closed:
-		case <-patience.C:
-		case <-ctx.Done():
+		if c := connOf(info); c != nil && !c.answered.Load() {
+			e.meet(ctx, transport, c)
 		}
 	}
+	return trace
+}
+
+// meet asks for the service's health on a connection that is the transport's only one.
+// Any answer will do.
+func (e *Endpoint) meet(ctx context.Context, transport *http.Transport, c *conn) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	const noMessage = "\x00\x00\x00\x00\x00"
+	ask, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("/grpc.health.v1.Health/Check").String(), strings.NewReader(noMessage))
+	if err != nil {
+		return
+	}
+	ask.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
+	res, err := transport.RoundTrip(ask)
+	if err != nil {
+		return // the call itself will find out
+	}
+	_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody)
+	_ = res.Body.Close()
+	c.answered.Store(true)
 }
