@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 
@@ -123,4 +125,148 @@ func reachable(tb testing.TB, addr string) bool {
 		return false
 	}
 	return conn.Close() == nil
+}
+
+// storedLarge stores calls with more headers than the service takes.
+func storedLarge(tb testing.TB, s *stack.Stack, ttl string) (ids []string) {
+	tb.Helper()
+	client := wireOf("grpc/proto/h2c").client(tb, s.Gateway)
+	for i, method := range []string{"Post", "Read"} {
+		info, err := wire{}.call(tb, client, method, int64(1000+i), "Prefer: respond-async", "Holdline-Ttl: "+ttl, cookie(tight+tight/2))
+		if connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+			tb.Fatalf("%s: %v, want a handle", method, err)
+		}
+		ids = append(ids, info.ResponseHeader().Get(contract.HeaderTask))
+	}
+	return ids
+}
+
+// Tasks that cannot be sent hold up nobody behind them, say why, and wait for a person
+// when their time is over; they never ran.
+func TestLargeHeadersStored(t *testing.T) {
+	t.Parallel()
+	for name, service := range tightServices(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr := address(t)
+			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}, Metrics: "127.0.0.1:0"})
+			const others = 100
+			poison := storedLarge(t, s, "1h")
+			ids := storeMany(t, s, "Post", 1, others)
+			serving, ran := service(addr)
+			stop := run(t, serving)
+			poison = append(poison, storedLarge(t, s, "5s")...)
+			for _, task := range awaitEnds(t, s, ids) {
+				if task.GetState() != momv1.TaskState_TASK_STATE_SUCCEEDED {
+					t.Errorf("%s behind them is %v, want it to succeed", task.GetId(), task.GetState())
+				}
+			}
+			const words = "cannot be sent: its headers are more than the service takes"
+			for i, id := range poison {
+				state := momv1.TaskState_TASK_STATE_RETRYING
+				if i >= 2 {
+					state = momv1.TaskState_TASK_STATE_DEAD
+				}
+				if task := awaitState(t, s.Gateway, id, state); task.GetLastFailure() != words || task.GetAttempts() != 0 {
+					t.Errorf("got %v, want no attempt and %q", task, words)
+				}
+			}
+			if got := ran(); got != others {
+				t.Errorf("%d calls ran, want %d", got, others)
+			}
+			if all := scrape(t, s.Metrics); !strings.Contains(all, `holdline_mom_passed_over_total{cause="headers-too-large",service="`+ledgerService+`"}`) ||
+				!strings.Contains(all, `holdline_gateway_breaker_open{service="`+ledgerService+`"} 0`) {
+				t.Error("the metrics do not count them, or the breaker is open")
+			}
+			checkError(t, s, poison[2], http.StatusConflict, momv1.Reason_REASON_ATTEMPTS_SPENT)
+
+			// A service that takes more is found at the next try; a person asks for one.
+			stop()
+			l := &ledger{}
+			run(t, l.serve(t, addr))
+			for i, id := range poison[2:] {
+				if _, err := taskService(t, s.Gateway).RetryTask(t.Context(), &momv1.RetryTaskRequest{Id: id}); err != nil {
+					t.Errorf("RetryTask: %v", err)
+				}
+				awaitState(t, s.Gateway, id, momv1.TaskState_TASK_STATE_SUCCEEDED)
+				if got := l.ran(int64(1000 + i)); got == 0 {
+					t.Errorf("%s did not run", id)
+				}
+			}
+		})
+	}
+}
+
+// Whatever passed direct can be replayed: to the byte, on every wire.
+func TestLargestHeadersReplayed(t *testing.T) {
+	t.Parallel()
+	services := tightServices(t)
+	services["HTTP/1.1"] = tightHTTP1(t)
+	speaks := map[string]func(wire) bool{
+		"grpc-go":  func(w wire) bool { return w.name == "grpc/proto/h2c" },
+		"net/http": func(w wire) bool { return w.http2 },
+		"HTTP/1.1": func(w wire) bool { return !w.http2 },
+	}
+	for name, service := range services {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr := address(t)
+			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+			serving, _ := service(addr)
+			run(t, serving)
+			eventually(t, func() bool { return reachable(t, addr) }, "the service listens")
+			for _, w := range wires() {
+				if !speaks[name](w) {
+					continue
+				}
+				client := w.client(t, s.Gateway)
+				const least = 100
+				most := least - 1 + sort.Search(4*tight, func(more int) bool {
+					_, err := w.call(t, client, "Read", 1, cookie(least+more))
+					return err != nil
+				})
+				if most < tight/2 || most > 2*tight {
+					t.Errorf("%s: %d bytes of headers pass direct, want about %d", w.name, most, tight)
+					continue
+				}
+				for _, asked := range []string{"Prefer: respond-async, wait=60", "Idempotency-Key: " + w.name} {
+					for _, method := range []string{"Read", "Post"} {
+						if _, err := w.call(t, client, method, 1, cookie(most), asked); err != nil {
+							t.Errorf("%s: %s with %d bytes of headers and %s: %v, want it to pass as it did direct", w.name, method, most, asked, err)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// tightHTTP1 serves the ledger over HTTP/1.1, each call on a connection of its own: on
+// one that is kept, net/http takes up to 4 KiB more.
+func tightHTTP1(tb testing.TB) func(addr string) (runner, func() int) {
+	return func(addr string) (runner, func() int) {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		l := &ledger{}
+		s := &http.Server{Handler: l.handler(), MaxHeaderBytes: tight / 2}
+		s.SetKeepAlivesEnabled(false)
+		return serving{s, ln}, l.total
+	}
+}
+
+// serving is a runner.
+type serving struct {
+	*http.Server
+	ln net.Listener
+}
+
+// Run serves until ctx ends.
+func (s serving) Run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
+	if err := s.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }

@@ -12,14 +12,17 @@ import (
 	"holdline/mom"
 )
 
-// parkedBatch is how many tasks count_parked.lua looks at.
-const parkedBatch = 100
+// walkBatch is how many tasks count_parked.lua and rouse.lua look at.
+const walkBatch = 100
 
 // Reap implements mom.Store.
 func (s *Store) Reap(ctx context.Context, shard mom.Shard) (mom.Reaped, error) {
 	keys := s.keys(shard)
 	if !keys.counted.Load() {
-		if err := s.countParked(ctx, keys); err != nil {
+		if err := s.walk(ctx, countScript, keys); err != nil {
+			return mom.Reaped{}, err
+		}
+		if err := s.walk(ctx, rouseScript, keys); err != nil {
 			return mom.Reaped{}, err
 		}
 		keys.counted.Store(true)
@@ -72,15 +75,16 @@ func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
 	return near, nil
 }
 
-// countParked counts the calls of the tasks that an older release has parked. It is
-// done when a MOM starts, and so by the last MOM of a rolling update too.
-func (s *Store) countParked(ctx context.Context, keys *shardKeys) error {
-	for offset := 0; ; offset += parkedBatch {
-		looked, err := s.numbers(ctx, countScript, keys, 1, strconv.Itoa(offset))
+// walk runs what is to be done once for each task of a list when a MOM starts, and so
+// by the last MOM of a rolling update too: the calls of the tasks that an older release
+// has parked are counted, and tasks that another MOM could not send are due at once.
+func (s *Store) walk(ctx context.Context, sc *script, keys *shardKeys) error {
+	for offset := 0; ; offset += walkBatch {
+		looked, err := s.numbers(ctx, sc, keys, 1, strconv.Itoa(offset))
 		if err != nil {
-			return fmt.Errorf("count parked tasks: %w", err)
+			return fmt.Errorf("%s: %w", sc.name, err)
 		}
-		if looked[0] < parkedBatch {
+		if looked[0] < walkBatch {
 			return nil
 		}
 	}

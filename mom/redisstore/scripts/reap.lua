@@ -8,8 +8,8 @@
 --          at most while tasks wait, since a bell may be lost; 0 when there is
 --          more to do now, -1 when nothing will be.
 -- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when
---         marked and not repeatable; tasks past their TTL EXPIRED; due retries →
---         ready; parked tasks whose time or room is over are given up; the
+--         marked and not repeatable; tasks past their TTL EXPIRED, or DEAD when they
+--         cannot be sent as they are; due retries → ready; parked tasks whose time or room is over are given up; the
 --         callers' lists lose those whose records are gone; ended tasks at the head
 --         of ready lose their places; rings the bell.
 local tombstone, grace = tonumber(ARGV[2]), tonumber(ARGV[5])
@@ -49,6 +49,11 @@ each(TTL, function(ulid, task)
   if task.s == S_RUNNING then
     -- It may finish; whoever ends its lease expires it.
     redis.call('ZADD', TTL, 'inf', ulid)
+    return
+  end
+  if task.s == S_RETRYING and redis.call('HGET', base .. 't:' .. ulid, 'A') then
+    -- Nothing kept it waiting but what it is: see bypass.lua. A person may mend that.
+    park(ulid, S_DEAD, task.n, redis.call('HGET', base .. 't:' .. ulid, 'f') or '')
     return
   end
   if task.s == S_QUEUED then pass_over(ulid, task) end
