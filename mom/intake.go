@@ -29,6 +29,12 @@ const (
 	maxAnswer  = 4 << 20
 )
 
+// errKeyEnded says that the record of the task which a key named has ended since: the
+// call is a new one. maxKeyEnds is how often in a row that may be so.
+var errKeyEnded = errors.New("the task of the key has ended")
+
+const maxKeyEnds = 3
+
 // mountIntake registers a handler for every unary method of every routed service
 // whose schema is known. connect does all protocol work, in and out.
 func (m *MOM) mountIntake(calls *connect.Server) {
@@ -98,7 +104,16 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	if !in.ready.Load() {
 		return in.notStored(info, task.Cause, "the store is not ready")
 	}
+	for range maxKeyEnds {
+		if err = in.place(ctx, stream, info, terms, task); !errors.Is(err, errKeyEnded) {
+			return err
+		}
+	}
+	return in.notStored(info, task.Cause, "the task of its key ends again and again")
+}
 
+// place stores the task, or finds the one that its key names, and holds the caller.
+func (in *intake) place(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, terms terms, task NewTask) error {
 	// Wait before storing: an answer may be quicker than we are.
 	changed, remove := in.waiters.add(task.ID, true)
 	defer func() { remove() }()
@@ -133,7 +148,6 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 			Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
 		})
 	}
-	sayStored(ctx, added)
 	held := &in.traffic[in.route.Service].held
 	defer held.Add(-1)
 	held.Add(1)
