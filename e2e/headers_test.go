@@ -270,3 +270,24 @@ func (s serving) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// A MOM takes whatever its gateway takes: a call is stored with the largest headers that
+// pass direct.
+func TestLargestHeadersStored(t *testing.T) {
+	t.Parallel()
+	addr := address(t)
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+	for _, name := range []string{"grpc/proto/h2c", "connect/json/h1"} {
+		w := wireOf(name)
+		client := w.client(t, s.Gateway)
+		most := sort.Search(1<<20, func(bytes int) bool {
+			_, err := w.call(t, client, "Post", 1, cookie(100+bytes), "Holdline-Mode: direct")
+			return contract.ReasonOf(err) != momv1.Reason_REASON_SERVICE_UNAVAILABLE // the gateway does not take it
+		}) - 1 + 100
+		for _, asked := range []string{"Prefer: respond-async", "Prefer: wait=0", "Idempotency-Key: " + name} {
+			if info, err := w.call(t, client, "Post", 1, cookie(most-200), asked, "Prefer: wait=0"); contract.ReasonOf(err) != momv1.Reason_REASON_CALL_STORED {
+				t.Errorf("%s: %d bytes of headers and %s: got %v, %v, want it stored", name, most-200, asked, err, info)
+			}
+		}
+	}
+}
