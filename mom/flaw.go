@@ -8,26 +8,30 @@ import (
 	"holdline/internal/upstream"
 )
 
-// passPause is how long a task that cannot be sent is passed over the first time; twice
-// as long each time, up to about two minutes.
-const passPause = time.Second
+// How long a task that cannot be sent is passed over the first time; twice as long each
+// time, up to 128 times. Another MOM may know what this one does not, and takes the task
+// as soon as its wait is over.
+const (
+	unsentPause  = time.Second
+	unknownPause = 250 * time.Millisecond
+)
 
 // flaw is why a task cannot be sent as it is, to no endpoint of its service: a fault of
 // the task, or of a MOM that knows too little, and never of the service.
 type flaw struct {
-	cause string // in the metrics
-	words string // in the task's state, at most 60 bytes
-	final bool   // no other MOM, schema or service mends it
+	cause string        // in the metrics
+	words string        // in the task's state, at most 60 bytes
+	pause time.Duration // 0: no other MOM, schema or service mends it
 }
 
 // The flaws there are.
 var (
-	unknownRecord   = &flaw{cause: "unknown-record", words: "cannot be sent: it was stored by a newer release"}
-	unknownMethod   = &flaw{cause: "unknown-method", words: "cannot be sent: its method is in no schema of this MOM"}
-	unknownProtocol = &flaw{cause: "unknown-protocol", words: "cannot be sent: this MOM does not speak its protocol"}
-	headersTooLarge = &flaw{cause: upstream.HeadersTooLarge, words: "cannot be sent: its headers are more than the service takes"}
-	headerInvalid   = &flaw{cause: upstream.HeaderInvalid, words: "cannot be sent: one of its headers is not valid in HTTP", final: true}
-	notEncoded      = &flaw{cause: "not-encoded", words: "cannot be sent: no request can be made of it", final: true}
+	unknownRecord   = &flaw{"unknown-record", "cannot be sent: it was stored by a newer release", unknownPause}
+	unknownMethod   = &flaw{"unknown-method", "cannot be sent: its method is in no schema of the MOM", unknownPause}
+	unknownProtocol = &flaw{"unknown-protocol", "cannot be sent: the MOM does not speak its protocol", unknownPause}
+	headersTooLarge = &flaw{upstream.HeadersTooLarge, "cannot be sent: its headers are more than the service takes", unsentPause}
+	headerInvalid   = &flaw{upstream.HeaderInvalid, "cannot be sent: one of its headers is not valid in HTTP", 0}
+	notEncoded      = &flaw{"not-encoded", "cannot be sent: no request can be made of it", 0}
 )
 
 // flaw looks at a call before it is sent; nil: it can be. Another MOM, with other
@@ -65,12 +69,8 @@ func (r *replayer) passOver(ctx context.Context, lease Lease, f *flaw) end {
 	r.metrics.passedOver.WithLabelValues(service, f.cause).Inc()
 	r.once.Warn("passed over "+service+" "+f.cause, "a task cannot be sent: it is passed over", "service", service, "cause", f.cause,
 		"procedure", lease.Call.GetProcedure(), "task", lease.ID)
-	wait := passPause
-	if f.final {
-		wait = 0
-	}
 	r.note(lease, persist(ctx, func(ctx context.Context) error {
-		due, err := r.store.PassOver(ctx, lease, f.words, wait)
+		due, err := r.store.PassOver(ctx, lease, f.words, f.pause)
 		r.reaper.within(due)
 		return err
 	}, nil))

@@ -31,9 +31,9 @@ func TestStoredCallsThatCannotBeSent(t *testing.T) {
 		"header value": {func(call *momv1.Call) {
 			call.Header = []*momv1.Metadata{{Key: "Page", Values: []string{"1\r\n2"}}}
 		}, dead, "cannot be sent: one of its headers is not valid in HTTP"},
-		"protocol": {func(call *momv1.Call) { call.Protocol = "thrift" }, retrying, "cannot be sent: this MOM does not speak its protocol"},
+		"protocol": {func(call *momv1.Call) { call.Protocol = "thrift" }, retrying, "cannot be sent: the MOM does not speak its protocol"},
 		"method": {func(call *momv1.Call) { call.Procedure = "/arithmetic.v1.SumService/Average" }, retrying,
-			"cannot be sent: its method is in no schema of this MOM"},
+			"cannot be sent: its method is in no schema of the MOM"},
 	} {
 		for _, httpMajor := range []int32{1, 2} {
 			t.Run(name+" HTTP/"+strconv.Itoa(int(httpMajor)), func(t *testing.T) {
