@@ -45,7 +45,7 @@ type away struct {
 	*redisstore.Store
 	adds, gets atomic.Int32
 	// ends is how many tasks end, record and key, after a call was attached to them and
-	// before they are read.
+	// before they are read; with records for ever they only seem to.
 	ends     atomic.Int32
 	attached atomic.Bool
 	records  time.Duration // are kept after their answers; 0 is the store's default
@@ -67,7 +67,7 @@ func (s *away) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1
 		return nil, nil, errReplyLost
 	}
 	if s.attached.Swap(false) && s.ends.Add(-1) >= 0 {
-		for err := error(nil); !errors.Is(err, mom.ErrNotFound); {
+		for err := error(nil); s.records > 0 && !errors.Is(err, mom.ErrNotFound); {
 			_, _, err = s.Store.Get(context.WithoutCancel(ctx), id)
 		}
 		return nil, nil, mom.ErrNotFound

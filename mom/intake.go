@@ -108,6 +108,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		if err = in.place(ctx, stream, info, terms, task); !errors.Is(err, errKeyEnded) {
 			return err
 		}
+		info.ResponseHeader().Delete(contract.HeaderTask) // of the task that is gone
 	}
 	return in.notStored(info, task.Cause, "the task of its key ends again and again")
 }

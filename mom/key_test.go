@@ -7,6 +7,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	arithmeticv1 "holdline/gen/arithmetic/v1"
+	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 )
 
@@ -38,5 +39,28 @@ func TestKeyEndsMeanwhile(t *testing.T) {
 				s.ends.Store(1)
 			}
 		})
+	}
+}
+
+// Whoever meets such an end again and again is told that nothing was stored.
+func TestKeyEndsForEver(t *testing.T) {
+	t.Parallel()
+	s := new(away)
+	client := s.start(t)
+	call := func() (*connect.CallInfo, error) {
+		ctx, info := connect.NewClientContext(t.Context())
+		info.RequestHeader().Set(contract.HeaderTask, newID().String())
+		info.RequestHeader().Set(contract.HeaderKey, "order-17")
+		_, err := client.Sum(ctx, &arithmeticv1.SumRequest{A: 1, B: 2})
+		return info, err
+	}
+	if _, err := call(); err != nil {
+		t.Fatal(err)
+	}
+	s.ends.Store(100)
+	info, err := call()
+	if contract.ReasonOf(err) != momv1.Reason_REASON_STORE_UNAVAILABLE || info.ResponseHeader().Get(contract.HeaderTask) != "" ||
+		info.ResponseHeader().Get(contract.HeaderRefused) != contract.RefusedNow {
+		t.Errorf("got %v, %v, want it refused for now, and no task named", err, info.ResponseHeader())
 	}
 }

@@ -33,10 +33,10 @@ func HeaderBytes(header http.Header) (bytes int) {
 // unsendable tells why no endpoint takes a call, if that is what an error says; else
 // it returns nothing. net/http writes nothing of a request that is over the limit in
 // the service's SETTINGS, or that has a header which HTTP does not allow; its errors
-// have no types.
+// have no types. Nothing that the service says ends as the first of them does.
 func unsendable(err error) (cause string) {
 	switch text := err.Error(); {
-	case strings.Contains(text, "request header list larger than peer's advertised limit"):
+	case strings.HasSuffix(text, "request header list larger than peer's advertised limit"):
 		return HeadersTooLarge
 	case strings.HasPrefix(text, "net/http: invalid header field"):
 		return HeaderInvalid

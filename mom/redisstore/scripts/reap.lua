@@ -9,9 +9,9 @@
 --          more to do now, -1 when nothing will be.
 -- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when
 --         marked and not repeatable; tasks past their TTL EXPIRED, or DEAD when they
---         cannot be sent as they are; due retries → ready; parked tasks whose time or room is over are given up; the
---         callers' lists lose those whose records are gone; ended tasks at the head
---         of ready lose their places; rings the bell.
+--         cannot be sent as they are; due retries → ready; parked tasks whose time or
+--         room is over are given up; the callers' lists lose those whose records are
+--         gone; ended tasks at the head of ready lose their places; rings the bell.
 local tombstone, grace = tonumber(ARGV[2]), tonumber(ARGV[5])
 local more, left = false, 0 -- left: tasks that only a newer release knows
 -- Without an open task there is little to look at: an idle shard is cheap.
