@@ -57,9 +57,11 @@ func (c *MOM) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	limits := c.limits()
+	limits.HeaderBytes += mom.HeaderRoom
 	s, err := server.Listen(server.Config{
 		Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain,
-		MetricsAddr: c.Metrics, Metrics: metrics, Limits: c.limits(),
+		MetricsAddr: c.Metrics, Metrics: metrics, Limits: limits,
 	})
 	if err != nil {
 		return err

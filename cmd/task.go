@@ -67,10 +67,10 @@ func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
 		return printJSON(out, all)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "TASK\tMETHOD\tSTATE\tATTEMPTS\tAGE")
+	_, _ = fmt.Fprintln(table, "TASK\tMETHOD\tSTATE\tATTEMPTS\tAGE\tLAST FAILURE")
 	for _, t := range all.GetTasks() {
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", t.GetId(), t.GetProcedure()[strings.LastIndexByte(t.GetProcedure(), '/')+1:],
-			stateName(t), t.GetAttempts(), time.Since(t.GetCreateTime().AsTime()).Round(time.Second))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", t.GetId(), t.GetProcedure()[strings.LastIndexByte(t.GetProcedure(), '/')+1:],
+			stateName(t), t.GetAttempts(), time.Since(t.GetCreateTime().AsTime()).Round(time.Second), t.GetLastFailure())
 	}
 	return table.Flush()
 }

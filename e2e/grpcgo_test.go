@@ -24,9 +24,10 @@ import (
 // foreign is the ledger as grpc-go serves it: no health, no reflection, nothing
 // of Holdline's. Its errors are trailers-only.
 type foreign struct {
-	addr string
-	mu   sync.Mutex
-	runs int
+	addr    string
+	options []grpc.ServerOption
+	mu      sync.Mutex
+	runs    int
 }
 
 func (f *foreign) handle(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // grpc-go's signature
@@ -61,7 +62,7 @@ func (f *foreign) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := grpc.NewServer()
+	s := grpc.NewServer(f.options...)
 	s.RegisterService(&grpc.ServiceDesc{ServiceName: ledgerService, Methods: []grpc.MethodDesc{
 		{MethodName: "Read", Handler: f.handle}, {MethodName: "Post", Handler: f.handle},
 	}}, nil)

@@ -42,7 +42,10 @@ func TestUnknownMethod(t *testing.T) {
 	l := &ledger{}
 	run(t, l.serve(t, addr))
 	older := up(t, with(image))
-	awaitState(t, older.Gateway, id, momv1.TaskState_TASK_STATE_RETRYING)
+	task := awaitState(t, older.Gateway, id, momv1.TaskState_TASK_STATE_RETRYING)
+	if want := "cannot be sent: its method is in no schema of the MOM"; task.GetLastFailure() != want || task.GetAttempts() != 0 {
+		t.Errorf("got %v, want no attempt and %q", task, want)
+	}
 	if got, _ := (wire{}).ask(t, older.Gateway, "Read", amounts(t, 2), "Prefer: respond-async, wait=60"); got.code != 0 {
 		t.Errorf("a call behind it: got %v, want its answer", got)
 	}

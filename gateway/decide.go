@@ -86,7 +86,7 @@ func counts(kind upstream.Kind) bool {
 // mayHaveRun tells whether the service may have executed a call that came to this.
 func mayHaveRun(kind upstream.Kind) bool {
 	switch kind {
-	case upstream.NotSent, upstream.Refused:
+	case upstream.NotSent, upstream.Refused, upstream.Unsendable:
 		return false
 	}
 	return true
@@ -106,6 +106,7 @@ func decide(kind upstream.Kind, c *call) step {
 		upstream.Exhausted:    {once, pass, pass, pass},
 		upstream.DeadlineOver: {fail, fail, fail, fail},
 		upstream.CallerLeft:   {stop, stop, stop, stop},
+		upstream.Unsendable:   {fail, fail, fail, fail},
 	}[kind]
 	switch {
 	case !c.unary():
@@ -126,6 +127,8 @@ func failure(outcome upstream.Outcome, c *call) *connect.Error {
 	switch {
 	case outcome.Kind == upstream.DeadlineOver:
 		return connect.Errorf(connect.CodeDeadlineExceeded, "%s did not answer in the time that the caller gave", service)
+	case outcome.Kind == upstream.Unsendable && !c.ran:
+		return unsendable(outcome.Cause, c)
 	case !c.ran:
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 			"%s cannot be reached (%s); the call was not executed", service, outcome.Cause)
@@ -135,6 +138,17 @@ func failure(outcome upstream.Outcome, c *call) *connect.Error {
 	}
 	return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN,
 		"%s did not answer (%s); the call may have been executed", service, outcome.Cause)
+}
+
+// unsendable is for a call that no endpoint takes, for what its caller has put into
+// its headers.
+func unsendable(cause string, c *call) *connect.Error {
+	if cause == upstream.HeadersTooLarge {
+		return contract.Errorf(momv1.Reason_REASON_HEADERS_TOO_LARGE,
+			"the call has %d bytes of headers, more than %s takes (SETTINGS_MAX_HEADER_LIST_SIZE); it was not executed",
+			upstream.HeaderBytes(c.req.Header), c.target.route.Service)
+	}
+	return contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "a header of the call is not valid in HTTP; it was not executed")
 }
 
 // retryAfter reads how long the service asks to be left alone; ok is false when

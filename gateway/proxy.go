@@ -201,6 +201,9 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 	case fail:
 		explain(fail)
 		res.Drop()
+		if outcome.Kind == upstream.Unsendable {
+			c.outcome = callRefused
+		}
 		p.refuse(w, c, failure(outcome, c), outcome.Cause)
 	case stop:
 		if ctx.Err() != nil {

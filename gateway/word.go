@@ -15,7 +15,7 @@ const (
 	refusal                // the call is refused for what it is: the caller's too
 	refusedNow             // not stored: the queue is full, or the store is away
 	misplaced              // not stored: the queue has another number of shards
-	cannotTake             // not stored: the MOM has no such route, or is none
+	cannotTake             // not stored: the MOM has no such route, takes no such headers, or is none
 	notReached             // not stored: the offer did not get there
 	slow                   // not stored: our time was over before the offer got there
 	mayHave                // it is stored, or may be: the MOM is silent, gone, or does not know
@@ -30,6 +30,8 @@ func wordOf(res *upstream.Response, outcome upstream.Outcome) word {
 		return slow
 	case res == nil && (outcome.Kind == upstream.NotSent || outcome.Kind == upstream.Refused):
 		return notReached
+	case res == nil && outcome.Kind == upstream.Unsendable:
+		return cannotTake
 	case res == nil:
 		return mayHave
 	case res.Header.Get(contract.HeaderTask) != "":

@@ -14,16 +14,11 @@ import (
 	"holdline/internal/upstream"
 )
 
-// putBackPause is the wait of a task that this MOM cannot send, and that another may.
-const putBackPause = time.Second
-
 // attempt sends one task and records what came of it.
 func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 	log := r.log.With("task", lease.ID, "attempt", lease.Attempts+1)
-	if !r.sender.knows(lease.Call) {
-		log.Debug("task not sent: this MOM does not know its method or its record")
-		r.note(lease, persist(ctx, r.putBack(lease, "unknown-call", putBackPause, false), nil))
-		return end{up: true}
+	if f := r.sender.flaw(lease.Call); f != nil {
+		return r.passOver(ctx, lease, f)
 	}
 	if err := r.store.MarkSent(ctx, lease); err != nil {
 		// Cancelled, leased by another, or the store is away: not ours to send.
@@ -39,6 +34,9 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 	res := r.sender.send(ctx, lease)
 	took := time.Since(sent)
 	r.metrics.sent.WithLabelValues(r.shard.Service, res.outcome.Kind.String()).Inc()
+	if f := flawOf(res); f != nil {
+		return r.passOver(ctx, lease, f)
+	}
 	r.tell(lease, res, sent)
 	one := end{up: res.answer != nil || res.outcome.Kind == upstream.Unavailable, took: took}
 	record := r.transition(lease, res)

@@ -27,7 +27,8 @@ func sayStored(ctx context.Context, added Added) {
 	}
 }
 
-// hold waits for the answer, and answers.
+// hold says that the call is stored, waits for the answer, and answers. errKeyEnded
+// when the call is not stored, since the task that its key named is gone.
 func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, wait time.Duration, task NewTask, added Added, changed <-chan struct{}) error {
 	over := time.NewTimer(wait)
 	defer over.Stop()
@@ -35,7 +36,7 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 	id, attached := added.ID, added.Attached
 	// A task that was there before may have ended by now; any other has just begun.
 	look := attached || added.Known
-	for {
+	for said := false; ; {
 		var again <-chan time.Time
 		if look {
 			task, answer, err := in.read(ctx, id)
@@ -43,6 +44,8 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 			case errors.Is(err, ErrUnavailable):
 				// The call is stored. Whoever hears "unavailable" sends it again.
 				again = time.After(storePause)
+			case errors.Is(err, ErrNotFound) && attached:
+				return errKeyEnded
 			case errors.Is(err, ErrNotFound):
 				return in.storeLost(id)
 			case err != nil:
@@ -55,6 +58,10 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 			default:
 				attached = false
 			}
+		}
+		if !said {
+			sayStored(ctx, added)
+			said = true
 		}
 		select {
 		case <-changed:

@@ -2,6 +2,7 @@ package mom_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -43,12 +44,18 @@ func TestMain(m *testing.M) {
 type away struct {
 	*redisstore.Store
 	adds, gets atomic.Int32
+	// ends is how many tasks end, record and key, after a call was attached to them and
+	// before they are read; with records for ever they only seem to.
+	ends     atomic.Int32
+	attached atomic.Bool
+	records  time.Duration // are kept after their answers; 0 is the store's default
 }
 
 var errReplyLost = fmt.Errorf("%w: the reply was lost", mom.ErrUnavailable)
 
 func (s *away) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	added, err := s.Store.Add(ctx, task)
+	s.attached.Store(added.Attached)
 	if s.adds.Add(-1) >= 0 && err == nil {
 		return mom.Added{}, errReplyLost
 	}
@@ -59,6 +66,12 @@ func (s *away) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1
 	if s.gets.Add(-1) >= 0 {
 		return nil, nil, errReplyLost
 	}
+	if s.attached.Swap(false) && s.ends.Add(-1) >= 0 {
+		for err := error(nil); s.records > 0 && !errors.Is(err, mom.ErrNotFound); {
+			_, _, err = s.Store.Get(context.WithoutCancel(ctx), id)
+		}
+		return nil, nil, mom.ErrNotFound
+	}
 	return s.Store.Get(ctx, id)
 }
 
@@ -66,7 +79,7 @@ func (s *away) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1
 // calls as a gateway does.
 func (s *away) start(t *testing.T) arithmeticv1connect.SumServiceClient {
 	t.Helper()
-	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + ":"})
+	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + ":", TombstoneTTL: s.records})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,12 @@ const (
 	maxAnswer  = 4 << 20
 )
 
+// errKeyEnded says that the record of the task which a key named has ended since: the
+// call is a new one. maxKeyEnds is how often in a row that may be so.
+var errKeyEnded = errors.New("the task of the key has ended")
+
+const maxKeyEnds = 3
+
 // mountIntake registers a handler for every unary method of every routed service
 // whose schema is known. connect does all protocol work, in and out.
 func (m *MOM) mountIntake(calls *connect.Server) {
@@ -101,7 +107,17 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	if err := in.place(ctx, info, &task); err != nil {
 		return err
 	}
+	for range maxKeyEnds {
+		if err = in.accept(ctx, stream, info, terms, task); !errors.Is(err, errKeyEnded) {
+			return err
+		}
+		info.ResponseHeader().Delete(contract.HeaderTask) // of the task that is gone
+	}
+	return in.notStored(info, task.Cause, "the task of its key ends again and again")
+}
 
+// accept stores the task, or finds the one that its key names, and holds the caller.
+func (in *intake) accept(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, terms terms, task NewTask) error {
 	// Wait before storing: an answer may be quicker than we are.
 	changed, remove := in.waiters.add(task.ID, true)
 	defer func() { remove() }()
@@ -136,7 +152,6 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 			Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
 		})
 	}
-	sayStored(ctx, added)
 	held := &in.traffic[in.route.Service].held
 	defer held.Add(-1)
 	held.Add(1)

@@ -27,7 +27,9 @@ type metrics struct {
 	lost    *prometheus.CounterVec
 	ended   *prometheus.CounterVec
 	givenUp *prometheus.CounterVec
-	queues  *queues
+	// passedOver counts how often tasks were passed over, not how many tasks.
+	passedOver *prometheus.CounterVec
+	queues     *queues
 }
 
 func newMetrics(m *MOM, registry prometheus.Registerer) *metrics {
@@ -40,10 +42,12 @@ func newMetrics(m *MOM, registry prometheus.Registerer) *metrics {
 		lost:    counter("holdline_mom_leases_lost_total", "Attempts whose lease was over before they were, by service.", "service"),
 		ended:   counter("holdline_queue_ended_tasks_total", "Tasks that came to a state in which they stay, as far as this MOM has heard; each MOM hears all.", "service", "state"),
 		givenUp: counter("holdline_mom_given_up_tasks_total", "Parked tasks that this MOM has given up: nobody came in time, or their calls took too much room.", "service"),
-		queues:  &queues{m},
+		passedOver: counter("holdline_mom_passed_over_total",
+			"How often tasks were passed over since they cannot be sent as they are, by service and cause.", "service", "cause"),
+		queues: &queues{m},
 	}
 	if registry != nil {
-		registry.MustRegister(s.calls, s.sent, s.lost, s.ended, s.givenUp, s.queues,
+		registry.MustRegister(s.calls, s.sent, s.lost, s.ended, s.givenUp, s.passedOver, s.queues,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_held_calls", Help: "Callers that are held now."},
 				func() float64 { return float64(m.held.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_mom_ready", Help: "1 while the store can be trusted with tasks."},

@@ -38,6 +38,10 @@ const (
 	MaxAnswerTTL     = 7 * 24 * time.Hour
 )
 
+// HeaderRoom is how many bytes of headers the server of a MOM takes beyond those that
+// its gateways take: a hand-off is a call with some more of them.
+const HeaderRoom = 4 << 10
+
 // Config is what a MOM is told. Routes, Schemas and Logger are required; a zero
 // field means its default.
 type Config struct {

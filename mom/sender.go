@@ -45,7 +45,9 @@ type attemptKey struct{}
 // attempt is what happened below connect.
 type attempt struct {
 	httpMajor int
-	alone     bool // on its connection
+	alone     bool        // on its connection
+	bare      *momv1.Call // nil: with our own headers too
+	begun     bool        // there was a request to be sent
 	outcome   upstream.Outcome
 	status    int // of HTTP; 0 without a response
 	response  *http.Response
@@ -58,14 +60,18 @@ type result struct {
 	refused *refusal         // the service has not run it, and takes it later
 }
 
-// knows tells whether this MOM can send a call. Another, with other schemas or of
-// another release, may know one that this does not.
-func (s *sender) knows(call *momv1.Call) bool {
-	return s.schemas.Method(call.GetProcedure()) != nil && s.clients[call.GetProtocol()] != nil && knownRecord(call.GetRecordVersion())
+// send makes one attempt at a call without a known flaw. What its direct try sent is
+// never too much: where our own headers are, they are left out.
+func (s *sender) send(ctx context.Context, lease Lease) result {
+	res := s.try(ctx, lease, false)
+	if res.outcome == (upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}) {
+		res = s.try(ctx, lease, true)
+	}
+	return res
 }
 
-// send makes one attempt at a call that it knows.
-func (s *sender) send(ctx context.Context, lease Lease) result {
+// try sends the call once; bare: without headers that its caller did not send.
+func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 	call := lease.Call
 	method := s.schemas.Method(call.GetProcedure())
 	timeout := s.route.AttemptTimeout
@@ -75,6 +81,9 @@ func (s *sender) send(ctx context.Context, lease Lease) result {
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
 	made := &attempt{httpMajor: int(call.GetHttpMajor()), alone: !lease.Repeatable || lease.Attempts > 0}
+	if bare {
+		made.bare = call
+	}
 	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), timeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
@@ -117,6 +126,13 @@ func (s *sender) send(ctx context.Context, lease Lease) result {
 
 // none tells whether an attempt came to no answer, and to what instead.
 func (a *attempt) none(ctx context.Context, err error, repeatable bool) (upstream.Outcome, bool) {
+	switch {
+	case a.begun:
+	case context.Cause(ctx) != nil:
+		return upstream.Outcome{Kind: upstream.NotSent, Cause: "timeout"}, true
+	default:
+		return upstream.Outcome{Kind: upstream.Unsendable, Cause: notEncoded.cause}, true
+	}
 	switch a.outcome.Kind {
 	case upstream.Answered:
 	case upstream.Unavailable, upstream.Exhausted:
@@ -156,18 +172,43 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+	made.begun = true
 	req.ProtoMajor = made.httpMajor
 	req.Host = "" // the endpoint's own
-	res, outcome, err := s.pool.Pick().Try(req.Context(), &upstream.Request{
-		In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Alone: made.alone,
-	})
+	out := &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Alone: made.alone}
+	if made.bare != nil {
+		leaveBare(out, made.bare)
+	}
+	res, outcome, err := s.pool.Pick().Try(req.Context(), out)
 	made.outcome = outcome
 	if err != nil {
 		return nil, err
 	}
 	made.status, made.response = res.StatusCode, res.HTTP()
+	if made.status == http.StatusRequestHeaderFieldsTooLarge { // its server said so, before any handler
+		made.outcome = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
+	}
 	takeLeniently(made.response)
 	return made.response, nil
+}
+
+// leaveBare leaves a request what its caller has sent, and what it cannot do without.
+// Else it has a key, a timeout, and what connect says of itself and of compression.
+// Over HTTP/2 the length of the body is said by its end.
+func leaveBare(req *upstream.Request, call *momv1.Call) {
+	bare := http.Header{"User-Agent": nil} // nor net/http's own
+	for _, key := range []string{"Content-Type", "Te"} {
+		if values, ok := req.Header[key]; ok {
+			bare[key] = values
+		}
+	}
+	for _, m := range call.GetHeader() {
+		bare[m.GetKey()] = req.Header[m.GetKey()]
+	}
+	req.Header = bare
+	if req.In.ProtoMajor == 2 {
+		req.Length = -1
+	}
 }
 
 // asAnswer makes an answer of an error that Holdline gives in the service's place.

@@ -224,6 +224,12 @@ type Store interface {
 	// it waits twice as long each time it is put back, up to a bound. Returns how
 	// long it waits. EXPIRED when its TTL is over. ErrFenced.
 	PutBack(ctx context.Context, lease Lease, why string, wait time.Duration, all bool) (time.Duration, error)
+	// PassOver lets a task wait that cannot be sent as it is, with no attempt spent and
+	// no mark: RETRYING, the first time for the given wait, twice as long each time, up
+	// to 128 times. DEAD when its TTL is over, and at once when wait is 0, since it can
+	// never be sent. Returns how long it waits; a MOM that starts ends the wait, since it
+	// may know more. ErrFenced.
+	PassOver(ctx context.Context, lease Lease, why string, wait time.Duration) (time.Duration, error)
 	// Retry spends an attempt: RETRYING after the backoff, at the head of the
 	// queue then, DEAD once maxAttempts are spent, or EXPIRED when the TTL is
 	// over meanwhile. Returns the state. ErrFenced.

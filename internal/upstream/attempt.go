@@ -207,6 +207,9 @@ type sent struct {
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
 	// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
 	taken := s.taken.Load() || s.given.Load() && ctx.Err() != nil
+	if cause := unsendable(err); cause != "" && ctx.Err() == nil {
+		return Outcome{Unsendable, cause}
+	}
 	if alert := s.refusal(err); alert != nil {
 		taken, err = false, alert
 	}
@@ -236,12 +239,10 @@ func (s *sent) refusal(err error) error {
 
 // gotConn is for httptrace.
 func (s *sent) gotConn(info httptrace.GotConnInfo) {
-	under := info.Conn
-	if secure, ok := under.(*tls.Conn); ok {
+	if secure, ok := info.Conn.(*tls.Conn); ok {
 		s.tls.Store(secure)
-		under = secure.NetConn()
 	}
-	if c, ok := under.(*conn); ok {
+	if c := connOf(info); c != nil {
 		s.conn.Store(c)
 	}
 }
@@ -294,6 +295,9 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, sent *sent) *http
 				return nil
 			}
 		}
+	}
+	if sent.seat != nil && HeaderBytes(req.Header) > largeHeaders {
+		trace = e.meetFirst(*ctx, sent.seat.Transport, trace)
 	}
 	if trace != nil {
 		*ctx = httptrace.WithClientTrace(*ctx, trace)

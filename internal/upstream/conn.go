@@ -3,9 +3,11 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,6 +111,16 @@ type conn struct {
 	once     sync.Once
 	closed   chan struct{}
 	answered atomic.Bool // it has brought a response, so its TLS handshake is over on both sides
+}
+
+// connOf is our part of a connection; nil if it has none.
+func connOf(info httptrace.GotConnInfo) *conn {
+	under := info.Conn
+	if secure, ok := under.(*tls.Conn); ok {
+		under = secure.NetConn()
+	}
+	c, _ := under.(*conn)
+	return c
 }
 
 // Read implements net.Conn.

@@ -65,12 +65,17 @@ func secured(tb testing.TB, addr string, trusted tls.Certificate, shown ...tls.C
 
 func post(t *testing.T, e *Endpoint, major int, body string, stream bool) Outcome {
 	t.Helper()
+	return postWith(t, e, major, body, stream, http.Header{})
+}
+
+func postWith(t *testing.T, e *Endpoint, major int, body string, stream bool, header http.Header) Outcome {
+	t.Helper()
 	in, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x/a.B/C", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	in.ProtoMajor = major
-	req := &Request{In: in, Header: http.Header{}, Body: []byte(body), Length: int64(len(body)), Look: true}
+	req := &Request{In: in, Header: header, Body: []byte(body), Length: int64(len(body)), Look: true}
 	if stream {
 		req.Body, req.Stream = nil, NewStream(strings.NewReader(body), false)
 	}

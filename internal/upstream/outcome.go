@@ -44,6 +44,9 @@ const (
 	DeadlineOver
 	// CallerLeft: the caller ended it.
 	CallerLeft
+	// Unsendable: nothing ran, and it is the call's own fault. Its headers are larger
+	// than the service takes, or are none that HTTP allows. Other calls can pass.
+	Unsendable
 )
 
 // String is the kind as metrics name it.
@@ -51,6 +54,7 @@ func (k Kind) String() string {
 	return [...]string{
 		Answered: "answered", NotSent: "not_sent", Refused: "refused", Broken: "broken", Bare: "bare",
 		Unavailable: "unavailable", Exhausted: "exhausted", DeadlineOver: "deadline_over", CallerLeft: "caller_left",
+		Unsendable: "unsendable",
 	}[k]
 }
 

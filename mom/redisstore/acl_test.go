@@ -190,6 +190,8 @@ func TestSwarmUser(t *testing.T) {
 	must("Dismiss", s.Dismiss(t.Context(), third))
 	must("Pause", s.Pause(t.Context(), shard, true))
 	must("Pause", s.Pause(t.Context(), shard, false))
+	_, err = s.PassOver(t.Context(), func() mom.Lease { add(true); return lease() }(), "cannot be sent", time.Minute)
+	must("PassOver", err)
 	_, err = s.PutBack(t.Context(), func() mom.Lease { add(true); return lease() }(), "refused", time.Minute, true)
 	must("PutBack", err)
 	open := add(true)

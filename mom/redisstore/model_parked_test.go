@@ -45,7 +45,7 @@ func (m *model) revive(id contract.TaskID) error {
 	m.dead = without(m.dead, t)
 	t.earlier += t.attempts
 	t.state, t.attempts, t.order, t.expires = queued, 0, m.now, m.now+t.life
-	t.failure, t.ended, t.overdue = "", 0, false
+	t.failure, t.ended, t.overdue, t.passed = "", 0, false, 0
 	m.ready = append(m.ready, t)
 	return nil
 }

@@ -82,7 +82,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 		}
 		r.Repeat(map[string]func(*rapid.T){
 			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "mark": w.markSent, "settle": w.settleLease,
-			"release": w.releaseLease, "retry": w.retryLease, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
+			"release": w.releaseLease, "retry": w.retryLease, "pass over": w.passOver, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
 			"abandon": w.abandon, "keep": w.keep, "dismiss": w.dismissTask, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
 			"time passes": w.wait, "": w.check,
 		})

@@ -33,8 +33,9 @@ type model struct {
 	// them for as long.
 	gone map[contract.TaskID]int64
 	// Ends of leases that each MOM has seen to be over.
-	seen [2]map[contract.TaskID]int64
-	mom  int // which of them acts
+	seen   [2]map[contract.TaskID]int64
+	roused [2]bool // it has reaped before
+	mom    int     // which of them acts
 }
 
 type modelTask struct {
@@ -55,6 +56,7 @@ type modelTask struct {
 	dismissed               int64 // 0: never
 	until                   int64 // the end of its record; 0: not known yet
 	overdue                 bool  // it ran when its TTL ended, and may finish
+	passed                  int   // times passed over in a row
 	answer                  *momv1.Answer
 }
 
@@ -236,7 +238,7 @@ func (m *model) retry(lease mom.Lease, failure string, backoff time.Duration, mo
 			m.end(t, expired, m.tombstone)
 		default:
 			t.attempts++
-			t.state, t.failure, t.marked, t.overdue = retrying, failure, false, false
+			t.state, t.failure, t.marked, t.overdue, t.passed = retrying, failure, false, false, 0
 			t.next = m.now + backoff.Milliseconds()
 		}
 	}, retrying, dead, expired)
@@ -251,7 +253,7 @@ func (m *model) parkLease(lease mom.Lease, failure string) error {
 }
 
 func (t *modelTask) unsent() bool {
-	return t.attempts == 0 && (t.state == queued || t.state == running && !t.marked)
+	return t.attempts == 0 && (t.state == queued || t.state == retrying || t.state == running && !t.marked)
 }
 
 // drop cancels a task; in ready it is past its life, for those who do not skip.
@@ -310,10 +312,14 @@ func (m *model) due(tasks []*modelTask, at func(*modelTask) int64) []*modelTask 
 }
 
 func (m *model) reap() (reaped mom.Reaped) {
+	m.rouse()
 	for _, t := range m.due(m.open(), (*modelTask).endOfLife) {
-		if t.state == running {
+		switch {
+		case t.state == running:
 			t.overdue = true
-		} else {
+		case t.state == retrying && t.passed > 0:
+			m.parkUnsent(t, t.failure)
+		default:
 			m.end(t, expired, m.tombstone)
 		}
 	}

@@ -31,7 +31,10 @@ func (s *Store) Reap(ctx context.Context, shard mom.Shard) (reaped mom.Reaped, e
 
 func (s *Store) reap(ctx context.Context, keys *shardKeys) (mom.Reaped, error) {
 	if !keys.counted.Load() {
-		if err := s.countParked(ctx, keys); err != nil {
+		if err := s.walk(ctx, countScript, keys, 2); err != nil {
+			return mom.Reaped{}, err
+		}
+		if err := s.walk(ctx, rouseScript, keys, 1); err != nil {
 			return mom.Reaped{}, err
 		}
 		keys.counted.Store(true)
@@ -87,21 +90,27 @@ func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
 	return near, nil
 }
 
-// countParked counts the calls of the tasks that an older release has parked. It is
-// done when a MOM starts, and so by the last MOM of a rolling update too.
-func (s *Store) countParked(ctx context.Context, keys *shardKeys) error {
-	var offset, holes int64
-	count := func() error {
-		counts, err := s.numbers(ctx, countScript, keys, 2, strconv.FormatInt(offset, 10), strconv.FormatInt(holes, 10))
-		if err != nil {
-			return fmt.Errorf("count parked tasks: %w", err)
+// walk runs a script over all of a list, in parts, when a MOM starts, and so by the last MOM of
+// a rolling update too: the calls of the tasks that an older release has parked are counted, and
+// tasks that another MOM could not send are due at once. A part gets the n numbers that the one
+// before has returned; the first of them is where to go on, -1 at the end.
+func (s *Store) walk(ctx context.Context, sc *script, keys *shardKeys, n int) error {
+	numbers := make([]int64, n)
+	step := func() error {
+		args := make([]string, n)
+		for i, number := range numbers {
+			args[i] = strconv.FormatInt(number, 10)
 		}
-		offset, holes = counts[0], counts[1]
+		next, err := s.numbers(ctx, sc, keys, n, args...)
+		if err != nil {
+			return err
+		}
+		numbers = next
 		return nil
 	}
-	err := count()
-	for err == nil && offset >= 0 {
-		err = s.reaps.run(ctx, count)
+	err := step()
+	for err == nil && numbers[0] >= 0 {
+		err = s.reaps.run(ctx, step)
 	}
 	return err
 }

@@ -150,7 +150,7 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, n int, d time.Durati
 			continue
 		}
 		s.log.Error("a stored call cannot be read", "task", lease.ID.String(), "error", err)
-		if _, err := s.Retry(ctx, lease, "the stored call cannot be read", 0, 1); err != nil {
+		if _, err := s.PassOver(ctx, lease, "cannot be sent: the stored call cannot be read", 0); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -247,19 +247,12 @@ func (s *Store) Release(ctx context.Context, lease mom.Lease) error {
 
 // PutBack implements mom.Store.
 func (s *Store) PutBack(ctx context.Context, lease mom.Lease, why string, wait time.Duration, all bool) (time.Duration, error) {
-	reply, err := s.run(ctx, putBackScript, s.keysOf(lease.ID), lease.ID.ULID.String(), epoch(lease),
-		shorten(why), millis(wait), flag(all), s.tombstone())
-	if err != nil {
-		return 0, err
-	}
-	if word, err := reply.ToString(); err == nil && word == "FENCED" {
-		return 0, mom.ErrFenced
-	}
-	due, err := reply.AsInt64()
-	if err != nil {
-		return 0, fmt.Errorf("put back: %w", err)
-	}
-	return time.Duration(due) * time.Millisecond, nil
+	return s.later(ctx, putBackScript, lease, shorten(why), millis(wait), flag(all), s.tombstone())
+}
+
+// PassOver implements mom.Store.
+func (s *Store) PassOver(ctx context.Context, lease mom.Lease, why string, wait time.Duration) (time.Duration, error) {
+	return s.later(ctx, bypassScript, lease, shorten(why), strconv.FormatInt(max(wait, 0).Milliseconds(), 10))
 }
 
 // Park implements mom.Store.
@@ -278,6 +271,22 @@ func (s *Store) Retry(ctx context.Context, lease mom.Lease, failure string, back
 		return momv1.TaskState_TASK_STATE_UNSPECIFIED, mom.ErrFenced
 	}
 	return readState(word), nil
+}
+
+// later runs a transition by which a leased task waits, and returns for how long.
+func (s *Store) later(ctx context.Context, sc *script, lease mom.Lease, args ...string) (time.Duration, error) {
+	reply, err := s.run(ctx, sc, s.keysOf(lease.ID), append([]string{lease.ID.ULID.String(), epoch(lease)}, args...)...)
+	if err != nil {
+		return 0, err
+	}
+	if word, err := reply.ToString(); err == nil && word == "FENCED" {
+		return 0, mom.ErrFenced
+	}
+	due, err := reply.AsInt64()
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", sc.name, err)
+	}
+	return time.Duration(due) * time.Millisecond, nil
 }
 
 // fenced runs a transition that starts from a lease.

@@ -35,7 +35,8 @@ const (
 	TaskState_TASK_STATE_QUEUED TaskState = 1
 	// A replayer holds its lease.
 	TaskState_TASK_STATE_RUNNING TaskState = 2
-	// An attempt failed, or the service refused it; waits for the next one.
+	// An attempt failed, the service refused it, or it cannot be sent as it is;
+	// waits for the next attempt.
 	TaskState_TASK_STATE_RETRYING TaskState = 3
 	// The service answered with a message.
 	TaskState_TASK_STATE_SUCCEEDED TaskState = 4
@@ -45,8 +46,9 @@ const (
 	TaskState_TASK_STATE_CANCELLED TaskState = 6
 	// Its time to live was over before there was an answer.
 	TaskState_TASK_STATE_EXPIRED TaskState = 7
-	// All attempts are spent; it may have run. Its call is kept until somebody
-	// retries or dismisses it, or nobody has for too long.
+	// All attempts are spent, so it may have run; or there were none, since it
+	// cannot be sent as it is. Its call is kept until somebody retries or
+	// dismisses it, or nobody has for too long.
 	TaskState_TASK_STATE_DEAD TaskState = 8
 	// It may have run, and its method does not say that it may run twice. Its call
 	// is kept until somebody retries or dismisses it, or nobody has for too long.
@@ -154,6 +156,9 @@ const (
 	Reason_REASON_TASK_NOT_FOUND Reason = 16
 	// The task's state does not allow this. failed_precondition; HTTP 400.
 	Reason_REASON_TASK_STATE Reason = 17
+	// The call's headers are more than its service takes; the call was not
+	// executed. invalid_argument; HTTP 431.
+	Reason_REASON_HEADERS_TOO_LARGE Reason = 20
 )
 
 // Enum value maps for Reason.
@@ -177,6 +182,7 @@ var (
 		15: "REASON_TASK_CANCELLED",
 		16: "REASON_TASK_NOT_FOUND",
 		17: "REASON_TASK_STATE",
+		20: "REASON_HEADERS_TOO_LARGE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":            0,
@@ -197,6 +203,7 @@ var (
 		"REASON_TASK_CANCELLED":         15,
 		"REASON_TASK_NOT_FOUND":         16,
 		"REASON_TASK_STATE":             17,
+		"REASON_HEADERS_TOO_LARGE":      20,
 	}
 )
 
@@ -981,7 +988,7 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n" +
 	"\x12TASK_STATE_EXPIRED\x10\a\x12\x13\n" +
 	"\x0fTASK_STATE_DEAD\x10\b\x12\x18\n" +
-	"\x14TASK_STATE_UNCERTAIN\x10\t*\xef\x03\n" +
+	"\x14TASK_STATE_UNCERTAIN\x10\t*\x8d\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12REASON_CALL_STORED\x10\x01\x12\x1e\n" +
@@ -1001,7 +1008,8 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x15REASON_ATTEMPTS_SPENT\x10\x0e\x12\x19\n" +
 	"\x15REASON_TASK_CANCELLED\x10\x0f\x12\x19\n" +
 	"\x15REASON_TASK_NOT_FOUND\x10\x10\x12\x15\n" +
-	"\x11REASON_TASK_STATE\x10\x11Bk\n" +
+	"\x11REASON_TASK_STATE\x10\x11\x12\x1c\n" +
+	"\x18REASON_HEADERS_TOO_LARGE\x10\x14Bk\n" +
 	"\n" +
 	"com.mom.v1B\tTaskProtoP\x01Z\x19holdline/gen/mom/v1;momv1\xa2\x02\x03MXX\xaa\x02\x06Mom.V1\xca\x02\x06Mom\\V1\xe2\x02\x12Mom\\V1\\GPBMetadata\xea\x02\aMom::V1b\x06proto3"
 

@@ -27,7 +27,7 @@ else
   wait = math.min(wait * 2 ^ math.min(task.t, 4), WAIT_MAX)
 end
 redis.call('HSET', t, 's', S_RETRYING, 'd', now + wait, 't', task.t + 1)
-redis.call('HDEL', t, 'm')
+redis.call('HDEL', t, 'm', 'A')
 redis.call('ZREM', LEASE, ulid)
 redis.call('ZADD', LATER, now + wait, ulid)
 redis.call('ZADD', TTL, task.x, ulid) -- again: see give_back

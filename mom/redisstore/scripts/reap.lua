@@ -9,10 +9,10 @@
 --          more to do now, -1 when nothing will be.
 --          from_… is how many tasks of a newer release are to be passed over next time.
 -- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when
---         marked and not repeatable; tasks past their TTL EXPIRED; due retries →
---         ready; parked tasks whose time or room is over are given up; the
---         callers' lists lose those whose records are gone; ended tasks at the head
---         of ready lose their places; rings the bell.
+--         marked and not repeatable; tasks past their TTL EXPIRED, or DEAD when they
+--         cannot be sent as they are; due retries → ready; parked tasks whose time or
+--         room is over are given up; the callers' lists lose those whose records are
+--         gone; ended tasks at the head of ready lose their places; rings the bell.
 local tombstone, grace = tonumber(ARGV[2]), tonumber(ARGV[5])
 local more, left = false, 0 -- left: tasks that only a newer release knows
 -- Without an open task there is little to look at: an idle shard is cheap.
@@ -51,6 +51,11 @@ local from_ttl = each(TTL, tonumber(ARGV[8]), function(ulid, task)
   if task.s == S_RUNNING then
     -- It may finish; whoever ends its lease expires it.
     redis.call('ZADD', TTL, 'inf', ulid)
+    return
+  end
+  if task.s == S_RETRYING and redis.call('HGET', base .. 't:' .. ulid, 'A') then
+    -- Nothing kept it waiting but what it is: see bypass.lua. A person may mend that.
+    park(ulid, S_DEAD, task.n, redis.call('HGET', base .. 't:' .. ulid, 'f') or '')
     return
   end
   if task.s == S_QUEUED then pass_over(ulid, task) end

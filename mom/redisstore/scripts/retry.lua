@@ -23,7 +23,7 @@ if task.x <= now then
   return S_EXPIRED
 end
 redis.call('HSET', t, 's', S_RETRYING, 'n', attempts, 'f', failure, 'd', now + backoff)
-redis.call('HDEL', t, 'm')
+redis.call('HDEL', t, 'm', 'A')
 redis.call('ZREM', LEASE, ulid)
 redis.call('ZADD', LATER, now + backoff, ulid)
 redis.call('ZADD', TTL, task.x, ulid) -- again: see give_back

@@ -18,7 +18,7 @@
 --   h cause            f last failure     k key hash       g kept
 --   b bytes in parked  y dismissed, ms     q attempts before it was revived
 --   j last offer       i cancelled since its caller's connection was lost
---   t times put back
+--   t times put back   A times passed over in a row, since it cannot be sent as it is
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]
 

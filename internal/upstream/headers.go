@@ -1,0 +1,85 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+)
+
+// largeHeaders is from where on headers may be more than an HTTP/2 service takes, in
+// bytes as HeaderBytes counts them. Servers in common use take 8 KiB at least.
+const largeHeaders = 4 << 10
+
+// What keeps a call from being sent to any endpoint.
+const (
+	HeadersTooLarge = "headers-too-large"
+	HeaderInvalid   = "header-invalid"
+)
+
+// HeaderBytes is the size of headers as HTTP/2 counts it (RFC 9113, section 6.5.2),
+// without those that begin with a colon.
+func HeaderBytes(header http.Header) (bytes int) {
+	const overhead = 32 // of each field
+	for key, values := range header {
+		for _, value := range values {
+			bytes += len(key) + len(value) + overhead
+		}
+	}
+	return bytes
+}
+
+// unsendable tells why no endpoint takes a call, if that is what an error says; else
+// it returns nothing. net/http writes nothing of a request that is over the limit in
+// the service's SETTINGS, or that has a header which HTTP does not allow; its errors
+// have no types. Nothing that the service says ends as the first of them does.
+func unsendable(err error) (cause string) {
+	switch text := err.Error(); {
+	case strings.HasSuffix(text, "request header list larger than peer's advertised limit"):
+		return HeadersTooLarge
+	case strings.HasPrefix(text, "net/http: invalid header field"):
+		return HeaderInvalid
+	}
+	return ""
+}
+
+// meetFirst lets a request with large headers wait until its connection has answered
+// once. A server sends its SETTINGS before anything else, so net/http knows the limit
+// then; on a new connection it would not wait for them, and a server that gets more than
+// it takes may break the connection under other calls. There may be no trace yet.
+func (e *Endpoint) meetFirst(ctx context.Context, transport *http.Transport, trace *httptrace.ClientTrace) *httptrace.ClientTrace {
+	if trace == nil {
+		trace = new(httptrace.ClientTrace)
+	}
+	before := trace.GotConn
+	trace.GotConn = func(info httptrace.GotConnInfo) {
+		if before != nil {
+			before(info)
+		}
+		if c := connOf(info); c != nil && !c.answered.Load() {
+			e.meet(ctx, transport, c)
+		}
+	}
+	return trace
+}
+
+// meet asks for the service's health on a connection that is the transport's only one.
+// Any answer will do.
+func (e *Endpoint) meet(ctx context.Context, transport *http.Transport, c *conn) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	const noMessage = "\x00\x00\x00\x00\x00"
+	ask, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("/grpc.health.v1.Health/Check").String(), strings.NewReader(noMessage))
+	if err != nil {
+		return
+	}
+	ask.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
+	res, err := transport.RoundTrip(ask)
+	if err != nil {
+		return // the call itself will find out
+	}
+	_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody)
+	_ = res.Body.Close()
+	c.answered.Store(true)
+}
