@@ -1,15 +1,18 @@
 -- Takes up to n tasks from the head of the queue.
 --
--- ARGV: base n duration tombstone     (times in ms)
+-- ARGV: base n duration tombstone again     (times in ms; again is how many may have
+--       failed before)
 -- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back};
 --          call is nil when it is missing. {'LIMITED', ms} when there are tasks and
 --          the limits, or a service that asked to wait, allow none for so long.
 -- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
---         bell goes with the last task. Up to 100 tasks that only a newer
---         release knows are passed over, and keep their places; ended ones lose
---         theirs, up to 500, and the bell rings for the rest.
-local n, duration, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local taken, left, unknown, passes = {}, {}, nil, 0
+--         bell goes with the last task. Up to 100 tasks are passed over, and keep
+--         their places: those that only a newer release knows, and those that have
+--         failed before, beyond again of them. Without others the first of the
+--         latter goes, and when there are 100, the rest step behind all others.
+--         Ended ones lose their places, up to 500, and the bell rings for the rest.
+local n, duration, tombstone, again = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
 if redis.call('EXISTS', PAUSED) == 1 then return taken end
 if redis.call('EXISTS', READY) == 0 then
   redis.call('DEL', BELL)
@@ -37,6 +40,14 @@ if rate then
   if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / rate)} end
 end
 
+local function take(ulid, task)
+  local epoch = tonumber(task.e) + 1
+  redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
+  redis.call('ZADD', LEASE, now + duration, ulid)
+  publish(ulid, S_RUNNING)
+  taken[#taken + 1] = {ulid, epoch, task.n, tonumber(task.r), task.x - now, redis.call('GET', base .. 'p:' .. ulid), task.t}
+end
+
 while #taken < n and #left < BATCH and passes < 5 * BATCH do
   local ulid = redis.call('LPOP', READY)
   if not ulid then
@@ -52,13 +63,25 @@ while #taken < n and #left < BATCH and passes < 5 * BATCH do
     passes = passes + 1
   elseif task.x <= now then
     finish(ulid, task, S_EXPIRED, tombstone)
+  elseif task.n > 0 and again < 1 then
+    left[#left + 1], failed[ulid] = ulid, task
   else
-    local epoch = tonumber(task.e) + 1
-    redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
-    redis.call('ZADD', LEASE, now + duration, ulid)
-    publish(ulid, S_RUNNING)
-    taken[#taken + 1] = {ulid, epoch, task.n, tonumber(task.r), task.x - now, redis.call('GET', base .. 'p:' .. ulid), task.t}
+    if task.n > 0 then again = again - 1 end
+    take(ulid, task)
   end
+end
+if #taken == 0 then
+  local kept, behind = {}, #left == BATCH
+  for _, ulid in ipairs(left) do
+    if failed[ulid] and #taken == 0 then
+      take(ulid, failed[ulid])
+    elseif failed[ulid] and behind then
+      redis.call('RPUSH', READY, ulid)
+    else
+      kept[#kept + 1] = ulid
+    end
+  end
+  left = kept
 end
 if rate then redis.call('HSET', limits, 'b', string.format('%.3f', hand - #taken), 'a', now) end
 for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end

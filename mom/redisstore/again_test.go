@@ -1,0 +1,79 @@
+package redisstore_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+// A task that has failed before lets others go past it, as many as are wanted; without others it
+// goes itself.
+func TestFailedTasksLetOthersPass(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		failed, fresh := e.addFailed(3), []contract.TaskID{e.add(), e.add()}
+		for _, c := range []struct {
+			n, again int
+			want     []contract.TaskID
+		}{
+			{1, 0, fresh[:1]},
+			{3, 1, []contract.TaskID{failed[0], fresh[1]}},
+			{2, 0, failed[1:2]},
+			{2, 1, failed[2:]},
+			{2, 1, nil},
+		} {
+			leases, err := e.Store.Lease(e.ctx, e.shard, c.n, c.again, time.Hour)
+			e.ok(err)
+			if got := idsOf(leases); !slices.Equal(got, c.want) {
+				t.Fatalf("lease of %d, %d of them again: got %v, want %v", c.n, c.again, got, c.want)
+			}
+		}
+	})
+}
+
+// However many have failed, and wait before all others: these get their turn.
+func TestManyFailedTasksStepBehind(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		e.addFailed(250)
+		fresh := e.add()
+		passed := 0
+		until(t, "the other task has its turn", func() bool {
+			leases, err := e.Store.Lease(e.ctx, e.shard, 1, 0, time.Hour)
+			if passed++; err != nil || len(leases) != 1 {
+				t.Fatalf("lease: %v, %v, want one", leases, err)
+			}
+			return leases[0].ID == fresh
+		})
+		if passed > 3 {
+			t.Errorf("%d tasks that have failed went first, want one for each hundred", passed-1)
+		}
+		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Queued != 251-int64(passed) {
+			t.Errorf("depth: %+v, %v, want the others queued", depth, err)
+		}
+	})
+}
+
+// addFailed queues so many tasks, each with an attempt behind it.
+func (e *env) addFailed(n int) (ids []contract.TaskID) {
+	e.t.Helper()
+	for range n {
+		ids = append(ids, e.add())
+	}
+	leases, err := e.Lease(e.ctx, e.shard, n, time.Hour)
+	e.ok(err)
+	for _, lease := range leases {
+		_, err := e.Retry(e.ctx, lease, "reset", 0, 9)
+		e.ok(err)
+	}
+	e.reapUntil("all are due", func() bool { return e.state(ids[n-1]) == queued })
+	return ids
+}
+
+func idsOf(leases []mom.Lease) (ids []contract.TaskID) {
+	for _, lease := range leases {
+		ids = append(ids, lease.ID)
+	}
+	return ids
+}
