@@ -64,18 +64,15 @@ func (s *sender) knows(call *momv1.Call) bool {
 	return s.schemas.Method(call.GetProcedure()) != nil && s.clients[call.GetProtocol()] != nil && knownRecord(call.GetRecordVersion())
 }
 
-// send makes one attempt at a call that it knows.
+// send makes one attempt at a call that it knows. The task's TTL bounds the wait for its
+// service, not the attempt: what was begun may finish.
 func (s *sender) send(ctx context.Context, lease Lease) result {
 	call := lease.Call
 	method := s.schemas.Method(call.GetProcedure())
-	timeout := s.route.AttemptTimeout
-	if lease.Remaining > 0 {
-		timeout = min(timeout, lease.Remaining)
-	}
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
 	made := &attempt{httpMajor: int(call.GetHttpMajor()), alone: !lease.Repeatable || lease.Attempts > 0}
-	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), timeout, upstream.ErrTryTimeout)
+	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), s.route.AttemptTimeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 	addMetadata(info.RequestHeader(), call.GetHeader())
