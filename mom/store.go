@@ -141,7 +141,7 @@ type Reaped struct {
 // Limits bound the leases of a shard, over all replayers. 0 is no limit.
 type Limits struct {
 	Running   int64   // at once
-	PerSecond float64 // new ones; as many as of one second may come together
+	PerSecond float64 // new ones in any second, whole ones; below 1 one in 1/PerSecond seconds
 }
 
 // LimitedError says that there are tasks, and that the limits allow no lease yet.
@@ -235,7 +235,8 @@ type Store interface {
 	Depth(ctx context.Context, shard Shard) (Depth, error)
 	// Pause stops or starts leasing in a shard; starting rings the bell.
 	Pause(ctx context.Context, shard Shard, paused bool) error
-	// Limit limits leasing in a shard, for all who lease; it rings the bell.
+	// Limit limits leasing in a shard, for all who lease; it rings the bell. What was leased
+	// under a rate counts under the next: to set one again changes nothing.
 	Limit(ctx context.Context, shard Shard, limits Limits) error
 
 	// WaitBell blocks until the shard's bell rings or ctx ends, whose error it returns. It rings

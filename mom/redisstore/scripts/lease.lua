@@ -34,10 +34,16 @@ if most then
   if n < 1 then return {'LIMITED', 100} end
 end
 if rate then
-  local most_in_hand, passed = math.max(tonumber(rate), 1), math.max(now - tonumber(at or now), 0)
-  hand = math.min(tonumber(hand or most_in_hand) + passed * rate / 1000, most_in_hand)
+  -- No second may hold more than so many whole ones: what can be in hand at its begin and what
+  -- comes within it are less than one more. What can be in hand beside the next one makes up for
+  -- leases that come late.
+  local second = tonumber(rate)
+  if second > 1 then second = math.floor(second) end
+  local spare = second < 10 and 0 or second / 100
+  local come = math.max(now - tonumber(at or now), 0) * (second - spare) / 1000
+  hand = math.min(tonumber(hand or 1) + come, 1 + spare)
   n = math.min(n, math.floor(hand))
-  if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / rate)} end
+  if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / (second - spare))} end
 end
 
 local function take(ulid, task)
@@ -83,7 +89,10 @@ if #taken == 0 then
   end
   left = kept
 end
-if rate then redis.call('HSET', limits, 'b', string.format('%.3f', hand - #taken), 'a', now) end
+if rate then
+  -- Rounded down: what is rounded up would add up.
+  redis.call('HSET', limits, 'b', string.format('%.6f', math.floor((hand - #taken) * 1e6) / 1e6), 'a', now)
+end
 for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
 if unknown and #taken == 0 then return unknown end
 if redis.call('EXISTS', READY) == 0 then
