@@ -31,9 +31,9 @@ type flights struct {
 	all map[*flight]struct{}
 }
 
-// counts are numbers of flights: of all, of those whose tasks have failed before, and how many of
-// either keep a place.
-type counts struct{ all, placed, again, placedAgain int }
+// counts are numbers of flights: of all, of those whose tasks have failed before, how many of
+// either keep a place, and those whose tasks may not run twice.
+type counts struct{ all, placed, again, placedAgain, once int }
 
 func (fs *flights) add(f *flight) {
 	fs.mu.Lock()
@@ -58,6 +58,9 @@ func (fs *flights) count(now time.Time) (n counts) {
 		}
 		if again {
 			n.again++
+		}
+		if !f.lease.Repeatable {
+			n.once++
 		}
 		if placed && again {
 			n.placedAgain++

@@ -30,6 +30,7 @@ type pace struct {
 	eased  bool          // answers took longer at some time
 	step   int           // answers since the window changed
 	doubt  bool          // nothing was answered since an attempt failed
+	silent int           // how often it was stuck since something was answered
 }
 
 // reset begins again with a canary.
@@ -42,9 +43,22 @@ func (p *pace) failed() { p.window, p.step, p.doubt = max(p.window/2, 1), 0, tru
 // another kind. It takes large steps, as it takes one in the time of patience. Where
 // attempts fail there are no more of them.
 func (p *pace) stuck() {
+	p.silent++
 	if !p.doubt {
 		p.window, p.step = min(stuckStep*p.window, maxWindow), 0
 	}
+}
+
+// room is what may go beside those that are under way. Others should go before those that have
+// failed before: the canary should be one, half of those that keep a place, and half of all. While a
+// service answers nothing, no more that may not run twice are at stake than one each time.
+func (p *pace) room(under counts) Room {
+	room := Room{Tasks: min(p.window-under.placed, maxBusy-under.all)}
+	room.Again = max(min(p.window/2-under.placedAgain, maxBusy/2-under.again), 0)
+	if room.Once = room.Tasks; p.silent > 0 {
+		room.Once = max(p.silent+1-under.once, 0)
+	}
+	return room
 }
 
 // answered learns from an attempt that was answered after so long.
@@ -55,7 +69,7 @@ func (p *pace) answered(took time.Duration) {
 	}
 	p.base = min(p.base, p.recent)
 	p.step++
-	p.doubt = false
+	p.doubt, p.silent = false, 0
 	switch slow := p.recent > time.Duration(tolerance*float64(p.base))+slack; {
 	case slow && p.step >= p.window:
 		p.window, p.eased, p.step = max(p.window/2, lowWindow), true, 0

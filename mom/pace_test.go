@@ -100,8 +100,8 @@ func TestPaceOfSilence(t *testing.T) {
 	for range 3 {
 		p.stuck()
 	}
-	if p.window != maxWindow {
-		t.Errorf("window: got %d, want %d", p.window, maxWindow)
+	if got, want := p.room(counts{all: 21, again: 1, once: 2}), (Room{Tasks: maxWindow, Again: maxWindow / 2, Once: 2}); got != want {
+		t.Errorf("room: got %+v, want %+v", got, want)
 	}
 	p.reset()
 	p.failed()
@@ -109,6 +109,9 @@ func TestPaceOfSilence(t *testing.T) {
 		t.Errorf("window after a failure: got %d, want 1", p.window)
 	}
 	p.answered(time.Millisecond)
+	if got, want := p.room(counts{}), (Room{Tasks: 2, Again: 1, Once: 2}); got != want {
+		t.Errorf("room after an answer: got %+v, want %+v", got, want)
+	}
 	before := p.window
 	if p.stuck(); p.window <= before {
 		t.Errorf("window after an answer: got %d, want more than %d", p.window, before)

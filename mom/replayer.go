@@ -84,15 +84,15 @@ func (r *replayer) Run(ctx context.Context) error {
 	rung := make(chan struct{}) // the bell
 	for listening := false; ctx.Err() == nil; {
 		var allowed <-chan time.Time // by the queue's limits
-		if r.room() > 0 && (r.healthy || r.waitHealthy(ctx)) {
+		if r.room().Tasks > 0 && (r.healthy || r.waitHealthy(ctx)) {
 			allowed = r.lease(ctx, attempts, done)
 		}
 		var slow <-chan time.Time
-		oldest := r.flights.oldest(time.Now())
-		if oldest != nil && r.room() <= 0 {
+		room, oldest := r.room().Tasks > 0, r.flights.oldest(time.Now())
+		if oldest != nil && (!room || r.pace.silent > 0) {
 			slow = time.After(time.Until(oldest.began.Add(patience)))
 		}
-		if !listening && r.room() > 0 {
+		if !listening && room {
 			listening = true
 			background.Go(func() {
 				if r.store.WaitBell(ctx, r.shard) != nil {
@@ -183,18 +183,8 @@ func (r *replayer) setAside(slow *flight) {
 	}
 }
 
-// room is how many tasks may be leased now, beside those that are under way.
-func (r *replayer) room() int {
-	now := r.flights.count(time.Now())
-	return min(r.pace.window-now.placed, maxBusy-now.all)
-}
-
-// again is how many of them may have failed before: the canary should be another, and so
-// should half of those that keep a place, and of all.
-func (r *replayer) again() int {
-	now := r.flights.count(time.Now())
-	return max(min(r.pace.window/2-now.placedAgain, maxBusy/2-now.again), 0)
-}
+// room is what may be leased now, beside what is under way.
+func (r *replayer) room() Room { return r.pace.room(r.flights.count(time.Now())) }
 
 // waitHealthy asks for the service's health as long as there are tasks for it.
 // It returns false when none are left or ctx has ended.
@@ -225,7 +215,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 // lease takes tasks as far as the pace allows and starts their attempts. When the
 // limits of the queue allow none, it returns a timer for the next look.
 func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowed <-chan time.Time) {
-	leases, err := r.store.Lease(ctx, r.shard, r.room(), r.again(), leaseTime)
+	leases, err := r.store.Lease(ctx, r.shard, r.room(), leaseTime)
 	var limited *LimitedError
 	if errors.As(err, &limited) {
 		allowed, err = time.After(limited.Wait), nil

@@ -102,6 +102,13 @@ type Lease struct {
 	Call       *momv1.Call
 }
 
+// Room is how many tasks a replayer takes.
+type Room struct {
+	Tasks int
+	Again int // of these, such as have failed before
+	Once  int // of these, such as may not run twice
+}
+
 // Depth counts a shard's tasks.
 type Depth struct {
 	Queued, Running, Retrying, Dead int64
@@ -170,11 +177,11 @@ type Store interface {
 	// empty at the end.
 	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) (tasks []*momv1.Task, next string, err error)
 
-	// Lease takes up to n tasks from the head of the queue for d, at most again of
-	// which have failed before: others go past those, unless there are none. Tasks whose
-	// TTL is over expire on the way. None when the shard is empty or paused.
-	// *LimitedError.
-	Lease(ctx context.Context, shard Shard, n, again int, d time.Duration) ([]Lease, error)
+	// Lease takes tasks from the head of the queue for d, as far as there is room: others
+	// go past those for which there is none. Where there is room for none at all, one that
+	// has failed before goes. Tasks whose TTL is over expire on the way. None when the
+	// shard is empty or paused. *LimitedError.
+	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) ([]Lease, error)
 	// Renew prolongs leases of one shard by d from now, and returns those that are lost.
 	Renew(ctx context.Context, shard Shard, leases []Lease, d time.Duration) (lost []Lease, err error)
 	// MarkSent is the write-ahead mark: from here on the service may have seen

@@ -24,10 +24,33 @@ func TestFailedTasksLetOthersPass(t *testing.T) {
 			{2, 1, failed[2:]},
 			{2, 1, nil},
 		} {
-			leases, err := e.Store.Lease(e.ctx, e.shard, c.n, c.again, time.Hour)
+			leases, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: c.n, Again: c.again, Once: c.n}, time.Hour)
 			e.ok(err)
 			if got := idsOf(leases); !slices.Equal(got, c.want) {
 				t.Fatalf("lease of %d, %d of them again: got %v, want %v", c.n, c.again, got, c.want)
+			}
+		}
+	})
+}
+
+// Where there is no room for tasks that may not run twice, others go past them, and they
+// keep their places.
+func TestRoomForThoseThatMayRunTwice(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		once, twice := []contract.TaskID{e.add(undeclared), e.add(undeclared)}, []contract.TaskID{e.add(), e.add()}
+		for _, c := range []struct {
+			room mom.Room
+			want []contract.TaskID
+		}{
+			{mom.Room{Tasks: 1}, twice[:1]},
+			{mom.Room{Tasks: 3, Once: 1}, []contract.TaskID{once[0], twice[1]}},
+			{mom.Room{Tasks: 3, Again: 3}, nil},
+			{mom.Room{Tasks: 3, Once: 3}, once[1:]},
+		} {
+			leases, err := e.Store.Lease(e.ctx, e.shard, c.room, time.Hour)
+			e.ok(err)
+			if got := idsOf(leases); !slices.Equal(got, c.want) {
+				t.Fatalf("lease of %+v: got %v, want %v", c.room, got, c.want)
 			}
 		}
 	})
@@ -40,7 +63,7 @@ func TestManyFailedTasksStepBehind(t *testing.T) {
 		fresh := e.add()
 		passed := 0
 		until(t, "the other task has its turn", func() bool {
-			leases, err := e.Store.Lease(e.ctx, e.shard, 1, 0, time.Hour)
+			leases, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1}, time.Hour)
 			if passed++; err != nil || len(leases) != 1 {
 				t.Fatalf("lease: %v, %v, want one", leases, err)
 			}

@@ -160,9 +160,9 @@ func keyed(key, print string) func(*mom.NewTask) {
 	return func(t *mom.NewTask) { t.KeyHash, t.Fingerprint = key, print }
 }
 
-// Lease leases tasks whether or not they have failed before.
+// Lease leases up to n tasks, whichever they are.
 func (e *env) Lease(ctx context.Context, shard mom.Shard, n int, d time.Duration) ([]mom.Lease, error) {
-	return e.Store.Lease(ctx, shard, n, n, d)
+	return e.Store.Lease(ctx, shard, mom.Room{Tasks: n, Again: n, Once: n}, d)
 }
 
 // lease takes one task for an hour; which one is the caller's to check.

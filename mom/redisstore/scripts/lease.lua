@@ -1,17 +1,18 @@
 -- Takes up to n tasks from the head of the queue.
 --
--- ARGV: base n duration tombstone again     (times in ms; again is how many may have
---       failed before)
+-- ARGV: base n duration tombstone again once     (times in ms; again is how many may have
+--       failed before, once how many may be such as may not run twice)
 -- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back};
 --          call is nil when it is missing. {'LIMITED', ms} when there are tasks and
 --          the limits, or a service that asked to wait, allow none for so long.
 -- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
 --         bell goes with the last task. Up to 100 tasks are passed over, and keep
---         their places: those that only a newer release knows, and those that have
---         failed before, beyond again of them. Without others the first of the
---         latter goes, and when there are 100, the rest step behind all others.
+--         their places: those that only a newer release knows, and those beyond
+--         again and once. When none is left, the first that has failed before goes; when
+--         100 were passed over, the rest of these step behind all others.
 --         Ended ones lose their places, up to 500, and the bell rings for the rest.
-local n, duration, tombstone, again = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local n, duration, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local again, once = tonumber(ARGV[5]), tonumber(ARGV[6])
 local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
 if redis.call('EXISTS', PAUSED) == 1 then return taken end
 if redis.call('EXISTS', READY) == 0 then
@@ -69,10 +70,13 @@ while #taken < n and #left < BATCH and passes < 5 * BATCH do
     passes = passes + 1
   elseif task.x <= now then
     finish(ulid, task, S_EXPIRED, tombstone)
+  elseif task.r ~= '1' and once < 1 then
+    left[#left + 1] = ulid
   elseif task.n > 0 and again < 1 then
     left[#left + 1], failed[ulid] = ulid, task
   else
     if task.n > 0 then again = again - 1 end
+    if task.r ~= '1' then once = once - 1 end
     take(ulid, task)
   end
 end
