@@ -120,7 +120,7 @@ func (c *QueueResume) Run(ctx context.Context, out io.Writer) error {
 type QueueLimit struct {
 	Service   string  `arg:"" help:"The service, such as arithmetic.v1.SumService."`
 	Running   int64   `placeholder:"N" help:"Tasks under way at once."`
-	PerSecond float64 `placeholder:"N" help:"Tasks sent in a second."`
+	PerSecond float64 `placeholder:"N" help:"Tasks sent in any second, at most; 0.5 is one in two seconds."`
 	Remote
 }
 

@@ -39,6 +39,7 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 	}
 	r.tell(lease, res, sent)
 	one := end{up: res.answer != nil || res.outcome.Kind == upstream.Unavailable, took: took}
+	one.unsent = res.outcome.Kind == upstream.NotSent || res.outcome.Kind == upstream.Refused
 	record := r.transition(lease, res)
 	switch {
 	case res.refused != nil:

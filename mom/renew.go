@@ -16,12 +16,7 @@ func (r *replayer) renew(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		r.mu.Lock()
-		var leases []Lease
-		for _, f := range r.inflight {
-			leases = append(leases, f.lease)
-		}
-		r.mu.Unlock()
+		leases := r.flights.leases()
 		if len(leases) == 0 {
 			continue
 		}
@@ -30,11 +25,7 @@ func (r *replayer) renew(ctx context.Context) {
 			r.once.Warn("renew", "leases not renewed", "service", r.shard.Service, "error", err)
 		}
 		for _, lease := range lost {
-			r.mu.Lock()
-			if f, ok := r.inflight[lease.ID]; ok && f.lease.Epoch == lease.Epoch {
-				f.cancel(ErrFenced)
-			}
-			r.mu.Unlock()
+			r.flights.cut(lease)
 		}
 	}
 }

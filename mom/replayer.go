@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
 	"holdline/internal/upstream"
@@ -18,18 +17,11 @@ import (
 const (
 	leaseTime  = 10 * time.Second
 	renewPause = 3 * time.Second
-	// failPause is the time after an attempt that failed, or from a store that is
-	// away, to the next.
+	// failPause is the time after a canary that failed, or from a store that is away, to
+	// the next.
 	failPause = 250 * time.Millisecond
 
-	// canaryPatience is how long a canary may keep others waiting while its service is
-	// healthy.
-	canaryPatience = 2 * time.Second
-
 	maxAttempts = 20
-	// maxBusy is how many attempts there may be at once, those included that were
-	// begun before the service failed and have not ended since.
-	maxBusy = 2 * maxWindow
 	// Pause before an attempt after one that the service may have seen.
 	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
 	// drainTime is how long attempts may go on when the MOM is told to end.
@@ -51,43 +43,32 @@ type replayer struct {
 	log      *slog.Logger
 	once     *logonce.Logger // of all shards
 	shedding shedding
-	healthy  bool      // as far as the last attempt told
-	failed   time.Time // the last attempt that was not answered
+	flights  flights
 	pace     pace
-	busy     int  // attempts whose end Run has yet to hear of
-	since    int  // counts the failures, each of which begins again with a canary
-	old      int  // of busy, those that were begun before the last failure
-	begun    int  // counts the attempts
-	passed   int  // of these, those that were begun before another canary went beside them
-	aside    int  // of busy, those of passed that were begun since the last failure
-	away     bool // the store, as far as the last lease told
-
-	mu       sync.Mutex
-	inflight map[contract.TaskID]flight
-}
-
-// flight is a leased task on its way.
-type flight struct {
-	lease  Lease
-	cancel context.CancelCauseFunc
+	healthy  bool      // as far as is known: its health was asked since the last failure
+	failed   time.Time // when an attempt was last not answered
+	heard    time.Time // when an attempt was last answered
+	grown    time.Time // when the window last grew without an answer
+	rest     time.Time // no canary goes before
+	away     bool      // the store, as far as the last lease told
 }
 
 func newReplayer(m *MOM, shard Shard, part *part) *replayer {
 	r := m.cfg.Routes[shard.Service]
 	return &replayer{
-		store:    m.store,
-		shard:    shard,
-		pool:     m.pools[shard.Service],
-		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r),
-		reaper:   part.reaper,
-		demand:   part.demand,
-		metrics:  m.metrics,
-		traffic:  m.traffic[shard.Service],
-		outages:  m.outages,
-		once:     m.once,
-		log:      m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
-		pace:     pace{window: 1},
-		inflight: map[contract.TaskID]flight{},
+		store:   m.store,
+		shard:   shard,
+		pool:    m.pools[shard.Service],
+		sender:  newSender(m.pools[shard.Service], m.cfg.Schemas, r),
+		reaper:  part.reaper,
+		demand:  part.demand,
+		metrics: m.metrics,
+		traffic: m.traffic[shard.Service],
+		outages: m.outages,
+		once:    m.once,
+		log:     m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
+		flights: flights{all: map[*flight]struct{}{}},
+		pace:    pace{window: 1},
 	}
 }
 
@@ -103,14 +84,15 @@ func (r *replayer) Run(ctx context.Context) error {
 	rung := make(chan struct{}) // the bell
 	for listening := false; ctx.Err() == nil; {
 		var allowed <-chan time.Time // by the queue's limits
-		if r.healthy || r.busy == r.old+r.aside && r.waitHealthy(ctx) {
+		if r.room().Tasks > 0 && (r.healthy || r.waitHealthy(ctx)) {
 			allowed = r.lease(ctx, attempts, done)
 		}
-		var stuck <-chan time.Time
-		if r.pace.window == 1 && r.room() == 0 && r.busy < maxBusy {
-			stuck = time.After(canaryPatience)
+		var slow <-chan time.Time
+		room, oldest := r.room().Tasks > 0, r.flights.oldest(time.Now())
+		if oldest != nil && (!room || r.pace.silent > 0) {
+			slow = time.After(time.Until(oldest.began.Add(patience)))
 		}
-		if !listening && r.room() > 0 {
+		if !listening && room {
 			listening = true
 			background.Go(func() {
 				if r.store.WaitBell(ctx, r.shard) != nil {
@@ -131,8 +113,8 @@ func (r *replayer) Run(ctx context.Context) error {
 		case <-rung:
 			listening = false
 		case <-allowed:
-		case <-stuck:
-			r.setAside()
+		case <-slow:
+			r.setAside(oldest)
 		case <-ctx.Done():
 		}
 	}
@@ -144,72 +126,82 @@ func (r *replayer) Run(ctx context.Context) error {
 func (r *replayer) drain(done <-chan end, cut context.CancelFunc) {
 	timer := time.AfterFunc(drainTime, cut)
 	defer timer.Stop()
-	for ; r.busy > 0; r.busy-- {
-		<-done
+	for r.flights.count(time.Now()).all > 0 {
+		r.flights.remove((<-done).flight)
 	}
 	cut()
 }
 
 // end is how an attempt ended.
 type end struct {
-	since   int           // the failures before it began
-	number  int           // of all attempts
+	flight  *flight
 	up      bool          // the service was there
+	unsent  bool          // it has surely not seen the task
 	refused bool          // it takes nothing for now
 	took    time.Duration // until it answered; 0 when it was not asked
 }
 
-// learn takes note of an attempt's end. One that began before the last failure tells
-// nothing of what came after: when a connection breaks under many, the first of them
-// counts, and answers on another connection do not send the next many after them.
+// learn takes note of an attempt's end. A failure may be that of its task alone, so it is the
+// window that judges the service: each failure halves it, and when one leaves a canary,
+// that waits for a moment. Many that were sent before a failure may fail with it, since they
+// shared a connection. If they are answered, that tells nothing of what came after, and
+// does not send the next many after them.
 func (r *replayer) learn(one end) {
-	r.busy--
+	r.flights.remove(one.flight)
+	earlier := one.flight.began.Before(r.failed)
 	switch {
-	case one.since != r.since:
-		r.old--
-		return
-	case one.number <= r.passed:
-		r.aside--
-		if !one.up {
-			return // the service is judged by those after it
-		}
-	}
-	switch {
+	case !one.up && !one.unsent && r.othersDoWell(one.flight): // it is the task
 	case !one.up:
+		r.pace.failed()
 		r.healthy, r.failed = false, time.Now()
-		r.pace.reset()
-		r.since, r.old, r.aside = r.since+1, r.busy, 0
+		if r.pace.window == 1 && !earlier {
+			r.rest = r.failed.Add(failPause)
+		}
 	case one.refused:
 		r.pace.reset()
 	case one.took > 0:
-		r.pace.answered(one.took)
+		r.heard = time.Now()
+		if !earlier {
+			r.pace.answered(one.took)
+		}
 	}
 }
 
-// setAside lets another canary go beside one that keeps us waiting, if the service is
-// healthy: what is stuck may be the task.
-func (r *replayer) setAside() {
-	r.healthy, r.passed, r.aside = false, r.begun, r.busy-r.old
+// othersDoWell tells that an attempt that failed says nothing of the service: its task has failed
+// before and others are sent, or it was slow and others were answered meanwhile.
+func (r *replayer) othersDoWell(f *flight) bool {
+	return f.lease.Attempts > 0 && r.pace.window > 1 || !f.placed(time.Now()) && f.began.Before(r.heard)
 }
 
-// room is how many tasks may be leased now, beside those that are under way.
-func (r *replayer) room() int {
-	return min(r.pace.window-(r.busy-r.old-r.aside), maxBusy-r.busy)
+// setAside lets another attempt go in the place of one that has kept it for long. If nothing was
+// answered in that time, all places may be kept by such: then there are more of them,
+// if the service is healthy.
+func (r *replayer) setAside(slow *flight) {
+	if r.heard.Before(slow.began) && r.grown.Before(slow.began) {
+		r.pace.stuck()
+		r.healthy, r.grown = false, time.Now()
+	}
 }
+
+// room is what may be leased now, beside what is under way.
+func (r *replayer) room() Room { return r.pace.room(r.flights.count(time.Now())) }
 
 // waitHealthy asks for the service's health as long as there are tasks for it.
 // It returns false when none are left or ctx has ended.
 func (r *replayer) waitHealthy(ctx context.Context) bool {
 	// Healthy or not, one that does not take a task is not asked at once again.
-	sleep(ctx, time.Until(r.failed.Add(failPause)))
+	sleep(ctx, time.Until(r.rest))
 	r.demand.begin()
 	asked := false
 	r.healthy = r.pool.AwaitHealthy(ctx, func() bool {
 		if !r.demand.there(ctx) {
 			return false
 		}
-		if tasks, _ := r.demand.waiting(); asked && tasks > 0 { // asked in vain
-			r.outages.Down(r.shard.Service, cmp.Or(r.pool.Ailment(), "unhealthy"), nil)
+		if asked { // in vain
+			r.pace.reset()
+			if tasks, _ := r.demand.waiting(); tasks > 0 {
+				r.outages.Down(r.shard.Service, cmp.Or(r.pool.Ailment(), "unhealthy"), nil)
+			}
 		}
 		asked = true
 		return true
@@ -236,21 +228,15 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowe
 	if r.away {
 		allowed = time.After(failPause) // no bell says that it is back
 	}
+	began := time.Now()
 	for _, lease := range leases {
 		running, cancel := context.WithCancelCause(attempts)
-		r.mu.Lock()
-		r.inflight[lease.ID] = flight{lease, cancel}
-		r.mu.Unlock()
-		r.busy++
-		r.begun++
-		since, number := r.since, r.begun
+		f := &flight{lease: lease, began: began, cancel: cancel}
+		r.flights.add(f)
 		go func() {
 			one := r.attempt(running, lease)
-			one.since, one.number = since, number
+			one.flight = f
 			cancel(nil)
-			r.mu.Lock()
-			delete(r.inflight, lease.ID)
-			r.mu.Unlock()
 			done <- one
 		}()
 	}

@@ -70,21 +70,18 @@ func (s *sender) send(ctx context.Context, lease Lease) result {
 	return res
 }
 
-// try sends the call once; bare: without headers that its caller did not send.
+// try sends the call once; bare: without headers that its caller did not send. The task's TTL
+// bounds the wait for its service, not the attempt: what was begun may finish.
 func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 	call := lease.Call
 	method := s.schemas.Method(call.GetProcedure())
-	timeout := s.route.AttemptTimeout
-	if lease.Remaining > 0 {
-		timeout = min(timeout, lease.Remaining)
-	}
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
 	made := &attempt{httpMajor: int(call.GetHttpMajor()), alone: !lease.Repeatable || lease.Attempts > 0}
 	if bare {
 		made.bare = call
 	}
-	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), timeout, upstream.ErrTryTimeout)
+	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), s.route.AttemptTimeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 	addMetadata(info.RequestHeader(), call.GetHeader())

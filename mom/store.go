@@ -123,6 +123,13 @@ type Lease struct {
 	Call       *momv1.Call
 }
 
+// Room is how many tasks a replayer takes.
+type Room struct {
+	Tasks int
+	Again int // of these, such as have failed before
+	Once  int // of these, such as may not run twice
+}
+
 // Depth counts a shard's tasks.
 type Depth struct {
 	Queued, Running, Retrying, Dead int64
@@ -173,7 +180,7 @@ type Durability struct {
 // Limits bound the leases of a shard, over all replayers. 0 is no limit.
 type Limits struct {
 	Running   int64   // at once
-	PerSecond float64 // new ones; as many as of one second may come together
+	PerSecond float64 // new ones in any second, whole ones; below 1 one in 1/PerSecond seconds
 }
 
 // LimitedError says that there are tasks, and that the limits allow no lease yet.
@@ -203,10 +210,11 @@ type Store interface {
 	// empty at the end.
 	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) (tasks []*momv1.Task, next string, err error)
 
-	// Lease takes up to n tasks from the head of the queue for d. Tasks whose
-	// TTL is over expire on the way. None when the shard is empty or paused.
-	// *LimitedError.
-	Lease(ctx context.Context, shard Shard, n int, d time.Duration) ([]Lease, error)
+	// Lease takes tasks from the head of the queue for d, as far as there is room: others
+	// go past those for which there is none. Where there is room for none at all, one that
+	// has failed before goes. Tasks whose TTL is over expire on the way. None when the
+	// shard is empty or paused. *LimitedError.
+	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) ([]Lease, error)
 	// Renew prolongs leases of one shard by d from now, and returns those that are lost.
 	Renew(ctx context.Context, shard Shard, leases []Lease, d time.Duration) (lost []Lease, err error)
 	// MarkSent is the write-ahead mark: from here on the service may have seen
@@ -278,7 +286,8 @@ type Store interface {
 	Depth(ctx context.Context, shard Shard) (Depth, error)
 	// Pause stops or starts leasing in a shard; starting rings the bell.
 	Pause(ctx context.Context, shard Shard, paused bool) error
-	// Limit limits leasing in a shard, for all who lease; it rings the bell.
+	// Limit limits leasing in a shard, for all who lease; it rings the bell. What was leased
+	// under a rate counts under the next: to set one again changes nothing.
 	Limit(ctx context.Context, shard Shard, limits Limits) error
 
 	// WaitBell blocks until the shard's bell rings or ctx ends, whose error it returns. It rings

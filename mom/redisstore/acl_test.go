@@ -140,7 +140,7 @@ func TestSwarmUser(t *testing.T) {
 	}
 	lease := func() mom.Lease {
 		t.Helper()
-		leases, err := s.Lease(t.Context(), shard, 1, time.Minute)
+		leases, err := s.Lease(t.Context(), shard, mom.Room{Tasks: 1, Again: 1, Once: 1}, time.Minute)
 		if err != nil || len(leases) != 1 {
 			t.Fatalf("Lease: %v, %v, want one", leases, err)
 		}
@@ -195,7 +195,7 @@ func TestSwarmUser(t *testing.T) {
 	_, err = s.PutBack(t.Context(), func() mom.Lease { add(true); return lease() }(), "refused", time.Minute, true)
 	must("PutBack", err)
 	open := add(true)
-	_, err = s.Lease(t.Context(), shard, 1, time.Minute)
+	_, err = s.Lease(t.Context(), shard, mom.Room{Tasks: 1, Again: 1, Once: 1}, time.Minute)
 	if limited := new(mom.LimitedError); !errors.As(err, &limited) {
 		t.Errorf("Lease: %v, want it limited", err)
 	}

@@ -160,6 +160,11 @@ func keyed(key, print string) func(*mom.NewTask) {
 	return func(t *mom.NewTask) { t.KeyHash, t.Fingerprint = key, print }
 }
 
+// Lease leases up to n tasks, whichever they are.
+func (e *env) Lease(ctx context.Context, shard mom.Shard, n int, d time.Duration) ([]mom.Lease, error) {
+	return e.Store.Lease(ctx, shard, mom.Room{Tasks: n, Again: n, Once: n}, d)
+}
+
 // lease takes one task for an hour; which one is the caller's to check.
 func (e *env) lease() mom.Lease {
 	e.t.Helper()

@@ -206,9 +206,10 @@ func (w *world) addBoth(r *rapid.T, task mom.NewTask) {
 
 func (w *world) leaseSome(r *rapid.T) {
 	n := rapid.IntRange(1, 3).Draw(r, "n")
+	room := mom.Room{Tasks: n, Again: rapid.IntRange(0, n).Draw(r, "again"), Once: rapid.IntRange(0, n).Draw(r, "once")}
 	d := rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Second, 2 * time.Hour}).Draw(r, "for")
 	w.step(r, func(e *env) string {
-		leases, err := e.Lease(e.ctx, e.shard, n, d)
+		leases, err := e.Store.Lease(e.ctx, e.shard, room, d)
 		var got strings.Builder
 		for _, l := range leases {
 			fmt.Fprintln(&got, l.ID, l.Epoch, l.Attempts, l.Repeatable, l.Remaining, string(l.Call.GetMessage()))
@@ -217,7 +218,7 @@ func (w *world) leaseSome(r *rapid.T) {
 		return got.String() + word(err)
 	}, func() string {
 		var want strings.Builder
-		for _, t := range w.m.leaseTasks(n, d) {
+		for _, t := range w.m.leaseTasks(room, d) {
 			fmt.Fprintln(&want, t.id, t.epoch, t.attempts, t.repeatable,
 				time.Duration(t.expires-w.m.now)*time.Millisecond, string(t.call.GetMessage()))
 		}

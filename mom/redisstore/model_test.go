@@ -150,24 +150,41 @@ func (m *model) giveBack(t *modelTask) {
 	m.ready = slices.Insert(m.ready, at, t)
 }
 
-func (m *model) leaseTasks(n int, d time.Duration) (taken []*modelTask) {
+func (m *model) leaseTasks(room mom.Room, d time.Duration) (taken []*modelTask) {
 	if m.paused {
 		return nil
 	}
-	for len(taken) < n && len(m.ready) > 0 {
-		t := m.ready[0]
-		m.ready = m.ready[1:]
-		if t.state != queued {
-			continue
-		}
-		if t.expires <= m.now {
-			m.end(t, expired, m.tombstone)
-			continue
-		}
+	take := func(t *modelTask) {
 		t.state, t.lease = running, m.now+d.Milliseconds()
 		t.epoch++
 		taken = append(taken, t)
 	}
+	var passed []*modelTask
+	for len(taken) < room.Tasks && len(m.ready) > 0 {
+		t := m.ready[0]
+		m.ready = m.ready[1:]
+		switch {
+		case t.state != queued:
+		case t.expires <= m.now:
+			m.end(t, expired, m.tombstone)
+		case t.attempts > 0 && room.Again < 1, !t.repeatable && room.Once < 1:
+			passed = append(passed, t)
+		default:
+			if t.attempts > 0 {
+				room.Again--
+			}
+			if !t.repeatable {
+				room.Once--
+			}
+			take(t)
+		}
+	}
+	failed := func(t *modelTask) bool { return t.attempts > 0 && (t.repeatable || room.Once > 0) }
+	if at := slices.IndexFunc(passed, failed); at >= 0 && len(taken) == 0 {
+		take(passed[at])
+		passed = slices.Delete(passed, at, at+1)
+	}
+	m.ready = append(passed, m.ready...)
 	return taken
 }
 

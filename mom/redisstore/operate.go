@@ -122,7 +122,7 @@ func (s *Store) Pause(ctx context.Context, shard mom.Shard, paused bool) error {
 // Limit implements mom.Store.
 func (s *Store) Limit(ctx context.Context, shard mom.Shard, limits mom.Limits) error {
 	_, err := s.status(ctx, limitScript, s.keys(shard),
-		strconv.FormatInt(limits.Running, 10), strconv.FormatFloat(limits.PerSecond, 'f', 3, 64))
+		strconv.FormatInt(limits.Running, 10), strconv.FormatFloat(limits.PerSecond, 'f', 6, 64))
 	return err
 }
 

@@ -122,11 +122,12 @@ func (m *memory) known(embedded bool) string {
 
 // Lease implements mom.Store. A task whose stored call cannot be read would
 // come back for ever; it is parked as DEAD.
-func (s *Store) Lease(ctx context.Context, shard mom.Shard, n int, d time.Duration) ([]mom.Lease, error) {
-	if n < 1 {
+func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d time.Duration) ([]mom.Lease, error) {
+	if room.Tasks < 1 {
 		return nil, nil
 	}
-	reply, err := s.run(ctx, leaseScript, s.keys(shard), strconv.Itoa(n), millis(d), s.tombstone())
+	reply, err := s.run(ctx, leaseScript, s.keys(shard), strconv.Itoa(room.Tasks), millis(d), s.tombstone(),
+		strconv.Itoa(room.Again), strconv.Itoa(room.Once))
 	if err != nil {
 		return nil, err
 	}

@@ -1,16 +1,21 @@
 -- Takes up to n tasks from the head of the queue.
 --
--- ARGV: base n duration tombstone     (times in ms)
+-- ARGV: base n duration tombstone again once     (times in ms; again is how many may have
+--       failed before, once how many may be such as may not run twice)
 -- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back};
 --          call is nil when it is missing. {'LIMITED', ms} when there are tasks and
 --          the limits, or a service that asked to wait, allow none for so long, or all
 --          that was come to has ended.
 -- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
---         bell goes with the last task. Up to 100 tasks that only a newer
---         release knows are passed over, and keep their places; ended ones lose
---         theirs, up to 100 of them, 25 that end now, and the bell rings for the rest.
+--         bell goes with the last task. Up to 100 tasks are passed over, and keep
+--         their places: those that only a newer release knows, and those beyond
+--         again and once. When none is left, the first that has failed before goes; when
+--         100 were passed over, the rest of these step behind all others.
+--         Ended ones lose their places, up to 100 of them, 25 that end now, and the bell
+--         rings for the rest.
 local n, duration, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local taken, left, unknown, passes = {}, {}, nil, 0
+local again, once = tonumber(ARGV[5]), tonumber(ARGV[6])
+local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
 if redis.call('EXISTS', PAUSED) == 1 then return taken end
 if redis.call('EXISTS', READY) == 0 then
   redis.call('DEL', BELL)
@@ -32,10 +37,24 @@ if most then
   if n < 1 then return {'LIMITED', 100} end
 end
 if rate then
-  local most_in_hand, passed = math.max(tonumber(rate), 1), math.max(now - tonumber(at or now), 0)
-  hand = math.min(tonumber(hand or most_in_hand) + passed * rate / 1000, most_in_hand)
+  -- No second may hold more than so many whole ones: what can be in hand at its begin and what
+  -- comes within it are less than one more. What can be in hand beside the next one makes up for
+  -- leases that come late.
+  local second = tonumber(rate)
+  if second > 1 then second = math.floor(second) end
+  local spare = second < 10 and 0 or second / 100
+  local come = math.max(now - tonumber(at or now), 0) * (second - spare) / 1000
+  hand = math.min(tonumber(hand or 1) + come, 1 + spare)
   n = math.min(n, math.floor(hand))
-  if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / rate)} end
+  if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / (second - spare))} end
+end
+
+local function take(ulid, task)
+  local epoch = tonumber(task.e) + 1
+  redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
+  redis.call('ZADD', LEASE, now + duration, ulid)
+  publish(ulid, S_RUNNING)
+  taken[#taken + 1] = {ulid, epoch, task.n, tonumber(task.r), task.x - now, redis.call('GET', base .. 'p:' .. ulid), task.t}
 end
 
 while #taken < n and #left < BATCH and passes < BATCH do
@@ -54,15 +73,33 @@ while #taken < n and #left < BATCH and passes < BATCH do
   elseif task.x <= now then
     finish(ulid, task, S_EXPIRED, tombstone)
     passes = passes + BATCH / BULK
+  elseif task.r ~= '1' and once < 1 then
+    left[#left + 1] = ulid
+  elseif task.n > 0 and again < 1 then
+    left[#left + 1], failed[ulid] = ulid, task
   else
-    local epoch = tonumber(task.e) + 1
-    redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
-    redis.call('ZADD', LEASE, now + duration, ulid)
-    publish(ulid, S_RUNNING)
-    taken[#taken + 1] = {ulid, epoch, task.n, tonumber(task.r), task.x - now, redis.call('GET', base .. 'p:' .. ulid), task.t}
+    if task.n > 0 then again = again - 1 end
+    if task.r ~= '1' then once = once - 1 end
+    take(ulid, task)
   end
 end
-if rate then redis.call('HSET', limits, 'b', string.format('%.3f', hand - #taken), 'a', now) end
+if #taken == 0 then
+  local kept, behind = {}, #left == BATCH
+  for _, ulid in ipairs(left) do
+    if failed[ulid] and #taken == 0 then
+      take(ulid, failed[ulid])
+    elseif failed[ulid] and behind then
+      redis.call('RPUSH', READY, ulid)
+    else
+      kept[#kept + 1] = ulid
+    end
+  end
+  left = kept
+end
+if rate then
+  -- Rounded down: what is rounded up would add up.
+  redis.call('HSET', limits, 'b', string.format('%.6f', math.floor((hand - #taken) * 1e6) / 1e6), 'a', now)
+end
 for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
 if unknown and #taken == 0 then return unknown end
 if redis.call('EXISTS', READY) == 0 then

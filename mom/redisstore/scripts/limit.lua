@@ -2,10 +2,18 @@
 --
 -- ARGV: base most rate     (leases at once; leases a second; 0: no limit)
 -- Returns: 'OK'
--- Effect: limits written anew or deleted; rings the bell.
+-- Effect: limits written or deleted; what was taken under a rate counts under the next.
+--         Rings the bell.
 local limits = base .. 'limits'
-redis.call('DEL', limits)
-if tonumber(ARGV[2]) > 0 then redis.call('HSET', limits, 'c', ARGV[2]) end
-if tonumber(ARGV[3]) > 0 then redis.call('HSET', limits, 'r', ARGV[3]) end
+if tonumber(ARGV[2]) > 0 then
+  redis.call('HSET', limits, 'c', ARGV[2])
+else
+  redis.call('HDEL', limits, 'c')
+end
+if tonumber(ARGV[3]) > 0 then
+  redis.call('HSET', limits, 'r', ARGV[3])
+else
+  redis.call('HDEL', limits, 'r', 'b', 'a')
+end
 ring()
 return 'OK'

@@ -1,0 +1,102 @@
+package redisstore_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+// A task that has failed before lets others go past it, as many as are wanted; without others it
+// goes itself.
+func TestFailedTasksLetOthersPass(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		failed, fresh := e.addFailed(3), []contract.TaskID{e.add(), e.add()}
+		for _, c := range []struct {
+			n, again int
+			want     []contract.TaskID
+		}{
+			{1, 0, fresh[:1]},
+			{3, 1, []contract.TaskID{failed[0], fresh[1]}},
+			{2, 0, failed[1:2]},
+			{2, 1, failed[2:]},
+			{2, 1, nil},
+		} {
+			leases, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: c.n, Again: c.again, Once: c.n}, time.Hour)
+			e.ok(err)
+			if got := idsOf(leases); !slices.Equal(got, c.want) {
+				t.Fatalf("lease of %d, %d of them again: got %v, want %v", c.n, c.again, got, c.want)
+			}
+		}
+	})
+}
+
+// Where there is no room for tasks that may not run twice, others go past them, and they
+// keep their places.
+func TestRoomForThoseThatMayRunTwice(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		once, twice := []contract.TaskID{e.add(undeclared), e.add(undeclared)}, []contract.TaskID{e.add(), e.add()}
+		for _, c := range []struct {
+			room mom.Room
+			want []contract.TaskID
+		}{
+			{mom.Room{Tasks: 1}, twice[:1]},
+			{mom.Room{Tasks: 3, Once: 1}, []contract.TaskID{once[0], twice[1]}},
+			{mom.Room{Tasks: 3, Again: 3}, nil},
+			{mom.Room{Tasks: 3, Once: 3}, once[1:]},
+		} {
+			leases, err := e.Store.Lease(e.ctx, e.shard, c.room, time.Hour)
+			e.ok(err)
+			if got := idsOf(leases); !slices.Equal(got, c.want) {
+				t.Fatalf("lease of %+v: got %v, want %v", c.room, got, c.want)
+			}
+		}
+	})
+}
+
+// However many have failed, and wait before all others: these get their turn.
+func TestManyFailedTasksStepBehind(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		e.addFailed(250)
+		fresh := e.add()
+		passed := 0
+		until(t, "the other task has its turn", func() bool {
+			leases, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1}, time.Hour)
+			if passed++; err != nil || len(leases) != 1 {
+				t.Fatalf("lease: %v, %v, want one", leases, err)
+			}
+			return leases[0].ID == fresh
+		})
+		if passed > 3 {
+			t.Errorf("%d tasks that have failed went first, want one for each hundred", passed-1)
+		}
+		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Queued != 251-int64(passed) {
+			t.Errorf("depth: %+v, %v, want the others queued", depth, err)
+		}
+	})
+}
+
+// addFailed queues so many tasks, each with an attempt behind it.
+func (e *env) addFailed(n int) (ids []contract.TaskID) {
+	e.t.Helper()
+	for range n {
+		ids = append(ids, e.add())
+	}
+	leases, err := e.Lease(e.ctx, e.shard, n, time.Hour)
+	e.ok(err)
+	for _, lease := range leases {
+		_, err := e.Retry(e.ctx, lease, "reset", 0, 9)
+		e.ok(err)
+	}
+	e.reapUntil("all are due", func() bool { return e.state(ids[n-1]) == queued })
+	return ids
+}
+
+func idsOf(leases []mom.Lease) (ids []contract.TaskID) {
+	for _, lease := range leases {
+		ids = append(ids, lease.ID)
+	}
+	return ids
+}
