@@ -21,14 +21,22 @@ import (
 // olderImage writes a schema of the ledger that does not know an entry's kind.
 func olderImage(tb testing.TB) string {
 	tb.Helper()
+	return imageAs(tb, func(file *descriptorpb.FileDescriptorProto) {
+		entry := file.GetMessageType()[0]
+		entry.Field = slices.DeleteFunc(entry.GetField(), func(f *descriptorpb.FieldDescriptorProto) bool { return f.GetName() == "kind" })
+	})
+}
+
+// imageAs writes a schema of the ledger that is another.
+func imageAs(tb testing.TB, change func(*descriptorpb.FileDescriptorProto)) string {
+	tb.Helper()
 	file := proto.CloneOf(ledgerFile())
-	entry := file.GetMessageType()[0]
-	entry.Field = slices.DeleteFunc(entry.GetField(), func(f *descriptorpb.FieldDescriptorProto) bool { return f.GetName() == "kind" })
+	change(file)
 	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	name := filepath.Join(tb.TempDir(), "older.binpb")
+	name := filepath.Join(tb.TempDir(), "other.binpb")
 	if err := os.WriteFile(name, raw, 0o600); err != nil {
 		tb.Fatal(err)
 	}

@@ -25,8 +25,9 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 		r.note(lease, persist(ctx, r.putBack(lease, "unknown-call", putBackPause, false), nil))
 		return end{up: true}
 	}
+	lease.Repeatable = r.sender.repeatable(lease)
 	if err := r.store.MarkSent(ctx, lease); err != nil {
-		// Cancelled, leased by another, or the store is away: not ours to send.
+		// Cancelled, leased by another, not to be sent again, or the store is away.
 		log.Debug("task not sent", "error", err)
 		if !errors.Is(err, ErrFenced) {
 			r.unmark(ctx, lease)

@@ -54,6 +54,7 @@ func (m *MOM) check(ctx context.Context) error {
 		case errors.Is(err, ErrStoreLost):
 			m.cfg.Logger.Error("tasks are lost", "error", err)
 			m.lookAgain()
+			m.shelf.keepAgain()
 		case err != nil && !errors.Is(err, ErrUnavailable) && time.Since(looked) >= checkPause:
 			// It answers, and is set wrongly: it may be losing tasks one by one.
 			m.lookAgain()

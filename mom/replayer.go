@@ -78,7 +78,7 @@ func newReplayer(m *MOM, shard Shard) *replayer {
 		store:    m.store,
 		shard:    shard,
 		pool:     m.pools[shard.Service],
-		sender:   newSender(m.pools[shard.Service], m.cfg.Schemas, r),
+		sender:   newSender(m.pools[shard.Service], m.shelf, r),
 		reaper:   m.reapers[shard],
 		demand:   m.demands[shard],
 		metrics:  m.metrics,

@@ -36,7 +36,7 @@ import (
 //
 // Transitions are published on the channel events, and "bell" when replay may go on without one.
 // Outside the shards, hl:shards:{package.Service} is the number of shards, and hl:store names the
-// store: it is gone when its tasks are.
+// store: it is gone when its tasks are. hl:schema:<hash> is a schema that records were written by.
 type shardKeys struct {
 	base   string // what every key of the shard begins with
 	memory memory // of the server that has them
@@ -62,6 +62,8 @@ func (k *shardKeys) answer(ulid string) string    { return k.base + "a:" + ulid 
 func (k *shardKeys) callers(caller string) string { return k.base + "c:" + caller }
 
 func storeNameKey(prefix string) string { return prefix + "hl:store" }
+
+func schemaKey(prefix, name string) string { return prefix + "hl:schema:" + name }
 
 func shardCountKey(prefix, service string) string {
 	return prefix + "hl:shards:{" + service + "}"
