@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,14 +22,22 @@ import (
 // olderImage writes a schema of the ledger that does not know an entry's kind.
 func olderImage(tb testing.TB) string {
 	tb.Helper()
+	return imageAs(tb, func(file *descriptorpb.FileDescriptorProto) {
+		entry := file.GetMessageType()[0]
+		entry.Field = slices.DeleteFunc(entry.GetField(), func(f *descriptorpb.FieldDescriptorProto) bool { return f.GetName() == "kind" })
+	})
+}
+
+// imageAs writes a schema of the ledger that is another.
+func imageAs(tb testing.TB, change func(*descriptorpb.FileDescriptorProto)) string {
+	tb.Helper()
 	file := proto.CloneOf(ledgerFile())
-	entry := file.GetMessageType()[0]
-	entry.Field = slices.DeleteFunc(entry.GetField(), func(f *descriptorpb.FieldDescriptorProto) bool { return f.GetName() == "kind" })
+	change(file)
 	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	name := filepath.Join(tb.TempDir(), "older.binpb")
+	name := filepath.Join(tb.TempDir(), "other.binpb")
 	if err := os.WriteFile(name, raw, 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -51,6 +60,7 @@ func TestMOMKnowsLess(t *testing.T) {
 	}{
 		{"no route", []string{"--route", "other.v1.Service=http://" + place}, connect.CodeUnavailable, connect.CodeUnavailable},
 		{"no schema", route, connect.CodeUnavailable, connect.CodeUnavailable},
+		{"no method", append(route[:2:2], "--schema", imageAs(t, withoutRead)), connect.CodeUnavailable, connect.CodeUnavailable},
 		{"an older schema", append(route[:2:2], "--schema", olderImage(t)), connect.CodeDeadlineExceeded, connect.CodeUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -82,5 +92,46 @@ func TestMOMKnowsLess(t *testing.T) {
 				return strings.Contains(scrape(t, metrics), `holdline_gateway_mom_differences{service="`+ledgerService+`"} 1`)
 			}, "the difference is counted")
 		})
+	}
+}
+
+// withoutRead is the schema of before there was Read.
+func withoutRead(file *descriptorpb.FileDescriptorProto) {
+	service := file.GetService()[0]
+	service.Method = slices.DeleteFunc(service.GetMethod(), func(m *descriptorpb.MethodDescriptorProto) bool { return m.GetName() == "Read" })
+}
+
+// Of two MOMs one does not know a method yet. Calls of it go to the other one, with a key as without.
+func TestOneMOMKnowsLess(t *testing.T) {
+	t.Parallel()
+	ownSystem(t)
+	bin, redis, addr := build(t), redistest.New(t), address(t)
+	route := []string{"--route", ledgerService + "=http://" + address(t)} // which is down
+	gateway := slices.Concat([]string{"gateway", "--listen", addr, "--schema", ledgerImage(t)}, route)
+	for _, image := range []string{ledgerImage(t), imageAs(t, withoutRead)} {
+		mom := address(t)
+		start(t, bin, append([]string{"mom", "--listen", mom, "--redis", redis.URL(), "--schema", image}, route...)...)
+		gateway = append(gateway, "--mom", "http://"+mom)
+		awaitReady(t, mom)
+	}
+	start(t, bin, gateway...)
+	awaitReady(t, addr)
+	for _, w := range wires() {
+		call := func(headers ...string) string {
+			req := amounts(t, 1)
+			ctx, info := withHeaders(t.Context(), append(headers, "Prefer: wait=0")...)
+			err := w.client(t, addr).CallUnary(ctx, ledgerSpec("Read"), req, dynamicpb.NewMessage(req.Descriptor()))
+			if contract.ReasonOf(err) != momv1.Reason_REASON_CALL_STORED {
+				t.Errorf("%s, %v: got %v, want a handle", w.name, headers, err)
+			}
+			return info.ResponseHeader().Get(contract.HeaderTask)
+		}
+		for i := range 4 { // whichever MOM is asked first
+			call()
+			key := fmt.Sprintf("Idempotency-Key: %s-%d", w.name, i)
+			if first, again := call(key), call(key); first != again || first == "" {
+				t.Errorf("%s: task %q, then %q, want the same", key, first, again)
+			}
+		}
 	}
 }

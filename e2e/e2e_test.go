@@ -64,6 +64,13 @@ func journey(tb testing.TB) *stack.Stack {
 // takes tasks.
 func up(tb testing.TB, cfg stack.Config) *stack.Stack {
 	tb.Helper()
+	s, _ := upUntil(tb, cfg)
+	return s
+}
+
+// upUntil is up, and returns how to end the stack before the test does.
+func upUntil(tb testing.TB, cfg stack.Config) (s *stack.Stack, stop func()) {
+	tb.Helper()
 	ownSystem(tb)
 	cfg.Listen = "127.0.0.1:0"
 	cfg.Port = func(name, _ string) string {
@@ -80,9 +87,9 @@ func up(tb testing.TB, cfg stack.Config) *stack.Stack {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	run(tb, s)
+	stop = run(tb, s)
 	awaitReady(tb, s.MOM)
-	return s
+	return s, stop
 }
 
 func testLog(tb testing.TB) *slog.Logger {

@@ -153,8 +153,8 @@ func TestAnswerThatFollowsNoSchema(t *testing.T) {
 	if got := readAnswer(t, s.Gateway, id, http.StatusOK, "Accept: application/proto"); got != latin {
 		t.Errorf("the answer = %q, want %q", got, latin)
 	}
-	if got := readAnswer(t, s.Gateway, id, http.StatusInternalServerError); !strings.Contains(got, "application/proto") {
-		t.Errorf("the answer as JSON: %s, want a word about application/proto", got)
+	if got := readAnswer(t, s.Gateway, id, http.StatusNotAcceptable); reasonIn(t, got) != "ANSWER_UNREADABLE" || !strings.Contains(got, "application/proto") {
+		t.Errorf("the answer as JSON: %s, want ANSWER_UNREADABLE with a word about application/proto", got)
 	}
 }
 

@@ -44,18 +44,21 @@ func wordOf(res *upstream.Response, outcome upstream.Outcome) word {
 		return misplaced
 	case res.Header.Get(contract.HeaderRefused) == contract.RefusedNow:
 		return refusedNow
-	case outcome.Kind == upstream.Unavailable, outcome.Kind == upstream.Exhausted, unserved(res.Response):
+	case outcome.Kind == upstream.Unavailable, outcome.Kind == upstream.Exhausted, unserved(res):
 		return cannotTake
 	}
 	return mayHave
 }
 
 // unserved tells a response of somebody who did not look at the call: no such path,
-// method, type or size.
-func unserved(res *http.Response) bool {
+// method, type, size or version of HTTP.
+func unserved(res *upstream.Response) bool {
 	const unimplemented = "12"
-	return res.StatusCode >= 400 && res.StatusCode < 500 || res.StatusCode == http.StatusNotImplemented ||
-		res.Header.Get("Grpc-Status") == unimplemented
+	switch res.StatusCode {
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return true
+	}
+	return res.StatusCode >= 400 && res.StatusCode < 500 || res.GRPCStatus == unimplemented
 }
 
 // then is what follows from a word.

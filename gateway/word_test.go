@@ -37,6 +37,13 @@ func TestMOMSpeaksOfItself(t *testing.T) {
 		{"too many requests", say(429), none},
 		{"not implemented", say(501), none},
 		{"gRPC unimplemented", say(200, "Content-Type: application/grpc", "Grpc-Status: 12"), none},
+		{"gRPC unimplemented in its trailers", func(w http.ResponseWriter, _ *http.Request, _ offer) {
+			w.Header().Set("Content-Type", "application/grpc")
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "12")
+		}, none},
+		{"another version of HTTP", say(505), none},
 		{"gRPC unavailable", say(200, "Content-Type: application/grpc", "Grpc-Status: 14"), none},
 		{"a page", say(200, "Content-Type: text/html"), unclear},
 		{"a proxy's 502", say(502), unclear},

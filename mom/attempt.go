@@ -20,8 +20,9 @@ func (r *replayer) attempt(ctx context.Context, lease Lease) end {
 	if f := r.sender.flaw(lease.Call); f != nil {
 		return r.passOver(ctx, lease, f)
 	}
+	lease.Repeatable = r.sender.repeatable(lease)
 	if err := r.store.MarkSent(ctx, lease); err != nil {
-		// Cancelled, leased by another, or the store is away: not ours to send.
+		// Cancelled, leased by another, not to be sent again, or the store is away.
 		log.Debug("task not sent", "error", err)
 		if !errors.Is(err, ErrFenced) {
 			r.unmark(ctx, lease)

@@ -11,8 +11,6 @@ import (
 	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -23,7 +21,7 @@ import (
 // binary codec get the very bytes that the service sent.
 type stored struct {
 	bytes []byte
-	desc  protoreflect.MessageDescriptor // for JSON
+	json  []byte // the same for callers of JSON
 }
 
 // binaryCodec embeds the usual one, which also decodes the details of gRPC errors.
@@ -46,48 +44,67 @@ func (c binaryCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) e
 
 // UnmarshalRead implements connect.Codec.
 func (c binaryCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) error {
-	if m, ok := msg.(*stored); ok {
+	switch m := msg.(type) {
+	case *stored:
 		var err error
 		m.bytes, err = io.ReadAll(src)
 		return err
+	case *received:
+		return m.read(ctx, src, c.BinaryCodec)
 	}
 	return c.BinaryCodec.UnmarshalRead(ctx, src, msg)
+}
+
+// read reads a request, and keeps it as it came if it has a key.
+func (r *received) read(ctx context.Context, src io.Reader, codec connect.Codec) error {
+	r.json = codec.Name() == connect.CodecNameJSON
+	if r.keyed {
+		src = io.TeeReader(src, &r.raw)
+	}
+	return codec.UnmarshalRead(ctx, src, r.msg)
 }
 
 // jsonCodec writes stored messages as JSON, and answers whatever is in them.
 type jsonCodec struct {
 	*connectproto.JSONCodec
-	types *route.Schemas
+	shelf *shelf
 }
 
-func newJSONCodec(types *route.Schemas) jsonCodec {
-	return jsonCodec{connectproto.NewJSONCodec(connectproto.WithTypeResolver(types)), types}
+func newJSONCodec(shelf *shelf) jsonCodec {
+	return jsonCodec{connectproto.NewJSONCodec(connectproto.WithTypeResolver(shelf.ours)), shelf}
+}
+
+// UnmarshalRead implements connect.Codec.
+func (c jsonCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) error {
+	if m, ok := msg.(*received); ok {
+		return m.read(ctx, src, c.JSONCodec)
+	}
+	return c.JSONCodec.UnmarshalRead(ctx, src, msg)
 }
 
 // MarshalWrite implements connect.Codec.
 func (c jsonCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) error {
 	if m, ok := msg.(*stored); ok {
-		raw, err := m.json(c.types)
-		if err != nil {
-			return err
-		}
-		_, err = dst.Write(raw)
+		_, err := dst.Write(m.json)
 		return err
 	}
-	if m, ok := msg.(interface{ GetAnswer() *momv1.Answer }); ok {
-		c.show(m.GetAnswer())
+	codec := c.JSONCodec
+	if m, ok := msg.(interface{ GetAnswer() *momv1.Answer }); ok && m.GetAnswer() != nil {
+		types := c.shelf.of(ctx, m.GetAnswer())
+		show(m.GetAnswer(), types)
+		codec = connectproto.NewJSONCodec(connectproto.WithTypeResolver(types))
 	}
-	return c.JSONCodec.MarshalWrite(ctx, dst, msg)
+	return codec.MarshalWrite(ctx, dst, msg)
 }
 
 // show changes an answer so that it can be written as JSON: one message in it that
 // has no JSON form would else hide all of the task.
-func (c jsonCodec) show(answer *momv1.Answer) {
+func show(answer *momv1.Answer, types *route.Schemas) {
 	for _, m := range append(answer.GetError().GetDetails(), answer.GetMessage()) {
 		if m == nil {
 			continue
 		}
-		if _, err := marshalJSON(m, c.types); err == nil {
+		if _, err := readJSON(m, types); err == nil {
 			continue
 		}
 		unknown, err := anypb.New(&momv1.UnknownMessage{TypeUrl: m.GetTypeUrl(), Value: m.GetValue()})
@@ -95,15 +112,6 @@ func (c jsonCodec) show(answer *momv1.Answer) {
 			m.TypeUrl, m.Value = unknown.GetTypeUrl(), unknown.GetValue()
 		}
 	}
-}
-
-// json renders the message without the spaces that protojson varies.
-func (m *stored) json(types *route.Schemas) ([]byte, error) {
-	msg := dynamicpb.NewMessage(m.desc)
-	if err := (proto.UnmarshalOptions{Resolver: types}).Unmarshal(m.bytes, msg); err != nil {
-		return nil, fmt.Errorf("answer is no %s: %w", m.desc.FullName(), err)
-	}
-	return marshalJSON(msg, types)
 }
 
 func marshalJSON(msg proto.Message, types *route.Schemas) ([]byte, error) {

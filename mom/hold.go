@@ -27,9 +27,16 @@ func sayStored(ctx context.Context, added Added) {
 	}
 }
 
+// caller is who gets the answer.
+type caller struct {
+	stream connect.ServerStream
+	info   *connect.CallInfo
+	json   bool
+}
+
 // hold says that the call is stored, waits for the answer, and answers. errKeyEnded
 // when the call is not stored, since the task that its key named is gone.
-func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, wait time.Duration, task NewTask, added Added, changed <-chan struct{}) error {
+func (in *intake) hold(ctx context.Context, to caller, wait time.Duration, task NewTask, added Added, changed <-chan struct{}) error {
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	until := time.Now().Add(wait)
@@ -52,9 +59,9 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 				return err
 			case !open(task.GetState()):
 				if attached {
-					info.ResponseHeader().Set(contract.HeaderReplayed, "true")
+					to.info.ResponseHeader().Set(contract.HeaderReplayed, "true")
 				}
-				return in.reply(stream, info, task, answer)
+				return in.reply(ctx, to, task, answer)
 			default:
 				attached = false
 			}
@@ -81,9 +88,9 @@ func (in *intake) hold(ctx context.Context, stream connect.ServerStream, info *c
 			}
 			return ctx.Err()
 		case <-over.C:
-			return in.handOut(ctx, stream, info, id)
+			return in.handOut(ctx, to, id)
 		case <-in.draining:
-			return in.handOut(ctx, stream, info, id)
+			return in.handOut(ctx, to, id)
 		}
 	}
 }
@@ -100,7 +107,7 @@ func (in *intake) storeLost(id contract.TaskID) error {
 
 // handOut answers with the handle of a task whose caller was held in vain; with its
 // answer when it has ended just now, or unheard.
-func (in *intake) handOut(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, id contract.TaskID) error {
+func (in *intake) handOut(ctx context.Context, to caller, id contract.TaskID) error {
 	handle := &momv1.TaskHandle{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED}
 	// The task is stored; a state that cannot be told now changes nothing.
 	task, answer, err := in.read(ctx, id)
@@ -108,11 +115,11 @@ func (in *intake) handOut(ctx context.Context, stream connect.ServerStream, info
 	case errors.Is(err, ErrNotFound):
 		return in.storeLost(id)
 	case err == nil && !open(task.GetState()):
-		return in.reply(stream, info, task, answer)
+		return in.reply(ctx, to, task, answer)
 	case err == nil:
 		handle.State, handle.ExpireTime = task.GetState(), task.GetExpireTime()
 	}
-	return writeHandle(info, handle)
+	return writeHandle(to.info, handle)
 }
 
 func writeHandle(info *connect.CallInfo, handle *momv1.TaskHandle) error {
@@ -123,11 +130,18 @@ func writeHandle(info *connect.CallInfo, handle *momv1.TaskHandle) error {
 }
 
 // reply answers with what the task came to.
-func (in *intake) reply(stream connect.ServerStream, info *connect.CallInfo, task *momv1.Task, answer *momv1.Answer) error {
-	addMetadata(info.ResponseHeader(), answer.GetHeader())
-	addMetadata(info.ResponseTrailer(), answer.GetTrailer())
+func (in *intake) reply(ctx context.Context, to caller, task *momv1.Task, answer *momv1.Answer) error {
+	addMetadata(to.info.ResponseHeader(), answer.GetHeader())
+	addMetadata(to.info.ResponseTrailer(), answer.GetTrailer())
 	if err := outcome(task, answer); err != nil {
 		return err
 	}
-	return stream.Send(&stored{bytes: answer.GetMessage().GetValue(), desc: in.method.Descriptor.Output()})
+	message := &stored{bytes: answer.GetMessage().GetValue()}
+	if to.json {
+		var err error
+		if message.json, err = in.answerJSON(ctx, task, answer); err != nil {
+			return err
+		}
+	}
+	return to.stream.Send(message)
 }

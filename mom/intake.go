@@ -13,7 +13,6 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -83,9 +82,12 @@ type intake struct {
 // take is a connect.ServerFunc: it stores the call, says so, and holds the caller
 // until there is an answer or as long as the caller allows.
 func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
-	msg := dynamicpb.NewMessage(in.method.Descriptor.Input())
 	info, _ := connect.CallInfoForServerContext(ctx)
-	if err := stream.Receive(msg); err != nil {
+	came := &received{
+		msg:   dynamicpb.NewMessage(in.method.Descriptor.Input()),
+		keyed: info.RequestHeader().Get(contract.HeaderKey) != "",
+	}
+	if err := stream.Receive(came); err != nil {
 		refuse(info, contract.RefusedCall)
 		return err // an invalid message never reaches a queue
 	}
@@ -97,7 +99,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		refuse(info, contract.RefusedCall)
 		return err
 	}
-	task, err := in.task(ctx, info, terms, msg)
+	task, err := in.task(ctx, info, terms, came)
 	if err != nil {
 		return err
 	}
@@ -108,7 +110,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		return err
 	}
 	for range maxKeyEnds {
-		if err = in.accept(ctx, stream, info, terms, task); !errors.Is(err, errKeyEnded) {
+		if err = in.accept(ctx, caller{stream, info, came.json}, terms, task, came); !errors.Is(err, errKeyEnded) {
 			return err
 		}
 		info.ResponseHeader().Delete(contract.HeaderTask) // of the task that is gone
@@ -117,17 +119,17 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 }
 
 // accept stores the task, or finds the one that its key names, and holds the caller.
-func (in *intake) accept(ctx context.Context, stream connect.ServerStream, info *connect.CallInfo, terms terms, task NewTask) error {
+func (in *intake) accept(ctx context.Context, to caller, terms terms, task NewTask, came *received) error {
 	// Wait before storing: an answer may be quicker than we are.
 	changed, remove := in.waiters.add(task.ID, true)
 	defer func() { remove() }()
-	added, err := in.add(ctx, task)
+	added, err := in.add(ctx, task, came)
 	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
 		if ctx.Err() != nil && !task.Kept && !errors.Is(err, ErrNotSent) {
 			in.lapses.add(task.ID, task.Offer) // it may be stored
 		}
-		return in.addFailed(ctx, info, task, err)
+		return in.addFailed(ctx, to.info, task, err)
 	}
 	in.stored(task, added)
 	in.shards.part(ShardOf(added.ID)).reaper.within(terms.ttl)
@@ -136,7 +138,7 @@ func (in *intake) accept(ctx context.Context, stream connect.ServerStream, info 
 		remove()
 		changed, remove = in.waiters.add(id, true)
 	}
-	header := info.ResponseHeader()
+	header := to.info.ResponseHeader()
 	header.Set(contract.HeaderTask, id.String())
 	if applied := terms.prefer.Applied(); applied != "" {
 		header.Set(contract.HeaderApplied, applied)
@@ -148,14 +150,14 @@ func (in *intake) accept(ctx context.Context, stream connect.ServerStream, info 
 		wait = 0
 	}
 	if wait == 0 && !added.Attached && !added.Known {
-		return writeHandle(info, &momv1.TaskHandle{
+		return writeHandle(to.info, &momv1.TaskHandle{
 			Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
 		})
 	}
 	held := &in.traffic[in.route.Service].held
 	defer held.Add(-1)
 	held.Add(1)
-	return in.hold(ctx, stream, info, wait, task, added, changed)
+	return in.hold(ctx, to, wait, task, added, changed)
 }
 
 // stored takes note of a call that is stored. One that its service has failed is a
@@ -173,12 +175,25 @@ func (in *intake) stored(task NewTask, added Added) {
 
 // add stores a task. As long as there is time, it asks again when it cannot know
 // whether the store has it: the same id is stored once.
-func (in *intake) add(ctx context.Context, task NewTask) (Added, error) {
+func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	var unsure error
 	for {
 		added, err := in.store.Add(ctx, task)
+		var reused *KeyReusedError
+		if errors.As(err, &reused) && reused.First.Fingerprint != task.Twin {
+			same, why := in.sameAs(ctx, came, task.Request, reused)
+			switch {
+			case same:
+				task.Twin = reused.First.Fingerprint
+				continue
+			case errors.Is(why, ErrUnavailable): // but this call was not stored
+				err = errors.Join(why, ErrNotSent)
+			case why != nil:
+				err = errors.Join(err, why)
+			}
+		}
 		switch {
 		case err == nil, errors.Is(err, ErrKeyReused):
 			return added, err
@@ -200,11 +215,11 @@ func (in *intake) add(ctx context.Context, task NewTask) (Added, error) {
 }
 
 // task builds the record of a call.
-func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms, msg proto.Message) (NewTask, error) {
+func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms, came *received) (NewTask, error) {
 	header := info.RequestHeader()
-	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(msg)
+	raw, err := deterministic(came.msg)
 	if err != nil {
-		return NewTask{}, fmt.Errorf("record the call: %w", err)
+		return NewTask{}, err
 	}
 	caller := cmp.Or(header.Get(contract.HeaderCaller), contract.Anonymous)
 	if !utf8.ValidString(caller) {
@@ -240,7 +255,9 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 	if terms.key != "" {
 		call.IdempotencyKey = terms.key
 		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(terms.key))
-		task.Fingerprint = digest(raw)
+		if task.Request, err = requestOf(came.msg, came.json, in.shelf.name(in.route.Service)); err != nil {
+			return NewTask{}, err
+		}
 	}
 	return task, nil
 }
@@ -277,8 +294,7 @@ func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task Ne
 	switch {
 	case errors.Is(err, ErrKeyReused):
 		refuse(info, contract.RefusedCall)
-		return contract.Errorf(momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED,
-			"this %s was used for another request; use a new one", contract.HeaderKey)
+		return keyReused(err)
 	case errors.Is(err, ErrQueueFull):
 		refuse(info, contract.RefusedNow)
 		return contract.Errorf(momv1.Reason_REASON_QUEUE_FULL, "the queue of %s is full; the call was not stored", in.route.Service)

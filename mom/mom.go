@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -74,6 +75,7 @@ type MOM struct {
 	once     *logonce.Logger
 	waiters  *waiters
 	lapses   *lapses
+	shelf    *shelf
 	looks    lastLook
 	metrics  *metrics
 	handler  http.Handler
@@ -110,6 +112,10 @@ func New(cfg Config, store Store) (*MOM, error) {
 	m.metrics = newMetrics(m, cfg.Metrics)
 	m.outages = m.newOutages()
 	m.lapses = newLapses(store, m.once)
+	var err error
+	if m.shelf, err = newShelf(store, cfg.Schemas, cfg.Routes.Services(), cfg.Logger); err != nil {
+		return nil, fmt.Errorf("mom: %w", err)
+	}
 	for _, name := range cfg.Routes.Services() {
 		r := cfg.Routes[name]
 		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
@@ -127,7 +133,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 
 	calls := connect.NewServer(m.tellErrors())
 	m.mountIntake(calls)
-	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(cfg.Schemas)))
+	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(m.shelf)))
 	m.handler = withWriter(mux)
 	return m, nil
 }
@@ -137,7 +143,7 @@ func (m *MOM) mountOwn(own *connect.Server) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle(grpchealth.NewHandler(m, connectv1.WithReadMaxBytes(maxRequest)))
 	grpcreflect.Register(own, grpcreflect.WithDescriptorResolver(m.cfg.Schemas), grpcreflect.WithExtensionResolver(m.cfg.Schemas))
-	connecthttp.Mount(mux, own, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(connectproto.NewBinaryCodec(), newJSONCodec(m.cfg.Schemas)))
+	connecthttp.Mount(mux, own, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(connectproto.NewBinaryCodec(), newJSONCodec(m.shelf)))
 	return mux
 }
 
@@ -179,6 +185,7 @@ func (m *MOM) Run(ctx context.Context) error {
 	group.Go(func() error { return m.watch(ctx) })
 	group.Go(func() error { return m.check(ctx) })
 	group.Go(func() error { return m.lapses.Run(ctx) })
+	group.Go(func() error { return m.shelf.Run(ctx) })
 	group.Go(func() error { return m.outages.Run(ctx) })
 	if m.cfg.OnHold {
 		m.cfg.Logger.Warn("on hold: calls are stored, nothing is replayed and nothing expires, until this MOM is started without --hold")
@@ -227,6 +234,7 @@ func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
 func (m *MOM) resync() {
 	m.lookAgain()
 	m.shards.doubt()
+	m.shelf.keepAgain()
 	select {
 	case m.recheck <- struct{}{}:
 	default: // asked already

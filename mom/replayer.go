@@ -59,7 +59,7 @@ func newReplayer(m *MOM, shard Shard, part *part) *replayer {
 		store:   m.store,
 		shard:   shard,
 		pool:    m.pools[shard.Service],
-		sender:  newSender(m.pools[shard.Service], m.cfg.Schemas, r),
+		sender:  newSender(m.pools[shard.Service], m.shelf, r),
 		reaper:  part.reaper,
 		demand:  part.demand,
 		metrics: m.metrics,

@@ -23,10 +23,12 @@ type sender struct {
 	schemas *route.Schemas
 	route   *route.Route
 	clients map[string]*connect.Client // by protocol
+	schema  string                     // the name that the store knows it by
 }
 
-func newSender(pool *upstream.Pool, schemas *route.Schemas, r *route.Route) *sender {
-	s := &sender{pool: pool, schemas: schemas, route: r, clients: map[string]*connect.Client{}}
+func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
+	schemas := shelf.ours
+	s := &sender{pool: pool, schemas: schemas, route: r, clients: map[string]*connect.Client{}, schema: shelf.name(r.Service)}
 	for protocol, options := range map[string][]connecthttp.Option{
 		connect.ProtocolNameConnect: nil,
 		connect.ProtocolNameGRPC:    {connecthttp.WithGRPC()},
@@ -68,6 +70,12 @@ func (s *sender) send(ctx context.Context, lease Lease) result {
 		res = s.try(ctx, lease, true)
 	}
 	return res
+}
+
+// repeatable tells whether a call that it knows may run more than once: what its method said when it was
+// stored does not hold any longer than the method says it.
+func (s *sender) repeatable(lease Lease) bool {
+	return lease.Repeatable && s.schemas.Method(lease.Call.GetProcedure()).Repeatable
 }
 
 // try sends the call once; bare: without headers that its caller did not send. The task's TTL
@@ -117,6 +125,7 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 			Value:   message.bytes,
 		}}
 	}
+	answer.Schema = s.schema
 	answer.RecordVersion = versionOf(answer.GetError(), answer.GetHeader(), answer.GetTrailer())
 	return result{answer: answer}
 }

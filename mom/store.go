@@ -82,9 +82,39 @@ type NewTask struct {
 	Offer int64
 	// KeyHash names caller, procedure and idempotency key; empty without a key.
 	KeyHash string
-	// Fingerprint is a hash of the request; compared only under the same key.
-	Fingerprint string
+	// Request tells the request from others under the same key.
+	Request
+	// Twin is the fingerprint of the request that the key names, once it was found to
+	// be this one all the same.
+	Twin string
 }
+
+// Request is what is kept of a request, as long as its key: two requests are compared by the schema that
+// the first was read by, since other schemas make other bytes of the same message.
+type Request struct {
+	// Fingerprint is a hash of the message. The same one is the same request.
+	Fingerprint string
+	// Known is a hash of the message without the fields that the schema does not know; JSON
+	// cannot carry those. Empty: as Fingerprint.
+	Known string
+	// JSON: the request came as JSON.
+	JSON bool
+	// Schema names the schema. Empty in records of older releases.
+	Schema string
+}
+
+// KeyReusedError says that a key names a task whose request has another fingerprint.
+type KeyReusedError struct {
+	First Request
+	// Call has the first request, where its schema is not known and it is still there.
+	Call *momv1.Call
+}
+
+// Error implements error.
+func (e *KeyReusedError) Error() string { return ErrKeyReused.Error() }
+
+// Unwrap makes it an ErrKeyReused.
+func (e *KeyReusedError) Unwrap() error { return ErrKeyReused }
 
 // Departure is a caller who is gone without a handle.
 type Departure struct {
@@ -198,7 +228,7 @@ func (e *LimitedError) Error() string { return "limited: no lease for " + e.Wait
 type Store interface {
 	// Add stores a task at the tail of its queue and rings the bell. The same
 	// ID again adds nothing and succeeds, in whichever shard the task was stored
-	// before. ErrKeyReused, ErrQueueFull, ErrMoved.
+	// before. *KeyReusedError, ErrQueueFull, ErrMoved.
 	Add(ctx context.Context, task NewTask) (Added, error)
 	// Get reads a task and its answer; the answer is nil when there is none,
 	// or none any more. ErrNotFound.
@@ -218,7 +248,9 @@ type Store interface {
 	// Renew prolongs leases of one shard by d from now, and returns those that are lost.
 	Renew(ctx context.Context, shard Shard, leases []Lease, d time.Duration) (lost []Lease, err error)
 	// MarkSent is the write-ahead mark: from here on the service may have seen
-	// the task. ErrFenced also when it was cancelled meanwhile.
+	// the task. A lease that is not repeatable makes its task so for good; one that
+	// the service may have seen by then is UNCERTAIN, and not marked: ErrFenced.
+	// ErrFenced also when it was cancelled meanwhile.
 	MarkSent(ctx context.Context, lease Lease) error
 	// Settle ends the task with its answer: SUCCEEDED or FAILED. The first
 	// settle wins. ErrFenced.
@@ -314,6 +346,11 @@ type Store interface {
 	// Register makes Services list these services. An epoch that is not that of the
 	// Numbering tells other MOMs to read it again.
 	Register(ctx context.Context, epochs map[string]int64) error
+	// KeepSchema keeps a schema under a name, longer than a record that names it may live
+	// from now on. The same name has the same bytes.
+	KeepSchema(ctx context.Context, name string, raw []byte) error
+	// Schema reads what KeepSchema has kept. ErrNotFound.
+	Schema(ctx context.Context, name string) ([]byte, error)
 
 	// Check says why the store cannot be trusted with tasks now; nil: it can.
 	// ErrStoreLost, once; the next Check takes the store as it is.

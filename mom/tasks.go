@@ -272,13 +272,9 @@ func (s *taskService) serveAnswer(w http.ResponseWriter, r *http.Request) {
 		write(w, "application/proto", message.GetValue())
 		return
 	}
-	var raw []byte
-	t, err := s.cfg.Schemas.FindMessageByURL(message.GetTypeUrl())
-	if err == nil {
-		raw, err = (&stored{bytes: message.GetValue(), desc: t.Descriptor()}).json(s.cfg.Schemas)
-	}
-	if err != nil { // the schema is not known here, or the service did not follow it
-		s.writeError(w, r, connect.Errorf(connect.CodeInternal, "the answer cannot be written as JSON; ask for it with Accept: application/proto: %v", err))
+	raw, err := s.answerJSON(r.Context(), task, answer)
+	if err != nil {
+		s.writeError(w, r, err)
 		return
 	}
 	write(w, "application/json", raw)

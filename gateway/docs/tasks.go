@@ -43,6 +43,6 @@ func (d *describer) tasks() object {
 				{"202", d.stored()},
 			},
 			momv1.Reason_REASON_TASK_CANCELLED, momv1.Reason_REASON_TASK_EXPIRED, momv1.Reason_REASON_ANSWER_EXPIRED,
-			momv1.Reason_REASON_ATTEMPTS_SPENT, momv1.Reason_REASON_ANSWER_TOO_LARGE)},
+			momv1.Reason_REASON_ATTEMPTS_SPENT, momv1.Reason_REASON_ANSWER_TOO_LARGE, momv1.Reason_REASON_ANSWER_UNREADABLE)},
 	}
 }

@@ -15,6 +15,7 @@ var notices = map[momv1.Reason]slog.Level{
 	momv1.Reason_REASON_STORE_UNCERTAIN:        slog.LevelWarn,
 	momv1.Reason_REASON_QUEUE_FULL:             slog.LevelWarn,
 	momv1.Reason_REASON_ANSWER_TOO_LARGE:       slog.LevelWarn,
+	momv1.Reason_REASON_ANSWER_UNREADABLE:      slog.LevelWarn,
 	momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED: slog.LevelInfo,
 	momv1.Reason_REASON_HEADER_INVALID:         slog.LevelInfo,
 	momv1.Reason_REASON_REQUEST_TOO_LARGE:      slog.LevelInfo,

@@ -51,6 +51,7 @@ var reasons = map[momv1.Reason]terms{
 	momv1.Reason_REASON_TASK_CANCELLED:         {connect.CodeCanceled, 0, false},
 	momv1.Reason_REASON_TASK_NOT_FOUND:         {connect.CodeNotFound, 0, false},
 	momv1.Reason_REASON_TASK_STATE:             {connect.CodeFailedPrecondition, 0, false},
+	momv1.Reason_REASON_ANSWER_UNREADABLE:      {connect.CodeFailedPrecondition, http.StatusNotAcceptable, false},
 	momv1.Reason_REASON_HEADERS_TOO_LARGE:      {connect.CodeInvalidArgument, http.StatusRequestHeaderFieldsTooLarge, false},
 }
 

@@ -59,7 +59,11 @@ func LoadSchemas(images ...string) (*Schemas, error) {
 			}
 		}
 	}
-	files, err := protodesc.NewFiles(&set)
+	return newSchemas(&set)
+}
+
+func newSchemas(set *descriptorpb.FileDescriptorSet) (*Schemas, error) {
+	files, err := protodesc.NewFiles(set)
 	if err != nil {
 		return nil, fmt.Errorf("schemas: %w (build the image with its imports)", err)
 	}

@@ -48,6 +48,10 @@ var errSwitched = errors.New("101 without an Upgrade")
 // Response is a response whose body may have been read in part.
 type Response struct {
 	*http.Response
+	// GRPCStatus is the grpc-status that came before any message, wherever its protocol
+	// has it, if the response was looked at.
+	GRPCStatus string
+
 	body     io.ReadCloser
 	endpoint *Endpoint // until it is closed
 	seat     *seat     // on an HTTP/2 connection

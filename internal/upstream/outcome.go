@@ -186,7 +186,8 @@ func (res *Response) look() Outcome {
 	switch res.StatusCode {
 	case http.StatusOK:
 		if strings.HasPrefix(contentType, "application/grpc") {
-			return ofStatus(res.grpcStatus(contentType))
+			res.GRPCStatus = res.grpcStatus(contentType)
+			return ofStatus(res.GRPCStatus)
 		}
 		return Outcome{}
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

@@ -133,7 +133,7 @@ func TestSwarmUser(t *testing.T) {
 		t.Helper()
 		added, err := s.Add(t.Context(), mom.NewTask{
 			ID: contract.NewTaskID(shard.Service, 1, "", "", ""), Call: &momv1.Call{Procedure: "/test.v1.Service/Do"},
-			Repeatable: repeatable, TTL: time.Hour, AnswerTTL: time.Hour, KeyHash: aKey(), Fingerprint: "f",
+			Repeatable: repeatable, TTL: time.Hour, AnswerTTL: time.Hour, KeyHash: aKey(), Request: mom.Request{Fingerprint: "f"},
 		})
 		must("Add", err)
 		return added.ID
@@ -207,6 +207,10 @@ func TestSwarmUser(t *testing.T) {
 	must("Depth", err)
 	_, _, err = s.List(t.Context(), shard, "", "", 10, nil)
 	must("List", err)
+	must("KeepSchema", s.KeepSchema(t.Context(), "name", []byte("schema")))
+	if kept, err := s.Schema(t.Context(), "name"); err != nil || string(kept) != "schema" {
+		t.Errorf("Schema: %q, %v, want what was kept", kept, err)
+	}
 	stop()
 	<-watched
 

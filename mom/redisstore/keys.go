@@ -40,7 +40,8 @@ import (
 // Transitions are published on the channel events, and "bell" when replay may go on without one.
 // Outside the shards, hl:shards:{package.Service} is the number of shards, and what numbering.go says
 // of its changes; hl:services is a sorted set of all services, by the epochs of their numbers; and
-// hl:store names the store: it is gone when its tasks are.
+// hl:store names the store: it is gone when its tasks are. hl:schema:<hash> is a schema that records
+// were written by.
 type shardKeys struct {
 	base   string // what every key of the shard begins with
 	memory memory // of the server that has them
@@ -71,6 +72,8 @@ func (k *shardKeys) callers(caller string) string { return k.base + "c:" + calle
 func storeNameKey(prefix string) string { return prefix + "hl:store" }
 
 func servicesKey(prefix string) string { return prefix + "hl:services" }
+
+func schemaKey(prefix, name string) string { return prefix + "hl:schema:" + name }
 
 func shardCountKey(prefix, service string) string {
 	return prefix + "hl:shards:{" + service + "}"

@@ -27,7 +27,7 @@ var (
 	addScript        = newScript("add", false)
 	leaseScript      = newScript("lease", true, "finish", "skip")
 	renewScript      = newScript("renew", true, "held").asUpkeep()
-	markScript       = newScript("mark", true, "held")
+	markScript       = newScript("mark", true, "held", "parked", "park")
 	settleScript     = newScript("settle", true, "held", "finish")
 	releaseScript    = newScript("release", true, "held", "finish", "give_back")
 	putBackScript    = newScript("put_back", true, "held", "finish")

@@ -54,7 +54,7 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call), flag(task.Kept),
 		strconv.FormatInt(s.cfg.MaxBytes, 10), memory, strconv.FormatInt(task.Offer, 10),
 		strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10),
-		strconv.FormatInt(task.Epoch, 10), flag(onlyKnown))
+		strconv.FormatInt(task.Epoch, 10), flag(onlyKnown), task.Schema, task.Known, mark(task.JSON), task.Twin)
 	if err != nil {
 		return mom.Added{}, err
 	}
@@ -69,7 +69,7 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 		s.reconcile(ctx, mom.ShardOf(task.ID), words[1])
 		return mom.Added{}, mom.ErrMoved
 	case "REUSED":
-		return mom.Added{}, mom.ErrKeyReused
+		return mom.Added{}, readReused(words[1:])
 	case "FULL":
 		full := fmt.Errorf("%w: %s", mom.ErrQueueFull, words[1])
 		if words[1] == "memory" {
@@ -90,6 +90,18 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 		keys.memory.full.Store(false)
 	}
 	return mom.Added{ID: task.ID, Known: known, ExpireTime: readTime(words[1]).AsTime()}, nil
+}
+
+// readReused reads what add.lua says of the request that a key names.
+func readReused(words []string) error {
+	if len(words) < 5 {
+		return errors.New("add: unexpected reply")
+	}
+	reused := &mom.KeyReusedError{First: mom.Request{Fingerprint: words[0], Schema: words[1], Known: words[2], JSON: words[3] != ""}}
+	if call := new(momv1.Call); words[4] != "" && proto.Unmarshal([]byte(words[4]), call) == nil {
+		reused.Call = call
+	}
+	return reused
 }
 
 // memory is what is known of a server's memory. To look costs Redis more than an
@@ -224,7 +236,7 @@ func (s *Store) Renew(ctx context.Context, shard mom.Shard, leases []mom.Lease, 
 
 // MarkSent implements mom.Store.
 func (s *Store) MarkSent(ctx context.Context, lease mom.Lease) error {
-	return s.fenced(ctx, markScript, lease)
+	return s.fenced(ctx, markScript, lease, flag(lease.Repeatable))
 }
 
 // Settle implements mom.Store.
@@ -316,6 +328,14 @@ func flag(b bool) string {
 		return "1"
 	}
 	return "0"
+}
+
+// mark is 1, or empty where there is nothing to be kept.
+func mark(b bool) string {
+	if b {
+		return "1"
+	}
+	return ""
 }
 
 // shorten cuts a text to maxText bytes, between characters. Texts go into proto

@@ -156,9 +156,13 @@ const (
 	Reason_REASON_TASK_NOT_FOUND Reason = 16
 	// The task's state does not allow this. failed_precondition; HTTP 400.
 	Reason_REASON_TASK_STATE Reason = 17
+	// There is an answer, and it cannot be written as JSON: the schema that it was
+	// written by is not known any more, or it does not follow its schema. It can
+	// still be read as proto. failed_precondition; HTTP 406.
+	Reason_REASON_ANSWER_UNREADABLE Reason = 18
 	// The call's headers are more than its service takes; the call was not
 	// executed. invalid_argument; HTTP 431.
-	Reason_REASON_HEADERS_TOO_LARGE Reason = 20
+	Reason_REASON_HEADERS_TOO_LARGE Reason = 19
 )
 
 // Enum value maps for Reason.
@@ -182,7 +186,8 @@ var (
 		15: "REASON_TASK_CANCELLED",
 		16: "REASON_TASK_NOT_FOUND",
 		17: "REASON_TASK_STATE",
-		20: "REASON_HEADERS_TOO_LARGE",
+		18: "REASON_ANSWER_UNREADABLE",
+		19: "REASON_HEADERS_TOO_LARGE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":            0,
@@ -203,7 +208,8 @@ var (
 		"REASON_TASK_CANCELLED":         15,
 		"REASON_TASK_NOT_FOUND":         16,
 		"REASON_TASK_STATE":             17,
-		"REASON_HEADERS_TOO_LARGE":      20,
+		"REASON_ANSWER_UNREADABLE":      18,
+		"REASON_HEADERS_TOO_LARGE":      19,
 	}
 )
 
@@ -757,7 +763,10 @@ type Answer struct {
 	// The response's headers.
 	Header []*Metadata `protobuf:"bytes,4,rep,name=header,proto3" json:"header,omitempty"`
 	// The response's trailers.
-	Trailer       []*Metadata `protobuf:"bytes,5,rep,name=trailer,proto3" json:"trailer,omitempty"`
+	Trailer []*Metadata `protobuf:"bytes,5,rep,name=trailer,proto3" json:"trailer,omitempty"`
+	// The name, in the store, of the schema that the message was written by. Empty
+	// in answers of older releases.
+	Schema        string `protobuf:"bytes,6,opt,name=schema,proto3" json:"schema,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -836,6 +845,13 @@ func (x *Answer) GetTrailer() []*Metadata {
 		return x.Trailer
 	}
 	return nil
+}
+
+func (x *Answer) GetSchema() string {
+	if x != nil {
+		return x.Schema
+	}
+	return ""
 }
 
 type isAnswer_Result interface {
@@ -967,13 +983,14 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
 	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\x12\x1f\n" +
 	"\vraw_message\x18\x04 \x01(\fR\n" +
-	"rawMessage\"\xec\x01\n" +
+	"rawMessage\"\x84\x02\n" +
 	"\x06Answer\x12%\n" +
 	"\x0erecord_version\x18\x01 \x01(\rR\rrecordVersion\x120\n" +
 	"\amessage\x18\x02 \x01(\v2\x14.google.protobuf.AnyH\x00R\amessage\x12)\n" +
 	"\x05error\x18\x03 \x01(\v2\x11.mom.v1.CallErrorH\x00R\x05error\x12(\n" +
 	"\x06header\x18\x04 \x03(\v2\x10.mom.v1.MetadataR\x06header\x12*\n" +
-	"\atrailer\x18\x05 \x03(\v2\x10.mom.v1.MetadataR\atrailerB\b\n" +
+	"\atrailer\x18\x05 \x03(\v2\x10.mom.v1.MetadataR\atrailer\x12\x16\n" +
+	"\x06schema\x18\x06 \x01(\tR\x06schemaB\b\n" +
 	"\x06result\"A\n" +
 	"\x0eUnknownMessage\x12\x19\n" +
 	"\btype_url\x18\x01 \x01(\tR\atypeUrl\x12\x14\n" +
@@ -988,7 +1005,7 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n" +
 	"\x12TASK_STATE_EXPIRED\x10\a\x12\x13\n" +
 	"\x0fTASK_STATE_DEAD\x10\b\x12\x18\n" +
-	"\x14TASK_STATE_UNCERTAIN\x10\t*\x8d\x04\n" +
+	"\x14TASK_STATE_UNCERTAIN\x10\t*\xab\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12REASON_CALL_STORED\x10\x01\x12\x1e\n" +
@@ -1009,7 +1026,8 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x15REASON_TASK_CANCELLED\x10\x0f\x12\x19\n" +
 	"\x15REASON_TASK_NOT_FOUND\x10\x10\x12\x15\n" +
 	"\x11REASON_TASK_STATE\x10\x11\x12\x1c\n" +
-	"\x18REASON_HEADERS_TOO_LARGE\x10\x14Bk\n" +
+	"\x18REASON_ANSWER_UNREADABLE\x10\x12\x12\x1c\n" +
+	"\x18REASON_HEADERS_TOO_LARGE\x10\x13Bk\n" +
 	"\n" +
 	"com.mom.v1B\tTaskProtoP\x01Z\x19holdline/gen/mom/v1;momv1\xa2\x02\x03MXX\xaa\x02\x06Mom.V1\xca\x02\x06Mom\\V1\xe2\x02\x12Mom\\V1\\GPBMetadata\xea\x02\aMom::V1b\x06proto3"
 

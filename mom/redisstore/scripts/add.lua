@@ -2,15 +2,19 @@
 --
 -- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
 --       key_hash fingerprint call kept max_bytes memory offer version epoch only_known
+--       schema known json twin
 --       (times in ms; key_hash may be empty; max_bytes is for calls that are not
 --       parked; memory is what is known of the
 --       server's: 'full', 'look' to look now, or empty; version is the call's;
 --       epoch is that of the number of shards by which the task is placed; only_known
---       is 1 in a shard where an earlier number would have placed it)
+--       is 1 in a shard where an earlier number would have placed it; schema,
+--       known and json tell how the fingerprint was made, and may be empty; so may
+--       twin, another fingerprint of the same request)
 -- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
---          before, {'ATTACHED', ulid}, {'REUSED'}, {'FULL', what} where what is
---          tasks, bytes or memory, {'MOVED', epoch} when the shard has another epoch,
---          or {'NONE'} of only_known: it is not here
+--          before, {'ATTACHED', ulid}, {'REUSED', fingerprint, schema, known, json,
+--          call} of the request that the key names, where call is empty unless schema
+--          is, {'FULL', what} where what is tasks, bytes or memory, {'MOVED', epoch}
+--          when the shard has another epoch, or {'NONE'} of only_known: it is not here
 -- Effect: t: p: i: c: written, in ready and ttl, counted in bytes. A task that was
 --         cancelled since its caller's connection was lost is stored anew: its
 --         caller is here.
@@ -34,8 +38,12 @@ if key_hash ~= '' then
   if named then
     local other = string.sub(named, 1, 26)
     if redis.call('EXISTS', base .. 't:' .. other) == 1 then
-      if string.sub(named, 28) ~= fingerprint then return {'REUSED'} end
-      return {'ATTACHED', other}
+      local first = string.sub(named, 28)
+      if first == fingerprint or first == ARGV[23] then return {'ATTACHED', other} end
+      local schema, known, json = unpack(redis.call('HMGET', base .. 't:' .. other, 'G', 'H', 'I'))
+      -- Without a schema, the call is all that there is to compare with.
+      local call = not schema and redis.call('GET', base .. 'p:' .. other)
+      return {'REUSED', first, schema or '', known or '', json or '', call or ''}
     end
   end
 end
@@ -69,6 +77,9 @@ redis.call('SET', base .. 'p:' .. ulid, ARGV[12])
 redis.call('INCRBY', base .. 'bytes', #ARGV[12])
 if key_hash ~= '' then
   redis.call('HSET', t, 'k', key_hash)
+  if ARGV[20] ~= '' then redis.call('HSET', t, 'G', ARGV[20]) end
+  if ARGV[21] ~= '' then redis.call('HSET', t, 'H', ARGV[21]) end
+  if ARGV[22] ~= '' then redis.call('HSET', t, 'I', ARGV[22]) end
   redis.call('SET', base .. 'i:' .. key_hash, ulid .. ' ' .. fingerprint)
 end
 redis.call('ZADD', base .. 'c:' .. ARGV[8], 0, ulid)

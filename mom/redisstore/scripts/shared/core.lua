@@ -19,6 +19,8 @@
 --   b bytes in parked  y dismissed, ms     q attempts before it was revived
 --   j last offer       i cancelled since its caller's connection was lost
 --   t times put back   A times passed over in a row, since it cannot be sent as it is
+--   G schema that the fingerprint was made by, H fingerprint of the fields that it
+--   knows, I came as JSON: of tasks with a key, see Request in store.go
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 local base = ARGV[1]
 

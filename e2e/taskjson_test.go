@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"encoding/binary"
+	"io"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/contract"
+	"holdline/internal/stack"
+)
+
+// All that TaskService says of a task can be read as JSON, though the schema of its answer, and of a detail
+// of its error, came with --schema alone; so can it with the client commands.
+func TestTasksAsJSON(t *testing.T) {
+	t.Parallel()
+	addr := address(t)
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+	run(t, (&ledger{}).serve(t, addr))
+	bin := build(t)
+	for name, c := range map[string]struct {
+		request string
+		state   momv1.TaskState
+		want    []string // of the answer
+		wait    string   // what `task wait` prints
+	}{
+		"answer": {
+			`{"amount": "41", "kind": "KIND_CREDIT"}`, momv1.TaskState_TASK_STATE_SUCCEEDED,
+			[]string{`"message":{"@type":"type.googleapis.com/ledger.v1.Entry","amount":"42","kind":"KIND_CREDIT"}`},
+			`{"amount":"42","kind":"KIND_CREDIT"}`,
+		},
+		"error": {
+			`{"amount": "41", "refuse": true}`, momv1.TaskState_TASK_STATE_FAILED,
+			[]string{`"code":9`, `"@type":"type.googleapis.com/google.rpc.PreconditionFailure"`, `"@type":"type.googleapis.com/ledger.v1.Entry","amount":"41","refuse":true`},
+			"failed_precondition",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			res, body := post(t, "http://"+s.Gateway+"/"+ledgerService+"/Post", c.request, "Prefer: respond-async")
+			id := res.Header.Get(contract.HeaderTask)
+			if res.StatusCode != http.StatusAccepted {
+				t.Fatalf("got %d %s, want 202", res.StatusCode, body)
+			}
+			awaitState(t, s.Gateway, id, c.state)
+			check := func(what, body string, want ...string) {
+				t.Helper()
+				for _, want := range append(want, id, c.state.String()) {
+					if !strings.Contains(strings.ReplaceAll(body, " ", ""), want) { // protojson varies its spaces
+						t.Errorf("%s: %s, want %s", what, body, want)
+					}
+				}
+			}
+			for _, at := range []string{s.Gateway, s.MOM} {
+				for _, procedure := range []string{momv1connect.TaskServiceGetTaskProcedure, momv1connect.TaskServiceWaitTaskProcedure} {
+					_, body := post(t, "http://"+at+procedure, `{"id": "`+id+`"}`)
+					check(procedure, body, c.want...)
+					for _, protocol := range []string{"application/grpc+json", "application/grpc-web+json"} {
+						check(procedure+" as "+protocol, enveloped(t, "http://"+at+procedure, protocol, `{"id": "`+id+`"}`), c.want...)
+					}
+				}
+				_, body := get(t, at, momv1connect.TaskServiceGetTaskProcedure+"?connect=v1&encoding=json&message="+url.QueryEscape(`{"id":"`+id+`"}`))
+				check("GET of GetTask", body, c.want...)
+				_, body = post(t, "http://"+at+momv1connect.TaskServiceListTasksProcedure, `{}`)
+				check("ListTasks", body)
+				check("WatchTasks", enveloped(t, "http://"+at+momv1connect.TaskServiceWatchTasksProcedure, "application/connect+json", `{"ids": ["`+id+`"]}`))
+			}
+			holdline := func(args ...string) string {
+				cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "holdline"), append(args, "--server", "http://"+s.Gateway)...)
+				out, _ := cmd.CombinedOutput() // a failed task is an exit status
+				return string(out)
+			}
+			check("task get --json", holdline("task", "get", id, "--json"))
+			check("task list --json", holdline("task", "list", "--json"))
+			for _, flags := range [][]string{nil, {"--json"}} {
+				if got := holdline(append([]string{"task", "wait", id}, flags...)...); !strings.Contains(got, c.wait) {
+					t.Errorf("task wait %v: %s, want %s", flags, got, c.wait)
+				}
+			}
+		})
+	}
+}
+
+// enveloped sends a message in its envelope over HTTP/2, and returns all that comes back.
+func enveloped(tb testing.TB, url, contentType, message string) string {
+	tb.Helper()
+	body := string(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))) + message
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Te", "trailers")
+	client := &http.Client{Transport: wire{http2: true}.transport(tb)}
+	res, err := client.Do(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(raw)
+}

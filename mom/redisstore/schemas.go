@@ -1,0 +1,40 @@
+package redisstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"holdline/internal/route"
+	"holdline/mom"
+)
+
+// schemaSlack is for MOMs that end, and for a store that is away when a schema is due to be
+// kept again.
+const schemaSlack = 7 * 24 * time.Hour
+
+// KeepSchema implements mom.Store.
+func (s *Store) KeepSchema(ctx context.Context, name string, raw []byte) error {
+	life := route.MaxTTL + max(mom.MaxAnswerTTL, s.cfg.ParkedTTL) + s.cfg.TombstoneTTL + schemaSlack
+	return s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+		set := client.B().Set().Key(schemaKey(s.cfg.Prefix, name)).Value(rueidis.BinaryString(raw)).Px(life).Build()
+		return s.judge(client.Do(ctx, set).Error())
+	})
+}
+
+// Schema implements mom.Store.
+func (s *Store) Schema(ctx context.Context, name string) ([]byte, error) {
+	var raw []byte
+	err := s.use(ctx, s.link.shares.callers, func(ctx context.Context, client rueidis.Client) (err error) {
+		raw, err = client.Do(ctx, client.B().Get().Key(schemaKey(s.cfg.Prefix, name)).Build()).AsBytes()
+		return s.judge(err)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(raw) == 0:
+		return nil, mom.ErrNotFound
+	}
+	return raw, nil
+}
