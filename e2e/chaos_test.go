@@ -71,9 +71,23 @@ func chaos(t *testing.T, seed uint64) {
 	took := time.Since(started)
 	bystanders.Wait()
 
-	h.awaitReady(t)
-	h.awaitEnd(t)
-	hist := &history{requests: l.requests, tasks: h.readAll(t, l.requests), runs: p.ran(t)}
+	hist := p.judge(t, l)
+	findings := hist.check()
+	sum := hist.sum(findings)
+	t.Logf("| seed | calls | calls/s | requests | faults: gateways, MOMs, Redis, services; links | %s |\n| %d | %d | %.0f | %d | %d, %d, %d, %d; %d | %s |",
+		strings.Join(verdicts, " | "), seed, l.calls.Load(), float64(l.calls.Load())/took.Seconds(), len(l.requests),
+		faults["gateway"], faults["mom"], faults["redis"], faults["ledger"], faults["link"]+faults["bridge"], sum)
+	if len(findings) > 0 && *chaosFsync == "always" {
+		t.Errorf("%d findings with seed %d", len(findings), seed)
+	}
+}
+
+// judge waits until all that a load has begun has ended, and logs what is wrong with it.
+func (p patient) judge(t *testing.T, l *load) *history {
+	t.Helper()
+	p.awaitReady(t)
+	p.awaitEnd(t)
+	hist := &history{requests: l.requests, tasks: p.readAll(t, l.requests), runs: p.ran(t)}
 	findings := hist.check()
 	for i, f := range findings {
 		if i == 20 {
@@ -83,13 +97,7 @@ func chaos(t *testing.T, seed uint64) {
 		t.Logf("%s: %s", f.fault, f.text)
 	}
 	t.Logf("replies: %v", hist.replies())
-	sum := hist.sum(findings)
-	t.Logf("| seed | calls | calls/s | requests | faults: gateways, MOMs, Redis, services; links | %s |\n| %d | %d | %.0f | %d | %d, %d, %d, %d; %d | %s |",
-		strings.Join(verdicts, " | "), seed, l.calls.Load(), float64(l.calls.Load())/took.Seconds(), len(l.requests),
-		faults["gateway"], faults["mom"], faults["redis"], faults["ledger"], faults["link"]+faults["bridge"], sum)
-	if len(findings) > 0 && *chaosFsync == "always" {
-		t.Errorf("%d findings with seed %d", len(findings), seed)
-	}
+	return hist
 }
 
 // awaitEnd waits until no task is open: leases that nobody holds end first.

@@ -15,6 +15,7 @@ type request struct {
 	amount    int64  // no two requests have the same
 	method    string // Read may run twice; Post says nothing about it
 	key       string
+	kind      bool // its entry has one; not in JSON, which a schema that lacks the field refuses
 	short     bool // its time to live: it may expire
 	cancelled bool // its caller has asked for that, with success or not
 	left      bool // its caller did not wait for a reply

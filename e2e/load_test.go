@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,6 +33,7 @@ type door struct {
 type load struct {
 	doors []door
 	entry protoreflect.MessageDescriptor
+	kinds bool // half of the entries have a kind
 
 	callers  sync.WaitGroup
 	calls    atomic.Int64 // begun
@@ -154,6 +156,7 @@ func (b *bursts) due(now time.Duration, rng *rand.Rand) int64 {
 // draw makes up a request. So many of a hundred who just call leave.
 func (l *load) draw(rng *rand.Rand, amount int64, leaving int) (r *request, headers []string) {
 	r = &request{amount: amount, method: []string{"Read", "Post"}[rng.IntN(2)]}
+	r.kind = l.kinds && rng.IntN(2) == 0
 	headers = []string{fmt.Sprintf("Prefer: wait=%d", int(holdTime.Seconds()))}
 	switch kind := rng.IntN(100); {
 	case kind < keyedShare:
@@ -196,6 +199,9 @@ func (l *load) settle(r *request, headers []string, rng *rand.Rand) {
 func (l *load) insist(r *request, headers []string, rng *rand.Rand) {
 	for made := 1; ; made++ {
 		door := l.doors[rng.IntN(len(l.doors))]
+		for r.kind && strings.Contains(door.name, "json") {
+			door = l.doors[rng.IntN(len(l.doors))]
+		}
 		got := l.call(door, r, headers)
 		l.mu.Lock()
 		r.replies = append(r.replies, got)
@@ -223,6 +229,9 @@ func (l *load) call(door door, r *request, headers []string) reply {
 	ctx, info := withHeaders(ctx, append(headers[:len(headers):len(headers)], callHeader+": "+name)...)
 	req, res := dynamicpb.NewMessage(l.entry), dynamicpb.NewMessage(l.entry)
 	req.Set(l.entry.Fields().ByName("amount"), protoreflect.ValueOfInt64(r.amount))
+	if r.kind {
+		req.Set(l.entry.Fields().ByName("kind"), protoreflect.ValueOfEnum(2))
+	}
 	err := door.client.CallUnary(ctx, ledgerSpec(r.method), req, res)
 	got := reply{call: name, by: door.name, task: info.ResponseHeader().Get(contract.HeaderTask)}
 	var rpcErr *connect.Error
