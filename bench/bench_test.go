@@ -187,10 +187,10 @@ func TestKeys(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]bool{}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key, ok := contract.Key(r.Header)
+		key, err := contract.Key(r.Header)
 		mu.Lock()
 		defer mu.Unlock()
-		if !ok || key == "" || seen[key] {
+		if err != nil || key == "" || seen[key] {
 			http.Error(w, "no new key", http.StatusBadRequest)
 			return
 		}

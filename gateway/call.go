@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
@@ -34,6 +35,7 @@ type call struct {
 	target *target
 	method *route.Method // nil without a schema
 	req    upstream.Request
+	asks   contract.Asks // with its headers
 	cancel context.CancelCauseFunc
 	// deadline is the caller's, zero without one. The call is ended a little later.
 	deadline time.Time

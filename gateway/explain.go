@@ -19,7 +19,7 @@ func (p *proxy) explain(w http.ResponseWriter, c *call, tries *tries, outcome up
 	case fail:
 		c.outcome = callFailed
 	}
-	if c.req.Header.Get(contract.HeaderExplain) != "1" {
+	if !c.asks.Explain {
 		return
 	}
 	var text strings.Builder

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"net/http"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -49,7 +48,7 @@ type handOff struct {
 // handOff sends the call to the MOM and answers the caller, after explain has been
 // told whether it is stored.
 func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cause *upstream.Outcome, explain func(step)) {
-	key, _ := contract.Key(c.req.Header) // a bad one is the MOM's to refuse
+	key, _ := contract.Key(c.req.Header) // judged before
 	h := &handOff{
 		proxy: p, call: c, cause: cause, header: c.req.Header.Clone(),
 		id: contract.NewTaskID(c.target.route.Service, c.target.route.Shards, contract.Anonymous, c.req.In.URL.Path, key),
@@ -155,8 +154,7 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 			h.words.keep.add(h.stored.GetId(), nil)
 		}
 		err = contract.Stored(h.stored)
-		grpc := strings.HasPrefix(h.header.Get("Content-Type"), "application/grpc")
-		for key, value := range contract.StoredHeader(h.stored.GetId(), grpc) {
+		for key, value := range contract.StoredHeader(h.stored.GetId(), isGRPC(h.header)) {
 			w.Header().Set(key, value)
 		}
 	case h.unsure && h.repeatable():

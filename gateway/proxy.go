@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -106,12 +105,13 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 		p.refuse(w, c, c.badBody(err), "")
 		return
 	}
+	if err := p.judge(c); err != nil {
+		p.refuseCall(w, c, err)
+		return
+	}
 	if p.stores(c) && wantsTask(r.Header) {
 		if c.req.Stream != nil {
-			// A caller that is still sending would not hear a refusal.
-			_, _ = io.CopyN(io.Discard, r.Body, maxDiscard)
-			c.outcome = callRefused
-			p.refuse(w, c, requestTooLarge(), "")
+			p.refuseCall(w, c, requestTooLarge())
 			return
 		}
 		p.handOff(ctx, w, c, nil, func(end step) { p.explain(w, c, nil, upstream.Outcome{}, end) })
@@ -220,7 +220,7 @@ func (p *proxy) recorded(c *call, whole bool) {
 
 // stores tells whether the call may become a task.
 func (p *proxy) stores(c *call) bool {
-	return p.mom != nil && c.target.stores && c.unary() && c.req.Header.Get(contract.HeaderMode) != "direct"
+	return p.mom != nil && c.target.stores && c.unary() && !c.asks.Direct
 }
 
 // wantsTask tells whether the caller wants a task from the start.

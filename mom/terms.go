@@ -1,13 +1,13 @@
 package mom
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
 
 	"connectrpc.com/connect/v2"
 
-	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/route"
 )
@@ -19,37 +19,26 @@ type terms struct {
 	ttl, answerTTL time.Duration
 }
 
-// termsOf reads the headers of the contract. One that cannot be understood is an
-// error: better no task than one with another life than its caller thinks.
+// termsOf reads the headers of the contract. The gateway has judged them already, unless it is
+// of an older release.
 func (in *intake) termsOf(info *connect.CallInfo) (terms, error) {
 	header := http.Header{}
 	for key, values := range info.RequestHeader().All() {
 		header[key] = values
 	}
-	t := terms{prefer: contract.Prefer(header), ttl: in.route.TTL, answerTTL: in.cfg.AnswerTTL}
-	var ok bool
-	if t.key, ok = contract.Key(header); !ok {
-		return t, contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "%s: want 1 to 255 visible ASCII characters", contract.HeaderKey)
+	asks, err := contract.AsksOf(header)
+	if err != nil {
+		return terms{}, err
 	}
-	for _, h := range []struct {
-		key  string
-		to   *time.Duration
-		most time.Duration
-	}{
-		{contract.HeaderTTL, &t.ttl, route.MaxTTL},
-		{contract.HeaderAnswerTTL, &t.answerTTL, MaxAnswerTTL},
-	} {
-		raw := header.Get(h.key)
-		if raw == "" {
-			continue
-		}
-		d, err := time.ParseDuration(raw)
-		if err != nil || d < time.Millisecond {
-			return t, contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "%s: %q: want a duration such as 60s or 1h", h.key, raw)
-		}
-		*h.to = min(d, h.most)
+	key, err := contract.Key(header)
+	if err != nil {
+		return terms{}, err
 	}
-	return t, nil
+	return terms{
+		key: key, prefer: contract.Prefer(header),
+		ttl:       min(cmp.Or(asks.TTL, in.route.TTL), route.MaxTTL),
+		answerTTL: min(cmp.Or(asks.AnswerTTL, in.cfg.AnswerTTL), MaxAnswerTTL),
+	}, nil
 }
 
 // hold is how long the caller is held: as long as it asked for, and in any case

@@ -207,8 +207,8 @@ func TestMethods(t *testing.T) {
 			"422 IDEMPOTENCY_KEY_REUSED", "429 ANSWER_TOO_LARGE QUEUE_FULL", "499 TASK_CANCELLED", "500 OUTCOME_UNKNOWN",
 			"503 SERVICE_UNAVAILABLE STORE_UNAVAILABLE", "default",
 		}, false},
-		{bare, "Set", []string{"200", "503 SERVICE_UNAVAILABLE", "default"}, false},
-		{bare, "Add", []string{"200", "500 OUTCOME_UNKNOWN", "503 SERVICE_UNAVAILABLE", "default"}, false},
+		{bare, "Set", []string{"200", "400 HEADER_INVALID", "503 SERVICE_UNAVAILABLE", "default"}, false},
+		{bare, "Add", []string{"200", "400 HEADER_INVALID", "500 OUTCOME_UNKNOWN", "503 SERVICE_UNAVAILABLE", "default"}, false},
 	} {
 		path := c.doc.Paths.Value("/rich.v1.RichService/" + c.method)
 		if got := responses(path.Post); !slices.Equal(got, c.want) {

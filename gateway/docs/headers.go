@@ -49,7 +49,7 @@ func requestHeaders() (list object) {
 			route.MaxTTL.Hours(), route.DefaultTTL.Minutes()), text},
 		{contract.HeaderAnswerTTL, "How long the task's answer is kept, such as `1h`: at most 7 days.", text},
 		{contract.HeaderMode, "`direct`: never stored; still tried again.", object{{"type", "string"}, {"enum", []string{"direct"}}}},
-		{contract.HeaderExplain, "`1`: `" + contract.HeaderDecision + "` says what was done.", object{{"type", "string"}, {"enum", []string{"1"}}}},
+		{contract.HeaderExplain, "`1`: `" + contract.HeaderDecision + "` says what was done.", object{{"type", "string"}, {"enum", []string{"1", "0"}}}},
 		{timeoutHeader, "The caller's deadline in milliseconds. It bounds everything.", object{{"type", "integer"}, {"minimum", 0}, {"maximum", 9999999999}}},
 	} {
 		list = append(list, field{h.name, object{{"name", h.name}, {"in", "header"}, {"description", h.description}, {"schema", h.schema}}})

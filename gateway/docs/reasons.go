@@ -26,7 +26,7 @@ var sampleTask = contract.TaskID{Service: "package.Service"}.String()
 func reasonsOf(service Service, repeatable bool) []momv1.Reason {
 	return slices.DeleteFunc(reasons(), func(reason momv1.Reason) bool {
 		switch reason {
-		case momv1.Reason_REASON_SERVICE_UNAVAILABLE:
+		case momv1.Reason_REASON_SERVICE_UNAVAILABLE, momv1.Reason_REASON_HEADER_INVALID:
 			return !service.Proxied
 		case momv1.Reason_REASON_OUTCOME_UNKNOWN:
 			return !service.Proxied || repeatable

@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -116,6 +117,11 @@ func TestPrefer(t *testing.T) {
 		{"Respond-Async, wait=5", true, 5 * time.Second, "respond-async, wait=5"},
 		{"wait=0", false, 0, "wait=0"},
 		{"wait=100000", false, contract.MaxHold, "wait=300"},
+		{"wait=2147483648", false, contract.MaxHold, "wait=300"},
+		{"wait=99999999999999999999999", false, contract.MaxHold, "wait=300"},
+		{"wait=-1", false, contract.DefaultHold, ""},
+		{`x="a, respond-async, wait=1", wait=3`, false, 3 * time.Second, "wait=3"},
+		{`x="\\", respond-async`, true, 0, "respond-async"},
 		{"wait=5, wait=7", false, 5 * time.Second, "wait=5"},
 		{`return=minimal; x="wait=3", wait="2"`, false, 2 * time.Second, "wait=2"},
 		{"wait=soon", false, contract.DefaultHold, ""},
@@ -127,18 +133,54 @@ func TestPrefer(t *testing.T) {
 	}
 }
 
+func TestAsks(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]contract.Asks{
+		"Holdline-Ttl: 90s":            {TTL: 90 * time.Second},
+		"Holdline-Ttl: 1h30m":          {TTL: 90 * time.Minute},
+		"Holdline-Ttl: 99999999h":      {TTL: math.MaxInt64},
+		"Holdline-Answer-Ttl:  1.5h ":  {AnswerTTL: 90 * time.Minute},
+		"Holdline-Mode: direct":        {Direct: true},
+		"Holdline-Mode: DIRECT":        {Direct: true},
+		"Holdline-Explain: 1":          {Explain: true},
+		"Holdline-Explain: 0":          {},
+		"Holdline-Elsewhere: tomorrow": {},
+	} {
+		key, value, _ := strings.Cut(header, ":")
+		if got, err := contract.AsksOf(http.Header{key: {value}}); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v; want %+v", header, got, err, want)
+		}
+	}
+	for header, values := range map[string][]string{
+		"Holdline-Ttl":        {"1d", "", "5", "-5s", "1us", "-99999999h", "0"},
+		"Holdline-Answer-Ttl": {"1d", "", "soon"},
+		"Holdline-Mode":       {"stored", "", "direct, direct"},
+		"Holdline-Explain":    {"", "yes"},
+	} {
+		for _, value := range values {
+			if _, err := contract.AsksOf(http.Header{header: {value}}); contract.ReasonOf(err) != momv1.Reason_REASON_HEADER_INVALID || !strings.Contains(err.Message(), header) {
+				t.Errorf("%s: %q: got %v, want HEADER_INVALID that names it", header, value, err)
+			}
+		}
+		twice := http.Header{header: {"1", "1"}}
+		if _, err := contract.AsksOf(twice); contract.ReasonOf(err) != momv1.Reason_REASON_HEADER_INVALID {
+			t.Errorf("%v: got %v, want HEADER_INVALID", twice, err)
+		}
+	}
+}
+
 func TestKey(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
 		"k-1": "k-1", `"k-1"`: "k-1", `" "`: "!", "": "!", `""`: "!", "a b": "!", "ä": "!",
 		strings.Repeat("k", 255): strings.Repeat("k", 255), strings.Repeat("k", 256): "!",
 	} {
-		got, ok := contract.Key(http.Header{contract.HeaderKey: {raw}})
-		if ok != (want != "!") || ok && got != want {
-			t.Errorf("Key(%q) = %q, %v; want %q", raw, got, ok, want)
+		got, err := contract.Key(http.Header{contract.HeaderKey: {raw}})
+		if (err == nil) != (want != "!") || err == nil && got != want {
+			t.Errorf("Key(%q) = %q, %v; want %q", raw, got, err, want)
 		}
 	}
-	if key, ok := contract.Key(http.Header{}); key != "" || !ok {
-		t.Errorf("no key: got %q, %v", key, ok)
+	if key, err := contract.Key(http.Header{}); key != "" || err != nil {
+		t.Errorf("no key: got %q, %v", key, err)
 	}
 }

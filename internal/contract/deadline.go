@@ -3,7 +3,10 @@ package contract
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+
+	"connectrpc.com/connect/v2"
 )
 
 // The headers that carry a caller's deadline.
@@ -18,13 +21,13 @@ var grpcUnits = map[byte]time.Duration{
 }
 
 // Timeout reads the time that a caller gives its call, from Connect-Timeout-Ms
-// or grpc-timeout. One that cannot be read counts as none: the service, which
-// gets it too, is the one to complain.
+// or grpc-timeout. One that cannot be read counts as none: who gets it too, is the
+// one to complain. See CheckTimeout.
 func Timeout(header http.Header) (time.Duration, bool) {
 	if ms := header.Get(headerConnectTimeout); ms != "" {
 		// At most ten digits, says the Connect protocol.
 		n, err := strconv.ParseUint(ms, 10, 34)
-		return time.Duration(n) * time.Millisecond, err == nil
+		return time.Duration(n) * time.Millisecond, err == nil && len(ms) <= 10
 	}
 	raw := header.Get(headerGRPCTimeout)
 	if raw == "" || len(raw) > 9 {
@@ -35,6 +38,23 @@ func Timeout(header http.Header) (time.Duration, bool) {
 	// 99999999H is more than a Duration holds, and more than anybody waits.
 	n = min(n, uint64(10*365*24*time.Hour/max(unit, 1)))
 	return time.Duration(n) * unit, known && err == nil
+}
+
+// CheckTimeout judges the header that Timeout reads, as far as it is one of the
+// call's protocol. Empty counts as absent, as in connect.
+func CheckTimeout(header http.Header, grpc bool) *connect.Error {
+	key, want := headerConnectTimeout, "milliseconds, of at most ten digits"
+	if grpc {
+		key, want = headerGRPCTimeout, "at most eight digits and a unit of H, M, S, m, u or n"
+	}
+	values := header[key]
+	if len(values) == 0 || len(values) == 1 && values[0] == "" {
+		return nil
+	}
+	if _, ok := Timeout(http.Header{key: values}); !ok || len(values) > 1 {
+		return headerInvalid("%s: %q, want %s", key, strings.Join(values, ", "), want)
+	}
+	return nil
 }
 
 // SetTimeout writes what is left of a caller's time, in the header that the

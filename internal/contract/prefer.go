@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -27,21 +28,37 @@ type Preference struct {
 // Prefer reads all Prefer headers; the first of two equal preferences counts.
 func Prefer(header http.Header) (p Preference) {
 	for _, line := range header[HeaderPrefer] {
-		for preference := range strings.SplitSeq(line, ",") {
+		for _, preference := range list(line) {
 			token, _, _ := strings.Cut(preference, ";") // parameters
 			name, value, _ := strings.Cut(token, "=")
 			switch strings.ToLower(strings.TrimSpace(name)) {
 			case "respond-async":
 				p.Async = true
 			case "wait":
-				seconds, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 31)
-				if err == nil && !p.HasWait {
-					p.Wait, p.HasWait = min(time.Duration(seconds)*time.Second, MaxHold), true
+				seconds, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 64)
+				if (err == nil || errors.Is(err, strconv.ErrRange)) && !p.HasWait {
+					p.Wait, p.HasWait = time.Duration(min(seconds, uint64(MaxHold/time.Second)))*time.Second, true
 				}
 			}
 		}
 	}
 	return p
+}
+
+// list splits a header at its commas, but not within quotes.
+func list(line string) []string {
+	quoted, escaped := false, false
+	return strings.FieldsFunc(line, func(c rune) bool {
+		switch {
+		case escaped:
+			escaped = false
+		case quoted && c == '\\':
+			escaped = true
+		case c == '"':
+			quoted = !quoted
+		}
+		return c == ',' && !quoted
+	})
 }
 
 // Hold is how long the caller wants to wait: not at all for a bare
@@ -72,30 +89,4 @@ func (p Preference) Applied() string {
 		applied = append(applied, "wait="+strconv.Itoa(int(p.Wait/time.Second)))
 	}
 	return strings.Join(applied, ", ")
-}
-
-// Key reads the Idempotency-Key: 1 to 255 visible ASCII characters, with or
-// without the quotes of a structured field. ok is false for anything else;
-// an absent one is empty and ok.
-func Key(header http.Header) (key string, ok bool) {
-	values, given := header[HeaderKey]
-	if !given {
-		return "", true
-	}
-	if len(values) != 1 {
-		return "", false
-	}
-	key = strings.TrimSpace(values[0])
-	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
-		key = key[1 : len(key)-1]
-	}
-	if key == "" || len(key) > 255 {
-		return "", false
-	}
-	for _, c := range []byte(key) {
-		if c < '!' || c > '~' {
-			return "", false
-		}
-	}
-	return key, true
 }

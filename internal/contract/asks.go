@@ -1,0 +1,96 @@
+package contract
+
+import (
+	"math"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	momv1 "holdline/gen/mom/v1"
+)
+
+// Asks is what a caller asks of Holdline with the Holdline-* headers.
+type Asks struct {
+	TTL, AnswerTTL time.Duration // 0: it does not say; limits are the reader's to set
+	Direct         bool          // never stored
+	Explain        bool
+}
+
+// AsksOf reads these headers. One that cannot be understood is an error, whatever becomes of the call: better
+// no call than one that is treated otherwise than its caller thinks, on the day of an outage.
+func AsksOf(header http.Header) (asks Asks, err *connect.Error) {
+	for _, key := range [...]string{HeaderTTL, HeaderAnswerTTL, HeaderMode, HeaderExplain} {
+		values := header[key]
+		switch len(values) {
+		case 0:
+		case 1:
+			if want, ok := asks.read(key, strings.TrimSpace(values[0])); !ok {
+				return asks, headerInvalid("%s: %q, want %s", key, values[0], want)
+			}
+		default:
+			return asks, headerInvalid("%s: it is there %d times, want it once", key, len(values))
+		}
+	}
+	return asks, nil
+}
+
+// read takes one of the headers; want says what it may be.
+func (a *Asks) read(key, value string) (want string, ok bool) {
+	switch key {
+	case HeaderTTL:
+		a.TTL, ok = duration(value)
+		return aDuration, ok
+	case HeaderAnswerTTL:
+		a.AnswerTTL, ok = duration(value)
+		return aDuration, ok
+	case HeaderMode:
+		a.Direct = strings.EqualFold(value, modeDirect)
+		return modeDirect, a.Direct
+	}
+	a.Explain = value == "1"
+	return "1 or 0", a.Explain || value == "0"
+}
+
+const aDuration = "a duration such as 60s or 1h"
+
+// modeDirect is the one value of HeaderMode, in any case of letters.
+const modeDirect = "direct"
+
+// durations are those of time.ParseDuration that are not negative.
+var durations = regexp.MustCompile(`^\+?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`)
+
+// duration reads a duration of a millisecond at least. One that is longer than can be counted is as long as can be.
+func duration(value string) (time.Duration, bool) {
+	d, err := time.ParseDuration(value)
+	if err != nil && durations.MatchString(value) {
+		return math.MaxInt64, true
+	}
+	return d, err == nil && d >= time.Millisecond
+}
+
+// Key reads the Idempotency-Key: 1 to 255 visible ASCII characters, with or
+// without the quotes of a structured field. An absent one is empty; anything else is
+// an error.
+func Key(header http.Header) (key string, err *connect.Error) {
+	values, given := header[HeaderKey]
+	if !given {
+		return "", nil
+	}
+	if len(values) == 1 {
+		key = strings.TrimSpace(values[0])
+	}
+	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
+		key = key[1 : len(key)-1]
+	}
+	if key == "" || len(key) > 255 || strings.ContainsFunc(key, func(c rune) bool { return c < '!' || c > '~' }) {
+		return "", headerInvalid("%s: want it once, of 1 to 255 visible ASCII characters", HeaderKey)
+	}
+	return key, nil
+}
+
+func headerInvalid(format string, args ...any) *connect.Error {
+	return Errorf(momv1.Reason_REASON_HEADER_INVALID, format, args...)
+}
