@@ -107,14 +107,14 @@ func TestOneMOMKnowsLess(t *testing.T) {
 	ownSystem(t)
 	bin, redis, addr := build(t), redistest.New(t), address(t)
 	route := []string{"--route", ledgerService + "=http://" + address(t)} // which is down
-	gateway := append(route[:2:2], "--listen", addr, "--schema", ledgerImage(t))
+	gateway := slices.Concat([]string{"gateway", "--listen", addr, "--schema", ledgerImage(t)}, route)
 	for _, image := range []string{ledgerImage(t), imageAs(t, withoutRead)} {
 		mom := address(t)
 		start(t, bin, append([]string{"mom", "--listen", mom, "--redis", redis.URL(), "--schema", image}, route...)...)
 		gateway = append(gateway, "--mom", "http://"+mom)
 		awaitReady(t, mom)
 	}
-	start(t, bin, append([]string{"gateway"}, gateway...)...)
+	start(t, bin, gateway...)
 	awaitReady(t, addr)
 	for _, w := range wires() {
 		call := func(headers ...string) string {

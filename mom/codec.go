@@ -55,13 +55,13 @@ func (c binaryCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) 
 	return c.BinaryCodec.UnmarshalRead(ctx, src, msg)
 }
 
-// read takes a request as it came, and reads it.
-func (r *received) read(ctx context.Context, src io.Reader, codec connect.Codec) (err error) {
-	if r.raw, err = io.ReadAll(src); err != nil {
-		return err
-	}
+// read reads a request, and keeps it as it came if it has a key.
+func (r *received) read(ctx context.Context, src io.Reader, codec connect.Codec) error {
 	r.json = codec.Name() == connect.CodecNameJSON
-	return codec.UnmarshalRead(ctx, bytes.NewReader(r.raw), r.msg)
+	if r.keyed {
+		src = io.TeeReader(src, &r.raw)
+	}
+	return codec.UnmarshalRead(ctx, src, r.msg)
 }
 
 // jsonCodec writes stored messages as JSON, and answers whatever is in them.

@@ -76,8 +76,11 @@ type intake struct {
 // take is a connect.ServerFunc: it stores the call, says so, and holds the caller
 // until there is an answer or as long as the caller allows.
 func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
-	came := &received{msg: dynamicpb.NewMessage(in.method.Descriptor.Input())}
 	info, _ := connect.CallInfoForServerContext(ctx)
+	came := &received{
+		msg:   dynamicpb.NewMessage(in.method.Descriptor.Input()),
+		keyed: info.RequestHeader().Get(contract.HeaderKey) != "",
+	}
 	if err := stream.Receive(came); err != nil {
 		refuse(info, contract.RefusedCall)
 		return err // an invalid message never reaches a queue
@@ -232,7 +235,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 	if terms.key != "" {
 		call.IdempotencyKey = terms.key
 		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(terms.key))
-		if task.Request, err = requestOf(came.msg, raw, came.json, in.shelf.name(in.route.Service)); err != nil {
+		if task.Request, err = requestOf(came.msg, came.json, in.shelf.name(in.route.Service)); err != nil {
 			return NewTask{}, err
 		}
 	}

@@ -1,6 +1,7 @@
 package mom
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,44 +16,54 @@ import (
 	"holdline/internal/route"
 )
 
-// received is a request as it came, and as our schema reads it.
+// received is a request as our schema reads it; with a key also as it came.
 type received struct {
-	raw  []byte
-	json bool
-	msg  *dynamicpb.Message
+	msg   *dynamicpb.Message
+	json  bool
+	keyed bool
+	raw   bytes.Buffer
 }
 
 // by reads the request by another schema.
 func (r *received) by(desc protoreflect.MessageDescriptor, types *route.Schemas) (*dynamicpb.Message, error) {
-	msg := dynamicpb.NewMessage(desc)
-	if r.json {
-		return msg, protojson.UnmarshalOptions{Resolver: types, DiscardUnknown: true}.Unmarshal(r.raw, msg)
+	if !r.json {
+		return readProto(r.raw.Bytes(), desc, types)
 	}
-	return msg, proto.UnmarshalOptions{Resolver: types}.Unmarshal(r.raw, msg)
+	msg := dynamicpb.NewMessage(desc)
+	return msg, protojson.UnmarshalOptions{Resolver: types, DiscardUnknown: true}.Unmarshal(r.raw.Bytes(), msg)
 }
 
-// requestOf is what is kept of a message to compare others with. Its bytes are those of the message;
-// schema names the schema that it was read by.
-func requestOf(msg *dynamicpb.Message, bytes []byte, json bool, schema string) (Request, error) {
-	req := Request{Fingerprint: digest(bytes), JSON: json, Schema: schema}
+func readProto(raw []byte, desc protoreflect.MessageDescriptor, types *route.Schemas) (*dynamicpb.Message, error) {
+	msg := dynamicpb.NewMessage(desc)
+	return msg, proto.UnmarshalOptions{Resolver: types}.Unmarshal(raw, msg)
+}
+
+// requestOf is what is kept of a message to compare others with. schema names the schema that the message was
+// read by.
+func requestOf(msg *dynamicpb.Message, json bool, schema string) (Request, error) {
+	whole, err := deterministic(msg)
+	if err != nil {
+		return Request{}, err
+	}
+	req := Request{Fingerprint: digest(whole), JSON: json, Schema: schema}
 	unknown := false
 	eachMessage(msg, func(m protoreflect.Message) { unknown = unknown || len(m.GetUnknown()) > 0 })
 	if !unknown {
 		return req, nil
 	}
-	known := proto.CloneOf(msg)
-	eachMessage(known, func(m protoreflect.Message) { m.SetUnknown(nil) })
-	bytes, err := deterministic(known)
-	req.Known = digest(bytes)
+	msg = proto.CloneOf(msg)
+	eachMessage(msg, func(m protoreflect.Message) { m.SetUnknown(nil) })
+	known, err := deterministic(msg)
+	req.Known = digest(known)
 	return req, err
 }
 
 func deterministic(msg proto.Message) ([]byte, error) {
-	bytes, err := proto.MarshalOptions{Deterministic: true}.Marshal(msg)
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(msg)
 	if err != nil {
 		return nil, fmt.Errorf("record the call: %w", err)
 	}
-	return bytes, nil
+	return raw, nil
 }
 
 // same tells whether two requests that were read by one schema are the same. JSON has lost what the
@@ -74,60 +85,50 @@ func (r Request) known() string {
 // errIncomparable goes with ErrKeyReused where it cannot be known whether the request is another.
 var errIncomparable = errors.New("the first request cannot be compared with this one")
 
-// sameAs tells whether a request is the one that its key was used for: by the schema that the first was
-// read by. Of a record of an older release only the call is there, until it is answered, and it is
-// compared by our schema. The error is errIncomparable or the store's.
+// sameAs tells whether a request is the one that its key was used for, as far as that can be known. The
+// error is errIncomparable or the store's.
 func (in *intake) sameAs(ctx context.Context, came *received, request Request, reused *KeyReusedError) (bool, error) {
-	first, schemas, method := reused.First, in.cfg.Schemas, in.method
-	switch {
-	case first.Schema == "" && reused.Call == nil:
-		return false, errIncomparable
-	case first.Schema == "":
-		var err error
-		if first, err = in.requestOfCall(reused.Call); err != nil {
-			return false, err
-		}
-		if first.same(request) {
-			return true, nil
-		}
-		return false, errIncomparable // it may have come as JSON, or with a schema that knew more
-	case first.Schema != request.Schema:
-		var err error
-		if schemas, err = in.shelf.find(ctx, first.Schema); errors.Is(err, ErrNotFound) {
-			return false, errIncomparable
-		} else if err != nil {
-			return false, err
-		}
-		if method = schemas.Method(in.method.Procedure); method == nil {
-			return false, errIncomparable
-		}
-		msg, err := came.by(method.Descriptor.Input(), schemas)
-		if err != nil {
-			return false, nil //nolint:nilerr // the first one was a message of that schema: this is another
-		}
-		bytes, err := deterministic(msg)
-		if err != nil {
-			return false, err
-		}
-		if request, err = requestOf(msg, bytes, came.json, first.Schema); err != nil {
-			return false, err
-		}
+	first := reused.First
+	switch first.Schema {
+	case "":
+		return in.sameCall(request, reused.Call)
+	case request.Schema:
+		return request.same(first), nil
 	}
-	return first.same(request), nil
+	schemas, err := in.shelf.find(ctx, first.Schema)
+	if errors.Is(err, ErrNotFound) {
+		return false, errIncomparable
+	} else if err != nil {
+		return false, err
+	}
+	method := schemas.Method(in.method.Procedure)
+	if method == nil {
+		return false, errIncomparable
+	}
+	msg, err := came.by(method.Descriptor.Input(), schemas)
+	if err != nil {
+		return false, nil //nolint:nilerr // the first one was a message of that schema: this is another
+	}
+	request, err = requestOf(msg, came.json, first.Schema)
+	return err == nil && request.same(first), err
 }
 
-// requestOfCall reads a stored call by our schema.
-func (in *intake) requestOfCall(call *momv1.Call) (Request, error) {
-	stored := &received{raw: call.GetMessage()}
-	msg, err := stored.by(in.method.Descriptor.Input(), in.cfg.Schemas)
-	if err != nil {
-		return Request{}, errors.Join(errIncomparable, err)
+// sameCall compares a request with one that an older release stored: only the call is there, until it is
+// answered, and our schema to read it by. The call may have come as JSON, so that it lacks what was not known, or
+// with a schema that knew more: if the two differ, nobody can tell.
+func (in *intake) sameCall(request Request, call *momv1.Call) (bool, error) {
+	if call == nil {
+		return false, errIncomparable
 	}
-	bytes, err := deterministic(msg)
+	msg, err := readProto(call.GetMessage(), in.method.Descriptor.Input(), in.cfg.Schemas)
 	if err != nil {
-		return Request{}, err
+		return false, errors.Join(errIncomparable, err)
 	}
-	return requestOf(msg, bytes, false, "")
+	first, err := requestOf(msg, false, "")
+	if err == nil && !request.same(first) {
+		err = errIncomparable
+	}
+	return err == nil, err
 }
 
 // keyReused is the error for a request under the key of another, as far as that is known.
