@@ -17,7 +17,7 @@ func TestFastCallsBesideSickOnes(t *testing.T) {
 	t.Parallel()
 	const crashing, hanging, callers, each = 20, 4, 5, 25
 	addr := address(t)
-	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr + ";attempt-timeout=5m"}})
 	l := &ledger{}
 	release := make(chan struct{})
 	defer close(release)
@@ -68,7 +68,7 @@ func TestFastCallsBehindHangingOnes(t *testing.T) {
 			t.Parallel()
 			const many, others = 64, 200
 			addr := address(t)
-			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr + ";attempt-timeout=5m"}})
 			storeMany(t, s, hanging, 1, many)
 			ids := storeMany(t, s, fast, many+1, others)
 			release := make(chan struct{})

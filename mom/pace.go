@@ -39,9 +39,9 @@ func (p *pace) reset() { *p = pace{window: 1} }
 // failed learns from an attempt that was not answered.
 func (p *pace) failed() { p.window, p.step, p.doubt = max(p.window/2, 1), 0, true }
 
-// stuck learns that nothing is answered, by a service that is healthy: the next ones may be of
-// another kind. It takes large steps, as it takes one in the time of patience. Where
-// attempts fail there are no more of them.
+// stuck learns that a service that is healthy has answered nothing in the time of patience: the
+// tasks that it has may be of a slow kind, and the next ones of another. The window grows in
+// large steps, as there are few of them; not at all when attempts have failed.
 func (p *pace) stuck() {
 	p.silent++
 	if !p.doubt {
@@ -49,9 +49,9 @@ func (p *pace) stuck() {
 	}
 }
 
-// room is what may go beside those that are under way. Others should go before those that have
-// failed before: the canary should be one, half of those that keep a place, and half of all. While a
-// service answers nothing, no more that may not run twice are at stake than one each time.
+// room is what may go beside those that are under way. At most half of those that keep a place,
+// and half of all, may have failed before, so the canary has not. While a service answers nothing,
+// only one more that may not run twice goes each time: they would be lost if it hangs.
 func (p *pace) room(under counts) Room {
 	room := Room{Tasks: min(p.window-under.placed, maxBusy-under.all)}
 	room.Again = max(min(p.window/2-under.placedAgain, maxBusy/2-under.again), 0)

@@ -173,9 +173,9 @@ func (r *replayer) othersDoWell(f *flight) bool {
 	return f.lease.Attempts > 0 && r.pace.window > 1 || !f.placed(time.Now()) && f.began.Before(r.heard)
 }
 
-// setAside lets another attempt go in the place of one that has kept it for long. If nothing was
-// answered in that time, all places may be kept by such: then there are more of them,
-// if the service is healthy.
+// setAside takes note that an attempt has lost its place, since it takes long. If nothing was
+// answered since it began, all places may be lost to such: then the window grows, if the
+// service is healthy.
 func (r *replayer) setAside(slow *flight) {
 	if r.heard.Before(slow.began) && r.grown.Before(slow.began) {
 		r.pace.stuck()

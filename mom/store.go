@@ -241,9 +241,9 @@ type Store interface {
 	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) (tasks []*momv1.Task, next string, err error)
 
 	// Lease takes tasks from the head of the queue for d, as far as there is room: others
-	// go past those for which there is none. Where there is room for none at all, one that
-	// has failed before goes. Tasks whose TTL is over expire on the way. None when the
-	// shard is empty or paused. *LimitedError.
+	// go past those for which there is none. If all others have failed before, one of them
+	// is taken without room for it. Tasks whose TTL is over expire on the way. None when
+	// the shard is empty or paused. *LimitedError.
 	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) ([]Lease, error)
 	// Renew prolongs leases of one shard by d from now, and returns those that are lost.
 	Renew(ctx context.Context, shard Shard, leases []Lease, d time.Duration) (lost []Lease, err error)

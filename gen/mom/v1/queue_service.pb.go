@@ -43,7 +43,7 @@ type Queue struct {
 	Bytes int64 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// How many tasks may be under way at once. 0: no limit.
 	MaxRunning int64 `protobuf:"varint,9,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
-	// How many tasks any second may hold that are sent. 0: no limit.
+	// How many tasks may be sent in any second. 0: no limit.
 	MaxPerSecond float64 `protobuf:"fixed64,10,opt,name=max_per_second,json=maxPerSecond,proto3" json:"max_per_second,omitempty"`
 	// What the calls of the DEAD and UNCERTAIN tasks take, of bytes above.
 	ParkedBytes int64 `protobuf:"varint,11,opt,name=parked_bytes,json=parkedBytes,proto3" json:"parked_bytes,omitempty"`

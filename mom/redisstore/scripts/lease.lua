@@ -9,8 +9,8 @@
 -- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
 --         bell goes with the last task. Up to 100 tasks are passed over, and keep
 --         their places: those that only a newer release knows, and those beyond
---         again and once. When none is left, the first that has failed before goes; when
---         100 were passed over, the rest of these step behind all others.
+--         again and once. Where no other was found, the first that has failed before
+--         goes; if 100 were passed over, the rest of these step behind all others.
 --         Ended ones lose their places, up to 100 of them, 25 that end now, and the bell
 --         rings for the rest.
 local n, duration, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
