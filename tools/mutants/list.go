@@ -237,5 +237,5 @@ var transitions = []mutant{
 	{script + "restore.lua", "task.r ~= '1' and task.o / 1000 < started", "task.r ~= '1'", store("TestRestore")},
 	{script + "restore.lua", "if task.s == S_QUEUED then redis.call('INCRBY', base .. 'passed', 1) end", "", store("TestRestore")},
 	{script + "restore.lua", "    from_open = from_open + 1\n", "    from_open = from_open + 2\n", store("TestRestore")},
-	{"mom/watch.go", "l.err != nil || time.Since(l.at) >= minInterval", "true", "./e2e -timeout 100s -run ^TestManyWatchQueues$"},
+	{"mom/watch.go", "if shared == nil || shared.old() {", "if true {", "./e2e -timeout 100s -run ^TestManyWatchQueues$"},
 }
