@@ -17,8 +17,9 @@ const (
 	// for new ones.
 	maxWaiting  = 100_000
 	wordTimeout = 2 * time.Second
-	// settleTime is how long a gateway that ends tries to say what it has to say.
-	settleTime = 2 * time.Second
+	// settleTime is how long a gateway that ends tries to say what it has to say. After
+	// that a MOM that has lost its hold has cancelled the task anyway.
+	settleTime = 5 * time.Second
 )
 
 // words are what the gateway tells MOMs of tasks whose callers it held: many at once,
