@@ -45,6 +45,16 @@ func TestHeldCallers(t *testing.T) {
 	startService(t, s, "sum")
 }
 
+// lenient is the context of a caller who names a deadline, and waits on: on a busy
+// machine the last quarter of a second may be over before it has read what came in time.
+type lenient struct {
+	context.Context
+	deadline time.Time
+}
+
+// Deadline implements context.Context.
+func (l lenient) Deadline() (time.Time, bool) { return l.deadline, true }
+
 // Whoever is not held long enough gets a handle, and the answer by it; and,
 // with the same key, from any other protocol.
 func TestHandles(t *testing.T) {
@@ -53,16 +63,16 @@ func TestHandles(t *testing.T) {
 	all := wires()
 	bounds := []struct {
 		name  string
-		ctx   func(*testing.T, wire) (context.Context, context.CancelFunc)
+		ctx   func(*testing.T, wire) context.Context
 		keyed bool
 	}{
-		{"hold", func(t *testing.T, w wire) (context.Context, context.CancelFunc) {
+		{"hold", func(t *testing.T, w wire) context.Context {
 			ctx, _ := withHeaders(t.Context(), "Prefer: wait=1", "Idempotency-Key: "+w.name)
-			return ctx, func() {}
+			return ctx
 		}, true},
-		{"deadline", func(t *testing.T, _ wire) (context.Context, context.CancelFunc) {
+		{"deadline", func(t *testing.T, _ wire) context.Context {
 			ctx, _ := withHeaders(t.Context())
-			return context.WithTimeout(ctx, 4*time.Second) // so that the handle has 250 ms to arrive
+			return lenient{ctx, time.Now().Add(3 * time.Second)}
 		}, false},
 	}
 	handles := make([]string, len(all)*len(bounds))
@@ -70,8 +80,7 @@ func TestHandles(t *testing.T) {
 	for i, w := range all {
 		for j, bound := range bounds {
 			callers.Go(func() {
-				ctx, cancel := bound.ctx(t, w)
-				defer cancel()
+				ctx := bound.ctx(t, w)
 				_, err := w.sum(ctx, t, s, float64(i), 0.5)
 				handles[i*len(bounds)+j] = checkHandle(ctx, t, w, err)
 			})
