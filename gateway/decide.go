@@ -145,7 +145,7 @@ func failure(outcome upstream.Outcome, c *call) *connect.Error {
 func unsendable(cause string, c *call) *connect.Error {
 	if cause == upstream.HeadersTooLarge {
 		return contract.Errorf(momv1.Reason_REASON_HEADERS_TOO_LARGE,
-			"the call has %d bytes of headers, more than %s takes (SETTINGS_MAX_HEADER_LIST_SIZE); it was not executed",
+			"the call has %d bytes of headers, with those of HTTP/2 itself more than %s takes (SETTINGS_MAX_HEADER_LIST_SIZE); it was not executed",
 			upstream.HeaderBytes(c.req.Header), c.target.route.Service)
 	}
 	return contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "a header of the call is not valid in HTTP; it was not executed")
