@@ -48,8 +48,9 @@ func TestRestore(t *testing.T) {
 	for range 30 { // more than a batch
 		led(queued, uncertain, nil)
 	}
+	attempts := map[contract.TaskID]int32{}
 	for id := range want {
-		before[id] = e.get(id).GetLastFailure()
+		before[id], attempts[id] = e.get(id).GetLastFailure(), e.get(id).GetEarlierAttempts()
 	}
 
 	server.Kill(t)
@@ -69,6 +70,9 @@ func TestRestore(t *testing.T) {
 		told := task.GetLastFailure() == "restored from a backup: may have run since"
 		if changed := task.GetLastFailure() != before[id]; task.GetState() != state || told != changed {
 			t.Errorf("got %v, want %v, and the reason if it was changed", task, state)
+		}
+		if open := state == queued || state == running || state == retrying; task.GetEarlierAttempts() != attempts[id]+one(open || told) {
+			t.Errorf("got %v, want one more attempt if it may have run since", task)
 		}
 	}
 	for _, id := range since {
@@ -103,4 +107,12 @@ func TestRestore(t *testing.T) {
 		leases = append(leases, more...)
 		return len(leases) == len(since)+1
 	})
+}
+
+// one is 1 where something is so.
+func one(so bool) int32 {
+	if so {
+		return 1
+	}
+	return 0
 }

@@ -5,6 +5,7 @@
 --          in dead to go on from, -1 at their ends
 -- Effect: of the tasks that are not repeatable and were queued, or parked, before this
 --         server was started: open → dead as UNCERTAIN, DEAD → UNCERTAIN; some of them.
+--         These and the repeatable ones count one more attempt, once.
 local failure = 'restored from a backup: may have run since'
 local from_open, from_parked, changed = tonumber(ARGV[2]), tonumber(ARGV[3]), 0
 
@@ -13,11 +14,22 @@ local info = redis.pcall('INFO', 'server')
 local up = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0
 local started = (math.floor(now / 1000) - up + 1) * 1000
 
+-- seen takes note that a service may have run a task since the backup, so that nobody is
+-- told that it was not executed.
+local function seen(ulid)
+  local t = base .. 't:' .. ulid
+  local earlier, known = unpack(redis.call('HMGET', t, 'q', 'M'))
+  if known then return end
+  redis.call('HSET', t, 'q', tonumber(earlier or 0) + 1, 'M', '1')
+end
+
 local entries = {}
 if from_open >= 0 then entries = redis.call('ZRANGE', TTL, from_open, from_open + BULK - 1) end
 for _, ulid in ipairs(entries) do
   local task = load(ulid)
-  if task and task.r ~= '1' and task.o / 1000 < started then
+  local before = task and task.o / 1000 < started
+  if before then seen(ulid) end
+  if before and task.r ~= '1' then
     if task.s == S_QUEUED then redis.call('INCRBY', base .. 'passed', 1) end -- see pass_over.lua
     park(ulid, S_UNCERTAIN, task.n, failure)
     changed = changed + 1
@@ -32,6 +44,7 @@ if from_parked >= 0 then entries = redis.call('LRANGE', DEAD, from_parked, from_
 for _, ulid in ipairs(entries) do
   local task = load(ulid)
   if task and task.s == S_DEAD and task.r ~= '1' and (parked_since(ulid) or 0) < started then
+    seen(ulid)
     redis.call('HSET', base .. 't:' .. ulid, 's', S_UNCERTAIN, 'f', failure)
     publish(ulid, S_UNCERTAIN)
     changed = changed + 1

@@ -19,6 +19,7 @@
 --   b bytes in parked  y dismissed, ms     q attempts before it was revived
 --   j last offer       i cancelled since its caller's connection was lost
 --   t times put back   A times passed over in a row, since it cannot be sent as it is
+--   M restored from a backup, while it was open
 --   G schema that the fingerprint was made by, H fingerprint of the fields that it
 --   knows, I came as JSON: of tasks with a key, see Request in store.go
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
