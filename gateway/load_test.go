@@ -120,7 +120,7 @@ func TestReplicas(t *testing.T) {
 	for _, p := range []protocol{connect1, connect2} {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			one, two := newReplica(t, "127.0.0.1:0"), newReplica(t, "127.0.0.1:0")
+			one, two := newReplica(t, closedPort(t)), newReplica(t, closedPort(t)) // which they get back
 			third := closedPort(t)
 			url, client := frontMOM(t, "http://"+one.addr+",http://"+two.addr+",http://"+third), client(t, p.major)
 			load := newLoad(t, 4, func() string { return p.call(t, client, url, get).what })
