@@ -82,6 +82,6 @@ func (c *MOM) readPassword() func() (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("--redis-password-file: %w", err)
 		}
-		return strings.TrimSpace(string(raw)), nil
+		return strings.Trim(string(raw), " \t\r\n\v\f"), nil // as swarm/redis.sh does: other blanks belong to it
 	}
 }
