@@ -65,13 +65,9 @@ func (s *Store) checkServers(ctx context.Context) error {
 // headers and trailers.
 const largestText = 8 << 20
 
-// checkTexts finds a server that takes no such text, once for each connection: it would close
-// the connection at the first one, with all commands on it. GETBIT has the same bound, and asks
-// for no memory.
+// checkTexts finds a server that takes no such text: it would close the connection at the first
+// one, with all commands on it. GETBIT has the same bound, and asks for no memory.
 func (s *Store) checkTexts(ctx context.Context, client rueidis.Client) error {
-	if s.roomy.Load() {
-		return nil
-	}
 	for _, node := range client.Nodes() {
 		err := node.Do(ctx, node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8*(largestText-1)).Build()).Error()
 		reply, ok := rueidis.IsRedisErr(err)
@@ -83,7 +79,6 @@ func (s *Store) checkTexts(ctx context.Context, client rueidis.Client) error {
 		}
 		// Another refusal tells nothing: the user lacks the right, or the key is another node's.
 	}
-	s.roomy.Store(true)
 	return nil
 }
 

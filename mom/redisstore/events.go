@@ -48,7 +48,6 @@ func (s *Store) Watch(ctx context.Context, shards []mom.Shard, changed func(cont
 	}
 	ring := func(shard mom.Shard) { s.keys(shard).bell.ring() }
 	w := watcher{channels: channels, shards: byChannel, changed: changed, ring: ring, resync: func() {
-		s.roomy.Store(false) // it may be another server, or an older copy
 		for _, shard := range shards {
 			ring(shard)
 		}

@@ -240,13 +240,16 @@ func TestCheckRefusesSmallTexts(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t, "--proto-max-bulk-len", "8388607")
 	e := newEnv(t, redisstore.Config{URL: server.URL()})
-	for range 2 {
+	refuses := func() {
 		if err := e.Check(e.ctx); err == nil || errors.Is(err, mom.ErrUnavailable) || !strings.Contains(err.Error(), "proto-max-bulk-len must be 8388608 or more") {
 			t.Errorf("got %v, want an error that says what must be set", err)
 		}
 	}
+	refuses()
 	e.ok(e.do("CONFIG", "SET", "proto-max-bulk-len", "8388608").Error())
 	e.ok(e.Check(e.ctx))
+	e.ok(e.do("CONFIG", "SET", "proto-max-bulk-len", "2mb").Error())
+	refuses()
 }
 
 func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {

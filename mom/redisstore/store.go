@@ -91,7 +91,6 @@ type Store struct {
 	reaps, requests bulk
 
 	doubts  chan struct{}
-	roomy   atomic.Bool  // the servers take texts of any size that there may be
 	unsaved atomic.Int64 // changes that are in no file; negative: each is in one
 	claims  claims
 
