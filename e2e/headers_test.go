@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
 	"sort"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"connectrpc.com/connect/v2"
@@ -289,5 +291,35 @@ func TestLargestHeadersStored(t *testing.T) {
 				t.Errorf("%s: %d bytes of headers and %s: got %v, %v, want it stored", name, most-200, asked, err, info)
 			}
 		}
+	}
+}
+
+// A handler that says 431 of a call with small headers has had it: the call is not sent again.
+func TestHandlerSaysHeadersTooLarge(t *testing.T) {
+	t.Parallel()
+	addr := address(t)
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
+	var ran atomic.Int64
+	service, err := server.Listen(server.Config{Addr: addr, Logger: testLog(t), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/"+ledgerService+"/Post" {
+			_, _ = io.Copy(io.Discard, r.Body)
+			ran.Add(1)
+		}
+		w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, service)
+	for i, name := range []string{"connect/proto/h1", "connect/json/h2c"} {
+		client := wireOf(name).client(t, s.Gateway)
+		info, err := wire{}.call(t, client, "Post", int64(i), "Idempotency-Key: "+name)
+		if code := connect.CodeOf(err); code != connect.CodeUnknown {
+			t.Errorf("%s: got %v, want what the service said", name, err)
+		}
+		awaitState(t, s.Gateway, info.ResponseHeader().Get(contract.HeaderTask), momv1.TaskState_TASK_STATE_FAILED)
+	}
+	if got := ran.Load(); got != 2 {
+		t.Errorf("%d runs, want one of each call", got)
 	}
 }

@@ -199,8 +199,8 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 		err = contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "%s, and it may or may not be stored (%s)", why, last.Cause)
 	default:
 		then := "it was not executed"
-		if h.ran {
-			then = "it may be sent again" // else it would not be here
+		if h.ran || h.key != "" {
+			then = "it may be sent again" // what ran may run twice, or it is the task of the key
 		}
 		err = contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and it cannot be stored (%s); %s", why, last.Cause, then)
 	}

@@ -191,7 +191,8 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	made.status, made.response = res.StatusCode, res.HTTP()
-	if made.status == http.StatusRequestHeaderFieldsTooLarge { // its server said so, before any handler
+	// The server says so of large headers, before any handler. Of others only a handler does.
+	if made.status == http.StatusRequestHeaderFieldsTooLarge && upstream.HeaderBytes(out.Header) > upstream.LargeHeaders {
 		made.outcome = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
 	}
 	takeLeniently(made.response)

@@ -300,7 +300,7 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, sent *sent) *http
 			}
 		}
 	}
-	if sent.seat != nil && HeaderBytes(req.Header) > largeHeaders {
+	if sent.seat != nil && HeaderBytes(req.Header) > LargeHeaders {
 		trace = e.meetFirst(*ctx, sent.seat.Transport, trace)
 	}
 	if trace != nil {

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// largeHeaders is from where on headers may be more than an HTTP/2 service takes, in
+// LargeHeaders is from where on headers may be more than a service takes, in
 // bytes as HeaderBytes counts them. Servers in common use take 8 KiB at least.
-const largeHeaders = 4 << 10
+const LargeHeaders = 4 << 10
 
 // What keeps a call from being sent to any endpoint.
 const (

@@ -103,3 +103,25 @@ func TestPassedOverUntilAMOMStarts(t *testing.T) {
 	e.wantState(passed, queued)
 	e.wantState(refused, retrying)
 }
+
+// What was not sent takes nothing of the rate: those behind go at once.
+func TestPassOverUnderARate(t *testing.T) {
+	t.Parallel()
+	e, _ := clocked(t)
+	e.ok(e.Limit(e.ctx, e.shard, mom.Limits{PerSecond: 0.5}))
+	for range 3 {
+		e.add()
+	}
+	behind := e.add()
+	for range 3 {
+		e.passOver(e.lease(), time.Second)
+	}
+	if lease := e.lease(); lease.ID != behind {
+		t.Errorf("leased %v, want the one behind those that were passed over", lease.ID)
+	}
+	e.add()
+	var limited *mom.LimitedError
+	if _, err := e.Lease(e.ctx, e.shard, 1, time.Minute); !errors.As(err, &limited) {
+		t.Errorf("lease: got %v, want the rate to allow none", err)
+	}
+}

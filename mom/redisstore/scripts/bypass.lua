@@ -5,12 +5,16 @@
 --          passed it over before, or when it is parked.
 -- Effect: lease → later, no attempt spent, no mark; twice as long each time, up to 128
 --         times the wait. DEAD when its TTL is over or it can never be sent; reap.lua
---         parks it too when its TTL ends meanwhile.
+--         parks it too when its TTL ends meanwhile. What it took of the rate is in hand
+--         again, since it was not sent.
 local ulid, wait = ARGV[2], tonumber(ARGV[5])
 local task, reply = held(ulid, ARGV[3])
 if not task then return reply end
 if task.s == S_RETRYING or task.s == S_DEAD then return 0 end
 if task.s ~= S_RUNNING then return 'FENCED' end
+
+local rate, hand = unpack(redis.call('HMGET', base .. 'limits', 'r', 'b'))
+if rate and hand then redis.call('HSET', base .. 'limits', 'b', tonumber(hand) + 1) end -- lease.lua bounds it
 
 local t = base .. 't:' .. ulid
 if wait == 0 or task.x <= now then
