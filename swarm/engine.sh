@@ -58,7 +58,7 @@ redis_image() {
     return
   fi
   mkdir -p "$root/tmp" "$work/redis/data"
-  for file in redis-server redis-cli sh; do
+  for file in redis-server redis-cli sh sed sha256sum; do
     install -D "$(command -v "$file")" "$root/bin/$file"
     for library in $(ldd "$(command -v "$file")" | grep -o '/[^ ]*'); do install -D "$library" "$root$library"; done
   done

@@ -3,7 +3,8 @@
 # keys, its channels, these commands. Each secret that there is is a password of
 # his, so that one can be rotated. A secret is one line, without the blanks around it, as
 # the MOM reads it. Redis gets its hash: whatever is in a secret, quotes and blanks too,
-# says nothing to Redis but that, and it is in no file and no command line.
+# says nothing to Redis but that, and it is in no file and no command line. sed and
+# sha256sum, for that, are in every image of Redis.
 #
 # Nobody can log in as default, but Redis reads its append-only file as that user:
 # without the right to do all of it, it drops what may not be done, with no more
