@@ -14,8 +14,8 @@ import (
 	"holdline/internal/stack"
 )
 
-// A system without calls leaves its Redis alone: in ten seconds fewer than ten
-// commands, those inside scripts and pings counted.
+// A system without calls leaves its Redis alone: in ten seconds a dozen commands at
+// most, those inside scripts and pings counted.
 func TestIdleRedis(t *testing.T) {
 	t.Parallel()
 	redis := redistest.New(t)
@@ -48,7 +48,7 @@ func TestIdleRedis(t *testing.T) {
 	}
 	during(6 * time.Second) // what that task leads to
 	commands := during(10 * time.Second)
-	if len(commands) >= 10 {
-		t.Errorf("got %d commands, want fewer than 10:\n%s", len(commands), strings.Join(commands, "\n"))
+	if len(commands) > 12 {
+		t.Errorf("got %d commands, want 12 at most:\n%s", len(commands), strings.Join(commands, "\n"))
 	}
 }
