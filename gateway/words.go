@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	momv1 "holdline/gen/mom/v1"
@@ -16,7 +17,7 @@ const (
 	// maxWaiting bounds the words that no MOM has taken yet; the oldest are given up
 	// for new ones.
 	maxWaiting  = 100_000
-	wordTimeout = 2 * time.Second
+	wordTimeout = time.Second
 	// settleTime is how long a gateway that ends tries to say what it has to say. After
 	// that a MOM that has lost its hold has cancelled the task anyway.
 	settleTime = 5 * time.Second
@@ -30,7 +31,12 @@ type words struct {
 }
 
 func newWords(mom *upstream.Pool, log *slog.Logger) *words {
-	holds := holdsAt(func() *upstream.Endpoint { return mom.Pick() })
+	var last atomic.Pointer[upstream.Endpoint]
+	holds := holdsAt(func() *upstream.Endpoint { // another one than the last: that may be silent
+		next := mom.Pick(last.Load())
+		last.Store(next)
+		return next
+	})
 	ctx, stop := context.WithCancel(context.Background())
 	return &words{
 		keep: &batch{name: "keep", ctx: ctx, log: log, send: func(ctx context.Context, ids []string) ([]string, error) {
