@@ -50,9 +50,7 @@ func (m *MOM) check(ctx context.Context) error {
 		switch {
 		case errors.Is(err, ErrStoreLost):
 			m.cfg.Logger.Error("tasks are lost", "error", err)
-			m.lookAgain()
-			m.shards.doubt()
-			m.shelf.keepAgain()
+			m.anotherStore()
 		case err != nil && !errors.Is(err, ErrUnavailable) && time.Since(looked) >= checkPause:
 			// It answers, and is set wrongly: it may be losing tasks one by one.
 			m.lookAgain()

@@ -45,10 +45,7 @@ func (l *lapses) add(id contract.TaskID, offer int64) {
 	l.mu.Lock()
 	l.lost = append(l.lost, lapse{Departure{ID: id, Lost: true, Offer: offer}, time.Now().Add(lapseTime)})
 	l.mu.Unlock()
-	select {
-	case l.added <- struct{}{}:
-	default: // told already
-	}
+	nudge(l.added)
 }
 
 // Run abandons tasks whose grace is over, each until the store has taken it. Once

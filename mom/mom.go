@@ -232,13 +232,15 @@ func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
 
 // resync makes up for what may have been missed.
 func (m *MOM) resync() {
+	m.anotherStore()
+	nudge(m.recheck)
+}
+
+// anotherStore makes no use any more of what the store said: it may be another, or empty.
+func (m *MOM) anotherStore() {
 	m.lookAgain()
 	m.shards.doubt()
 	m.shelf.keepAgain()
-	select {
-	case m.recheck <- struct{}{}:
-	default: // asked already
-	}
 }
 
 // lookAgain makes everybody look who goes by what was heard.

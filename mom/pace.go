@@ -74,9 +74,7 @@ func (p *pace) answered(took time.Duration) {
 	case slow && p.step >= p.window:
 		p.window, p.eased, p.step = max(p.window/2, lowWindow), true, 0
 	case slow:
-	case !p.eased:
-		p.window, p.step = min(p.window+1, maxWindow), 0
-	case p.step >= p.window:
+	case !p.eased, p.step >= p.window:
 		p.window, p.step = min(p.window+1, maxWindow), 0
 	}
 }

@@ -242,13 +242,3 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowe
 	}
 	return allowed
 }
-
-// sleep waits, unless ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}

@@ -209,12 +209,7 @@ func (s *shards) doubt() {
 }
 
 // lookSoon asks for another look.
-func (s *shards) lookSoon() {
-	select {
-	case s.soon <- struct{}{}:
-	default: // asked already
-	}
-}
+func (s *shards) lookSoon() { nudge(s.soon) }
 
 // Run works on all shards, and looks for more, until ctx ends.
 func (s *shards) Run(ctx context.Context) error {
@@ -235,18 +230,12 @@ func (s *shards) Run(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	for ctx.Err() == nil {
-		pause := lookPause
+		next := lookPause
 		if err := s.look(ctx); err != nil {
 			s.cfg.Logger.Debug("queues not looked at", "error", err)
-			pause = missedPause
+			next = missedPause
 		}
-		due := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-		case <-due.C:
-		case <-s.soon:
-		}
-		due.Stop()
+		pause(ctx, next, s.soon)
 	}
 	s.mu.Lock()
 	s.start = nil

@@ -89,34 +89,23 @@ func (s *shelf) find(ctx context.Context, name string) (*route.Schemas, error) {
 }
 
 // keepAgain has our schemas kept again: the store may not have them any more.
-func (s *shelf) keepAgain() {
-	select {
-	case s.again <- struct{}{}:
-	default: // asked already
-	}
-}
+func (s *shelf) keepAgain() { nudge(s.again) }
 
 // Run keeps our schemas in the store until ctx ends.
 func (s *shelf) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		pause := keepSchemaPause
+		next := keepSchemaPause
 		for name, raw := range s.raw {
 			bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 			err := s.store.KeepSchema(bounded, name, raw)
 			cancel()
 			if err != nil {
 				s.log.Debug("schema not kept", "schema", name, "error", err)
-				pause = keepSchemaRetry
+				next = keepSchemaRetry
 				break // the store is away or full
 			}
 		}
-		due := time.NewTimer(pause)
-		select {
-		case <-due.C:
-		case <-s.again:
-		case <-ctx.Done():
-		}
-		due.Stop()
+		pause(ctx, next, s.again)
 	}
 	return nil
 }

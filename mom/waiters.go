@@ -74,12 +74,7 @@ func (ws *waiters) wakeAll() {
 	}
 }
 
-func (w *waiter) signal() {
-	select {
-	case w.c <- struct{}{}:
-	default: // signalled already
-	}
-}
+func (w *waiter) signal() { nudge(w.c) }
 
 // open tells whether a task may still get an answer by itself.
 func open(state momv1.TaskState) bool {
