@@ -170,10 +170,9 @@ func (s *Store) forgetEarlier(ctx context.Context, service, text string, n numbe
 	if err != nil {
 		return n, err
 	}
-	longest := route.MaxTTL + max(mom.MaxAnswerTTL, s.cfg.ParkedTTL) + s.cfg.TombstoneTTL
 	left := n
 	left.Earlier = slices.DeleteFunc(slices.Clone(n.Earlier), func(e earlier) bool {
-		return now.Sub(time.UnixMilli(e.Until)) > longest
+		return now.Sub(time.UnixMilli(e.Until)) > s.longestRecord()
 	})
 	if len(left.Earlier) == len(n.Earlier) {
 		return n, nil

@@ -46,23 +46,8 @@ func (s *Store) steer(ctx context.Context, sc *script, id contract.TaskID, args 
 // their turn, and stops at the tasks that were there when it began: those that
 // die again meanwhile stay dead. After an error the number counts what was done.
 func (s *Store) ReviveDead(ctx context.Context, shard mom.Shard, uncertain bool) (int64, error) {
-	var revived, index, until int64
-	for index >= 0 {
-		err := s.requests.run(ctx, func() error {
-			counts, err := s.numbers(ctx, reviveDeadScript, s.keys(shard), 3,
-				flag(uncertain), strconv.FormatInt(index, 10), strconv.FormatInt(until, 10))
-			if err != nil {
-				return err
-			}
-			revived += counts[0]
-			index, until = counts[1], counts[2]
-			return nil
-		})
-		if err != nil {
-			return revived, err
-		}
-	}
-	return revived, nil
+	there := func(index, _ int64) bool { return index >= 0 }
+	return s.inBatches(ctx, shard, reviveDeadScript, there, flag(uncertain))
 }
 
 // Restore implements mom.Store. It goes in batches, and once more until it finds nothing left
@@ -70,7 +55,7 @@ func (s *Store) ReviveDead(ctx context.Context, shard mom.Shard, uncertain bool)
 func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
 	var uncertain int64
 	for {
-		found, err := s.restoreOnce(ctx, shard)
+		found, err := s.inBatches(ctx, shard, restoreScript, func(open, parked int64) bool { return open >= 0 || parked >= 0 })
 		uncertain += found
 		if err != nil || found == 0 {
 			return uncertain, err
@@ -78,23 +63,24 @@ func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
 	}
 }
 
-func (s *Store) restoreOnce(ctx context.Context, shard mom.Shard) (found int64, err error) {
-	var open, parked int64
-	for open >= 0 || parked >= 0 {
-		err := s.requests.run(ctx, func() error {
-			counts, err := s.numbers(ctx, restoreScript, s.keys(shard), 3, strconv.FormatInt(open, 10), strconv.FormatInt(parked, 10))
+// inBatches runs a script, each time in its turn, as long as more says of the two places where
+// it is to go on. They follow the other arguments; both are 0 at first. It adds up what the
+// script has done, which comes before them in its reply.
+func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, more func(one, two int64) bool, args ...string) (done int64, err error) {
+	var one, two int64
+	for err == nil && more(one, two) {
+		err = s.requests.run(ctx, func() error {
+			counts, err := s.numbers(ctx, sc, s.keys(shard), 3,
+				append(args, strconv.FormatInt(one, 10), strconv.FormatInt(two, 10))...)
 			if err != nil {
 				return err
 			}
-			found += counts[0]
-			open, parked = counts[1], counts[2]
+			done += counts[0]
+			one, two = counts[1], counts[2]
 			return nil
 		})
-		if err != nil {
-			return found, err
-		}
 	}
-	return found, nil
+	return done, err
 }
 
 // Depth implements mom.Store.

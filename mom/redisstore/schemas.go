@@ -14,11 +14,15 @@ import (
 // kept again.
 const schemaSlack = 7 * 24 * time.Hour
 
+// longestRecord is how long the record of a task may be there, unless an operator retries it.
+func (s *Store) longestRecord() time.Duration {
+	return route.MaxTTL + max(mom.MaxAnswerTTL, s.cfg.ParkedTTL) + s.cfg.TombstoneTTL
+}
+
 // KeepSchema implements mom.Store.
 func (s *Store) KeepSchema(ctx context.Context, name string, raw []byte) error {
-	life := route.MaxTTL + max(mom.MaxAnswerTTL, s.cfg.ParkedTTL) + s.cfg.TombstoneTTL + schemaSlack
 	return s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
-		set := client.B().Set().Key(schemaKey(s.cfg.Prefix, name)).Value(rueidis.BinaryString(raw)).Px(life).Build()
+		set := client.B().Set().Key(schemaKey(s.cfg.Prefix, name)).Value(rueidis.BinaryString(raw)).Px(s.longestRecord() + schemaSlack).Build()
 		return s.judge(client.Do(ctx, set).Error())
 	})
 }
