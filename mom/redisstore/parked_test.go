@@ -282,3 +282,19 @@ func TestParkedMiscounted(t *testing.T) {
 		e.wantDead(third)
 	})
 }
+
+// A clock that was set back since tasks died keeps none of them from being revived.
+func TestReviveDeadAfterTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	e, after := clocked(t)
+	const n = 30 // more than a batch
+	for range n {
+		e.add(ttl(24 * time.Hour))
+		_, err := e.Retry(e.ctx, e.lease(), "reset", time.Second, 1)
+		e.ok(err)
+	}
+	after(-time.Hour)
+	if got, err := e.ReviveDead(e.ctx, e.shard, false); err != nil || got != n {
+		t.Errorf("revived: got %d, %v, want %d", got, err, n)
+	}
+}
