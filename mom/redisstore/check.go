@@ -43,7 +43,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 	if s.cfg.Embedded {
 		return nil
 	}
-	return s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+	return s.command(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
 		infos, err := s.infoOfAll(ctx, client)
 		if err != nil && (!s.cfg.Cluster || len(infos) == 0) {
 			return err

@@ -14,14 +14,12 @@ import (
 // checkName finds out whether this is the store that it was. The name goes when everything goes,
 // and another Redis has another name.
 func (s *Store) checkName(ctx context.Context) error {
-	var name string
-	err := s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+	name, err := query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (string, error) {
 		reply, err := s.exec(ctx, client, identifyScript, []string{storeNameKey(s.cfg.Prefix)}, []string{rand.Text()})
 		if err != nil {
-			return err
+			return "", err
 		}
-		name, err = reply.ToString()
-		return err
+		return reply.ToString()
 	})
 	if err != nil {
 		if s.cfg.Cluster && s.claims.named() && errors.Is(err, mom.ErrUnavailable) {

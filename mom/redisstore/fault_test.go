@@ -104,6 +104,40 @@ func TestFrozenRedis(t *testing.T) {
 	until(t, "the store is back", func() bool { _, err := e.Add(e.ctx, e.task()); return err == nil })
 }
 
+// What Redis says after its reader has left disturbs nobody; the race detector watches.
+func TestLateReplies(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	e := newEnv(t, redisstore.Config{URL: server.URL(), CommandTimeout: 5 * time.Second})
+	id := e.add()
+	service := e.shard.Service
+	if _, err := e.Numbering(e.ctx, service, 1); err != nil {
+		t.Fatal(err)
+	}
+	server.Freeze(t)
+	ctx, cancel := context.WithTimeout(e.ctx, 30*time.Millisecond)
+	defer cancel()
+	var reads sync.WaitGroup
+	for name, read := range map[string]func() error{
+		"Get":       func() error { _, _, err := e.Get(ctx, id); return err },
+		"List":      func() error { _, _, err := e.List(ctx, e.shard, "", "", 1, nil); return err },
+		"Numbering": func() error { _, err := e.Numbering(ctx, service, 1); return err },
+		"Renumber":  func() error { _, err := e.Renumber(ctx, service, 2); return err },
+		"Services":  func() error { _, err := e.Services(ctx); return err },
+		"Schema":    func() error { _, err := e.Schema(ctx, "none"); return err },
+		"Depth":     func() error { _, err := e.Depth(ctx, e.shard); return err },
+	} {
+		reads.Go(func() {
+			if err := read(); !errors.Is(err, mom.ErrUnavailable) {
+				t.Errorf("%s: got %v, want ErrUnavailable", name, err)
+			}
+		})
+	}
+	reads.Wait()
+	server.Thaw(t)
+	time.Sleep(50 * time.Millisecond) // in which nobody else speaks to the store, as that would tell the detector an order
+}
+
 func TestClosedStore(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		id := e.add()

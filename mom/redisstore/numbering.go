@@ -216,9 +216,9 @@ func (s *Store) number(ctx context.Context, shard mom.Shard, epoch int64) error 
 
 // numbering reads the numbering of a service, and the text that it is; empty: there is none.
 func (s *Store) numbering(ctx context.Context, service string) (text string, n numbering, err error) {
-	err = s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (err error) {
-		text, err = client.Do(ctx, client.B().Get().Key(shardCountKey(s.cfg.Prefix, service)).Build()).ToString()
-		return s.judge(err)
+	text, err = query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (string, error) {
+		text, err := client.Do(ctx, client.B().Get().Key(shardCountKey(s.cfg.Prefix, service)).Build()).ToString()
+		return text, s.judge(err)
 	})
 	if err != nil || text == "" {
 		return "", n, err
@@ -234,13 +234,12 @@ func (s *Store) swap(ctx context.Context, service, old string, to numbering) (te
 	if err != nil {
 		return old, to, err
 	}
-	err = s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+	text, err = query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (string, error) {
 		reply, err := s.exec(ctx, client, swapScript, []string{shardCountKey(s.cfg.Prefix, service)}, []string{old, want})
 		if err != nil {
-			return err
+			return "", err
 		}
-		text, err = reply.ToString()
-		return err
+		return reply.ToString()
 	})
 	if err != nil {
 		return old, to, err
@@ -250,17 +249,15 @@ func (s *Store) swap(ctx context.Context, service, old string, to numbering) (te
 }
 
 // now is the time of Redis.
-func (s *Store) now(ctx context.Context) (now time.Time, err error) {
-	err = s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+func (s *Store) now(ctx context.Context) (time.Time, error) {
+	return query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (time.Time, error) {
 		parts, err := client.Do(ctx, client.B().Time().Build()).AsIntSlice()
 		if err != nil {
-			return s.judge(err)
+			return time.Time{}, s.judge(err)
 		}
 		if len(parts) != 2 {
-			return errors.New("unexpected reply to TIME")
+			return time.Time{}, errors.New("unexpected reply to TIME")
 		}
-		now = time.Unix(parts[0], parts[1]*1000)
-		return nil
+		return time.Unix(parts[0], parts[1]*1000), nil
 	})
-	return now, err
 }

@@ -18,44 +18,45 @@ import (
 )
 
 const (
-	listPage  = 200
-	listPages = 10 // looked at in one List
+	pageSize = 200
+	maxPages = 10 // looked at in one List
 )
 
 // Get implements mom.Store.
 func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
 	keys, name := s.keysOf(id), id.ULID.String()
-	var fields map[string]string
-	var stored string
-	err := s.use(ctx, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) error {
+	type record struct {
+		fields map[string]string
+		answer string
+	}
+	stored, err := query(ctx, s, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) (r record, err error) {
 		// Two reads in one round trip. The record is read first: an answer that
 		// comes in between is not looked at.
 		replies := client.DoMulti(ctx,
 			client.B().Hgetall().Key(keys.task(name)).Build(),
 			client.B().Get().Key(keys.answer(name)).Build())
-		var err error
-		if fields, err = replies[0].AsStrMap(); err != nil {
-			return s.judge(err)
+		if r.fields, err = replies[0].AsStrMap(); err != nil {
+			return r, s.judge(err)
 		}
-		stored, err = replies[1].ToString()
-		return s.judge(err)
+		r.answer, err = replies[1].ToString()
+		return r, s.judge(err)
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("get: %w", err)
 	}
-	if len(fields) == 0 {
+	if len(stored.fields) == 0 {
 		return nil, nil, mom.ErrNotFound
 	}
-	task, err := readTask(id, fields)
+	task, err := readTask(id, stored.fields)
 	if err != nil {
 		return nil, nil, fmt.Errorf("get: %w", err)
 	}
 	answered := task.State == momv1.TaskState_TASK_STATE_SUCCEEDED || task.State == momv1.TaskState_TASK_STATE_FAILED
-	if !answered || stored == "" {
+	if !answered || stored.answer == "" {
 		return task, nil, nil
 	}
 	answer := new(momv1.Answer)
-	if err := proto.Unmarshal([]byte(stored), answer); err != nil {
+	if err := proto.Unmarshal([]byte(stored.answer), answer); err != nil {
 		return nil, nil, fmt.Errorf("get: %w", err)
 	}
 	return task, answer, nil
@@ -64,16 +65,16 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 // List implements mom.Store. It reads page by page until it has found enough or
 // has looked at enough.
 func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string, limit int, states []momv1.TaskState) (found []*momv1.Task, next string, err error) {
-	for range listPages {
+	for range maxPages {
 		upTo := "+"
 		if before != "" {
 			upTo = "(" + before
 		}
-		tasks, last, err := s.listPage(ctx, shard, caller, upTo)
+		page, err := s.page(ctx, shard, caller, upTo)
 		if err != nil {
 			return nil, "", fmt.Errorf("list: %w", err)
 		}
-		for _, task := range tasks {
+		for _, task := range page.tasks {
 			if len(states) > 0 && !slices.Contains(states, task.State) {
 				continue
 			}
@@ -83,26 +84,31 @@ func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string
 			}
 			found = append(found, task)
 		}
-		if last == "" {
+		if page.last == "" {
 			return found, "", nil
 		}
-		before = last
+		before = page.last
 	}
 	return found, before, nil
 }
 
-// listPage reads the tasks of one page, newest first, and the ULID where the
-// next page begins; empty: there is none.
-func (s *Store) listPage(ctx context.Context, shard mom.Shard, caller, upTo string) (tasks []*momv1.Task, last string, err error) {
+// page is a part of a caller's list.
+type page struct {
+	tasks []*momv1.Task // newest first
+	last  string        // the ULID where the next page begins; empty: there is none
+}
+
+// page reads one page, from upTo on.
+func (s *Store) page(ctx context.Context, shard mom.Shard, caller, upTo string) (page, error) {
 	keys := s.keys(shard)
-	err = s.use(ctx, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) error {
+	return query(ctx, s, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) (p page, err error) {
 		names, err := client.Do(ctx, client.B().Zrevrangebylex().Key(keys.callers(caller)).
-			Max(upTo).Min("-").Limit(0, listPage).Build()).AsStrSlice()
+			Max(upTo).Min("-").Limit(0, pageSize).Build()).AsStrSlice()
 		if err != nil {
-			return s.judge(err)
+			return p, s.judge(err)
 		}
 		if len(names) == 0 {
-			return nil
+			return p, nil
 		}
 		reads := make(rueidis.Commands, len(names))
 		for i, name := range names {
@@ -111,30 +117,26 @@ func (s *Store) listPage(ctx context.Context, shard mom.Shard, caller, upTo stri
 		for i, reply := range client.DoMulti(ctx, reads...) {
 			fields, err := reply.AsStrMap()
 			if err != nil {
-				return s.judge(err)
+				return p, s.judge(err)
 			}
 			if len(fields) == 0 {
 				continue // its record is gone, and reap has not come by yet
 			}
 			id := contract.TaskID{Service: shard.Service, Shard: shard.Index}
 			if id.ULID, err = ulid.ParseStrict(names[i]); err != nil {
-				return err
+				return p, err
 			}
 			task, err := readTask(id, fields)
 			if err != nil {
-				return err
+				return p, err
 			}
-			tasks = append(tasks, task)
+			p.tasks = append(p.tasks, task)
 		}
-		if len(names) == listPage {
-			last = names[len(names)-1]
+		if len(names) == pageSize {
+			p.last = names[len(names)-1]
 		}
-		return nil
+		return p, nil
 	})
-	if err != nil {
-		return nil, "", err
-	}
-	return tasks, last, nil
 }
 
 // readTask reads the fields that shared/core.lua lists.

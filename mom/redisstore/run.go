@@ -21,45 +21,56 @@ func (s *Store) sharesOf(keys *shardKeys) shares {
 	return s.link.shares
 }
 
-// use calls fn with the client once there is a place, and waits for its end as long as ctx and
+// query calls fn with the client once there is a place, and waits for its end as long as ctx and
 // the time of a command allow. Whoever leaves before there is a place takes the command along;
 // after that it goes on, since Redis will answer it anyway, and keeps its place until Redis has
-// or the connection is given up. So fn may still run when an error has been returned: what it
-// writes may be read after success only.
-func (s *Store) use(ctx context.Context, share *places, fn func(context.Context, rueidis.Client) error) error {
+// or the connection is given up. So fn may still run when query has returned: what it finds out
+// it returns, and it writes no variable of its caller.
+func query[T any](ctx context.Context, s *Store, share *places, fn func(context.Context, rueidis.Client) (T, error)) (found T, err error) {
 	if err := ctx.Err(); err != nil {
-		return notSent(err)
+		return found, notSent(err)
 	}
 	client, err := s.link.get()
 	if err != nil {
-		return err
+		return found, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommandTimeout)
 	defer cancel()
 	if err := share.take(ctx); err != nil {
-		return notSent(fmt.Errorf("no place among the commands under way: %w", err))
+		return found, notSent(fmt.Errorf("no place among the commands under way: %w", err))
 	}
-	done := make(chan error, 1)
+	type answer struct {
+		found T
+		err   error
+	}
+	done := make(chan answer, 1)
 	go func() {
 		defer share.give()
 		// rueidis returns when a context ends, while its answer is still due. Without one it
 		// returns when the answer is there.
-		done <- fn(context.WithoutCancel(ctx), client)
+		found, err := fn(context.WithoutCancel(ctx), client)
+		done <- answer{found, err}
 	}()
 	select {
-	case err := <-done:
-		return err
+	case a := <-done:
+		return a.found, a.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, ctx.Err())
+		return found, fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, ctx.Err())
 	}
+}
+
+// command is query for what answers nothing but that it was done.
+func (s *Store) command(ctx context.Context, share *places, fn func(context.Context, rueidis.Client) error) error {
+	_, err := query(ctx, s, share, func(ctx context.Context, client rueidis.Client) (struct{}, error) {
+		return struct{}{}, fn(ctx, client)
+	})
+	return err
 }
 
 // run runs a script on a shard. The arguments follow the shard's prefix.
 func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, args ...string) (rueidis.RedisMessage, error) {
-	var reply rueidis.RedisMessage
-	err := s.use(ctx, s.sharesOf(keys).of(sc), func(ctx context.Context, client rueidis.Client) (err error) {
-		reply, err = s.exec(ctx, client, sc, keys.all, append([]string{keys.base}, args...))
-		return err
+	reply, err := query(ctx, s, s.sharesOf(keys).of(sc), func(ctx context.Context, client rueidis.Client) (rueidis.RedisMessage, error) {
+		return s.exec(ctx, client, sc, keys.all, append([]string{keys.base}, args...))
 	})
 	if errors.Is(err, errDefect) {
 		log := s.log.With("script", sc.name, "shard", keys.base)

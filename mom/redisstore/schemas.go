@@ -21,7 +21,7 @@ func (s *Store) longestRecord() time.Duration {
 
 // KeepSchema implements mom.Store.
 func (s *Store) KeepSchema(ctx context.Context, name string, raw []byte) error {
-	return s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+	return s.command(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
 		set := client.B().Set().Key(schemaKey(s.cfg.Prefix, name)).Value(rueidis.BinaryString(raw)).Px(s.longestRecord() + schemaSlack).Build()
 		return s.judge(client.Do(ctx, set).Error())
 	})
@@ -29,10 +29,9 @@ func (s *Store) KeepSchema(ctx context.Context, name string, raw []byte) error {
 
 // Schema implements mom.Store.
 func (s *Store) Schema(ctx context.Context, name string) ([]byte, error) {
-	var raw []byte
-	err := s.use(ctx, s.link.shares.callers, func(ctx context.Context, client rueidis.Client) (err error) {
-		raw, err = client.Do(ctx, client.B().Get().Key(schemaKey(s.cfg.Prefix, name)).Build()).AsBytes()
-		return s.judge(err)
+	raw, err := query(ctx, s, s.link.shares.callers, func(ctx context.Context, client rueidis.Client) ([]byte, error) {
+		raw, err := client.Do(ctx, client.B().Get().Key(schemaKey(s.cfg.Prefix, name)).Build()).AsBytes()
+		return raw, s.judge(err)
 	})
 	switch {
 	case err != nil:

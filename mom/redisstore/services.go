@@ -11,10 +11,9 @@ import (
 // Services implements mom.Store. The release before listed no services, so a store without a list
 // is searched for them, once.
 func (s *Store) Services(ctx context.Context) (map[string]int64, error) {
-	var members []rueidis.ZScore
-	err := s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (err error) {
-		members, err = client.Do(ctx, client.B().Zrange().Key(servicesKey(s.cfg.Prefix)).Min("0").Max("-1").Withscores().Build()).AsZScores()
-		return s.judge(err)
+	members, err := query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) ([]rueidis.ZScore, error) {
+		members, err := client.Do(ctx, client.B().Zrange().Key(servicesKey(s.cfg.Prefix)).Min("0").Max("-1").Withscores().Build()).AsZScores()
+		return members, s.judge(err)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("services: %w", err)
@@ -37,7 +36,7 @@ func (s *Store) Register(ctx context.Context, epochs map[string]int64) error {
 	if len(epochs) == 0 {
 		return nil
 	}
-	err := s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+	err := s.command(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
 		add := client.B().Zadd().Key(servicesKey(s.cfg.Prefix)).ScoreMember()
 		for service, epoch := range epochs {
 			add = add.ScoreMember(float64(epoch), service)
@@ -66,14 +65,13 @@ func (s *Store) search(ctx context.Context, found map[string]int64) error {
 	before, after, _ := strings.Cut(shardCountKey(s.cfg.Prefix, name), name)
 	for _, node := range client.Nodes() {
 		for cursor, more := uint64(0), true; more; more = cursor != 0 {
-			var page rueidis.ScanEntry
-			err := s.use(ctx, s.link.shares.upkeep, func(ctx context.Context, _ rueidis.Client) (err error) {
-				page, err = node.Do(ctx, node.B().Scan().Cursor(cursor).Match(globs.Replace(before)+"*"+after).Count(searchBatch).Build()).AsScanEntry()
+			page, err := query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, _ rueidis.Client) (rueidis.ScanEntry, error) {
+				page, err := node.Do(ctx, node.B().Scan().Cursor(cursor).Match(globs.Replace(before)+"*"+after).Count(searchBatch).Build()).AsScanEntry()
 				if refused, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(refused.Error(), "NOPERM") {
 					s.log.Warn("redis does not allow SCAN: queues of routes that were removed under an older release are not found", "error", err)
 					page, err = rueidis.ScanEntry{}, nil
 				}
-				return s.judge(err)
+				return page, s.judge(err)
 			})
 			if err != nil {
 				return err
