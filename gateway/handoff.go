@@ -22,6 +22,9 @@ const (
 	// certainty is how long a caller who is not held waits to learn whether its call
 	// is stored, while a MOM may have it.
 	certainty = 5 * time.Second
+	// lostTime is for how long a task that a MOM has stored surely waits after its hold was
+	// lost; the MOM's grace is longer.
+	lostTime = 2 * time.Second
 	// holdSlack is how much longer than its caller allows a hold may take: the MOM
 	// ends it, and this is the time for its handle to come.
 	holdSlack = 200 * time.Millisecond
@@ -46,6 +49,10 @@ type handOff struct {
 	// stored is the handle of the task as a MOM named it that has the call: the key may
 	// name another task than ours.
 	stored *momv1.TaskHandle
+	// holder is the MOM that said so, and lost is when it was lost while it held the caller;
+	// zero when it was not, or when it has died since.
+	holder *upstream.Endpoint
+	lost   time.Time
 	unsure bool     // one may have it
 	former []string // ids under which it was offered before, with other shards
 }
@@ -128,7 +135,7 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 			next == giveUp,
 			next == hurry && time.Since(started) >= handOffTime,
 			!time.Now().Add(pause).Before(h.until):
-			explain(storedOrFailed(h.stored != nil))
+			explain(storedOrFailed(h.keeps()))
 			h.giveUp(w, outcome)
 			return
 		case next == askOther:
@@ -177,6 +184,12 @@ func storedOrFailed(stored bool) step {
 	return fail
 }
 
+// keeps tells whether the call surely waits in the store, under its handle. A MOM that has lost
+// a hold cancels the task after a grace: of that, enough must be left for our word to overtake it.
+func (h *handOff) keeps() bool {
+	return h.stored != nil && (h.kept || h.lost.IsZero() || time.Since(h.lost) < lostTime)
+}
+
 // giveUp answers a caller whom no MOM holds.
 func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 	why := "the call asked to be stored"
@@ -185,7 +198,7 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
 	}
 	var err *connect.Error
 	switch {
-	case h.stored != nil:
+	case h.keeps():
 		if !h.kept && last.Cause != drained { // else it is kept already
 			h.words.keep.add(h.stored.GetId(), nil)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -224,6 +225,38 @@ func TestHandleOfTheKeysTask(t *testing.T) {
 				t.Errorf("%s = %q, want %q", contract.HeaderTask, got, other)
 			}
 		})
+	}
+}
+
+// Nobody hears that a call is stored of which a living MOM has lost the hold: it gives the task
+// up after a while. One that is dead does not.
+func TestHoldLostForLong(t *testing.T) {
+	t.Parallel()
+	for name, dies := range map[string]bool{"lives": false, "dies": true} {
+		for m, want := range map[*method]string{&get: "unavailable STORE_UNCERTAIN retry", &add: unclear} {
+			t.Run(name+"/"+m.name, func(t *testing.T) {
+				t.Parallel()
+				mom := httptest.NewUnstartedServer(nil)
+				mom.Config.Handler = newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
+					if o.number == 1 {
+						accept(w, o)
+						if dies {
+							_ = mom.Listener.Close()
+						}
+					}
+					abort(w, r, o)
+				})
+				mom.Start()
+				t.Cleanup(mom.Close)
+				url := frontMOM(t, "http://"+closedPort(t), mom.Listener.Addr().String())
+				if dies {
+					want = "deadline_exceeded CALL_STORED"
+				}
+				if got := connect1.call(t, client(t, 1), url, *m, "Prefer: wait=3"); got.what != want {
+					t.Errorf("caller read %q, want %q", got.what, want)
+				}
+			})
+		}
 	}
 }
 

@@ -51,8 +51,9 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		},
 	})
 	res, outcome, err := mom.Try(traced, &req)
-	if handle := taken.close(); handle != nil {
-		h.stored = handle
+	handle := taken.close()
+	if handle != nil {
+		h.stored, h.holder, h.lost = handle, mom, time.Time{}
 	}
 	clock.Stop()
 	limit.Stop()
@@ -74,6 +75,12 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	}
 	if errors.Is(context.Cause(holding), errDraining) {
 		outcome = upstream.Outcome{Kind: upstream.CallerLeft, Cause: drained}
+	}
+	switch {
+	case handle != nil && outcome.Kind == upstream.Broken && outcome.Cause != upstream.TryTimeout && outcome.Cause != upstream.Silent:
+		h.lost = time.Now() // by the MOM too, if it lives: a silent one hears of it later
+	case mom == h.holder && outcome.Cause == upstream.DialRefused:
+		h.lost = time.Time{} // it is dead, and has forgotten the hold
 	}
 	release(nil)
 	h.log.Debug("hand-off failed", "task", h.id.String(), "endpoint", mom, "cause", outcome.Cause, "error", err)

@@ -13,6 +13,10 @@ import (
 	"holdline/internal/contract"
 )
 
+// gatewaysClock is how much earlier than here a gateway may find that a hold is over: its
+// call was on its way to us for so long, and the end of its connection may be as well.
+const gatewaysClock = 500 * time.Millisecond
+
 // sayStored stops the gateway's clock: the call is stored, as this task, and the
 // answer may take its time.
 func sayStored(ctx context.Context, added Added) {
@@ -83,7 +87,7 @@ func (in *intake) hold(ctx context.Context, to caller, wait time.Duration, task 
 		case <-ctx.Done():
 			// The caller may be there, and its gateway about to offer the call again.
 			// At the hold's end the gateway gives it the handle by itself.
-			if !task.Kept && time.Now().Before(until) {
+			if !task.Kept && time.Now().Before(until.Add(-gatewaysClock)) {
 				in.lapses.add(id, task.Offer)
 			}
 			return ctx.Err()

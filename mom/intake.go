@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
@@ -82,6 +83,7 @@ type intake struct {
 // take is a connect.ServerFunc: it stores the call, says so, and holds the caller
 // until there is an answer or as long as the caller allows.
 func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	began := time.Now()
 	info, _ := connect.CallInfoForServerContext(ctx)
 	came := &received{
 		msg:   dynamicpb.NewMessage(in.method.Descriptor.Input()),
@@ -94,7 +96,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	if in.loses(info) {
 		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "gateway and MOM have different schemas of %s", in.route.Service)
 	}
-	terms, err := in.termsOf(info)
+	terms, err := in.termsOf(info, began)
 	if err != nil {
 		refuse(info, contract.RefusedCall)
 		return err

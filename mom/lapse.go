@@ -2,6 +2,7 @@ package mom
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,9 @@ const (
 	// by any gateway at any MOM, before its caller counts as gone. A gateway offers
 	// a call again at once when it has lost its MOM.
 	lapseTime = 5 * time.Second
+	// lapseTries is how long a store may refuse to take departures. Gateways could not
+	// reach it meanwhile, and may have given handles that nobody knows of.
+	lapseTries = 5 * time.Second
 	// abandonPause is the time after a store that did not take departures, to the
 	// next try.
 	abandonPause = 250 * time.Millisecond
@@ -48,16 +52,15 @@ func (l *lapses) add(id contract.TaskID, offer int64) {
 	nudge(l.added)
 }
 
-// Run abandons tasks whose grace is over, each until the store has taken it. Once
-// ctx has ended it waits for the graces that have begun.
+// Run abandons tasks whose grace is over. Once ctx has ended it waits for the graces that
+// have begun.
 func (l *lapses) Run(ctx context.Context) error {
 	ending, work := ctx.Done(), context.WithoutCancel(ctx)
 	for {
 		due, next := l.due()
-		err := abandon(work, l.store, due)
+		err := abandon(work, l.store, departures(due))
 		if err != nil {
-			l.once.Warn("lapses", "callers lost, tasks not cancelled yet", "tasks", len(due), "error", err)
-			l.giveBack(due)
+			l.giveBack(due, err)
 			next = abandonPause
 		}
 		if ending == nil && (err != nil || next == 0) {
@@ -78,29 +81,40 @@ func (l *lapses) Run(ctx context.Context) error {
 
 // due takes the lapses whose grace is over, and says how long that of the next one
 // lasts; 0 when there is none.
-func (l *lapses) due() (due []Departure, next time.Duration) {
+func (l *lapses) due() (due []lapse, next time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.lost) > 0 {
 		if next = time.Until(l.lost[0].over); next > 0 {
 			return due, next
 		}
-		due = append(due, l.lost[0].Departure)
+		due = append(due, l.lost[0])
 		l.lost = l.lost[1:]
 	}
 	l.lost = nil
 	return due, 0
 }
 
-// giveBack has lapses tried again, before the others.
-func (l *lapses) giveBack(due []Departure) {
+// giveBack has lapses tried again, before the others, unless they were for too long.
+func (l *lapses) giveBack(due []lapse, why error) {
+	again := slices.DeleteFunc(due, func(one lapse) bool { return time.Since(one.over) > lapseTries })
+	if left := len(due) - len(again); left > 0 {
+		l.once.Warn("left", "callers lost, tasks not cancelled: they stay, and may run", "tasks", left, "error", why)
+	}
+	if len(again) > 0 {
+		l.once.Warn("lapses", "callers lost, tasks not cancelled yet", "tasks", len(again), "error", why)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	again := make([]lapse, len(due), len(due)+len(l.lost))
+	l.lost = slices.Concat(again, l.lost)
+}
+
+func departures(due []lapse) []Departure {
+	gone := make([]Departure, len(due))
 	for i, one := range due {
-		again[i].Departure = one
+		gone[i] = one.Departure
 	}
-	l.lost = append(again, l.lost...)
+	return gone
 }
 
 // abandon tells the store of callers who are gone, shard by shard.

@@ -16,12 +16,13 @@ import (
 type terms struct {
 	key            string
 	prefer         contract.Preference
+	came           time.Time // the call
 	ttl, answerTTL time.Duration
 }
 
 // termsOf reads the headers of the contract. The gateway has judged them already, unless it is
 // of an older release.
-func (in *intake) termsOf(info *connect.CallInfo) (terms, error) {
+func (in *intake) termsOf(info *connect.CallInfo, came time.Time) (terms, error) {
 	header := http.Header{}
 	for key, values := range info.RequestHeader().All() {
 		header[key] = values
@@ -35,16 +36,16 @@ func (in *intake) termsOf(info *connect.CallInfo) (terms, error) {
 		return terms{}, err
 	}
 	return terms{
-		key: key, prefer: contract.Prefer(header),
+		key: key, prefer: contract.Prefer(header), came: came,
 		ttl:       min(cmp.Or(asks.TTL, in.route.TTL), route.MaxTTL),
 		answerTTL: min(cmp.Or(asks.AnswerTTL, in.cfg.AnswerTTL), MaxAnswerTTL),
 	}, nil
 }
 
-// hold is how long the caller is held: as long as it asked for, and in any case
-// only until there is time left for the handle to reach it.
+// hold is how much longer the caller is held: as long as it asked for, since its call
+// came, and in any case only until there is time left for the handle to reach it.
 func (t terms) hold(ctx context.Context) time.Duration {
-	hold := t.prefer.Hold()
+	hold := t.prefer.Hold() - time.Since(t.came)
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
 		hold = min(hold, left-contract.HandleMargin(left))

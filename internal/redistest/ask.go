@@ -14,12 +14,12 @@ import (
 // ask sends a command and reads a reply that is one word or text. Errors of the
 // server's begin with "-".
 func (s *Server) ask(words ...string) (string, error) {
-	conn, err := net.DialTimeout("unix", s.socket(), time.Second)
+	conn, err := net.DialTimeout("unix", s.socket(), patience)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	var command strings.Builder
 	fmt.Fprintf(&command, "*%d\r\n", len(words))
 	for _, word := range words {

@@ -115,7 +115,7 @@ func (res *Response) Read(p []byte) (int, error) {
 // attempt and its response; causes of its own are ErrDeadline and ErrTryTimeout.
 func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
 	if e.silent.Load() {
-		return nil, Outcome{NotSent, causeSilent}, errSilent
+		return nil, Outcome{NotSent, Silent}, errSilent
 	}
 	cuts := e.cuts.Load()
 	e.begin()
@@ -141,7 +141,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 			}
 		}
 		if e.cuts.Load() != cuts && (outcome.Kind == Broken || outcome.Kind == NotSent) {
-			outcome.Cause = causeSilent
+			outcome.Cause = Silent
 		}
 		e.end(seat)
 		e.note(outcome.Kind)

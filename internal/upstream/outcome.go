@@ -65,8 +65,12 @@ type Outcome struct {
 	Cause string
 }
 
-// causeSilent is the cause of an attempt at an endpoint that gives no sign of life.
-const causeSilent = "silent"
+// Causes that say more than their kind: nobody listens there; the endpoint gives no sign
+// of life.
+const (
+	DialRefused = "dial-refused"
+	Silent      = "silent"
+)
 
 // ErrDeadline is the cancellation cause of an attempt's context when the
 // caller's deadline is over. ErrTryTimeout is the one of a route's try-timeout.
@@ -150,11 +154,11 @@ func causeOf(err error) string {
 	)
 	switch {
 	case errors.Is(err, errSilent):
-		return causeSilent
+		return Silent
 	case errors.As(err, &dns):
 		return "dns"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "dial-refused"
+		return DialRefused
 	case errors.As(err, &op) && op.Op == "dial":
 		if op.Timeout() {
 			return "dial-timeout"

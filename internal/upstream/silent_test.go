@@ -27,8 +27,8 @@ func TestSilentTogether(t *testing.T) {
 	p := openPool(t, nil, mute(t), mute(t), fit(t))
 	all := p.Endpoints()
 	_, outcome, err := all[0].Try(t.Context(), &Request{In: httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil), Header: http.Header{}})
-	if err == nil || outcome.Cause != causeSilent {
-		t.Fatalf("got %v, %v; want the cause %q", outcome, err, causeSilent)
+	if err == nil || outcome.Cause != Silent {
+		t.Fatalf("got %v, %v; want the cause %q", outcome, err, Silent)
 	}
 	for deadline := time.Now().Add(signTimeout); !all[1].silent.Load(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {

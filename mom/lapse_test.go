@@ -1,0 +1,59 @@
+package mom
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdline/internal/contract"
+	"holdline/internal/logonce"
+)
+
+// awayUntil is a store that takes departures from a time on.
+type awayUntil struct {
+	Store
+	back time.Time
+	took int
+}
+
+func (s *awayUntil) Abandon(_ context.Context, _ Shard, left []Departure) error {
+	if time.Now().Before(s.back) {
+		return errors.New("away")
+	}
+	s.took += len(left)
+	return nil
+}
+
+// A hold that was lost is given up after its grace, by a store that is away for a moment, too.
+// After a longer time nobody knows what gateways had to say meanwhile: the task stays.
+func TestLapse(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		away time.Duration
+		took int
+	}{
+		"there":           {0, 1},
+		"away for little": {lapseTime + lapseTries/2, 1},
+		"away for long":   {lapseTime + 2*lapseTries, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := &awayUntil{back: time.Now().Add(c.away)}
+				l := newLapses(store, logonce.New(slog.New(slog.DiscardHandler)))
+				ctx, stop := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- l.Run(ctx) }()
+				l.add(contract.NewTaskID("test.v1.Service", 1, contract.Anonymous, "/test.v1.Service/Do", ""), 1)
+				time.Sleep(c.away + lapseTime + lapseTries)
+				stop()
+				if err := <-ended; err != nil || store.took != c.took {
+					t.Errorf("the store took %d, %v; want %d", store.took, err, c.took)
+				}
+			})
+		})
+	}
+}
