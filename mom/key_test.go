@@ -6,7 +6,6 @@ import (
 
 	"connectrpc.com/connect/v2"
 
-	arithmeticv1 "holdline/gen/arithmetic/v1"
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 )
@@ -23,14 +22,10 @@ func TestKeyEndsMeanwhile(t *testing.T) {
 			seen := map[string]bool{}
 			for range 3 {
 				id := newID()
-				ctx, info := connect.NewClientContext(t.Context())
-				for key, value := range map[string]string{
+				res, info, err := ask(t.Context(), client, map[string]string{
 					contract.HeaderTask: id.String(), contract.HeaderKey: "order-17", contract.HeaderPrefer: kept,
 					contract.HeaderAnswerTTL: "1s", // the next call comes before it is over
-				} {
-					info.RequestHeader().Set(key, value)
-				}
-				res, err := client.Sum(ctx, &arithmeticv1.SumRequest{A: 1, B: 2})
+				})
 				got := info.ResponseHeader().Get(contract.HeaderTask)
 				if err != nil || res.GetResult() != 3 || got != id.String() || seen[got] || info.ResponseHeader().Get(contract.HeaderReplayed) != "" {
 					t.Errorf("got %v, %v as task %q, want the answer of a new task, %v", res, err, got, id)
@@ -48,10 +43,7 @@ func TestKeyEndsForEver(t *testing.T) {
 	s := new(away)
 	client := s.start(t)
 	call := func() (*connect.CallInfo, error) {
-		ctx, info := connect.NewClientContext(t.Context())
-		info.RequestHeader().Set(contract.HeaderTask, newID().String())
-		info.RequestHeader().Set(contract.HeaderKey, "order-17")
-		_, err := client.Sum(ctx, &arithmeticv1.SumRequest{A: 1, B: 2})
+		_, info, err := ask(t.Context(), client, map[string]string{contract.HeaderTask: newID().String(), contract.HeaderKey: "order-17"})
 		return info, err
 	}
 	if _, err := call(); err != nil {

@@ -127,25 +127,31 @@ func (w *told) handOff(headers ...string) string {
 
 func (w *told) call(body string, headers ...string) (task string) {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.base+arithmeticv1connect.SumServiceSumProcedure, strings.NewReader(body))
-	if err != nil {
-		w.t.Fatal(err)
+	for id := newID().String(); ; { // again, under its id, while it may be stored or not
+		req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.base+arithmeticv1connect.SumServiceSumProcedure, strings.NewReader(body))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set(contract.HeaderPrefer, "respond-async")
+		req.Header.Set(contract.HeaderTask, id)
+		for _, h := range headers {
+			key, value, _ := strings.Cut(h, ": ")
+			req.Header.Set(key, value)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if res.Header.Get(contract.HeaderUnsure) == "" {
+			return res.Header.Get(contract.HeaderTask)
+		}
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(contract.HeaderPrefer, "respond-async")
-	for _, h := range headers {
-		key, value, _ := strings.Cut(h, ": ")
-		req.Header.Set(key, value)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
-		w.t.Fatal(err)
-	}
-	return res.Header.Get(contract.HeaderTask)
 }
 
 // find returns the lines that have all of some parts.
