@@ -49,6 +49,13 @@ func (s *Server) ask(words ...string) (string, error) {
 	return line[1:], nil
 }
 
+// says tells whether a text is in the reply to a command. A server that changes its role closes
+// its connections meanwhile, and says nothing.
+func (s *Server) says(text string, words ...string) bool {
+	reply, err := s.ask(words...)
+	return err == nil && strings.Contains(reply, text)
+}
+
 // Ask runs a command whose reply is a word or a text.
 func (s *Server) Ask(tb testing.TB, words ...string) string {
 	tb.Helper()

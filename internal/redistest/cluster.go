@@ -53,7 +53,7 @@ func newCluster(tb testing.TB, tick func(), env []string, options ...string) *Cl
 	for _, node := range c.Nodes {
 		node.await(tb, "a node knows the others", func() bool {
 			tick()
-			return strings.Contains(node.Ask(tb, "CLUSTER", "INFO"), "cluster_known_nodes:6")
+			return node.says("cluster_known_nodes:6", "CLUSTER", "INFO")
 		})
 	}
 	for i, node := range c.Nodes[masters:] {
@@ -64,7 +64,7 @@ func newCluster(tb testing.TB, tick func(), env []string, options ...string) *Cl
 		node.await(tb, "the cluster is there", func() bool {
 			tick()
 			slaves := strings.Count(node.Ask(tb, "CLUSTER", "NODES"), "slave")
-			return slaves == masters && strings.Contains(node.Ask(tb, "CLUSTER", "INFO"), "cluster_state:ok")
+			return slaves == masters && node.says("cluster_state:ok", "CLUSTER", "INFO")
 		})
 		if i >= masters {
 			node.awaitReplica(tb)
@@ -151,7 +151,7 @@ func (s *Server) Addr() string { return "127.0.0.1:" + s.port }
 func (s *Server) awaitReplica(tb testing.TB) {
 	tb.Helper()
 	s.await(tb, "a replica has its master's data", func() bool {
-		return strings.Contains(s.Ask(tb, "INFO", "replication"), "master_link_status:up")
+		return s.says("master_link_status:up", "INFO", "replication")
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 )
 
@@ -31,7 +30,7 @@ func NewSentinel(tb testing.TB) *Sentinel {
 	}
 	tb.Cleanup(s.sentinel.remove)
 	s.sentinel.await(tb, "the sentinel knows the replica", func() bool {
-		return strings.Contains(s.sentinel.Ask(tb, "INFO", "sentinel"), "status=ok,address=127.0.0.1:"+s.Master.port+",slaves=1")
+		return s.sentinel.says("status=ok,address=127.0.0.1:"+s.Master.port+",slaves=1", "INFO", "sentinel")
 	})
 	return s
 }
@@ -44,7 +43,7 @@ func (s *Sentinel) HandOver(tb testing.TB) {
 	tb.Helper()
 	s.sentinel.Ask(tb, "SENTINEL", "FAILOVER", SentinelMaster)
 	s.Replica.await(tb, "the replica is the master", func() bool {
-		return strings.Contains(s.Replica.Ask(tb, "INFO", "replication"), "role:master")
+		return s.Replica.says("role:master", "INFO", "replication")
 	})
 }
 
