@@ -18,27 +18,31 @@ func TestAnswerThatCannotBeKept(t *testing.T) {
 	redis := redistest.New(t)
 	addr := address(t)
 	s := up(t, stack.Config{Redis: redis.URL(), RedisPrefix: "x:", Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
-	redis.Ask(t, "CONFIG", "SET", "proto-max-bulk-len", "1048576") // later than it is looked at
 	l := &ledger{fail: func(info *connect.CallInfo, amount int64) error {
 		if amount == 1 {
 			return connect.NewError(connect.CodeFailedPrecondition, strings.Repeat("x", 2<<20))
 		}
 		return nil
 	}}
-	first := make(chan said, 2)
-	for _, method := range []string{"Read", "Post"} {
+	call := func(method string, amount int64) <-chan said {
+		answer := make(chan said, 1)
 		go func() {
-			got, _ := wire{}.ask(t, s.Gateway, method, amounts(t, 1), "Prefer: wait=60")
-			first <- got
+			got, _ := wire{}.ask(t, s.Gateway, method, amounts(t, amount), "Prefer: wait=60")
+			answer <- got
 		}()
+		return answer
 	}
+	large := []<-chan said{call("Read", 1), call("Post", 1)}
 	awaitTasks(t, s.Gateway, 2, momv1.TaskState_TASK_STATE_QUEUED)
+	behind := call("Post", 2)
+	awaitTasks(t, s.Gateway, 3, momv1.TaskState_TASK_STATE_QUEUED)
+	redis.Ask(t, "CONFIG", "SET", "proto-max-bulk-len", "1048576") // a MOM that sees it takes nothing more
 	run(t, l.serve(t, addr))
-	if got, _ := (wire{}).ask(t, s.Gateway, "Post", amounts(t, 2), "Prefer: respond-async, wait=60"); got.code != 0 {
-		t.Errorf("the call behind it: got %v, want its answer", got)
+	if got := <-behind; got.code != 0 {
+		t.Errorf("the call behind them: got %v, want its answer", got)
 	}
-	for range 2 {
-		got := <-first
+	for _, answer := range large {
+		got := <-answer
 		if !strings.Contains(got.text, "answer is larger than the store takes") || got.code != connect.CodeResourceExhausted {
 			t.Errorf("the call got %v, want ANSWER_TOO_LARGE", got)
 		}
