@@ -102,6 +102,9 @@ func TestClusterFailover(t *testing.T) {
 		}
 		return err == nil
 	})
+	for _, shard := range shards { // the other nodes may hear of it later
+		until(t, "each node knows", func() bool { _, err := e.Depth(e.ctx, shard); return err == nil })
+	}
 	e.ok(e.Settle(e.ctx, lease, success("done")))
 	e.wantAnswer(ids[0], success("done"))
 	for i, shard := range shards[1:] {
