@@ -135,8 +135,9 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 			next == giveUp,
 			next == hurry && time.Since(started) >= handOffTime,
 			!time.Now().Add(pause).Before(h.until):
-			explain(storedOrFailed(h.keeps()))
-			h.giveUp(w, outcome)
+			keeps := h.keeps() // asked once: it depends on the time
+			explain(storedOrFailed(keeps))
+			h.giveUp(w, outcome, keeps)
 			return
 		case next == askOther:
 			others--
@@ -190,15 +191,15 @@ func (h *handOff) keeps() bool {
 	return h.stored != nil && (h.kept || h.lost.IsZero() || time.Since(h.lost) < lostTime)
 }
 
-// giveUp answers a caller whom no MOM holds.
-func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome) {
+// giveUp answers a caller whom no MOM holds, with the handle if the call keeps.
+func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome, keeps bool) {
 	why := "the call asked to be stored"
 	if h.cause != nil {
 		why = h.target.route.Service + " cannot take the call (" + h.cause.Cause + ")"
 	}
 	var err *connect.Error
 	switch {
-	case h.keeps():
+	case keeps:
 		if !h.kept && last.Cause != drained { // else it is kept already
 			h.words.keep.add(h.stored.GetId(), nil)
 		}
