@@ -63,8 +63,8 @@ func newCluster(tb testing.TB, tick func(), env []string, options ...string) *Cl
 	for i, node := range c.Nodes {
 		node.await(tb, "the cluster is there", func() bool {
 			tick()
-			slaves := strings.Count(node.Ask(tb, "CLUSTER", "NODES"), "slave")
-			return slaves == masters && node.says("cluster_state:ok", "CLUSTER", "INFO")
+			nodes, err := node.ask("CLUSTER", "NODES")
+			return err == nil && strings.Count(nodes, "slave") == masters && node.says("cluster_state:ok", "CLUSTER", "INFO")
 		})
 		if i >= masters {
 			node.awaitReplica(tb)
@@ -126,8 +126,12 @@ func freePort(tb testing.TB) int {
 func (s *Server) Replicate(tb testing.TB) {
 	tb.Helper()
 	s.await(tb, "the replicas have it all", func() bool {
+		reply, err := s.ask("INFO", "replication")
+		if err != nil {
+			return false
+		}
 		info := map[string]string{}
-		for line := range strings.SplitSeq(s.Ask(tb, "INFO", "replication"), "\r\n") {
+		for line := range strings.SplitSeq(reply, "\r\n") {
 			name, value, _ := strings.Cut(line, ":")
 			info[name] = value
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -41,7 +42,10 @@ func (s *Sentinel) URL() string { return "redis://" + s.sentinel.Addr() }
 // HandOver makes the replica the master, and the master its replica.
 func (s *Sentinel) HandOver(tb testing.TB) {
 	tb.Helper()
-	s.sentinel.Ask(tb, "SENTINEL", "FAILOVER", SentinelMaster)
+	s.sentinel.await(tb, "the sentinel finds the replica good enough", func() bool {
+		reply, err := s.sentinel.ask("SENTINEL", "FAILOVER", SentinelMaster)
+		return err == nil && (reply == "OK" || strings.HasPrefix(reply, "-INPROG"))
+	})
 	s.Replica.await(tb, "the replica is the master", func() bool {
 		return s.Replica.says("role:master", "INFO", "replication")
 	})
