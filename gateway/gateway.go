@@ -143,8 +143,12 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 	if tasks := g.targets[momv1connect.TaskServiceName]; front.mom != nil {
 		// A GET of a task is as good as a call that may be made again.
 		read := &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
-		mux.HandleFunc("GET /v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read) })
-		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil) })
+		for _, place := range []string{"/v1/tasks/{id}", "/v1/tasks/{id}/answer"} {
+			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read) })
+			mux.HandleFunc(place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil) })
+		}
+		mux.HandleFunc("/v1/tasks", noTaskNamed)
+		mux.HandleFunc("/v1/tasks/", noTaskNamed)
 	}
 	return mux, docs.Mount(mux, docs.Config{Services: described, Schemas: cfg.Schemas, Tasks: front.mom != nil, Logger: cfg.Logger})
 }
