@@ -38,6 +38,7 @@ func (c *Gateway) Run(ctx context.Context) error {
 		}
 	}
 	log, metrics := c.logger(), server.NewMetrics()
+	defer announceEnd(ctx, log)()
 	g, err := gateway.New(gateway.Config{
 		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin,
 		MaxCalls: c.MaxCalls, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,

@@ -43,6 +43,7 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	log, metrics := c.logger(), server.NewMetrics()
+	defer announceEnd(ctx, log)()
 	store, err := redisstore.Open(redisstore.Config{
 		URL: c.Redis, ReadPassword: c.readPassword(), Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
 		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, ParkedTTL: c.ParkedTTL, MaxParkedBytes: c.MaxParked, Logger: log,

@@ -22,6 +22,8 @@ type Up struct {
 
 // Run runs everything until it is interrupted.
 func (c *Up) Run(ctx context.Context, out io.Writer) error {
+	log := c.logger()
+	defer announceEnd(ctx, log)()
 	s, err := stack.New(stack.Config{
 		Listen:  c.Listen,
 		Redis:   c.Redis,
@@ -30,7 +32,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 		Metrics: c.Metrics,
 		// A playground: pages of any origin may try it.
 		CORSOrigins: []string{"*"},
-		Logger:      c.logger(),
+		Logger:      log,
 	})
 	if err != nil {
 		return err
