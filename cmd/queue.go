@@ -36,10 +36,10 @@ func (r Remote) queues() momv1connect.QueueServiceClient {
 
 func printQueues(out io.Writer, queues ...*momv1.Queue) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tBYTES\tPARKED\tOLDEST\tSHARDS\tREPLAY")
+	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tUNCERTAIN\tBYTES\tPARKED\tOLDEST\tSHARDS\tREPLAY")
 	for _, q := range queues {
-		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
-			q.GetRetrying(), q.GetDead(), q.GetBytes(), q.GetParkedBytes(), q.GetOldestWait().AsDuration().Round(time.Second), shardsOf(q), replayOf(q))
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
+			q.GetRetrying(), q.GetDead()-q.GetUncertain(), q.GetUncertain(), q.GetBytes(), q.GetParkedBytes(), q.GetOldestWait().AsDuration().Round(time.Second), shardsOf(q), replayOf(q))
 	}
 	return table.Flush()
 }
