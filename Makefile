@@ -6,7 +6,7 @@ BIN  := $(CURDIR)/bin
 # The race detector needs a C compiler; without one the tests still run.
 RACE := $(if $(shell command -v gcc clang 2>/dev/null),-race,)
 
-.PHONY: all build image test swarm-test chaos redis tools generate lint breaking bench mutants clean
+.PHONY: all build image test swarm-test chaos redis buf tools generate lint breaking bench mutants clean
 
 all: generate lint test
 
@@ -31,7 +31,7 @@ swarm-test:
 	swarm/test.sh --remove-volume
 
 # The whole test suite, with a redis-server of its own. README commands that need buf or Chromium are skipped,
-# with a word, where these are missing: `make tools` builds buf. One package at a time: a hand-off has half a second, which
+# with a word, where these are missing: `make buf` builds it. One package at a time: a hand-off has half a second, which
 # a machine of two cores may not find beside the tests that kill and flood. Beside other work the journeys take ten minutes.
 test: redis
 	$(if $(RACE),,@echo 'no C compiler: testing without the race detector (install gcc for it)')
@@ -53,7 +53,10 @@ redis:
 	  echo 'the tests need redis-server on PATH. Debian, Ubuntu: sudo apt-get install redis-server; macOS: brew install redis'; exit 1; \
 	fi
 
-# Tools have a module of their own: buf wants a newer protobuf than we ship.
+# Tools have a module of their own: buf wants a newer protobuf than we ship. The linter takes minutes to build,
+# and nobody needs it who does not run make lint.
+buf: $(BIN)/buf
+
 tools: $(BIN)/buf $(BIN)/golangci-lint
 
 $(BIN)/buf: tools/go.mod
