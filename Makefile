@@ -1,5 +1,5 @@
 # What people run here. Everything that is installed goes to bin/ or, where it is
-# redis-server, comes from the system's packages.
+# redis-server (valkey-server does as well), comes from the system's packages.
 
 GO   ?= go
 BIN  := $(CURDIR)/bin
@@ -45,12 +45,12 @@ chaos: redis
 
 # Gets redis-server where that can be done, and says how where it can't.
 redis:
-	@command -v redis-server >/dev/null || \
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo 'redis-server is missing: installing it with apt-get'; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; \
 	else \
-	  echo 'the tests need redis-server on PATH. Debian, Ubuntu: sudo apt-get install redis-server; macOS: brew install redis'; exit 1; \
+	  echo 'the tests need redis-server or valkey-server on PATH. Debian, Ubuntu: sudo apt-get install redis-server; macOS: brew install redis'; exit 1; \
 	fi
 
 # Tools have a module of their own: buf wants a newer protobuf than we ship. The linter takes minutes to build,
