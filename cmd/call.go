@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -73,7 +74,7 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	case handle == nil && interrupted(err):
 		return c.interruption()
 	case handle == nil:
-		return c.fail(err)
+		return c.unknown(c.fail(err))
 	case c.Async && c.JSON:
 		return printJSON(out, handle)
 	case c.Async:
@@ -136,6 +137,16 @@ func (c *Call) interruption() error {
 		return interruption("interrupted; if the call is stored it goes on")
 	}
 	return interruption("interrupted; the call is cancelled, unless its service has it already")
+}
+
+// unknown says of a call whose connection broke what is known of it: the gateway was
+// there a moment before, to tell the schema.
+func (c *Call) unknown(err error) error {
+	var failed *callError
+	if errors.As(err, &failed) && !failed.rpc.IsRemote() && failed.rpc.Unwrap() != nil && !notDialled(err) {
+		failed.hint = "The connection broke: whether the call was executed is not known. A call with --key may be sent again."
+	}
+	return err
 }
 
 func (c *Call) protocol() []connecthttp.Option {

@@ -57,7 +57,6 @@ func interruption(message string) error {
 // hint says what may be the matter when no gateway has answered.
 func (r Remote) hint(err *connect.Error) string {
 	var (
-		dial         *net.OpError
 		noTLS        tls.RecordHeaderError
 		unknownIssue x509.UnknownAuthorityError
 		badCert      *tls.CertificateVerificationError
@@ -69,12 +68,20 @@ func (r Remote) hint(err *connect.Error) string {
 		return "" // the error says what is wrong with the certificate
 	case errors.As(err, &noTLS), r.secure() && err.Message() == "http: server gave HTTP response to HTTPS client":
 		return "It speaks no TLS: try --server http://…"
-	case errors.As(err, &dial) && dial.Op == "dial":
+	case notDialled(err):
 		return "Is a gateway there? --server gives another URL; `holdline up` runs one."
-	case err.Unwrap() == nil || r.secure(): // it has answered, in HTTP
+	case err.Unwrap() == nil: // it has answered, in HTTP
 		return "Something answers there, but not as a gateway does."
+	case r.secure():
+		return "The connection ended without the answer of a gateway."
 	}
-	return "Something listens there, but speaks no HTTP/2. If it speaks TLS, try --server https://…"
+	return "The connection ended without the answer of a gateway. If what listens there speaks TLS, try --server https://…"
+}
+
+// notDialled tells whether there was no connection at all.
+func notDialled(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // printError tells of an error, as JSON or for people, and returns the exit status.

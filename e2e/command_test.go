@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	momv1 "holdline/gen/mom/v1"
@@ -231,6 +230,19 @@ func secureServer(handler http.Handler) *httptest.Server {
 	return server
 }
 
+// A call whose gateway dies is not said to be cancelled, or never made.
+func TestCallLosesItsGateway(t *testing.T) {
+	t.Parallel()
+	h := deploy(t, 1)
+	cmd := command(t, "http://"+h.addr, nil, "call", ledgerService+"/Post", "--wait", "5m")
+	ended := begin(t, cmd)
+	awaitTasks(t, h.momAddr[0], 1, momv1.TaskState_TASK_STATE_QUEUED)
+	h.gateways[0].kill(t)
+	if got := ended(); got.status == 0 || !strings.Contains(got.stderr, "is not known") {
+		t.Errorf("got %+v, want to hear that the outcome is not known", got)
+	}
+}
+
 // What is said of a server that is no gateway fits what is there.
 func TestNoGatewayThere(t *testing.T) {
 	t.Parallel()
@@ -251,7 +263,7 @@ func TestNoGatewayThere(t *testing.T) {
 	const mind = "Is a gateway there?"
 	for name, c := range map[string]struct{ server, want string }{
 		"nobody":      {"http://" + address(t), mind},
-		"HTTP/1.1":    {page.URL, "speaks no HTTP/2"},
+		"HTTP/1.1":    {page.URL, "without the answer of a gateway"},
 		"404":         {two.URL, "not as a gateway does"},
 		"wants TLS":   {strings.Replace(secure.URL, "https", "http", 1), "try --server https://"},
 		"unknown CA":  {secure.URL, "--cacert FILE"},
@@ -314,33 +326,5 @@ func TestQueueTopIntoPipe(t *testing.T) {
 	_ = cmd.Process.Signal(os.Interrupt)
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("interrupted: %v", err)
-	}
-}
-
-// A terminal that is closed ends what serves in it, in order and with a word; under
-// nohup it does not.
-func TestHangup(t *testing.T) {
-	t.Parallel()
-	for _, shell := range []string{"", `trap "" HUP; `} {
-		var lines jsonLines
-		addr := address(t)
-		p := &process{name: "/bin/sh", log: &lines, args: []string{"-c", shell + `exec "$0" "$@"`, filepath.Join(build(t), "holdline"),
-			"gateway", "--listen", addr, "--route", "a.v1.B=http://" + address(t), "--log-format", "json"}}
-		p.begin(t)
-		awaitReady(t, addr)
-		p.signal(t, syscall.SIGHUP)
-		cause := "hangup"
-		if shell != "" {
-			cause = "terminated"
-			awaitReady(t, addr)
-			p.signal(t, syscall.SIGTERM)
-		}
-		<-p.gone
-		if want := `"told to end: calls under way may end, no others come","cause":"` + cause; !strings.Contains(lines.text.String(), want) {
-			t.Errorf("%q: logged %s, want %s", shell, &lines.text, want)
-		}
-		if status := p.cmd.ProcessState.ExitCode(); status != 0 {
-			t.Errorf("%q: exit status %d", shell, status)
-		}
 	}
 }
