@@ -1,12 +1,12 @@
 # What people run here. Everything that is installed goes to bin/ or, where it is
-# redis-server, comes from the system's packages.
+# redis-server (valkey-server does as well), comes from the system's packages.
 
 GO   ?= go
 BIN  := $(CURDIR)/bin
 # The race detector needs a C compiler; without one the tests still run.
 RACE := $(if $(shell command -v gcc clang 2>/dev/null),-race,)
 
-.PHONY: all build image test swarm-test chaos redis tools generate lint breaking bench mutants clean
+.PHONY: all build image test swarm-test chaos redis buf tools generate lint breaking bench mutants clean
 
 all: generate lint test
 
@@ -31,7 +31,7 @@ swarm-test:
 	swarm/test.sh --remove-volume
 
 # The whole test suite, with a redis-server of its own. README commands that need buf or Chromium are skipped,
-# with a word, where these are missing: `make tools` builds buf. One package at a time: a hand-off has half a second, which
+# with a word, where these are missing: `make buf` builds it. One package at a time: a hand-off has half a second, which
 # a machine of two cores may not find beside the tests that kill and flood. Beside other work the journeys take ten minutes.
 test: redis
 	$(if $(RACE),,@echo 'no C compiler: testing without the race detector (install gcc for it)')
@@ -45,15 +45,18 @@ chaos: redis
 
 # Gets redis-server where that can be done, and says how where it can't.
 redis:
-	@command -v redis-server >/dev/null || \
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo 'redis-server is missing: installing it with apt-get'; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; \
 	else \
-	  echo 'the tests need redis-server on PATH. Debian, Ubuntu: sudo apt-get install redis-server; macOS: brew install redis'; exit 1; \
+	  echo 'the tests need redis-server or valkey-server on PATH. Debian, Ubuntu: sudo apt-get install redis-server; macOS: brew install redis'; exit 1; \
 	fi
 
-# Tools have a module of their own: buf wants a newer protobuf than we ship.
+# Tools have a module of their own: buf wants a newer protobuf than we ship. The linter takes minutes to build,
+# and nobody needs it who does not run make lint.
+buf: $(BIN)/buf
+
 tools: $(BIN)/buf $(BIN)/golangci-lint
 
 $(BIN)/buf: tools/go.mod

@@ -15,6 +15,9 @@ var holdline struct {
 	Services    cmd.Services    `cmd:"" help:"List what can be called through a gateway."`
 	Healthcheck cmd.Healthcheck `cmd:"" help:"Ask a server for its health, for containers."`
 	Version     cmd.Version     `cmd:"" help:"Print the version."`
+	Help        cmd.Help        `cmd:"" help:"Show the help of a command."`
+
+	VersionFlag cmd.VersionFlag `name:"version" env:"-" help:"Print the version."`
 }
 
 func main() { cmd.Main(&holdline) }

@@ -3,6 +3,8 @@ package cmd
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -13,6 +15,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
 	"connectrpc.com/grpcreflect/v2"
+	"golang.org/x/net/http/httpguts"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -20,21 +23,30 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"holdline/client"
+	"holdline/internal/contract"
 )
 
-// Call is `holdline call`.
+// Call is `holdline call`. What belongs to one call has no twin in the environment:
+// a forgotten variable must not change what a call means.
 type Call struct {
-	Method   string        `arg:"" help:"The method, such as arithmetic.v1.SumService/Sum."`
-	Data     string        `short:"d" default:"{}" placeholder:"JSON" help:"The request message; @FILE reads it from a file, @- from standard input."`
-	Wait     time.Duration `placeholder:"DURATION" help:"How long to be held when the service is down, in whole seconds. Default 10s." xor:"hold"`
-	Async    bool          `xor:"hold" help:"Store the call at once and print its task."`
-	Key      string        `placeholder:"KEY" help:"Idempotency-Key: the call is a task, and the same key finds it again."`
-	Protocol string        `default:"connect" enum:"connect,grpc,grpcweb" help:"connect, grpc or grpcweb."`
+	Method   string         `arg:"" help:"The method, such as arithmetic.v1.SumService/Sum."`
+	Data     string         `short:"d" env:"-" default:"{}" placeholder:"JSON" help:"The request message; @FILE reads it from a file, @- from standard input."`
+	Headers  []string       `name:"header" short:"H" env:"-" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request; repeated."`
+	Wait     *time.Duration `env:"-" xor:"hold" placeholder:"DURATION" help:"How long to be held when the service is down, in whole seconds; 0 for not at all. Default: 10s."`
+	Async    bool           `env:"-" xor:"hold" help:"Store the call at once and print its task."`
+	Key      string         `env:"-" placeholder:"KEY" help:"Idempotency-Key: the call is a task, and the same key finds it again."`
+	TTL      time.Duration  `env:"-" placeholder:"DURATION" help:"How long a stored call may wait for its service. Default: 15m."`
+	Explain  bool           `env:"-" help:"Tell on standard error what the gateway did."`
+	Protocol string         `env:"-" default:"connect" enum:"connect,grpc,grpcweb" help:"connect, grpc or grpcweb."`
 	Remote
 }
 
 // Run calls the method, whose schema the gateway tells by reflection.
 func (c *Call) Run(ctx context.Context, out io.Writer) error {
+	calling, info := connect.NewClientContext(ctx)
+	if err := c.ask(info.RequestHeader()); err != nil {
+		return err
+	}
 	md, err := c.describe(ctx)
 	if err != nil {
 		return err
@@ -45,47 +57,96 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	}
 	req, res := dynamicpb.NewMessage(md.Input()), dynamicpb.NewMessage(md.Output())
 	if err := protojson.Unmarshal(data, req); err != nil {
-		return fmt.Errorf("-d is no %s: %w", md.Input().FullName(), err)
+		return connect.Errorf(connect.CodeInvalidArgument, "-d is no %s: %v", md.Input().FullName(), err)
 	}
 	spec := connect.Spec{
 		Procedure: fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()),
 		Schema:    md,
 	}
-	calling, info := connect.NewClientContext(ctx)
-	c.ask(info.RequestHeader())
 	err = c.connect(c.protocol()...).CallUnary(calling, spec, req, res)
+	if decision := info.ResponseHeader().Get(contract.HeaderDecision); decision != "" {
+		c.tell(decision)
+	}
 	handle := client.TaskFrom(err)
 	switch {
 	case err == nil:
 		return printJSON(out, res)
+	case handle == nil && interrupted(err):
+		return c.interruption()
 	case handle == nil:
-		return c.fail(err)
+		return c.unknown(c.fail(err))
+	case c.Async && c.JSON:
+		return printJSON(out, handle)
 	case c.Async:
 		_, err := fmt.Fprintln(out, handle.GetId())
 		return err
 	case c.Key != "":
-		return c.await(ctx, out, handle.GetId(), cmp.Or(c.Wait, defaultWait))
+		return c.await(ctx, out, handle.GetId(), cmp.Or(c.Wait, &defaultWait))
 	}
-	_ = c.fail(err)
-	_, _ = fmt.Fprintf(os.Stderr, "the task goes on: holdline task wait %s\n", handle.GetId())
-	return rpcExit(connect.CodeDeadlineExceeded)
+	return goesOn(handle)
 }
 
 // defaultWait is what the gateway's own default is.
-const defaultWait = 10 * time.Second
+var defaultWait = 10 * time.Second
 
 // ask writes the headers. A keyed call is stored without a hold and then waited
 // for, so that its id is known should the wait be interrupted.
-func (c *Call) ask(header *connect.Header) {
+func (c *Call) ask(header *connect.Header) error {
+	for _, line := range c.Headers {
+		name, value, ok := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return connect.Errorf(connect.CodeInvalidArgument, "-H %q is no header; want 'NAME: VALUE'", line)
+		}
+		header.Add(name, value)
+	}
 	if c.Key != "" {
-		header.Set("Idempotency-Key", c.Key)
+		header.Set(contract.HeaderKey, c.Key)
+	}
+	if c.TTL != 0 {
+		header.Set(contract.HeaderTTL, c.TTL.String())
+	}
+	if c.Explain {
+		header.Set(contract.HeaderExplain, "1")
 	}
 	switch {
 	case c.Async || c.Key != "":
-		header.Set("Prefer", "respond-async")
-	case c.Wait > 0:
-		header.Set("Prefer", fmt.Sprintf("wait=%d", int(math.Ceil(c.Wait.Seconds()))))
+		header.Set(contract.HeaderPrefer, "respond-async")
+	case c.Wait != nil:
+		header.Set(contract.HeaderPrefer, fmt.Sprintf("wait=%d", int(math.Ceil(max(c.Wait.Seconds(), 0)))))
 	}
+	return nil
+}
+
+// tell says what the gateway did.
+func (c *Call) tell(decision string) {
+	if c.JSON {
+		_ = json.NewEncoder(os.Stderr).Encode(map[string]string{"decision": decision})
+		return
+	}
+	_, _ = fmt.Fprintln(os.Stderr, "decision:", decision)
+}
+
+// interruption says what becomes of the call when this command is ended before
+// there is an answer or a handle.
+func (c *Call) interruption() error {
+	switch {
+	case c.Key != "":
+		return interruption("interrupted; if the call is stored it goes on, and the same --key finds it")
+	case c.Async:
+		return interruption("interrupted; if the call is stored it goes on")
+	}
+	return interruption("interrupted; the call is cancelled, unless its service has it already")
+}
+
+// unknown says of a call whose connection broke what is known of it: the gateway was
+// there a moment before, to tell the schema.
+func (c *Call) unknown(err error) error {
+	var failed *callError
+	if errors.As(err, &failed) && !failed.rpc.IsRemote() && failed.rpc.Unwrap() != nil && !notDialled(err) {
+		failed.hint = "The connection broke: whether the call was executed is not known. A call with --key may be sent again."
+	}
+	return err
 }
 
 func (c *Call) protocol() []connecthttp.Option {

@@ -2,11 +2,14 @@ package cmd
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -18,51 +21,64 @@ import (
 
 // Remote are the flags of the commands that talk to a gateway.
 type Remote struct {
-	Server string `default:"http://127.0.0.1:8080" help:"The gateway's URL."`
+	Server string `default:"http://127.0.0.1:8080" help:"The gateway; an address without a scheme is http://."`
+	CACert string `name:"cacert" type:"existingfile" placeholder:"FILE" help:"Trust the authorities in this file, PEM, and not those of the system."`
 	JSON   bool   `name:"json" help:"Print JSON, errors too."`
+
+	authorities *x509.CertPool // nil: those of the system
 }
 
-// connect returns a client that speaks HTTP/2, with or without TLS: reflection
-// and gRPC need it.
-func (r Remote) connect(options ...connecthttp.Option) *connect.Client {
-	protocols := new(http.Protocols)
-	if strings.HasPrefix(r.Server, "https://") {
-		protocols.SetHTTP2(true)
-	} else {
-		protocols.SetUnencryptedHTTP2(true)
-	}
-	client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
-	return connect.NewClient(connecthttp.NewTransport(client, strings.TrimSuffix(r.Server, "/"), options...))
-}
+// Help is a part of the help of each of these commands.
+func (Remote) Help() string { return exitStatus }
 
-// fail prints an RPC error and returns the exit status that goes with it.
-func (r Remote) fail(err error) error {
-	var rpcErr *connect.Error
-	if !errors.As(err, &rpcErr) {
+// AfterApply reads what the flags name.
+func (r *Remote) AfterApply() (err error) {
+	if r.Server, err = serverURL(r.Server); err != nil || r.CACert == "" {
 		return err
 	}
-	if !rpcErr.IsRemote() {
-		_, _ = fmt.Fprintf(os.Stderr, "holdline: %s: %v\nIs a gateway there? --server gives another URL; `holdline up` runs one.\n", r.Server, err)
-		return rpcExit(rpcErr.Code())
+	pem, err := os.ReadFile(r.CACert)
+	if err != nil {
+		return fmt.Errorf("--cacert: %w", err)
 	}
-	if !r.JSON {
-		_, _ = fmt.Fprintln(os.Stderr, rpcErr.Error())
-		return rpcExit(rpcErr.Code())
+	r.authorities = x509.NewCertPool()
+	if !r.authorities.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("--cacert: %s has no certificate in PEM", r.CACert)
 	}
-	body := map[string]any{"code": rpcErr.Code().String(), "message": rpcErr.Message()}
-	var details []map[string]any
-	for _, d := range rpcErr.Details() {
-		detail := map[string]any{"type": d.Type, "value": d.Value}
-		if len(d.Debug) > 0 {
-			detail["debug"] = json.RawMessage(d.Debug)
-		}
-		details = append(details, detail)
+	return nil
+}
+
+// serverURL reads --server: a URL, or an address alone, which is http. An address
+// without a host, such as --listen takes it, is on this machine.
+func serverURL(given string) (string, error) {
+	full := given
+	if !strings.Contains(full, "://") {
+		full = "http://" + full
 	}
-	if details != nil {
-		body["details"] = details
+	u, err := url.Parse(full)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return "", fmt.Errorf("--server: %q is no address; want one such as http://127.0.0.1:8080 or gateway.example:8080", given)
 	}
-	_ = json.NewEncoder(os.Stderr).Encode(body)
-	return rpcExit(rpcErr.Code())
+	if u.Hostname() == "" {
+		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
+	}
+	return strings.TrimSuffix(u.String(), "/"), nil
+}
+
+func (r Remote) secure() bool { return strings.HasPrefix(r.Server, "https://") }
+
+// http returns a client that speaks HTTP/2, with or without TLS: reflection and gRPC
+// need it.
+func (r Remote) http() *http.Client {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(r.secure())
+	protocols.SetUnencryptedHTTP2(!r.secure())
+	return &http.Client{Transport: &http.Transport{
+		Protocols: protocols, TLSClientConfig: &tls.Config{RootCAs: r.authorities, MinVersion: tls.VersionTLS12},
+	}}
+}
+
+func (r Remote) connect(options ...connecthttp.Option) *connect.Client {
+	return connect.NewClient(connecthttp.NewTransport(r.http(), r.Server, options...))
 }
 
 // printJSON writes a message on one line; protojson alone varies its spaces.

@@ -4,55 +4,67 @@ package cmd
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"connectrpc.com/connect/v2"
 	"github.com/alecthomas/kong"
 
 	"holdline/internal/route"
 	"holdline/internal/server"
 )
 
-// Main parses the command line, runs the command and exits: with 0, with the RPC
-// code << 3 when a call failed (as buf curl does), with 2 when the command line
-// is wrong, else with 1. SIGINT and SIGTERM end the command's context.
+// exitStatus tells of the exit status, in the help texts.
+const exitStatus = "Exit status: 0 when all went well; the RPC code << 3 when a call failed, so 32 when it is stored and not finished yet, " +
+	"40 when there is no such task, 112 when nobody answers; 2 when the command line is wrong; else 1."
+
+// Main parses the command line, runs the command and exits, as exitStatus says.
+// SIGINT, SIGTERM and SIGHUP end the command's context.
 func Main(grammar any) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	parser := kong.Must(grammar,
 		kong.Name("holdline"),
-		kong.Description("A store-and-forward gateway for Connect and gRPC services."),
-		kong.UsageOnError(),
+		kong.Description("A store-and-forward gateway for Connect and gRPC services.\n\n"+exitStatus),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.DefaultEnvars("HOLDLINE"),
-		kong.Vars{"state": stateDir()},
+		kong.Vars{"state": stateDir(), "version": versionLine()},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	)
 	command, err := parser.Parse(os.Args[1:])
 	if err != nil {
-		_, _ = fmt.Fprintf(os.Stderr, "holdline: %v\nTry: holdline --help\n", err)
-		os.Exit(2)
+		os.Exit(printUsageError(os.Stderr, err, slices.Contains(os.Args, "--json")))
 	}
 	err = command.Run()
 	stop()
-	var coded exitError
-	switch {
-	case err == nil:
-	case errors.As(err, &coded):
-		os.Exit(coded.status)
-	default:
-		_, _ = fmt.Fprintf(os.Stderr, "holdline: %v\n", err)
-		os.Exit(1)
+	os.Exit(printError(os.Stderr, err, printsJSON(command)))
+}
+
+// endings are the signals that end a command in order. Under nohup SIGHUP stays
+// ignored; else it is what a terminal that is closed sends.
+func endings() []os.Signal {
+	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		list = append(list, syscall.SIGHUP)
 	}
+	return list
+}
+
+// printsJSON tells whether the command was given --json.
+func printsJSON(command *kong.Context) bool {
+	for _, flag := range command.Flags() {
+		if flag.Name == "json" {
+			asked, _ := command.FlagValue(flag).(bool)
+			return asked
+		}
+	}
+	return false
 }
 
 // stateDir is where the XDG base directory specification wants state to be.
@@ -65,14 +77,6 @@ func stateDir() string {
 	}
 	return ".holdline"
 }
-
-// exitError ends the process with a status, everything being said already.
-type exitError struct{ status int }
-
-func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
-
-// rpcExit is the exit status of a failed call.
-func rpcExit(code connect.Code) error { return exitError{int(code) << 3} }
 
 // Logs are the flags of the commands that serve.
 type Logs struct {
@@ -98,6 +102,21 @@ func withUnits(_ []string, attr slog.Attr) slog.Attr {
 		attr.Value = slog.StringValue(attr.Value.Duration().String())
 	}
 	return attr
+}
+
+// announceEnd logs what ends a command that serves, when that comes. The command calls
+// said before it exits, so that the line is written.
+func announceEnd(ctx context.Context, log *slog.Logger) (said func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		log.Info("told to end: calls under way may end, no others come", "cause", context.Cause(ctx))
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+	}
 }
 
 // Limits are the flags by which gateway and MOM bound what callers may take.

@@ -14,7 +14,7 @@ import (
 type Gateway struct {
 	Listen     string   `default:":8080" help:"Address to listen on."`
 	MOM        []string `name:"mom" placeholder:"URL" help:"Where calls go that their service cannot take; several instances by comma. Without it nothing is stored."`
-	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example; * is any; repeated."`
+	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example, with any header but without cookies; * is any; repeated."`
 	TLSCert    string   `name:"tls-cert" type:"existingfile" and:"tls" placeholder:"FILE" help:"Speak TLS with this certificate and its chain, PEM; read again when it changes."`
 	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The certificate's key, PEM."`
 	MaxCalls   int      `default:"10000" help:"Calls under way at once; one more is unavailable."`
@@ -38,6 +38,7 @@ func (c *Gateway) Run(ctx context.Context) error {
 		}
 	}
 	log, metrics := c.logger(), server.NewMetrics()
+	defer announceEnd(ctx, log)()
 	g, err := gateway.New(gateway.Config{
 		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin,
 		MaxCalls: c.MaxCalls, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,

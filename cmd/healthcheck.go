@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -22,7 +23,8 @@ type Healthcheck struct {
 	Listen string `default:":8080" help:"Where the server on this machine listens."`
 }
 
-// Run exits with 0 when the server, or the service, is healthy.
+// Run exits with 0 when the server, or the service, is healthy, and else says why it
+// is not.
 func (c *Healthcheck) Run(ctx context.Context) error {
 	if c.URL == "" {
 		host, port, err := net.SplitHostPort(c.Listen)
@@ -49,7 +51,7 @@ func (c *Healthcheck) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	if !pool.Healthy(ctx) {
-		return fmt.Errorf("%s is not healthy", c.URL)
+		return fmt.Errorf("%s is not healthy: %s", c.URL, cmp.Or(pool.Ailment(), "no address"))
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 // MOM is `holdline mom`.
 type MOM struct {
 	Listen       string        `default:":8090" help:"Address to listen on."`
-	Redis        string        `required:"" placeholder:"URL" help:"The Redis that keeps tasks, such as redis://redis:6379; rediss:// for TLS. Hosts of a cluster or sentinels by comma."`
+	Redis        string        `required:"" placeholder:"URL" help:"The Redis or Valkey that keeps tasks, such as redis://redis:6379; rediss:// for TLS. Hosts of a cluster or sentinels by comma."`
 	PasswordFile string        `name:"redis-password-file" type:"existingfile" placeholder:"FILE" help:"A file with the password of that Redis, to keep it out of command lines. Read again for each connection, so that a password can be rotated; behind Sentinels, once."`
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
 	Sentinel     string        `name:"redis-sentinel-master" placeholder:"NAME" help:"The URL names Redis Sentinels, which know the master by this name."`
@@ -43,6 +43,7 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	log, metrics := c.logger(), server.NewMetrics()
+	defer announceEnd(ctx, log)()
 	store, err := redisstore.Open(redisstore.Config{
 		URL: c.Redis, ReadPassword: c.readPassword(), Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
 		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, ParkedTTL: c.ParkedTTL, MaxParkedBytes: c.MaxParked, Logger: log,

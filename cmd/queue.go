@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -35,10 +36,10 @@ func (r Remote) queues() momv1connect.QueueServiceClient {
 
 func printQueues(out io.Writer, queues ...*momv1.Queue) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tBYTES\tPARKED\tOLDEST\tSHARDS\tREPLAY")
+	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tUNCERTAIN\tBYTES\tPARKED\tOLDEST\tSHARDS\tREPLAY")
 	for _, q := range queues {
-		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
-			q.GetRetrying(), q.GetDead(), q.GetBytes(), q.GetParkedBytes(), q.GetOldestWait().AsDuration().Round(time.Second), shardsOf(q), replayOf(q))
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
+			q.GetRetrying(), q.GetDead()-q.GetUncertain(), q.GetUncertain(), q.GetBytes(), q.GetParkedBytes(), q.GetOldestWait().AsDuration().Round(time.Second), shardsOf(q), replayOf(q))
 	}
 	return table.Flush()
 }
@@ -119,8 +120,8 @@ func (c *QueueResume) Run(ctx context.Context, out io.Writer) error {
 // QueueLimit is `holdline queue limit`.
 type QueueLimit struct {
 	Service   string  `arg:"" help:"The service, such as arithmetic.v1.SumService."`
-	Running   int64   `placeholder:"N" help:"Tasks under way at once."`
-	PerSecond float64 `placeholder:"N" help:"Tasks sent in any second, at most; 0.5 is one in two seconds."`
+	Running   int64   `env:"-" placeholder:"N" help:"Tasks under way at once."`
+	PerSecond float64 `env:"-" placeholder:"N" help:"Tasks sent in any second, at most; 0.5 is one in two seconds."`
 	Remote
 }
 
@@ -157,7 +158,7 @@ func (r Remote) show(out io.Writer, queue *momv1.Queue, err error) error {
 // QueueRetry is `holdline queue retry`.
 type QueueRetry struct {
 	Service   string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
-	Uncertain bool   `help:"Also those that may have run already."`
+	Uncertain bool   `env:"-" help:"Also those that may have run already."`
 	Remote
 }
 
@@ -193,20 +194,34 @@ func (c *QueueRestore) Run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
+// isTerminal tells whether a person looks at what is written.
+func isTerminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
 // QueueTop is `holdline queue top`.
 type QueueTop struct {
-	Interval time.Duration `default:"1s" help:"Time between two looks; 250ms at least."`
+	Interval time.Duration `env:"-" default:"1s" help:"Time between two looks; 250ms at least."`
 	Remote
 }
 
 // Run prints the queues until it is interrupted: over one another on a terminal,
-// a line each with --json.
+// else one below the other; a line each with --json.
 func (c *QueueTop) Run(ctx context.Context, out io.Writer) error {
 	stream, err := c.queues().WatchQueues(ctx, &momv1.WatchQueuesRequest{Interval: durationpb.New(c.Interval)})
 	if err != nil {
 		return c.fail(err)
 	}
 	defer func() { _ = stream.Close() }()
+	between := "\n"
+	if isTerminal(out) {
+		between = "\x1b[H\x1b[2J" // clears the screen
+	}
 	for {
 		res, err := stream.Receive()
 		switch {
@@ -217,8 +232,7 @@ func (c *QueueTop) Run(ctx context.Context, out io.Writer) error {
 		case c.JSON:
 			err = printJSON(out, res)
 		default:
-			const clearScreen = "\x1b[H\x1b[2J"
-			_, _ = fmt.Fprint(out, clearScreen)
+			_, _ = fmt.Fprint(out, between)
 			err = printQueues(out, res.GetQueues()...)
 		}
 		if err != nil {

@@ -24,7 +24,9 @@ func (c *Service) Run(ctx context.Context) error {
 	if c.Listen == "" {
 		c.Listen = ":" + svc.Port
 	}
-	s, err := stack.NewService(svc, c.Listen, c.logger())
+	log := c.logger()
+	defer announceEnd(ctx, log)()
+	s, err := stack.NewService(svc, c.Listen, log)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,6 @@ package cmd
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,11 +10,10 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"connectrpc.com/connect/v2"
-
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/contract"
 )
 
 // Task is `holdline task`.
@@ -35,9 +32,9 @@ func (r Remote) tasks() momv1connect.TaskServiceClient {
 
 // TaskList is `holdline task list`.
 type TaskList struct {
-	Service string   `placeholder:"NAME" help:"Only of this service."`
-	State   []string `placeholder:"STATE" help:"Only in these states: queued, running, retrying, succeeded, failed, cancelled, expired, dead, uncertain."`
-	Limit   int      `default:"50" help:"At most so many."`
+	Service string   `env:"-" placeholder:"NAME" help:"Only of this service."`
+	State   []string `env:"-" placeholder:"STATE" help:"Only in these states: queued, running, retrying, succeeded, failed, cancelled, expired, dead, uncertain."`
+	Limit   int      `env:"-" default:"50" help:"Maximum number of tasks to list."`
 	Remote
 }
 
@@ -131,8 +128,8 @@ func (r Remote) print(out io.Writer, t *momv1.Task) error {
 
 // TaskWait is `holdline task wait`.
 type TaskWait struct {
-	ID   string        `arg:"" name:"id" help:"The task's id."`
-	Wait time.Duration `placeholder:"DURATION" help:"How long at most. Default: until the task ends."`
+	ID   string         `arg:"" name:"id" help:"The task's id."`
+	Wait *time.Duration `env:"-" placeholder:"DURATION" help:"How long at most; 0 for not at all. Default: until the task ends."`
 	Remote
 }
 
@@ -141,35 +138,44 @@ func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
 	return c.await(ctx, out, c.ID, c.Wait)
 }
 
-// await waits for a task and prints its answer. Interrupted or out of time, it
-// says how to go on: the task does.
-func (r Remote) await(ctx context.Context, out io.Writer, id string, wait time.Duration) error {
+// await waits for a task, for ever without a limit, and prints its answer.
+// Interrupted or out of time, it says how to go on: the task does.
+func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time.Duration) error {
 	bounded, cancel := ctx, context.CancelFunc(func() {})
-	if wait > 0 {
-		bounded, cancel = context.WithTimeout(ctx, wait)
+	if limit != nil {
+		bounded, cancel = context.WithTimeout(ctx, *limit)
 	}
 	defer cancel()
 	started := time.Now()
 	_, _, err := client.New(r.connect()).Wait(bounded, id, func(t *momv1.Task) {
+		if r.JSON {
+			_ = printJSON(os.Stderr, t)
+			return
+		}
 		_, _ = fmt.Fprintf(os.Stderr, "%s: %s, %d attempts\n", time.Since(started).Round(time.Second), stateName(t), t.GetAttempts())
 	})
 	switch {
-	case err == nil:
+	case ctx.Err() != nil:
+		return goesOn(&momv1.TaskHandle{Id: id})
+	case err == nil || bounded.Err() != nil: // out of time, it may have ended all the same
 		return r.printAnswer(ctx, out, id)
-	case bounded.Err() == nil:
-		return r.fail(err)
 	}
-	_, _ = fmt.Fprintf(os.Stderr, "the task goes on: holdline task wait %s\n", id)
-	return rpcExit(connect.CodeDeadlineExceeded)
+	return r.fail(err)
+}
+
+// goesOn is the error of a command that does not wait for a task to end.
+func goesOn(handle *momv1.TaskHandle) error {
+	stored := contract.Stored(handle)
+	return &callError{rpc: stored, text: stored.Error(), hint: "the task goes on: holdline task wait " + handle.GetId()}
 }
 
 // printAnswer reads the answer as JSON, which needs no schema here.
 func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(r.Server, "/")+"/v1/tasks/"+id+"/answer", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.Server+"/v1/tasks/"+id+"/answer", nil)
 	if err != nil {
 		return err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := r.http().Do(req)
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
@@ -178,26 +184,18 @@ func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string) error
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
-	if res.StatusCode == http.StatusOK {
+	switch res.StatusCode {
+	case http.StatusOK:
 		_, err := fmt.Fprintf(out, "%s\n", raw)
 		return err
+	case http.StatusAccepted:
+		return goesOn(&momv1.TaskHandle{Id: id})
 	}
-	if r.JSON {
-		_, _ = fmt.Fprintf(os.Stderr, "%s\n", raw)
+	rpcErr, err := readError(raw)
+	if err != nil {
+		return fmt.Errorf("read the answer: HTTP %s: %w", res.Status, err)
 	}
-	var body struct{ Code, Message string }
-	if err := json.Unmarshal(raw, &body); err != nil {
-		return fmt.Errorf("read the answer: HTTP %s", res.Status)
-	}
-	if !r.JSON {
-		_, _ = fmt.Fprintf(os.Stderr, "%s: %s\n", body.Code, body.Message)
-	}
-	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
-		if code.String() == body.Code {
-			return rpcExit(code)
-		}
-	}
-	return errors.New("unknown code")
+	return r.fail(rpcErr)
 }
 
 // TaskCancel is `holdline task cancel`.

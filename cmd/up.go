@@ -13,7 +13,7 @@ import (
 // Up is `holdline up`.
 type Up struct {
 	Listen  string   `default:"127.0.0.1:8080" help:"The gateway's address."`
-	Redis   string   `placeholder:"URL" help:"A Redis to keep tasks in, such as redis://127.0.0.1:6379. Default: one of its own, with its data in --state."`
+	Redis   string   `placeholder:"URL" help:"A Redis or Valkey to keep tasks in, such as redis://127.0.0.1:6379. Default: one of its own, with its data in --state, if redis-server or valkey-server is on PATH."`
 	State   string   `placeholder:"DIR" default:"${state}" help:"Where the Redis of its own keeps its data."`
 	Without []string `placeholder:"SERVICE" help:"Leave a service down; repeated."`
 	Admin
@@ -22,6 +22,8 @@ type Up struct {
 
 // Run runs everything until it is interrupted.
 func (c *Up) Run(ctx context.Context, out io.Writer) error {
+	log := c.logger()
+	defer announceEnd(ctx, log)()
 	s, err := stack.New(stack.Config{
 		Listen:  c.Listen,
 		Redis:   c.Redis,
@@ -30,7 +32,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 		Metrics: c.Metrics,
 		// A playground: pages of any origin may try it.
 		CORSOrigins: []string{"*"},
-		Logger:      c.logger(),
+		Logger:      log,
 	})
 	if err != nil {
 		return err
@@ -59,7 +61,7 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 		line("metrics", s.Metrics, "/metrics")
 	}
 	if s.Volatile {
-		_, _ = fmt.Fprintln(out, "\n  No redis-server on PATH: tasks are kept in this process and end with it.")
+		_, _ = fmt.Fprintln(out, "\n  Neither redis-server nor valkey-server is on PATH: tasks are kept in this process and end with it.")
 	}
 	_, _ = fmt.Fprintf(out, `
 Try it in another terminal:

@@ -116,3 +116,19 @@ func checkError(tb testing.TB, s *stack.Stack, id string, status int, reason mom
 		tb.Errorf("answer of %s: %s says %q, want %s", id, body, got, contract.Name(reason))
 	}
 }
+
+// What is below /v1/tasks and no task's is told so, as JSON and not as a page.
+func TestNoTaskNamed(t *testing.T) {
+	t.Parallel()
+	s := journey(t)
+	for _, path := range []string{"/v1/tasks", "/v1/tasks/", "/v1/tasks/x/y", "/v1/tasks/x/answer/", "/v1/tasks?client_id=7"} {
+		res, body := get(t, s.Gateway, path)
+		if res.StatusCode != http.StatusNotFound || res.Header.Get("Content-Type") != "application/json" ||
+			res.Request.URL.String() != "http://"+s.Gateway+path || !strings.Contains(body, `"code":"not_found"`) {
+			t.Errorf("%s: %s %s, want not_found in JSON", path, res.Status, body)
+		}
+		if res, body := post(t, "http://"+s.Gateway+path, "{}"); res.StatusCode != http.StatusNotFound || !strings.Contains(body, `"code":"not_found"`) {
+			t.Errorf("POST %s: %s %s, want not_found in JSON", path, res.Status, body)
+		}
+	}
+}

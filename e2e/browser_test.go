@@ -64,7 +64,7 @@ await fetch("", {method: "POST", body: String(said)});
 }
 
 // visit opens a page in a browser until there is a result.
-func visit(t *testing.T, url string, result <-chan string) string {
+func visit(t *testing.T, url string, result <-chan string, flags ...string) string {
 	t.Helper()
 	profile, err := os.MkdirTemp("", "holdline-browser-") //nolint:usetesting // removed when the browser is gone
 	if err != nil {
@@ -72,9 +72,10 @@ func visit(t *testing.T, url string, result <-chan string) string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	browser := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+	flags = append(flags, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
 		"--ignore-certificate-errors", "--user-data-dir="+profile, url)
+	browser := exec.CommandContext(ctx, "chromium", flags...)
 	// All of its processes, which write to the profile until they are gone.
 	browser.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	browser.Cancel = func() error { return syscall.Kill(-browser.Process.Pid, syscall.SIGKILL) }

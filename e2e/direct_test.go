@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"math"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -159,27 +158,5 @@ func reflected(tb testing.TB, addr string, want ...protoreflect.FullName) {
 	}
 	if err := stream.Close(); err != nil {
 		tb.Error(err)
-	}
-}
-
-func TestCORS(t *testing.T) {
-	t.Parallel()
-	s := up(t, stack.Config{CORSOrigins: []string{"https://app.example"}})
-	preflight := func(origin string) *http.Response {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, "http://"+s.Gateway+"/arithmetic.v1.SumService/Sum", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Origin", origin)
-		req.Header.Set("Access-Control-Request-Method", "POST")
-		req.Header.Set("Access-Control-Request-Headers", "connect-protocol-version,content-type,idempotency-key,prefer")
-		res, _ := do(t, req)
-		return res
-	}
-	if got := preflight("https://app.example").Header.Get("Access-Control-Allow-Origin"); got != "https://app.example" {
-		t.Errorf("allowed origin = %q, want the page's", got)
-	}
-	if got := preflight("https://evil.example").Header.Get("Access-Control-Allow-Origin"); got != "" {
-		t.Errorf("allowed origin = %q, want none for a stranger", got)
 	}
 }

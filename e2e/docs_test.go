@@ -63,7 +63,8 @@ func TestOpenAPI(t *testing.T) {
 
 // tryDocs opens /docs beside itself, as a page of the same origin may, and tries
 // Sum as a person would. It returns the answer, what the page was not allowed to
-// do, and what it asked other hosts for.
+// do, what it asked other hosts for, by how much it is wider than a phone, and
+// whether it is dark.
 const tryDocs = `
 const until = async (look) => {
   for (;;) {
@@ -90,14 +91,27 @@ const answer = await until(() => sum.querySelector(".live-responses-table .respo
 
 const foreign = frame.contentWindow.performance.getEntriesByType("resource").map((e) => e.name)
   .filter((name) => !name.startsWith(location.origin + "/") && !name.startsWith("data:"));
-return JSON.stringify({answer: JSON.parse(answer.textContent).result, refused, foreign});
+frame.style.width = "390px";
+await until(() => page.documentElement.clientWidth <= 390);
+const beyond = page.documentElement.scrollWidth - page.documentElement.clientWidth;
+const dark = getComputedStyle(page.documentElement).filter.includes("invert");
+return JSON.stringify({answer: JSON.parse(answer.textContent).result, refused, foreign, beyond, dark});
 `
 
-// A person opens /docs, finds every method, and tries one; behind TLS too.
+// A person opens /docs, finds every method, and tries one; behind TLS too, on a phone,
+// and in the dark.
 func TestDocsPage(t *testing.T) {
 	t.Parallel()
 	needBrowser(t)
-	for name, front := range map[string]func(http.Handler) *httptest.Server{"plain": httptest.NewServer, "tls": httptest.NewTLSServer} {
+	for name, c := range map[string]struct {
+		front func(http.Handler) *httptest.Server
+		flags []string // of the browser
+		dark  string
+	}{
+		"plain": {httptest.NewServer, nil, "false"},
+		"tls":   {httptest.NewTLSServer, nil, "false"},
+		"dark":  {httptest.NewServer, []string{"--blink-settings=preferredColorScheme=0"}, "true"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			page, result := scripted(tryDocs)
@@ -107,10 +121,10 @@ func TestDocsPage(t *testing.T) {
 			s := up(t, stack.Config{Routes: []string{"page.v1.Driver=" + driver.URL}})
 			proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.Gateway})
 			proxy.Transport = plain.Transport
-			outside := front(proxy)
+			outside := c.front(proxy)
 			defer outside.Close()
-			got := visit(t, outside.URL+"/page.v1.Driver/Open", result)
-			if want := `{"answer":3,"refused":[],"foreign":[]}`; got != want {
+			got := visit(t, outside.URL+"/page.v1.Driver/Open", result, c.flags...)
+			if want := `{"answer":3,"refused":[],"foreign":[],"beyond":0,"dark":` + c.dark + `}`; got != want {
 				t.Errorf("the page got %s, want %s", got, want)
 			}
 		})

@@ -56,7 +56,7 @@ func TestParkedLeaveRoom(t *testing.T) {
 		awaitState(t, h.addr, id, momv1.TaskState_TASK_STATE_UNCERTAIN)
 	}
 	q := h.ledgerQueue(t)
-	if q.GetDead() != parked || q.GetParkedBytes() < parked*90<<10 || q.GetParkedBytes() != q.GetBytes() || q.GetOldestParked() == nil {
+	if q.GetDead() != parked || q.GetUncertain() != parked || q.GetParkedBytes() < parked*90<<10 || q.GetParkedBytes() != q.GetBytes() || q.GetOldestParked() == nil {
 		t.Errorf("queue = %v, want %d parked tasks with all of its bytes", q, parked)
 	}
 	series := scrape(t, h.metrics[0])

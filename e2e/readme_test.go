@@ -1,7 +1,12 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,7 +100,7 @@ func TestReadmeCommands(t *testing.T) {
 			t.Run(e.command, func(t *testing.T) {
 				tool, _, _ := strings.Cut(e.command, " ")
 				if _, err := exec.LookPath(tool); err != nil && tool != "holdline" {
-					t.Skipf("%s is not on PATH; `make tools` builds buf", tool)
+					t.Skipf("%s is not on PATH; `make buf` builds buf", tool)
 				}
 				got, err := shell(t, s, bin, e.command).CombinedOutput()
 				if err != nil {
@@ -106,6 +111,43 @@ func TestReadmeCommands(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The README's fetch example, in Node: while the service is down it waits for the answer of
+// its task, and an error is an error.
+func TestReadmeFetch(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("node is not on PATH: apt-get install nodejs")
+	}
+	s := up(t, stack.Config{Without: []string{"sum"}})
+	asked, ask := context.WithCancel(t.Context())
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.Gateway})
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/answer") {
+			ask()
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	script := strings.ReplaceAll(blocks(readme(t, s), "js")[0], "http://"+s.Gateway, front.URL)
+	node := func(script string) (string, error) {
+		out, err := exec.CommandContext(t.Context(), "node", "--input-type=module", "-e", script+"\nconsole.log(result);").CombinedOutput()
+		return strings.TrimSpace(string(out)), err
+	}
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		if got, err := node(script); err != nil || got != "3" {
+			t.Errorf("the example printed %s, %v, want 3", got, err)
+		}
+	})
+	<-asked.Done()
+	start(t, build(t), "service", "sum", "--listen", s.Service["sum"])
+	waiting.Wait()
+
+	if got, err := node(strings.Replace(script, "/Sum\"", "/Divide\"", 1)); err == nil || !strings.Contains(got, "Error: unimplemented: ") {
+		t.Errorf("a call that fails: the example printed %s, %v, want its error", got, err)
 	}
 }
 

@@ -15,15 +15,12 @@ import (
 	"slices"
 
 	"connectrpc.com/connect/v2"
-	"connectrpc.com/cors"
 	"connectrpc.com/grpcreflect/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	rscors "github.com/rs/cors"
 
 	"holdline/gateway/docs"
 	"holdline/gen/gateway/v1/gatewayv1connect"
 	"holdline/gen/mom/v1/momv1connect"
-	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/route"
 	"holdline/internal/server"
@@ -143,8 +140,12 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 	if tasks := g.targets[momv1connect.TaskServiceName]; front.mom != nil {
 		// A GET of a task is as good as a call that may be made again.
 		read := &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
-		mux.HandleFunc("GET /v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read) })
-		mux.HandleFunc("/v1/tasks/", func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil) })
+		for _, place := range []string{"/v1/tasks/{id}", "/v1/tasks/{id}/answer"} {
+			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read) })
+			mux.HandleFunc(place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil) })
+		}
+		mux.HandleFunc("/v1/tasks", noTaskNamed)
+		mux.HandleFunc("/v1/tasks/", noTaskNamed)
 	}
 	return mux, docs.Mount(mux, docs.Config{Services: described, Schemas: cfg.Schemas, Tasks: front.mom != nil, Logger: cfg.Logger})
 }
@@ -168,22 +169,4 @@ func (g *Gateway) Close() {
 	for _, t := range g.targets {
 		t.pool.Close()
 	}
-}
-
-// withCORS lets browsers on other origins call, and see what Holdline says.
-func withCORS(handler http.Handler, origins []string) http.Handler {
-	if len(origins) == 0 {
-		return handler
-	}
-	return rscors.New(rscors.Options{
-		AllowedOrigins: origins,
-		AllowedMethods: cors.AllowedMethods(),
-		AllowedHeaders: append(cors.AllowedHeaders(),
-			contract.HeaderKey, contract.HeaderPrefer, contract.HeaderTTL,
-			contract.HeaderAnswerTTL, contract.HeaderMode, contract.HeaderExplain),
-		ExposedHeaders: append(cors.ExposedHeaders(),
-			contract.HeaderTask, contract.HeaderDecision, contract.HeaderApplied,
-			contract.HeaderReplayed, "Location", "Retry-After"),
-		MaxAge: 7200, // what Chromium keeps at most
-	}).Handler(handler)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
@@ -92,6 +93,12 @@ func (p *proxy) nobody(w http.ResponseWriter, r *http.Request) {
 	err := noRoute(service)
 	p.notice(err, service, "", "peer", r.RemoteAddr)
 	contract.WriteError(w, r, err)
+}
+
+// noTaskNamed answers for paths below /v1/tasks that are no task's.
+func noTaskNamed(w http.ResponseWriter, r *http.Request) {
+	contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_TASK_NOT_FOUND,
+		"this path names no task: GET /v1/tasks/{id} and /v1/tasks/{id}/answer do"))
 }
 
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method) {

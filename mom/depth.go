@@ -34,6 +34,7 @@ func (m *MOM) depth(ctx context.Context, service string) (sum queueDepth, err er
 		sum.Running += depth.Running
 		sum.Retrying += depth.Retrying
 		sum.Dead += depth.Dead
+		sum.Uncertain += depth.Uncertain
 		sum.Paused = sum.Paused || depth.Paused
 		sum.OldestWait = max(sum.OldestWait, depth.OldestWait)
 		sum.Bytes += depth.Bytes

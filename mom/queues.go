@@ -146,7 +146,7 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 		return nil, storeError(err)
 	}
 	q := &momv1.Queue{
-		Service: service, OnHold: s.cfg.OnHold, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Paused: depth.Paused,
+		Service: service, OnHold: s.cfg.OnHold, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Uncertain: depth.Uncertain, Paused: depth.Paused,
 		Bytes: depth.Bytes, ParkedBytes: depth.Parked.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
 		NoRoute: s.cfg.Routes[service] == nil, Shards: int32(depth.shards), OldShards: int32(depth.oldShards),
 	}

@@ -163,6 +163,7 @@ type Room struct {
 // Depth counts a shard's tasks.
 type Depth struct {
 	Queued, Running, Retrying, Dead int64
+	Uncertain                       int64 // of Dead, those that are UNCERTAIN
 	Paused                          bool
 	OldestWait                      time.Duration // of the task at the head; 0 when none waits
 	Bytes                           int64         // of the stored calls, those of parked tasks too

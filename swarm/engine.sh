@@ -48,8 +48,8 @@ stop_engine() {
   [ -z "$started_engine" ] || { kill "$started_engine"; wait "$started_engine"; }
 }
 
-# redis_image prints the stack's Redis, or makes one of Debian's package where that
-# cannot be pulled.
+# redis_image prints the stack's Valkey, or makes an image of this machine's Redis, which is
+# Debian's package, where that cannot be pulled.
 redis_image() {
   local pinned file library root=$work/redis/root
   pinned=$(sed -n 's/.*HOLDLINE_REDIS_IMAGE:-\(.*\)}.*/\1/p' swarm/stack.yml)

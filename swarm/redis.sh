@@ -1,10 +1,10 @@
 #!/bin/sh
-# Starts Redis for one user, holdline, with what a MOM needs and nothing more: its
+# Starts Valkey, or Redis, for one user, holdline, with what a MOM needs and nothing more: its
 # keys, its channels, these commands. Each secret that there is is a password of
 # his, so that one can be rotated. A secret is one line, without the blanks around it, as
 # the MOM reads it. Redis gets its hash: whatever is in a secret, quotes and blanks too,
 # says nothing to Redis but that, and it is in no file and no command line. sed and
-# sha256sum, for that, are in every image of Redis.
+# sha256sum, for that, are in every image of Valkey and Redis.
 #
 # Nobody can log in as default, but Redis reads its append-only file as that user:
 # without the right to do all of it, it drops what may not be done, with no more
@@ -26,7 +26,7 @@ for file in "${SECRETS:-/run/secrets}"/*; do
   hash=$(printf %s "$password" | sha256sum)
   passwords="$passwords #${hash%% *}"
 done
-exec redis-server - "$@" <<EOF
+exec "$(command -v valkey-server || command -v redis-server)" - "$@" <<EOF
 include ${CONF:-/etc/redis/redis.conf}
 user default off ~* &* +@all
 user holdline on$passwords ~hl:* &hl:*:events -@all \

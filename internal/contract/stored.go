@@ -10,11 +10,11 @@ import (
 	momv1 "holdline/gen/mom/v1"
 )
 
-// Stored is the error that carries a handle: accepted, not finished in the time
-// the caller gave. It fills in when to ask for the first time.
+// Stored is the error that carries a handle: accepted, and not finished when its
+// caller stopped to wait. It fills in when to ask for the first time.
 func Stored(handle *momv1.TaskHandle) *connect.Error {
 	handle.PollAfter = durationpb.New(retryDelay)
-	return WithDetail(Errorf(momv1.Reason_REASON_CALL_STORED, "accepted, not finished in the time you gave; the task is %s", handle.GetId()), handle)
+	return WithDetail(Errorf(momv1.Reason_REASON_CALL_STORED, "accepted, not finished yet; the task is %s", handle.GetId()), handle)
 }
 
 // StoredHeader is what goes with a handle. A gRPC client is told not to retry on

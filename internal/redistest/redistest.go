@@ -1,4 +1,4 @@
-// Package redistest gives tests a Redis: a real redis-server of their own, that
+// Package redistest gives tests a Redis: a real redis-server, or valkey-server, of their own, that
 // can be killed, or a miniredis.
 package redistest
 
@@ -178,7 +178,10 @@ func (s *Server) run() error {
 func (s *Server) launch() error {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
-		return fmt.Errorf("these tests need redis-server in PATH (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis): %w", err)
+		path, err = exec.LookPath("valkey-server")
+	}
+	if err != nil {
+		return fmt.Errorf("these tests need redis-server or valkey-server in PATH (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis): %w", err)
 	}
 	s.cmd = exec.Command(path, s.args...)
 	s.cmd.Env = append(os.Environ(), s.env...)

@@ -13,9 +13,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// embedded is a Redis of the stack's own: a redis-server child on a private
-// socket, with its data in the state directory; or, where there is no
-// redis-server, one in this process, whose data ends with it.
+// embedded is a Redis of the stack's own: a redis-server or valkey-server child on a
+// private socket, with its data in the state directory; or, where there is neither, one
+// in this process, whose data ends with it.
 type embedded struct {
 	url  string
 	lock *os.File // of the state directory
@@ -30,6 +30,9 @@ const redisStopTime = 10 * time.Second
 
 func newEmbedded(state string) (*embedded, error) {
 	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		path, err = exec.LookPath("valkey-server")
+	}
 	if err != nil {
 		inside := miniredis.NewMiniRedis()
 		inside.ClockTTL(true)
@@ -91,7 +94,7 @@ func (e *embedded) Run(ctx context.Context) error {
 	}()
 	select {
 	case <-ended:
-		return fmt.Errorf("redis-server ended, its log is redis.log in the state directory: %v", e.child.ProcessState)
+		return fmt.Errorf("%s ended, its log is redis.log in the state directory: %v", filepath.Base(e.child.Path), e.child.ProcessState)
 	case <-ctx.Done():
 	}
 	_ = e.child.Process.Signal(syscall.SIGTERM)

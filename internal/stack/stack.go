@@ -37,7 +37,7 @@ type Config struct {
 	// CORSOrigins may call the gateway from a browser. Default none.
 	CORSOrigins []string
 	// Redis is the URL of a Redis. Default: one of the stack's own, whose data
-	// is kept in State if there is a redis-server on PATH.
+	// is kept in State if there is a redis-server or valkey-server on PATH.
 	Redis string
 	// RedisPrefix begins every key, so that stacks can share a Redis.
 	RedisPrefix string
@@ -51,7 +51,7 @@ type Stack struct {
 	Gateway, MOM string            // addresses
 	Metrics      string            // address; empty without
 	Service      map[string]string // short name → address, those left down too
-	// Volatile: tasks end with this process, for want of a redis-server.
+	// Volatile: tasks end with this process, for want of a redis-server or valkey-server.
 	Volatile bool
 
 	gateway  *gateway.Gateway

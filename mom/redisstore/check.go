@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,9 +58,36 @@ func (s *Store) checkServers(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := s.checkScripts(ctx, client); err != nil {
+			return err
+		}
 		return s.checkTexts(ctx, client)
 	})
 }
+
+// checkScripts finds a server that runs no Lua: its engine is left out or not loaded, or the
+// commands were renamed. Every transition is a script. Once one has run, nothing is asked again.
+func (s *Store) checkScripts(ctx context.Context, client rueidis.Client) error {
+	if s.runsLua.Load() {
+		return nil
+	}
+	for _, node := range client.Nodes() {
+		err := node.Do(ctx, node.B().Eval().Script("return 1").Numkeys(0).Build()).Error()
+		switch reply, refused := rueidis.IsRedisErr(err); {
+		case refused && noLua.MatchString(reply.Error()):
+			return notSent(fmt.Errorf("it runs no Lua scripts, and must: Redis has them, and Valkey with its Lua engine: %w", err))
+		case err != nil && !refused && !s.cfg.Cluster:
+			return s.judge(err)
+		case err != nil:
+			return nil // the first script hears the same
+		}
+	}
+	s.runsLua.Store(true)
+	return nil
+}
+
+// noLua matches what Redis says of a command that it does not know, and Valkey of an engine.
+var noLua = regexp.MustCompile(`(?i)unknown command|unknown redis command|scripting engine`)
 
 // largestText is more than any text takes that is sent to Redis: the largest answer, with its
 // headers and trailers.

@@ -286,6 +286,16 @@ func TestCheckRefusesSmallTexts(t *testing.T) {
 	refuses()
 }
 
+// A server without Lua is named as that, and not as one that does not answer.
+func TestCheckRefusesNoLua(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", "")
+	e := newEnv(t, redisstore.Config{URL: server.URL()})
+	if err := e.Check(e.ctx); !errors.Is(err, mom.ErrNotSent) || !strings.Contains(err.Error(), "runs no Lua scripts") {
+		t.Errorf("got %v, want an error that says what is missing", err)
+	}
+}
+
 func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -25,6 +25,7 @@ import (
 //	bytes   string      what the stored calls take
 //	holes   string      how many places in dead are holes: see shared/unpark.lua
 //	parked  string      what those of the tasks in dead take; bytes has it too
+//	uncertain  string   how many of those in dead are UNCERTAIN
 //	limits  hash        of the leases: c at once, r a second, b in hand at the time a
 //	numbering  string   the epoch of the number of shards by which new tasks are
 //	                    placed here; not there before the number was ever changed

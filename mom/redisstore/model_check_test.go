@@ -63,6 +63,11 @@ func (w *world) checkReads(r *rapid.T) {
 	for _, t := range w.m.open() {
 		want.Bytes += size(t)
 	}
+	for _, t := range w.m.dead {
+		if t.state == uncertain {
+			want.Uncertain++
+		}
+	}
 	if err != nil || depth != want {
 		r.Fatalf("depth: got %+v, %v, want %+v", depth, err, want)
 	}

@@ -85,12 +85,12 @@ func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, more
 
 // Depth implements mom.Store.
 func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
-	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 11)
+	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 12)
 	if err != nil {
 		return mom.Depth{}, err
 	}
 	return mom.Depth{
-		Queued: counts[0], Running: counts[1], Retrying: counts[2], Dead: counts[3],
+		Queued: counts[0], Running: counts[1], Retrying: counts[2], Dead: counts[3], Uncertain: counts[11],
 		Paused:     counts[4] == 1,
 		OldestWait: time.Duration(counts[5]) * time.Millisecond,
 		Bytes:      counts[6],

@@ -78,8 +78,8 @@ func TestRestore(t *testing.T) {
 	for _, id := range since {
 		e.wantState(id, queued)
 	}
-	if depth := e.depth(); depth.Dead != 37 || depth.Queued != 60 || depth.Running != 2 || depth.Retrying != 1 {
-		t.Errorf("depth: got %+v, want 37 dead, 60 queued, 2 running and one retrying", depth)
+	if depth := e.depth(); depth.Dead != 37 || depth.Uncertain != 36 || depth.Queued != 60 || depth.Running != 2 || depth.Retrying != 1 {
+		t.Errorf("depth: got %+v, want 37 dead, 36 of them uncertain, 60 queued, 2 running and one retrying", depth)
 	}
 	if n, err := e.Restore(e.ctx, e.shard); err != nil || n != 0 {
 		t.Errorf("restored again: got %d, %v, want none", n, err)

@@ -91,6 +91,7 @@ type Store struct {
 	reaps, requests bulk
 
 	doubts  chan struct{}
+	runsLua atomic.Bool  // the server has run a script
 	unsaved atomic.Int64 // changes that are in no file; negative: each is in one
 	claims  claims
 

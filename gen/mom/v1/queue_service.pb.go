@@ -59,7 +59,9 @@ type Queue struct {
 	// How many shards still have tasks, and get no new ones.
 	OldShards int32 `protobuf:"varint,16,opt,name=old_shards,json=oldShards,proto3" json:"old_shards,omitempty"`
 	// The store does not tell of this queue now, so all else is empty.
-	Unreadable    bool `protobuf:"varint,17,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable bool `protobuf:"varint,17,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// How many of the tasks that dead counts are UNCERTAIN: they may have run.
+	Uncertain     int64 `protobuf:"varint,18,opt,name=uncertain,proto3" json:"uncertain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -211,6 +213,13 @@ func (x *Queue) GetUnreadable() bool {
 		return x.Unreadable
 	}
 	return false
+}
+
+func (x *Queue) GetUncertain() int64 {
+	if x != nil {
+		return x.Uncertain
+	}
+	return 0
 }
 
 // ListQueuesRequest is empty.
@@ -984,7 +993,7 @@ var File_mom_v1_queue_service_proto protoreflect.FileDescriptor
 
 const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xa2\x04\n" +
+	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc0\x04\n" +
 	"\x05Queue\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x03R\x06queued\x12\x18\n" +
@@ -1008,7 +1017,8 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"old_shards\x18\x10 \x01(\x05R\toldShards\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x11 \x01(\bR\n" +
-	"unreadable\"\x13\n" +
+	"unreadable\x12\x1c\n" +
+	"\tuncertain\x18\x12 \x01(\x03R\tuncertain\"\x13\n" +
 	"\x11ListQueuesRequest\";\n" +
 	"\x12ListQueuesResponse\x12%\n" +
 	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues\"-\n" +

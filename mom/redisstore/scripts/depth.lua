@@ -3,7 +3,8 @@
 -- ARGV: base
 -- Returns: {queued, running, retrying, dead, paused, ms since the head came, bytes,
 --          leases at once, thousandths of leases a second, bytes of the parked
---          calls, ms since the oldest was parked}; 0 for no limit
+--          calls, ms since the oldest was parked, those of dead that are UNCERTAIN};
+--          0 for no limit
 -- Effect: none.
 local wait = 0
 for _, head in ipairs(redis.call('LRANGE', READY, 0, BATCH - 1)) do
@@ -14,12 +15,13 @@ for _, head in ipairs(redis.call('LRANGE', READY, 0, BATCH - 1)) do
   end
 end
 local queued = redis.call('LLEN', READY) - tonumber(redis.call('GET', base .. 'passed') or 0)
-local dead = redis.call('LLEN', DEAD) - tonumber(redis.call('GET', base .. 'holes') or 0)
+local dead = math.max(redis.call('LLEN', DEAD) - tonumber(redis.call('GET', base .. 'holes') or 0), 0)
+local uncertain = tonumber(redis.call('GET', base .. 'uncertain') or 0)
 local parked, parked_for = parked_now()
 local most, rate = unpack(redis.call('HMGET', base .. 'limits', 'c', 'r'))
 return {
   math.max(queued, 0), redis.call('ZCARD', LEASE), redis.call('ZCARD', LATER),
-  math.max(dead, 0), redis.call('EXISTS', PAUSED), wait,
+  dead, redis.call('EXISTS', PAUSED), wait,
   tonumber(redis.call('GET', base .. 'bytes') or 0), tonumber(most or 0), math.floor((rate or 0) * 1000 + 0.5),
-  parked, parked_for,
+  parked, parked_for, math.max(math.min(uncertain, dead), 0),
 }

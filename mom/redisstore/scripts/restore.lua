@@ -46,6 +46,7 @@ for _, ulid in ipairs(entries) do
   if task and task.s == S_DEAD and task.r ~= '1' and (parked_since(ulid) or 0) < started then
     seen(ulid)
     redis.call('HSET', base .. 't:' .. ulid, 's', S_UNCERTAIN, 'f', failure)
+    count_parked(ulid)
     publish(ulid, S_UNCERTAIN)
     changed = changed + 1
   end

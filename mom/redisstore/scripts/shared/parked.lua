@@ -1,13 +1,21 @@
 -- Parked tasks are those in dead: DEAD or UNCERTAIN, they wait for a person, call
 -- and all. What their calls take is counted twice, in bytes and in parked, so that
--- it can be told apart from the calls that wait for their service. The field b of
--- a record is what parked counts for it; a task that an older release has parked
--- has none until count_parked.
+-- it can be told apart from the calls that wait for their service; uncertain is how
+-- many of them are UNCERTAIN. The field b of a record is what parked counts for it,
+-- U says that uncertain counts it; a task that an older release has parked has none
+-- until count_parked.
 local function count_parked(ulid)
-  local t, size = base .. 't:' .. ulid, redis.call('STRLEN', base .. 'p:' .. ulid)
-  if redis.call('HGET', t, 'b') then return end
-  redis.call('HSET', t, 'b', size)
-  redis.call('INCRBY', base .. 'parked', size)
+  local t = base .. 't:' .. ulid
+  local size, counted, state = unpack(redis.call('HMGET', t, 'b', 'U', 's'))
+  if not size then
+    size = redis.call('STRLEN', base .. 'p:' .. ulid)
+    redis.call('HSET', t, 'b', size)
+    redis.call('INCRBY', base .. 'parked', size)
+  end
+  if state == S_UNCERTAIN and not counted then
+    redis.call('HSET', t, 'U', '1')
+    redis.call('INCRBY', base .. 'uncertain', 1)
+  end
 end
 
 local function is_parked(task)

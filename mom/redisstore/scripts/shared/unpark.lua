@@ -44,7 +44,7 @@ local function close_up()
     local head = redis.call('LINDEX', DEAD, 0)
     if not head then
       -- Also mends what an older release took out without telling.
-      redis.call('DEL', base .. 'holes', base .. 'parked')
+      redis.call('DEL', base .. 'holes', base .. 'parked', base .. 'uncertain')
       break
     end
     if not is_hole(head) then break end
@@ -58,11 +58,10 @@ end
 -- leave ends the parking of a task that has no place in dead any more.
 local function leave(ulid)
   local t = base .. 't:' .. ulid
-  local size = redis.call('HGET', t, 'b')
-  if size then
-    redis.call('HDEL', t, 'b')
-    redis.call('DECRBY', base .. 'parked', size)
-  end
+  local size, uncertain = unpack(redis.call('HMGET', t, 'b', 'U'))
+  redis.call('HDEL', t, 'b', 'U')
+  if size then redis.call('DECRBY', base .. 'parked', size) end
+  if uncertain then redis.call('DECRBY', base .. 'uncertain', 1) end
 end
 
 -- unpark takes a task out of dead. It says whether the task was there.

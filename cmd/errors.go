@@ -1,0 +1,166 @@
+package cmd
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"connectrpc.com/connect/v2"
+
+	"holdline/client"
+)
+
+// callError is an RPC that failed: it makes the exit status.
+type callError struct {
+	rpc  *connect.Error
+	text string // for people
+	hint string // what they may do, on a line of its own; empty for nothing
+}
+
+func (e *callError) Error() string { return e.text }
+func (e *callError) Unwrap() error { return e.rpc }
+
+// fail turns the error of an RPC into a callError; others stay as they are.
+func (r Remote) fail(err error) error {
+	var rpcErr *connect.Error
+	switch {
+	case !errors.As(err, &rpcErr):
+		return err
+	case rpcErr.IsRemote():
+		return &callError{rpc: rpcErr, text: rpcErr.Error()}
+	case interrupted(rpcErr):
+		return interruption("interrupted")
+	}
+	return &callError{rpc: rpcErr, text: fmt.Sprintf("holdline: %s: %v", r.Server, rpcErr), hint: r.hint(rpcErr)}
+}
+
+// interrupted tells whether a call ended since somebody ended this command.
+func interrupted(err error) bool {
+	var rpcErr *connect.Error
+	return errors.As(err, &rpcErr) && rpcErr.Code() == connect.CodeCanceled && !rpcErr.IsRemote() &&
+		!errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) // to connect these are cancellations too
+}
+
+// interruption is the error of a command that was ended; the message says what
+// became of its call.
+func interruption(message string) error {
+	return &callError{rpc: connect.NewError(connect.CodeCanceled, message), text: "holdline: " + message}
+}
+
+// hint says what may be the matter when no gateway has answered.
+func (r Remote) hint(err *connect.Error) string {
+	var (
+		noTLS        tls.RecordHeaderError
+		unknownIssue x509.UnknownAuthorityError
+		badCert      *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &unknownIssue):
+		return "If you trust it, --cacert FILE names the authorities to trust."
+	case errors.As(err, &badCert):
+		return "" // the error says what is wrong with the certificate
+	case errors.As(err, &noTLS), r.secure() && err.Message() == "http: server gave HTTP response to HTTPS client":
+		return "It speaks no TLS: try --server http://…"
+	case notDialled(err):
+		return "Is a gateway there? --server gives another URL; `holdline up` runs one."
+	case err.Unwrap() == nil: // it has answered, in HTTP
+		return "Something answers there, but not as a gateway does."
+	case r.secure():
+		return "The connection ended without the answer of a gateway."
+	}
+	return "The connection ended without the answer of a gateway. If what listens there speaks TLS, try --server https://…"
+}
+
+// notDialled tells whether there was no connection at all.
+func notDialled(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// printError tells of an error, as JSON or for people, and returns the exit status.
+func printError(out io.Writer, err error, asJSON bool) (status int) {
+	if err == nil {
+		return 0
+	}
+	var failed *callError
+	called := errors.As(err, &failed)
+	status = 1
+	if called {
+		status = int(failed.rpc.Code()) << 3
+	}
+	switch {
+	case asJSON:
+		printErrorJSON(out, err)
+	case called:
+		_, _ = fmt.Fprintln(out, failed.text)
+		if failed.hint != "" {
+			_, _ = fmt.Fprintln(out, failed.hint)
+		}
+	default:
+		_, _ = fmt.Fprintf(out, "holdline: %v\n", err)
+	}
+	return status
+}
+
+// printUsageError tells of a wrong command line.
+func printUsageError(out io.Writer, err error, asJSON bool) (status int) {
+	if asJSON {
+		printErrorJSON(out, connect.NewError(connect.CodeInvalidArgument, err.Error()))
+	} else {
+		_, _ = fmt.Fprintf(out, "holdline: %v\nTry: holdline --help\n", err)
+	}
+	return 2
+}
+
+// printErrorJSON writes an error on one line, in the shape that Connect gives it,
+// and the task's id beside it if there is one.
+func printErrorJSON(out io.Writer, err error) {
+	body := struct {
+		Code    string           `json:"code"`
+		Message string           `json:"message"`
+		Details []map[string]any `json:"details,omitempty"`
+		Task    string           `json:"task,omitempty"`
+	}{Code: connect.CodeOf(err).String(), Message: err.Error(), Task: client.TaskFrom(err).GetId()}
+	var rpcErr *connect.Error
+	if errors.As(err, &rpcErr) {
+		body.Message = rpcErr.Message()
+		for _, d := range rpcErr.Details() {
+			detail := map[string]any{"type": d.Type, "value": d.Value}
+			if len(d.Debug) > 0 {
+				detail["debug"] = json.RawMessage(d.Debug)
+			}
+			body.Details = append(body.Details, detail)
+		}
+	}
+	_ = json.NewEncoder(out).Encode(body)
+}
+
+// readError reads an error in the shape that Connect gives it.
+func readError(raw []byte) (*connect.Error, error) {
+	var body struct {
+		Code    connect.Code
+		Message string
+		Details []struct {
+			Type  string
+			Value string
+			Debug json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(raw, &body); err != nil {
+		return nil, err
+	}
+	err := connect.NewError(body.Code, body.Message).WithRemote()
+	for _, d := range body.Details {
+		if value, decodeErr := base64.RawStdEncoding.DecodeString(strings.TrimRight(d.Value, "=")); decodeErr == nil {
+			err = err.WithDetail(&connect.ErrorDetail{Type: d.Type, Value: value, Debug: d.Debug})
+		}
+	}
+	return err, nil
+}

@@ -1,0 +1,36 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A terminal that is closed ends what serves in it, in order and with a word; under
+// nohup it does not.
+func TestHangup(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"", `trap "" HUP; `} {
+		var lines jsonLines
+		addr := address(t)
+		p := &process{name: "/bin/sh", log: &lines, args: []string{"-c", shell + `exec "$0" "$@"`, filepath.Join(build(t), "holdline"),
+			"gateway", "--listen", addr, "--route", "a.v1.B=http://" + address(t), "--log-format", "json"}}
+		p.begin(t)
+		awaitReady(t, addr)
+		p.signal(t, syscall.SIGHUP)
+		cause := "hangup"
+		if shell != "" {
+			cause = "terminated"
+			awaitReady(t, addr)
+			p.signal(t, syscall.SIGTERM)
+		}
+		<-p.gone
+		if want := `"told to end: calls under way may end, no others come","cause":"` + cause; !strings.Contains(lines.text.String(), want) {
+			t.Errorf("%q: logged %s, want %s", shell, &lines.text, want)
+		}
+		if status := p.cmd.ProcessState.ExitCode(); status != 0 {
+			t.Errorf("%q: exit status %d", shell, status)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package gateway
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"connectrpc.com/cors"
+	rscors "github.com/rs/cors"
+)
+
+// withCORS lets pages of these origins call, with whatever headers they like, and read
+// all of the response's headers. No cookies: credentials are never allowed, so that * is
+// no danger to anybody who is logged in somewhere.
+func withCORS(handler http.Handler, origins []string) http.Handler {
+	if len(origins) == 0 {
+		return handler
+	}
+	return rscors.New(rscors.Options{
+		AllowedOrigins: origins,
+		AllowedMethods: cors.AllowedMethods(),
+		AllowedHeaders: []string{"*"}, // answered with those that are asked for
+		MaxAge:         7200,          // what Chromium keeps at most
+	}).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Origin") != "" {
+			w = &corsWriter{ResponseWriter: w, origin: w.Header().Get(allowOrigin)}
+		}
+		handler.ServeHTTP(w, r)
+	}))
+}
+
+const (
+	corsPrefix    = "Access-Control-"
+	allowOrigin   = corsPrefix + "Allow-Origin"
+	exposeHeaders = corsPrefix + "Expose-Headers"
+)
+
+// corsWriter writes a response that a page may read. What a service says of CORS itself
+// does not pass: the gateway answers the preflights, and two answers would not agree.
+type corsWriter struct {
+	http.ResponseWriter
+	origin string // that is allowed; empty: none
+	done   bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *corsWriter) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		w.judge()
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *corsWriter) Write(p []byte) (int, error) {
+	w.judge()
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush implements http.Flusher, which connect asks server streams for.
+func (w *corsWriter) Flush() {
+	w.judge()
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap is for http.ResponseController.
+func (w *corsWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// judge sets the headers once, just before they are written. The names of those that
+// there are stand there, and not *, which means all of them to newer browsers alone.
+func (w *corsWriter) judge() {
+	if w.done {
+		return
+	}
+	w.done = true
+	header := w.Header()
+	maps.DeleteFunc(header, func(key string, values []string) bool { return strings.HasPrefix(key, corsPrefix) })
+	if w.origin == "" {
+		return
+	}
+	var names []string
+	for key, values := range header {
+		if len(values) > 0 && !strings.HasPrefix(key, http.TrailerPrefix) {
+			names = append(names, key)
+		}
+	}
+	slices.Sort(names)
+	header.Set(allowOrigin, w.origin)
+	header.Set(exposeHeaders, strings.Join(names, ", "))
+}
