@@ -142,7 +142,7 @@ type Admin struct {
 
 // Routing are the flags by which gateway and MOM learn routes and schemas.
 type Routing struct {
-	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs; repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals. HOLDLINE_ROUTES takes several, by white space."`
+	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs; repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals, health, http. HOLDLINE_ROUTES takes several, by white space."`
 	Routes string   `type:"existingfile" env:"-" placeholder:"FILE" help:"Routes, one a line."`
 	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schema of routed services; repeated."`
 }

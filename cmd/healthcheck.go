@@ -46,7 +46,7 @@ func (c *Healthcheck) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pool := upstream.NewPool(service, []*url.URL{endpoint}, slog.New(slog.DiscardHandler))
+	pool := upstream.NewPool(upstream.Config{Service: service, Endpoints: []*url.URL{endpoint}, Health: upstream.HealthName, Log: slog.New(slog.DiscardHandler)})
 	defer pool.Close()
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()

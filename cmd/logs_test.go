@@ -20,7 +20,7 @@ import (
 // Both formats say the same of ids, durations and endpoints.
 func TestLogFormats(t *testing.T) {
 	t.Parallel()
-	pool := upstream.NewPool("a.B", []*url.URL{{Scheme: "http", Host: "127.0.0.1:1"}}, slog.New(slog.DiscardHandler))
+	pool := upstream.NewPool(upstream.Config{Service: "a.B", Endpoints: []*url.URL{{Scheme: "http", Host: "127.0.0.1:1"}}, Log: slog.New(slog.DiscardHandler)})
 	defer pool.Close()
 	id := contract.NewTaskID("a.B", 1, "", "", "")
 	attrs := []any{"task", id, "after", 41 * time.Second, "endpoint", pool.Endpoints()[0]}

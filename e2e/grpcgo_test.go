@@ -26,6 +26,7 @@ import (
 type foreign struct {
 	addr    string
 	options []grpc.ServerOption
+	health  bool // grpc-go's stock one
 	mu      sync.Mutex
 	runs    int
 }
@@ -66,6 +67,9 @@ func (f *foreign) Run(ctx context.Context) error {
 	s.RegisterService(&grpc.ServiceDesc{ServiceName: ledgerService, Methods: []grpc.MethodDesc{
 		{MethodName: "Read", Handler: f.handle}, {MethodName: "Post", Handler: f.handle},
 	}}, nil)
+	if f.health {
+		registerHealth(s)
+	}
 	stop := context.AfterFunc(ctx, s.Stop)
 	defer stop()
 	return s.Serve(ln)

@@ -140,10 +140,12 @@ func failure(outcome upstream.Outcome, c *call) *connect.Error {
 		"%s did not answer (%s); the call may have been executed", service, outcome.Cause)
 }
 
-// unsendable is for a call that no endpoint takes, for what its caller has put into
-// its headers.
+// unsendable is for a call that no endpoint takes as it is: for its headers, or its protocol.
 func unsendable(cause string, c *call) *connect.Error {
-	if cause == upstream.HeadersTooLarge {
+	switch cause {
+	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
+		return contract.NotUnderstood(c.target.route.Service, c.req.Protocol(), cause == upstream.NeedsHTTP2)
+	case upstream.HeadersTooLarge:
 		return contract.Errorf(momv1.Reason_REASON_HEADERS_TOO_LARGE,
 			"the call has %d bytes of headers, with those of HTTP/2 itself more than %s takes (SETTINGS_MAX_HEADER_LIST_SIZE); it was not executed",
 			upstream.HeaderBytes(c.req.Header), c.target.route.Service)

@@ -95,11 +95,11 @@ func New(cfg Config) (*Gateway, error) {
 	g.runOutages(front.outages)
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
-		g.targets[name] = newTarget(r, upstream.NewPool(name, r.Endpoints, cfg.Logger), metrics)
+		g.targets[name] = newTarget(r, upstream.NewPool(r.Pool(cfg.Logger)), metrics)
 		g.targets[name].stores, g.targets[name].schema = true, cfg.Schemas.Digest(name)
 	}
 	if len(cfg.MOM) > 0 {
-		front.mom = upstream.NewPool(momv1connect.TaskServiceName, cfg.MOM, cfg.Logger)
+		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Log: cfg.Logger})
 		for _, name := range ofMOM {
 			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, front.mom, metrics)
 		}

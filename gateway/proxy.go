@@ -129,6 +129,10 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 			p.refuseCall(w, c, requestTooLarge())
 			return
 		}
+		if cause, refused := target.pool.Refuses(&c.req); refused {
+			p.refuseCall(w, c, unsendable(cause, c))
+			return
+		}
 		p.handOff(ctx, w, c, nil, func(end step) { p.explain(w, c, nil, upstream.Outcome{}, end) })
 		return
 	}
@@ -192,6 +196,9 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 		if outcome.Kind == upstream.Unavailable {
 			end = pass // the service's own words say it best
 		}
+	}
+	if cause, refused := c.target.pool.Refuses(&c.req); end == store && refused && !c.ran {
+		end, outcome = fail, upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}
 	}
 	explain := func(end step) { p.explain(w, c, tries, outcome, end) }
 	switch end {

@@ -118,7 +118,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	}
 	for _, name := range cfg.Routes.Services() {
 		r := cfg.Routes[name]
-		m.pools[name] = upstream.NewPool(name, r.Endpoints, cfg.Logger)
+		m.pools[name] = upstream.NewPool(r.Pool(cfg.Logger))
 		m.traffic[name] = &traffic{}
 	}
 	m.shards = newShards(m)

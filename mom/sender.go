@@ -51,7 +51,8 @@ type attempt struct {
 	bare      *momv1.Call // nil: with our own headers too
 	begun     bool        // there was a request to be sent
 	outcome   upstream.Outcome
-	status    int // of HTTP; 0 without a response
+	protocol  string // as a person calls it
+	status    int    // of HTTP; 0 without a response
 	response  *http.Response
 }
 
@@ -103,6 +104,10 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 	err := s.clients[call.GetProtocol()].CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
 	if err == nil && len(message.bytes) > maxAnswer || made.tooLarge(err) {
 		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
+	}
+	switch made.outcome.Cause {
+	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
+		return result{answer: asAnswer(contract.NotUnderstood(s.route.Service, made.protocol, made.outcome.Cause == upstream.NeedsHTTP2))}
 	}
 	// What another Holdline behind the service says so has run.
 	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
@@ -182,6 +187,7 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 	req.ProtoMajor = made.httpMajor
 	req.Host = "" // the endpoint's own
 	out := &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Alone: made.alone}
+	made.protocol = out.Protocol()
 	if made.bare != nil {
 		leaveBare(out, made.bare)
 	}

@@ -26,7 +26,8 @@ var sampleTask = contract.TaskID{Service: "package.Service"}.String()
 func reasonsOf(service Service, repeatable bool) []momv1.Reason {
 	return slices.DeleteFunc(reasons(), func(reason momv1.Reason) bool {
 		switch reason {
-		case momv1.Reason_REASON_SERVICE_UNAVAILABLE, momv1.Reason_REASON_HEADERS_TOO_LARGE, momv1.Reason_REASON_HEADER_INVALID:
+		case momv1.Reason_REASON_SERVICE_UNAVAILABLE, momv1.Reason_REASON_HEADERS_TOO_LARGE, momv1.Reason_REASON_HEADER_INVALID,
+			momv1.Reason_REASON_PROTOCOL_UNSUPPORTED:
 			return !service.Proxied
 		case momv1.Reason_REASON_OUTCOME_UNKNOWN:
 			return !service.Proxied || repeatable

@@ -20,6 +20,7 @@ var notices = map[momv1.Reason]slog.Level{
 	momv1.Reason_REASON_HEADER_INVALID:         slog.LevelInfo,
 	momv1.Reason_REASON_REQUEST_TOO_LARGE:      slog.LevelInfo,
 	momv1.Reason_REASON_HEADERS_TOO_LARGE:      slog.LevelInfo,
+	momv1.Reason_REASON_PROTOCOL_UNSUPPORTED:   slog.LevelInfo,
 	momv1.Reason_REASON_NO_ROUTE:               slog.LevelInfo,
 }
 

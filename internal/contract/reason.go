@@ -53,6 +53,7 @@ var reasons = map[momv1.Reason]terms{
 	momv1.Reason_REASON_TASK_STATE:             {connect.CodeFailedPrecondition, 0, false},
 	momv1.Reason_REASON_ANSWER_UNREADABLE:      {connect.CodeFailedPrecondition, http.StatusNotAcceptable, false},
 	momv1.Reason_REASON_HEADERS_TOO_LARGE:      {connect.CodeInvalidArgument, http.StatusRequestHeaderFieldsTooLarge, false},
+	momv1.Reason_REASON_PROTOCOL_UNSUPPORTED:   {connect.CodeUnimplemented, http.StatusUnsupportedMediaType, false},
 }
 
 // details are those of each reason, and reasonOf finds the reason of an ErrorInfo
@@ -91,6 +92,17 @@ func Errorf(reason momv1.Reason, format string, args ...any) *connect.Error {
 		err = err.WithDetail(detail)
 	}
 	return err
+}
+
+// NotUnderstood is for a call in a protocol that its service does not speak; overHTTP1: which
+// it could not speak over HTTP/1.1.
+func NotUnderstood(service, protocol string, overHTTP1 bool) *connect.Error {
+	if overHTTP1 {
+		return Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
+			"%s speaks HTTP/1.1, and gRPC needs HTTP/2; call it with Connect or gRPC-Web. The call was not executed", service)
+	}
+	return Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
+		"%s does not understand %s (it answered 415); call it in another protocol. The call was not executed", service, protocol)
 }
 
 // WithDetail adds a message to an error's details.

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"holdline/internal/upstream"
 )
 
 // Route says where a service runs and how its calls are treated.
@@ -35,7 +38,24 @@ type Route struct {
 	// it, so the call may be sent again. Default false: it is the answer, unless
 	// it names a time.
 	SafeRefusals bool
+	// Health is how the endpoints' health is found out. Default: see upstream.HealthAuto.
+	Health upstream.Health
+	// HTTP is the version that the endpoints speak. Default: what they show.
+	HTTP upstream.HTTP
 }
+
+// Pool is what a pool of the route's endpoints needs.
+func (r *Route) Pool(log *slog.Logger) upstream.Config {
+	return upstream.Config{Service: r.Service, Endpoints: r.Endpoints, Health: r.Health, HTTP: r.HTTP, Log: log}
+}
+
+// The words of the options.
+var (
+	healths = map[string]upstream.Health{
+		"auto": upstream.HealthAuto, "name": upstream.HealthName, "overall": upstream.HealthOverall, "dial": upstream.HealthDial,
+	}
+	versions = map[string]upstream.HTTP{"auto": upstream.AnyHTTP, "1": upstream.OnlyHTTP1, "2": upstream.OnlyHTTP2}
+)
 
 // Defaults and limits of a route.
 const (
@@ -104,8 +124,21 @@ func (r *Route) set(option string) error {
 		}
 		r.SafeRefusals = value == "safe"
 		return nil
+	case "health":
+		return setWord(&r.Health, healths, option, value, "auto, name, overall or dial")
+	case "http":
+		return setWord(&r.HTTP, versions, option, value, "auto, 1 or 2")
 	}
-	return fmt.Errorf("%q: unknown option, want ttl, attempt-timeout, try-timeout, shards or refusals", option)
+	return fmt.Errorf("%q: unknown option, want ttl, attempt-timeout, try-timeout, shards, refusals, health or http", option)
+}
+
+func setWord[T any](to *T, words map[string]T, option, value, want string) error {
+	word, ok := words[value]
+	if !ok {
+		return fmt.Errorf("%q: want %s", option, want)
+	}
+	*to = word
+	return nil
 }
 
 func setDuration(to *time.Duration, option, value string, most time.Duration) error {

@@ -41,7 +41,7 @@ func (b *logBuffer) count(words string) int {
 // healthy asks as `holdline healthcheck` does.
 func healthy(tb testing.TB, addr string) bool {
 	tb.Helper()
-	pool := upstream.NewPool("", []*url.URL{{Scheme: "http", Host: addr}}, slog.New(slog.DiscardHandler))
+	pool := upstream.NewPool(upstream.Config{Service: "", Endpoints: []*url.URL{{Scheme: "http", Host: addr}}, Log: slog.New(slog.DiscardHandler)})
 	defer pool.Close()
 	return pool.Healthy(tb.Context())
 }

@@ -117,7 +117,29 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	if e.silent.Load() {
 		return nil, Outcome{NotSent, Silent}, errSilent
 	}
-	cuts := e.cuts.Load()
+	needs2 := req.protocol() == grpc
+	for tried := false; ; tried = true {
+		major := e.versions.pick(req.In.ProtoMajor, needs2)
+		if major == 0 {
+			e.pool.lacksHTTP2.note(true)
+			return nil, Outcome{Unsendable, NeedsHTTP2}, errVersion
+		}
+		res, outcome, err := e.try(ctx, req, major)
+		switch {
+		case outcome.Cause != wrongVersion:
+			return res, outcome, err
+		case needs2:
+			e.pool.lacksHTTP2.note(true)
+			return nil, Outcome{Unsendable, NeedsHTTP2}, err
+		case tried, e.versions.pick(req.In.ProtoMajor, needs2) == major, req.Stream != nil && !req.Stream.Rewind():
+			return nil, outcome, err
+		}
+	}
+}
+
+// try is Try in one version of HTTP.
+func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response, Outcome, error) {
+	cuts, shown := e.cuts.Load(), e.versions.yes[of(major)].Load()
 	e.begin()
 	inTime := func() {}
 	if req.Timeout > 0 {
@@ -126,14 +148,14 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		inTime = func() { timer.Stop() }
 		ctx = bounded
 	}
-	transport, seat := e.transport(req)
+	transport, seat := e.transport(req, major)
 	sent := &sent{seat: seat}
-	out := e.request(&ctx, req, sent)
+	out := e.request(&ctx, req, major, shown, sent)
 	raw, err := transport.RoundTrip(out.WithContext(ctx))
 	inTime()
 	sending, streams := out.Body.(*sending)
 	if err != nil {
-		outcome := sent.outcome(ctx, err, req.In.ProtoMajor)
+		outcome := sent.outcome(ctx, err, major)
 		if streams {
 			_ = sending.Close() // the transport may get to it later
 			if sending.broken.Load() && ctx.Err() == nil {
@@ -144,8 +166,18 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 			outcome.Cause = Silent
 		}
 		e.end(seat)
-		e.note(outcome.Kind)
+		if outcome.Kind == Broken && major == 1 && !shown && ctx.Err() == nil && e.onlyHTTP2(ctx) {
+			outcome = Outcome{NotSent, wrongVersion}
+		}
+		if outcome.Cause == wrongVersion {
+			e.versions.show(major, false)
+		} else {
+			e.note(outcome.Kind)
+		}
 		return nil, outcome, err
+	}
+	if e.versions.show(major, true); major == 2 {
+		e.pool.lacksHTTP2.note(false)
 	}
 	if c := sent.conn.Load(); c != nil {
 		c.answered.Store(true)
@@ -162,16 +194,20 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	res := &Response{Response: raw, body: raw.Body, endpoint: e, seat: seat}
 	var outcome Outcome
 	if req.Look {
-		outcome = res.look()
+		protocol := req.protocol()
+		outcome = res.look(protocol)
+		if protocol != otherProtocol {
+			e.pool.lacks[protocol].note(outcome.Cause == UnknownProtocol)
+		}
 	}
 	e.note(outcome.Kind)
 	return res, outcome, nil
 }
 
-// transport mirrors the HTTP version of the caller. Over HTTP/2 the call has a seat,
-// to be left when it has ended.
-func (e *Endpoint) transport(req *Request) (*http.Transport, *seat) {
-	if req.In.ProtoMajor < 2 {
+// transport is that for a version of HTTP. Over HTTP/2 the call has a seat, to be left
+// when it has ended.
+func (e *Endpoint) transport(req *Request, major int) (*http.Transport, *seat) {
+	if major < 2 {
 		return e.h1, nil
 	}
 	var seat *seat
@@ -211,6 +247,9 @@ type sent struct {
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
 	// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
 	taken := s.taken.Load() || s.given.Load() && ctx.Err() != nil
+	if ctx.Err() == nil && s.foreign(err) {
+		return Outcome{NotSent, wrongVersion}
+	}
 	if cause := unsendable(err); cause != "" && ctx.Err() == nil {
 		return Outcome{Unsendable, cause}
 	}
@@ -252,7 +291,7 @@ func (s *sent) gotConn(info httptrace.GotConnInfo) {
 }
 
 // request builds the outgoing request.
-func (e *Endpoint) request(ctx *context.Context, req *Request, sent *sent) *http.Request {
+func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown bool, sent *sent) *http.Request {
 	u := *req.In.URL
 	u.Scheme, u.Host = e.url.Scheme, e.url.Host
 	out := &http.Request{
@@ -298,6 +337,12 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, sent *sent) *http
 				}
 				return nil
 			}
+		}
+	}
+	if !shown {
+		trace = onConn(trace, sent.gotConn)
+		if major == 2 {
+			trace = e.awaitGreeting(*ctx, trace)
 		}
 	}
 	if sent.seat != nil && HeaderBytes(req.Header) > LargeHeaders {

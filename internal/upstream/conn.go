@@ -36,7 +36,7 @@ var errSilent = errors.New("the endpoint gives no sign of life")
 
 // newTransport returns a transport for calls. The endpoint knows its connections,
 // and closes them all when it is found to be silent.
-func (e *Endpoint) newTransport() *http.Transport {
+func (e *Endpoint) newTransport(major int) *http.Transport {
 	dialer := &net.Dialer{
 		Timeout:         dialTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveAfter, Interval: time.Second, Count: int(keepAliveFor / time.Second)},
@@ -51,7 +51,7 @@ func (e *Endpoint) newTransport() *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			c := &conn{Conn: dialled, endpoint: e, closed: make(chan struct{})}
+			c := e.newConn(dialled, major)
 			if !e.addConn(c) {
 				_ = dialled.Close()
 				return nil, errSilent
@@ -70,7 +70,7 @@ func (e *Endpoint) newTransport() *http.Transport {
 // newHealthTransport returns a transport that asks each question on a connection of
 // its own. Calls cannot be in the way of such a question, and a connection that is
 // dead without knowing it is never asked.
-func (e *Endpoint) newHealthTransport() *http.Transport {
+func (e *Endpoint) newHealthTransport(major int) *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout, Control: limitSilence}
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
@@ -78,7 +78,7 @@ func (e *Endpoint) newHealthTransport() *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return &conn{Conn: dialled, endpoint: e, closed: make(chan struct{})}, nil
+			return e.newConn(dialled, major), nil
 		},
 		TLSHandshakeTimeout: dialTimeout,
 		DisableKeepAlives:   true,
@@ -91,6 +91,7 @@ func (e *Endpoint) newHealthTransport() *http.Transport {
 func (e *Endpoint) overHTTP2(t *http.Transport) *http.Transport {
 	if e.url.Scheme == "https" {
 		t.Protocols.SetHTTP2(true)
+		t.TLSClientConfig = &tls.Config{VerifyConnection: negotiated, MinVersion: tls.VersionTLS12}
 	} else {
 		t.Protocols.SetUnencryptedHTTP2(true)
 	}
@@ -108,9 +109,20 @@ func overHTTP1(t *http.Transport) *http.Transport {
 type conn struct {
 	net.Conn
 	endpoint *Endpoint
+	major    int // the version of HTTP that is spoken on it; 0 when TLS hides what is read
 	once     sync.Once
 	closed   chan struct{}
-	answered atomic.Bool // it has brought a response, so its TLS handshake is over on both sides
+	begun    bool          // something was read; transports read from one goroutine
+	first    chan struct{} // closed then
+	foreign  atomic.Bool   // the other side speaks another version
+	answered atomic.Bool   // it has brought a response, so its TLS handshake is over on both sides
+}
+
+func (e *Endpoint) newConn(dialled net.Conn, major int) *conn {
+	if e.url.Scheme == "https" {
+		major = 0
+	}
+	return &conn{Conn: dialled, endpoint: e, major: major, closed: make(chan struct{}), first: make(chan struct{})}
 }
 
 // connOf is our part of a connection; nil if it has none.
@@ -128,6 +140,11 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.endpoint.hear()
+		if !c.begun {
+			c.begun = true
+			c.greeted(p[0])
+			close(c.first)
+		}
 	}
 	return n, err
 }

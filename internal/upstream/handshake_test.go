@@ -54,10 +54,19 @@ func secured(tb testing.TB, addr string, trusted tls.Certificate, shown ...tls.C
 	}}
 	e := (*openPool(tb, nil, "https://"+addr).endpoints.Load())[0]
 	e.h1.TLSClientConfig = cfg.Clone()
+	for _, asker := range e.asking {
+		verify := asker.transport.TLSClientConfig
+		asker.transport.TLSClientConfig = cfg.Clone()
+		if verify != nil {
+			asker.transport.TLSClientConfig.VerifyConnection = verify.VerifyConnection
+		}
+	}
 	open := e.h2.open
 	e.h2.open = func() *http.Transport {
 		transport := open()
+		verify := transport.TLSClientConfig.VerifyConnection
 		transport.TLSClientConfig = cfg.Clone()
+		transport.TLSClientConfig.VerifyConnection = verify
 		return transport
 	}
 	return e

@@ -47,21 +47,13 @@ func unsendable(err error) (cause string) {
 // meetFirst lets a request with large headers wait until its connection has answered
 // once. A server sends its SETTINGS before anything else, so net/http knows the limit
 // then; on a new connection it would not wait for them, and a server that gets more than
-// it takes may break the connection under other calls. There may be no trace yet.
+// it takes may break the connection under other calls.
 func (e *Endpoint) meetFirst(ctx context.Context, transport *http.Transport, trace *httptrace.ClientTrace) *httptrace.ClientTrace {
-	if trace == nil {
-		trace = new(httptrace.ClientTrace)
-	}
-	before := trace.GotConn
-	trace.GotConn = func(info httptrace.GotConnInfo) {
-		if before != nil {
-			before(info)
-		}
+	return onConn(trace, func(info httptrace.GotConnInfo) {
 		if c := connOf(info); c != nil && !c.answered.Load() {
 			e.meet(ctx, transport, c)
 		}
-	}
-	return trace
+	})
 }
 
 // meet asks for the service's health on a connection that is the transport's only one.

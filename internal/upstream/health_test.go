@@ -23,7 +23,7 @@ func TestAwaitHealthyAfterAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		p := NewPool(service, []*url.URL{{Scheme: "http", Host: addr}}, slog.New(slog.DiscardHandler))
+		p := NewPool(Config{Service: service, Endpoints: []*url.URL{{Scheme: "http", Host: addr}}, Log: slog.New(slog.DiscardHandler)})
 		defer p.Close()
 		began, looks, back := time.Now(), 0, time.Duration(0)
 		healthy := p.AwaitHealthy(ctx, func() bool {

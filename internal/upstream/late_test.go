@@ -73,7 +73,7 @@ func TestNotSentLater(t *testing.T) {
 					}
 				}
 			})
-			pool := upstream.NewPool("a.B", []*url.URL{endpoint}, slog.New(slog.DiscardHandler))
+			pool := upstream.NewPool(upstream.Config{Service: "a.B", Endpoints: []*url.URL{endpoint}, Log: slog.New(slog.DiscardHandler)})
 			t.Cleanup(pool.Close)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			go func() {

@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -18,6 +16,8 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"golang.org/x/net/http2"
+
+	"holdline/internal/coding"
 )
 
 // Kind is what one attempt came to, as far as it matters for what may follow.
@@ -45,7 +45,8 @@ const (
 	// CallerLeft: the caller ended it.
 	CallerLeft
 	// Unsendable: nothing ran, and it is the call's own fault. Its headers are larger
-	// than the service takes, or are none that HTTP allows. Other calls can pass.
+	// than the service takes, or are none that HTTP allows, or the service does not
+	// understand its protocol. Other calls can pass.
 	Unsendable
 )
 
@@ -185,9 +186,15 @@ const maxErrorBody = 64 << 10
 // look classifies a response by its head: the status and headers, the trailers
 // when there is no message before them, and the body of a Connect error. What
 // it reads of the body it keeps in res.head.
-func (res *Response) look() Outcome {
-	contentType := res.Header.Get("Content-Type")
+func (res *Response) look(asked protocol) Outcome {
+	contentType := MediaType(res.Header)
 	switch res.StatusCode {
+	case http.StatusUnsupportedMediaType:
+		if asked == otherProtocol || asked == grpc && res.Header.Get("Grpc-Status") != "" ||
+			contentType == "application/json" && validCode(res.connectCode()) {
+			return Outcome{}
+		}
+		return Outcome{Unsendable, UnknownProtocol}
 	case http.StatusOK:
 		if strings.HasPrefix(contentType, "application/grpc") {
 			res.GRPCStatus = res.grpcStatus(contentType)
@@ -199,6 +206,9 @@ func (res *Response) look() Outcome {
 			return ofStatus(status)
 		}
 		if contentType == "application/json" {
+			if !coding.Known(res.Header.Get("Content-Encoding")) {
+				return Outcome{} // its caller asked for that, and can read it
+			}
 			switch code := res.connectCode(); {
 			case code == connect.CodeUnavailable.String():
 				return Outcome{Unavailable, "unavailable"}
@@ -254,7 +264,7 @@ func (res *Response) grpcStatus(contentType string) string {
 		case len(frame) >= frameHeader && len(frame)-frameHeader >= int(binary.BigEndian.Uint32(frame[1:])):
 			trailers := frame[frameHeader:]
 			if frame[0]&compressedFrame != 0 {
-				trailers = unzip(trailers)
+				trailers, _ = coding.Decode(res.Header.Get("Grpc-Encoding"), trailers, maxErrorBody)
 			}
 			return statusIn(trailers)
 		case res.err != nil || len(res.head) >= maxErrorBody:
@@ -280,10 +290,7 @@ func (res *Response) connectCode() string {
 	for res.err == nil && len(res.head) < maxErrorBody {
 		res.read()
 	}
-	raw := res.head
-	if res.Header.Get("Content-Encoding") == "gzip" {
-		raw = unzip(raw)
-	}
+	raw, _ := coding.Decode(res.Header.Get("Content-Encoding"), res.head, maxErrorBody)
 	var body struct {
 		Code string `json:"code"`
 	}
@@ -291,17 +298,6 @@ func (res *Response) connectCode() string {
 		return ""
 	}
 	return body.Code
-}
-
-// unzip returns as much as can be read, at most maxErrorBody: nothing of what is
-// in no gzip, the one compression that all sides know.
-func unzip(raw []byte) []byte {
-	plain, err := gzip.NewReader(bytes.NewReader(raw))
-	if err != nil {
-		return nil
-	}
-	raw, _ = io.ReadAll(io.LimitReader(plain, maxErrorBody))
-	return raw
 }
 
 func validCode(code string) bool {

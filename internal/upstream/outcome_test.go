@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
 
 	"holdline/internal/upstream"
@@ -52,7 +53,7 @@ func listen(tb testing.TB, serve func(net.Conn)) *url.URL {
 // there is a response.
 func try(ctx context.Context, tb testing.TB, endpoint *url.URL, body string) (upstream.Outcome, string) {
 	tb.Helper()
-	pool := upstream.NewPool("a.B", []*url.URL{endpoint}, slog.New(slog.DiscardHandler))
+	pool := upstream.NewPool(upstream.Config{Service: "a.B", Endpoints: []*url.URL{endpoint}, Log: slog.New(slog.DiscardHandler)})
 	defer pool.Close()
 	in, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://service/a.B/C", nil)
 	if err != nil {
@@ -160,6 +161,11 @@ func TestLook(t *testing.T) {
 	_, _ = io.WriteString(zip, "grpc-message: later\r\ngrpc-status: 14\r\n")
 	_ = zip.Close()
 	webZipped := "\x81\x00\x00\x00" + string(rune(zipped.Len())) + zipped.String()
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zstandard := string(encoder.EncodeAll([]byte(`{"code":"unavailable"}`), nil))
 	for _, c := range []struct {
 		name, status, contentType, header, body string
 		want                                    upstream.Kind
@@ -170,6 +176,10 @@ func TestLook(t *testing.T) {
 		{"Connect exhausted", "429 Too Many Requests", "application/json", "", `{"code":"resource_exhausted"}`, upstream.Exhausted},
 		{"Connect error with a status of its own", "503 Service Unavailable", "application/json", "", `{"code":"internal"}`, upstream.Answered},
 		{"gRPC status with an HTTP error", "503 Service Unavailable", grpc, "Grpc-Status: 5\r\n", "", upstream.Answered},
+		{"Connect error with a charset", "503 Service Unavailable", "Application/JSON ;charset=UTF-8", "", `{"code":"unavailable"}`, upstream.Unavailable},
+		{"Connect error in zstd", "503 Service Unavailable", "application/json", "Content-Encoding: zstd\r\n", zstandard, upstream.Unavailable},
+		{"JSON that only its caller can read", "504 Gateway Timeout", "application/json", "Content-Encoding: br\r\n", "?", upstream.Answered},
+		{"JSON that is not what it says", "503 Service Unavailable", "application/json", "Content-Encoding: zstd\r\n", `{"code":"unavailable"}`, upstream.Bare},
 		{"JSON of a proxy", "503 Service Unavailable", "application/json", "", `{"code":"busy"}`, upstream.Bare},
 		{"HTML of a proxy", "502 Bad Gateway", "text/html", "", "<html>", upstream.Bare},
 		{"nothing of a proxy", "504 Gateway Timeout", "", "", "", upstream.Bare},

@@ -21,10 +21,16 @@ import (
 type Pool struct {
 	service string
 	urls    []*url.URL
-	lookup  func(ctx context.Context, host string) ([]string, error)
-	breaker *breaker
-	log     *slog.Logger
-	once    *logonce.Logger // a breaker may open and close all the time
+	health  Health
+	http    HTTP
+	lacks   [grpc + 1]lacking // by protocol: the last answer to such a call was 415
+	// lacksHTTP2: the last gRPC call was not sent, since its endpoint does not speak it.
+	lacksHTTP2 lacking
+	named      atomic.Bool // some endpoint has known the service's name
+	lookup     func(ctx context.Context, host string) ([]string, error)
+	breaker    *breaker
+	log        *slog.Logger
+	once       *logonce.Logger // a breaker may open and close all the time
 
 	// endpoints is what there is; the slice is replaced, never changed.
 	endpoints atomic.Pointer[[]*Endpoint]
@@ -37,22 +43,30 @@ type Pool struct {
 	background sync.WaitGroup
 }
 
-// NewPool returns a pool that dials nothing yet, and looks up names as long as
-// it is open. Close it when done.
-func NewPool(service string, urls []*url.URL, log *slog.Logger) *Pool {
-	return newPool(service, urls, log, net.DefaultResolver.LookupHost)
+// Config is what a pool needs.
+type Config struct {
+	Service   string     // full name
+	Endpoints []*url.URL // at least one
+	Health    Health
+	HTTP      HTTP
+	Log       *slog.Logger
 }
 
-func newPool(service string, urls []*url.URL, log *slog.Logger, lookup func(context.Context, string) ([]string, error)) *Pool {
+// NewPool returns a pool that dials nothing yet, and looks up names as long as
+// it is open. Close it when done.
+func NewPool(cfg Config) *Pool { return newPool(cfg, net.DefaultResolver.LookupHost) }
+
+func newPool(cfg Config, lookup func(context.Context, string) ([]string, error)) *Pool {
 	p := &Pool{
-		service: service, urls: urls, lookup: lookup, breaker: newBreaker(), log: log, once: logonce.New(log),
+		service: cfg.Service, urls: cfg.Endpoints, health: cfg.Health, http: cfg.HTTP, lookup: lookup,
+		breaker: newBreaker(), log: cfg.Log, once: logonce.New(cfg.Log),
 		unhealthy: make(chan struct{}, 1),
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	// Until its name is looked up, an endpoint is whatever dialling it gives.
 	var first []*Endpoint
 	named := false
-	for _, u := range urls {
+	for _, u := range p.urls {
 		first = append(first, newEndpoint(p, u, ""))
 		named = named || isName(u)
 	}

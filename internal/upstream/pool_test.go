@@ -63,7 +63,7 @@ func openPool(tb testing.TB, lookup func(context.Context, string) ([]string, err
 		}
 		parsed = append(parsed, u)
 	}
-	p := newPool(service, parsed, slog.New(slog.NewTextHandler(tb.Output(), nil)), lookup)
+	p := newPool(Config{Service: service, Endpoints: parsed, Log: slog.New(slog.NewTextHandler(tb.Output(), nil))}, lookup)
 	tb.Cleanup(p.Close)
 	return p
 }

@@ -34,7 +34,7 @@ func TestKeyIsNoLeaveToSendAgain(t *testing.T) {
 						_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 					}
 				})
-				pool := upstream.NewPool("a.B", []*url.URL{endpoint}, slog.New(slog.DiscardHandler))
+				pool := upstream.NewPool(upstream.Config{Service: "a.B", Endpoints: []*url.URL{endpoint}, Log: slog.New(slog.DiscardHandler)})
 				t.Cleanup(pool.Close) // before the listener's end, which waits for its connections
 				send := func() upstream.Outcome {
 					in, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://service/a.B/C", nil)

@@ -6,8 +6,6 @@ import (
 	"net"
 	"syscall"
 	"time"
-
-	"connectrpc.com/grpchealth"
 )
 
 // A process that is frozen and a node that is cut off say nothing, not even that.
@@ -102,9 +100,9 @@ func (e *Endpoint) givesSign(doubted bool) bool {
 	if !doubted { // or they would doubt each other without end
 		defer time.AfterFunc(doubtAfter, e.doubt).Stop()
 	}
-	for _, health := range e.health {
+	for _, asker := range e.askers() {
 		ctx, cancel := context.WithTimeout(e.pool.ctx, signTimeout)
-		_, err := health.Check(ctx, &grpchealth.CheckRequest{Service: e.pool.service})
+		_, _, err := asker.ask(ctx, e.pool.service)
 		cancel()
 		if err == nil || !unheard(err) || e.heard.Load() {
 			return true
@@ -151,5 +149,7 @@ func (e *Endpoint) addConn(c *conn) bool {
 func (e *Endpoint) removeConn(c *conn) {
 	e.connsMu.Lock()
 	defer e.connsMu.Unlock()
-	delete(e.conns, c)
+	if delete(e.conns, c); len(e.conns) == 0 {
+		e.versions.doubt()
+	}
 }

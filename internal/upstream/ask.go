@@ -1,0 +1,176 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+)
+
+// Health is what a route's endpoints are asked for, to learn whether they are healthy.
+type Health uint8
+
+const (
+	// HealthAuto: the service by its name; where no endpoint has ever known that, whatever is
+	// there as a whole. Whoever answers at all, and does not say that it is not serving, is alive.
+	HealthAuto Health = iota
+	// HealthName: the service by its name. One that does not know it is another one.
+	HealthName
+	// HealthOverall: whatever is there as a whole.
+	HealthOverall
+	// HealthDial: nothing. One that can be dialled is healthy.
+	HealthDial
+)
+
+// Ailments of endpoints that answer.
+const (
+	notServing     = "not-serving"
+	anotherService = "another-service"
+)
+
+// Healthy reports whether the endpoint is healthy, as its route understands that. Breaker,
+// ejection, the addresses of names and the replay all go by it.
+func (e *Endpoint) Healthy(ctx context.Context) bool {
+	ailment := e.ailment(ctx)
+	if ailment != "" && !errors.Is(ctx.Err(), context.Canceled) {
+		e.pool.ailment.Store(&ailment)
+	}
+	return ailment == ""
+}
+
+// ailment is why an endpoint is not healthy, in a word; empty when it is.
+func (e *Endpoint) ailment(ctx context.Context) string {
+	name := e.pool.service
+	switch e.pool.health {
+	case HealthDial:
+		return e.dials(ctx)
+	case HealthOverall:
+		name = ""
+	}
+	why := e.ask(ctx, name)
+	if why != anotherService {
+		return why
+	}
+	if e.pool.health == HealthName || e.pool.named.Load() {
+		return anotherService // at an address that was handed on
+	}
+	if name != "" {
+		why = e.ask(ctx, "")
+	}
+	if why == anotherService { // it does not even know itself, but it is there
+		return ""
+	}
+	return why
+}
+
+// ask asks grpc.health.v1 for a name, in a version of HTTP that the endpoint speaks.
+func (e *Endpoint) ask(ctx context.Context, name string) (why string) {
+	askers := e.askers()
+	for i, asker := range askers {
+		bounded, cancel := ctx, context.CancelFunc(func() {})
+		if deadline, ok := ctx.Deadline(); ok { // the first may meet silence
+			bounded, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(askers)-i))
+		}
+		serving, status, err := asker.ask(bounded, name)
+		late := bounded.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			if name != "" && !e.pool.named.Load() {
+				e.pool.named.Store(true)
+			}
+			if serving == grpchealth.StatusNotServing {
+				return notServing
+			}
+			return ""
+		case ctx.Err() != nil:
+			return "timeout"
+		case status == 0, late:
+			why = causeOf(err)
+			continue
+		}
+		switch code := connect.CodeOf(err); {
+		case code == connect.CodeNotFound:
+			return anotherService
+		case code == connect.CodeUnavailable, status == http.StatusBadGateway, status == http.StatusGatewayTimeout:
+			return "unavailable" // says the endpoint, or a proxy in front of it
+		}
+		return ""
+	}
+	return why
+}
+
+// askers are who can ask the endpoint, the likeliest first.
+func (e *Endpoint) askers() []*asker {
+	overHTTP1, overHTTP2 := e.asking[of(1)], e.asking[of(2)]
+	switch v := &e.versions; {
+	case !v.allowed(2):
+		return []*asker{overHTTP1}
+	case !v.allowed(1):
+		return []*asker{overHTTP2}
+	case v.no[of(2)].Load():
+		return []*asker{overHTTP1, overHTTP2}
+	}
+	return []*asker{overHTTP2, overHTTP1}
+}
+
+// dials tells whether somebody listens at the endpoint.
+func (e *Endpoint) dials(ctx context.Context) (why string) {
+	host := e.url.Host
+	if e.url.Port() == "" {
+		host += ":" + portOf(e.url)
+	}
+	dialled, err := e.asking[0].transport.DialContext(ctx, "tcp", host)
+	if err != nil {
+		return causeOf(err)
+	}
+	defer func() { _ = dialled.Close() }()
+	if e.url.Scheme == "https" {
+		if err := tls.Client(dialled, &tls.Config{ServerName: e.url.Hostname(), MinVersion: tls.VersionTLS12}).HandshakeContext(ctx); err != nil {
+			return causeOf(err)
+		}
+	}
+	return ""
+}
+
+// asker asks for health over one version of HTTP.
+type asker struct {
+	*grpchealth.Client
+	transport *http.Transport
+}
+
+func newAsker(transport *http.Transport, u *url.URL, options ...connect.ClientOption) *asker {
+	client := &http.Client{
+		Transport:     statusNoter{transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return &asker{grpchealth.NewClient(client, u.String(), options...), transport}
+}
+
+// ask returns the health, or an error and the HTTP status of the response; 0 when there was none.
+func (a *asker) ask(ctx context.Context, name string) (serving grpchealth.Status, status int, err error) {
+	res, err := a.Check(context.WithValue(ctx, statusKey{}, &status), &grpchealth.CheckRequest{Service: name})
+	if err != nil {
+		return 0, status, err
+	}
+	return res.Status, status, nil
+}
+
+type statusKey struct{}
+
+// statusNoter writes the HTTP status of a response into its request's context.
+type statusNoter struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (s statusNoter) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := s.RoundTripper.RoundTrip(req)
+	if status, ok := req.Context().Value(statusKey{}).(*int); ok && res != nil {
+		*status = res.StatusCode
+	}
+	return res, err
+}

@@ -1,0 +1,91 @@
+package upstream
+
+import (
+	"mime"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// What a service may not understand, as causes of a call that no endpoint takes.
+const (
+	// NeedsHTTP2: a gRPC call to a service without HTTP/2. Its status is in the trailers.
+	NeedsHTTP2 = "needs-http2"
+	// UnknownProtocol: the service has answered 415 to calls of that protocol.
+	UnknownProtocol = "unknown-protocol"
+)
+
+// protocol is the protocol of a unary call.
+type protocol uint8
+
+const (
+	otherProtocol protocol = iota // in no way that we know
+	connectUnary
+	grpcWeb
+	grpc
+)
+
+// MediaType is the media type of a Content-Type, without its parameters and in lower case.
+func MediaType(header http.Header) string {
+	raw := header.Get("Content-Type")
+	if raw == strings.ToLower(raw) && !strings.ContainsAny(raw, "; \t") {
+		return raw // as nearly always
+	}
+	if kind, _, err := mime.ParseMediaType(raw); err == nil {
+		return kind
+	}
+	kind, _, _ := strings.Cut(raw, ";")
+	return strings.ToLower(strings.TrimSpace(kind))
+}
+
+// Protocol is the protocol of a call, as a person calls it; empty where we know none.
+func (req *Request) Protocol() string {
+	return [...]string{otherProtocol: "", connectUnary: "Connect", grpcWeb: "gRPC-Web", grpc: "gRPC"}[req.protocol()]
+}
+
+func (req *Request) protocol() protocol {
+	switch kind := MediaType(req.Header); {
+	case req.In.Method == http.MethodGet, kind == "application/json", kind == "application/proto":
+		return connectUnary
+	case strings.HasPrefix(kind, "application/grpc-web"):
+		return grpcWeb
+	case strings.HasPrefix(kind, "application/grpc"):
+		return grpc
+	}
+	return otherProtocol
+}
+
+// remembered is for how long a service is known not to understand a protocol. It may be another
+// one after an outage, and calls that are refused for that would never find out.
+const remembered = 10 * time.Minute
+
+// lacking is what a service was seen not to understand, and when, in Unix nanoseconds; 0: never,
+// or it has been seen to since.
+type lacking struct{ at atomic.Int64 }
+
+func (l *lacking) note(is bool) {
+	switch {
+	case is:
+		l.at.Store(time.Now().UnixNano())
+	case l.at.Load() != 0:
+		l.at.Store(0)
+	}
+}
+
+func (l *lacking) recently() bool {
+	at := l.at.Load()
+	return at != 0 && time.Since(time.Unix(0, at)) < remembered
+}
+
+// Refuses tells whether no endpoint takes a call for its protocol, by what they have shown of
+// late, and the cause.
+func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
+	switch protocol := req.protocol(); {
+	case p.lacks[protocol].recently():
+		return UnknownProtocol, true
+	case protocol == grpc && (p.http == OnlyHTTP1 || p.lacksHTTP2.recently()):
+		return NeedsHTTP2, true
+	}
+	return "", false
+}

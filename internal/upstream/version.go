@@ -1,0 +1,161 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+)
+
+// HTTP is the versions of HTTP that a route says its service speaks.
+type HTTP uint8
+
+// AnyHTTP: what the endpoints show that they speak.
+const (
+	AnyHTTP HTTP = iota
+	OnlyHTTP1
+	OnlyHTTP2
+)
+
+// wrongVersion is the cause of an attempt in a version that the endpoint does not speak.
+const wrongVersion = "http-version"
+
+var errVersion = errors.New("the endpoint does not speak this version of HTTP")
+
+// versions are the versions of HTTP that an endpoint speaks, as far as it has shown. It needs not
+// be asked: a server of HTTP/2 sends its SETTINGS before anything else, so the first byte of a
+// connection tells, and under TLS the handshake does. Whatever was sent in another version was
+// not understood, so nothing ran.
+type versions struct {
+	only HTTP
+	no   [2]atomic.Bool // HTTP/1, HTTP/2: not spoken, when it was tried last
+	yes  [2]atomic.Bool // spoken by who has the connections that there are
+}
+
+// of is the place of a version in those lists.
+func of(major int) int { return min(max(major, 1), 2) - 1 }
+
+func (v *versions) allowed(major int) bool {
+	return v.only == AnyHTTP || v.only == OnlyHTTP1 && major == 1 || v.only == OnlyHTTP2 && major == 2
+}
+
+// speaks tells whether a version may be spoken.
+func (v *versions) speaks(major int) bool { return v.allowed(major) && !v.no[of(major)].Load() }
+
+// show takes note of what the endpoint has shown.
+func (v *versions) show(major int, spoken bool) {
+	if v.yes[of(major)].Load() != spoken || v.no[of(major)].Load() == spoken {
+		v.yes[of(major)].Store(spoken)
+		v.no[of(major)].Store(!spoken)
+	}
+}
+
+// doubt says that no connections are left: who listens next may be another one.
+func (v *versions) doubt() {
+	for i := range v.yes {
+		v.yes[i].Store(false)
+	}
+}
+
+// pick is the version in which a call is sent: that of its caller, unless only the other one is
+// spoken; 0 for gRPC where HTTP/2 is not.
+func (v *versions) pick(major int, needs2 bool) int {
+	major = of(major) + 1
+	other := 3 - major
+	switch {
+	case needs2 && (!v.allowed(2) || v.no[of(2)].Load() && v.yes[of(1)].Load()):
+		return 0
+	case needs2:
+		return 2
+	case !v.allowed(major), !v.speaks(major) && v.speaks(other):
+		return other
+	}
+	return major
+}
+
+// greeted takes the first byte that comes on a connection in the clear. The length of a frame
+// has three bytes, and that of SETTINGS fits two.
+func (c *conn) greeted(first byte) {
+	const ofFrame, ofStatus = 0, 'H'
+	v := &c.endpoint.versions
+	switch {
+	case c.major == 1 && first == ofFrame, c.major == 2 && first != ofFrame:
+		c.foreign.Store(true)
+		v.show(c.major, false)
+		if c.major == 1 || first == ofStatus {
+			v.show(3-c.major, true)
+		}
+	case c.major != 0:
+		v.show(c.major, true)
+	}
+}
+
+// awaitGreeting has a call wait on a new connection until it has shown that it speaks HTTP/2.
+func (e *Endpoint) awaitGreeting(ctx context.Context, trace *httptrace.ClientTrace) *httptrace.ClientTrace {
+	return onConn(trace, func(info httptrace.GotConnInfo) {
+		if c := connOf(info); c != nil {
+			select {
+			case <-c.first:
+			case <-c.closed:
+			case <-ctx.Done():
+			}
+		}
+	})
+}
+
+// onlyHTTP2 is asked when a call over HTTP/1.1 broke at an endpoint that has shown none. Some
+// servers say nothing to a version that they do not speak. One that answers over HTTP/2, and breaks
+// over HTTP/1.1 what can be no call, has not understood the call either.
+func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
+	if !e.versions.speaks(2) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if _, status, _ := e.asking[of(2)].ask(ctx, e.pool.service); status == 0 {
+		return false
+	}
+	_, status, err := e.asking[of(1)].ask(ctx, e.pool.service)
+	cause := ""
+	if err != nil {
+		cause = causeOf(err)
+	}
+	return status == 0 && (cause == "closed" || cause == "reset" || cause == "connection")
+}
+
+// onConn has a trace do something first when there is a connection. There may be no trace yet.
+func onConn(trace *httptrace.ClientTrace, do func(httptrace.GotConnInfo)) *httptrace.ClientTrace {
+	if trace == nil {
+		trace = new(httptrace.ClientTrace)
+	}
+	then := trace.GotConn
+	trace.GotConn = func(info httptrace.GotConnInfo) {
+		do(info)
+		if then != nil {
+			then(info)
+		}
+	}
+	return trace
+}
+
+// negotiated is for a TLS handshake that was to agree on HTTP/2: net/http would speak HTTP/1.1
+// with a server that has no say in it.
+func negotiated(state tls.ConnectionState) error {
+	if state.NegotiatedProtocol != "h2" {
+		return errVersion
+	}
+	return nil
+}
+
+// noProtocol is the alert of a server that speaks none of the versions that we offer.
+const noProtocol tls.AlertError = 120
+
+// foreign tells whether an attempt failed since the endpoint does not speak its version.
+func (s *sent) foreign(err error) bool {
+	if c := s.conn.Load(); c != nil && c.foreign.Load() {
+		return true
+	}
+	return errors.Is(err, errVersion) || strings.HasSuffix(err.Error(), noProtocol.Error())
+}

@@ -1,0 +1,161 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// speaker is a server of some versions of HTTP that counts what it runs.
+type speaker struct {
+	mu   sync.Mutex
+	ran  []int // the versions of its calls
+	stop func()
+}
+
+func speak(tb testing.TB, addr string, secure *tls.Config, one, two bool) *speaker {
+	tb.Helper()
+	s := &speaker{}
+	server := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if r.URL.Path == "/a.B/C" {
+			s.ran = append(s.ran, r.ProtoMajor)
+		}
+	})}
+	server.Protocols.SetHTTP1(one)
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if secure != nil {
+		server.Protocols.SetHTTP2(two)
+		server.TLSConfig = secure
+	} else {
+		server.Protocols.SetUnencryptedHTTP2(two)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if secure != nil {
+			_ = server.ServeTLS(ln, "", "")
+		} else {
+			_ = server.Serve(ln)
+		}
+	}()
+	s.stop = func() {
+		_ = server.Close()
+		<-ended
+	}
+	tb.Cleanup(s.stop)
+	return s
+}
+
+// A call gets there in a version of HTTP that the endpoint speaks, once, its caller's if that is
+// one; with a body, without one, and as a stream. gRPC is not sent without HTTP/2.
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	own := certificate(t, time.Now().Add(time.Hour))
+	for _, secure := range []bool{false, true} {
+		for name, speaks := range map[string][2]bool{"one": {true, false}, "two": {false, true}, "both": {true, true}} {
+			for _, major := range []int{1, 2} {
+				for _, kind := range []string{"application/json", "application/grpc"} {
+					if kind == "application/grpc" && major == 1 {
+						continue
+					}
+					t.Run(map[bool]string{false: "clear/", true: "tls/"}[secure]+name+"/"+kind, func(t *testing.T) {
+						t.Parallel()
+						addr := "127.0.0.1:" + freePort(t)
+						var s *speaker
+						var e *Endpoint
+						if secure {
+							s = speak(t, addr, &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12}, speaks[0], speaks[1])
+							e = secured(t, addr, own)
+						} else {
+							s = speak(t, addr, nil, speaks[0], speaks[1])
+							e = (*openPool(t, nil, "http://"+addr).endpoints.Load())[0]
+						}
+						want, spoken := Outcome{}, major
+						if !speaks[of(major)] {
+							spoken = 3 - major
+						}
+						if kind == "application/grpc" && spoken == 1 {
+							want = Outcome{Unsendable, NeedsHTTP2}
+						}
+						runs := 0
+						for _, body := range []string{"message", ""} {
+							for _, stream := range []bool{false, true} {
+								if got := postWith(t, e, major, body, stream, http.Header{"Content-Type": {kind}}); got != want {
+									t.Errorf("HTTP/%d, %q, stream %v: got %+v, want %+v", major, body, stream, got, want)
+								}
+								if runs++; want != (Outcome{}) {
+									runs = 0
+								}
+							}
+						}
+						s.mu.Lock()
+						defer s.mu.Unlock()
+						if len(s.ran) != runs {
+							t.Fatalf("%d calls ran, want %d", len(s.ran), runs)
+						}
+						for _, got := range s.ran {
+							if got != spoken {
+								t.Errorf("came over HTTP/%d, want HTTP/%d", got, spoken)
+							}
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// Another program may listen at an address later, and speak another version.
+func TestVersionChanges(t *testing.T) {
+	t.Parallel()
+	addr := "127.0.0.1:" + freePort(t)
+	e := (*openPool(t, nil, "http://"+addr).endpoints.Load())[0]
+	for _, major := range []int{1, 2, 1, 2} {
+		s := speak(t, addr, nil, major == 1, major == 2)
+		eventually(t, "the endpoint is fit", func() bool { return !e.ejected.Load() && e.Healthy(t.Context()) })
+		for _, callers := range []int{1, 2, 1} {
+			if got := post(t, e, callers, "message", false); got != (Outcome{}) {
+				t.Errorf("HTTP/%d at HTTP/%d: got %+v, want an answer", callers, major, got)
+			}
+		}
+		if got, want := postWith(t, e, 2, "message", false, http.Header{"Content-Type": {"application/grpc"}}), major == 2; (got == Outcome{}) != want {
+			t.Errorf("gRPC at HTTP/%d: got %+v", major, got)
+		}
+		s.stop()
+		eventually(t, "the connections are gone", func() bool {
+			e.connsMu.Lock()
+			defer e.connsMu.Unlock()
+			return len(e.conns) == 0
+		})
+	}
+}
+
+// A call does not wait for a server that says nothing longer than for its own end.
+func TestNoGreeting(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	e := (*openPool(t, nil, "http://"+ln.Addr().String()).endpoints.Load())[0]
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { cancel(ErrDeadline) })
+	in, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://x/a.B/C", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.ProtoMajor = 2
+	if _, outcome, _ := e.Try(ctx, &Request{In: in, Header: http.Header{}, Body: []byte("message"), Length: 7}); outcome.Kind != DeadlineOver {
+		t.Errorf("got %+v, want the deadline", outcome)
+	}
+}
