@@ -6,7 +6,7 @@ BIN  := $(CURDIR)/bin
 # The race detector needs a C compiler; without one the tests still run.
 RACE := $(if $(shell command -v gcc clang 2>/dev/null),-race,)
 
-.PHONY: all build image test swarm-test chaos redis buf tools generate lint breaking bench mutants clean
+.PHONY: all build image test world swarm-test chaos redis buf tools generate lint breaking bench mutants clean
 
 all: generate lint test
 
@@ -36,6 +36,11 @@ swarm-test:
 test: redis
 	$(if $(RACE),,@echo 'no C compiler: testing without the race detector (install gcc for it)')
 	PATH="$(BIN):$$PATH" $(GO) test $(RACE) -p 1 -timeout 20m ./...
+
+# Services and callers of other makers, each with each; needs Node and npm, and takes Python's grpcio and Chromium where they are.
+world: redis
+	npm --prefix e2e/world ci --ignore-scripts --no-audit --no-fund
+	$(GO) test ./e2e -run '^TestWorld$$' -count=1 -timeout 20m
 
 # Everything is killed at random under load, five times a minute long; `make test` has a short run. Another seed, rate or
 # length: make chaos CHAOS='-chaos.seeds 6 -chaos.rate 500 -chaos.time 20s'. docs/chaos.md says what is checked.

@@ -1,0 +1,415 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/stack"
+)
+
+// Services and callers made with other people's libraries, each with each: what a service
+// understands is answered directly, through an outage, by its handle and under a key; what it does
+// not is refused in true words, and never stored.
+func TestWorld(t *testing.T) {
+	t.Parallel()
+	needWorld(t)
+	image := ledgerImage(t)
+	token := func(ctx context.Context, info *tap.Info) (context.Context, error) {
+		if len(info.Header.Get("authorization")) == 0 {
+			return nil, status.Error(codes.Unauthenticated, "who are you?")
+		}
+		return ctx, nil
+	}
+	for name, c := range map[string]struct {
+		serve func(t *testing.T, addr string) (stop func())
+		grpc  bool // understood
+		other bool // Connect and gRPC-Web
+	}{
+		"grpc-go": {func(t *testing.T, addr string) func() {
+			t.Helper()
+			return run(t, &foreign{addr: addr, health: true})
+		}, true, false},
+		"grpc-go-auth": {func(t *testing.T, addr string) func() {
+			t.Helper()
+			return run(t, &foreign{addr: addr, health: true, options: []grpc.ServerOption{grpc.InTapHandle(token)}})
+		}, true, false},
+		"connect-go": {func(t *testing.T, addr string) func() {
+			t.Helper()
+			return run(t, (&ledger{}).serve(t, addr))
+		}, true, true},
+		"connect-node-http": {func(t *testing.T, addr string) func() {
+			t.Helper()
+			return serveWith(t, addr, "node", "world/service.js", "http", portOf(addr), image)
+		}, false, true},
+		"connect-node-http2": {func(t *testing.T, addr string) func() {
+			t.Helper()
+			return serveWith(t, addr, "node", "world/service.js", "http2", portOf(addr), image)
+		}, true, true},
+		"python-grpcio": {func(t *testing.T, addr string) func() {
+			t.Helper()
+			if exec.Command("/usr/bin/python3", "-c", "import grpc, google.protobuf").Run() != nil {
+				t.Skip("no grpcio: apt-get install python3-grpcio python3-protobuf")
+			}
+			return serveWith(t, addr, "/usr/bin/python3", "world/service.py", portOf(addr), image)
+		}, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr := address(t)
+			s := up(t, stack.Config{Schemas: []string{image}, Routes: []string{ledgerService + "=http://" + addr}, CORSOrigins: []string{"*"}})
+			w := &world{t: t, s: s, callers: worldCallers(t, s, image)}
+			w.understands = func(caller string) bool {
+				if strings.Contains(caller, "/grpc") || caller == "grpc-js" || caller == "grpc-go" {
+					return c.grpc
+				}
+				return c.other
+			}
+			stop := c.serve(t, addr)
+			w.direct()
+			stop()
+			held := w.outage()
+			c.serve(t, addr)
+			held()
+		})
+	}
+}
+
+func needWorld(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat("world/node_modules"); err != nil {
+		t.Skip("no Node modules: `make world` gets them, and needs npm")
+	}
+}
+
+func portOf(addr string) string { _, port, _ := net.SplitHostPort(addr); return port }
+
+// serveWith runs a service that is a program, until it is stopped.
+func serveWith(t *testing.T, addr, program string, args ...string) (stop func()) {
+	t.Helper()
+	service := exec.Command(program, args...)
+	service.Stderr = t.Output()
+	if err := service.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			_ = service.Process.Kill()
+			_ = service.Wait()
+		})
+	}
+	t.Cleanup(stop)
+	eventually(t, func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, "%s listens", args[0])
+	return stop
+}
+
+// heard is what a caller was told.
+type heard struct {
+	ID      int    `json:"id"`
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Amount  int64  `json:"amount"`
+	Task    string `json:"task"`
+}
+
+// caller calls a method of the ledger with other people's code.
+type caller func(method string, amount int64, header map[string]string) heard
+
+// world is one service and its callers.
+type world struct {
+	t           *testing.T
+	s           *stack.Stack
+	callers     map[string]caller
+	understands func(caller string) bool
+}
+
+var ledgerMethods = []string{"Read", "Post"}
+
+// each runs something for all callers and methods side by side, and waits for them.
+func (w *world) each(do func(name string, call caller, method string)) {
+	var all sync.WaitGroup
+	for name, call := range w.callers {
+		for _, method := range ledgerMethods {
+			all.Go(func() { do(name, call, method) })
+		}
+	}
+	all.Wait()
+}
+
+// refused checks that a caller whom the service does not understand was told so.
+func (w *world) refused(what string, got heard) {
+	if got.Code != int(connect.CodeUnimplemented) || !strings.Contains(got.Message, "not executed") || got.Task != "" {
+		w.t.Errorf("%s: %+v, want unimplemented, not executed", what, got)
+	}
+}
+
+// direct calls while the service is there.
+func (w *world) direct() {
+	w.each(func(name string, call caller, method string) {
+		for _, header := range []map[string]string{{}, {"idempotency-key": name + method}, {"idempotency-key": name + method}} {
+			what := fmt.Sprint(name, " ", method, " ", header)
+			var got heard
+			for got = call(method, 1, with(header)); got.Code == int(connect.CodeUnavailable); { // it has yet to listen
+				got = call(method, 1, with(header))
+			}
+			switch {
+			case !w.understands(name):
+				w.refused(what, got)
+			case got.Code != 0 || got.Amount != 2 || (got.Task == "") != (len(header) == 0):
+				w.t.Errorf("%s: %+v, want an amount of 2", what, got)
+			}
+		}
+	})
+}
+
+// outage calls while the service is down; held waits for what comes of it once it is back.
+func (w *world) outage() (held func()) {
+	var (
+		stored  int
+		handles sync.Map
+		waiting sync.WaitGroup
+		list    = momv1.TaskState_TASK_STATE_QUEUED
+	)
+	w.each(func(name string, call caller, method string) {
+		got := call(method, 10, with(map[string]string{"prefer": "wait=0"}))
+		switch {
+		case !w.understands(name):
+			w.refused(name+" "+method+" in an outage", got)
+		case got.Code != int(connect.CodeDeadlineExceeded) || got.Task == "":
+			w.t.Errorf("%s %s in an outage: %+v, want a handle", name, method, got)
+		default:
+			handles.Store(got.Task, name+" "+method)
+		}
+	})
+	for name, call := range w.callers {
+		for _, method := range ledgerMethods {
+			for _, header := range []map[string]string{{}, {"idempotency-key": "held" + name + method}} {
+				header["prefer"] = "wait=60"
+				what := fmt.Sprint(name, " ", method, " held, ", header)
+				if !w.understands(name) {
+					w.refused(what, call(method, 20, with(header)))
+					continue
+				}
+				stored++
+				waiting.Go(func() {
+					if got := call(method, 20, with(header)); got.Code != 0 || got.Amount != 21 || got.Task == "" {
+						w.t.Errorf("%s: %+v, want an amount of 21", what, got)
+					}
+				})
+			}
+			if w.understands(name) {
+				stored++
+			}
+		}
+	}
+	awaitTasks(w.t, w.s.Gateway, stored, list)
+	return func() {
+		waiting.Wait()
+		handles.Range(func(task, what any) bool {
+			eventually(w.t, func() bool {
+				res, err := http.Get("http://" + w.s.Gateway + "/v1/tasks/" + task.(string) + "/answer") //nolint:noctx // bounded by the test
+				if err != nil {
+					return false
+				}
+				body, _ := io.ReadAll(res.Body)
+				_ = res.Body.Close()
+				return res.StatusCode == http.StatusOK && strings.Contains(string(body), `"11"`)
+			}, "the answer of %s", what)
+			return true
+		})
+	}
+}
+
+// with adds what the service behind an interceptor asks for.
+func with(header map[string]string) map[string]string {
+	all := map[string]string{"authorization": "Bearer token"}
+	for key, value := range header {
+		all[key] = strings.ReplaceAll(value, "/", "-")
+	}
+	return all
+}
+
+// worldCallers are the clients of a gateway.
+func worldCallers(t *testing.T, s *stack.Stack, image string) map[string]caller {
+	t.Helper()
+	all := map[string]caller{"grpc-go": grpcGo(t, s.Gateway)}
+	for _, version := range []string{"--http1.1", "--http2-prior-knowledge"} {
+		all["curl "+version] = func(method string, amount int64, header map[string]string) heard {
+			return curl(t, s.Gateway, version, method, amount, header)
+		}
+	}
+	ask := nodeCallers(t, "http://"+s.Gateway, image)
+	for _, client := range []string{"connect-node/1.1", "connect-node/2", "connect-node/grpc", "grpc-web", "grpc-js"} {
+		all[client] = func(method string, amount int64, header map[string]string) heard {
+			return ask(map[string]any{"client": client, "method": method, "amount": amount, "header": header})
+		}
+	}
+	if _, err := exec.LookPath("chromium"); err == nil {
+		all["chromium"] = func(method string, amount int64, header map[string]string) heard {
+			return chromium(t, s.Gateway, method, amount, header)
+		}
+	}
+	return all
+}
+
+// nodeCallers runs the clients of world/caller.js.
+func nodeCallers(t *testing.T, url, image string) (ask func(call map[string]any) heard) {
+	t.Helper()
+	node := exec.Command("node", "world/caller.js", url, image)
+	node.Stderr = t.Output()
+	in, err := node.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := node.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var (
+		mu      sync.Mutex
+		waiting = map[int]chan heard{}
+		read    sync.WaitGroup
+	)
+	read.Go(func() {
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var got heard
+			if err := json.Unmarshal(lines.Bytes(), &got); err != nil {
+				t.Errorf("caller.js said %q", lines.Text())
+				continue
+			}
+			mu.Lock()
+			waiting[got.ID] <- got
+			mu.Unlock()
+		}
+	})
+	t.Cleanup(func() {
+		_ = in.Close()
+		read.Wait()
+		_ = node.Wait()
+	})
+	return func(call map[string]any) heard {
+		told := make(chan heard, 1)
+		mu.Lock()
+		call["id"] = len(waiting)
+		waiting[len(waiting)] = told
+		line, _ := json.Marshal(call)
+		_, err := in.Write(append(line, '\n'))
+		mu.Unlock()
+		if err != nil {
+			return heard{Code: -1, Message: err.Error()}
+		}
+		select {
+		case got := <-told:
+			return got
+		case <-time.After(2 * time.Minute):
+			return heard{Code: -1, Message: "caller.js said nothing"}
+		}
+	}
+}
+
+func grpcGo(t *testing.T, addr string) caller {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return func(method string, amount int64, header map[string]string) heard {
+		ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(context.Background(), metadata.New(header)), time.Minute)
+		defer cancel()
+		var head, trailer metadata.MD
+		res := dynamicpb.NewMessage(ledgerDescriptor().Messages().ByName("Entry"))
+		err := conn.Invoke(ctx, "/"+ledgerService+"/"+method, amounts(t, amount), res, grpc.Header(&head), grpc.Trailer(&trailer))
+		got := heard{Code: int(status.Code(err)), Message: status.Convert(err).Message(), Amount: amountOf(res)}
+		for _, task := range append(head.Get("holdline-task"), trailer.Get("holdline-task")...) {
+			got.Task = task
+		}
+		return got
+	}
+}
+
+func curl(t *testing.T, addr, version, method string, amount int64, header map[string]string) heard {
+	t.Helper()
+	args := []string{
+		"-sS", version, "-w", "\n%{http_code} %header{holdline-task}", "-H", "Content-Type: application/json",
+		"-d", fmt.Sprintf(`{"amount": "%d"}`, amount), "http://" + addr + "/" + ledgerService + "/" + method,
+	}
+	for key, value := range header {
+		args = append(args, "-H", key+": "+value)
+	}
+	out, err := exec.Command("curl", args...).CombinedOutput()
+	if err != nil {
+		return heard{Code: -1, Message: string(out)}
+	}
+	end := bytes.LastIndexByte(out, '\n')
+	statusCode, task, _ := strings.Cut(string(out[end+1:]), " ")
+	return readJSON(out[:end], statusCode, task)
+}
+
+// readJSON reads what a caller of Connect in JSON got.
+func readJSON(body []byte, statusCode, task string) heard {
+	var said struct{ Code, Message, Amount string }
+	if err := json.Unmarshal(body, &said); err != nil {
+		return heard{Code: -1, Message: statusCode + " " + string(body)}
+	}
+	got := heard{Message: said.Message, Task: strings.TrimSpace(task)}
+	got.Amount, _ = strconv.ParseInt(said.Amount, 10, 64)
+	if statusCode == "200" {
+		return got
+	}
+	got.Code = -1
+	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
+		if code.String() == said.Code {
+			got.Code = int(code)
+		}
+	}
+	return got
+}
+
+func chromium(t *testing.T, addr, method string, amount int64, header map[string]string) heard {
+	t.Helper()
+	header["content-type"] = "application/json"
+	headers, _ := json.Marshal(header)
+	said := browse(t, fmt.Sprintf(`const res = await fetch("http://%s/%s/%s", {method: "POST", headers: %s, body: '{"amount": "%d"}'});
+return res.status + " " + res.headers.get("holdline-task") + "\n" + await res.text();`, addr, ledgerService, method, headers, amount))
+	head, body, _ := strings.Cut(said, "\n")
+	statusCode, task, _ := strings.Cut(head, " ")
+	return readJSON([]byte(body), statusCode, strings.TrimPrefix(task, "null"))
+}
+
+// registerHealth serves the stock health of grpc-go, which knows "" alone.
+func registerHealth(s *grpc.Server) { healthv1.RegisterHealthServer(s, health.NewServer()) }
