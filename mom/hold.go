@@ -122,9 +122,15 @@ func (in *intake) handOut(ctx context.Context, to caller, id contract.TaskID) er
 	return writeHandle(to.info, handle)
 }
 
+// writeHandle answers with a handle. In gRPC it is in the trailers, too: there is where a
+// client looks for the pushback, and some show their callers nothing else of an error.
 func writeHandle(info *connect.CallInfo, handle *momv1.TaskHandle) error {
-	for key, value := range contract.StoredHeader(handle.GetId(), info.Protocol != connect.ProtocolNameConnect) {
+	grpc := info.Protocol != connect.ProtocolNameConnect
+	for key, value := range contract.StoredHeader(handle.GetId(), grpc) {
 		info.ResponseHeader().Set(key, value)
+		if grpc {
+			info.ResponseTrailer().Set(key, value)
+		}
 	}
 	return contract.Stored(handle)
 }

@@ -272,8 +272,8 @@ func withWriter(next http.Handler) http.Handler {
 	})
 }
 
-// setStatus prepares the HTTP status and the Retry-After of an error that a handler
-// is about to return.
+// setStatus prepares the HTTP status and the headers of an error that a handler is about
+// to return. Clients of gRPC may show an error's trailers alone, so the task is named there, too.
 func setStatus(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -282,8 +282,14 @@ func setStatus(ctx context.Context, err error) error {
 		w.Status = contract.Status(err)
 	}
 	info, ok := connect.CallInfoForServerContext(ctx)
-	if after := contract.RetryAfter(err); ok && after != "" {
+	if !ok {
+		return err
+	}
+	if after := contract.RetryAfter(err); after != "" {
 		info.ResponseHeader().Set("Retry-After", after)
+	}
+	if task := info.ResponseHeader().Get(contract.HeaderTask); task != "" && info.Protocol != connect.ProtocolNameConnect {
+		info.ResponseTrailer().Set(contract.HeaderTask, task)
 	}
 	return err
 }

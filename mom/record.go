@@ -38,12 +38,26 @@ func versionOf(err *momv1.CallError, metadata ...[]*momv1.Metadata) uint32 {
 	return recordVersion
 }
 
+// ofTransport are headers that describe one exchange, and that the transport writes
+// anew. Of the names that begin as the protocols' own it is those that the
+// specifications give a meaning: other metadata may be called grpc-trace-bin.
+var ofTransport = map[string]bool{
+	// HTTP's (RFC 9110).
+	"Accept-Encoding": true, "Content-Encoding": true, "Content-Length": true, "Content-Type": true,
+	"Date": true, "Expect": true, "Host": true, "Te": true, "Trailer": true,
+	// gRPC's (PROTOCOL-HTTP2.md).
+	"Grpc-Timeout": true, "Grpc-Encoding": true, "Grpc-Accept-Encoding": true,
+	"Grpc-Status": true, "Grpc-Message": true, "Grpc-Status-Details-Bin": true,
+	// Connect's.
+	"Connect-Protocol-Version": true, "Connect-Timeout-Ms": true,
+	"Connect-Content-Encoding": true, "Connect-Accept-Encoding": true,
+}
+
 // metadata is what is kept of headers or trailers, without some: what application
 // wrote to application. Holdline's own headers are never kept.
 func metadata(header *connect.Header, without map[string]bool) (list []*momv1.Metadata) {
 	for key, values := range header.All() {
-		if without[key] || ofTransport[key] || strings.HasPrefix(key, "Connect-") || strings.HasPrefix(key, "Grpc-") ||
-			strings.HasPrefix(key, "Holdline-") || !utf8.ValidString(key) {
+		if without[key] || ofTransport[key] || strings.HasPrefix(key, "Holdline-") || !utf8.ValidString(key) {
 			continue
 		}
 		m := &momv1.Metadata{Key: key}
