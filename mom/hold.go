@@ -31,7 +31,7 @@ func sayStored(ctx context.Context, added Added) {
 type caller struct {
 	stream connect.ServerStream
 	info   *connect.CallInfo
-	json   bool
+	codec  string // as in records
 }
 
 // hold says that the call is stored, waits for the answer, and answers. errKeyEnded
@@ -142,12 +142,9 @@ func (in *intake) reply(ctx context.Context, to caller, task *momv1.Task, answer
 	if err := outcome(task, answer); err != nil {
 		return err
 	}
-	message := &stored{bytes: answer.GetMessage().GetValue()}
-	if to.json {
-		var err error
-		if message.json, err = in.answerJSON(ctx, task, answer); err != nil {
-			return err
-		}
+	message, err := in.answerAs(ctx, to.codec, task, answer)
+	if err != nil {
+		return err
 	}
-	return to.stream.Send(message)
+	return to.stream.Send(&stored{message})
 }

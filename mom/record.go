@@ -14,19 +14,23 @@ import (
 
 // The versions of the records that this release knows. Records keep text in proto
 // strings, which must be UTF-8, and HTTP lets other bytes pass, such as Latin-1. A
-// record with such bytes has them in raw fields, and says so with its version: the
-// release before these fields would lose them.
+// record with such bytes has them in raw fields, and one with a message in JSON has it as it
+// came. It says so with its version: releases before these would lose or misread them.
 const (
-	recordVersion    = 1
-	rawRecordVersion = 2
+	recordVersion     = 1
+	rawRecordVersion  = 2
+	jsonRecordVersion = 3
 )
 
 func knownRecord(version uint32) bool {
-	return version == recordVersion || version == rawRecordVersion
+	return recordVersion <= version && version <= jsonRecordVersion
 }
 
-// versionOf is the version of a record with these parts.
-func versionOf(err *momv1.CallError, metadata ...[]*momv1.Metadata) uint32 {
+// versionOf is the version of a record with these parts; json: its message is.
+func versionOf(json bool, err *momv1.CallError, metadata ...[]*momv1.Metadata) uint32 {
+	if json {
+		return jsonRecordVersion
+	}
 	if len(err.GetRawMessage()) > 0 {
 		return rawRecordVersion
 	}
