@@ -111,6 +111,9 @@ func (h *heard) readEnvelopes(tb testing.TB, raw []byte, header, trailer http.He
 			h.message = string(part)
 			continue
 		}
+		if flags&1 != 0 {
+			part = []byte(heard{message: string(part), header: header}.unpacked(tb))
+		}
 		for line := range strings.SplitSeq(string(bytes.TrimSpace(part)), "\r\n") {
 			key, value, _ := strings.Cut(line, ":")
 			all.Set(textproto.CanonicalMIMEHeaderKey(key), strings.TrimSpace(value))

@@ -85,7 +85,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	came := newReceived(codecOf(info), in.method.Descriptor.Input(), in.cfg.Schemas)
 	if err := stream.Receive(came); err != nil {
 		refuse(info, contract.RefusedCall)
-		return err // an invalid message never reaches a queue
+		return in.notReceived(info, err) // an invalid message never reaches a queue
 	}
 	terms, err := in.termsOf(info)
 	if err != nil {
@@ -306,12 +306,30 @@ func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task Ne
 
 // notStored says why the call came here and why it cannot stay.
 func (in *intake) notStored(info *connect.CallInfo, cause, why string) error {
-	first := "the call asked to be stored"
-	if cause != "" {
-		first = in.route.Service + " cannot take the call (" + cause + ")"
-	}
 	refuse(info, contract.RefusedNow)
-	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored", first, why)
+	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored", in.whyHere(cause), why)
+}
+
+// whyHere says why a call came here: for that cause, or since it asked to be stored.
+func (in *intake) whyHere(cause string) string {
+	if cause == "" {
+		return "the call asked to be stored"
+	}
+	return in.route.Service + " cannot take the call (" + cause + ")"
+}
+
+// notReceived tells of a message that could not be read. One that is small only as long as it is
+// compressed is too large to be stored: an outage must not make a final error of that.
+func (in *intake) notReceived(info *connect.CallInfo, err error) error {
+	if connect.CodeOf(err) != connect.CodeResourceExhausted {
+		return err
+	}
+	cause := info.RequestHeader().Get(contract.HeaderCause)
+	reason := momv1.Reason_REASON_REQUEST_TOO_LARGE
+	if cause != "" {
+		reason = momv1.Reason_REASON_CALL_NOT_STORABLE
+	}
+	return contract.Errorf(reason, "%s, and its message is larger than %d bytes; it was not stored", in.whyHere(cause), maxRequest)
 }
 
 // read reads a task under the store's deadline.

@@ -39,9 +39,10 @@ const (
 	MaxAnswerTTL     = 7 * 24 * time.Hour
 )
 
-// HeaderRoom is how many bytes of headers the server of a MOM takes beyond those that
-// its gateways take: a hand-off is a call with some more of them.
-const HeaderRoom = 4 << 10
+// HeaderBytes is how many bytes of headers the server of a MOM takes whose gateways take so
+// many. A hand-off is a call with some more of them, and net/http may need twice as many bytes
+// to write what a caller of HTTP/1.1 wrote without blanks.
+func HeaderBytes(gateway int) int { return 2*gateway + 4<<10 }
 
 // Config is what a MOM is told. Routes, Schemas and Logger are required; a zero
 // field means its default.
@@ -133,8 +134,9 @@ func New(cfg Config, store Store) (*MOM, error) {
 
 	calls := connect.NewServer(m.tellErrors())
 	m.mountIntake(calls)
-	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(m.shelf)))
-	m.handler = withWriter(mux)
+	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCompressors(compressors()...),
+		connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(m.shelf)))
+	m.handler = withWriter(withText(mux))
 	return m, nil
 }
 
