@@ -15,6 +15,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"holdline/internal/contract"
 )
@@ -27,6 +28,7 @@ type heard struct {
 	reason  string // of Holdline
 	message string
 	task    string
+	details []*anypb.Any
 	header  http.Header
 }
 
@@ -135,6 +137,7 @@ func (h *heard) readEnvelopes(tb testing.TB, raw []byte, header, trailer http.He
 	if s.GetCode() != 0 {
 		h.code = connect.Code(s.GetCode()).String()
 	}
+	h.details = s.GetDetails()
 	for _, detail := range s.GetDetails() {
 		var info errdetails.ErrorInfo
 		if detail.UnmarshalTo(&info) == nil {

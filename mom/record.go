@@ -110,9 +110,9 @@ func callError(err error) *momv1.CallError {
 func finalError(e *momv1.CallError) error {
 	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage()+string(e.GetRawMessage()))
 	for _, detail := range e.GetDetails() {
-		if d, detailErr := connectproto.NewErrorDetail(detail); detailErr == nil { // an Any is taken as it is
-			err = err.WithDetail(d)
-		}
+		// With a host connect takes the type as it is; the usual one it adds by itself.
+		usual := strings.TrimPrefix(detail.GetTypeUrl(), "type.googleapis.com/")
+		err = err.WithDetail(&connect.ErrorDetail{Type: usual, Value: detail.GetValue()})
 	}
 	return err
 }

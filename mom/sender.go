@@ -127,7 +127,14 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 	json := false
 	switch {
 	case err != nil:
-		answer.Result = &momv1.Answer_Error{Error: callError(err)}
+		record := callError(err)
+		for _, header := range []*connect.Header{info.ResponseTrailer(), info.ResponseHeader()} {
+			if details, ok := readDetails(header.Get(grpcDetails)); ok {
+				record.Details = details
+				break
+			}
+		}
+		answer.Result = &momv1.Answer_Error{Error: record}
 	case call.GetCodec() == codecJSON:
 		json = true
 		answer.Result = &momv1.Answer_Json{Json: message.bytes}
