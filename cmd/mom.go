@@ -59,7 +59,7 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	limits := c.limits()
-	limits.HeaderBytes += mom.HeaderRoom
+	limits.HeaderBytes = mom.HeaderBytes(limits.HeaderBytes)
 	s, err := server.Listen(server.Config{
 		Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain,
 		MetricsAddr: c.Metrics, Metrics: metrics, Limits: limits,

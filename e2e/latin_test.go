@@ -143,7 +143,7 @@ func TestAnswerThatFollowsNoSchema(t *testing.T) {
 		w.Header().Set("Content-Type", "application/proto")
 		_, _ = io.WriteString(w, latin)
 	}))
-	res, _ := post(t, "http://"+s.Gateway+"/"+ledgerService+"/Post", `{}`, "Prefer: respond-async")
+	res, _ := postEntry(t, s, "Post", "proto", nil, "Prefer: respond-async")
 	id := res.Header.Get(contract.HeaderTask)
 	awaitState(t, s.Gateway, id, momv1.TaskState_TASK_STATE_SUCCEEDED)
 	raw := base64.StdEncoding.EncodeToString([]byte(latin))

@@ -88,7 +88,9 @@ func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cau
 	}
 	h.kept = key != "" || prefer.Async || prefer.Hold() == 0
 	h.until = c.answerBy(time.Now(), prefer.Hold())
-	h.run(ctx, w, explain)
+	if h.offerable(w, explain) {
+		h.run(ctx, w, explain)
+	}
 }
 
 // answerBy is when the caller of a call that is held for so long hears from us at
@@ -193,10 +195,7 @@ func (h *handOff) keeps() bool {
 
 // giveUp answers a caller whom no MOM holds, with the handle if the call keeps.
 func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome, keeps bool) {
-	why := "the call asked to be stored"
-	if h.cause != nil {
-		why = h.target.route.Service + " cannot take the call (" + h.cause.Cause + ")"
-	}
+	why := h.why()
 	var err *connect.Error
 	switch {
 	case keeps:
@@ -204,19 +203,26 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome, keeps boo
 			h.words.keep.add(h.stored.GetId(), nil)
 		}
 		err = contract.Stored(h.stored)
-		for key, value := range contract.StoredHeader(h.stored.GetId(), isGRPC(h.header)) {
+		grpc := isGRPC(h.header)
+		for key, value := range contract.StoredHeader(h.stored.GetId(), grpc) {
 			w.Header().Set(key, value)
+			if grpc { // clients may look for it, and show it, in the trailers alone
+				w.Header().Set(http.TrailerPrefix+key, value)
+			}
 		}
 	case h.unsure && h.repeatable():
 		err = contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "%s, and it may or may not be stored (%s); it may be sent again", why, last.Cause)
 	case h.unsure:
 		err = contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "%s, and it may or may not be stored (%s)", why, last.Cause)
-	default:
-		then := "it was not executed"
-		if h.ran || h.key != "" {
-			then = "it may be sent again" // what ran may run twice, or it is the task of the key
+	case tooManyHeaders(last):
+		reason := momv1.Reason_REASON_CALL_NOT_STORABLE
+		if h.cause == nil { // another time is no better
+			reason = momv1.Reason_REASON_HEADERS_TOO_LARGE
 		}
-		err = contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and it cannot be stored (%s); %s", why, last.Cause, then)
+		err = contract.Errorf(reason, "%s, and it cannot be stored: it has %d bytes of headers, more than the MOM takes; %s",
+			why, upstream.HeaderBytes(h.header), h.then())
+	default:
+		err = contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and it cannot be stored (%s); %s", why, last.Cause, h.then())
 	}
 	h.refuse(w, h.call, err, last.Cause, "task", h.id)
 }

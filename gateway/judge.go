@@ -10,11 +10,14 @@ import (
 	"holdline/internal/contract"
 )
 
-// judge reads the headers of the contract, the same whether the service is there or not. Holdline-* are ours, on
+// judge refuses a call whose time is over, and reads the headers of the contract, the same whether the service is there or not. Holdline-* are ours, on
 // every call. The others have a meaning of their own where a call cannot become a task, and pass: on
 // streams, on methods without a schema, and with Holdline-Mode: direct.
 func (p *proxy) judge(c *call) (err *connect.Error) {
 	header := c.req.Header
+	if c.late(0) {
+		return connect.NewError(connect.CodeDeadlineExceeded, "the time that the caller gave was over before the call could be sent; it was not executed")
+	}
 	if c.asks, err = contract.AsksOf(header); err != nil || !p.stores(c) {
 		return err
 	}

@@ -132,7 +132,7 @@ func (h *handOff) request() upstream.Request {
 		req.Header.Set(contract.HeaderPrefer, prefer.Applied())
 	}
 	if !h.deadline.IsZero() {
-		contract.SetTimeout(req.Header, time.Until(h.deadline))
+		contract.SetTimeout(req.Header, isGRPC(req.Header), time.Until(h.deadline))
 	}
 	return req
 }

@@ -106,7 +106,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 	defer cancel(nil)
 	c := &call{target: target, method: method, cancel: cancel, began: time.Now(), outcome: callLeft}
 	defer c.end()
-	if timeout, ok := contract.Timeout(r.Header); ok {
+	if timeout, ok := contract.Timeout(r.Header, isGRPC(r.Header)); ok {
 		c.deadline = c.began.Add(timeout)
 		defer c.endAtDeadline(w, timeout)()
 	}
@@ -169,7 +169,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 			sleep(ctx, wait) // once ctx has ended, the next attempt says why
 			if !c.deadline.IsZero() {
 				c.req.Header = c.req.Header.Clone() // the last attempt may not have let go yet
-				contract.SetTimeout(c.req.Header, time.Until(c.deadline))
+				contract.SetTimeout(c.req.Header, isGRPC(c.req.Header), time.Until(c.deadline))
 			}
 			tried = append(tried, endpoint)
 			continue

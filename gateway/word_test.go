@@ -33,7 +33,7 @@ func TestMOMSpeaksOfItself(t *testing.T) {
 	}{
 		{"no such path", say(404), none},
 		{"unknown media type", say(415), none},
-		{"headers too large", say(431), none},
+		{"headers too large", say(431), "unavailable CALL_NOT_STORABLE retry"},
 		{"too many requests", say(429), none},
 		{"not implemented", say(501), none},
 		{"gRPC unimplemented", say(200, "Content-Type: application/grpc", "Grpc-Status: 12"), none},

@@ -52,9 +52,3 @@ var ofRequest = map[string]bool{contract.HeaderKey: true, contract.HeaderPrefer:
 // ofResponse are headers that say what Holdline did. Those of a service behind another
 // Holdline are about that one's tasks.
 var ofResponse = map[string]bool{contract.HeaderApplied: true, contract.HeaderReplayed: true}
-
-// ofTransport are headers that the transport writes anew.
-var ofTransport = map[string]bool{
-	"Accept": true, "Accept-Encoding": true, "Accept-Post": true, "Allow": true, "Content-Encoding": true, "Content-Length": true,
-	"Content-Type": true, "Date": true, "Expect": true, "Host": true, "Te": true, "Trailer": true, "Vary": true,
-}

@@ -1,28 +1,24 @@
 package mom
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/route"
 )
 
-// stored is a message in the binary format that passes as it is: callers of the
-// binary codec get the very bytes that the service sent.
-type stored struct {
-	bytes []byte
-	json  []byte // the same for callers of JSON
-}
+// codecJSON is the codec of a record that is not in the binary format.
+const codecJSON = connect.CodecNameJSON
+
+// stored is a message that passes as it is, in either codec: callers get the very bytes
+// that the service sent, and the service those that its caller did.
+type stored struct{ bytes []byte }
 
 // binaryCodec embeds the usual one, which also decodes the details of gRPC errors.
 type binaryCodec struct{ *connectproto.BinaryCodec }
@@ -43,28 +39,18 @@ func (c binaryCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) e
 }
 
 // UnmarshalRead implements connect.Codec.
-func (c binaryCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) error {
+func (c binaryCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) (err error) {
 	switch m := msg.(type) {
 	case *stored:
-		var err error
 		m.bytes, err = io.ReadAll(src)
 		return err
 	case *received:
-		return m.read(ctx, src, c.BinaryCodec)
+		return m.read(src)
 	}
 	return c.BinaryCodec.UnmarshalRead(ctx, src, msg)
 }
 
-// read reads a request, and keeps it as it came if it has a key.
-func (r *received) read(ctx context.Context, src io.Reader, codec connect.Codec) error {
-	r.json = codec.Name() == connect.CodecNameJSON
-	if r.keyed {
-		src = io.TeeReader(src, &r.raw)
-	}
-	return codec.UnmarshalRead(ctx, src, r.msg)
-}
-
-// jsonCodec writes stored messages as JSON, and answers whatever is in them.
+// jsonCodec passes stored messages, and writes answers whatever is in them.
 type jsonCodec struct {
 	*connectproto.JSONCodec
 	shelf *shelf
@@ -74,10 +60,22 @@ func newJSONCodec(shelf *shelf) jsonCodec {
 	return jsonCodec{connectproto.NewJSONCodec(connectproto.WithTypeResolver(shelf.ours)), shelf}
 }
 
+var errNoJSON = errors.New("there is no JSON")
+
 // UnmarshalRead implements connect.Codec.
-func (c jsonCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) error {
-	if m, ok := msg.(*received); ok {
-		return m.read(ctx, src, c.JSONCodec)
+func (c jsonCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) (err error) {
+	switch m := msg.(type) {
+	case *stored:
+		m.bytes, err = io.ReadAll(src)
+		return err
+	case *received:
+		if err := m.read(src); err != nil {
+			return err
+		}
+		if len(m.raw) == 0 {
+			return errNoJSON // in an envelope of gRPC it is a message, of which no codec hears
+		}
+		return nil
 	}
 	return c.JSONCodec.UnmarshalRead(ctx, src, msg)
 }
@@ -85,7 +83,7 @@ func (c jsonCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) er
 // MarshalWrite implements connect.Codec.
 func (c jsonCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) error {
 	if m, ok := msg.(*stored); ok {
-		_, err := dst.Write(m.json)
+		_, err := dst.Write(m.bytes)
 		return err
 	}
 	codec := c.JSONCodec
@@ -112,18 +110,6 @@ func show(answer *momv1.Answer, types *route.Schemas) {
 			m.TypeUrl, m.Value = unknown.GetTypeUrl(), unknown.GetValue()
 		}
 	}
-}
-
-func marshalJSON(msg proto.Message, types *route.Schemas) ([]byte, error) {
-	raw, err := protojson.MarshalOptions{Resolver: types}.Marshal(msg)
-	if err != nil {
-		return nil, fmt.Errorf("as JSON: %w", err)
-	}
-	var line bytes.Buffer
-	if err := json.Compact(&line, raw); err != nil {
-		return nil, fmt.Errorf("as JSON: %w", err)
-	}
-	return line.Bytes(), nil
 }
 
 var (

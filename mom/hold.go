@@ -35,7 +35,7 @@ func sayStored(ctx context.Context, added Added) {
 type caller struct {
 	stream connect.ServerStream
 	info   *connect.CallInfo
-	json   bool
+	codec  string // as in records
 }
 
 // hold says that the call is stored, waits for the answer, and answers. errKeyEnded
@@ -126,9 +126,15 @@ func (in *intake) handOut(ctx context.Context, to caller, id contract.TaskID) er
 	return writeHandle(to.info, handle)
 }
 
+// writeHandle answers with a handle. In gRPC it is in the trailers, too: there is where a
+// client looks for the pushback, and some show their callers nothing else of an error.
 func writeHandle(info *connect.CallInfo, handle *momv1.TaskHandle) error {
-	for key, value := range contract.StoredHeader(handle.GetId(), info.Protocol != connect.ProtocolNameConnect) {
+	grpc := info.Protocol != connect.ProtocolNameConnect
+	for key, value := range contract.StoredHeader(handle.GetId(), grpc) {
 		info.ResponseHeader().Set(key, value)
+		if grpc {
+			info.ResponseTrailer().Set(key, value)
+		}
 	}
 	return contract.Stored(handle)
 }
@@ -140,12 +146,9 @@ func (in *intake) reply(ctx context.Context, to caller, task *momv1.Task, answer
 	if err := outcome(task, answer); err != nil {
 		return err
 	}
-	message := &stored{bytes: answer.GetMessage().GetValue()}
-	if to.json {
-		var err error
-		if message.json, err = in.answerJSON(ctx, task, answer); err != nil {
-			return err
-		}
+	message, err := in.answerAs(ctx, to.codec, task, answer)
+	if err != nil {
+		return err
 	}
-	return to.stream.Send(message)
+	return to.stream.Send(&stored{message})
 }

@@ -15,7 +15,6 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -49,17 +48,10 @@ func (m *MOM) mountIntake(calls *connect.Server) {
 			if !method.Unary {
 				continue
 			}
-			in := &intake{MOM: m, route: m.cfg.Routes[name], method: method, schema: m.cfg.Schemas.Digest(name)}
+			in := &intake{MOM: m, route: m.cfg.Routes[name], method: method}
 			calls.Register(connect.Method{Spec: specOf(method), Handler: in.take})
 		}
 	}
-}
-
-// loses tells whether a field may have been lost as the message was read: JSON of
-// which the gateway knows more than we do, or other things.
-func (in *intake) loses(info *connect.CallInfo) bool {
-	theirs := info.RequestHeader().Get(contract.HeaderSchema)
-	return theirs != "" && theirs != in.schema
 }
 
 // specOf describes a unary method to connect.
@@ -77,7 +69,14 @@ type intake struct {
 	*MOM
 	route  *route.Route
 	method *route.Method
-	schema string // its digest
+}
+
+// codecOf is the codec of a call as records have it. A charset goes with the name of connect's.
+func codecOf(info *connect.CallInfo) string {
+	if strings.HasPrefix(info.Codec, codecJSON) {
+		return codecJSON
+	}
+	return ""
 }
 
 // take is a connect.ServerFunc: it stores the call, says so, and holds the caller
@@ -85,16 +84,10 @@ type intake struct {
 func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	began := time.Now()
 	info, _ := connect.CallInfoForServerContext(ctx)
-	came := &received{
-		msg:   dynamicpb.NewMessage(in.method.Descriptor.Input()),
-		keyed: info.RequestHeader().Get(contract.HeaderKey) != "",
-	}
+	came := newReceived(codecOf(info), in.method.Descriptor.Input(), in.cfg.Schemas)
 	if err := stream.Receive(came); err != nil {
 		refuse(info, contract.RefusedCall)
-		return err // an invalid message never reaches a queue
-	}
-	if in.loses(info) {
-		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "gateway and MOM have different schemas of %s", in.route.Service)
+		return in.notReceived(info, err) // an invalid message never reaches a queue
 	}
 	terms, err := in.termsOf(info, began)
 	if err != nil {
@@ -112,7 +105,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		return err
 	}
 	for range maxKeyEnds {
-		if err = in.accept(ctx, caller{stream, info, came.json}, terms, task, came); !errors.Is(err, errKeyEnded) {
+		if err = in.accept(ctx, caller{stream, info, came.codec}, terms, task, came); !errors.Is(err, errKeyEnded) {
 			return err
 		}
 		info.ResponseHeader().Delete(contract.HeaderTask) // of the task that is gone
@@ -219,10 +212,6 @@ func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added,
 // task builds the record of a call.
 func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms, came *received) (NewTask, error) {
 	header := info.RequestHeader()
-	raw, err := deterministic(came.msg)
-	if err != nil {
-		return NewTask{}, err
-	}
 	caller := cmp.Or(header.Get(contract.HeaderCaller), contract.Anonymous)
 	if !utf8.ValidString(caller) {
 		return NewTask{}, contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "%s: want UTF-8", contract.HeaderCaller)
@@ -237,9 +226,10 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 		Protocol:  info.Protocol,
 		HttpMajor: 1,
 		Header:    metadata(header, ofRequest),
-		Message:   raw,
+		Message:   came.raw,
+		Codec:     came.codec,
 	}
-	call.RecordVersion = versionOf(nil, call.GetHeader())
+	call.RecordVersion = versionOf(came.json(), nil, call.GetHeader())
 	if http, ok := connecthttp.ServerInfoForContext(ctx); ok && http.RequestProto() == "HTTP/2.0" {
 		call.HttpMajor = 2
 	}
@@ -257,7 +247,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 	if terms.key != "" {
 		call.IdempotencyKey = terms.key
 		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(terms.key))
-		if task.Request, err = requestOf(came.msg, came.json, in.shelf.name(in.route.Service)); err != nil {
+		if task.Request, err = came.request(in.shelf.name(in.route.Service)); err != nil {
 			return NewTask{}, err
 		}
 	}
@@ -318,12 +308,30 @@ func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task Ne
 
 // notStored says why the call came here and why it cannot stay.
 func (in *intake) notStored(info *connect.CallInfo, cause, why string) error {
-	first := "the call asked to be stored"
-	if cause != "" {
-		first = in.route.Service + " cannot take the call (" + cause + ")"
-	}
 	refuse(info, contract.RefusedNow)
-	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored", first, why)
+	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored", in.whyHere(cause), why)
+}
+
+// whyHere says why a call came here: for that cause, or since it asked to be stored.
+func (in *intake) whyHere(cause string) string {
+	if cause == "" {
+		return "the call asked to be stored"
+	}
+	return in.route.Service + " cannot take the call (" + cause + ")"
+}
+
+// notReceived tells of a message that could not be read. One that is small only as long as it is
+// compressed is too large to be stored: an outage must not make a final error of that.
+func (in *intake) notReceived(info *connect.CallInfo, err error) error {
+	if connect.CodeOf(err) != connect.CodeResourceExhausted {
+		return err
+	}
+	cause := info.RequestHeader().Get(contract.HeaderCause)
+	reason := momv1.Reason_REASON_REQUEST_TOO_LARGE
+	if cause != "" {
+		reason = momv1.Reason_REASON_CALL_NOT_STORABLE
+	}
+	return contract.Errorf(reason, "%s, and its message is larger than %d bytes; it was not stored", in.whyHere(cause), maxRequest)
 }
 
 // read reads a task under the store's deadline.

@@ -1,16 +1,27 @@
 package mom
 
 import (
+	"bytes"
+	"encoding/binary"
 	"io"
+	"maps"
+	"mime"
 	"net/http"
+	"net/textproto"
+	"slices"
 	"strings"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
-const grpcMessage = "Grpc-Message"
+const grpcMessage, grpcDetails = "Grpc-Message", "Grpc-Status-Details-Bin"
 
-// lenientBody is the body of a gRPC response whose message is taken as it is where it is
-// not percent-encoded as it should be. The gRPC specification asks for that; connect
-// would drop the status with the message, and the answer be lost.
+// lenientBody is the body of a gRPC response whose status counts even if the message is not
+// percent-encoded as it should be, which the gRPC specification asks for, or if the details
+// cannot be read. connect would drop the status with them, and the answer be lost.
 type lenientBody struct {
 	io.ReadCloser
 	res *http.Response
@@ -18,7 +29,12 @@ type lenientBody struct {
 
 // takeLeniently changes a response so.
 func takeLeniently(res *http.Response) {
-	encodePercents(res.Header)
+	mendType(res.Header)
+	mendStatus(res.Header)
+	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc-web") {
+		res.Body = &lenientWebBody{ReadCloser: res.Body}
+		return
+	}
 	res.Body = &lenientBody{res.Body, res}
 }
 
@@ -26,9 +42,116 @@ func takeLeniently(res *http.Response) {
 func (b *lenientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		encodePercents(b.res.Trailer) // they are there at the end of the body
+		mendStatus(b.res.Trailer) // they are there at the end of the body
 	}
 	return n, err
+}
+
+// lenientWebBody is the same for gRPC-Web, which has its trailers in the last frame of the body.
+type lenientWebBody struct {
+	io.ReadCloser
+	mended io.Reader
+}
+
+// Read implements io.Reader.
+func (b *lenientWebBody) Read(p []byte) (int, error) {
+	if b.mended == nil {
+		const room = 64 << 10 // of trailers
+		raw, err := io.ReadAll(io.LimitReader(b.ReadCloser, maxAnswer+room))
+		rest := io.Reader(b.ReadCloser)
+		if err != nil {
+			rest = failing{err}
+		}
+		b.mended = io.MultiReader(bytes.NewReader(mendFrames(raw)), rest)
+	}
+	return b.mended.Read(p)
+}
+
+type failing struct{ err error }
+
+// Read implements io.Reader.
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// mendFrames mends the trailers among the frames of a body, if they are not compressed.
+func mendFrames(body []byte) []byte {
+	const head, trailers = 5, 0x80
+	for at := 0; len(body)-at >= head; {
+		size := int(binary.BigEndian.Uint32(body[at+1:]))
+		if size > len(body)-at-head {
+			break
+		}
+		if body[at] != trailers {
+			at += head + size
+			continue
+		}
+		header := http.Header{}
+		for line := range strings.SplitSeq(string(body[at+head:at+head+size]), "\r\n") {
+			if key, value, ok := strings.Cut(line, ":"); ok {
+				header.Add(textproto.TrimString(key), textproto.TrimString(value))
+			}
+		}
+		mendStatus(header)
+		var frame bytes.Buffer
+		for _, key := range slices.Sorted(maps.Keys(header)) {
+			for _, value := range header[key] {
+				frame.WriteString(strings.ToLower(key) + ": " + value + "\r\n")
+			}
+		}
+		mended := binary.BigEndian.AppendUint32(append(slices.Clone(body[:at]), trailers), uint32(frame.Len()))
+		return append(append(mended, frame.Bytes()...), body[at+head+size:]...)
+	}
+	return body
+}
+
+// mendStatus encodes what is not encoded in a message, and drops details that cannot be read.
+func mendStatus(header http.Header) {
+	encodePercents(header)
+	if encoded := header.Get(grpcDetails); encoded != "" {
+		if _, ok := readDetails(encoded); !ok {
+			header.Del(grpcDetails)
+		}
+	}
+}
+
+// readDetails reads the details out of a google.rpc.Status as they came: connect does not keep
+// the host of a type's URL. A status that says OK is none. Its message need not be UTF-8.
+func readDetails(encoded string) (details []*anypb.Any, ok bool) {
+	const codeField, detailsField = 1, 3
+	raw, err := connect.DecodeBinaryHeader(encoded)
+	if err != nil {
+		return nil, false
+	}
+	code := uint64(0)
+	for len(raw) > 0 {
+		number, kind, n := protowire.ConsumeField(raw)
+		if n < 0 {
+			return nil, false
+		}
+		_, _, tag := protowire.ConsumeTag(raw)
+		value := raw[tag:n]
+		raw = raw[n:]
+		switch {
+		case number == codeField && kind == protowire.VarintType:
+			code, _ = protowire.ConsumeVarint(value)
+		case number == detailsField && kind == protowire.BytesType:
+			bytes, _ := protowire.ConsumeBytes(value)
+			detail := new(anypb.Any)
+			if proto.Unmarshal(bytes, detail) != nil {
+				return nil, false
+			}
+			details = append(details, detail)
+		}
+	}
+	return details, code != 0
+}
+
+// mendType leaves a media type without what is said of its text: that is UTF-8 in any case, and
+// connect reads it in one spelling alone.
+func mendType(header http.Header) {
+	mediaType, params, err := mime.ParseMediaType(header.Get("Content-Type"))
+	if charset, ok := params["charset"]; err == nil && (!ok || strings.EqualFold(charset, "utf-8")) {
+		header.Set("Content-Type", mediaType)
+	}
 }
 
 // encodePercents encodes each percent sign that begins no encoded byte.

@@ -25,6 +25,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/coding"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
@@ -39,9 +40,10 @@ const (
 	MaxAnswerTTL     = 7 * 24 * time.Hour
 )
 
-// HeaderRoom is how many bytes of headers the server of a MOM takes beyond those that
-// its gateways take: a hand-off is a call with some more of them.
-const HeaderRoom = 4 << 10
+// HeaderBytes is how many bytes of headers the server of a MOM takes whose gateways take so
+// many. A hand-off is a call with some more of them, and net/http may need twice as many bytes
+// to write what a caller of HTTP/1.1 wrote without blanks.
+func HeaderBytes(gateway int) int { return 2*gateway + 4<<10 }
 
 // Config is what a MOM is told. Routes, Schemas and Logger are required; a zero
 // field means its default.
@@ -133,8 +135,9 @@ func New(cfg Config, store Store) (*MOM, error) {
 
 	calls := connect.NewServer(m.tellErrors())
 	m.mountIntake(calls)
-	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(m.shelf)))
-	m.handler = withWriter(mux)
+	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCompressors(coding.Compressors()...),
+		connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(m.shelf)))
+	m.handler = withWriter(withText(mux))
 	return m, nil
 }
 
@@ -272,8 +275,8 @@ func withWriter(next http.Handler) http.Handler {
 	})
 }
 
-// setStatus prepares the HTTP status and the Retry-After of an error that a handler
-// is about to return.
+// setStatus prepares the HTTP status and the headers of an error that a handler is about
+// to return. Clients of gRPC may show an error's trailers alone, so the task is named there, too.
 func setStatus(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -282,8 +285,14 @@ func setStatus(ctx context.Context, err error) error {
 		w.Status = contract.Status(err)
 	}
 	info, ok := connect.CallInfoForServerContext(ctx)
-	if after := contract.RetryAfter(err); ok && after != "" {
+	if !ok {
+		return err
+	}
+	if after := contract.RetryAfter(err); after != "" {
 		info.ResponseHeader().Set("Retry-After", after)
+	}
+	if task := info.ResponseHeader().Get(contract.HeaderTask); task != "" && info.Protocol != connect.ProtocolNameConnect {
+		info.ResponseTrailer().Set(contract.HeaderTask, task)
 	}
 	return err
 }

@@ -14,19 +14,23 @@ import (
 
 // The versions of the records that this release knows. Records keep text in proto
 // strings, which must be UTF-8, and HTTP lets other bytes pass, such as Latin-1. A
-// record with such bytes has them in raw fields, and says so with its version: the
-// release before these fields would lose them.
+// record with such bytes has them in raw fields, and one with a message in JSON has it as it
+// came. It says so with its version: releases before these would lose or misread them.
 const (
-	recordVersion    = 1
-	rawRecordVersion = 2
+	recordVersion     = 1
+	rawRecordVersion  = 2
+	jsonRecordVersion = 3
 )
 
 func knownRecord(version uint32) bool {
-	return version == recordVersion || version == rawRecordVersion
+	return recordVersion <= version && version <= jsonRecordVersion
 }
 
-// versionOf is the version of a record with these parts.
-func versionOf(err *momv1.CallError, metadata ...[]*momv1.Metadata) uint32 {
+// versionOf is the version of a record with these parts; json: its message is.
+func versionOf(json bool, err *momv1.CallError, metadata ...[]*momv1.Metadata) uint32 {
+	if json {
+		return jsonRecordVersion
+	}
 	if len(err.GetRawMessage()) > 0 {
 		return rawRecordVersion
 	}
@@ -38,12 +42,26 @@ func versionOf(err *momv1.CallError, metadata ...[]*momv1.Metadata) uint32 {
 	return recordVersion
 }
 
+// ofTransport are headers that describe one exchange, and that the transport writes
+// anew. Of the names that begin as the protocols' own it is those that the
+// specifications give a meaning: other metadata may be called grpc-trace-bin.
+var ofTransport = map[string]bool{
+	// HTTP's (RFC 9110).
+	"Accept-Encoding": true, "Content-Encoding": true, "Content-Length": true, "Content-Type": true,
+	"Date": true, "Expect": true, "Host": true, "Te": true, "Trailer": true,
+	// gRPC's (PROTOCOL-HTTP2.md).
+	"Grpc-Timeout": true, "Grpc-Encoding": true, "Grpc-Accept-Encoding": true,
+	"Grpc-Status": true, "Grpc-Message": true, "Grpc-Status-Details-Bin": true,
+	// Connect's.
+	"Connect-Protocol-Version": true, "Connect-Timeout-Ms": true,
+	"Connect-Content-Encoding": true, "Connect-Accept-Encoding": true,
+}
+
 // metadata is what is kept of headers or trailers, without some: what application
 // wrote to application. Holdline's own headers are never kept.
 func metadata(header *connect.Header, without map[string]bool) (list []*momv1.Metadata) {
 	for key, values := range header.All() {
-		if without[key] || ofTransport[key] || strings.HasPrefix(key, "Connect-") || strings.HasPrefix(key, "Grpc-") ||
-			strings.HasPrefix(key, "Holdline-") || !utf8.ValidString(key) {
+		if without[key] || ofTransport[key] || strings.HasPrefix(key, "Holdline-") || !utf8.ValidString(key) {
 			continue
 		}
 		m := &momv1.Metadata{Key: key}
@@ -92,9 +110,9 @@ func callError(err error) *momv1.CallError {
 func finalError(e *momv1.CallError) error {
 	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage()+string(e.GetRawMessage()))
 	for _, detail := range e.GetDetails() {
-		if d, detailErr := connectproto.NewErrorDetail(detail); detailErr == nil { // an Any is taken as it is
-			err = err.WithDetail(d)
-		}
+		// With a host connect takes the type as it is; the usual one it adds by itself.
+		usual := strings.TrimPrefix(detail.GetTypeUrl(), "type.googleapis.com/")
+		err = err.WithDetail(&connect.ErrorDetail{Type: usual, Value: detail.GetValue()})
 	}
 	return err
 }

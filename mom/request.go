@@ -1,12 +1,11 @@
 package mom
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"io"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
@@ -16,30 +15,57 @@ import (
 	"holdline/internal/route"
 )
 
-// received is a request as our schema reads it; with a key also as it came.
+// received is a request: as it came, without its compression, and as our schema reads it.
 type received struct {
+	codec string // of a record; empty for the binary format
+	raw   []byte
+	desc  protoreflect.MessageDescriptor
+	types *route.Schemas
 	msg   *dynamicpb.Message
-	json  bool
-	keyed bool
-	raw   bytes.Buffer
+	whole bool // msg has all of it
 }
 
-// by reads the request by another schema.
-func (r *received) by(desc protoreflect.MessageDescriptor, types *route.Schemas) (*dynamicpb.Message, error) {
-	if !r.json {
-		return readProto(r.raw.Bytes(), desc, types)
+// newReceived returns the request that there is before a message has come: an empty one.
+func newReceived(codec string, desc protoreflect.MessageDescriptor, types *route.Schemas) *received {
+	return &received{codec: codec, desc: desc, types: types, msg: dynamicpb.NewMessage(desc), whole: true}
+}
+
+func (r *received) read(src io.Reader) (err error) {
+	if r.raw, err = io.ReadAll(src); err != nil {
+		return err
 	}
-	msg := dynamicpb.NewMessage(desc)
-	return msg, protojson.UnmarshalOptions{Resolver: types, DiscardUnknown: true}.Unmarshal(r.raw.Bytes(), msg)
+	r.msg, r.whole, err = decode(r.raw, r.codec, r.desc, r.types)
+	return err
 }
 
-func readProto(raw []byte, desc protoreflect.MessageDescriptor, types *route.Schemas) (*dynamicpb.Message, error) {
-	msg := dynamicpb.NewMessage(desc)
-	return msg, proto.UnmarshalOptions{Resolver: types}.Unmarshal(raw, msg)
+func (r *received) json() bool { return r.codec == codecJSON }
+
+// request is what is kept to compare the request with others. schema names ours, by which it
+// may not be read whole: then its bytes are all that it can be told by.
+func (r *received) request(schema string) (Request, error) {
+	if !r.whole {
+		return Request{Fingerprint: r.ofBytes(), JSON: true}, nil
+	}
+	return requestOf(r.msg, r.json(), schema)
 }
 
-// requestOf is what is kept of a message to compare others with. schema names the schema that the message was
-// read by.
+func (r *received) ofBytes() string { return digest([]byte(r.codec), r.raw) }
+
+// by reads the request by another schema. What that does not know of JSON, ours may.
+func (r *received) by(desc protoreflect.MessageDescriptor, types *route.Schemas) (*dynamicpb.Message, bool, error) {
+	msg, whole, err := decode(r.raw, r.codec, desc, types)
+	if whole || err != nil || !r.whole {
+		return msg, whole, err
+	}
+	raw, err := deterministic(r.msg)
+	if err != nil {
+		return nil, false, err
+	}
+	return decode(raw, "", desc, types)
+}
+
+// requestOf is what is kept of a whole message to compare others with. schema names the schema
+// that the message was read by.
 func requestOf(msg *dynamicpb.Message, json bool, schema string) (Request, error) {
 	whole, err := deterministic(msg)
 	if err != nil {
@@ -58,29 +84,19 @@ func requestOf(msg *dynamicpb.Message, json bool, schema string) (Request, error
 	return req, err
 }
 
-func deterministic(msg proto.Message) ([]byte, error) {
-	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(msg)
-	if err != nil {
-		return nil, fmt.Errorf("record the call: %w", err)
+// same tells whether two requests that were read by one schema are the same. Older releases
+// took JSON without what the schema did not know: if the rest is the same, nobody can tell.
+func (r Request) same(first Request) (bool, error) {
+	switch {
+	case r.Fingerprint == first.Fingerprint:
+		return true, nil
+	case (r.JSON || first.JSON) && r.known() == first.known():
+		return false, errIncomparable
 	}
-	return raw, nil
+	return false, nil
 }
 
-// same tells whether two requests that were read by one schema are the same. JSON has lost what the
-// schema does not know, so next to it only what is known counts.
-func (r Request) same(other Request) bool {
-	if r.JSON || other.JSON {
-		return r.known() == other.known()
-	}
-	return r.Fingerprint == other.Fingerprint
-}
-
-func (r Request) known() string {
-	if r.Known != "" {
-		return r.Known
-	}
-	return r.Fingerprint
-}
+func (r Request) known() string { return cmp.Or(r.Known, r.Fingerprint) }
 
 // errIncomparable goes with ErrKeyReused where it cannot be known whether the request is another.
 var errIncomparable = errors.New("the first request cannot be compared with this one")
@@ -91,9 +107,12 @@ func (in *intake) sameAs(ctx context.Context, came *received, request Request, r
 	first := reused.First
 	switch first.Schema {
 	case "":
-		return in.sameCall(request, reused.Call)
+		if first.Fingerprint == came.ofBytes() {
+			return true, nil
+		}
+		return in.sameCall(came, request, reused.Call)
 	case request.Schema:
-		return request.same(first), nil
+		return request.same(first)
 	}
 	schemas, err := in.shelf.find(ctx, first.Schema)
 	if errors.Is(err, ErrNotFound) {
@@ -105,30 +124,41 @@ func (in *intake) sameAs(ctx context.Context, came *received, request Request, r
 	if method == nil {
 		return false, errIncomparable
 	}
-	msg, err := came.by(method.Descriptor.Input(), schemas)
-	if err != nil {
+	msg, whole, err := came.by(method.Descriptor.Input(), schemas)
+	switch {
+	case err != nil:
 		return false, nil //nolint:nilerr // the first one was a message of that schema: this is another
-	}
-	request, err = requestOf(msg, came.json, first.Schema)
-	return err == nil && request.same(first), err
-}
-
-// sameCall compares a request with one that an older release stored: only the call is there, until it is
-// answered, and our schema to read it by. The call may have come as JSON, so that it lacks what was not known, or
-// with a schema that knew more: if the two differ, nobody can tell.
-func (in *intake) sameCall(request Request, call *momv1.Call) (bool, error) {
-	if call == nil {
+	case whole:
+		if request, err = requestOf(msg, came.json(), first.Schema); err != nil {
+			return false, err
+		}
+		return request.same(first)
+	case first.JSON, first.Known != "": // it may have had what its schema does not know
 		return false, errIncomparable
 	}
-	msg, err := readProto(call.GetMessage(), in.method.Descriptor.Input(), in.cfg.Schemas)
-	if err != nil {
+	return false, nil
+}
+
+// sameCall compares a request with one that has nothing but the call itself to compare with, until it is
+// answered, and our schema to read it by: one that came as JSON and was not read whole, or that an older release
+// stored, perhaps without what its schema did not know.
+func (in *intake) sameCall(came *received, request Request, call *momv1.Call) (bool, error) {
+	if call == nil || !came.whole {
+		return false, errIncomparable
+	}
+	msg, whole, err := decode(call.GetMessage(), call.GetCodec(), in.method.Descriptor.Input(), in.cfg.Schemas)
+	if err != nil || !whole {
 		return false, errors.Join(errIncomparable, err)
 	}
-	first, err := requestOf(msg, false, "")
-	if err == nil && !request.same(first) {
+	first, err := requestOf(msg, call.GetCodec() == codecJSON, "")
+	if err != nil {
+		return false, err
+	}
+	same, err := request.same(first)
+	if !same && !first.JSON {
 		err = errIncomparable
 	}
-	return err == nil, err
+	return same, err
 }
 
 // keyReused is the error for a request under the key of another, as far as that is known.

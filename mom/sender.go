@@ -16,27 +16,34 @@ import (
 	"holdline/internal/upstream"
 )
 
-// sender sends tasks to their service, in the protocol family that their callers
-// used. It is safe for concurrent use.
+// speech is how a caller spoke.
+type speech struct{ protocol, codec string }
+
+func speechOf(call *momv1.Call) speech { return speech{call.GetProtocol(), call.GetCodec()} }
+
+// sender sends tasks to their service, in the protocol family and the codec that their
+// callers used. It is safe for concurrent use.
 type sender struct {
 	pool    *upstream.Pool
 	schemas *route.Schemas
 	route   *route.Route
-	clients map[string]*connect.Client // by protocol
-	schema  string                     // the name that the store knows it by
+	clients map[speech]*connect.Client
+	schema  string // the name that the store knows it by
 }
 
 func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
 	schemas := shelf.ours
-	s := &sender{pool: pool, schemas: schemas, route: r, clients: map[string]*connect.Client{}, schema: shelf.name(r.Service)}
+	s := &sender{pool: pool, schemas: schemas, route: r, clients: map[speech]*connect.Client{}, schema: shelf.name(r.Service)}
 	for protocol, options := range map[string][]connecthttp.Option{
 		connect.ProtocolNameConnect: nil,
 		connect.ProtocolNameGRPC:    {connecthttp.WithGRPC()},
 		connect.ProtocolNameGRPCWeb: {connecthttp.WithGRPCWeb()},
 	} {
-		options = append(options, connecthttp.WithCodecs(newBinaryCodec(schemas)), connecthttp.WithReadMaxBytes(maxAnswer))
+		options = append(options, connecthttp.WithCodecs(newBinaryCodec(schemas), newJSONCodec(shelf)), connecthttp.WithReadMaxBytes(maxAnswer))
 		// The host is a placeholder: each attempt picks its endpoint.
-		s.clients[protocol] = connect.NewClient(connecthttp.NewTransport(s, "http://"+pool.Service(), options...))
+		url := "http://" + pool.Service()
+		s.clients[speech{protocol, ""}] = connect.NewClient(connecthttp.NewTransport(s, url, options...))
+		s.clients[speech{protocol, codecJSON}] = connect.NewClient(connecthttp.NewTransport(s, url, append(options, connecthttp.WithProtoJSON())...))
 	}
 	return s
 }
@@ -101,7 +108,7 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 		}
 	}
 	var message stored
-	err := s.clients[call.GetProtocol()].CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
+	err := s.clients[speechOf(call)].CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
 	if err == nil && len(message.bytes) > maxAnswer || made.tooLarge(err) {
 		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
@@ -122,16 +129,28 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 		Header:  metadata(info.ResponseHeader(), ofResponse),
 		Trailer: metadata(info.ResponseTrailer(), ofResponse),
 	}
-	if err != nil {
-		answer.Result = &momv1.Answer_Error{Error: callError(err)}
-	} else {
+	json := false
+	switch {
+	case err != nil:
+		record := callError(err)
+		for _, header := range []*connect.Header{info.ResponseTrailer(), info.ResponseHeader()} {
+			if details, ok := readDetails(header.Get(grpcDetails)); ok {
+				record.Details = details
+				break
+			}
+		}
+		answer.Result = &momv1.Answer_Error{Error: record}
+	case call.GetCodec() == codecJSON:
+		json = true
+		answer.Result = &momv1.Answer_Json{Json: message.bytes}
+	default:
 		answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
 			TypeUrl: "type.googleapis.com/" + string(method.Descriptor.Output().FullName()),
 			Value:   message.bytes,
 		}}
 	}
 	answer.Schema = s.schema
-	answer.RecordVersion = versionOf(answer.GetError(), answer.GetHeader(), answer.GetTrailer())
+	answer.RecordVersion = versionOf(json, answer.GetError(), answer.GetHeader(), answer.GetTrailer())
 	return result{answer: answer}
 }
 

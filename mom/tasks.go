@@ -32,7 +32,7 @@ func (s *taskService) GetTask(ctx context.Context, req *momv1.GetTaskRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &momv1.GetTaskResponse{Task: task, Answer: answer}, nil
+	return &momv1.GetTaskResponse{Task: task, Answer: s.withMessage(ctx, task, answer)}, nil
 }
 
 // WaitTask implements momv1connect.TaskServiceHandler.
@@ -53,7 +53,7 @@ func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) 
 			return nil, err
 		}
 		if !waiting || !open(task.GetState()) {
-			return &momv1.WaitTaskResponse{Task: task, Answer: answer}, nil
+			return &momv1.WaitTaskResponse{Task: task, Answer: s.withMessage(ctx, task, answer)}, nil
 		}
 		select {
 		case <-changed:
@@ -267,17 +267,16 @@ func (s *taskService) serveAnswer(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, err)
 		return
 	}
-	message := answer.GetMessage()
+	codec := codecJSON
 	if accept := r.Header.Get("Accept"); strings.Contains(accept, "application/proto") || strings.Contains(accept, "application/x-protobuf") {
-		write(w, "application/proto", message.GetValue())
-		return
+		codec = connect.CodecNameProto
 	}
-	raw, err := s.answerJSON(r.Context(), task, answer)
+	message, err := s.answerAs(r.Context(), codec, task, answer)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
 	}
-	write(w, "application/json", raw)
+	write(w, "application/"+codec, message)
 }
 
 func write(w http.ResponseWriter, contentType string, raw []byte) {

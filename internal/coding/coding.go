@@ -1,60 +1,99 @@
-// Package coding undoes the compression of bodies and messages.
+// Package coding knows the compressions of bodies and messages.
 package coding
 
 import (
 	"bytes"
-	"compress/zlib"
 	"fmt"
 	"io"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/s2"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectgzip"
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 )
 
 // maxWindow is how far back a zstd stream may refer, in bytes: what RFC 9659 asks of HTTP.
 const maxWindow = 8 << 20
 
-// readers are the codings that can be undone, by their names in Content-Encoding and
-// grpc-encoding.
-var readers = map[string]func(io.Reader) (io.Reader, func(), error){
-	"":         plain,
-	"identity": plain,
-	"gzip":     func(r io.Reader) (io.Reader, func(), error) { return noClose(gzip.NewReader(r)) },
-	"deflate":  func(r io.Reader) (io.Reader, func(), error) { return noClose(zlib.NewReader(r)) },
-	"snappy":   func(r io.Reader) (io.Reader, func(), error) { return s2.NewReader(r), func() {}, nil },
-	"zstd": func(r io.Reader) (io.Reader, func(), error) {
-		decoder, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, nil, err
-		}
-		return decoder, decoder.Close, nil
-	},
+// Compressors are the compressions that are known, by the names that they have in
+// Content-Encoding and grpc-encoding. They are safe for concurrent use.
+func Compressors() []connect.Compressor {
+	return []connect.Compressor{
+		connectgzip.New(),
+		compressor{"zstd", func(src io.Reader) (io.ReadCloser, error) {
+			r, err := zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+			if err != nil {
+				return nil, err
+			}
+			return r.IOReadCloser(), nil
+		}, func(dst io.Writer) (io.WriteCloser, error) {
+			return zstd.NewWriter(dst, zstd.WithEncoderConcurrency(1))
+		}},
+		// HTTP and gRPC call zlib's format so (RFC 9110, 8.4.1.2).
+		compressor{"deflate", zlib.NewReader, func(dst io.Writer) (io.WriteCloser, error) {
+			return zlib.NewWriter(dst), nil
+		}},
+		compressor{"snappy", func(src io.Reader) (io.ReadCloser, error) {
+			return io.NopCloser(snappy.NewReader(src)), nil
+		}, func(dst io.Writer) (io.WriteCloser, error) {
+			return snappy.NewBufferedWriter(dst), nil
+		}},
+	}
 }
 
-func plain(r io.Reader) (io.Reader, func(), error) { return r, func() {}, nil }
+// compressor implements connect.Compressor.
+type compressor struct {
+	name  string
+	read  func(src io.Reader) (io.ReadCloser, error)
+	write func(dst io.Writer) (io.WriteCloser, error)
+}
 
-func noClose[R io.Reader](r R, err error) (io.Reader, func(), error) { return r, func() {}, err }
+// Name implements connect.Compressor.
+func (c compressor) Name() string { return c.name }
 
-// Known tells whether a coding can be undone.
-func Known(name string) bool { return readers[strings.ToLower(name)] != nil }
+// Compress implements connect.Compressor.
+func (c compressor) Compress(dst io.Writer) (io.WriteCloser, error) { return c.write(dst) }
+
+// Decompress implements connect.Compressor.
+func (c compressor) Decompress(src io.Reader) (io.ReadCloser, error) { return c.read(src) }
+
+// known are the Compressors by their names; those that leave a body as it is are nil.
+var known = byName()
+
+func byName() map[string]connect.Compressor {
+	names := map[string]connect.Compressor{"": nil, "identity": nil}
+	for _, c := range Compressors() {
+		names[c.Name()] = c
+	}
+	return names
+}
+
+// Known tells whether a compression can be undone.
+func Known(name string) bool {
+	_, ok := known[strings.ToLower(name)]
+	return ok
+}
 
 // Decode returns what is in a body, as far as it can be read and at most limit bytes of it; an
-// error when it does not end well, or not within the limit, or its coding is not Known.
+// error when it does not end well, or not within the limit, or its compression is not Known.
 func Decode(name string, raw []byte, limit int) ([]byte, error) {
-	open, ok := readers[strings.ToLower(name)]
+	c, ok := known[strings.ToLower(name)]
 	if !ok {
-		return nil, fmt.Errorf("unknown coding %q", name)
+		return nil, fmt.Errorf("unknown compression %q", name)
 	}
-	reader, done, err := open(bytes.NewReader(raw))
-	if err != nil {
-		return nil, err
+	reader := io.NopCloser(bytes.NewReader(raw))
+	if c != nil {
+		var err error
+		if reader, err = c.Decompress(reader); err != nil {
+			return nil, err
+		}
 	}
-	defer done()
 	text, err := io.ReadAll(io.LimitReader(reader, int64(limit)+1))
 	if len(text) > limit {
-		return text[:limit], io.ErrShortBuffer
+		text, err = text[:limit], io.ErrShortBuffer
 	}
+	_ = reader.Close() // it reads what is in memory
 	return text, err
 }

@@ -21,8 +21,9 @@ const (
 	HeaderReplayed = "Idempotent-Replayed"
 
 	// What the gateway tells the MOM with a hand-off, besides HeaderTask.
-	// Schema: a digest of the service's schema as the gateway knows it, with a call
-	// in JSON. Offer: how often it has offered this call, this time included. Kept, which
+	// Offer: how often it has offered this call, this time included. Schema, which only the
+	// last release reads: a digest of the service's schema as the gateway knows it, with a
+	// call in JSON, of which that release would keep what its own schema knows. Kept, which
 	// only the last release sends: the caller gets the task's handle, whatever
 	// becomes of this offer.
 	HeaderCaller = "Holdline-Caller"

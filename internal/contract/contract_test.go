@@ -46,12 +46,15 @@ func TestTimeout(t *testing.T) {
 		{"Grpc-Timeout", "1500m", 1500 * time.Millisecond, true},
 		{"Grpc-Timeout", "2S", 2 * time.Second, true},
 		{"Grpc-Timeout", "100u", 100 * time.Microsecond, true},
-		{"Grpc-Timeout", "99999999H", 10 * 365 * 24 * time.Hour, true},
+		{"Grpc-Timeout", "0H", 0, true},
+		{"Grpc-Timeout", "1752000H", 1752000 * time.Hour, true},
+		{"Grpc-Timeout", "99999999H", 2562047 * time.Hour, true},
+		{"Grpc-Timeout", "99999999M", 99999999 * time.Minute, true},
 		{"Grpc-Timeout", "1", 0, false},
 		{"Grpc-Timeout", "999999999S", 0, false},
 		{"X", "1", 0, false},
 	} {
-		got, ok := contract.Timeout(http.Header{c.key: {c.value}})
+		got, ok := contract.Timeout(http.Header{c.key: {c.value}}, c.key == "Grpc-Timeout")
 		if ok != c.ok || ok && got != c.want {
 			t.Errorf("Timeout(%s: %s) = %v, %v; want %v, %v", c.key, c.value, got, ok, c.want, c.ok)
 		}
@@ -60,12 +63,22 @@ func TestTimeout(t *testing.T) {
 
 func TestSetTimeout(t *testing.T) {
 	t.Parallel()
-	for _, header := range []http.Header{{"Connect-Timeout-Ms": {"9"}}, {"Grpc-Timeout": {"9S"}}} {
-		for _, left := range []time.Duration{time.Millisecond, time.Minute, 48 * time.Hour} {
-			contract.SetTimeout(header, left)
-			if got, ok := contract.Timeout(header); !ok || got != left {
-				t.Errorf("%v reads as %v, want %v", header, got, left)
-			}
+	for _, c := range []struct {
+		left          time.Duration
+		grpc, connect string
+	}{
+		{-time.Second, "1m", "1"},
+		{time.Minute, "60000m", "60000"},
+		{99999999 * time.Millisecond, "99999999m", "99999999"},
+		{27778 * time.Hour, "1666680M", "9999999999"},
+		{100_000_001 * time.Second, "1666666M", "9999999999"},
+		{2562047 * time.Hour, "2562047H", "9999999999"},
+	} {
+		header := http.Header{}
+		contract.SetTimeout(header, true, c.left)
+		contract.SetTimeout(header, false, c.left)
+		if grpc, connect := header.Get("Grpc-Timeout"), header.Get("Connect-Timeout-Ms"); grpc != c.grpc || connect != c.connect {
+			t.Errorf("%v: grpc-timeout %s, Connect-Timeout-Ms %s; want %s, %s", c.left, grpc, connect, c.grpc, c.connect)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,29 +16,46 @@ const (
 	headerGRPCTimeout    = "Grpc-Timeout"
 )
 
-var grpcUnits = map[byte]time.Duration{
-	'H': time.Hour, 'M': time.Minute, 'S': time.Second,
-	'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
+// The limits that the protocols set to a deadline's digits.
+const (
+	maxConnectMillis = 9_999_999_999
+	maxGRPCUnits     = 99_999_999
+)
+
+// maxTimeout is the longest deadline, in whole hours. It leaves room in a Duration for
+// what is added to a deadline.
+const maxTimeout = math.MaxInt64 / time.Hour * time.Hour
+
+// grpcUnits are the units of a grpc-timeout, from the finest to the coarsest.
+var grpcUnits = [...]struct {
+	letter byte
+	length time.Duration
+}{
+	{'n', time.Nanosecond}, {'u', time.Microsecond}, {'m', time.Millisecond}, {'S', time.Second}, {'M', time.Minute}, {'H', time.Hour},
 }
 
-// Timeout reads the time that a caller gives its call, from Connect-Timeout-Ms
-// or grpc-timeout. One that cannot be read counts as none: who gets it too, is the
-// one to complain. See CheckTimeout.
-func Timeout(header http.Header) (time.Duration, bool) {
-	if ms := header.Get(headerConnectTimeout); ms != "" {
-		// At most ten digits, says the Connect protocol.
-		n, err := strconv.ParseUint(ms, 10, 34)
+// Timeout reads the time that a caller gives its call, from the header of its
+// protocol: Connect-Timeout-Ms, or grpc-timeout. A time that is longer than can be
+// counted is as long as can be. One that cannot be read counts as none: who gets it
+// too, is the one to complain. See CheckTimeout.
+func Timeout(header http.Header, grpc bool) (time.Duration, bool) {
+	if !grpc {
+		ms := header.Get(headerConnectTimeout)
+		n, err := strconv.ParseUint(ms, 10, 64)
 		return time.Duration(n) * time.Millisecond, err == nil && len(ms) <= 10
 	}
 	raw := header.Get(headerGRPCTimeout)
 	if raw == "" || len(raw) > 9 {
 		return 0, false
 	}
-	unit, known := grpcUnits[raw[len(raw)-1]]
-	n, err := strconv.ParseUint(raw[:len(raw)-1], 10, 32)
-	// 99999999H is more than a Duration holds, and more than anybody waits.
-	n = min(n, uint64(10*365*24*time.Hour/max(unit, 1)))
-	return time.Duration(n) * unit, known && err == nil
+	last := len(raw) - 1
+	n, err := strconv.ParseUint(raw[:last], 10, 32)
+	for _, unit := range grpcUnits {
+		if unit.letter == raw[last] && err == nil {
+			return time.Duration(min(n, uint64(maxTimeout/unit.length))) * unit.length, true
+		}
+	}
+	return 0, false
 }
 
 // CheckTimeout judges the header that Timeout reads, as far as it is one of the
@@ -51,22 +69,25 @@ func CheckTimeout(header http.Header, grpc bool) *connect.Error {
 	if len(values) == 0 || len(values) == 1 && values[0] == "" {
 		return nil
 	}
-	if _, ok := Timeout(http.Header{key: values}); !ok || len(values) > 1 {
+	if _, ok := Timeout(http.Header{key: values}, grpc); !ok || len(values) > 1 {
 		return headerInvalid("%s: %q, want %s", key, strings.Join(values, ", "), want)
 	}
 	return nil
 }
 
-// SetTimeout writes what is left of a caller's time, in the header that the
-// caller used.
-func SetTimeout(header http.Header, left time.Duration) {
+// SetTimeout writes what is left of a caller's time into the header of its protocol,
+// in as many digits as the protocol allows. It is a millisecond at least, so that
+// whoever reads it does not take it for none.
+func SetTimeout(header http.Header, grpc bool, left time.Duration) {
 	left = max(left, time.Millisecond)
-	switch {
-	case header.Get(headerConnectTimeout) != "":
-		header.Set(headerConnectTimeout, strconv.FormatInt(left.Milliseconds(), 10))
-	case left < 24*time.Hour:
-		header.Set(headerGRPCTimeout, strconv.FormatInt(left.Milliseconds(), 10)+"m")
-	default: // at most eight digits, says gRPC
-		header.Set(headerGRPCTimeout, strconv.FormatInt(int64(left/time.Second), 10)+"S")
+	if !grpc {
+		header.Set(headerConnectTimeout, strconv.FormatInt(min(left.Milliseconds(), maxConnectMillis), 10))
+		return
+	}
+	for _, unit := range grpcUnits {
+		if n := left / unit.length; unit.length >= time.Millisecond && n <= maxGRPCUnits {
+			header.Set(headerGRPCTimeout, strconv.FormatInt(int64(n), 10)+string(unit.letter))
+			return
+		}
 	}
 }

@@ -13,6 +13,7 @@ var notices = map[momv1.Reason]slog.Level{
 	momv1.Reason_REASON_SERVICE_UNAVAILABLE:    slog.LevelWarn,
 	momv1.Reason_REASON_STORE_UNAVAILABLE:      slog.LevelWarn,
 	momv1.Reason_REASON_STORE_UNCERTAIN:        slog.LevelWarn,
+	momv1.Reason_REASON_CALL_NOT_STORABLE:      slog.LevelWarn,
 	momv1.Reason_REASON_QUEUE_FULL:             slog.LevelWarn,
 	momv1.Reason_REASON_ANSWER_TOO_LARGE:       slog.LevelWarn,
 	momv1.Reason_REASON_ANSWER_UNREADABLE:      slog.LevelWarn,

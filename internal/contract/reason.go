@@ -54,6 +54,7 @@ var reasons = map[momv1.Reason]terms{
 	momv1.Reason_REASON_ANSWER_UNREADABLE:      {connect.CodeFailedPrecondition, http.StatusNotAcceptable, false},
 	momv1.Reason_REASON_HEADERS_TOO_LARGE:      {connect.CodeInvalidArgument, http.StatusRequestHeaderFieldsTooLarge, false},
 	momv1.Reason_REASON_PROTOCOL_UNSUPPORTED:   {connect.CodeUnimplemented, http.StatusUnsupportedMediaType, false},
+	momv1.Reason_REASON_CALL_NOT_STORABLE:      {connect.CodeUnavailable, 0, true},
 }
 
 // details are those of each reason, and reasonOf finds the reason of an ErrorInfo
@@ -145,6 +146,10 @@ var errorWriter = connecthttp.NewErrorWriter()
 func WriteError(w http.ResponseWriter, r *http.Request, err *connect.Error) {
 	if after := RetryAfter(err); after != "" {
 		w.Header().Set("Retry-After", after)
+	}
+	if codec, isText := strings.CutPrefix(r.Header.Get("Content-Type"), "application/grpc-web-text"); isText {
+		r = r.Clone(r.Context()) // the error has no body that could be in base64
+		r.Header.Set("Content-Type", "application/grpc-web"+codec)
 	}
 	status := &StatusWriter{ResponseWriter: w, Status: Status(err)}
 	// The only error left is a broken connection: nobody is there to be told.

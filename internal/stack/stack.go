@@ -162,7 +162,7 @@ func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, 
 	s.momFront, err = server.Listen(server.Config{
 		Addr: net.JoinHostPort(host, cfg.Port("mom", momPort)), Handler: s.mom,
 		Logger: cfg.Logger.With("part", "mom"), Drain: s.mom.Drain,
-		Limits: server.Limits{HeaderBytes: server.DefaultHeaderBytes + mom.HeaderRoom},
+		Limits: server.Limits{HeaderBytes: mom.HeaderBytes(server.DefaultHeaderBytes)},
 	})
 	if err != nil {
 		return err

@@ -156,16 +156,22 @@ const (
 	Reason_REASON_TASK_NOT_FOUND Reason = 16
 	// The task's state does not allow this. failed_precondition; HTTP 400.
 	Reason_REASON_TASK_STATE Reason = 17
-	// There is an answer, and it cannot be written as JSON: the schema that it was
-	// written by is not known any more, or it does not follow its schema. It can
-	// still be read as proto. failed_precondition; HTTP 406.
+	// There is an answer, and it cannot be written in the codec of its reader: the
+	// schema that it was written by is not known any more, or it does not follow its
+	// schema. It can still be read in the codec in which it came.
+	// failed_precondition; HTTP 406.
 	Reason_REASON_ANSWER_UNREADABLE Reason = 18
-	// The call's headers are more than its service takes; the call was not
-	// executed. invalid_argument; HTTP 431.
+	// The call's headers are more than its service takes, or more than the MOM
+	// takes of a call that asks to be stored; the call was not executed.
+	// invalid_argument; HTTP 431.
 	Reason_REASON_HEADERS_TOO_LARGE Reason = 19
 	// The service does not speak the call's protocol: gRPC without HTTP/2, or it answered 415.
 	// The call was not executed.
 	Reason_REASON_PROTOCOL_UNSUPPORTED Reason = 20
+	// The call is none that Holdline can store, and its service cannot take it now
+	// or the call asks to be stored. Its codec or its compression is not known to
+	// Holdline, or it is too large. unavailable; HTTP 503.
+	Reason_REASON_CALL_NOT_STORABLE Reason = 21
 )
 
 // Enum value maps for Reason.
@@ -192,6 +198,7 @@ var (
 		18: "REASON_ANSWER_UNREADABLE",
 		19: "REASON_HEADERS_TOO_LARGE",
 		20: "REASON_PROTOCOL_UNSUPPORTED",
+		21: "REASON_CALL_NOT_STORABLE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":            0,
@@ -215,6 +222,7 @@ var (
 		"REASON_ANSWER_UNREADABLE":      18,
 		"REASON_HEADERS_TOO_LARGE":      19,
 		"REASON_PROTOCOL_UNSUPPORTED":   20,
+		"REASON_CALL_NOT_STORABLE":      21,
 	}
 )
 
@@ -554,8 +562,8 @@ func (x *Metadata) GetRawValues() [][]byte {
 type Call struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version of this record. Readers refuse a version they don't know, so
-	// that two releases can share a queue during a rolling update. 1, or 2 when
-	// there are raw fields.
+	// that two releases can share a queue during a rolling update. 1; 2 when
+	// there are raw fields; 3 when the message is in JSON.
 	RecordVersion uint32 `protobuf:"varint,1,opt,name=record_version,json=recordVersion,proto3" json:"record_version,omitempty"`
 	// The procedure: /package.Service/Method.
 	Procedure string `protobuf:"bytes,2,opt,name=procedure,proto3" json:"procedure,omitempty"`
@@ -567,7 +575,8 @@ type Call struct {
 	HttpMajor int32 `protobuf:"varint,5,opt,name=http_major,json=httpMajor,proto3" json:"http_major,omitempty"`
 	// The caller's metadata, without what belongs to the transport.
 	Header []*Metadata `protobuf:"bytes,6,rep,name=header,proto3" json:"header,omitempty"`
-	// The request message, in the binary format, as deterministic as it can be.
+	// The request message as its caller sent it, in its codec. Older releases
+	// wrote it anew, in the binary format.
 	Message []byte `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
 	// The caller's trace context (W3C traceparent), in records of the first
 	// release; later ones keep it in header, as it came.
@@ -576,8 +585,10 @@ type Call struct {
 	TraceState string `protobuf:"bytes,9,opt,name=trace_state,json=traceState,proto3" json:"trace_state,omitempty"`
 	// The caller's Idempotency-Key, if there was one.
 	IdempotencyKey string `protobuf:"bytes,10,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The codec of message: json. Empty: the binary format.
+	Codec         string `protobuf:"bytes,11,opt,name=codec,proto3" json:"codec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Call) Reset() {
@@ -680,6 +691,13 @@ func (x *Call) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *Call) GetCodec() string {
+	if x != nil {
+		return x.Codec
+	}
+	return ""
+}
+
 // CallError is a final RPC error.
 type CallError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -764,6 +782,7 @@ type Answer struct {
 	//
 	//	*Answer_Message
 	//	*Answer_Error
+	//	*Answer_Json
 	Result isAnswer_Result `protobuf_oneof:"result"`
 	// The response's headers.
 	Header []*Metadata `protobuf:"bytes,4,rep,name=header,proto3" json:"header,omitempty"`
@@ -838,6 +857,15 @@ func (x *Answer) GetError() *CallError {
 	return nil
 }
 
+func (x *Answer) GetJson() []byte {
+	if x != nil {
+		if x, ok := x.Result.(*Answer_Json); ok {
+			return x.Json
+		}
+	}
+	return nil
+}
+
 func (x *Answer) GetHeader() []*Metadata {
 	if x != nil {
 		return x.Header
@@ -873,15 +901,24 @@ type Answer_Error struct {
 	Error *CallError `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 
+type Answer_Json struct {
+	// The response message in JSON, as the service sent it. It is in the store
+	// alone: whoever reads an answer gets message.
+	Json []byte `protobuf:"bytes,7,opt,name=json,proto3,oneof"`
+}
+
 func (*Answer_Message) isAnswer_Result() {}
 
 func (*Answer_Error) isAnswer_Result() {}
 
-// UnknownMessage stands in JSON for a message that has no JSON form here: its
-// schema is not known to the MOM, or its bytes do not follow the schema.
+func (*Answer_Json) isAnswer_Result() {}
+
+// UnknownMessage stands for a message that has no form in the codec of who reads
+// it: its schema is not known to the MOM, or its bytes do not follow the schema.
 type UnknownMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The type, such as type.googleapis.com/package.Message.
+	// The type, such as type.googleapis.com/package.Message. Empty for JSON that
+	// cannot be read as the message it should be.
 	TypeUrl string `protobuf:"bytes,1,opt,name=type_url,json=typeUrl,proto3" json:"type_url,omitempty"`
 	// The message's bytes, as they came.
 	Value         []byte `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
@@ -968,7 +1005,7 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\tR\x06values\x12\x1d\n" +
 	"\n" +
-	"raw_values\x18\x03 \x03(\fR\trawValues\"\xcf\x02\n" +
+	"raw_values\x18\x03 \x03(\fR\trawValues\"\xe5\x02\n" +
 	"\x04Call\x12%\n" +
 	"\x0erecord_version\x18\x01 \x01(\rR\rrecordVersion\x12\x1c\n" +
 	"\tprocedure\x18\x02 \x01(\tR\tprocedure\x12\x16\n" +
@@ -982,17 +1019,19 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\vtrace_state\x18\t \x01(\tR\n" +
 	"traceState\x12'\n" +
 	"\x0fidempotency_key\x18\n" +
-	" \x01(\tR\x0eidempotencyKey\"\x8a\x01\n" +
+	" \x01(\tR\x0eidempotencyKey\x12\x14\n" +
+	"\x05codec\x18\v \x01(\tR\x05codec\"\x8a\x01\n" +
 	"\tCallError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
 	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\x12\x1f\n" +
 	"\vraw_message\x18\x04 \x01(\fR\n" +
-	"rawMessage\"\x84\x02\n" +
+	"rawMessage\"\x9a\x02\n" +
 	"\x06Answer\x12%\n" +
 	"\x0erecord_version\x18\x01 \x01(\rR\rrecordVersion\x120\n" +
 	"\amessage\x18\x02 \x01(\v2\x14.google.protobuf.AnyH\x00R\amessage\x12)\n" +
-	"\x05error\x18\x03 \x01(\v2\x11.mom.v1.CallErrorH\x00R\x05error\x12(\n" +
+	"\x05error\x18\x03 \x01(\v2\x11.mom.v1.CallErrorH\x00R\x05error\x12\x14\n" +
+	"\x04json\x18\a \x01(\fH\x00R\x04json\x12(\n" +
 	"\x06header\x18\x04 \x03(\v2\x10.mom.v1.MetadataR\x06header\x12*\n" +
 	"\atrailer\x18\x05 \x03(\v2\x10.mom.v1.MetadataR\atrailer\x12\x16\n" +
 	"\x06schema\x18\x06 \x01(\tR\x06schemaB\b\n" +
@@ -1010,7 +1049,7 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n" +
 	"\x12TASK_STATE_EXPIRED\x10\a\x12\x13\n" +
 	"\x0fTASK_STATE_DEAD\x10\b\x12\x18\n" +
-	"\x14TASK_STATE_UNCERTAIN\x10\t*\xcc\x04\n" +
+	"\x14TASK_STATE_UNCERTAIN\x10\t*\xea\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12REASON_CALL_STORED\x10\x01\x12\x1e\n" +
@@ -1033,7 +1072,8 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x11REASON_TASK_STATE\x10\x11\x12\x1c\n" +
 	"\x18REASON_ANSWER_UNREADABLE\x10\x12\x12\x1c\n" +
 	"\x18REASON_HEADERS_TOO_LARGE\x10\x13\x12\x1f\n" +
-	"\x1bREASON_PROTOCOL_UNSUPPORTED\x10\x14Bk\n" +
+	"\x1bREASON_PROTOCOL_UNSUPPORTED\x10\x14\x12\x1c\n" +
+	"\x18REASON_CALL_NOT_STORABLE\x10\x15Bk\n" +
 	"\n" +
 	"com.mom.v1B\tTaskProtoP\x01Z\x19holdline/gen/mom/v1;momv1\xa2\x02\x03MXX\xaa\x02\x06Mom.V1\xca\x02\x06Mom\\V1\xe2\x02\x12Mom\\V1\\GPBMetadata\xea\x02\aMom::V1b\x06proto3"
 
@@ -1097,6 +1137,7 @@ func file_mom_v1_task_proto_init() {
 	file_mom_v1_task_proto_msgTypes[5].OneofWrappers = []any{
 		(*Answer_Message)(nil),
 		(*Answer_Error)(nil),
+		(*Answer_Json)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -46,7 +46,7 @@ local now_us = clock[1] .. string.format('%06d', tonumber(clock[2]))
 local function load(ulid)
   local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k', 't')
   if not v[1] then return nil end
-  if v[1] ~= '1' and v[1] ~= '2' then
+  if v[1] ~= '1' and v[1] ~= '2' and v[1] ~= '3' then
     return nil, redis.error_reply('HLVERSION record version ' .. v[1] .. ' of task ' .. ulid .. ' is not known')
   end
   return {

@@ -1,0 +1,78 @@
+package mom
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"holdline/internal/route"
+)
+
+// decode reads a message by a schema. It is whole if nothing of it was left out: the
+// binary format keeps what the schema does not know, and of JSON such fields, values of
+// enums and types in an Any are lost. A message that lacks a required field is one:
+// whether it will do is for its service to say.
+func decode(raw []byte, codec string, desc protoreflect.MessageDescriptor, types *route.Schemas) (msg *dynamicpb.Message, whole bool, err error) {
+	msg = dynamicpb.NewMessage(desc)
+	switch {
+	case codec != codecJSON:
+		return msg, true, proto.UnmarshalOptions{Resolver: types, AllowPartial: true}.Unmarshal(raw, msg)
+	case len(raw) == 0: // gRPC has no JSON for a message without fields
+		return msg, true, nil
+	case protojson.UnmarshalOptions{Resolver: types, AllowPartial: true}.Unmarshal(raw, msg) == nil:
+		return msg, true, nil
+	}
+	proto.Reset(msg)
+	return msg, false, protojson.UnmarshalOptions{Resolver: lenient{types}, AllowPartial: true, DiscardUnknown: true}.Unmarshal(raw, msg)
+}
+
+// lenient takes a type that no schema has for one without fields.
+type lenient struct{ *route.Schemas }
+
+// FindMessageByURL resolves the types of Any.
+func (l lenient) FindMessageByURL(url string) (protoreflect.MessageType, error) {
+	found, err := l.Schemas.FindMessageByURL(url)
+	if err != nil && protoreflect.FullName(url[strings.LastIndexByte(url, '/')+1:]).IsValid() {
+		return unknownType, nil
+	}
+	return found, err
+}
+
+var unknownType = makeUnknownType()
+
+func makeUnknownType() protoreflect.MessageType {
+	name := "unknown"
+	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{Name: &name, MessageType: []*descriptorpb.DescriptorProto{{Name: &name}}}, nil)
+	if err != nil {
+		panic(err) // it is always the same file
+	}
+	return dynamicpb.NewMessageType(file.Messages().Get(0))
+}
+
+func deterministic(msg proto.Message) ([]byte, error) {
+	raw, err := proto.MarshalOptions{Deterministic: true, AllowPartial: true}.Marshal(msg)
+	if err != nil {
+		return nil, fmt.Errorf("in the binary format: %w", err)
+	}
+	return raw, nil
+}
+
+func marshalJSON(msg proto.Message, types *route.Schemas) ([]byte, error) {
+	raw, err := protojson.MarshalOptions{Resolver: types, AllowPartial: true}.Marshal(msg)
+	if err != nil {
+		return nil, fmt.Errorf("as JSON: %w", err)
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, raw); err != nil {
+		return nil, fmt.Errorf("as JSON: %w", err)
+	}
+	return line.Bytes(), nil
+}
