@@ -19,6 +19,7 @@ type Gateway struct {
 	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The certificate's key, PEM."`
 	MaxCalls   int      `default:"10000" help:"Calls under way at once; one more is unavailable."`
 	MaxHeld    int      `default:"5000" help:"Callers held at once; one more gets its handle at once."`
+	Shared
 	Routing
 	Limits
 	Admin
@@ -38,8 +39,12 @@ func (c *Gateway) Run(ctx context.Context) error {
 		}
 	}
 	log, metrics := c.logger(), server.NewMetrics()
+	shared, err := c.secret(log)
+	if err != nil {
+		return err
+	}
 	g, err := gateway.New(gateway.Config{
-		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin,
+		Routes: routes, Schemas: schemas, MOM: moms, Secret: shared, CORSOrigins: c.CORSOrigin,
 		MaxCalls: c.MaxCalls, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,
 	})
 	if err != nil {

@@ -104,6 +104,7 @@ type layout struct {
 	bridged                 bool     // all gateways reach each MOM by a link that can be bad
 	flags                   []string // of every gateway and MOM
 	momFlags                []string // of every MOM
+	gatewayFlags            []string // of every gateway
 }
 
 // house is the system as it is deployed: gateways and MOMs as processes of their
@@ -149,7 +150,7 @@ func deployAs(tb testing.TB, l layout) *house {
 	bin := build(tb)
 	common := []string{"--route", ledgerService + "=http://" + strings.Join(h.ledgers, ",http://") + l.route, "--schema", ledgerImage(tb)}
 	common = append(common, l.flags...)
-	gateway := append([]string{"gateway"}, common...)
+	gateway := slices.Concat([]string{"gateway"}, common, l.gatewayFlags)
 	for range max(l.moms, 1) {
 		addr, metrics, redis := address(tb), address(tb), l.elsewhere
 		switch {

@@ -26,6 +26,7 @@ import (
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/route"
+	"holdline/internal/secret"
 	"holdline/internal/server"
 	"holdline/internal/upstream"
 )
@@ -37,6 +38,8 @@ type Config struct {
 	// MOM is where calls go that their service cannot take, one URL an
 	// instance. Default: none, and nothing is stored.
 	MOM []*url.URL
+	// Secret is shown to the MOMs. Default: none.
+	Secret *secret.Secret
 	// CORSOrigins may call from a browser, such as https://app.example; * is
 	// any. Default: none.
 	CORSOrigins []string
@@ -91,7 +94,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes)), drain: drain}
 	g.health = &health{targets: g.targets}
 	front := &proxy{
-		targets: g.targets, schemas: cfg.Schemas, draining: draining,
+		targets: g.targets, schemas: cfg.Schemas, secret: cfg.Secret, draining: draining,
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger, once: logonce.New(cfg.Logger),
 		outages: newOutages(g.targets, cfg.Logger),
 	}
@@ -107,7 +110,7 @@ func New(cfg Config) (*Gateway, error) {
 			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, front.mom, metrics)
 		}
 		g.targets[momv1connect.QueueServiceName].operators = true
-		g.words = newWords(front.mom, cfg.Logger)
+		g.words = newWords(front.mom, cfg.Secret, cfg.Logger)
 		front.words = g.words
 	}
 	var err error
@@ -116,7 +119,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	if front.mom != nil {
-		g.meeting = newMeeting(cfg, g.targets, front.mom, metrics)
+		g.meeting = newMeeting(cfg, g.targets, front.mom, metrics, front.once)
 	}
 	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000), front.once), cfg.CORSOrigins)
 	return g, nil

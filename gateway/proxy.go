@@ -14,6 +14,7 @@ import (
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
 	"holdline/internal/route"
+	"holdline/internal/secret"
 	"holdline/internal/upstream"
 )
 
@@ -55,6 +56,7 @@ type proxy struct {
 	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
 	mom     *upstream.Pool // nil: nothing is stored
+	secret  *secret.Secret // for the MOMs; nil without
 	words   *words         // nil without MOMs
 	held    atomic.Int64   // callers, at MOMs
 	maxHeld int64
@@ -105,7 +107,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 	}
 	cleanRequest(r.Header)
 	if !target.stores {
-		nameCaller(r)
+		p.introduce(r)
 	}
 	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
 	if err := c.readBody(w); err != nil {
@@ -146,6 +148,9 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	for {
 		endpoint := pool.Pick(tried...)
 		res, outcome, err := endpoint.Try(informed, &c.req)
+		if !c.target.stores && refusesSecret(res) {
+			outcome = p.strange(endpoint)
+		}
 		outcome, c.failure = c.judged(outcome), err
 		c.ran = c.ran || mayHaveRun(outcome.Kind)
 		c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -163,6 +164,12 @@ func listen(addr string) (net.Listener, error) {
 
 // Addr is where the server listens, as host:port.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
+
+// Loopback tells whether an address, host:port, is one that other machines do not reach.
+func Loopback(addr string) bool {
+	ip, err := netip.ParseAddrPort(addr)
+	return err == nil && ip.Addr().Unmap().IsLoopback()
+}
 
 // MetricsAddr is where its metrics are served; empty when they are not.
 func (s *Server) MetricsAddr() string {

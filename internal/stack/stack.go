@@ -19,6 +19,7 @@ import (
 
 	"holdline/gateway"
 	"holdline/internal/route"
+	"holdline/internal/secret"
 	"holdline/internal/server"
 	"holdline/mom"
 	"holdline/mom/redisstore"
@@ -92,13 +93,13 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	metrics := server.NewMetrics()
-	if err := s.openMOM(cfg, routes, schemas, metrics); err != nil {
+	metrics, shared := server.NewMetrics(), secret.Random()
+	if err := s.openMOM(cfg, routes, schemas, shared, metrics); err != nil {
 		return nil, err
 	}
 	s.gateway, err = gateway.New(gateway.Config{
 		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Metrics: metrics, Logger: cfg.Logger,
-		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}},
+		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Secret: shared,
 	})
 	if err != nil {
 		return nil, err
@@ -141,7 +142,7 @@ func (s *Stack) openServices(cfg Config) (specs []string, err error) {
 	return specs, nil
 }
 
-func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, metrics prometheus.Registerer) (err error) {
+func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, shared *secret.Secret, metrics prometheus.Registerer) (err error) {
 	if cfg.Redis == "" {
 		if s.redis, err = newEmbedded(cfg.State); err != nil {
 			return err
@@ -155,7 +156,7 @@ func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, 
 	if err != nil {
 		return err
 	}
-	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Metrics: metrics, Logger: cfg.Logger}, s.store)
+	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Secret: shared, Metrics: metrics, Logger: cfg.Logger}, s.store)
 	if err != nil {
 		return err
 	}
