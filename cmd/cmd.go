@@ -117,9 +117,9 @@ func (l Limits) limits() server.Limits {
 	}
 }
 
-// Admin is the flag of the commands that have series to show.
-type Admin struct {
-	Metrics string `placeholder:"ADDRESS" help:"Serve /metrics for Prometheus there, such as 127.0.0.1:9464; not for callers. Default: nowhere."`
+// Metrics is the flag of the commands that have series to show.
+type Metrics struct {
+	Metrics string `placeholder:"ADDRESS" help:"Serve /metrics for Prometheus there too, such as :9465, where it can be scraped from other machines; not for callers. Default: nowhere."`
 }
 
 // Shared is the flag by which gateway and MOM know each other.

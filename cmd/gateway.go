@@ -23,6 +23,7 @@ type Gateway struct {
 	Routing
 	Limits
 	Admin
+	Metrics
 	Logs
 }
 
@@ -53,7 +54,7 @@ func (c *Gateway) Run(ctx context.Context) error {
 	defer g.Close()
 	s, err := server.Listen(server.Config{
 		Addr: c.Listen, Handler: g, Logger: log, Drain: g.Drain, CertFile: c.TLSCert, KeyFile: c.TLSKey,
-		MetricsAddr: c.Metrics, Metrics: metrics, Limits: c.limits(),
+		MetricsAddr: c.Metrics.Metrics, Metrics: metrics, AdminAddr: listenAt(c.Admin.Admin), Operators: g.Operators(), Limits: c.limits(),
 	})
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ type MOM struct {
 	Routing
 	Limits
 	Admin
+	Metrics
 	Logs
 }
 
@@ -66,7 +67,7 @@ func (c *MOM) Run(ctx context.Context) error {
 	limits.HeaderBytes += mom.HeaderRoom
 	s, err := server.Listen(server.Config{
 		Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain,
-		MetricsAddr: c.Metrics, Metrics: metrics, Limits: limits,
+		MetricsAddr: c.Metrics.Metrics, Metrics: metrics, AdminAddr: listenAt(c.Admin.Admin), Operators: m.Operators(), Limits: limits,
 	})
 	if err != nil {
 		return err

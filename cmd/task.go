@@ -21,7 +21,7 @@ import (
 
 // Task is `holdline task`.
 type Task struct {
-	List    TaskList    `cmd:"" help:"List your tasks, newest first."`
+	List    TaskList    `cmd:"" help:"List everybody's tasks, newest first, for operators."`
 	Get     TaskGet     `cmd:"" help:"Show a task."`
 	Wait    TaskWait    `cmd:"" help:"Wait for a task and print its answer."`
 	Cancel  TaskCancel  `cmd:"" help:"Cancel a task that was not sent to its service; dismiss a dead or uncertain one."`
@@ -38,7 +38,7 @@ type TaskList struct {
 	Service string   `placeholder:"NAME" help:"Only of this service."`
 	State   []string `placeholder:"STATE" help:"Only in these states: queued, running, retrying, succeeded, failed, cancelled, expired, dead, uncertain."`
 	Limit   int      `default:"50" help:"At most so many."`
-	Remote
+	Operator
 }
 
 // Run prints a table.

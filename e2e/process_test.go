@@ -161,7 +161,7 @@ func deployAs(tb testing.TB, l layout) *house {
 			redis = []string{"--redis", h.redis.URL()}
 		}
 		h.momAddr, h.metrics = append(h.momAddr, addr), append(h.metrics, metrics)
-		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr, "--metrics", metrics}, redis, common, l.momFlags)...))
+		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--metrics", metrics}, withAdmin(tb, addr), redis, common, l.momFlags)...))
 		if l.bridged {
 			bridge := newLink(tb, addr)
 			h.bridges, addr = append(h.bridges, bridge), bridge.addr
@@ -171,7 +171,7 @@ func deployAs(tb testing.TB, l layout) *house {
 	for range max(l.gateways, 1) {
 		addr := address(tb)
 		h.addrs = append(h.addrs, addr)
-		h.gateways = append(h.gateways, start(tb, bin, append(gateway[:len(gateway):len(gateway)], "--listen", addr)...))
+		h.gateways = append(h.gateways, start(tb, bin, slices.Concat(gateway, withAdmin(tb, addr))...))
 	}
 	h.addr = h.addrs[0]
 	h.awaitReady(tb)

@@ -58,6 +58,7 @@ type Config struct {
 // Gateway is an http.Handler, safe for concurrent use.
 type Gateway struct {
 	handler http.Handler
+	front   *proxy
 	targets map[string]*target
 	health  *health
 	drain   context.CancelFunc
@@ -98,6 +99,7 @@ func New(cfg Config) (*Gateway, error) {
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger, once: logonce.New(cfg.Logger),
 		outages: newOutages(g.targets, cfg.Logger),
 	}
+	g.front = front
 	g.runOutages(front.outages)
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
@@ -109,7 +111,6 @@ func New(cfg Config) (*Gateway, error) {
 		for _, name := range ofMOM {
 			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, front.mom, metrics)
 		}
-		g.targets[momv1connect.QueueServiceName].operators = true
 		g.words = newWords(front.mom, cfg.Secret, cfg.Logger)
 		front.words = g.words
 	}
@@ -128,7 +129,9 @@ func New(cfg Config) (*Gateway, error) {
 // own is what the gateway answers itself: what can be called, health, reflection,
 // the docs; and tasks by their address, which it sends on to the MOM.
 func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
-	routed := slices.Sorted(maps.Keys(g.targets))
+	routed := slices.DeleteFunc(slices.Sorted(maps.Keys(g.targets)), func(name string) bool {
+		return front.mom != nil && name == momv1connect.QueueServiceName // callers get nothing of it
+	})
 	all := slices.Concat(routed, []string{gatewayv1connect.DirectoryServiceName})
 	described := []docs.Service{}
 	for _, name := range all {

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"cmp"
+	"context"
 	"net"
 	"net/http"
 
@@ -9,11 +11,26 @@ import (
 	"holdline/internal/upstream"
 )
 
-// introduce tells a MOM who we are, and who calls its own services, for its log.
+// operatorKey marks the context of a request that came to the admin listener.
+type operatorKey struct{}
+
+// Operators is for the admin listener: what MOMs have for operators, and what the gateway
+// answers itself.
+func (g *Gateway) Operators() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.front.dispatch(w, r.WithContext(context.WithValue(r.Context(), operatorKey{}, true)))
+	})
+}
+
+// introduce tells a MOM who we are, and who asks for its own services.
 func (p *proxy) introduce(r *http.Request) {
 	p.secret.Show(r.Header)
-	const header = "X-Forwarded-For"
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if r.Context().Value(operatorKey{}) != nil {
+		r.Header.Set(contract.HeaderOperator, cmp.Or(host, "unix"))
+		return
+	}
+	const header = "X-Forwarded-For"
 	if err != nil {
 		return
 	}

@@ -26,8 +26,6 @@ type target struct {
 	budget *budget
 	// stores: calls that the service cannot take go to the MOM.
 	stores bool
-	// operators: only callers on this machine may come.
-	operators bool
 	// schema is a digest of what we know of the service; empty without a schema.
 	schema string
 
@@ -67,9 +65,18 @@ type proxy struct {
 	outages  *outage.Log
 }
 
-// ServeHTTP implements http.Handler. Calls of routed services come first, past the
-// mux of what is the gateway's own.
+// ServeHTTP implements http.Handler, for callers.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p.mom != nil && contract.IsOperators(r.URL.Path) {
+		p.operatorsOnly(w, r)
+		return
+	}
+	p.dispatch(w, r)
+}
+
+// dispatch sends a request where it belongs. Calls of routed services come first, past the
+// mux of what is the gateway's own.
+func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 	service, _, _ := route.SplitProcedure(r.URL.Path)
 	target := p.targets[service]
 	switch {
@@ -77,8 +84,6 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no tunnels here", http.StatusMethodNotAllowed)
 	case target == nil:
 		p.own.ServeHTTP(w, r)
-	case target.operators && !contract.Local(r.RemoteAddr):
-		p.operatorsOnly(w, r)
 	default:
 		p.serve(w, r, target, p.schemas.Method(r.URL.Path))
 	}

@@ -29,7 +29,7 @@ func (p *proxy) notice(err *connect.Error, service, cause string, attrs ...any) 
 
 // operatorsOnly refuses somebody who is no operator.
 func (p *proxy) operatorsOnly(w http.ResponseWriter, r *http.Request) {
-	p.once.Log(slog.LevelInfo, "operators", "an operators' service was refused to a caller from another machine",
+	p.once.Log(slog.LevelInfo, "operators", "a caller was refused what is for operators, who have the admin listener",
 		"procedure", r.URL.Path, "peer", r.RemoteAddr)
-	contract.WriteError(w, r, contract.OperatorsOnly())
+	contract.WriteError(w, r, contract.OperatorsOnly(r.URL.Path))
 }

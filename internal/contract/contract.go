@@ -35,6 +35,10 @@ const (
 	// no service gets it, and nothing keeps it.
 	HeaderSecret = "Holdline-Secret"
 
+	// What a gateway tells the MOM with what came to the admin listener: the operator's
+	// address.
+	HeaderOperator = "Holdline-Operator"
+
 	// What the MOM tells the gateway with a 103, besides HeaderTask: when the task
 	// expires, as RFC 3339 has it.
 	HeaderExpires = "Holdline-Expires"

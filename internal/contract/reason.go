@@ -53,6 +53,7 @@ var reasons = map[momv1.Reason]terms{
 	momv1.Reason_REASON_TASK_STATE:             {connect.CodeFailedPrecondition, 0, false},
 	momv1.Reason_REASON_ANSWER_UNREADABLE:      {connect.CodeFailedPrecondition, http.StatusNotAcceptable, false},
 	momv1.Reason_REASON_HEADERS_TOO_LARGE:      {connect.CodeInvalidArgument, http.StatusRequestHeaderFieldsTooLarge, false},
+	momv1.Reason_REASON_OPERATORS_ONLY:         {connect.CodePermissionDenied, 0, false},
 }
 
 // details are those of each reason, and reasonOf finds the reason of an ErrorInfo

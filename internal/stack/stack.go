@@ -43,7 +43,9 @@ type Config struct {
 	// RedisPrefix begins every key, so that stacks can share a Redis.
 	RedisPrefix string
 	State       string
-	Metrics     string // where the series of gateway and MOM are served; default nowhere
+	Secret      *secret.Secret // of gateway and MOM; default none
+	Metrics     string         // where the series of gateway and MOM are served; default nowhere
+	Admin       string         // where operators are; default nowhere
 	Logger      *slog.Logger
 }
 
@@ -51,6 +53,7 @@ type Config struct {
 type Stack struct {
 	Gateway, MOM string            // addresses
 	Metrics      string            // address; empty without
+	Admin        string            // address; empty without
 	Service      map[string]string // short name → address, those left down too
 	// Volatile: tasks end with this process, for want of a redis-server.
 	Volatile bool
@@ -93,20 +96,20 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	metrics, shared := server.NewMetrics(), secret.Random()
-	if err := s.openMOM(cfg, routes, schemas, shared, metrics); err != nil {
+	metrics := server.NewMetrics()
+	if err := s.openMOM(cfg, routes, schemas, metrics); err != nil {
 		return nil, err
 	}
 	s.gateway, err = gateway.New(gateway.Config{
 		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Metrics: metrics, Logger: cfg.Logger,
-		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Secret: shared,
+		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Secret: cfg.Secret,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.front, err = server.Listen(server.Config{
 		Addr: cmp.Or(cfg.Listen, "127.0.0.1:8080"), Handler: s.gateway, Logger: cfg.Logger,
-		MetricsAddr: cfg.Metrics, Metrics: metrics,
+		MetricsAddr: cfg.Metrics, Metrics: metrics, AdminAddr: cfg.Admin, Operators: s.gateway.Operators(),
 		Drain: func() {
 			s.gateway.Drain()
 			s.mom.Drain() // holds end with handles now, not when the gateway's time is up
@@ -115,7 +118,7 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Gateway, s.Metrics = s.front.Addr(), s.front.MetricsAddr()
+	s.Gateway, s.Metrics, s.Admin = s.front.Addr(), s.front.MetricsAddr(), s.front.AdminAddr()
 	return s, nil
 }
 
@@ -142,7 +145,7 @@ func (s *Stack) openServices(cfg Config) (specs []string, err error) {
 	return specs, nil
 }
 
-func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, shared *secret.Secret, metrics prometheus.Registerer) (err error) {
+func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, metrics prometheus.Registerer) (err error) {
 	if cfg.Redis == "" {
 		if s.redis, err = newEmbedded(cfg.State); err != nil {
 			return err
@@ -156,7 +159,7 @@ func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, 
 	if err != nil {
 		return err
 	}
-	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Secret: shared, Metrics: metrics, Logger: cfg.Logger}, s.store)
+	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Secret: cfg.Secret, Metrics: metrics, Logger: cfg.Logger}, s.store)
 	if err != nil {
 		return err
 	}

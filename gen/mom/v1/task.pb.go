@@ -163,6 +163,9 @@ const (
 	// The call's headers are more than its service takes; the call was not
 	// executed. invalid_argument; HTTP 431.
 	Reason_REASON_HEADERS_TOO_LARGE Reason = 19
+	// Only operators may ask for this, who have a listener of their own.
+	// permission_denied; HTTP 403.
+	Reason_REASON_OPERATORS_ONLY Reason = 23
 )
 
 // Enum value maps for Reason.
@@ -188,6 +191,7 @@ var (
 		17: "REASON_TASK_STATE",
 		18: "REASON_ANSWER_UNREADABLE",
 		19: "REASON_HEADERS_TOO_LARGE",
+		23: "REASON_OPERATORS_ONLY",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":            0,
@@ -210,6 +214,7 @@ var (
 		"REASON_TASK_STATE":             17,
 		"REASON_ANSWER_UNREADABLE":      18,
 		"REASON_HEADERS_TOO_LARGE":      19,
+		"REASON_OPERATORS_ONLY":         23,
 	}
 )
 
@@ -1005,7 +1010,7 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n" +
 	"\x12TASK_STATE_EXPIRED\x10\a\x12\x13\n" +
 	"\x0fTASK_STATE_DEAD\x10\b\x12\x18\n" +
-	"\x14TASK_STATE_UNCERTAIN\x10\t*\xab\x04\n" +
+	"\x14TASK_STATE_UNCERTAIN\x10\t*\xc6\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12REASON_CALL_STORED\x10\x01\x12\x1e\n" +
@@ -1027,7 +1032,8 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x15REASON_TASK_NOT_FOUND\x10\x10\x12\x15\n" +
 	"\x11REASON_TASK_STATE\x10\x11\x12\x1c\n" +
 	"\x18REASON_ANSWER_UNREADABLE\x10\x12\x12\x1c\n" +
-	"\x18REASON_HEADERS_TOO_LARGE\x10\x13Bk\n" +
+	"\x18REASON_HEADERS_TOO_LARGE\x10\x13\x12\x19\n" +
+	"\x15REASON_OPERATORS_ONLY\x10\x17Bk\n" +
 	"\n" +
 	"com.mom.v1B\tTaskProtoP\x01Z\x19holdline/gen/mom/v1;momv1\xa2\x02\x03MXX\xaa\x02\x06Mom.V1\xca\x02\x06Mom\\V1\xe2\x02\x12Mom\\V1\\GPBMetadata\xea\x02\aMom::V1b\x06proto3"
 
