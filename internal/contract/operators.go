@@ -12,9 +12,10 @@ import (
 	"holdline/gen/mom/v1/momv1connect"
 )
 
-// IsOperators tells whether a path names what only operators may ask for.
+// IsOperators tells whether a path names what only operators may ask for: to steer queues, and,
+// while callers have no identities, to list the tasks of everybody.
 func IsOperators(path string) bool {
-	return strings.HasPrefix(path, "/"+momv1connect.QueueServiceName+"/")
+	return strings.HasPrefix(path, "/"+momv1connect.QueueServiceName+"/") || path == momv1connect.TaskServiceListTasksProcedure
 }
 
 // ForOperators tells whether a path is one that admin listeners serve, beside those of the
@@ -34,6 +35,9 @@ func ForOperators(path string) bool {
 // OperatorsOnly is the error for everybody else. It says how to become one.
 func OperatorsOnly(path string) *connect.Error {
 	command := "holdline queue list"
+	if path == momv1connect.TaskServiceListTasksProcedure {
+		command = "holdline task list"
+	}
 	return Errorf(momv1.Reason_REASON_OPERATORS_ONLY, "for operators only, who have a listener of their own: start gateway or MOM with "+
 		"--admin 127.0.0.1:9464, as `holdline up` does, and run `%[1]s` on that machine, or for a container `docker exec CONTAINER /%[1]s`", command)
 }
