@@ -11,7 +11,7 @@ var holdline struct {
 	MOM         cmd.MOM         `cmd:"" name:"mom" help:"Run a MOM: what stores and replays calls."`
 	Call        cmd.Call        `cmd:"" help:"Call a unary method through a gateway."`
 	Task        cmd.Task        `cmd:"" help:"Look at stored calls and steer them."`
-	Queue       cmd.Queue       `cmd:"" help:"Look at queues and steer them, on the gateway's machine."`
+	Queue       cmd.Queue       `cmd:"" help:"Look at queues and steer them, for operators."`
 	Services    cmd.Services    `cmd:"" help:"List what can be called through a gateway."`
 	Healthcheck cmd.Healthcheck `cmd:"" help:"Ask a server for its health, for containers."`
 	Version     cmd.Version     `cmd:"" help:"Print the version."`

@@ -33,7 +33,7 @@ func (Remote) Help() string { return exitStatus }
 
 // AfterApply reads what the flags name.
 func (r *Remote) AfterApply() (err error) {
-	if r.Server, err = serverURL(r.Server); err != nil || r.CACert == "" {
+	if r.Server, err = serverURL("--server", r.Server); err != nil || r.CACert == "" {
 		return err
 	}
 	pem, err := os.ReadFile(r.CACert)
@@ -47,18 +47,18 @@ func (r *Remote) AfterApply() (err error) {
 	return nil
 }
 
-// serverURL reads --server: a URL, or an address alone, which is http. An address
-// without a host, such as --listen takes it, is on this machine.
-func serverURL(given string) (string, error) {
+// serverURL reads a flag that says where a server is: a URL, or an address alone, which
+// is http. An address of no host or of all, such as --listen takes it, is on this machine.
+func serverURL(flag, given string) (string, error) {
 	full := given
 	if !strings.Contains(full, "://") {
 		full = "http://" + full
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return "", fmt.Errorf("--server: %q is no address; want one such as http://127.0.0.1:8080 or gateway.example:8080", given)
+		return "", fmt.Errorf("%s: %q is no address; want one such as http://127.0.0.1:8080 or gateway.example:8080", flag, given)
 	}
-	if u.Hostname() == "" {
+	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "" || ip.IsUnspecified() {
 		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
 	}
 	return strings.TrimSuffix(u.String(), "/"), nil

@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"holdline/internal/route"
+	"holdline/internal/secret"
 	"holdline/internal/server"
 )
 
@@ -135,9 +136,22 @@ func (l Limits) limits() server.Limits {
 	}
 }
 
-// Admin is the flag of the commands that have series to show.
-type Admin struct {
-	Metrics string `placeholder:"ADDRESS" help:"Serve /metrics for Prometheus there, such as 127.0.0.1:9464; not for callers. Default: nowhere."`
+// Metrics is the flag of the commands that have series to show.
+type Metrics struct {
+	Metrics string `placeholder:"ADDRESS" help:"Serve /metrics for Prometheus there too, such as :9465, where it can be scraped from other machines; not for callers. Default: nowhere."`
+}
+
+// Shared is the flag by which gateway and MOM know each other.
+type Shared struct {
+	MOMSecretFile string `name:"mom-secret-file" type:"existingfile" placeholder:"FILE" help:"The secret that gateways show and MOMs ask for, a line of visible ASCII (openssl rand -hex 32). Read again when it changes: the first of several lines is shown, each is taken."`
+}
+
+// secret opens the file; nil without one.
+func (s Shared) secret(log *slog.Logger) (*secret.Secret, error) {
+	if s.MOMSecretFile == "" {
+		return nil, nil
+	}
+	return secret.Open(s.MOMSecretFile, log)
 }
 
 // Routing are the flags by which gateway and MOM learn routes and schemas.

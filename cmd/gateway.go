@@ -19,9 +19,11 @@ type Gateway struct {
 	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The certificate's key, PEM."`
 	MaxCalls   int      `default:"10000" help:"Calls under way at once; one more is unavailable."`
 	MaxHeld    int      `default:"5000" help:"Callers held at once; one more gets its handle at once."`
+	Shared
 	Routing
 	Limits
 	Admin
+	Metrics
 	Logs
 }
 
@@ -39,8 +41,12 @@ func (c *Gateway) Run(ctx context.Context) error {
 	}
 	log, metrics := c.logger(), server.NewMetrics()
 	defer announceEnd(ctx, log)()
+	shared, err := c.secret(log)
+	if err != nil {
+		return err
+	}
 	g, err := gateway.New(gateway.Config{
-		Routes: routes, Schemas: schemas, MOM: moms, CORSOrigins: c.CORSOrigin,
+		Routes: routes, Schemas: schemas, MOM: moms, Secret: shared, CORSOrigins: c.CORSOrigin,
 		MaxCalls: c.MaxCalls, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
@@ -49,7 +55,7 @@ func (c *Gateway) Run(ctx context.Context) error {
 	defer g.Close()
 	s, err := server.Listen(server.Config{
 		Addr: c.Listen, Handler: g, Logger: log, Drain: g.Drain, CertFile: c.TLSCert, KeyFile: c.TLSKey,
-		MetricsAddr: c.Metrics, Metrics: metrics, Limits: c.limits(),
+		MetricsAddr: c.Metrics.Metrics, Metrics: metrics, AdminAddr: listenAt(c.Admin.Admin), Operators: g.Operators(), Limits: c.limits(),
 	})
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 
 // MOM is `holdline mom`.
 type MOM struct {
-	Listen       string        `default:":8090" help:"Address to listen on."`
+	Listen       string        `default:"127.0.0.1:8090" help:"Address to listen on, for gateways alone; :8090 for those on other machines, with --mom-secret-file."`
 	Redis        string        `required:"" placeholder:"URL" help:"The Redis or Valkey that keeps tasks, such as redis://redis:6379; rediss:// for TLS. Hosts of a cluster or sentinels by comma."`
 	PasswordFile string        `name:"redis-password-file" type:"existingfile" placeholder:"FILE" help:"A file with the password of that Redis, to keep it out of command lines. Read again for each connection, so that a password can be rotated; behind Sentinels, once."`
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
@@ -29,9 +29,11 @@ type MOM struct {
 	MaxParked    int64         `name:"max-parked-bytes" placeholder:"BYTES" help:"Bytes that the calls of the dead and uncertain tasks of one shard may take; with more, the oldest end early. Default: as --max-bytes."`
 	MaxHeld      int           `default:"10000" help:"Callers held at once; one more gets its handle at once."`
 	Hold         bool          `help:"Take calls, but replay none and let no task expire: for a Redis that was restored from a backup, until you have looked at its tasks."`
+	Shared
 	Routing
 	Limits
 	Admin
+	Metrics
 	Logs
 }
 
@@ -44,6 +46,10 @@ func (c *MOM) Run(ctx context.Context) error {
 	}
 	log, metrics := c.logger(), server.NewMetrics()
 	defer announceEnd(ctx, log)()
+	shared, err := c.secret(log)
+	if err != nil {
+		return err
+	}
 	store, err := redisstore.Open(redisstore.Config{
 		URL: c.Redis, ReadPassword: c.readPassword(), Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
 		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, ParkedTTL: c.ParkedTTL, MaxParkedBytes: c.MaxParked, Logger: log,
@@ -53,7 +59,7 @@ func (c *MOM) Run(ctx context.Context) error {
 	}
 	defer store.Close()
 	m, err := mom.New(mom.Config{
-		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, OnHold: c.Hold, Metrics: metrics, Logger: log,
+		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, OnHold: c.Hold, Secret: shared, Metrics: metrics, Logger: log,
 	}, store)
 	if err != nil {
 		return err
@@ -62,10 +68,13 @@ func (c *MOM) Run(ctx context.Context) error {
 	limits.HeaderBytes = mom.HeaderBytes(limits.HeaderBytes)
 	s, err := server.Listen(server.Config{
 		Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain,
-		MetricsAddr: c.Metrics, Metrics: metrics, Limits: limits,
+		MetricsAddr: c.Metrics.Metrics, Metrics: metrics, AdminAddr: listenAt(c.Admin.Admin), Operators: m.Operators(), Limits: limits,
 	})
 	if err != nil {
 		return err
+	}
+	if shared == nil && !server.Loopback(s.Addr()) {
+		log.Warn("whoever reaches this MOM can store calls and read answers: give it and its gateways a --mom-secret-file", "address", s.Addr())
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Run(ctx) })

@@ -14,11 +14,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 )
 
-// Queue is `holdline queue`, for operators: it works on the machine that the
-// gateway or the MOM runs on.
+// Queue is `holdline queue`, for operators.
 type Queue struct {
 	List    QueueList    `cmd:"" help:"List the queues."`
 	Pause   QueuePause   `cmd:"" help:"Stop the replay of a service's tasks; calls are still stored."`
@@ -28,10 +26,6 @@ type Queue struct {
 	Retry   QueueRetry   `cmd:"" help:"Queue the dead tasks of a service again."`
 	Restore QueueRestore `cmd:"" help:"After a restore of Redis: what may have run since its backup, and may not run twice, becomes uncertain."`
 	Top     QueueTop     `cmd:"" help:"Watch the queues."`
-}
-
-func (r Remote) queues() momv1connect.QueueServiceClient {
-	return momv1connect.NewQueueServiceClient(r.connect())
 }
 
 func printQueues(out io.Writer, queues ...*momv1.Queue) error {
@@ -78,7 +72,7 @@ func replayOf(q *momv1.Queue) string {
 
 // QueueList is `holdline queue list`.
 type QueueList struct {
-	Remote
+	Operator
 }
 
 // Run prints a table.
@@ -96,7 +90,7 @@ func (c *QueueList) Run(ctx context.Context, out io.Writer) error {
 // QueuePause is `holdline queue pause`.
 type QueuePause struct {
 	Service string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
-	Remote
+	Operator
 }
 
 // Run pauses and shows the queue.
@@ -108,7 +102,7 @@ func (c *QueuePause) Run(ctx context.Context, out io.Writer) error {
 // QueueResume is `holdline queue resume`.
 type QueueResume struct {
 	Service string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
-	Remote
+	Operator
 }
 
 // Run resumes and shows the queue.
@@ -122,7 +116,7 @@ type QueueLimit struct {
 	Service   string  `arg:"" help:"The service, such as arithmetic.v1.SumService."`
 	Running   int64   `env:"-" placeholder:"N" help:"Tasks under way at once."`
 	PerSecond float64 `env:"-" placeholder:"N" help:"Tasks sent in any second, at most; 0.5 is one in two seconds."`
-	Remote
+	Operator
 }
 
 // Run limits and shows the queue.
@@ -135,7 +129,7 @@ func (c *QueueLimit) Run(ctx context.Context, out io.Writer) error {
 type QueueShards struct {
 	Service string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
 	Shards  int32  `arg:"" help:"The number, from 1 to 64. Tasks that wait stay where they are, and are replayed."`
-	Remote
+	Operator
 }
 
 // Run changes the number and shows the queue.
@@ -144,22 +138,11 @@ func (c *QueueShards) Run(ctx context.Context, out io.Writer) error {
 	return c.show(out, res.GetQueue(), err)
 }
 
-// show prints one queue.
-func (r Remote) show(out io.Writer, queue *momv1.Queue, err error) error {
-	switch {
-	case err != nil:
-		return r.fail(err)
-	case r.JSON:
-		return printJSON(out, queue)
-	}
-	return printQueues(out, queue)
-}
-
 // QueueRetry is `holdline queue retry`.
 type QueueRetry struct {
 	Service   string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
 	Uncertain bool   `env:"-" help:"Also those that may have run already."`
-	Remote
+	Operator
 }
 
 // Run prints how many tasks were queued again.
@@ -178,7 +161,7 @@ func (c *QueueRetry) Run(ctx context.Context, out io.Writer) error {
 // QueueRestore is `holdline queue restore`.
 type QueueRestore struct {
 	Service string `arg:"" optional:"" help:"The service, such as arithmetic.v1.SumService; without it, all."`
-	Remote
+	Operator
 }
 
 // Run prints how many tasks became uncertain.
@@ -207,7 +190,7 @@ func isTerminal(out io.Writer) bool {
 // QueueTop is `holdline queue top`.
 type QueueTop struct {
 	Interval time.Duration `env:"-" default:"1s" help:"Time between two looks; 250ms at least."`
-	Remote
+	Operator
 }
 
 // Run prints the queues until it is interrupted: over one another on a terminal,

@@ -18,7 +18,7 @@ import (
 
 // Task is `holdline task`.
 type Task struct {
-	List    TaskList    `cmd:"" help:"List your tasks, newest first."`
+	List    TaskList    `cmd:"" help:"List everybody's tasks, newest first, for operators."`
 	Get     TaskGet     `cmd:"" help:"Show a task."`
 	Wait    TaskWait    `cmd:"" help:"Wait for a task and print its answer."`
 	Cancel  TaskCancel  `cmd:"" help:"Cancel a task that was not sent to its service; dismiss a dead or uncertain one."`
@@ -35,7 +35,7 @@ type TaskList struct {
 	Service string   `env:"-" placeholder:"NAME" help:"Only of this service."`
 	State   []string `env:"-" placeholder:"STATE" help:"Only in these states: queued, running, retrying, succeeded, failed, cancelled, expired, dead, uncertain."`
 	Limit   int      `env:"-" default:"50" help:"Maximum number of tasks to list."`
-	Remote
+	Operator
 }
 
 // Run prints a table.

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
+	"holdline/internal/secret"
 	"holdline/internal/stack"
 	"holdline/services"
 )
@@ -16,7 +18,8 @@ type Up struct {
 	Redis   string   `placeholder:"URL" help:"A Redis or Valkey to keep tasks in, such as redis://127.0.0.1:6379. Default: one of its own, with its data in --state, if redis-server or valkey-server is on PATH."`
 	State   string   `placeholder:"DIR" default:"${state}" help:"Where the Redis of its own keeps its data."`
 	Without []string `placeholder:"SERVICE" help:"Leave a service down; repeated."`
-	Admin
+	Admin   string   `default:"127.0.0.1:9464" help:"Serve operators there: queues, everybody's tasks, /metrics and pprof; or unix:PATH. Empty: nowhere."`
+	Metrics
 	Logs
 }
 
@@ -29,7 +32,9 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 		Redis:   c.Redis,
 		State:   c.State,
 		Without: c.Without,
-		Metrics: c.Metrics,
+		Metrics: c.Metrics.Metrics,
+		Admin:   listenAt(c.Admin),
+		Secret:  secret.Random(),
 		// A playground: pages of any origin may try it.
 		CORSOrigins: []string{"*"},
 		Logger:      log,
@@ -57,6 +62,12 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 		}
 		line(svc.Name, s.Service[svc.Name], note)
 	}
+	switch {
+	case strings.HasPrefix(s.Admin, "unix:"):
+		_, _ = fmt.Fprintf(out, "  %-16s %s\n", "admin", s.Admin)
+	case s.Admin != "":
+		line("admin", s.Admin, "/metrics")
+	}
 	if s.Metrics != "" {
 		line("metrics", s.Metrics, "/metrics")
 	}
@@ -80,7 +91,9 @@ Try it in another terminal:
 
   go run . call %[2]s/%[3]s -d '{"a": 1, "b": 2}' --server http://%[1]s
   go run . service %[4]s
-  go run . task list --server http://%[1]s
-
 `, s.Gateway, down.FullName, down.Method, down.Name)
+	if s.Admin != "" {
+		_, _ = fmt.Fprintf(out, "  go run . task list --admin %s\n", s.Admin)
+	}
+	_, _ = fmt.Fprintln(out)
 }

@@ -67,7 +67,7 @@ func taskService(tb testing.TB, addr string) momv1connect.TaskServiceClient {
 // awaitTasks waits until so many tasks are in a state.
 func awaitTasks(tb testing.TB, addr string, n int, state momv1.TaskState) {
 	tb.Helper()
-	tasks := taskService(tb, addr)
+	tasks := everybodysTasks(tb, addr)
 	eventually(tb, func() bool {
 		res, err := tasks.ListTasks(tb.Context(), &momv1.ListTasksRequest{States: []momv1.TaskState{state}, PageSize: 1000})
 		return err == nil && len(res.GetTasks()) == n

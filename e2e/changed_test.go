@@ -282,7 +282,7 @@ func TestDeclarationWithdrawn(t *testing.T) {
 	before, stop := withImage(t, redis.URL(), ledgerImage(t), place)
 	paused := func(s *stack.Stack, paused bool) {
 		method := map[bool]string{true: "PauseQueue", false: "ResumeQueue"}[paused]
-		if res, body := post(t, "http://"+s.Gateway+"/mom.v1.QueueService/"+method, `{"service": "`+ledgerService+`"}`); res.StatusCode != http.StatusOK {
+		if res, body := post(t, "http://"+s.Admin+"/mom.v1.QueueService/"+method, `{"service": "`+ledgerService+`"}`); res.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %d %s", method, res.StatusCode, body)
 		}
 	}

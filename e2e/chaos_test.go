@@ -103,7 +103,7 @@ func (p patient) judge(t *testing.T, l *load) *history {
 // awaitEnd waits until no task is open: leases that nobody holds end first.
 func (h *house) awaitEnd(tb testing.TB) {
 	tb.Helper()
-	queues := momv1connect.NewQueueServiceClient(wire{http2: true}.client(tb, h.addr))
+	queues := queueService(tb, h.addr)
 	eventually(tb, func() bool {
 		res, err := queues.ListQueues(tb.Context(), &momv1.ListQueuesRequest{})
 		if err != nil {

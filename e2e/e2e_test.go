@@ -82,11 +82,13 @@ func upUntil(tb testing.TB, cfg stack.Config) (s *stack.Stack, stop func()) {
 	if cfg.Redis == "" {
 		cfg.Redis, cfg.RedisPrefix = redistest.Start(tb), tb.Name()+":"
 	}
-	cfg.Logger = testLog(tb)
+	cfg.Logger, cfg.Admin = testLog(tb), "127.0.0.1:0"
 	s, err := stack.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	admins.Store(s.Gateway, s.Admin)
+	admins.Store(s.MOM, s.Admin)
 	stop = run(tb, s)
 	awaitReady(tb, s.MOM)
 	return s, stop

@@ -12,7 +12,6 @@ import (
 
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/stack"
 )
 
@@ -55,7 +54,7 @@ func TestLiveTrafficComesFirst(t *testing.T) {
 			live.Add(1)
 		}
 	}}
-	queues := momv1connect.NewQueueServiceClient(wire{http2: true}.client(t, s.Gateway))
+	queues := queueService(t, s.Gateway)
 	if _, err := queues.PauseQueue(t.Context(), &momv1.PauseQueueRequest{Service: ledgerService}); err != nil {
 		t.Fatal(err)
 	}

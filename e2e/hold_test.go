@@ -12,7 +12,6 @@ import (
 
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 )
 
@@ -58,7 +57,7 @@ func (h *house) crowd(tb testing.TB, addr string, n, before int) *crowd {
 // awaitQueued waits until so many tasks of the ledger wait for it.
 func (h *house) awaitQueued(tb testing.TB, n int) {
 	tb.Helper()
-	queues := momv1connect.NewQueueServiceClient(wire{http2: true}.client(tb, h.addr))
+	queues := queueService(tb, h.addr)
 	eventually(tb, func() bool {
 		res, err := queues.ListQueues(tb.Context(), &momv1.ListQueuesRequest{})
 		return err == nil && len(res.GetQueues()) == 1 && res.GetQueues()[0].GetQueued() == int64(n)

@@ -109,7 +109,7 @@ func TestMixed(t *testing.T) {
 	}
 	for _, shards := range []string{"3", "1"} {
 		eventually(t, func() bool { // Redis is asked for much, and may say no
-			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "holdline"), "queue", "shards", ledgerService, shards, "--server", "http://"+h.addr)
+			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "holdline"), "queue", "shards", ledgerService, shards, "--admin", adminOf(t, h.addr))
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Logf("queue shards: %v: %s", err, out)

@@ -12,7 +12,6 @@ import (
 
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 )
 
@@ -34,7 +33,7 @@ func (h *house) postAsync(tb testing.TB, amount int64, bytes int, headers ...str
 // ledgerQueue shows the ledger's queue as an operator sees it.
 func (h *house) ledgerQueue(tb testing.TB) *momv1.Queue {
 	tb.Helper()
-	list, err := momv1connect.NewQueueServiceClient(wire{}.client(tb, h.momAddr[0])).ListQueues(tb.Context(), &momv1.ListQueuesRequest{})
+	list, err := queueService(tb, h.momAddr[0]).ListQueues(tb.Context(), &momv1.ListQueuesRequest{})
 	if err != nil {
 		tb.Fatalf("ListQueues: %v", err)
 	}
@@ -152,7 +151,7 @@ func TestCancelAfterRetry(t *testing.T) {
 	run(t, cutOff().serve(t, h.ledger))
 	id, _ := h.postAsync(t, 1, 10)
 	awaitState(t, h.addr, id, uncertain)
-	queues := momv1connect.NewQueueServiceClient(wire{}.client(t, h.momAddr[0]))
+	queues := queueService(t, h.momAddr[0])
 	if _, err := queues.PauseQueue(t.Context(), &momv1.PauseQueueRequest{Service: ledgerService}); err != nil {
 		t.Fatal(err)
 	}

@@ -104,6 +104,7 @@ type layout struct {
 	bridged                 bool     // all gateways reach each MOM by a link that can be bad
 	flags                   []string // of every gateway and MOM
 	momFlags                []string // of every MOM
+	gatewayFlags            []string // of every gateway
 }
 
 // house is the system as it is deployed: gateways and MOMs as processes of their
@@ -149,7 +150,7 @@ func deployAs(tb testing.TB, l layout) *house {
 	bin := build(tb)
 	common := []string{"--route", ledgerService + "=http://" + strings.Join(h.ledgers, ",http://") + l.route, "--schema", ledgerImage(tb)}
 	common = append(common, l.flags...)
-	gateway := append([]string{"gateway"}, common...)
+	gateway := slices.Concat([]string{"gateway"}, common, l.gatewayFlags)
 	for range max(l.moms, 1) {
 		addr, metrics, redis := address(tb), address(tb), l.elsewhere
 		switch {
@@ -160,7 +161,7 @@ func deployAs(tb testing.TB, l layout) *house {
 			redis = []string{"--redis", h.redis.URL()}
 		}
 		h.momAddr, h.metrics = append(h.momAddr, addr), append(h.metrics, metrics)
-		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--listen", addr, "--metrics", metrics}, redis, common, l.momFlags)...))
+		h.moms = append(h.moms, start(tb, bin, slices.Concat([]string{"mom", "--metrics", metrics}, withAdmin(tb, addr), redis, common, l.momFlags)...))
 		if l.bridged {
 			bridge := newLink(tb, addr)
 			h.bridges, addr = append(h.bridges, bridge), bridge.addr
@@ -170,7 +171,7 @@ func deployAs(tb testing.TB, l layout) *house {
 	for range max(l.gateways, 1) {
 		addr := address(tb)
 		h.addrs = append(h.addrs, addr)
-		h.gateways = append(h.gateways, start(tb, bin, append(gateway[:len(gateway):len(gateway)], "--listen", addr)...))
+		h.gateways = append(h.gateways, start(tb, bin, slices.Concat(gateway, withAdmin(tb, addr))...))
 	}
 	h.addr = h.addrs[0]
 	h.awaitReady(tb)

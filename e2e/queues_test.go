@@ -16,7 +16,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/redistest"
 	"holdline/internal/stack"
 )
@@ -26,7 +25,7 @@ func TestPause(t *testing.T) {
 	t.Parallel()
 	const service = "arithmetic.v1.SumService"
 	s := up(t, stack.Config{})
-	queues := momv1connect.NewQueueServiceClient(wire{http2: true}.client(t, s.Gateway))
+	queues := queueService(t, s.Gateway)
 	paused, err := queues.PauseQueue(t.Context(), &momv1.PauseQueueRequest{Service: service})
 	if err != nil || !paused.GetQueue().GetPaused() {
 		t.Fatalf("PauseQueue = %v, %v; want a paused queue", paused, err)
@@ -74,7 +73,7 @@ func TestManyWatchQueues(t *testing.T) {
 	const watchers, messages = 50, 5
 	redis := redistest.New(t)
 	s := up(t, stack.Config{Redis: redis.URL()})
-	queues := momv1connect.NewQueueServiceClient(wire{http2: true}.client(t, s.Gateway))
+	queues := queueService(t, s.Gateway)
 	asked := func() int {
 		_, rest, _ := strings.Cut(redis.Ask(t, "INFO", "commandstats"), "cmdstat_evalsha:calls=")
 		calls, _, _ := strings.Cut(rest, ",")
@@ -124,7 +123,7 @@ func TestLimitQueue(t *testing.T) {
 		mu.Unlock()
 	}}
 	run(t, l.serve(t, addr))
-	queues := momv1connect.NewQueueServiceClient(wire{http2: true}.client(t, s.Gateway))
+	queues := queueService(t, s.Gateway)
 	limited, err := queues.LimitQueue(t.Context(), &momv1.LimitQueueRequest{Service: ledgerService, MaxRunning: 2, MaxPerSecond: 1000})
 	if q := limited.GetQueue(); err != nil || q.GetMaxRunning() != 2 || q.GetMaxPerSecond() != 1000 {
 		t.Fatalf("LimitQueue = %v, %v; want these limits", limited, err)

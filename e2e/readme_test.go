@@ -85,7 +85,7 @@ func shell(t *testing.T, s *stack.Stack, bin, script string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"),
-		"HOLDLINE_SERVER=http://"+s.Gateway, "HOLDLINE_LISTEN="+s.Service["sum"])
+		"HOLDLINE_SERVER=http://"+s.Gateway, "HOLDLINE_ADMIN="+s.Admin, "HOLDLINE_LISTEN="+s.Service["sum"])
 	return cmd
 }
 

@@ -107,7 +107,7 @@ func TestRefused(t *testing.T) {
 			if got := reasonIn(t, body); got != "" && got != contract.Name(c.reason) || got == "" && c.reason != 0 {
 				t.Errorf("reason = %q (%s), want %v", got, body, c.reason)
 			}
-			list, err := taskService(t, s.Gateway).ListTasks(t.Context(), &momv1.ListTasksRequest{})
+			list, err := everybodysTasks(t, s.Gateway).ListTasks(t.Context(), &momv1.ListTasksRequest{})
 			if err != nil || len(list.GetTasks()) != 0 {
 				t.Errorf("tasks = %v, %v, want none", list.GetTasks(), err)
 			}

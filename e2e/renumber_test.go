@@ -9,7 +9,6 @@ import (
 	"connectrpc.com/connect/v2"
 
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 )
 
 // The number of shards is changed again and again under load, by two MOMs in turn, while both take
@@ -50,7 +49,7 @@ func TestNumberOfShardsChangesUnderLoad(t *testing.T) {
 	for i, shards := range []int32{4, 1, 2, 6, 3, 6, 1, 5} {
 		more := done.Load() + 16
 		eventually(t, func() bool { return done.Load() >= more || t.Failed() }, "more calls")
-		queues := momv1connect.NewQueueServiceClient(wire{}.client(t, []string{first, second}[i%2]))
+		queues := queueService(t, []string{first, second}[i%2])
 		res, err := queues.SetShards(t.Context(), &momv1.SetShardsRequest{Service: ledgerService, Shards: shards})
 		if err != nil || res.GetQueue().GetShards() != shards {
 			t.Errorf("SetShards: got %v, %v, want %d shards", res, err, shards)

@@ -18,7 +18,6 @@ import (
 
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 	"holdline/internal/redistest"
 )
@@ -46,7 +45,7 @@ const unused = "other.v1.Service=http://127.0.0.1:1"
 func (s *site) mom(tb testing.TB, route string) (addr string, p *process) {
 	tb.Helper()
 	addr = address(tb)
-	p = start(tb, s.bin, "mom", "--listen", addr, "--redis", s.redis.URL(), "--schema", s.image, "--route", route)
+	p = start(tb, s.bin, slices.Concat([]string{"mom", "--redis", s.redis.URL(), "--schema", s.image, "--route", route}, withAdmin(tb, addr))...)
 	awaitReady(tb, addr)
 	return addr, p
 }
@@ -55,7 +54,7 @@ func (s *site) mom(tb testing.TB, route string) (addr string, p *process) {
 func (s *site) gateway(tb testing.TB, route string, moms ...string) *house {
 	tb.Helper()
 	h := &house{addr: address(tb), momAddr: moms, ledger: s.ledger}
-	args := []string{"gateway", "--listen", h.addr, "--schema", s.image, "--route", route}
+	args := append([]string{"gateway", "--schema", s.image, "--route", route}, withAdmin(tb, h.addr)...)
 	for _, mom := range moms {
 		args = append(args, "--mom", "http://"+mom)
 	}
@@ -68,7 +67,7 @@ func (s *site) gateway(tb testing.TB, route string, moms ...string) *house {
 func (s *site) command(tb testing.TB, mom string, args ...string) string {
 	tb.Helper()
 	cmd := exec.CommandContext(tb.Context(), filepath.Join(s.bin, "holdline"), args...)
-	cmd.Env = append(os.Environ(), "HOLDLINE_SERVER=http://"+mom)
+	cmd.Env = append(os.Environ(), "HOLDLINE_ADMIN="+adminOf(tb, mom))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		tb.Fatalf("%v: %v\n%s", args, err, out)
@@ -263,7 +262,7 @@ func TestChangeOfShardsIsEnded(t *testing.T) {
 // queueAt is the queue of the ledger as a MOM tells it; nil for none.
 func queueAt(tb testing.TB, mom string) *momv1.Queue {
 	tb.Helper()
-	list, err := momv1connect.NewQueueServiceClient(wire{}.client(tb, mom)).ListQueues(tb.Context(), &momv1.ListQueuesRequest{})
+	list, err := queueService(tb, mom).ListQueues(tb.Context(), &momv1.ListQueuesRequest{})
 	if err != nil {
 		tb.Fatalf("ListQueues: %v", err)
 	}
@@ -302,9 +301,9 @@ func TestTroubleOfOneQueue(t *testing.T) {
 	s.redis.Ask(t, "HSET", "hl:shards:{"+ledgerService+"}", "not", "a number")
 	var log lines
 	addr := address(t)
-	p := &process{name: filepath.Join(s.bin, "holdline"), log: &log, args: []string{
-		"mom", "--listen", addr, "--redis", s.redis.URL(), "--schema", s.image, "--route", s.route(""), "--route", sum + "=http://127.0.0.1:1",
-	}}
+	p := &process{name: filepath.Join(s.bin, "holdline"), log: &log, args: slices.Concat([]string{
+		"mom", "--redis", s.redis.URL(), "--schema", s.image, "--route", s.route(""), "--route", sum + "=http://127.0.0.1:1",
+	}, withAdmin(t, addr))}
 	p.begin(t)
 	awaitReady(t, addr)
 	if res, body := post(t, "http://"+addr+"/"+sum+"/Sum", `{"a": 1, "b": 2}`, "Prefer: respond-async"); res.StatusCode != http.StatusAccepted {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -67,12 +68,13 @@ func TestTasksAsJSON(t *testing.T) {
 				}
 				_, body := get(t, at, momv1connect.TaskServiceGetTaskProcedure+"?connect=v1&encoding=json&message="+url.QueryEscape(`{"id":"`+id+`"}`))
 				check("GET of GetTask", body, c.want...)
-				_, body = post(t, "http://"+at+momv1connect.TaskServiceListTasksProcedure, `{}`)
+				_, body = post(t, "http://"+s.Admin+momv1connect.TaskServiceListTasksProcedure, `{}`)
 				check("ListTasks", body)
 				check("WatchTasks", enveloped(t, "http://"+at+momv1connect.TaskServiceWatchTasksProcedure, "application/connect+json", `{"ids": ["`+id+`"]}`))
 			}
 			holdline := func(args ...string) string {
-				cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "holdline"), append(args, "--server", "http://"+s.Gateway)...)
+				cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "holdline"), args...)
+				cmd.Env = append(os.Environ(), "HOLDLINE_SERVER=http://"+s.Gateway, "HOLDLINE_ADMIN="+s.Admin)
 				out, _ := cmd.CombinedOutput() // a failed task is an exit status
 				return string(out)
 			}

@@ -43,9 +43,9 @@ func TestRouteRemoved(t *testing.T) {
 
 	var log lines
 	addr, metrics := address(t), address(t)
-	p := &process{name: filepath.Join(s.bin, "holdline"), log: &log, args: []string{
-		"mom", "--listen", addr, "--metrics", metrics, "--redis", s.redis.URL(), "--schema", s.image, "--route", unused,
-	}}
+	p := &process{name: filepath.Join(s.bin, "holdline"), log: &log, args: slices.Concat([]string{
+		"mom", "--metrics", metrics, "--redis", s.redis.URL(), "--schema", s.image, "--route", unused,
+	}, withAdmin(t, addr))}
 	p.begin(t)
 	awaitReady(t, addr)
 	tasks := taskService(t, addr)
@@ -58,7 +58,7 @@ func TestRouteRemoved(t *testing.T) {
 	if _, err := tasks.CancelTask(t.Context(), &momv1.CancelTaskRequest{Id: cancelled}); err != nil {
 		t.Errorf("CancelTask: %v", err)
 	}
-	list, err := tasks.ListTasks(t.Context(), &momv1.ListTasksRequest{Service: ledgerService})
+	list, err := everybodysTasks(t, addr).ListTasks(t.Context(), &momv1.ListTasksRequest{Service: ledgerService})
 	if err != nil || len(list.GetTasks()) != len(stays)+2 {
 		t.Errorf("ListTasks: got %v, %v, want all tasks", list, err)
 	}
@@ -77,7 +77,7 @@ func TestRouteRemoved(t *testing.T) {
 	if !strings.Contains(log.String(), "no route to their service") {
 		t.Errorf("no warning in %s", log.String())
 	}
-	if _, err := tasks.ListTasks(t.Context(), &momv1.ListTasksRequest{Service: "nobody.v1.Service"}); contract.ReasonOf(err) != momv1.Reason_REASON_NO_ROUTE {
+	if _, err := everybodysTasks(t, addr).ListTasks(t.Context(), &momv1.ListTasksRequest{Service: "nobody.v1.Service"}); contract.ReasonOf(err) != momv1.Reason_REASON_NO_ROUTE {
 		t.Errorf("a service that nobody knows: got %v, want NO_ROUTE", err)
 	}
 
@@ -183,7 +183,7 @@ func TestUnroutedQueueIsSteered(t *testing.T) {
 	if _, err := tasks.RetryTask(t.Context(), &momv1.RetryTaskRequest{Id: ids[1]}); err != nil {
 		t.Errorf("RetryTask: %v", err)
 	}
-	queues := momv1connect.NewQueueServiceClient(wire{}.client(t, without))
+	queues := queueService(t, without)
 	res, err := queues.RetryDead(t.Context(), &momv1.RetryDeadRequest{Service: ledgerService, Uncertain: true})
 	if err != nil || res.GetRetried() != 1 {
 		t.Errorf("RetryDead: got %v, %v, want one task", res, err)

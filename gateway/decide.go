@@ -129,6 +129,9 @@ func failure(outcome upstream.Outcome, c *call) *connect.Error {
 		return connect.Errorf(connect.CodeDeadlineExceeded, "%s did not answer in the time that the caller gave", service)
 	case outcome.Kind == upstream.Unsendable && !c.ran:
 		return unsendable(outcome.Cause, c)
+	case outcome.Cause == secretRefused:
+		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE,
+			"the gateway and its MOM do not have the same secret (%s); the call was not executed", outcome.Cause)
 	case !c.ran:
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 			"%s cannot be reached (%s); the call was not executed", service, outcome.Cause)

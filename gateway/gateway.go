@@ -23,6 +23,7 @@ import (
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/logonce"
 	"holdline/internal/route"
+	"holdline/internal/secret"
 	"holdline/internal/server"
 	"holdline/internal/upstream"
 )
@@ -34,6 +35,8 @@ type Config struct {
 	// MOM is where calls go that their service cannot take, one URL an
 	// instance. Default: none, and nothing is stored.
 	MOM []*url.URL
+	// Secret is shown to the MOMs. Default: none.
+	Secret *secret.Secret
 	// CORSOrigins may call from a browser, such as https://app.example; * is
 	// any. Default: none.
 	CORSOrigins []string
@@ -52,6 +55,7 @@ type Config struct {
 // Gateway is an http.Handler, safe for concurrent use.
 type Gateway struct {
 	handler http.Handler
+	front   *proxy
 	targets map[string]*target
 	health  *health
 	drain   context.CancelFunc
@@ -88,10 +92,11 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes)), drain: drain}
 	g.health = &health{targets: g.targets}
 	front := &proxy{
-		targets: g.targets, schemas: cfg.Schemas, draining: draining,
+		targets: g.targets, schemas: cfg.Schemas, secret: cfg.Secret, draining: draining,
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger, once: logonce.New(cfg.Logger),
 		outages: newOutages(g.targets, cfg.Logger),
 	}
+	g.front = front
 	g.runOutages(front.outages)
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
@@ -103,8 +108,7 @@ func New(cfg Config) (*Gateway, error) {
 		for _, name := range ofMOM {
 			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, front.mom, metrics)
 		}
-		g.targets[momv1connect.QueueServiceName].operators = true
-		g.words = newWords(front.mom, cfg.Logger)
+		g.words = newWords(front.mom, cfg.Secret, cfg.Logger)
 		front.words = g.words
 	}
 	var err error
@@ -113,7 +117,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	if front.mom != nil {
-		g.meeting = newMeeting(cfg, g.targets, front.mom, metrics)
+		g.meeting = newMeeting(cfg, g.targets, front.mom, metrics, front.once)
 	}
 	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000), front.once), cfg.CORSOrigins)
 	return g, nil
@@ -122,7 +126,9 @@ func New(cfg Config) (*Gateway, error) {
 // own is what the gateway answers itself: what can be called, health, reflection,
 // the docs; and tasks by their address, which it sends on to the MOM.
 func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
-	routed := slices.Sorted(maps.Keys(g.targets))
+	routed := slices.DeleteFunc(slices.Sorted(maps.Keys(g.targets)), func(name string) bool {
+		return front.mom != nil && name == momv1connect.QueueServiceName // callers get nothing of it
+	})
 	all := slices.Concat(routed, []string{gatewayv1connect.DirectoryServiceName})
 	described := []docs.Service{}
 	for _, name := range all {

@@ -9,9 +9,12 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/logonce"
+	"holdline/internal/secret"
 	"holdline/internal/upstream"
 )
 
@@ -24,10 +27,12 @@ const meetPause = 10 * time.Second
 // MOM's to say: it is taken over.
 type meeting struct {
 	mom     *upstream.Pool
+	secret  *secret.Secret
 	targets map[string]*target
 	known   map[string]*momv1.KnownRoute // ours, by service
 	differs *prometheus.GaugeVec
 	log     *slog.Logger
+	once    *logonce.Logger
 
 	said map[string]string // the last difference of each MOM
 	stop context.CancelFunc
@@ -35,10 +40,10 @@ type meeting struct {
 }
 
 // newMeeting looks until close is called.
-func newMeeting(cfg Config, targets map[string]*target, mom *upstream.Pool, metrics *metrics) *meeting {
+func newMeeting(cfg Config, targets map[string]*target, mom *upstream.Pool, metrics *metrics, once *logonce.Logger) *meeting {
 	ctx, stop := context.WithCancel(context.Background())
 	m := &meeting{
-		mom: mom, targets: targets, known: map[string]*momv1.KnownRoute{}, differs: metrics.differs, log: cfg.Logger,
+		mom: mom, secret: cfg.Secret, targets: targets, known: map[string]*momv1.KnownRoute{}, differs: metrics.differs, log: cfg.Logger, once: once,
 		said: map[string]string{}, stop: stop,
 	}
 	for name := range cfg.Routes {
@@ -67,8 +72,11 @@ func (m *meeting) look(ctx context.Context) {
 	counts := map[string]int{}
 	for _, mom := range m.mom.Endpoints() {
 		bounded, cancel := context.WithTimeout(ctx, wordTimeout)
-		res, err := holdsAt(func() *upstream.Endpoint { return mom }).ListRoutes(bounded, &momv1.ListRoutesRequest{})
+		res, err := holdsAt(func() *upstream.Endpoint { return mom }, m.secret).ListRoutes(bounded, &momv1.ListRoutesRequest{})
 		cancel()
+		if connect.CodeOf(err) == connect.CodeUnauthenticated {
+			warnSecret(m.once, mom)
+		}
 		if err != nil {
 			m.log.Debug("MOM not asked for its routes", "mom", mom, "error", err)
 			continue

@@ -65,6 +65,9 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	}
 	if res != nil {
 		switch {
+		case refusesSecret(res):
+			warnSecret(h.once, mom)
+			outcome.Cause = secretRefused
 		case outcome.Cause != "":
 		case res.Header.Get(contract.HeaderUnsure) != "":
 			outcome.Cause = "store-silent"
@@ -125,6 +128,7 @@ func (h *handOff) request() upstream.Request {
 	req := h.req
 	req.Timeout, req.OneWrite = 0, true // one is for services alone, the other for the MOM
 	req.Header = h.header.Clone()       // a last offer may be read yet
+	h.secret.Show(req.Header)
 	req.Header.Set(contract.HeaderOffer, strconv.FormatInt(h.offers, 10))
 	if prefer := contract.Prefer(req.Header); h.offers > 1 && prefer.Hold() > 0 {
 		// In whole seconds, so that the MOM ends the hold before we have to.

@@ -15,6 +15,7 @@ import (
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
 	"holdline/internal/route"
+	"holdline/internal/secret"
 	"holdline/internal/upstream"
 )
 
@@ -26,8 +27,6 @@ type target struct {
 	budget *budget
 	// stores: calls that the service cannot take go to the MOM.
 	stores bool
-	// operators: only callers on this machine may come.
-	operators bool
 	// schema is a digest of what we know of the service; empty without a schema.
 	schema string
 
@@ -56,6 +55,7 @@ type proxy struct {
 	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
 	mom     *upstream.Pool // nil: nothing is stored
+	secret  *secret.Secret // for the MOMs; nil without
 	words   *words         // nil without MOMs
 	held    atomic.Int64   // callers, at MOMs
 	maxHeld int64
@@ -66,9 +66,18 @@ type proxy struct {
 	outages  *outage.Log
 }
 
-// ServeHTTP implements http.Handler. Calls of routed services come first, past the
-// mux of what is the gateway's own.
+// ServeHTTP implements http.Handler, for callers.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p.mom != nil && contract.IsOperators(r.URL.Path) {
+		p.operatorsOnly(w, r)
+		return
+	}
+	p.dispatch(w, r)
+}
+
+// dispatch sends a request where it belongs. Calls of routed services come first, past the
+// mux of what is the gateway's own.
+func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 	service, _, _ := route.SplitProcedure(r.URL.Path)
 	target := p.targets[service]
 	switch {
@@ -76,8 +85,6 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no tunnels here", http.StatusMethodNotAllowed)
 	case target == nil:
 		p.own.ServeHTTP(w, r)
-	case target.operators && !contract.Local(r.RemoteAddr):
-		p.operatorsOnly(w, r)
 	default:
 		p.serve(w, r, target, p.schemas.Method(r.URL.Path))
 	}
@@ -112,7 +119,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 	}
 	cleanRequest(r.Header)
 	if !target.stores {
-		nameCaller(r)
+		p.introduce(r)
 	}
 	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
 	if err := c.readBody(w); err != nil {
@@ -157,6 +164,9 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	for {
 		endpoint := pool.Pick(tried...)
 		res, outcome, err := endpoint.Try(informed, &c.req)
+		if !c.target.stores && refusesSecret(res) {
+			outcome = p.strange(endpoint)
+		}
 		outcome, c.failure = c.judged(outcome), err
 		c.ran = c.ran || mayHaveRun(outcome.Kind)
 		c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"log/slog"
-	"net"
 	"net/http"
 
 	"connectrpc.com/connect/v2"
@@ -30,20 +29,7 @@ func (p *proxy) notice(err *connect.Error, service, cause string, attrs ...any) 
 
 // operatorsOnly refuses somebody who is no operator.
 func (p *proxy) operatorsOnly(w http.ResponseWriter, r *http.Request) {
-	p.once.Log(slog.LevelInfo, "operators", "an operators' service was refused to a caller from another machine",
+	p.once.Log(slog.LevelInfo, "operators", "a caller was refused what is for operators, who have the admin listener",
 		"procedure", r.URL.Path, "peer", r.RemoteAddr)
-	contract.WriteError(w, r, contract.OperatorsOnly())
-}
-
-// nameCaller tells the MOM who calls its own services, for its log.
-func nameCaller(r *http.Request) {
-	const header = "X-Forwarded-For"
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return
-	}
-	if before := r.Header.Get(header); before != "" {
-		host = before + ", " + host
-	}
-	r.Header.Set(header, host)
+	contract.WriteError(w, r, contract.OperatorsOnly(r.URL.Path))
 }

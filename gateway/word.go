@@ -15,7 +15,7 @@ const (
 	refusal                // the call is refused for what it is: the caller's too
 	refusedNow             // not stored: the queue is full, or the store is away
 	misplaced              // not stored: the queue has another number of shards
-	cannotTake             // not stored: the MOM has no such route, takes no such headers, or is none
+	cannotTake             // not stored: the MOM has no such route, takes no such headers or not our secret, or is none
 	notReached             // not stored: the offer did not get there
 	slow                   // not stored: our time was over before the offer got there
 	mayHave                // it is stored, or may be: the MOM is silent, gone, or does not know
@@ -44,7 +44,7 @@ func wordOf(res *upstream.Response, outcome upstream.Outcome) word {
 		return misplaced
 	case res.Header.Get(contract.HeaderRefused) == contract.RefusedNow:
 		return refusedNow
-	case outcome.Kind == upstream.Unavailable, outcome.Kind == upstream.Exhausted, unserved(res):
+	case refusesSecret(res), outcome.Kind == upstream.Unavailable, outcome.Kind == upstream.Exhausted, unserved(res):
 		return cannotTake
 	}
 	return mayHave

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/secret"
 	"holdline/internal/upstream"
 )
 
@@ -30,13 +31,13 @@ type words struct {
 	stop          context.CancelFunc
 }
 
-func newWords(mom *upstream.Pool, log *slog.Logger) *words {
+func newWords(mom *upstream.Pool, shown *secret.Secret, log *slog.Logger) *words {
 	var last atomic.Pointer[upstream.Endpoint]
 	holds := holdsAt(func() *upstream.Endpoint { // another one than the last: that may be silent
 		next := mom.Pick(last.Load())
 		last.Store(next)
 		return next
-	})
+	}, shown)
 	ctx, stop := context.WithCancel(context.Background())
 	return &words{
 		keep: &batch{name: "keep", ctx: ctx, log: log, send: func(ctx context.Context, ids []string) ([]string, error) {

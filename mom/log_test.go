@@ -230,10 +230,15 @@ func TestPausedQueueIsLogged(t *testing.T) {
 	w := newTold(t)
 	w.begin()
 	queues := momv1connect.NewQueueServiceClient(w.rpc)
-	if _, err := queues.PauseQueue(t.Context(), &momv1.PauseQueueRequest{Service: sumService}); err != nil {
+	asOperator := func() context.Context {
+		ctx, info := connect.NewClientContext(t.Context())
+		info.RequestHeader().Set(contract.HeaderOperator, "192.0.2.7")
+		return ctx
+	}
+	if _, err := queues.PauseQueue(asOperator(), &momv1.PauseQueueRequest{Service: sumService}); err != nil {
 		t.Fatal(err)
 	}
-	w.once("level=INFO", "queue paused", "service="+sumService, "peer=127.0.0.1:")
+	w.once("level=INFO", "queue paused", "service="+sumService, "peer=127.0.0.1:", "operator=192.0.2.7")
 	w.handOff()
 	tasks := momv1connect.NewTaskServiceClient(w.rpc)
 	id := w.handOff()
@@ -241,16 +246,16 @@ func TestPausedQueueIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.once("level=INFO", "task cancelled", "task="+id, "peer=127.0.0.1:")
-	if _, err := queues.LimitQueue(t.Context(), &momv1.LimitQueueRequest{Service: sumService, MaxRunning: 2}); err != nil {
+	if _, err := queues.LimitQueue(asOperator(), &momv1.LimitQueueRequest{Service: sumService, MaxRunning: 2}); err != nil {
 		t.Fatal(err)
 	}
 	w.once("level=INFO", "queue limited", "max_running=2", "peer=127.0.0.1:")
 	w.never("replaying")
-	if _, err := queues.ResumeQueue(t.Context(), &momv1.ResumeQueueRequest{Service: sumService}); err != nil {
+	if _, err := queues.ResumeQueue(asOperator(), &momv1.ResumeQueueRequest{Service: sumService}); err != nil {
 		t.Fatal(err)
 	}
 	w.once("level=INFO", "queue resumed", "service="+sumService)
-	if _, err := queues.RetryDead(t.Context(), &momv1.RetryDeadRequest{Service: sumService}); err != nil {
+	if _, err := queues.RetryDead(asOperator(), &momv1.RetryDeadRequest{Service: sumService}); err != nil {
 		t.Fatal(err)
 	}
 	w.once("level=INFO", "dead tasks to be retried", "tasks=0")

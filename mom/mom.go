@@ -30,6 +30,7 @@ import (
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
 	"holdline/internal/route"
+	"holdline/internal/secret"
 	"holdline/internal/upstream"
 )
 
@@ -59,6 +60,9 @@ type Config struct {
 	// OnHold: the MOM takes calls and tells of tasks, but replays none, and none expires: what a
 	// restored store needs until somebody has looked at it.
 	OnHold bool
+	// Secret is what gateways have to show: whoever does not is told the MOM's health, and nothing
+	// else. Default: none, and everybody is taken for a gateway.
+	Secret *secret.Secret
 	// Metrics registers the MOM's series. Default: nobody reads them.
 	Metrics prometheus.Registerer
 	Logger  *slog.Logger
@@ -149,9 +153,6 @@ func (m *MOM) mountOwn(own *connect.Server) *http.ServeMux {
 	connecthttp.Mount(mux, own, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCodecs(connectproto.NewBinaryCodec(), newJSONCodec(m.shelf)))
 	return mux
 }
-
-// ServeHTTP implements http.Handler.
-func (m *MOM) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.handler.ServeHTTP(w, r) }
 
 // Drain answers all holds with handles and makes health say NOT_SERVING.
 func (m *MOM) Drain() { m.drain.Do(func() { close(m.draining) }) }

@@ -72,6 +72,9 @@ func asker(ctx context.Context) (attrs []any, host string) {
 	if host, _, _ = net.SplitHostPort(info.PeerAddr); host == "" {
 		host = info.PeerAddr
 	}
+	if operator, _ := ctx.Value(operatorKey{}).(string); operator != "" {
+		return append(attrs, "operator", operator), host + " " + operator
+	}
 	if via := info.RequestHeader().Get("X-Forwarded-For"); via != "" {
 		attrs = append(attrs, "forwarded_for", via)
 		host += " " + via

@@ -19,8 +19,7 @@ const (
 	minRate, maxRate = 0.1, 1e6
 )
 
-// queueService implements momv1connect.QueueServiceHandler, for callers on this
-// machine.
+// queueService implements momv1connect.QueueServiceHandler, for operators.
 type queueService struct{ *MOM }
 
 // ListQueues implements momv1connect.QueueServiceHandler.
@@ -48,7 +47,7 @@ func (s *queueService) LimitQueue(ctx context.Context, req *momv1.LimitQueueRequ
 	if running < 0 || rate != 0 && !(rate >= minRate && rate <= maxRate) { // NaN is neither
 		return nil, connect.Errorf(connect.CodeInvalidArgument, "max_running must not be negative, and max_per_second be 0 or from %g to %g", minRate, maxRate)
 	}
-	if err := s.may(ctx, req.GetService()); err != nil {
+	if err := s.has(req.GetService()); err != nil {
 		return nil, err
 	}
 	if err := s.limit(ctx, req.GetService(), Limits{Running: running, PerSecond: rate}); err != nil {
@@ -82,7 +81,7 @@ func (s *queueService) RestoreQueue(ctx context.Context, req *momv1.RestoreQueue
 	}
 	res := &momv1.RestoreQueueResponse{}
 	for _, service := range services {
-		if err := s.may(ctx, service); err != nil {
+		if err := s.has(service); err != nil {
 			return nil, err
 		}
 		if !s.cfg.OnHold {
@@ -138,7 +137,7 @@ func (s *queueService) list(ctx context.Context) ([]*momv1.Queue, error) {
 
 // queue shows the queue of a service.
 func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue, error) {
-	if err := s.may(ctx, service); err != nil {
+	if err := s.has(service); err != nil {
 		return nil, err
 	}
 	depth, err := s.depth(ctx, service)
@@ -159,28 +158,17 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 	return q, nil
 }
 
-// may says why a caller may not steer the queue of a service.
-func (s *queueService) may(ctx context.Context, service string) error {
-	if err := operator(ctx); err != nil {
-		return err
-	}
+// has says why there is no queue of a service.
+func (s *queueService) has(service string) error {
 	if s.shards.alarm(service) == nil {
 		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q, and no tasks of it", service)
 	}
 	return nil
 }
 
-// operator says why a caller is none.
-func operator(ctx context.Context) error {
-	if info, ok := connect.CallInfoForServerContext(ctx); !ok || !contract.Local(info.PeerAddr) {
-		return contract.OperatorsOnly()
-	}
-	return nil
-}
-
-// each calls do for the shards of a service, if the caller may.
+// each calls do for the shards of a service.
 func (s *queueService) each(ctx context.Context, service string, do func(Shard) error) error {
-	if err := s.may(ctx, service); err != nil {
+	if err := s.has(service); err != nil {
 		return err
 	}
 	if _, err := s.shards.numbering(ctx, service); err != nil { // there may be more than we know

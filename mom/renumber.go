@@ -16,7 +16,7 @@ func (s *queueService) SetShards(ctx context.Context, req *momv1.SetShardsReques
 	if shards < 1 || shards > route.MaxShards {
 		return nil, connect.Errorf(connect.CodeInvalidArgument, "shards: want 1 to %d", route.MaxShards)
 	}
-	if err := s.may(ctx, service); err != nil {
+	if err := s.has(service); err != nil {
 		return nil, err
 	}
 	if err := s.renumber(ctx, service, shards); err != nil {

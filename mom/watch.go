@@ -73,9 +73,6 @@ func (s *queueService) WatchQueues(ctx context.Context, req *momv1.WatchQueuesRe
 	if req.GetInterval() != nil {
 		interval = max(req.GetInterval().AsDuration(), minInterval)
 	}
-	if err := operator(ctx); err != nil {
-		return err // what others have seen is not for this caller
-	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {

@@ -109,6 +109,7 @@ deploy() {
   on 1 node update --label-add function=sum node-2 >/dev/null
   on 1 node update --label-add function=subtraction node-3 >/dev/null
   openssl rand -hex 32 | on 1 secret create redis-password - >/dev/null
+  openssl rand -hex 32 | on 1 secret create mom-secret - >/dev/null
   local files=(-c swarm/stack.yml -c swarm/roles.yml)
   if [ "$(zcat /proc/config.gz 2>/dev/null | grep -c '^# CONFIG_INET_ESP is not set')" = 1 ]; then
     echo 'no encryption between nodes: this kernel has no ESP (CONFIG_INET_ESP)'

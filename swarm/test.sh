@@ -19,7 +19,7 @@ server=127.0.0.1:${HOLDLINE_PORT:=18080}
 holdline=bin/image/holdline
 files=(-c swarm/stack.yml)
 export HOLDLINE_PORT HOLDLINE_IMAGE=$image HOLDLINE_TAG=one
-export HOLDLINE_CONFIGS=test-$$ HOLDLINE_REDIS_SECRET=$stack-$$
+export HOLDLINE_CONFIGS=test-$$ HOLDLINE_REDIS_SECRET=$stack-$$ HOLDLINE_MOM_SECRET=$stack-mom-$$
 labelled='' load='' remove_volume=''
 [ "${1:-}" != --remove-volume ] || remove_volume=yes
 if [ "${HOLDLINE_ENCRYPTED:-1}" = 0 ]; then
@@ -39,7 +39,7 @@ clean_up() {
       show_failing
     fi
     remove_stack
-    docker secret rm "$HOLDLINE_REDIS_SECRET" >/dev/null 2>&1
+    docker secret rm "$HOLDLINE_REDIS_SECRET" "$HOLDLINE_MOM_SECRET" >/dev/null 2>&1
     [ -z "$labelled" ] || docker node update --label-rm holdline.redis "$(docker node ls -q)" >/dev/null
     [ -z "$remove_volume" ] || docker volume rm "${stack}_redis-data" >/dev/null 2>&1
   fi
@@ -233,7 +233,9 @@ start_engine
 gone || { echo "there is a stack $stack here already: docker stack rm $stack"; exit 1; }
 begun=$EPOCHREALTIME
 build
-openssl rand -hex 32 | docker secret create "$HOLDLINE_REDIS_SECRET" - >/dev/null
+for secret in "$HOLDLINE_REDIS_SECRET" "$HOLDLINE_MOM_SECRET"; do
+  openssl rand -hex 32 | docker secret create "$secret" - >/dev/null
+done
 if [ "$(docker node inspect self -f '{{index .Spec.Labels "holdline.redis"}}')" != true ]; then
   labelled=yes
   docker node update --label-add holdline.redis=true "$(docker node ls -q)" >/dev/null

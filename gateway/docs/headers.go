@@ -42,7 +42,7 @@ func requestHeaders() (list object) {
 		schema            object
 	}{
 		{contract.HeaderKey, "The call is a task from the start, never tried directly. The same key and request find the same task, or its answer; " +
-			"the same key with another request is an error.", object{{"type", "string"}, {"pattern", "^[!-~]{1,255}$"}}},
+			"the same key with another request is an error. A key is a secret, as hard to guess as a UUID: who has it gets the answer.", object{{"type", "string"}, {"pattern", "^[!-~]{1,255}$"}}},
 		{contract.HeaderPrefer, fmt.Sprintf("`respond-async`: stored at once, handle at once; with `, wait=N` held N seconds. `wait=N`: how many seconds to be held "+
 			"when the call is stored; default %d, at most %d, 0 for not at all.", contract.DefaultHold/time.Second, contract.MaxHold/time.Second), text},
 		{contract.HeaderTTL, fmt.Sprintf("How long the task may wait for its service, such as `60s`: at most %.0f h; default as its route says, %.0f min if it says nothing.",

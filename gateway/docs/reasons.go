@@ -34,7 +34,8 @@ func reasonsOf(service Service, repeatable bool) []momv1.Reason {
 		case momv1.Reason_REASON_STORE_UNCERTAIN:
 			return !service.Stored || !repeatable
 		case momv1.Reason_REASON_CALL_STORED, // no error over HTTP
-			momv1.Reason_REASON_NO_ROUTE, momv1.Reason_REASON_TASK_NOT_FOUND, momv1.Reason_REASON_TASK_STATE: // not of calls
+			momv1.Reason_REASON_NO_ROUTE, momv1.Reason_REASON_TASK_NOT_FOUND, momv1.Reason_REASON_TASK_STATE,
+			momv1.Reason_REASON_OPERATORS_ONLY: // not of calls
 			return true
 		}
 		return !service.Stored

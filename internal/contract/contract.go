@@ -32,6 +32,14 @@ const (
 	HeaderSchema = "Holdline-Schema"
 	HeaderKept   = "Holdline-Kept"
 
+	// What gateways show a MOM with everything, if they have a secret. No caller's passes,
+	// no service gets it, and nothing keeps it.
+	HeaderSecret = "Holdline-Secret"
+
+	// What a gateway tells the MOM with what came to the admin listener: the operator's
+	// address.
+	HeaderOperator = "Holdline-Operator"
+
 	// What the MOM tells the gateway with a 103, besides HeaderTask: when the task
 	// expires, as RFC 3339 has it.
 	HeaderExpires = "Holdline-Expires"
@@ -47,10 +55,12 @@ const (
 	HeaderShards  = "Holdline-Shards"
 )
 
-// Values of HeaderRefused.
+// Values of HeaderRefused. RefusedSecret says that the MOM takes nothing from whoever asks,
+// since it does not show the MOM's secret: no caller gets that error.
 const (
-	RefusedCall = "call"
-	RefusedNow  = "now"
+	RefusedCall   = "call"
+	RefusedNow    = "now"
+	RefusedSecret = "secret"
 )
 
 // Anonymous is the caller of every call while callers have no identities.

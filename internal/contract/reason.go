@@ -55,6 +55,7 @@ var reasons = map[momv1.Reason]terms{
 	momv1.Reason_REASON_HEADERS_TOO_LARGE:      {connect.CodeInvalidArgument, http.StatusRequestHeaderFieldsTooLarge, false},
 	momv1.Reason_REASON_PROTOCOL_UNSUPPORTED:   {connect.CodeUnimplemented, http.StatusUnsupportedMediaType, false},
 	momv1.Reason_REASON_CALL_NOT_STORABLE:      {connect.CodeUnavailable, 0, true},
+	momv1.Reason_REASON_OPERATORS_ONLY:         {connect.CodePermissionDenied, 0, false},
 }
 
 // details are those of each reason, and reasonOf finds the reason of an ErrorInfo

@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -75,7 +77,11 @@ type Config struct {
 	// has drained. Default: nowhere.
 	MetricsAddr string
 	Metrics     prometheus.Gatherer
-	Limits      Limits
+	// Operators is served on AdminAddr, host:port or unix:PATH, beside the metrics and
+	// /debug/pprof/, until the server has drained: see adminHandler. Default: nowhere.
+	AdminAddr string
+	Operators http.Handler
+	Limits    Limits
 }
 
 // Server serves one handler on one listener.
@@ -84,7 +90,8 @@ type Server struct {
 	ln          *listener
 	maxStreams  int
 	once        *logonce.Logger
-	admin       *admin // nil without metrics
+	metrics     *aside // nil: nowhere, or where the admin listener is
+	admin       *aside // nil without
 	handler     http.Handler
 	log         *slog.Logger
 	drain       func()
@@ -109,26 +116,16 @@ func Listen(cfg Config) (*Server, error) {
 		protocols.SetUnencryptedHTTP2(true)
 	}
 	limits, once := cfg.Limits.withDefaults(), logonce.New(cfg.Logger)
-	var metrics *admin
-	if cfg.MetricsAddr != "" {
-		var err error
-		if metrics, err = listenAdmin(cfg.MetricsAddr, cfg.Metrics, limits, cfg.Logger); err != nil {
-			return nil, err
-		}
-	}
-	ln, err := listenLimited(cfg.Addr, limits.Connections, once)
-	if err != nil {
-		metrics.close()
-		return nil, err
-	}
 	s := &Server{
-		admin:      metrics,
-		ln:         ln,
 		maxStreams: limits.Streams,
 		once:       once,
 		handler:    cfg.Handler,
 		log:        cfg.Logger,
 		drain:      cfg.Drain,
+	}
+	if err := s.listen(cfg, limits); err != nil {
+		s.Close()
+		return nil, err
 	}
 	s.http = &http.Server{
 		Handler:           s,
@@ -150,7 +147,29 @@ func Listen(cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// listen opens the listeners.
+func (s *Server) listen(cfg Config, limits Limits) (err error) {
+	if cfg.MetricsAddr != "" && cfg.MetricsAddr != cfg.AdminAddr {
+		if s.metrics, err = listenAside("metrics", cfg.MetricsAddr, metricsHandler(cfg), limits, cfg.Logger); err != nil {
+			return err
+		}
+	}
+	if cfg.AdminAddr != "" {
+		if s.admin, err = listenAside("admin", cfg.AdminAddr, adminHandler(cfg), limits, cfg.Logger); err != nil {
+			return err
+		}
+		if at := s.admin.addr(); !strings.HasPrefix(at, unixPrefix) && !Loopback(at) {
+			s.log.Warn("whoever reaches the admin listener is an operator: let nobody else reach it", "address", at)
+		}
+	}
+	s.ln, err = listenLimited(cfg.Addr, limits.Connections, s.once)
+	return err
+}
+
 func listen(addr string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(addr, unixPrefix); ok {
+		return listenUnix(path)
+	}
 	ln, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %s: the address is in use; is another holdline running?", addr)
@@ -164,17 +183,25 @@ func listen(addr string) (net.Listener, error) {
 // Addr is where the server listens, as host:port.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 
-// MetricsAddr is where its metrics are served; empty when they are not.
-func (s *Server) MetricsAddr() string {
-	if s.admin == nil {
-		return ""
-	}
-	return s.admin.ln.Addr().String()
+// Loopback tells whether an address, host:port, is one that other machines do not reach.
+func Loopback(addr string) bool {
+	ip, err := netip.ParseAddrPort(addr)
+	return err == nil && ip.Addr().Unmap().IsLoopback()
 }
+
+// MetricsAddr is where its metrics are served, on a listener of their own; empty when they
+// are not.
+func (s *Server) MetricsAddr() string { return s.metrics.addr() }
+
+// AdminAddr is where operators are served, host:port or unix:PATH; empty when they are not.
+func (s *Server) AdminAddr() string { return s.admin.addr() }
 
 // Close closes the listeners of a server that is never run.
 func (s *Server) Close() {
-	_ = s.ln.Close()
+	if s.ln != nil {
+		_ = s.ln.Close()
+	}
+	s.metrics.close()
 	s.admin.close()
 }
 
@@ -184,8 +211,10 @@ func (s *Server) Close() {
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	drained, done := context.WithCancel(context.WithoutCancel(ctx))
-	if s.admin != nil {
-		group.Go(func() error { return s.admin.run(drained) })
+	for _, aside := range []*aside{s.metrics, s.admin} {
+		if aside != nil {
+			group.Go(func() error { return aside.run(drained) })
+		}
 	}
 	group.Go(func() error {
 		s.log.Info("listening", "address", s.Addr(), "tls", s.http.TLSConfig != nil)

@@ -19,6 +19,7 @@ import (
 
 	"holdline/gateway"
 	"holdline/internal/route"
+	"holdline/internal/secret"
 	"holdline/internal/server"
 	"holdline/mom"
 	"holdline/mom/redisstore"
@@ -42,7 +43,9 @@ type Config struct {
 	// RedisPrefix begins every key, so that stacks can share a Redis.
 	RedisPrefix string
 	State       string
-	Metrics     string // where the series of gateway and MOM are served; default nowhere
+	Secret      *secret.Secret // of gateway and MOM; default none
+	Metrics     string         // where the series of gateway and MOM are served; default nowhere
+	Admin       string         // where operators are; default nowhere
 	Logger      *slog.Logger
 }
 
@@ -50,6 +53,7 @@ type Config struct {
 type Stack struct {
 	Gateway, MOM string            // addresses
 	Metrics      string            // address; empty without
+	Admin        string            // address; empty without
 	Service      map[string]string // short name → address, those left down too
 	// Volatile: tasks end with this process, for want of a redis-server or valkey-server.
 	Volatile bool
@@ -98,14 +102,14 @@ func New(cfg Config) (_ *Stack, err error) {
 	}
 	s.gateway, err = gateway.New(gateway.Config{
 		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Metrics: metrics, Logger: cfg.Logger,
-		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}},
+		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Secret: cfg.Secret,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.front, err = server.Listen(server.Config{
 		Addr: cmp.Or(cfg.Listen, "127.0.0.1:8080"), Handler: s.gateway, Logger: cfg.Logger,
-		MetricsAddr: cfg.Metrics, Metrics: metrics,
+		MetricsAddr: cfg.Metrics, Metrics: metrics, AdminAddr: cfg.Admin, Operators: s.gateway.Operators(),
 		Drain: func() {
 			s.gateway.Drain()
 			s.mom.Drain() // holds end with handles now, not when the gateway's time is up
@@ -114,7 +118,7 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Gateway, s.Metrics = s.front.Addr(), s.front.MetricsAddr()
+	s.Gateway, s.Metrics, s.Admin = s.front.Addr(), s.front.MetricsAddr(), s.front.AdminAddr()
 	return s, nil
 }
 
@@ -155,7 +159,7 @@ func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, 
 	if err != nil {
 		return err
 	}
-	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Metrics: metrics, Logger: cfg.Logger}, s.store)
+	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Secret: cfg.Secret, Metrics: metrics, Logger: cfg.Logger}, s.store)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,7 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, handOffs, outcomes, transitions)
+var mutants = slices.Concat(decisions, handOffs, outcomes, transitions, trust)
 
 const (
 	decide = "gateway/decide.go"
@@ -240,4 +240,16 @@ var transitions = []mutant{
 	{script + "restore.lua", "if task.s == S_QUEUED then redis.call('INCRBY', base .. 'passed', 1) end", "", store("TestRestore")},
 	{script + "restore.lua", "    from_open = from_open + 1\n", "    from_open = from_open + 2\n", store("TestRestore")},
 	{"mom/watch.go", "if shared == nil || shared.old() {", "if true {", "./e2e -timeout 100s -run ^TestManyWatchQueues$"},
+}
+
+// Who is taken for a gateway, and who for an operator.
+var trust = []mutant{
+	{"mom/admit.go", "case !m.cfg.Secret.Take(r.Header) && !server.IsHealth(r):", "case false:", "./e2e -timeout 100s -run ^TestWrongSecret$"},
+	{"mom/admit.go", " && contract.Foreign(r) == \"\"", "", "./mom -run ^TestWhoIsAnOperator$"},
+	{"mom/admit.go", "case contract.IsOperators(r.URL.Path):", "case false:", "./mom -run ^TestWhoIsAnOperator$"},
+	{"gateway/introduce.go", "	p.secret.Show(r.Header)\n", "", "./e2e -timeout 100s -run ^TestSecret$"},
+	{"gateway/offer.go", "	h.secret.Show(req.Header)\n", "", "./e2e -timeout 100s -run ^TestSecret$"},
+	{"internal/secret/secret.go", "	delete(header, contract.HeaderSecret)\n", "", "./internal/secret"},
+	{"internal/contract/operators.go", "		if origin != \"http://\"+r.Host {", "		if false {", "./internal/server -run ^TestAdminRefusesForeignRequests$"},
+	{"internal/contract/operators.go", "	if !ownHost(r) {", "	if false {", "./internal/server -run ^TestAdminRefusesForeignRequests$"},
 }

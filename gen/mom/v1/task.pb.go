@@ -172,6 +172,9 @@ const (
 	// or the call asks to be stored. Its codec or its compression is not known to
 	// Holdline, or it is too large. unavailable; HTTP 503.
 	Reason_REASON_CALL_NOT_STORABLE Reason = 21
+	// Only operators may ask for this, who have a listener of their own.
+	// permission_denied; HTTP 403.
+	Reason_REASON_OPERATORS_ONLY Reason = 22
 )
 
 // Enum value maps for Reason.
@@ -199,6 +202,7 @@ var (
 		19: "REASON_HEADERS_TOO_LARGE",
 		20: "REASON_PROTOCOL_UNSUPPORTED",
 		21: "REASON_CALL_NOT_STORABLE",
+		22: "REASON_OPERATORS_ONLY",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":            0,
@@ -223,6 +227,7 @@ var (
 		"REASON_HEADERS_TOO_LARGE":      19,
 		"REASON_PROTOCOL_UNSUPPORTED":   20,
 		"REASON_CALL_NOT_STORABLE":      21,
+		"REASON_OPERATORS_ONLY":         22,
 	}
 )
 
@@ -1049,7 +1054,7 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n" +
 	"\x12TASK_STATE_EXPIRED\x10\a\x12\x13\n" +
 	"\x0fTASK_STATE_DEAD\x10\b\x12\x18\n" +
-	"\x14TASK_STATE_UNCERTAIN\x10\t*\xea\x04\n" +
+	"\x14TASK_STATE_UNCERTAIN\x10\t*\x85\x05\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12REASON_CALL_STORED\x10\x01\x12\x1e\n" +
@@ -1073,7 +1078,8 @@ const file_mom_v1_task_proto_rawDesc = "" +
 	"\x18REASON_ANSWER_UNREADABLE\x10\x12\x12\x1c\n" +
 	"\x18REASON_HEADERS_TOO_LARGE\x10\x13\x12\x1f\n" +
 	"\x1bREASON_PROTOCOL_UNSUPPORTED\x10\x14\x12\x1c\n" +
-	"\x18REASON_CALL_NOT_STORABLE\x10\x15Bk\n" +
+	"\x18REASON_CALL_NOT_STORABLE\x10\x15\x12\x19\n" +
+	"\x15REASON_OPERATORS_ONLY\x10\x16Bk\n" +
 	"\n" +
 	"com.mom.v1B\tTaskProtoP\x01Z\x19holdline/gen/mom/v1;momv1\xa2\x02\x03MXX\xaa\x02\x06Mom.V1\xca\x02\x06Mom\\V1\xe2\x02\x12Mom\\V1\\GPBMetadata\xea\x02\aMom::V1b\x06proto3"
 

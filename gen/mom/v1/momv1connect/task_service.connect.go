@@ -106,7 +106,9 @@ type TaskServiceClient interface {
 	// WaitTask returns once the task has ended or the wait is over, whichever
 	// is first. A wait that is over is no error: look at the state.
 	WaitTask(context.Context, *v1.WaitTaskRequest) (*v1.WaitTaskResponse, error)
-	// ListTasks lists the caller's tasks, newest first.
+	// ListTasks lists the caller's tasks, newest first. While callers have no
+	// identities, all tasks are everybody's, and the list tells their ids: it is for
+	// operators, on the admin listeners of gateways and MOMs.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
 	// CancelTask cancels a task whose stored call has not been sent to its service:
 	// it becomes CANCELLED. A DEAD or UNCERTAIN task may have run, so it is
@@ -165,7 +167,9 @@ type TaskServiceHandler interface {
 	// WaitTask returns once the task has ended or the wait is over, whichever
 	// is first. A wait that is over is no error: look at the state.
 	WaitTask(context.Context, *v1.WaitTaskRequest) (*v1.WaitTaskResponse, error)
-	// ListTasks lists the caller's tasks, newest first.
+	// ListTasks lists the caller's tasks, newest first. While callers have no
+	// identities, all tasks are everybody's, and the list tells their ids: it is for
+	// operators, on the admin listeners of gateways and MOMs.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
 	// CancelTask cancels a task whose stored call has not been sent to its service:
 	// it becomes CANCELLED. A DEAD or UNCERTAIN task may have run, so it is

@@ -1,0 +1,95 @@
+package cmd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
+)
+
+// Admin is the flag of gateway and MOM that opens the admin listener.
+type Admin struct {
+	Admin string `placeholder:"ADDRESS" help:"Serve operators there: queues, everybody's tasks, /metrics and pprof; such as 127.0.0.1:9464, or unix:PATH. Whoever reaches it is an operator, and nobody else is. Default: nowhere."`
+}
+
+// listenAt is the address to listen on, which HOLDLINE_ADMIN may give as those who speak to it
+// would have it.
+func listenAt(admin string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(admin, "http://"), "/")
+}
+
+// Operator are the flags of the commands that speak to an admin listener.
+type Operator struct {
+	Admin string `default:"http://127.0.0.1:9464" help:"The admin listener of a gateway or MOM: its URL, its address, or unix:PATH."`
+	JSON  bool   `name:"json" help:"Print JSON, errors too."`
+	// Server is from when these commands spoke to the callers' port. It says who is meant, so it
+	// must not be passed over.
+	Server string `env:"-" hidden:""`
+}
+
+// Help is a part of the help of each of these commands.
+func (Operator) Help() string { return exitStatus }
+
+// AfterApply reads where the listener is.
+func (o *Operator) AfterApply() (err error) {
+	o.Admin = cmp.Or(o.Server, o.Admin)
+	if !strings.HasPrefix(o.Admin, unixPrefix) {
+		o.Admin, err = serverURL("--admin", o.Admin)
+	}
+	return err
+}
+
+const unixPrefix = "unix:"
+
+func (o Operator) connect() *connect.Client {
+	path, unix := strings.CutPrefix(o.Admin, unixPrefix)
+	if !unix {
+		return Remote{Server: o.Admin}.connect()
+	}
+	transport := &http.Transport{
+		Protocols: new(http.Protocols),
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, "http://localhost"))
+}
+
+func (o Operator) queues() momv1connect.QueueServiceClient {
+	return momv1connect.NewQueueServiceClient(o.connect())
+}
+
+func (o Operator) tasks() momv1connect.TaskServiceClient {
+	return momv1connect.NewTaskServiceClient(o.connect())
+}
+
+// fail is Remote's, with another hint.
+func (o Operator) fail(err error) error {
+	err = Remote{Server: o.Admin}.fail(err)
+	var failed *callError
+	if errors.As(err, &failed) && notDialled(failed.rpc) {
+		failed.hint = "No admin listener is there. `holdline up` has one, a gateway or MOM that was started with --admin too; --admin says where."
+	}
+	return err
+}
+
+// show prints one queue.
+func (o Operator) show(out io.Writer, queue *momv1.Queue, err error) error {
+	switch {
+	case err != nil:
+		return o.fail(err)
+	case o.JSON:
+		return printJSON(out, queue)
+	}
+	return printQueues(out, queue)
+}

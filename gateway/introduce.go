@@ -1,0 +1,60 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/http"
+
+	"holdline/internal/contract"
+	"holdline/internal/logonce"
+	"holdline/internal/upstream"
+)
+
+// operatorKey marks the context of a request that came to the admin listener.
+type operatorKey struct{}
+
+// Operators is for the admin listener: what MOMs have for operators, and what the gateway
+// answers itself.
+func (g *Gateway) Operators() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.front.dispatch(w, r.WithContext(context.WithValue(r.Context(), operatorKey{}, true)))
+	})
+}
+
+// introduce tells a MOM who we are, and who asks for its own services.
+func (p *proxy) introduce(r *http.Request) {
+	p.secret.Show(r.Header)
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if r.Context().Value(operatorKey{}) != nil {
+		r.Header.Set(contract.HeaderOperator, cmp.Or(host, "unix"))
+		return
+	}
+	const header = "X-Forwarded-For"
+	if err != nil {
+		return
+	}
+	if before := r.Header.Get(header); before != "" {
+		host = before + ", " + host
+	}
+	r.Header.Set(header, host)
+}
+
+// secretRefused is the cause of what a MOM does not take since we do not show its secret.
+const secretRefused = "mom-secret"
+
+// refusesSecret tells whether a MOM says so. There may be no response.
+func refusesSecret(res *upstream.Response) bool {
+	return res != nil && res.Header.Get(contract.HeaderRefused) == contract.RefusedSecret
+}
+
+// strange is the outcome of what such a MOM was asked for: it has not looked at it, and
+// another MOM may take it.
+func (p *proxy) strange(mom *upstream.Endpoint) upstream.Outcome {
+	warnSecret(p.once, mom)
+	return upstream.Outcome{Kind: upstream.Refused, Cause: secretRefused}
+}
+
+func warnSecret(once *logonce.Logger, mom *upstream.Endpoint) {
+	once.Warn("secret "+mom.String(), "a MOM takes nothing from this gateway, which does not show its secret: give both the same --mom-secret-file", "mom", mom)
+}

@@ -1,0 +1,145 @@
+// Package secret is what gateways and MOMs share, so that a MOM can tell its gateways
+// from everybody else who reaches its port.
+package secret
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"holdline/internal/contract"
+	"holdline/internal/logonce"
+)
+
+// fileAge is how long what was read of the file is used: with more calls than that, the
+// file is not read for each.
+const fileAge = time.Second
+
+// maxLine keeps the secret within what a MOM takes of headers beyond those of a call.
+const maxLine = 1024
+
+// Secret is one or more lines of visible ASCII. The first is shown, and each is taken, so
+// that a new one can be given out before the old one goes. It is safe for concurrent use.
+//
+// A nil Secret is none: it shows nothing, and takes everybody.
+type Secret struct {
+	file string // empty: it never changes
+	log  *slog.Logger
+	once *logonce.Logger // a file that cannot be read stays so for a while
+
+	mu     sync.Mutex
+	read   time.Time
+	raw    []byte // what was last read, good or bad
+	first  string
+	hashes [][sha256.Size]byte // of all lines
+}
+
+// Open reads the secret from a file, and again when the file changes. A change that cannot
+// be used is logged, and the secret of before stays.
+func Open(file string, log *slog.Logger) (*Secret, error) {
+	s := &Secret{file: file, log: log, once: logonce.New(log), read: time.Now()}
+	raw, err := os.ReadFile(file)
+	if err == nil {
+		s.raw = raw
+		err = s.use(raw)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("secret of gateway and MOM: %w", err)
+	}
+	return s, nil
+}
+
+// Random is a secret for parts that live in one process.
+func Random() *Secret {
+	s := &Secret{}
+	_ = s.use([]byte(rand.Text())) // its letters are visible
+	return s
+}
+
+// Show puts the secret into the headers of a request to a MOM.
+func (s *Secret) Show(header http.Header) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refresh()
+	header.Set(contract.HeaderSecret, s.first)
+}
+
+// Take removes what was shown from the headers of a request, and tells whether it is the
+// secret. How long that takes says nothing of the secret.
+func (s *Secret) Take(header http.Header) bool {
+	shown := header[contract.HeaderSecret]
+	delete(header, contract.HeaderSecret)
+	if s == nil {
+		return true
+	}
+	if len(shown) != 1 {
+		return false
+	}
+	hash, same := sha256.Sum256([]byte(shown[0])), 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refresh()
+	for _, known := range s.hashes {
+		same |= subtle.ConstantTimeCompare(hash[:], known[:])
+	}
+	return same == 1
+}
+
+// refresh reads the file again, if it was not read just now.
+func (s *Secret) refresh() {
+	now := time.Now()
+	if s.file == "" || now.Sub(s.read) < fileAge {
+		return
+	}
+	s.read = now
+	raw, err := os.ReadFile(s.file)
+	if err == nil {
+		if bytes.Equal(raw, s.raw) {
+			return
+		}
+		s.raw = raw
+		err = s.use(raw)
+	}
+	if err != nil {
+		s.once.Log(slog.LevelError, "secret", "new secret of gateway and MOM not used; the old one stays", "error", err)
+		return
+	}
+	s.log.Info("secret of gateway and MOM renewed", "lines", len(s.hashes))
+}
+
+// use takes over the lines of a file.
+func (s *Secret) use(raw []byte) error {
+	var lines []string
+	for line := range strings.Lines(string(raw)) {
+		line = strings.TrimSpace(line)
+		if strings.ContainsFunc(line, func(c rune) bool { return c < '!' || c > '~' }) {
+			return errors.New("a line has other characters than visible ASCII; `openssl rand -hex 32` makes a good one")
+		}
+		if len(line) > maxLine {
+			return fmt.Errorf("a line has more than %d characters; `openssl rand -hex 32` makes a good one", maxLine)
+		}
+		if line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == 0 {
+		return errors.New("the file is empty; `openssl rand -hex 32` makes a good secret")
+	}
+	s.first, s.hashes = lines[0], nil
+	for _, line := range lines {
+		s.hashes = append(s.hashes, sha256.Sum256([]byte(line)))
+	}
+	return nil
+}
