@@ -134,8 +134,8 @@ func serveWith(t *testing.T, addr, program string, args ...string) (stop func())
 	return stop
 }
 
-// heard is what a caller was told.
-type heard struct {
+// worldReply is what a caller was told.
+type worldReply struct {
 	ID      int    `json:"id"`
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -144,7 +144,7 @@ type heard struct {
 }
 
 // caller calls a method of the ledger with other people's code.
-type caller func(method string, amount int64, header map[string]string) heard
+type caller func(method string, amount int64, header map[string]string) worldReply
 
 // world is one service and its callers.
 type world struct {
@@ -168,7 +168,7 @@ func (w *world) each(do func(name string, call caller, method string)) {
 }
 
 // refused checks that a caller whom the service does not understand was told so.
-func (w *world) refused(what string, got heard) {
+func (w *world) refused(what string, got worldReply) {
 	if got.Code != int(connect.CodeUnimplemented) || !strings.Contains(got.Message, "not executed") || got.Task != "" {
 		w.t.Errorf("%s: %+v, want unimplemented, not executed", what, got)
 	}
@@ -179,7 +179,7 @@ func (w *world) direct() {
 	w.each(func(name string, call caller, method string) {
 		for _, header := range []map[string]string{{}, {"idempotency-key": name + method}, {"idempotency-key": name + method}} {
 			what := fmt.Sprint(name, " ", method, " ", header)
-			var got heard
+			var got worldReply
 			for got = call(method, 1, with(header)); got.Code == int(connect.CodeUnavailable); { // it has yet to listen
 				got = call(method, 1, with(header))
 			}
@@ -265,18 +265,18 @@ func worldCallers(t *testing.T, s *stack.Stack, image string) map[string]caller 
 	t.Helper()
 	all := map[string]caller{"grpc-go": grpcGo(t, s.Gateway)}
 	for _, version := range []string{"--http1.1", "--http2-prior-knowledge"} {
-		all["curl "+version] = func(method string, amount int64, header map[string]string) heard {
+		all["curl "+version] = func(method string, amount int64, header map[string]string) worldReply {
 			return curl(t, s.Gateway, version, method, amount, header)
 		}
 	}
 	ask := nodeCallers(t, "http://"+s.Gateway, image)
 	for _, client := range []string{"connect-node/1.1", "connect-node/2", "connect-node/grpc", "grpc-web", "grpc-js"} {
-		all[client] = func(method string, amount int64, header map[string]string) heard {
+		all[client] = func(method string, amount int64, header map[string]string) worldReply {
 			return ask(map[string]any{"client": client, "method": method, "amount": amount, "header": header})
 		}
 	}
 	if _, err := exec.LookPath("chromium"); err == nil {
-		all["chromium"] = func(method string, amount int64, header map[string]string) heard {
+		all["chromium"] = func(method string, amount int64, header map[string]string) worldReply {
 			return chromium(t, s.Gateway, method, amount, header)
 		}
 	}
@@ -284,7 +284,7 @@ func worldCallers(t *testing.T, s *stack.Stack, image string) map[string]caller 
 }
 
 // nodeCallers runs the clients of world/caller.js.
-func nodeCallers(t *testing.T, url, image string) (ask func(call map[string]any) heard) {
+func nodeCallers(t *testing.T, url, image string) (ask func(call map[string]any) worldReply) {
 	t.Helper()
 	node := exec.Command("node", "world/caller.js", url, image)
 	node.Stderr = t.Output()
@@ -301,12 +301,12 @@ func nodeCallers(t *testing.T, url, image string) (ask func(call map[string]any)
 	}
 	var (
 		mu      sync.Mutex
-		waiting = map[int]chan heard{}
+		waiting = map[int]chan worldReply{}
 		read    sync.WaitGroup
 	)
 	read.Go(func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			var got heard
+			var got worldReply
 			if err := json.Unmarshal(lines.Bytes(), &got); err != nil {
 				t.Errorf("caller.js said %q", lines.Text())
 				continue
@@ -321,8 +321,8 @@ func nodeCallers(t *testing.T, url, image string) (ask func(call map[string]any)
 		read.Wait()
 		_ = node.Wait()
 	})
-	return func(call map[string]any) heard {
-		told := make(chan heard, 1)
+	return func(call map[string]any) worldReply {
+		told := make(chan worldReply, 1)
 		mu.Lock()
 		call["id"] = len(waiting)
 		waiting[len(waiting)] = told
@@ -330,13 +330,13 @@ func nodeCallers(t *testing.T, url, image string) (ask func(call map[string]any)
 		_, err := in.Write(append(line, '\n'))
 		mu.Unlock()
 		if err != nil {
-			return heard{Code: -1, Message: err.Error()}
+			return worldReply{Code: -1, Message: err.Error()}
 		}
 		select {
 		case got := <-told:
 			return got
 		case <-time.After(2 * time.Minute):
-			return heard{Code: -1, Message: "caller.js said nothing"}
+			return worldReply{Code: -1, Message: "caller.js said nothing"}
 		}
 	}
 }
@@ -348,13 +348,13 @@ func grpcGo(t *testing.T, addr string) caller {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return func(method string, amount int64, header map[string]string) heard {
+	return func(method string, amount int64, header map[string]string) worldReply {
 		ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(context.Background(), metadata.New(header)), time.Minute)
 		defer cancel()
 		var head, trailer metadata.MD
 		res := dynamicpb.NewMessage(ledgerDescriptor().Messages().ByName("Entry"))
 		err := conn.Invoke(ctx, "/"+ledgerService+"/"+method, amounts(t, amount), res, grpc.Header(&head), grpc.Trailer(&trailer))
-		got := heard{Code: int(status.Code(err)), Message: status.Convert(err).Message(), Amount: amountOf(res)}
+		got := worldReply{Code: int(status.Code(err)), Message: status.Convert(err).Message(), Amount: amountOf(res)}
 		for _, task := range append(head.Get("holdline-task"), trailer.Get("holdline-task")...) {
 			got.Task = task
 		}
@@ -362,7 +362,7 @@ func grpcGo(t *testing.T, addr string) caller {
 	}
 }
 
-func curl(t *testing.T, addr, version, method string, amount int64, header map[string]string) heard {
+func curl(t *testing.T, addr, version, method string, amount int64, header map[string]string) worldReply {
 	t.Helper()
 	args := []string{
 		"-sS", version, "-w", "\n%{http_code} %header{holdline-task}", "-H", "Content-Type: application/json",
@@ -373,7 +373,7 @@ func curl(t *testing.T, addr, version, method string, amount int64, header map[s
 	}
 	out, err := exec.Command("curl", args...).CombinedOutput()
 	if err != nil {
-		return heard{Code: -1, Message: string(out)}
+		return worldReply{Code: -1, Message: string(out)}
 	}
 	end := bytes.LastIndexByte(out, '\n')
 	statusCode, task, _ := strings.Cut(string(out[end+1:]), " ")
@@ -381,12 +381,12 @@ func curl(t *testing.T, addr, version, method string, amount int64, header map[s
 }
 
 // readJSON reads what a caller of Connect in JSON got.
-func readJSON(body []byte, statusCode, task string) heard {
+func readJSON(body []byte, statusCode, task string) worldReply {
 	var said struct{ Code, Message, Amount string }
 	if err := json.Unmarshal(body, &said); err != nil {
-		return heard{Code: -1, Message: statusCode + " " + string(body)}
+		return worldReply{Code: -1, Message: statusCode + " " + string(body)}
 	}
-	got := heard{Message: said.Message, Task: strings.TrimSpace(task)}
+	got := worldReply{Message: said.Message, Task: strings.TrimSpace(task)}
 	got.Amount, _ = strconv.ParseInt(said.Amount, 10, 64)
 	if statusCode == "200" {
 		return got
@@ -400,7 +400,7 @@ func readJSON(body []byte, statusCode, task string) heard {
 	return got
 }
 
-func chromium(t *testing.T, addr, method string, amount int64, header map[string]string) heard {
+func chromium(t *testing.T, addr, method string, amount int64, header map[string]string) worldReply {
 	t.Helper()
 	header["content-type"] = "application/json"
 	headers, _ := json.Marshal(header)
