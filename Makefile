@@ -40,7 +40,7 @@ test: redis
 # Services and callers of other makers, each with each; needs Node and npm, and takes Python's grpcio and Chromium where they are.
 world: redis
 	npm --prefix e2e/world ci --ignore-scripts --no-audit --no-fund
-	$(GO) test ./e2e -run '^TestWorld$$' -count=1 -timeout 20m
+	$(GO) test ./e2e -run '^TestWorld$$' -count=1 -timeout 20m -world
 
 # Everything is killed at random under load, five times a minute long; `make test` has a short run. Another seed, rate or
 # length: make chaos CHAOS='-chaos.seeds 6 -chaos.rate 500 -chaos.time 20s'. docs/chaos.md says what is checked.
