@@ -8,11 +8,13 @@ import (
 	"connectrpc.com/connect/v2"
 
 	"holdline/internal/contract"
+	"holdline/internal/upstream"
 )
 
-// judge refuses a call whose time is over, and reads the headers of the contract, the same whether the service is there or not. Holdline-* are ours, on
-// every call. The others have a meaning of their own where a call cannot become a task, and pass: on
-// streams, on methods without a schema, and with Holdline-Mode: direct.
+// judge refuses a call whose time is over, and reads the headers of the contract, the same whether
+// the service is there or not. Holdline-* are ours, on every call. The others have a meaning of
+// their own where a call cannot become a task, and pass: on streams, on methods without a schema,
+// and with Holdline-Mode: direct.
 func (p *proxy) judge(c *call) (err *connect.Error) {
 	header := c.req.Header
 	if c.late(0) {
@@ -37,5 +39,5 @@ func (p *proxy) refuseCall(w http.ResponseWriter, c *call, err *connect.Error) {
 }
 
 func isGRPC(header http.Header) bool {
-	return strings.HasPrefix(header.Get("Content-Type"), "application/grpc")
+	return strings.HasPrefix(upstream.MediaType(header), "application/grpc")
 }

@@ -88,7 +88,7 @@ func lateError(c *call) *connect.Error {
 // length of its own, so that more may be written.
 func endLate(w http.ResponseWriter, err *connect.Error, passed *envelopes, framed bool) bool {
 	header := w.Header()
-	contentType := header.Get("Content-Type")
+	contentType := upstream.MediaType(header)
 	switch {
 	case !framed || header.Get("Content-Encoding") != "":
 		return false
