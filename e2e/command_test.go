@@ -34,6 +34,9 @@ func command(t *testing.T, server string, env []string, args ...string) *exec.Cm
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(build(t), "holdline"), args...)
 	cmd.Env = append(os.Environ(), "HOLDLINE_SERVER="+server)
+	if admin, ok := admins.Load(server); ok {
+		cmd.Env = append(cmd.Env, "HOLDLINE_ADMIN="+admin.(string))
+	}
 	cmd.Env = append(cmd.Env, env...)
 	return cmd
 }
@@ -129,12 +132,12 @@ func TestCommandEnvironment(t *testing.T) {
 	checked := 0
 	for _, line := range regexp.MustCompile(`(?m)^  ([a-z]+(?: [a-z]+)?)  `).FindAllStringSubmatch(help(), -1) {
 		text := help(strings.Fields(line[1])...)
-		if !strings.Contains(text, "HOLDLINE_SERVER") {
-			continue
+		if strings.Contains(text, "HOLDLINE_LOG_LEVEL") || !strings.Contains(text, "HOLDLINE_JSON") {
+			continue // it serves, or asks nobody
 		}
 		checked++
 		for _, name := range regexp.MustCompile(`HOLDLINE_\w+`).FindAllString(text, -1) {
-			if !slices.Contains([]string{"HOLDLINE_SERVER", "HOLDLINE_CACERT", "HOLDLINE_JSON"}, name) {
+			if !slices.Contains([]string{"HOLDLINE_SERVER", "HOLDLINE_ADMIN", "HOLDLINE_CACERT", "HOLDLINE_JSON"}, name) {
 				t.Errorf("%s reads %s", line[1], name)
 			}
 		}

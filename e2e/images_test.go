@@ -15,8 +15,8 @@ import (
 )
 
 // Two systems with different images share a queue, as in an update. Calls are made at both under the same keys,
-// in either codec, with fields that one of the images lacks, before the service comes and after: each runs once, and
-// nobody is told that its key was used for another request, nor of anything internal.
+// in the same bytes of either codec, with fields that one of the images lacks, before the service comes and after:
+// each runs once, and nobody is told that its key was used for another request, nor of anything internal.
 func TestTwoImagesOnOneQueue(t *testing.T) {
 	t.Parallel()
 	redis, place := redistest.New(t), address(t)
@@ -36,9 +36,9 @@ func TestTwoImagesOnOneQueue(t *testing.T) {
 		callers.Go(func() {
 			for amount := range work {
 				tasks := map[string]bool{}
+				codec := []string{"proto", "json"}[rand.IntN(2)]
 				for range 4 {
 					system := []*stack.Stack{whole, older}[rand.IntN(2)]
-					codec := []string{"proto", "json"}[rand.IntN(2)]
 					tasks[keyedPost(t, system, codec, amount)] = true
 				}
 				if len(tasks) != 1 {

@@ -23,16 +23,25 @@ type side struct {
 	routes     []string
 }
 
-// args are the arguments of the command on one side of a house.
-func (s side) args(h *house, command string, i int) []string {
-	all := []string{command, "--log-level", "error", "--schema", s.image}
+// args are the arguments of the command on one side of a house. The older release has no admin listener.
+func (s side) args(tb testing.TB, h *house, command string, i int) []string {
+	tb.Helper()
+	addr := h.addrs[i]
+	if command == "mom" {
+		addr = h.momAddr[i]
+	}
+	listen := []string{"--listen", addr}
+	if s.bin != *mixedOld {
+		listen = withAdmin(tb, addr)
+	}
+	all := append([]string{command, "--log-level", "error", "--schema", s.image}, listen...)
 	for _, r := range s.routes {
 		all = append(all, "--route", r)
 	}
 	if command == "mom" {
-		return append(all, "--listen", h.momAddr[i], "--redis", h.redis.URL())
+		return append(all, "--redis", h.redis.URL())
 	}
-	return append(all, "--listen", h.addrs[i], "--mom", "http://"+h.momAddr[0], "--mom", "http://"+h.momAddr[1])
+	return append(all, "--mom", "http://"+h.momAddr[0], "--mom", "http://"+h.momAddr[1])
 }
 
 // become ends what runs on one side of a house, one after the other, and starts what
@@ -45,7 +54,7 @@ func (h *house) become(t *testing.T, i int, s side) {
 	}{"mom": {h.moms[i], h.momAddr[i]}, "gateway": {h.gateways[i], h.addrs[i]}} {
 		part.signal(t, syscall.SIGTERM)
 		wait(t, part.gone, "the "+command+" has ended")
-		part.name, part.args = filepath.Join(s.bin, "holdline"), s.args(h, command, i)
+		part.name, part.args = filepath.Join(s.bin, "holdline"), s.args(t, h, command, i)
 		part.restart(t)
 		awaitReady(t, part.addr)
 	}
@@ -71,8 +80,8 @@ func TestMixed(t *testing.T) {
 	}
 	h.addr = h.addrs[0]
 	for i, s := range []side{{old, older, routes}, {bin, older, routes}} {
-		h.moms = append(h.moms, start(t, s.bin, s.args(h, "mom", i)...))
-		h.gateways = append(h.gateways, start(t, s.bin, s.args(h, "gateway", i)...))
+		h.moms = append(h.moms, start(t, s.bin, s.args(t, h, "mom", i)...))
+		h.gateways = append(h.gateways, start(t, s.bin, s.args(t, h, "gateway", i)...))
 	}
 	h.awaitReady(t)
 

@@ -11,7 +11,6 @@ import (
 
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
-	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 )
 

@@ -28,6 +28,10 @@ func (p *proxy) introduce(r *http.Request) {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if r.Context().Value(operatorKey{}) != nil {
 		r.Header.Set(contract.HeaderOperator, cmp.Or(host, "unix"))
+		// The admin listener has judged these, by what it is called itself.
+		r.Host = "" // the MOM's own
+		r.Header.Del("Origin")
+		r.Header.Del("Sec-Fetch-Site")
 		return
 	}
 	const header = "X-Forwarded-For"
