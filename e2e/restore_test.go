@@ -68,8 +68,8 @@ func TestRestoreAsTheRunbookSays(t *testing.T) {
 	}
 	book := runbook{
 		t:    t,
-		text: strings.NewReplacer("redis.tar", archive, "http://127.0.0.1:8080", "http://"+h.momAddr[0]).Replace(string(raw)),
-		env:  []string{"DATA=" + h.redis.Dir(), "MOM=" + h.moms[0].name},
+		text: strings.ReplaceAll(string(raw), "redis.tar", archive),
+		env:  []string{"DATA=" + h.redis.Dir(), "MOM=" + h.moms[0].name, "HOLDLINE_ADMIN=" + adminOf(t, h.momAddr[0])},
 		docker: map[string]func(){
 			"DATA=$(docker volume inspect -f '{{.Mountpoint}}' holdline_redis-data)": func() {},
 			`MOM="docker exec $(docker ps -qf name=holdline_mom | head -1) /holdline"`: func() {
