@@ -30,9 +30,9 @@ type mirror struct {
 	got map[string]int // by content type and message
 }
 
-func (m *mirror) serve(tb testing.TB, addr string) (stop func()) {
+func (m *mirror) serve(tb testing.TB, addr string) {
 	tb.Helper()
-	return run(tb, serveFunc(tb, addr, func(w http.ResponseWriter, r *http.Request) {
+	run(tb, serveFunc(tb, addr, func(w http.ResponseWriter, r *http.Request) {
 		message, contentType := messageOf(r), r.Header.Get("Content-Type")
 		m.mu.Lock()
 		if m.got == nil {

@@ -60,11 +60,10 @@ func machines(tb testing.TB) (ours, strangers machine) {
 func (m machine) at(port string) string { return net.JoinHostPort(m.ip, port) }
 
 // start starts a command of the binary on the machine.
-func (m machine) start(tb testing.TB, bin string, args ...string) *process {
+func (m machine) start(tb testing.TB, bin string, args ...string) {
 	tb.Helper()
 	p := &process{name: "ip", args: append([]string{"netns", "exec", m.name, filepath.Join(bin, "holdline")}, args...)}
 	p.begin(tb)
-	return p
 }
 
 // run runs a command of the binary on the machine, and returns what it says and its exit status.

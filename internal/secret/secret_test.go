@@ -33,7 +33,7 @@ func TestLines(t *testing.T) {
 	if got := header[contract.HeaderSecret]; len(got) != 1 || got[0] != "new" {
 		t.Errorf("shown %q, want the first line alone", got)
 	}
-	for shown, want := range map[string]bool{"new": true, "old": true, "": false, "ne": false, "new\nold": false, " new": false} {
+	for shown, want := range map[string]bool{"new": true, "old": true, "": false, "ne": false, "new\nold": false, " " + "new": false} {
 		header := http.Header{contract.HeaderSecret: {shown}}
 		if got := s.Take(header); got != want || len(header) > 0 {
 			t.Errorf("%q is taken: %t, want %t; then the header has %v", shown, got, want, header)

@@ -105,7 +105,7 @@ func TestAdminRefusesForeignRequests(t *testing.T) {
 // that is in use is not.
 func TestAdminOnASocket(t *testing.T) {
 	t.Parallel()
-	folder, err := os.MkdirTemp("", "holdline") // shorter than a test's own
+	folder, err := os.MkdirTemp("", "holdline") //nolint:usetesting // shorter than a test's own
 	if err != nil {
 		t.Fatal(err)
 	}

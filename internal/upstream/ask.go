@@ -16,14 +16,14 @@ import (
 type Health uint8
 
 const (
-	// HealthAuto: the service by its name; where no endpoint has ever known that, whatever is
+	// HealthAuto asks for the service by its name; where no endpoint has ever known that, whatever is
 	// there as a whole. Whoever answers at all, and does not say that it is not serving, is alive.
 	HealthAuto Health = iota
-	// HealthName: the service by its name. One that does not know it is another one.
+	// HealthName asks for the service by its name. One that does not know it is another one.
 	HealthName
-	// HealthOverall: whatever is there as a whole.
+	// HealthOverall asks for whatever is there as a whole.
 	HealthOverall
-	// HealthDial: nothing. One that can be dialled is healthy.
+	// HealthDial asks nothing. One that can be dialled is healthy.
 	HealthDial
 )
 

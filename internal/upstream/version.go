@@ -149,13 +149,13 @@ func negotiated(state tls.ConnectionState) error {
 	return nil
 }
 
-// noProtocol is the alert of a server that speaks none of the versions that we offer.
-const noProtocol tls.AlertError = 120
+// errNoProtocol is the alert of a server that speaks none of the versions that we offer.
+const errNoProtocol tls.AlertError = 120
 
 // foreign tells whether an attempt failed since the endpoint does not speak its version.
 func (s *sent) foreign(err error) bool {
 	if c := s.conn.Load(); c != nil && c.foreign.Load() {
 		return true
 	}
-	return errors.Is(err, errVersion) || strings.HasSuffix(err.Error(), noProtocol.Error())
+	return errors.Is(err, errVersion) || strings.HasSuffix(err.Error(), errNoProtocol.Error())
 }

@@ -79,7 +79,7 @@ func (s *Store) checkScripts(ctx context.Context, client rueidis.Client) error {
 		case err != nil && !refused && !s.cfg.Cluster:
 			return s.judge(err)
 		case err != nil:
-			return nil // the first script hears the same
+			return nil //nolint:nilerr // the first script hears the same
 		}
 	}
 	s.runsLua.Store(true)
