@@ -198,6 +198,13 @@ func (w *world) outage() (held func()) {
 		waiting sync.WaitGroup
 		list    = momv1.TaskState_TASK_STATE_QUEUED
 	)
+	for name, call := range w.callers { // the first call finds out what has become of the connections
+		if w.understands(name) {
+			call("Read", 1, with(map[string]string{"prefer": "wait=0"}))
+			stored++
+			break
+		}
+	}
 	w.each(func(name string, call caller, method string) {
 		got := call(method, 10, with(map[string]string{"prefer": "wait=0"}))
 		switch {
@@ -209,6 +216,7 @@ func (w *world) outage() (held func()) {
 			handles.Store(got.Task, name+" "+method)
 		}
 	})
+	w.t.Cleanup(waiting.Wait)
 	for name, call := range w.callers {
 		for _, method := range ledgerMethods {
 			for _, header := range []map[string]string{{}, {"idempotency-key": "held" + name + method}} {
@@ -261,8 +269,8 @@ func with(header map[string]string) map[string]string {
 func worldCallers(t *testing.T, s *stack.Stack, image string) map[string]caller {
 	t.Helper()
 	all := map[string]caller{"grpc-go": grpcGo(t, s.Gateway)}
-	for _, version := range []string{"--http1.1", "--http2-prior-knowledge"} {
-		all["curl "+version] = func(method string, amount int64, header map[string]string) worldReply {
+	for name, version := range map[string]string{"curl/1.1": "--http1.1", "curl/2": "--http2-prior-knowledge"} {
+		all[name] = func(method string, amount int64, header map[string]string) worldReply {
 			return curl(t, s.Gateway, version, method, amount, header)
 		}
 	}

@@ -16,7 +16,7 @@ const viaConnect = (transport) => {
   const client = createClient(service, transport);
   return async ({ method, amount, header }) => {
     let task = "";
-    const note = (headers) => (task ||= headers.get("holdline-task") ?? "");
+    const note = (headers) => (task ||= headers.get("holdline-task")?.split(", ")[0] ?? ""); // an error has headers and trailers in one
     try {
       const options = { headers: header, onHeader: note, onTrailer: note, timeoutMs: 60_000 };
       const entry = await client[method.toLowerCase()](create(Entry, { amount: BigInt(amount) }), options);

@@ -196,6 +196,9 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 	if req.Look {
 		protocol := req.protocol()
 		outcome = res.look(protocol)
+		if protocol == grpcWeb && outcome.Kind == Answered && res.failsAsGRPC() && e.failsAlike(ctx, req, res, major) {
+			outcome = Outcome{Unsendable, UnknownProtocol}
+		}
 		if protocol != otherProtocol {
 			e.pool.lacks[protocol].note(outcome.Cause == UnknownProtocol)
 		}

@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"context"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -12,7 +14,7 @@ import (
 const (
 	// NeedsHTTP2: a gRPC call to a service without HTTP/2. Its status is in the trailers.
 	NeedsHTTP2 = "needs-http2"
-	// UnknownProtocol: the service has answered 415 to calls of that protocol.
+	// UnknownProtocol: the service has answered 415 to calls of that protocol, or as it would in gRPC.
 	UnknownProtocol = "unknown-protocol"
 )
 
@@ -76,6 +78,39 @@ func (l *lacking) note(is bool) {
 func (l *lacking) recently() bool {
 	at := l.at.Load()
 	return at != 0 && time.Since(time.Unix(0, at)) < remembered
+}
+
+// failsAsGRPC tells whether a response is an error of gRPC without any message.
+func (res *Response) failsAsGRPC() bool {
+	status, contentType := res.Header.Get("Grpc-Status"), MediaType(res.Header)
+	return status != "" && status != "0" && strings.HasPrefix(contentType, "application/grpc") && !strings.HasPrefix(contentType, "application/grpc-web")
+}
+
+// failsAlike tells whether the endpoint answers a question for its health, in the protocol of a
+// call, just as it has answered the call. Then it has not got as far as to either: gRPC-Web has the
+// same messages as gRPC, so a server that only knows the latter may have run the call, or not.
+func (e *Endpoint) failsAlike(ctx context.Context, req *Request, res *Response, major int) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	const none = "\x00\x00\x00\x00\x00" // a message of no bytes
+	question, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("grpc.health.v1.Health", "Check").String(), strings.NewReader(none))
+	if err != nil {
+		return false
+	}
+	for _, key := range []string{"Content-Type", "Te"} {
+		question.Header[key] = req.Header[key]
+	}
+	answer, err := e.asking[of(major)].transport.RoundTrip(question)
+	if err != nil {
+		return false
+	}
+	_ = answer.Body.Close()
+	for _, key := range []string{"Content-Type", "Grpc-Status", "Grpc-Message"} {
+		if !slices.Equal(answer.Header[key], res.Header[key]) {
+			return false
+		}
+	}
+	return true
 }
 
 // Refuses tells whether no endpoint takes a call for its protocol, by what they have shown of
