@@ -107,15 +107,15 @@ return [response.headers.get("X-Seen"), response.headers.get("Trailer-X-Cost"), 
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var page http.Handler
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { page.ServeHTTP(w, r) }))
+			server := httptest.NewUnstartedServer(nil)
 			defer server.Close()
 			if c.origin == "" {
-				c.origin = server.URL
+				c.origin = "http://" + server.Listener.Addr().String()
 			}
 			s := up(t, stack.Config{CORSOrigins: []string{c.origin}, Routes: []string{"vain.v1.Vain=" + vain(t)}})
-			var result <-chan string
-			page, result = scripted(strings.ReplaceAll(script(c.more), "GATEWAY", s.Gateway))
+			page, result := scripted(strings.ReplaceAll(script(c.more), "GATEWAY", s.Gateway))
+			server.Config.Handler = page
+			server.Start()
 			if got := visit(t, server.URL, result); got != c.want {
 				t.Errorf("the page got %q, want %q", got, c.want)
 			}

@@ -81,7 +81,7 @@ func TestTasksAsJSON(t *testing.T) {
 			check("task get --json", holdline("task", "get", id, "--json"))
 			check("task list --json", holdline("task", "list", "--json"))
 			for _, flags := range [][]string{nil, {"--json"}} {
-				if got := holdline(append([]string{"task", "wait", id}, flags...)...); !strings.Contains(got, c.wait) {
+				if got := holdline(append([]string{"task", "wait", id}, flags...)...); !strings.Contains(strings.ReplaceAll(got, " ", ""), c.wait) {
 					t.Errorf("task wait %v: %s, want %s", flags, got, c.wait)
 				}
 			}

@@ -149,7 +149,7 @@ func Listen(cfg Config) (*Server, error) {
 
 // listen opens the listeners.
 func (s *Server) listen(cfg Config, limits Limits) (err error) {
-	if cfg.MetricsAddr != "" && cfg.MetricsAddr != cfg.AdminAddr {
+	if cfg.MetricsAddr != "" && (cfg.MetricsAddr != cfg.AdminAddr || strings.HasSuffix(cfg.AdminAddr, ":0")) { // any port is never the same one
 		if s.metrics, err = listenAside("metrics", cfg.MetricsAddr, metricsHandler(cfg), limits, cfg.Logger); err != nil {
 			return err
 		}
