@@ -165,8 +165,9 @@ const (
 	// takes of a call that asks to be stored; the call was not executed.
 	// invalid_argument; HTTP 431.
 	Reason_REASON_HEADERS_TOO_LARGE Reason = 19
-	// The service does not speak the call's protocol: gRPC without HTTP/2, or it answered 415.
-	// The call was not executed.
+	// The service does not speak the call's protocol: gRPC without HTTP/2, or it
+	// answered 415, or an error of gRPC to another protocol. The call was not
+	// executed. unimplemented; HTTP 415.
 	Reason_REASON_PROTOCOL_UNSUPPORTED Reason = 20
 	// The call is none that Holdline can store, and its service cannot take it now
 	// or the call asks to be stored. Its codec or its compression is not known to
