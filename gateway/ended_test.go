@@ -64,7 +64,7 @@ func TestWhoEndedTheAnswer(t *testing.T) {
 		{"the caller leaves", nil, true, false},
 		{"the caller leaves before its deadline", []string{"Connect-Timeout-Ms: 60000"}, true, false},
 		{"the deadline is over", []string{"Connect-Timeout-Ms: 50"}, false, false},
-		{"the deadline is over, in gRPC's words", []string{"Grpc-Timeout: 50m"}, false, false},
+		{"the deadline is over, in gRPC's words", []string{"Grpc-Timeout: 50m", "Content-Type: application/grpc"}, false, false},
 		{"the service knows the deadline", []string{"Connect-Timeout-Ms: 50", "Break: after the head"}, false, false},
 		{"the service knows the deadline at once", []string{"Connect-Timeout-Ms: 50", "Break: before the head"}, false, false},
 		{"the service breaks off", []string{"Break: after the head"}, false, true},
@@ -98,7 +98,7 @@ func (s *watched) visit(tb testing.TB, client *http.Client, url string, leave bo
 	tb.Helper()
 	ctx, cancel := context.WithCancel(tb.Context())
 	defer cancel()
-	req := request(tb, url, strings.NewReader("{}"), append(headers, "Stall: {", "Content-Type: application/octet-stream")...)
+	req := request(tb, url, strings.NewReader("{}"), append([]string{"Stall: {", "Content-Type: application/octet-stream"}, headers...)...)
 	res, err := client.Do(req.WithContext(ctx))
 	if err != nil {
 		return // HTTP/2 may break before the head is out
@@ -108,7 +108,7 @@ func (s *watched) visit(tb testing.TB, client *http.Client, url string, leave bo
 	}
 	_, _ = io.Copy(io.Discard, res.Body)
 	_ = res.Body.Close()
-	if res.Header.Get("Content-Type") == "application/octet-stream" { // it is the service's
+	if res.Header.Get("Content-Type") == req.Header.Get("Content-Type") { // it is the service's
 		<-s.ended
 	}
 }
