@@ -147,7 +147,8 @@ func failure(outcome upstream.Outcome, c *call) *connect.Error {
 func unsendable(cause string, c *call) *connect.Error {
 	switch cause {
 	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
-		return contract.NotUnderstood(c.target.route.Service, c.req.Protocol(), cause == upstream.NeedsHTTP2)
+		mediaType, compression := c.req.Written()
+		return contract.NotUnderstood(c.target.route.Service, mediaType, compression, cause == upstream.NeedsHTTP2)
 	case upstream.HeadersTooLarge:
 		return contract.Errorf(momv1.Reason_REASON_HEADERS_TOO_LARGE,
 			"the call has %d bytes of headers, with those of HTTP/2 itself more than %s takes (SETTINGS_MAX_HEADER_LIST_SIZE); it was not executed",

@@ -102,6 +102,9 @@ func New(cfg Config) (*Gateway, error) {
 	for name, r := range cfg.Routes {
 		g.targets[name] = newTarget(r, upstream.NewPool(r.Pool(cfg.Logger)), metrics)
 		g.targets[name].stores, g.targets[name].schema = true, cfg.Schemas.Digest(name)
+		if g.targets[name].schema == "" {
+			cfg.Logger.Warn("no schema: calls of this service pass, and are not stored", "service", name)
+		}
 	}
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Log: cfg.Logger})
@@ -110,6 +113,8 @@ func New(cfg Config) (*Gateway, error) {
 		}
 		g.words = newWords(front.mom, cfg.Secret, cfg.Logger)
 		front.words = g.words
+	} else {
+		cfg.Logger.Warn("no MOM: nothing is stored")
 	}
 	var err error
 	if front.own, err = g.own(cfg, front); err != nil {

@@ -58,9 +58,10 @@ type attempt struct {
 	bare      *momv1.Call // nil: with our own headers too
 	begun     bool        // there was a request to be sent
 	outcome   upstream.Outcome
-	protocol  string // as a person calls it
-	status    int    // of HTTP; 0 without a response
+	status    int // of HTTP; 0 without a response
 	response  *http.Response
+
+	mediaType, compression string // of the call
 }
 
 // result is what an attempt came to.
@@ -114,7 +115,7 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 	}
 	switch made.outcome.Cause {
 	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
-		return result{answer: asAnswer(contract.NotUnderstood(s.route.Service, made.protocol, made.outcome.Cause == upstream.NeedsHTTP2))}
+		return result{answer: asAnswer(contract.NotUnderstood(s.route.Service, made.mediaType, made.compression, made.outcome.Cause == upstream.NeedsHTTP2))}
 	}
 	// What another Holdline behind the service says so has run.
 	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
@@ -206,7 +207,7 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 	req.ProtoMajor = made.httpMajor
 	req.Host = "" // the endpoint's own
 	out := &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Alone: made.alone}
-	made.protocol = out.Protocol()
+	made.mediaType, made.compression = out.Written()
 	if made.bare != nil {
 		leaveBare(out, made.bare)
 	}

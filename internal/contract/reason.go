@@ -96,15 +96,18 @@ func Errorf(reason momv1.Reason, format string, args ...any) *connect.Error {
 	return err
 }
 
-// NotUnderstood is for a call in a protocol that its service does not speak; overHTTP1: which
-// it could not speak over HTTP/1.1.
-func NotUnderstood(service, protocol string, overHTTP1 bool) *connect.Error {
+// NotUnderstood is for a call that its service does not understand, as it is written; overHTTP1:
+// which it could not speak over HTTP/1.1.
+func NotUnderstood(service, mediaType, compression string, overHTTP1 bool) *connect.Error {
 	if overHTTP1 {
 		return Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
 			"%s speaks HTTP/1.1, and gRPC needs HTTP/2; call it with Connect or gRPC-Web. The call was not executed", service)
 	}
+	if compression != "" {
+		mediaType += " in " + compression
+	}
 	return Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
-		"%s does not understand %s (it answered 415); call it in another protocol. The call was not executed", service, protocol)
+		"%s does not understand calls of the type %s; it may know another protocol or codec. The call was not executed", service, mediaType)
 }
 
 // WithDetail adds a message to an error's details.

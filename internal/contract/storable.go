@@ -22,6 +22,9 @@ var storedTypes = map[string]bool{
 func NotStorable(r *http.Request) (mediaType, why string) {
 	if r.Method == http.MethodGet { // of Connect
 		query := r.URL.Query()
+		if !query.Has("encoding") {
+			return "", "a GET of a method has ?encoding=json&message=…"
+		}
 		return "", unread("application/"+query.Get("encoding"), query.Get("compression"))
 	}
 	raw := r.Header.Get("Content-Type")

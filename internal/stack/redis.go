@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,17 @@ func (e *embedded) claim(state string) error {
 	}
 	e.lock = lock
 	return nil
+}
+
+// await returns when the child listens, or after some seconds.
+func (e *embedded) await(ctx context.Context) {
+	for tries := 500; e.child != nil && ctx.Err() == nil && tries > 0; tries-- {
+		if conn, err := new(net.Dialer).DialContext(ctx, "unix", e.socket); err == nil {
+			_ = conn.Close()
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // Run runs the child until ctx ends, then lets it write what it has.

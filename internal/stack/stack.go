@@ -204,7 +204,18 @@ func (s *Stack) Run(ctx context.Context) error {
 	if s.redis != nil {
 		behind = append(behind, s.redis)
 	}
-	return serial(ctx, []runner{front{s.front, s.gateway}}, []runner{s.momFront}, []runner{s.mom}, behind)
+	return serial(ctx, []runner{front{s.front, s.gateway}}, []runner{s.momFront}, []runner{replay{s}}, behind)
+}
+
+// replay is the MOM, which begins when the Redis of its own listens: until then it would warn that
+// there is none.
+type replay struct{ *Stack }
+
+func (r replay) Run(ctx context.Context) error {
+	if r.redis != nil {
+		r.redis.await(ctx)
+	}
+	return r.mom.Run(ctx)
 }
 
 // front is the gateway with its server. Its connections end with it, so that those

@@ -166,7 +166,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 			outcome.Cause = Silent
 		}
 		e.end(seat)
-		if outcome.Kind == Broken && major == 1 && !shown && ctx.Err() == nil && e.onlyHTTP2(ctx) {
+		if (outcome.Kind == Broken || outcome.Kind == NotSent) && hungUp(outcome.Cause) && major == 1 && !shown && ctx.Err() == nil && e.onlyHTTP2(ctx) {
 			outcome = Outcome{NotSent, wrongVersion}
 		}
 		if outcome.Cause == wrongVersion {
@@ -199,9 +199,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 		if protocol == grpcWeb && outcome.Kind == Answered && res.failsAsGRPC() && e.failsAlike(ctx, req, res, major) {
 			outcome = Outcome{Unsendable, UnknownProtocol}
 		}
-		if protocol != otherProtocol {
-			e.pool.lacks[protocol].note(outcome.Cause == UnknownProtocol)
-		}
+		e.pool.understood(req, outcome)
 	}
 	e.note(outcome.Kind)
 	return res, outcome, nil

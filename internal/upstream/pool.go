@@ -23,7 +23,7 @@ type Pool struct {
 	urls    []*url.URL
 	health  Health
 	http    HTTP
-	lacks   [grpc + 1]lacking // by protocol: the last answer to such a call was 415
+	lacks   map[string]*lacking // by media type: the last such call was not understood
 	// lacksHTTP2: the last gRPC call was not sent, since its endpoint does not speak it.
 	lacksHTTP2 lacking
 	named      atomic.Bool // some endpoint has known the service's name
@@ -58,7 +58,7 @@ func NewPool(cfg Config) *Pool { return newPool(cfg, net.DefaultResolver.LookupH
 
 func newPool(cfg Config, lookup func(context.Context, string) ([]string, error)) *Pool {
 	p := &Pool{
-		service: cfg.Service, urls: cfg.Endpoints, health: cfg.Health, http: cfg.HTTP, lookup: lookup,
+		service: cfg.Service, urls: cfg.Endpoints, health: cfg.Health, http: cfg.HTTP, lacks: newLacks(), lookup: lookup,
 		breaker: newBreaker(), log: cfg.Log, once: logonce.New(cfg.Log),
 		unhealthy: make(chan struct{}, 1),
 	}

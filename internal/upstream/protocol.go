@@ -14,7 +14,7 @@ import (
 const (
 	// NeedsHTTP2: a gRPC call to a service without HTTP/2. Its status is in the trailers.
 	NeedsHTTP2 = "needs-http2"
-	// UnknownProtocol: the service has answered 415 to calls of that protocol, or as it would in gRPC.
+	// UnknownProtocol: the service has answered 415 to a call of that media type, or as it would in gRPC.
 	UnknownProtocol = "unknown-protocol"
 )
 
@@ -41,14 +41,26 @@ func MediaType(header http.Header) string {
 	return strings.ToLower(strings.TrimSpace(kind))
 }
 
-// Protocol is the protocol of a call, as a person calls it; empty where we know none.
-func (req *Request) Protocol() string {
-	return [...]string{otherProtocol: "", connectUnary: "Connect", grpcWeb: "gRPC-Web", grpc: "gRPC"}[req.protocol()]
+// Written tells how the message of a unary call is written: its media type, and its compression;
+// empty where there is none.
+func (req *Request) Written() (mediaType, compression string) {
+	mediaType, compression = MediaType(req.Header), req.Header.Get("Content-Encoding")
+	switch {
+	case req.In.Method == http.MethodGet: // of Connect
+		query := req.In.URL.Query()
+		mediaType, compression = "application/"+query.Get("encoding"), query.Get("compression")
+	case strings.HasPrefix(mediaType, "application/grpc"):
+		compression = req.Header.Get("Grpc-Encoding")
+	}
+	if compression == "identity" {
+		compression = ""
+	}
+	return mediaType, compression
 }
 
 func (req *Request) protocol() protocol {
-	switch kind := MediaType(req.Header); {
-	case req.In.Method == http.MethodGet, kind == "application/json", kind == "application/proto":
+	switch kind, _ := req.Written(); {
+	case kind == "application/json", kind == "application/proto":
 		return connectUnary
 	case strings.HasPrefix(kind, "application/grpc-web"):
 		return grpcWeb
@@ -61,6 +73,17 @@ func (req *Request) protocol() protocol {
 // remembered is for how long a service is known not to understand a protocol. It may be another
 // one after an outage, and calls that are refused for that would never find out.
 const remembered = 10 * time.Minute
+
+// newLacks are the media types of which it is remembered whether a service understands them: those
+// that callers' libraries use. With others somebody may try his luck.
+func newLacks() map[string]*lacking {
+	all := map[string]*lacking{"application/json": {}, "application/proto": {}}
+	for _, family := range []string{"application/grpc", "application/grpc-web", "application/grpc-web-text"} {
+		all[family] = &lacking{}
+		all[family+"+proto"], all[family+"+json"] = all[family], &lacking{}
+	}
+	return all
+}
 
 // lacking is what a service was seen not to understand, and when, in Unix nanoseconds; 0: never,
 // or it has been seen to since.
@@ -113,13 +136,27 @@ func (e *Endpoint) failsAlike(ctx context.Context, req *Request, res *Response, 
 	return true
 }
 
+// understood takes note of what came of a call. One that was not understood tells nothing of others
+// if it is written in a way of its own: compressed, with a parameter of its type, or as a GET.
+func (p *Pool) understood(req *Request, outcome Outcome) {
+	mediaType, compression := req.Written()
+	switch lack := p.lacks[mediaType]; {
+	case lack == nil:
+	case outcome.Kind == Answered:
+		lack.note(false)
+	case outcome.Cause == UnknownProtocol && compression == "" && req.Header.Get("Content-Type") == mediaType && req.In.Method == http.MethodPost:
+		lack.note(true)
+	}
+}
+
 // Refuses tells whether no endpoint takes a call for its protocol, by what they have shown of
 // late, and the cause.
 func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
-	switch protocol := req.protocol(); {
-	case p.lacks[protocol].recently():
+	mediaType, _ := req.Written()
+	switch lack := p.lacks[mediaType]; {
+	case lack != nil && lack.recently():
 		return UnknownProtocol, true
-	case protocol == grpc && (p.http == OnlyHTTP1 || p.lacksHTTP2.recently()):
+	case req.protocol() == grpc && (p.http == OnlyHTTP1 || p.lacksHTTP2.recently()):
 		return NeedsHTTP2, true
 	}
 	return "", false

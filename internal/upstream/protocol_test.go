@@ -29,6 +29,7 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 		}
 		say(w, "9", "no money")
 	}
+	noSuchType := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnsupportedMediaType) }
 	busy := func(w http.ResponseWriter, _ *http.Request) { say(w, "14", "") }
 	for _, c := range []struct {
 		name, contentType string
@@ -36,13 +37,15 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 		want              Outcome
 	}{
 		{"Connect in JSON", "application/json", demanding, Outcome{Unsendable, UnknownProtocol}},
-		{"Connect in proto", "application/proto; x=1", careless, Outcome{Unsendable, UnknownProtocol}},
+		{"Connect in proto", "application/proto", careless, Outcome{Unsendable, UnknownProtocol}},
 		{"Connect, shed", "application/json", busy, Outcome{Unavailable, "unavailable"}},
 		{"gRPC-Web", "application/grpc-web+proto", demanding, Outcome{Unsendable, UnknownProtocol}},
 		{"gRPC-Web in base64", "application/grpc-web-text", demanding, Outcome{Unsendable, UnknownProtocol}},
 		{"gRPC-Web, which may have run", "application/grpc-web", careless, Outcome{}},
 		{"gRPC", "application/grpc", demanding, Outcome{}},
 		{"something else", "text/plain", demanding, Outcome{}},
+		{"a codec of nobody's", "application/grpc+foo", noSuchType, Outcome{Unsendable, UnknownProtocol}},
+		{"a codec that it lacks", "application/grpc+json", noSuchType, Outcome{Unsendable, UnknownProtocol}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -71,9 +74,48 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 			if outcome != c.want {
 				t.Errorf("got %v, want %v", outcome, c.want)
 			}
-			if _, refused := p.Refuses(req); refused != (c.want.Cause == UnknownProtocol) {
+			_, known := newLacks()[c.contentType]
+			if _, refused := p.Refuses(req); refused != (known && c.want.Cause == UnknownProtocol) {
 				t.Errorf("the next one is refused: %v", refused)
 			}
+			in.Header.Set("Content-Type", "application/grpc")
+			if _, refused := p.Refuses(req); refused {
+				t.Error("calls of another type are refused too")
+			}
 		})
+	}
+}
+
+// Whoever tries his luck with a request of his own does not close the queue for others.
+func TestOddRequestsTellNothing(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnsupportedMediaType) }))
+	t.Cleanup(server.Close)
+	p := openPool(t, nil, server.URL)
+	for _, odd := range []struct {
+		method, path, contentType, encoding string
+	}{
+		{http.MethodGet, "/", "", ""},
+		{http.MethodGet, "/?encoding=xml", "", ""},
+		{http.MethodGet, "/?encoding=json&message=?", "", ""},
+		{http.MethodGet, "/", "application/json", ""},
+		{http.MethodPost, "/", "application/json; charset=latin1", ""},
+		{http.MethodPost, "/", "application/json", "br"},
+		{http.MethodPost, "/", "application/jsonx", ""},
+		{http.MethodPost, "/", "", ""},
+		{http.MethodPost, "/", "application/json", "-"},
+	} {
+		in := httptest.NewRequestWithContext(t.Context(), odd.method, odd.path, nil)
+		in.Header = http.Header{"Content-Type": {odd.contentType}, "Content-Encoding": {odd.encoding}}
+		res, _, err := p.Pick(nil).Try(t.Context(), &Request{In: in, Header: in.Header, Look: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Drop()
+		usual := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+		usual.Header.Set("Content-Type", "application/json")
+		if cause, refused := p.Refuses(&Request{In: usual, Header: usual.Header}); refused {
+			t.Errorf("after %+v others are refused: %s", odd, cause)
+		}
 	}
 }

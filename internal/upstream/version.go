@@ -118,12 +118,11 @@ func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
 		return false
 	}
 	_, status, err := e.asking[of(1)].ask(ctx, e.pool.service)
-	cause := ""
-	if err != nil {
-		cause = causeOf(err)
-	}
-	return status == 0 && (cause == "closed" || cause == "reset" || cause == "connection")
+	return status == 0 && err != nil && hungUp(causeOf(err))
 }
+
+// hungUp tells whether a cause is that of a connection that there was, and that the other side ended.
+func hungUp(cause string) bool { return cause == "closed" || cause == "reset" || cause == "connection" }
 
 // onConn has a trace do something first when there is a connection. There may be no trace yet.
 func onConn(trace *httptrace.ClientTrace, do func(httptrace.GotConnInfo)) *httptrace.ClientTrace {
