@@ -228,7 +228,7 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 		if outcome.Kind == upstream.Unsendable {
 			c.outcome = callRefused
 		}
-		p.refuse(w, c, failure(outcome, c), outcome.Cause)
+		p.refuse(w, c, failure(outcome, c, p.stores(c) && !c.replayable()), outcome.Cause)
 	case stop:
 		if ctx.Err() != nil {
 			leave()

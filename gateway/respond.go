@@ -79,6 +79,9 @@ func (c *call) writeHead(w http.ResponseWriter, res *upstream.Response) (flush b
 	header := w.Header()
 	cleanHop(res.Header)
 	for key, values := range res.Header {
+		if key == contract.HeaderDecision && len(header[key]) > 0 {
+			continue // ours, of this call
+		}
 		if key == "Vary" { // CORS has set one already
 			values = append(header[key], values...)
 		}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/coding"
 	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
@@ -39,7 +40,8 @@ func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
 		connect.ProtocolNameGRPC:    {connecthttp.WithGRPC()},
 		connect.ProtocolNameGRPCWeb: {connecthttp.WithGRPCWeb()},
 	} {
-		options = append(options, connecthttp.WithCodecs(newBinaryCodec(schemas), newJSONCodec(shelf)), connecthttp.WithReadMaxBytes(maxAnswer))
+		options = append(options, connecthttp.WithCodecs(newBinaryCodec(schemas), newJSONCodec(shelf)), connecthttp.WithReadMaxBytes(maxAnswer),
+			connecthttp.WithCompressors(coding.Compressors()...))
 		// The host is a placeholder: each attempt picks its endpoint.
 		url := "http://" + pool.Service()
 		s.clients[speech{protocol, ""}] = connect.NewClient(connecthttp.NewTransport(s, url, options...))

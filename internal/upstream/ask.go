@@ -97,7 +97,7 @@ func (e *Endpoint) ask(ctx context.Context, name string) (why string) {
 		switch code := connect.CodeOf(err); {
 		case code == connect.CodeNotFound:
 			return anotherService
-		case code == connect.CodeUnavailable, status == http.StatusBadGateway, status == http.StatusGatewayTimeout:
+		case code == connect.CodeUnavailable && status != http.StatusTooManyRequests, status == http.StatusBadGateway, status == http.StatusGatewayTimeout:
 			return "unavailable" // says the endpoint, or a proxy in front of it
 		}
 		return ""

@@ -71,6 +71,7 @@ func TestHealth(t *testing.T) {
 		"no page":                  {page(http.StatusNotFound), HealthAuto, ""},
 		"another page":             {page(http.StatusFound), HealthAuto, ""},
 		"no type":                  {page(http.StatusUnsupportedMediaType), HealthAuto, ""},
+		"is asked too often":       {page(http.StatusTooManyRequests), HealthAuto, ""},
 		"a proxy alone":            {page(http.StatusBadGateway), HealthAuto, "unavailable"},
 		"a proxy that waits":       {page(http.StatusGatewayTimeout), HealthAuto, "unavailable"},
 		"a proxy without servers":  {page(http.StatusServiceUnavailable), HealthAuto, "unavailable"},

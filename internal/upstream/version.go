@@ -30,8 +30,8 @@ var errVersion = errors.New("the endpoint does not speak this version of HTTP")
 // not understood, so nothing ran.
 type versions struct {
 	only HTTP
-	no   [2]atomic.Bool // HTTP/1, HTTP/2: not spoken, when it was tried last
-	yes  [2]atomic.Bool // spoken by who has the connections that there are
+	// HTTP/1, HTTP/2: spoken, and not, by who has the connections that there are.
+	yes, no [2]atomic.Bool
 }
 
 // of is the place of a version in those lists.
@@ -56,6 +56,7 @@ func (v *versions) show(major int, spoken bool) {
 func (v *versions) doubt() {
 	for i := range v.yes {
 		v.yes[i].Store(false)
+		v.no[i].Store(false)
 	}
 }
 
@@ -88,7 +89,9 @@ func (c *conn) greeted(first byte) {
 			v.show(3-c.major, true)
 		}
 	case c.major != 0:
-		v.show(c.major, true)
+		if v.show(c.major, true); c.major == 2 {
+			c.endpoint.pool.lacksHTTP2.note(false)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -135,6 +136,48 @@ func TestVersionChanges(t *testing.T) {
 			e.connsMu.Lock()
 			defer e.connsMu.Unlock()
 			return len(e.conns) == 0
+		})
+	}
+}
+
+// So it is where nothing but calls finds out.
+func TestVersionChangesUnseen(t *testing.T) {
+	t.Parallel()
+	own := certificate(t, time.Now().Add(time.Hour))
+	for _, secure := range []bool{false, true} {
+		t.Run(map[bool]string{false: "clear", true: "tls"}[secure], func(t *testing.T) {
+			t.Parallel()
+			addr := "127.0.0.1:" + freePort(t)
+			var config *tls.Config
+			var e *Endpoint
+			if secure {
+				config = &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12}
+				e = secured(t, addr, own)
+			} else {
+				e = (*openPool(t, nil, "http://"+addr).endpoints.Load())[0]
+			}
+			for i, speaks := range [][2]bool{{true, false}, {true, true}, {true, false}, {false, true}, {true, true}, {false, true}, {true, false}} {
+				s := speak(t, addr, config.Clone(), speaks[0], speaks[1])
+				for _, callers := range []int{1, 2, 1} {
+					if got := post(t, e, callers, "message", false); got != (Outcome{}) {
+						t.Errorf("%d, HTTP/%d at %v: got %+v, want an answer", i, callers, speaks, got)
+					}
+				}
+				grpc := http.Header{"Content-Type": {"application/grpc"}}
+				if got := postWith(t, e, 2, "message", false, grpc); (got == Outcome{}) != speaks[1] {
+					t.Errorf("%d, gRPC at %v: got %+v", i, speaks, got)
+				}
+				in := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+				if cause, refused := e.pool.Refuses(&Request{In: in, Header: grpc}); refused == speaks[1] {
+					t.Errorf("%d, gRPC at %v: refused %v %s", i, speaks, refused, cause)
+				}
+				s.stop()
+				eventually(t, "the connections are gone", func() bool {
+					e.connsMu.Lock()
+					defer e.connsMu.Unlock()
+					return len(e.conns) == 0
+				})
+			}
 		})
 	}
 }
