@@ -195,6 +195,9 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 	var outcome Outcome
 	if req.Look {
 		protocol := req.protocol()
+		if mediaType, _ := req.Written(); e.pool.lacks[mediaType] == nil {
+			protocol = otherProtocol // the service's word on a codec of nobody's is the best there is
+		}
 		outcome = res.look(protocol)
 		if protocol == grpcWeb && outcome.Kind == Answered && res.failsAsGRPC() && e.failsAlike(ctx, req, res, major) {
 			outcome = Outcome{Unsendable, UnknownProtocol}
