@@ -87,7 +87,7 @@ func (p patient) judge(t *testing.T, l *load) *history {
 	t.Helper()
 	p.awaitReady(t)
 	p.awaitEnd(t)
-	hist := &history{requests: l.requests, tasks: p.readAll(t, l.requests), runs: p.ran(t)}
+	hist := &history{requests: l.requests, tasks: p.readAll(t, l.requests), runs: p.ran(t), older: l.older}
 	findings := hist.check()
 	for i, f := range findings {
 		if i == 20 {

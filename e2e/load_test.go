@@ -34,6 +34,7 @@ type load struct {
 	doors []door
 	entry protoreflect.MessageDescriptor
 	kinds bool // half of the entries have a kind
+	older bool // a MOM of an earlier release takes part
 
 	callers  sync.WaitGroup
 	calls    atomic.Int64 // begun

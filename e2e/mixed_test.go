@@ -87,7 +87,7 @@ func TestMixed(t *testing.T) {
 
 	p := patient{h, h.startLedgers(t)}
 	l := newLoad(t, h.addrs)
-	l.kinds = true // one of the images does not know them
+	l.kinds, l.older = true, old != bin // one of the images does not know them
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var running sync.WaitGroup
