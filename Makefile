@@ -38,9 +38,12 @@ test: redis
 	PATH="$(BIN):$$PATH" $(GO) test $(RACE) -p 1 -timeout 20m ./...
 
 # Services and callers of other makers, each with each; needs Node and npm, and takes Python's grpcio and Chromium where they are.
-world: redis
-	npm --prefix e2e/world ci --ignore-scripts --no-audit --no-fund
+world: redis e2e/world/node_modules
 	$(GO) test ./e2e -run '^TestWorld$$' -count=1 -timeout 20m -world
+
+e2e/world/node_modules: e2e/world/package-lock.json
+	npm --prefix e2e/world ci --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 # Everything is killed at random under load, five times a minute long; `make test` has a short run. Another seed, rate or
 # length: make chaos CHAOS='-chaos.seeds 6 -chaos.rate 500 -chaos.time 20s'. docs/chaos.md says what is checked.

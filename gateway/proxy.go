@@ -207,8 +207,10 @@ func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *
 			end = pass // the service's own words say it best
 		}
 	}
-	if cause, refused := c.target.pool.Refuses(&c.req); end == store && refused && !c.ran {
-		end, outcome = fail, upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}
+	if end == store && !c.ran {
+		if cause, refused := c.target.pool.Refuses(&c.req); refused {
+			end, outcome = fail, upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}
+		}
 	}
 	explain := func(end step) { p.explain(w, c, tries, outcome, end) }
 	switch end {
