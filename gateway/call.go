@@ -26,8 +26,8 @@ const maxTrust = 32 << 10
 // maxDiscard is how much of a refused body is read so that the refusal arrives.
 const maxDiscard = 8 << 20
 
-// bodyTimeout is how long a body of that size may take to arrive: nobody is asked
-// for anything meanwhile, so nobody else would lose patience.
+// bodyTimeout is how long a body of that size may take to arrive. The call is not sent before that,
+// so no timeout of a service ends a caller who sends nothing.
 const bodyTimeout = time.Minute
 
 // call is one call on its way.

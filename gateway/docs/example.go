@@ -2,8 +2,8 @@ package docs
 
 import "google.golang.org/protobuf/reflect/protoreflect"
 
-// maxWithin is how deep messages lie within messages in an example, the outermost
-// counted: they may hold themselves, and the more, the more often others.
+// maxWithin is how deep messages are nested in an example, the outermost counted. A message may
+// contain itself, so there must be an end.
 const maxWithin = 3
 
 // example is a request to start from: every field once, most with the value that
