@@ -121,10 +121,12 @@ func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
 		return false
 	}
 	_, status, err := e.asking[of(1)].ask(ctx, e.pool.service)
-	return status == 0 && err != nil && hungUp(causeOf(err))
+	// Whoever is not told, since nobody waits any more, has learned nothing.
+	return status == 0 && err != nil && ctx.Err() == nil && hungUp(causeOf(err))
 }
 
-// hungUp tells whether a cause is that of a connection that there was, and that the other side ended.
+// hungUp tells whether a cause is that of a connection that there was, and that the other side ended
+// or did not speak HTTP on.
 func hungUp(cause string) bool { return cause == "closed" || cause == "reset" || cause == "connection" }
 
 // onConn has a trace do something first when there is a connection. There may be no trace yet.

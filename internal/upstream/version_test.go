@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -200,5 +201,40 @@ func TestNoGreeting(t *testing.T) {
 	in.ProtoMajor = 2
 	if _, outcome, _ := e.Try(ctx, &Request{In: in, Header: http.Header{}, Body: []byte("message"), Length: 7}); outcome.Kind != DeadlineOver {
 		t.Errorf("got %+v, want the deadline", outcome)
+	}
+}
+
+// A call that broke is not taken for one that was not understood when the question for that is cut short: it
+// may have run.
+func TestBrokenCallWhoseQuestionIsCut(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 100)
+	server := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/a.B/C":
+			panic(http.ErrAbortHandler)
+		case r.ProtoMajor == 1:
+			_, _ = io.Copy(io.Discard, r.Body) // or nobody notices when the asker goes
+			asked <- struct{}{}
+			<-r.Context().Done()
+		}
+	})}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(ln) }()
+	t.Cleanup(func() { _ = server.Close() })
+	e := (*openPool(t, nil, "http://"+ln.Addr().String()).endpoints.Load())[0]
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-asked
+		cancel(ErrTryTimeout)
+	}()
+	in := httptest.NewRequestWithContext(ctx, http.MethodPost, "/a.B/C", nil)
+	if _, outcome, _ := e.Try(ctx, &Request{In: in, Header: http.Header{}, Body: []byte("message"), Length: 7}); outcome.Kind != Broken {
+		t.Errorf("got %+v, want it broken", outcome)
 	}
 }
