@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -11,6 +13,8 @@ import (
 // nohup it does not.
 func TestHangup(t *testing.T) {
 	t.Parallel()
+	// What this process ignores, as under nohup, its children would ignore too; what it handles they do not.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	for _, shell := range []string{"", `trap "" HUP; `} {
 		var lines jsonLines
 		addr := address(t)
@@ -25,7 +29,7 @@ func TestHangup(t *testing.T) {
 			awaitReady(t, addr)
 			p.signal(t, syscall.SIGTERM)
 		}
-		<-p.gone
+		wait(t, p.gone, "the gateway has ended")
 		if want := `"told to end: calls under way may end, no others come","cause":"` + cause; !strings.Contains(lines.text.String(), want) {
 			t.Errorf("%q: logged %s, want %s", shell, &lines.text, want)
 		}

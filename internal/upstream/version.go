@@ -110,19 +110,24 @@ func (e *Endpoint) awaitGreeting(ctx context.Context, trace *httptrace.ClientTra
 
 // onlyHTTP2 is asked when a call over HTTP/1.1 broke at an endpoint that has shown none. Some
 // servers say nothing to a version that they do not speak. One that answers over HTTP/2, and breaks
-// over HTTP/1.1 what can be no call, has not understood the call either.
+// over HTTP/1.1 what can be no call, has not understood the call either. It answers before that and
+// after, so that it has not broken since it ended.
 func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
 	if !e.versions.speaks(2) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if _, status, _ := e.asking[of(2)].ask(ctx, e.pool.service); status == 0 {
+	answers := func() bool {
+		_, status, _ := e.asking[of(2)].ask(ctx, e.pool.service)
+		return status != 0
+	}
+	if !answers() {
 		return false
 	}
 	_, status, err := e.asking[of(1)].ask(ctx, e.pool.service)
 	// Whoever is not told, since nobody waits any more, has learned nothing.
-	return status == 0 && err != nil && ctx.Err() == nil && hungUp(causeOf(err))
+	return status == 0 && err != nil && ctx.Err() == nil && hungUp(causeOf(err)) && answers()
 }
 
 // hungUp tells whether a cause is that of a connection that there was, and that the other side ended
