@@ -54,7 +54,7 @@ func (a *aside) addr() string {
 
 // run serves until ctx ends.
 func (a *aside) run(ctx context.Context) error {
-	defer a.ln.lingering.Wait()
+	defer a.ln.wait()
 	defer context.AfterFunc(ctx, func() { _ = a.http.Close() })()
 	if err := a.http.Serve(a.ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("%s on %s: %w", a.name, a.addr(), err)

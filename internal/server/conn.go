@@ -49,8 +49,9 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Close implements net.Conn, and does not block.
 func (c *conn) Close() error {
-	if c.closed.CompareAndSwap(false, true) {
-		c.listener.lingering.Go(c.linger)
+	if c.closed.CompareAndSwap(false, true) && !c.listener.linger(c.linger) {
+		defer c.listener.release(c)
+		return c.TCPConn.Close() //nolint:wrapcheck // it is the connection's
 	}
 	return nil
 }

@@ -31,12 +31,31 @@ type listener struct {
 	most      int
 	log       *logonce.Logger
 	lingering sync.WaitGroup
+	over      bool // nothing lingers any more
 	spares    chan *os.File
 
 	crowded atomic.Bool // there are connections beyond the limit
 	mu      sync.Mutex
 	within  int
 	beyond  []*conn // oldest first
+}
+
+// linger ends a connection in the background; false once nobody waits for that.
+func (l *listener) linger(end func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.lingering.Go(end)
+	}
+	return !l.over
+}
+
+// wait waits for those that linger. Connections that are closed from now on end at once.
+func (l *listener) wait() {
+	l.mu.Lock()
+	l.over = true
+	l.mu.Unlock()
+	l.lingering.Wait()
 }
 
 func listenLimited(addr string, most int, log *logonce.Logger) (*listener, error) {

@@ -236,7 +236,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.log.Warn("calls cut after the drain", "address", s.Addr(), "after", drainTimeout)
 			_ = s.http.Close()
 		}
-		s.ln.lingering.Wait()
+		s.ln.wait()
 		return nil
 	})
 	return group.Wait()
