@@ -43,6 +43,21 @@ func page(status int) http.HandlerFunc {
 	}
 }
 
+// serveIn serves versions of HTTP in the clear, and returns where.
+func serveIn(tb testing.TB, handler http.Handler, one, two bool) (addr string) {
+	tb.Helper()
+	server := &http.Server{Handler: handler, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(one)
+	server.Protocols.SetUnencryptedHTTP2(two)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	go func() { _ = server.Serve(ln) }()
+	tb.Cleanup(func() { _ = server.Close() })
+	return ln.Addr().String()
+}
+
 // Whoever answers is alive, unless it says that it is not serving; under the name of the service
 // where any endpoint has known that.
 func TestHealth(t *testing.T) {
@@ -79,17 +94,9 @@ func TestHealth(t *testing.T) {
 		for major := 1; major <= 2; major++ {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				server := &http.Server{Handler: c.handler, Protocols: new(http.Protocols)}
-				server.Protocols.SetHTTP1(major == 1)
-				server.Protocols.SetUnencryptedHTTP2(major == 2)
-				ln, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				go func() { _ = server.Serve(ln) }()
-				t.Cleanup(func() { _ = server.Close() })
+				addr := serveIn(t, c.handler, major == 1, major == 2)
 				p := NewPool(Config{
-					Service: service, Endpoints: []*url.URL{{Scheme: "http", Host: ln.Addr().String()}},
+					Service: service, Endpoints: []*url.URL{{Scheme: "http", Host: addr}},
 					Health: c.health, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 				})
 				t.Cleanup(p.Close)

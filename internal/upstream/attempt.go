@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -45,70 +44,6 @@ type Request struct {
 
 var errSwitched = errors.New("101 without an Upgrade")
 
-// Response is a response whose body may have been read in part.
-type Response struct {
-	*http.Response
-	// GRPCStatus is the grpc-status that came before any message, wherever its protocol
-	// has it, if the response was looked at.
-	GRPCStatus string
-
-	body     io.ReadCloser
-	endpoint *Endpoint // until it is closed
-	seat     *seat     // on an HTTP/2 connection
-	head     []byte    // read, but not yet given out by Read
-	err      error     // what ended the body, once head has been given out
-}
-
-// HTTP returns the response as net/http knows it, with its whole body.
-func (res *Response) HTTP() *http.Response {
-	res.Body = res
-	return res.Response
-}
-
-// Drop ends a response that nobody wants; there may be none.
-func (res *Response) Drop() {
-	if res != nil {
-		_ = res.Close()
-	}
-}
-
-// Close ends the response, and the load that it is to its endpoint.
-func (res *Response) Close() error {
-	err := res.body.Close()
-	if res.endpoint != nil {
-		res.endpoint.end(res.seat)
-		res.endpoint = nil
-	}
-	return err
-}
-
-// readSize fits what a unary call usually answers.
-const readSize = 512
-
-// read appends one read of the body to head.
-func (res *Response) read() {
-	res.head = slices.Grow(res.head, readSize)
-	n, err := res.body.Read(res.head[len(res.head):cap(res.head)])
-	res.head = res.head[:len(res.head)+n]
-	res.err = err
-}
-
-// Read reads the body, from its first byte.
-func (res *Response) Read(p []byte) (int, error) {
-	if len(res.head) > 0 {
-		n := copy(p, res.head)
-		res.head = res.head[n:]
-		if len(res.head) == 0 {
-			return n, res.err
-		}
-		return n, nil
-	}
-	if res.err != nil {
-		return 0, res.err
-	}
-	return res.body.Read(p)
-}
-
 // Try sends the request to this endpoint, once. The response is nil unless
 // there are response headers; whoever gets one closes its body. The error is
 // for the log: what to do follows from the outcome. Cancelling ctx ends the
@@ -117,7 +52,8 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	if e.silent.Load() {
 		return nil, Outcome{NotSent, Silent}, errSilent
 	}
-	needs2 := req.protocol() == grpc
+	mediaType, _ := req.Written()
+	needs2 := protocolOf(mediaType) == grpc
 	for tried := false; ; tried = true {
 		major := e.versions.pick(req.In.ProtoMajor, needs2)
 		if major == 0 {
@@ -176,9 +112,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 		}
 		return nil, outcome, err
 	}
-	if e.versions.show(major, true); major == 2 {
-		e.pool.lacksHTTP2.note(false)
-	}
+	e.speaks(major)
 	if c := sent.conn.Load(); c != nil {
 		c.answered.Store(true)
 	}
@@ -194,15 +128,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 	res := &Response{Response: raw, body: raw.Body, endpoint: e, seat: seat}
 	var outcome Outcome
 	if req.Look {
-		protocol := req.protocol()
-		if mediaType, _ := req.Written(); e.pool.lacks[mediaType] == nil {
-			protocol = otherProtocol // the service's word on a codec of nobody's is the best there is
-		}
-		outcome = res.look(protocol)
-		if protocol == grpcWeb && outcome.Kind == Answered && res.failsAsGRPC() && e.failsAlike(ctx, req, res, major) {
-			outcome = Outcome{Unsendable, UnknownProtocol}
-		}
-		e.pool.understood(req, outcome)
+		outcome = e.judge(ctx, req, res, major)
 	}
 	e.note(outcome.Kind)
 	return res, outcome, nil

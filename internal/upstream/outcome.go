@@ -198,11 +198,7 @@ func (res *Response) look(asked protocol) Outcome {
 	case http.StatusOK:
 		if strings.HasPrefix(contentType, "application/grpc") {
 			res.GRPCStatus = res.grpcStatus(contentType)
-			outcome := ofStatus(res.GRPCStatus)
-			if asked == connectUnary && outcome.Kind == Answered && res.failsAsGRPC() {
-				outcome = Outcome{Unsendable, UnknownProtocol} // no message of Connect is one of gRPC, so nothing ran
-			}
-			return outcome
+			return ofStatus(res.GRPCStatus)
 		}
 		return Outcome{}
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

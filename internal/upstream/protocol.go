@@ -58,13 +58,14 @@ func (req *Request) Written() (mediaType, compression string) {
 	return mediaType, compression
 }
 
-func (req *Request) protocol() protocol {
-	switch kind, _ := req.Written(); {
-	case kind == "application/json", kind == "application/proto":
+// protocolOf is the protocol that has messages of a media type.
+func protocolOf(mediaType string) protocol {
+	switch {
+	case mediaType == "application/json", mediaType == "application/proto":
 		return connectUnary
-	case strings.HasPrefix(kind, "application/grpc-web"):
+	case strings.HasPrefix(mediaType, "application/grpc-web"):
 		return grpcWeb
-	case strings.HasPrefix(kind, "application/grpc"):
+	case strings.HasPrefix(mediaType, "application/grpc"):
 		return grpc
 	}
 	return otherProtocol
@@ -136,17 +137,30 @@ func (e *Endpoint) failsAlike(ctx context.Context, req *Request, res *Response, 
 	return true
 }
 
-// understood takes note of what came of a call. One that was not understood tells nothing of others
-// if it is written in a way of its own: compressed, with a parameter of its type, or as a GET.
-func (p *Pool) understood(req *Request, outcome Outcome) {
+// judge classifies the response to a unary call by its head, and takes note of whether the call was
+// understood. A codec of nobody's is the service's own matter. A call that was not understood tells
+// nothing of others if it is written in a way of its own: compressed, with a parameter of its type,
+// or as a GET.
+func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major int) Outcome {
 	mediaType, compression := req.Written()
-	switch lack := p.lacks[mediaType]; {
-	case lack == nil:
+	lack := e.pool.lacks[mediaType]
+	if lack == nil {
+		return res.look(otherProtocol)
+	}
+	asked := protocolOf(mediaType)
+	outcome := res.look(asked)
+	// No message of Connect is one of gRPC, so nothing ran.
+	if outcome.Kind == Answered && res.failsAsGRPC() &&
+		(asked == connectUnary && res.StatusCode == http.StatusOK || asked == grpcWeb && e.failsAlike(ctx, req, res, major)) {
+		outcome = Outcome{Unsendable, UnknownProtocol}
+	}
+	switch {
 	case outcome.Kind == Answered:
 		lack.note(false)
 	case outcome.Cause == UnknownProtocol && compression == "" && req.Header.Get("Content-Type") == mediaType && req.In.Method == http.MethodPost:
 		lack.note(true)
 	}
+	return outcome
 }
 
 // Refuses tells whether no endpoint takes a call for its protocol, by what they have shown of
@@ -156,7 +170,7 @@ func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
 	switch lack := p.lacks[mediaType]; {
 	case lack != nil && lack.recently():
 		return UnknownProtocol, true
-	case req.protocol() == grpc && (p.http == OnlyHTTP1 || p.lacksHTTP2.recently()):
+	case protocolOf(mediaType) == grpc && (p.http == OnlyHTTP1 || p.lacksHTTP2.recently()):
 		return NeedsHTTP2, true
 	}
 	return "", false

@@ -2,11 +2,8 @@ package upstream
 
 import (
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 )
@@ -49,19 +46,7 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			server := &http.Server{Handler: c.server, Protocols: new(http.Protocols)}
-			server.Protocols.SetUnencryptedHTTP2(true)
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			go func() { _ = server.Serve(ln) }()
-			t.Cleanup(func() { _ = server.Close() })
-			p := NewPool(Config{
-				Service: service, Endpoints: []*url.URL{{Scheme: "http", Host: ln.Addr().String()}},
-				Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-			})
-			t.Cleanup(p.Close)
+			p := openPool(t, nil, "http://"+serveIn(t, c.server, false, true))
 			in := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/"+service+"/Call", nil)
 			in.Header.Set("Content-Type", c.contentType)
 			req := &Request{In: in, Header: in.Header, Look: true}

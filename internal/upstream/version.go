@@ -89,9 +89,14 @@ func (c *conn) greeted(first byte) {
 			v.show(3-c.major, true)
 		}
 	case c.major != 0:
-		if v.show(c.major, true); c.major == 2 {
-			c.endpoint.pool.lacksHTTP2.note(false)
-		}
+		c.endpoint.speaks(c.major)
+	}
+}
+
+// speaks takes note that a version is spoken.
+func (e *Endpoint) speaks(major int) {
+	if e.versions.show(major, true); major == 2 {
+		e.pool.lacksHTTP2.note(false)
 	}
 }
 

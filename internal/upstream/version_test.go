@@ -133,12 +133,17 @@ func TestVersionChanges(t *testing.T) {
 			t.Errorf("gRPC at HTTP/%d: got %+v", major, got)
 		}
 		s.stop()
-		eventually(t, "the connections are gone", func() bool {
-			e.connsMu.Lock()
-			defer e.connsMu.Unlock()
-			return len(e.conns) == 0
-		})
+		awaitNoConns(t, e)
 	}
+}
+
+func awaitNoConns(t *testing.T, e *Endpoint) {
+	t.Helper()
+	eventually(t, "the connections are gone", func() bool {
+		e.connsMu.Lock()
+		defer e.connsMu.Unlock()
+		return len(e.conns) == 0
+	})
 }
 
 // So it is where nothing but calls finds out.
@@ -173,11 +178,7 @@ func TestVersionChangesUnseen(t *testing.T) {
 					t.Errorf("%d, gRPC at %v: refused %v %s", i, speaks, refused, cause)
 				}
 				s.stop()
-				eventually(t, "the connections are gone", func() bool {
-					e.connsMu.Lock()
-					defer e.connsMu.Unlock()
-					return len(e.conns) == 0
-				})
+				awaitNoConns(t, e)
 			}
 		})
 	}
@@ -209,7 +210,7 @@ func TestNoGreeting(t *testing.T) {
 func TestBrokenCallWhoseQuestionIsCut(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{}, 100)
-	server := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	addr := serveIn(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/a.B/C":
 			panic(http.ErrAbortHandler)
@@ -218,16 +219,8 @@ func TestBrokenCallWhoseQuestionIsCut(t *testing.T) {
 			asked <- struct{}{}
 			<-r.Context().Done()
 		}
-	})}
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = server.Serve(ln) }()
-	t.Cleanup(func() { _ = server.Close() })
-	e := (*openPool(t, nil, "http://"+ln.Addr().String()).endpoints.Load())[0]
+	}), true, true)
+	e := (*openPool(t, nil, "http://"+addr).endpoints.Load())[0]
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
 		<-asked

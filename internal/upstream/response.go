@@ -1,0 +1,71 @@
+package upstream
+
+import (
+	"io"
+	"net/http"
+	"slices"
+)
+
+// Response is a response whose body may have been read in part.
+type Response struct {
+	*http.Response
+	// GRPCStatus is the grpc-status that came before any message, wherever its protocol
+	// has it, if the response was looked at.
+	GRPCStatus string
+
+	body     io.ReadCloser
+	endpoint *Endpoint // until it is closed
+	seat     *seat     // on an HTTP/2 connection
+	head     []byte    // read, but not yet given out by Read
+	err      error     // what ended the body, once head has been given out
+}
+
+// HTTP returns the response as net/http knows it, with its whole body.
+func (res *Response) HTTP() *http.Response {
+	res.Body = res
+	return res.Response
+}
+
+// Drop ends a response that nobody wants; there may be none.
+func (res *Response) Drop() {
+	if res != nil {
+		_ = res.Close()
+	}
+}
+
+// Close ends the response, and the load that it is to its endpoint.
+func (res *Response) Close() error {
+	err := res.body.Close()
+	if res.endpoint != nil {
+		res.endpoint.end(res.seat)
+		res.endpoint = nil
+	}
+	return err
+}
+
+// readSize fits what a unary call usually answers.
+const readSize = 512
+
+// read appends one read of the body to head.
+func (res *Response) read() {
+	res.head = slices.Grow(res.head, readSize)
+	n, err := res.body.Read(res.head[len(res.head):cap(res.head)])
+	res.head = res.head[:len(res.head)+n]
+	res.err = err
+}
+
+// Read reads the body, from its first byte.
+func (res *Response) Read(p []byte) (int, error) {
+	if len(res.head) > 0 {
+		n := copy(p, res.head)
+		res.head = res.head[n:]
+		if len(res.head) == 0 {
+			return n, res.err
+		}
+		return n, nil
+	}
+	if res.err != nil {
+		return 0, res.err
+	}
+	return res.body.Read(p)
+}
