@@ -309,15 +309,7 @@ func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task Ne
 // notStored says why the call came here and why it cannot stay.
 func (in *intake) notStored(info *connect.CallInfo, cause, why string) error {
 	refuse(info, contract.RefusedNow)
-	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored", in.whyHere(cause), why)
-}
-
-// whyHere says why a call came here: for that cause, or since it asked to be stored.
-func (in *intake) whyHere(cause string) string {
-	if cause == "" {
-		return "the call asked to be stored"
-	}
-	return in.route.Service + " cannot take the call (" + cause + ")"
+	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored", contract.WhyStored(in.route.Service, cause), why)
 }
 
 // notReceived tells of a message that could not be read. One that is small only as long as it is
@@ -331,7 +323,7 @@ func (in *intake) notReceived(info *connect.CallInfo, err error) error {
 	if cause != "" {
 		reason = momv1.Reason_REASON_CALL_NOT_STORABLE
 	}
-	return contract.Errorf(reason, "%s, and its message is larger than %d bytes; it was not stored", in.whyHere(cause), maxRequest)
+	return contract.Errorf(reason, "%s, and its message is larger than %d bytes; it was not stored", contract.WhyStored(in.route.Service, cause), maxRequest)
 }
 
 // read reads a task under the store's deadline.

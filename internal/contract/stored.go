@@ -10,6 +10,15 @@ import (
 	momv1 "holdline/gen/mom/v1"
 )
 
+// WhyStored says why a call is to be stored: since its service cannot take it, for a cause, or, without
+// one, since the call asked for it.
+func WhyStored(service, cause string) string {
+	if cause == "" {
+		return "the call asked to be stored"
+	}
+	return service + " cannot take the call (" + cause + ")"
+}
+
 // Stored is the error that carries a handle: accepted, and not finished when its
 // caller stopped to wait. It fills in when to ask for the first time.
 func Stored(handle *momv1.TaskHandle) *connect.Error {
