@@ -55,14 +55,12 @@ func (o Operator) connect() *connect.Client {
 	if !unix {
 		return Remote{Server: o.Admin}.connect()
 	}
-	transport := &http.Transport{
-		Protocols: new(http.Protocols),
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
+	local := Remote{Server: "http://localhost"}
+	transport := local.transport()
+	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, "http://localhost"))
+	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, local.Server))
 }
 
 func (o Operator) queues() momv1connect.QueueServiceClient {

@@ -66,15 +66,16 @@ func serverURL(flag, given string) (string, error) {
 
 func (r Remote) secure() bool { return strings.HasPrefix(r.Server, "https://") }
 
-// http returns a client that speaks HTTP/2, with or without TLS: reflection and gRPC
-// need it.
-func (r Remote) http() *http.Client {
+func (r Remote) http() *http.Client { return &http.Client{Transport: r.transport()} }
+
+// transport speaks HTTP/2, with or without TLS: reflection and gRPC need it.
+func (r Remote) transport() *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(r.secure())
 	protocols.SetUnencryptedHTTP2(!r.secure())
-	return &http.Client{Transport: &http.Transport{
+	return &http.Transport{
 		Protocols: protocols, TLSClientConfig: &tls.Config{RootCAs: r.authorities, MinVersion: tls.VersionTLS12},
-	}}
+	}
 }
 
 func (r Remote) connect(options ...connecthttp.Option) *connect.Client {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/binary"
 	"io"
 	"net/http"
 	"strings"
@@ -56,11 +55,9 @@ func disturb(ctx context.Context, addr string) {
 
 // watchBriefly has a deadline that the service is to keep.
 func watchBriefly(ctx context.Context, client *http.Client, url string) {
-	const message = "{}"
-	frame := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
 	ctx, cancel := context.WithTimeout(ctx, 10*watchTime)
 	defer cancel()
-	send(ctx, client, url, "application/connect+json", strings.NewReader(string(frame)+message), -1)
+	send(ctx, client, url, "application/connect+json", strings.NewReader(enveloped(0, "{}")), -1)
 	pause(ctx, watchTime/10) // a gateway that is down answers at once
 }
 

@@ -36,14 +36,14 @@ type heard struct {
 // content type names, and with headers as "Key: value".
 func speak(tb testing.TB, addr, method, contentType, message string, headers ...string) heard {
 	tb.Helper()
-	envelope := strings.HasPrefix(contentType, "application/grpc")
+	inEnvelope := strings.HasPrefix(contentType, "application/grpc")
 	web, text := strings.HasPrefix(contentType, "application/grpc-web"), strings.HasPrefix(contentType, "application/grpc-web-text")
-	if envelope {
+	if inEnvelope {
 		flags := byte(0)
 		if strings.Contains(strings.Join(headers, "\n"), "Grpc-Encoding: ") {
 			flags = 1
 		}
-		message = string(binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message)))) + message
+		message = enveloped(flags, message)
 	}
 	if text {
 		message = base64.StdEncoding.EncodeToString([]byte(message))
@@ -53,14 +53,14 @@ func speak(tb testing.TB, addr, method, contentType, message string, headers ...
 		tb.Fatal(err)
 	}
 	req.Header.Set("Content-Type", contentType)
-	if envelope && !web {
+	if inEnvelope && !web {
 		req.Header.Set("Te", "trailers")
 	}
 	for _, h := range headers {
 		key, value, _ := strings.Cut(h, ": ")
 		req.Header.Set(key, value)
 	}
-	transport := wire{http2: envelope && !web}.transport(tb)
+	transport := wire{http2: inEnvelope && !web}.transport(tb)
 	transport.DisableKeepAlives, transport.DisableCompression = true, true
 	res, err := transport.RoundTrip(req)
 	if err != nil {
@@ -79,7 +79,7 @@ func speak(tb testing.TB, addr, method, contentType, message string, headers ...
 	}
 	h := heard{status: res.StatusCode, task: res.Header.Get(contract.HeaderTask), header: res.Header}
 	switch {
-	case envelope && res.StatusCode == http.StatusOK:
+	case inEnvelope && res.StatusCode == http.StatusOK:
 		h.readEnvelopes(tb, raw, res.Header, res.Trailer)
 	case res.StatusCode == http.StatusOK:
 		h.message = string(raw)
@@ -146,6 +146,11 @@ func (h *heard) readEnvelopes(tb testing.TB, raw []byte, header, trailer http.He
 	}
 }
 
+// enveloped puts a message into the envelope of gRPC, of gRPC-Web and of Connect's streams.
+func enveloped(flags byte, message string) string {
+	return string(binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message)))) + message
+}
+
 // answerAs writes a message as the answer to a call in the protocol that its content
 // type names.
 func answerAs(w http.ResponseWriter, contentType string, message []byte) {
@@ -154,16 +159,14 @@ func answerAs(w http.ResponseWriter, contentType string, message []byte) {
 		_, _ = w.Write(message)
 		return
 	}
-	frame := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
-	const ok = "grpc-status: 0\r\n"
+	frame := enveloped(0, string(message))
 	if !strings.HasPrefix(contentType, "application/grpc-web") {
 		w.Header().Set("Trailer", "Grpc-Status")
-		_, _ = w.Write(frame)
+		_, _ = io.WriteString(w, frame)
 		w.Header().Set("Grpc-Status", "0")
 		return
 	}
-	frame = append(binary.BigEndian.AppendUint32(append(frame, 0x80), uint32(len(ok))), ok...)
-	_, _ = w.Write(frame)
+	_, _ = io.WriteString(w, frame+enveloped(0x80, "grpc-status: 0\r\n"))
 }
 
 // messageOf reads the message of a call in any protocol.

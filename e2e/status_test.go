@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"encoding/binary"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -25,7 +25,7 @@ func failingWith(tb testing.TB, addr, details string, only bool) {
 		web := strings.HasPrefix(contentType, "application/grpc-web")
 		if web && !only {
 			trailers := "grpc-status: 9\r\ngrpc-message: no\r\ngrpc-status-details-bin: " + details + "\r\nledger-balance: even\r\n"
-			_, _ = w.Write(append(binary.BigEndian.AppendUint32([]byte{0x80}, uint32(len(trailers))), trailers...))
+			_, _ = io.WriteString(w, enveloped(0x80, trailers))
 			return
 		}
 		if !only {

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/binary"
 	"io"
 	"net/http"
 	"net/url"
@@ -63,14 +62,14 @@ func TestTasksAsJSON(t *testing.T) {
 					_, body := post(t, "http://"+at+procedure, `{"id": "`+id+`"}`)
 					check(procedure, body, c.want...)
 					for _, protocol := range []string{"application/grpc+json", "application/grpc-web+json"} {
-						check(procedure+" as "+protocol, enveloped(t, "http://"+at+procedure, protocol, `{"id": "`+id+`"}`), c.want...)
+						check(procedure+" as "+protocol, sendEnveloped(t, "http://"+at+procedure, protocol, `{"id": "`+id+`"}`), c.want...)
 					}
 				}
 				_, body := get(t, at, momv1connect.TaskServiceGetTaskProcedure+"?connect=v1&encoding=json&message="+url.QueryEscape(`{"id":"`+id+`"}`))
 				check("GET of GetTask", body, c.want...)
 				_, body = post(t, "http://"+s.Admin+momv1connect.TaskServiceListTasksProcedure, `{}`)
 				check("ListTasks", body)
-				check("WatchTasks", enveloped(t, "http://"+at+momv1connect.TaskServiceWatchTasksProcedure, "application/connect+json", `{"ids": ["`+id+`"]}`))
+				check("WatchTasks", sendEnveloped(t, "http://"+at+momv1connect.TaskServiceWatchTasksProcedure, "application/connect+json", `{"ids": ["`+id+`"]}`))
 			}
 			holdline := func(args ...string) string {
 				cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "holdline"), args...)
@@ -89,11 +88,10 @@ func TestTasksAsJSON(t *testing.T) {
 	}
 }
 
-// enveloped sends a message in its envelope over HTTP/2, and returns all that comes back.
-func enveloped(tb testing.TB, url, contentType, message string) string {
+// sendEnveloped sends a message in its envelope over HTTP/2, and returns all that comes back.
+func sendEnveloped(tb testing.TB, url, contentType, message string) string {
 	tb.Helper()
-	body := string(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))) + message
-	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, url, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, url, strings.NewReader(enveloped(0, message)))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -20,6 +20,11 @@ const codecJSON = connect.CodecNameJSON
 // that the service sent, and the service those that its caller did.
 type stored struct{ bytes []byte }
 
+func (s *stored) read(src io.Reader) (err error) {
+	s.bytes, err = io.ReadAll(src)
+	return err
+}
+
 // binaryCodec embeds the usual one, which also decodes the details of gRPC errors.
 type binaryCodec struct{ *connectproto.BinaryCodec }
 
@@ -39,11 +44,10 @@ func (c binaryCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) e
 }
 
 // UnmarshalRead implements connect.Codec.
-func (c binaryCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) (err error) {
+func (c binaryCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) error {
 	switch m := msg.(type) {
 	case *stored:
-		m.bytes, err = io.ReadAll(src)
-		return err
+		return m.read(src)
 	case *received:
 		return m.read(src)
 	}
@@ -63,11 +67,10 @@ func newJSONCodec(shelf *shelf) jsonCodec {
 var errNoJSON = errors.New("there is no JSON")
 
 // UnmarshalRead implements connect.Codec.
-func (c jsonCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) (err error) {
+func (c jsonCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) error {
 	switch m := msg.(type) {
 	case *stored:
-		m.bytes, err = io.ReadAll(src)
-		return err
+		return m.read(src)
 	case *received:
 		if err := m.read(src); err != nil {
 			return err
