@@ -44,11 +44,3 @@ func ran(task *momv1.Task) string {
 	}
 	return "the call was not executed"
 }
-
-// ofRequest are headers of a request that end with its hand-off: they were for
-// the gateway and the MOM.
-var ofRequest = map[string]bool{contract.HeaderKey: true, contract.HeaderPrefer: true}
-
-// ofResponse are headers that say what Holdline did. Those of a service behind another
-// Holdline are about that one's tasks.
-var ofResponse = map[string]bool{contract.HeaderApplied: true, contract.HeaderReplayed: true}

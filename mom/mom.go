@@ -34,13 +34,6 @@ import (
 	"holdline/internal/upstream"
 )
 
-// DefaultAnswerTTL is how long an answer is kept unless the caller says
-// otherwise, MaxAnswerTTL how long at most.
-const (
-	DefaultAnswerTTL = time.Hour
-	MaxAnswerTTL     = 7 * 24 * time.Hour
-)
-
 // HeaderBytes is how many bytes of headers the server of a MOM takes whose gateways take so
 // many. A hand-off is a call with some more of them, and net/http may need twice as many bytes
 // to write what a caller of HTTP/1.1 wrote without blanks.
@@ -51,8 +44,8 @@ func HeaderBytes(gateway int) int { return 2*gateway + 4<<10 }
 type Config struct {
 	Routes  route.Table
 	Schemas *route.Schemas
-	// AnswerTTL is how long answers are kept. Default DefaultAnswerTTL, at
-	// most MaxAnswerTTL.
+	// AnswerTTL is how long answers are kept. Default contract.DefaultAnswerTTL, at
+	// most contract.MaxAnswerTTL.
 	AnswerTTL time.Duration
 	// MaxHeld is how many callers are held at once; one more gets its handle at
 	// once. Default 10 000.
@@ -100,10 +93,10 @@ func New(cfg Config, store Store) (*MOM, error) {
 	if cfg.Schemas == nil || cfg.Logger == nil {
 		return nil, errors.New("mom: schemas and logger are required")
 	}
-	if cfg.AnswerTTL < 0 || cfg.AnswerTTL > MaxAnswerTTL {
+	if cfg.AnswerTTL < 0 || cfg.AnswerTTL > contract.MaxAnswerTTL {
 		return nil, errors.New("mom: answers are kept for 7 days at most")
 	}
-	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, DefaultAnswerTTL)
+	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, contract.DefaultAnswerTTL)
 	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, 10_000)
 	m := &MOM{
 		cfg:      cfg,

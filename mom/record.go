@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect/v2/connectproto"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
 )
 
 // The versions of the records that this release knows. Records keep text in proto
@@ -57,11 +58,12 @@ var ofTransport = map[string]bool{
 	"Connect-Content-Encoding": true, "Connect-Accept-Encoding": true,
 }
 
-// metadata is what is kept of headers or trailers, without some: what application
-// wrote to application. Holdline's own headers are never kept.
-func metadata(header *connect.Header, without map[string]bool) (list []*momv1.Metadata) {
+// metadata is what is kept of headers or trailers: what application wrote to application. What
+// such a sender writes by the contract ends here: a caller's was for gateway and MOM,
+// and what a service behind another Holdline sends is about that one's tasks.
+func metadata(header *connect.Header, sender contract.Sender) (list []*momv1.Metadata) {
 	for key, values := range header.All() {
-		if without[key] || ofTransport[key] || strings.HasPrefix(key, "Holdline-") || !utf8.ValidString(key) {
+		if contract.SentBy(sender, key) || contract.IsOwn(key) || ofTransport[key] || !utf8.ValidString(key) {
 			continue
 		}
 		m := &momv1.Metadata{Key: key}
