@@ -61,7 +61,7 @@ func (in *intake) hold(ctx context.Context, to caller, wait time.Duration, task 
 				return in.storeLost(id)
 			case err != nil:
 				return err
-			case !open(task.GetState()):
+			case !contract.IsOpen(task.GetState()):
 				if attached {
 					to.info.ResponseHeader().Set(contract.HeaderReplayed, "true")
 				}
@@ -118,7 +118,7 @@ func (in *intake) handOut(ctx context.Context, to caller, id contract.TaskID) er
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return in.storeLost(id)
-	case err == nil && !open(task.GetState()):
+	case err == nil && !contract.IsOpen(task.GetState()):
 		return in.reply(ctx, to, task, answer)
 	case err == nil:
 		handle.State, handle.ExpireTime = task.GetState(), task.GetExpireTime()
@@ -143,7 +143,7 @@ func writeHandle(info *connect.CallInfo, handle *momv1.TaskHandle) error {
 func (in *intake) reply(ctx context.Context, to caller, task *momv1.Task, answer *momv1.Answer) error {
 	addMetadata(to.info.ResponseHeader(), answer.GetHeader())
 	addMetadata(to.info.ResponseTrailer(), answer.GetTrailer())
-	if err := outcome(task, answer); err != nil {
+	if err := contract.TaskError(task, answer); err != nil {
 		return err
 	}
 	message, err := in.answerAs(ctx, to.codec, task, answer)

@@ -219,7 +219,7 @@ func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
 	m.waiters.wake(id, state)
 	part := m.shards.part(ShardOf(id))
 	part.reaper.within(heardPause)
-	if !open(state) {
+	if !contract.IsOpen(state) {
 		part.demand.doubt()
 	}
 	if state == momv1.TaskState_TASK_STATE_QUEUED && m.cfg.Routes[id.Service] == nil {

@@ -3,7 +3,6 @@ package mom
 import (
 	"errors"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
@@ -105,16 +104,4 @@ func callError(err error) *momv1.CallError {
 		record.Details = append(record.Details, connectproto.ErrorDetailToAny(detail))
 	}
 	return record
-}
-
-// finalError rebuilds the error that the service answered with: connect turns
-// errors that came over the wire into `internal`.
-func finalError(e *momv1.CallError) error {
-	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage()+string(e.GetRawMessage()))
-	for _, detail := range e.GetDetails() {
-		// With a host connect takes the type as it is; the usual one it adds by itself.
-		usual := strings.TrimPrefix(detail.GetTypeUrl(), "type.googleapis.com/")
-		err = err.WithDetail(&connect.ErrorDetail{Type: usual, Value: detail.GetValue()})
-	}
-	return err
 }

@@ -57,7 +57,7 @@ func (ws *waiters) wake(id contract.TaskID, state momv1.TaskState) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for w := range ws.byID[id] {
-		if !w.ends || !open(state) {
+		if !w.ends || !contract.IsOpen(state) {
 			w.signal()
 		}
 	}
@@ -75,12 +75,3 @@ func (ws *waiters) wakeAll() {
 }
 
 func (w *waiter) signal() { nudge(w.c) }
-
-// open tells whether a task may still get an answer by itself.
-func open(state momv1.TaskState) bool {
-	switch state {
-	case momv1.TaskState_TASK_STATE_QUEUED, momv1.TaskState_TASK_STATE_RUNNING, momv1.TaskState_TASK_STATE_RETRYING:
-		return true
-	}
-	return false
-}
