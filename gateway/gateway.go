@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/grpcreflect/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"holdline/gateway/docs"
 	"holdline/gen/gateway/v1/gatewayv1connect"
@@ -52,7 +53,7 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Gateway is an http.Handler, safe for concurrent use.
+// Gateway is an http.Handler, safe for concurrent use; what it has to do by itself it does while it runs.
 type Gateway struct {
 	handler http.Handler
 	front   *proxy
@@ -61,8 +62,6 @@ type Gateway struct {
 	drain   context.CancelFunc
 	words   *words   // nil without MOMs
 	meeting *meeting // nil without MOMs
-	// endOutages ends the telling of outages.
-	endOutages func()
 }
 
 // ofMOM are the services that a MOM serves itself.
@@ -83,7 +82,7 @@ func (cfg *Config) check() error {
 	return nil
 }
 
-// New needs nobody: services and MOMs may come later.
+// New dials nothing and starts nothing: services and MOMs may come later.
 func New(cfg Config) (*Gateway, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -97,7 +96,6 @@ func New(cfg Config) (*Gateway, error) {
 		outages: newOutages(g.targets, cfg.Logger),
 	}
 	g.front = front
-	g.runOutages(front.outages)
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
 		g.targets[name] = newTarget(r, upstream.NewPool(r.Pool(cfg.Logger)), metrics)
@@ -118,7 +116,6 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	var err error
 	if front.own, err = g.own(cfg, front); err != nil {
-		g.Close()
 		return nil, err
 	}
 	if front.mom != nil {
@@ -171,13 +168,19 @@ func (g *Gateway) Drain() {
 	g.drain()
 }
 
-// Close says the last words to the MOMs and drops idle connections, once nothing is
-// served any more. It takes 2 s at most.
-func (g *Gateway) Close() {
-	g.endOutages()
-	g.meeting.close()
+// Run compares what the MOMs know with what the gateway knows, and tells of outages, until ctx ends. That
+// has to be once nothing is served any more: then it says the last words to the MOMs, for as long
+// as settleTime, and drops idle connections.
+func (g *Gateway) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return g.front.outages.Run(ctx) })
+	if g.meeting != nil {
+		group.Go(func() error { return g.meeting.Run(ctx) })
+	}
+	err := group.Wait()
 	g.words.close()
 	for _, t := range g.targets {
 		t.pool.Close()
 	}
+	return err
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"context"
 	"log/slog"
 
 	"holdline/internal/outage"
@@ -37,18 +36,4 @@ func (p *proxy) handedOff(c *call, cause string) {
 	}
 	p.outages.Down(c.target.route.Service, cause, c.failure)
 	p.outages.Count(c.target.route.Service, countHandedOff)
-}
-
-// runOutages lets outages be told until the gateway closes.
-func (g *Gateway) runOutages(outages *outage.Log) {
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = outages.Run(ctx) // it ends with ctx, without an error
-	}()
-	g.endOutages = func() {
-		stop()
-		<-ended
-	}
 }

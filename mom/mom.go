@@ -170,8 +170,8 @@ func (m *MOM) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealt
 	return &grpchealth.CheckResponse{Status: status}, nil
 }
 
-// Run replays, reaps and listens to the store until ctx ends; then it lets
-// attempts end and gives their leases up.
+// Run replays and reaps until it drains, then lets attempts end and gives their leases up. It listens to the
+// store until ctx ends, which has to be once nothing is served any more.
 func (m *MOM) Run(ctx context.Context) error {
 	defer func() {
 		for _, pool := range m.pools {
@@ -187,7 +187,16 @@ func (m *MOM) Run(ctx context.Context) error {
 	if m.cfg.OnHold {
 		m.cfg.Logger.Warn("on hold: calls are stored, nothing is replayed and nothing expires, until this MOM is started without --hold")
 	}
-	group.Go(func() error { return m.shards.Run(ctx) })
+	working, stop := context.WithCancel(ctx)
+	group.Go(func() error {
+		defer stop()
+		select {
+		case <-m.draining:
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	group.Go(func() error { return m.shards.Run(working) })
 	return group.Wait()
 }
 
