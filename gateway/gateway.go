@@ -23,6 +23,7 @@ import (
 	"holdline/gen/gateway/v1/gatewayv1connect"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/logonce"
+	"holdline/internal/openapi"
 	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/server"
@@ -132,10 +133,10 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 		return front.mom != nil && name == momv1connect.QueueServiceName // callers get nothing of it
 	})
 	all := slices.Concat(routed, []string{gatewayv1connect.DirectoryServiceName})
-	described := []docs.Service{}
+	described := []openapi.Service{}
 	for _, name := range all {
 		t := g.targets[name] // nil: our own
-		described = append(described, docs.Service{Name: name, Proxied: t != nil, Stored: t != nil && t.stores && front.mom != nil})
+		described = append(described, openapi.Service{Name: name, Proxied: t != nil, Stored: t != nil && t.stores && front.mom != nil})
 	}
 	rpc := connect.NewServer()
 	gatewayv1connect.RegisterDirectoryServiceHandler(rpc, &directory{services: routed, targets: g.targets, schemas: cfg.Schemas})
@@ -155,7 +156,9 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 		mux.HandleFunc("/v1/tasks", noTaskNamed)
 		mux.HandleFunc("/v1/tasks/", noTaskNamed)
 	}
-	return mux, docs.Mount(mux, docs.Config{Services: described, Schemas: cfg.Schemas, Tasks: front.mom != nil, Logger: cfg.Logger})
+	return mux, docs.Mount(mux, docs.Config{
+		Config: openapi.Config{Services: described, Schemas: cfg.Schemas, Tasks: front.mom != nil}, Logger: cfg.Logger,
+	})
 }
 
 // ServeHTTP implements http.Handler.
