@@ -116,8 +116,9 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 // accept stores the task, or finds the one that its key names, and holds the caller.
 func (in *intake) accept(ctx context.Context, to caller, terms terms, task NewTask, came *received) error {
 	// Wait before storing: an answer may be quicker than we are.
-	changed, remove := in.waiters.add(task.ID, true)
-	defer func() { remove() }()
+	waiter := in.waiters.add(true)
+	defer waiter.leave()
+	waiter.waitFor(task.ID)
 	added, err := in.add(ctx, task, came)
 	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
@@ -129,10 +130,7 @@ func (in *intake) accept(ctx context.Context, to caller, terms terms, task NewTa
 	in.stored(task, added)
 	in.shards.part(ShardOf(added.ID)).reaper.within(terms.ttl)
 	id := added.ID
-	if id != task.ID {
-		remove()
-		changed, remove = in.waiters.add(id, true)
-	}
+	waiter.waitFor(id) // the key may name another task
 	header := to.info.ResponseHeader()
 	header.Set(contract.HeaderTask, id.String())
 	if applied := terms.prefer.Applied(); applied != "" {
@@ -152,7 +150,7 @@ func (in *intake) accept(ctx context.Context, to caller, terms terms, task NewTa
 	held := &in.traffic[in.route.Service].held
 	defer held.Add(-1)
 	held.Add(1)
-	return in.hold(ctx, to, wait, task, added, changed)
+	return in.hold(ctx, to, wait, task, added, waiter.changed)
 }
 
 // stored takes note of a call that is stored. One that its service has failed is a

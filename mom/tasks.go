@@ -43,8 +43,9 @@ func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) 
 	}
 	about(ctx, id)
 	s.shards.meet(ctx, ShardOf(id))
-	changed, remove := s.waiters.add(id, true)
-	defer remove()
+	waiter := s.waiters.add(true)
+	defer waiter.leave()
+	waiter.waitFor(id)
 	over := time.NewTimer(waitOf(req.GetWait()))
 	defer over.Stop()
 	for waiting := true; ; {
@@ -56,7 +57,7 @@ func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) 
 			return &momv1.WaitTaskResponse{Task: task, Answer: s.withMessage(ctx, task, answer)}, nil
 		}
 		select {
-		case <-changed:
+		case <-waiter.changed:
 		case <-over.C:
 			waiting = false
 		case <-s.draining:
@@ -145,7 +146,8 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 		return connect.Errorf(connect.CodeInvalidArgument, "ids: want 1 to %d", maxWatched)
 	}
 	last := make(map[contract.TaskID]momv1.TaskState, len(req.GetIds()))
-	changed := make(chan struct{}, 1)
+	waiter := s.waiters.add(false)
+	defer waiter.leave()
 	for _, raw := range req.GetIds() {
 		id, err := parseID(raw)
 		if err != nil {
@@ -153,8 +155,7 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 		}
 		s.shards.meet(ctx, ShardOf(id))
 		last[id] = momv1.TaskState_TASK_STATE_UNSPECIFIED
-		remove := s.waiters.join(id, changed, false)
-		defer remove()
+		waiter.waitFor(id)
 	}
 	for {
 		ended := true
@@ -178,7 +179,7 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 			return nil
 		}
 		select {
-		case <-changed:
+		case <-waiter.changed:
 		case <-s.draining:
 			return connect.NewError(connect.CodeUnavailable, "this server is going away; watch again")
 		case <-ctx.Done():
