@@ -42,7 +42,7 @@ func (s *sender) flaw(call *momv1.Call) *flaw {
 		return unknownRecord
 	case s.schemas.Method(call.GetProcedure()) == nil:
 		return unknownMethod
-	case s.clients[speechOf(call)] == nil:
+	case s.options[speechOf(call)] == nil:
 		return unknownProtocol
 	}
 	return nil
