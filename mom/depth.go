@@ -13,14 +13,14 @@ type queueDepth struct {
 func (d queueDepth) inUse() int { return d.shards + d.oldShards }
 
 // depth adds up the shards of a service; it is paused when any of them is.
-func (m *MOM) depth(ctx context.Context, service string) (sum queueDepth, err error) {
-	numbering, err := m.shards.numbering(ctx, service)
+func (s *shards) depth(ctx context.Context, service string) (sum queueDepth, err error) {
+	numbering, err := s.numbering(ctx, service)
 	if err != nil {
 		return sum, err
 	}
 	sum.shards = numbering.Shards
-	for _, shard := range m.shards.of(service) {
-		depth, err := m.store.Depth(ctx, shard)
+	for _, shard := range s.of(service) {
+		depth, err := s.store.Depth(ctx, shard)
 		if err != nil {
 			return sum, err
 		}

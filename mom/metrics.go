@@ -120,7 +120,7 @@ func (q *queues) Collect(series chan<- prometheus.Metric) {
 }
 
 func (q *queues) count(ctx context.Context, service string, series chan<- prometheus.Metric) {
-	depth, err := q.depth(ctx, service)
+	depth, err := q.shards.depth(ctx, service)
 	if err != nil {
 		q.cfg.Logger.Debug("queue not counted", "service", service, "error", err)
 		return

@@ -127,7 +127,8 @@ func New(cfg Config, store Store) (*MOM, error) {
 		m.pools[name] = upstream.NewPool(r.Pool(cfg.Logger))
 		m.traffic[name] = &traffic{}
 	}
-	m.shards = newShards(m)
+	m.shards = &shards{store: store, routes: cfg.Routes, newPart: m.newPart, onHold: cfg.OnHold, log: cfg.Logger, once: m.once}
+	m.shards.begin()
 	own := connect.NewServer(m.tellErrors())
 	tasks := &taskService{m}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)

@@ -140,7 +140,7 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 	if err := s.has(service); err != nil {
 		return nil, err
 	}
-	depth, err := s.depth(ctx, service)
+	depth, err := s.shards.depth(ctx, service)
 	if err != nil {
 		return nil, storeError(err)
 	}
