@@ -50,7 +50,7 @@ func (in *intake) hold(ctx context.Context, to caller, wait time.Duration, task 
 	for said := false; ; {
 		var again <-chan time.Time
 		if look {
-			task, answer, err := in.read(ctx, id)
+			task, answer, err := read(ctx, in.store, id)
 			switch {
 			case errors.Is(err, ErrUnavailable):
 				// The call is stored. Whoever hears "unavailable" sends it again.
@@ -114,7 +114,7 @@ func (in *intake) storeLost(id contract.TaskID) error {
 func (in *intake) handOut(ctx context.Context, to caller, id contract.TaskID) error {
 	handle := &momv1.TaskHandle{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED}
 	// The task is stored; a state that cannot be told now changes nothing.
-	task, answer, err := in.read(ctx, id)
+	task, answer, err := read(ctx, in.store, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return in.storeLost(id)
@@ -146,7 +146,7 @@ func (in *intake) reply(ctx context.Context, to caller, task *momv1.Task, answer
 	if err := outcome(task, answer); err != nil {
 		return err
 	}
-	message, err := in.answerAs(ctx, to.codec, task, answer)
+	message, err := in.shelf.answerAs(ctx, to.codec, task, answer)
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,6 @@ type MOM struct {
 	waiters  *waiters
 	lapses   *lapses
 	shelf    *shelf
-	looks    lastLook
 	metrics  *metrics
 	handler  http.Handler
 	held     atomic.Int64  // callers
@@ -129,16 +128,16 @@ func New(cfg Config, store Store) (*MOM, error) {
 	}
 	m.shards = &shards{store: store, routes: cfg.Routes, newPart: m.newPart, onHold: cfg.OnHold, log: cfg.Logger, once: m.once}
 	m.shards.begin()
-	own := connect.NewServer(m.tellErrors())
-	tasks := &taskService{m}
+	own := connect.NewServer(tellErrors(m.once))
+	tasks := &taskService{store: store, shelf: m.shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
-	momv1connect.RegisterQueueServiceHandler(own, &queueService{m})
-	momv1connect.RegisterHoldServiceHandler(own, &holdService{m})
+	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, routes: cfg.Routes, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
+	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: cfg.Routes, schemas: cfg.Schemas})
 	mux := m.mountOwn(own)
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
 
-	calls := connect.NewServer(m.tellErrors())
+	calls := connect.NewServer(tellErrors(m.once))
 	m.mountIntake(calls)
 	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCompressors(coding.Compressors()...),
 		connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(m.shelf)))

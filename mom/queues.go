@@ -2,6 +2,7 @@ package mom
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -9,6 +10,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/route"
 )
 
 const (
@@ -20,7 +22,15 @@ const (
 )
 
 // queueService implements momv1connect.QueueServiceHandler, for operators.
-type queueService struct{ *MOM }
+type queueService struct {
+	store    Store
+	shards   *shards
+	routes   route.Table
+	onHold   bool // the MOM
+	seen     lastLook
+	draining <-chan struct{}
+	log      *slog.Logger
+}
 
 // ListQueues implements momv1connect.QueueServiceHandler.
 func (s *queueService) ListQueues(ctx context.Context, _ *momv1.ListQueuesRequest) (*momv1.ListQueuesResponse, error) {
@@ -84,7 +94,7 @@ func (s *queueService) RestoreQueue(ctx context.Context, req *momv1.RestoreQueue
 		if err := s.has(service); err != nil {
 			return nil, err
 		}
-		if !s.cfg.OnHold {
+		if !s.onHold {
 			return nil, connect.NewError(connect.CodeFailedPrecondition, "this MOM replays tasks: start it with --hold, and all others too, before you restore a queue")
 		}
 		var uncertain int64
@@ -120,7 +130,7 @@ func (s *queueService) list(ctx context.Context) ([]*momv1.Queue, error) {
 	for _, service := range s.shards.services() {
 		queue, err := s.queue(bounded, service)
 		if err != nil {
-			s.cfg.Logger.Debug("queue not listed", "service", service, "error", err)
+			s.log.Debug("queue not listed", "service", service, "error", err)
 			queues, failed = append(queues, &momv1.Queue{Service: service, Unreadable: true}), err
 			continue
 		}
@@ -145,9 +155,9 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 		return nil, storeError(err)
 	}
 	q := &momv1.Queue{
-		Service: service, OnHold: s.cfg.OnHold, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Uncertain: depth.Uncertain, Paused: depth.Paused,
+		Service: service, OnHold: s.onHold, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Uncertain: depth.Uncertain, Paused: depth.Paused,
 		Bytes: depth.Bytes, ParkedBytes: depth.Parked.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
-		NoRoute: s.cfg.Routes[service] == nil, Shards: int32(depth.shards), OldShards: int32(depth.oldShards),
+		NoRoute: s.routes[service] == nil, Shards: int32(depth.shards), OldShards: int32(depth.oldShards),
 	}
 	if depth.Parked.Oldest > 0 {
 		q.OldestParked = durationpb.New(depth.Parked.Oldest)
