@@ -104,17 +104,18 @@ func New(cfg Config, store Store) (*MOM, error) {
 	}
 	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, DefaultAnswerTTL)
 	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, 10_000)
+	cfg.Metrics = cmp.Or[prometheus.Registerer](cfg.Metrics, prometheus.NewRegistry())
 	m := &MOM{
 		cfg:      cfg,
 		store:    store,
 		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
 		traffic:  make(map[string]*traffic, len(cfg.Routes)),
 		once:     logonce.New(cfg.Logger),
+		metrics:  newMetrics(cfg.Metrics),
 		waiters:  newWaiters(),
 		recheck:  make(chan struct{}, 1),
 		draining: make(chan struct{}),
 	}
-	m.metrics = newMetrics(m, cfg.Metrics)
 	m.outages = m.newOutages()
 	m.lapses = newLapses(store, m.once)
 	var err error
@@ -128,10 +129,11 @@ func New(cfg Config, store Store) (*MOM, error) {
 	}
 	m.shards = &shards{store: store, routes: cfg.Routes, newPart: m.newPart, onHold: cfg.OnHold, log: cfg.Logger, once: m.once}
 	m.shards.begin()
+	m.registerGauges()
 	own := connect.NewServer(tellErrors(m.once))
 	tasks := &taskService{store: store, shelf: m.shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
-	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, routes: cfg.Routes, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
+	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
 	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: cfg.Routes, schemas: cfg.Schemas})
 	mux := m.mountOwn(own)
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
