@@ -61,7 +61,7 @@ func (m *MOM) registerGauges() {
 	gauge := func(name, help string, value func() float64) {
 		m.cfg.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("holdline_mom_held_calls", "Callers that are held now.", func() float64 { return float64(m.held.Load()) })
+	gauge("holdline_mom_held_calls", "Callers that are held now.", func() float64 { return float64(m.holds.callers.Load()) })
 	gauge("holdline_mom_ready", "1 while the store can be trusted with tasks.", func() float64 { return number(m.ready.Load()) })
 	gauge("holdline_mom_on_hold", "1 while this MOM replays nothing: --hold.", func() float64 { return number(m.cfg.OnHold) })
 	gauge("holdline_mom_store_snapshots_only", "1 while Redis has no append-only file: its crash loses what is accepted after a snapshot, and what ends then runs again.",

@@ -81,10 +81,10 @@ type MOM struct {
 	once     *logonce.Logger
 	waiters  *waiters
 	lapses   *lapses
+	holds    *holds
 	shelf    *shelf
 	metrics  *metrics
 	handler  http.Handler
-	held     atomic.Int64  // callers
 	ready    atomic.Bool   // the store can be trusted
 	recheck  chan struct{} // asks for another look at the store
 	draining chan struct{} // closed by Drain
@@ -126,6 +126,9 @@ func New(cfg Config, store Store) (*MOM, error) {
 		r := cfg.Routes[name]
 		m.pools[name] = upstream.NewPool(r.Pool(cfg.Logger))
 		m.traffic[name] = &traffic{}
+	}
+	m.holds = &holds{
+		store: store, shelf: m.shelf, lapses: m.lapses, traffic: m.traffic, limit: cfg.MaxHeld, draining: m.draining, once: m.once,
 	}
 	m.shards = &shards{store: store, routes: cfg.Routes, newPart: m.newPart, onHold: cfg.OnHold, log: cfg.Logger, once: m.once}
 	m.shards.begin()

@@ -38,7 +38,7 @@ func (in *intake) termsOf(info *connect.CallInfo, came time.Time) (terms, error)
 	return terms{
 		key: key, prefer: contract.Prefer(header), came: came,
 		ttl:       min(cmp.Or(asks.TTL, in.route.TTL), route.MaxTTL),
-		answerTTL: min(cmp.Or(asks.AnswerTTL, in.cfg.AnswerTTL), MaxAnswerTTL),
+		answerTTL: min(cmp.Or(asks.AnswerTTL, in.answerTTL), MaxAnswerTTL),
 	}, nil
 }
 
