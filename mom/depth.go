@@ -7,20 +7,24 @@ type queueDepth struct {
 	Depth
 	shards    int // among which new tasks are placed
 	oldShards int // that have tasks, and get no new ones
+	noRoute   bool
 }
+
+// gone tells that nothing is left of a queue but its number of shards, and that no route leads to it.
+func (d queueDepth) gone() bool { return d.noRoute && d.Empty() }
 
 // inUse is how many shards share the limits of the queue.
 func (d queueDepth) inUse() int { return d.shards + d.oldShards }
 
 // depth adds up the shards of a service; it is paused when any of them is.
-func (m *MOM) depth(ctx context.Context, service string) (sum queueDepth, err error) {
-	numbering, err := m.shards.numbering(ctx, service)
+func (s *shards) depth(ctx context.Context, service string) (sum queueDepth, err error) {
+	numbering, err := s.numbering(ctx, service)
 	if err != nil {
 		return sum, err
 	}
-	sum.shards = numbering.Shards
-	for _, shard := range m.shards.of(service) {
-		depth, err := m.store.Depth(ctx, shard)
+	sum.shards, sum.noRoute = numbering.Shards, s.routes[service] == nil
+	for _, shard := range s.of(service) {
+		depth, err := s.store.Depth(ctx, shard)
 		if err != nil {
 			return sum, err
 		}

@@ -42,7 +42,7 @@ func (s *sender) flaw(call *momv1.Call) *flaw {
 		return unknownRecord
 	case s.schemas.Method(call.GetProcedure()) == nil:
 		return unknownMethod
-	case s.clients[speechOf(call)] == nil:
+	case s.options[speechOf(call)] == nil:
 		return unknownProtocol
 	}
 	return nil
@@ -64,15 +64,15 @@ func flawOf(res result) *flaw {
 
 // passOver lets a task wait for better days, or for a person: those behind it go on,
 // and neither the pace of replay nor the log of outages hears of it.
-func (r *replayer) passOver(ctx context.Context, lease Lease, f *flaw) end {
+func (a *attempter) passOver(ctx context.Context, lease Lease, f *flaw) report {
 	service := lease.ID.Service
-	r.metrics.passedOver.WithLabelValues(service, f.cause).Inc()
-	r.once.Warn("passed over "+service+" "+f.cause, "a task cannot be sent: it is passed over", "service", service, "cause", f.cause,
+	a.metrics.passedOver.WithLabelValues(service, f.cause).Inc()
+	a.once.Warn("passed over "+service+" "+f.cause, "a task cannot be sent: it is passed over", "service", service, "cause", f.cause,
 		"procedure", lease.Call.GetProcedure(), "task", lease.ID)
-	r.note(lease, persist(ctx, func(ctx context.Context) error {
-		due, err := r.store.PassOver(ctx, lease, f.words, f.pause)
-		r.reaper.within(due)
+	a.note(lease, persist(ctx, func(ctx context.Context) error {
+		due, err := a.store.PassOver(ctx, lease, f.words, f.pause)
+		a.reaper.within(due)
 		return err
 	}, nil))
-	return end{up: true}
+	return report{up: true}
 }

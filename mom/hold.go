@@ -5,12 +5,15 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
 )
 
 // gatewaysClock is how much earlier than here a gateway may find that a hold is over: its
@@ -38,19 +41,44 @@ type caller struct {
 	codec  string // as in records
 }
 
+// holds keep callers until their tasks have answers. They are safe for concurrent use.
+type holds struct {
+	store    Store
+	shelf    *shelf
+	lapses   *lapses
+	traffic  map[string]*traffic
+	limit    int // of callers
+	draining <-chan struct{}
+	once     *logonce.Logger
+	callers  atomic.Int64 // that are held
+}
+
 // hold says that the call is stored, waits for the answer, and answers. errKeyEnded
 // when the call is not stored, since the task that its key named is gone.
-func (in *intake) hold(ctx context.Context, to caller, wait time.Duration, task NewTask, added Added, changed <-chan struct{}) error {
+func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task NewTask, added Added, waiter *waiter) error {
+	defer h.callers.Add(-1)
+	if h.callers.Add(1) > int64(h.limit) && wait > 0 {
+		h.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", h.limit)
+		wait = 0
+	}
+	// A task that was there before may have ended by now; any other has just begun.
+	look := added.Attached || added.Known
+	if wait == 0 && !look {
+		return writeHandle(to.info, &momv1.TaskHandle{
+			Id: added.ID.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
+		})
+	}
+	callers := &h.traffic[task.ID.Service].callers
+	defer callers.Add(-1)
+	callers.Add(1)
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	until := time.Now().Add(wait)
 	id, attached := added.ID, added.Attached
-	// A task that was there before may have ended by now; any other has just begun.
-	look := attached || added.Known
 	for said := false; ; {
 		var again <-chan time.Time
 		if look {
-			task, answer, err := in.read(ctx, id)
+			found, answer, err := read(ctx, h.store, id)
 			switch {
 			case errors.Is(err, ErrUnavailable):
 				// The call is stored. Whoever hears "unavailable" sends it again.
@@ -58,14 +86,14 @@ func (in *intake) hold(ctx context.Context, to caller, wait time.Duration, task 
 			case errors.Is(err, ErrNotFound) && attached:
 				return errKeyEnded
 			case errors.Is(err, ErrNotFound):
-				return in.storeLost(id)
+				return h.storeLost(id, task.Repeatable)
 			case err != nil:
 				return err
-			case !contract.IsOpen(task.GetState()):
+			case !contract.IsOpen(found.GetState()):
 				if attached {
 					to.info.ResponseHeader().Set(contract.HeaderReplayed, "true")
 				}
-				return in.reply(ctx, to, task, answer)
+				return h.reply(ctx, to, found, answer)
 			default:
 				attached = false
 			}
@@ -75,35 +103,35 @@ func (in *intake) hold(ctx context.Context, to caller, wait time.Duration, task 
 			said = true
 		}
 		select {
-		case <-changed:
+		case <-waiter.changed:
 			look = true
 			continue
 		default:
 		}
 		select {
-		case <-changed:
+		case <-waiter.changed:
 			look = true
 		case <-again:
 		case <-ctx.Done():
 			// The caller may be there, and its gateway about to offer the call again.
 			// At the hold's end the gateway gives it the handle by itself.
 			if !task.Kept && time.Now().Before(until.Add(-gatewaysClock)) {
-				in.lapses.add(id, task.Offer)
+				h.lapses.add(id, task.Offer)
 			}
 			return ctx.Err()
 		case <-over.C:
-			return in.handOut(ctx, to, id)
-		case <-in.draining:
-			return in.handOut(ctx, to, id)
+			return h.handOut(ctx, to, id, task.Repeatable)
+		case <-h.draining:
+			return h.handOut(ctx, to, id, task.Repeatable)
 		}
 	}
 }
 
 // storeLost answers the caller of a task that is no longer in the store, though it
 // had neither ended nor expired.
-func (in *intake) storeLost(id contract.TaskID) error {
-	in.once.Log(slog.LevelError, "lost "+id.Service, "the store has lost a task", "task", id)
-	if in.method.Repeatable {
+func (h *holds) storeLost(id contract.TaskID, repeatable bool) error {
+	h.once.Log(slog.LevelError, "lost "+id.Service, "the store has lost a task", "task", id)
+	if repeatable {
 		return contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "the store has lost the call; it may be sent again")
 	}
 	return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "the store has lost the call, which may have been executed")
@@ -111,15 +139,15 @@ func (in *intake) storeLost(id contract.TaskID) error {
 
 // handOut answers with the handle of a task whose caller was held in vain; with its
 // answer when it has ended just now, or unheard.
-func (in *intake) handOut(ctx context.Context, to caller, id contract.TaskID) error {
+func (h *holds) handOut(ctx context.Context, to caller, id contract.TaskID, repeatable bool) error {
 	handle := &momv1.TaskHandle{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED}
 	// The task is stored; a state that cannot be told now changes nothing.
-	task, answer, err := in.read(ctx, id)
+	task, answer, err := read(ctx, h.store, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return in.storeLost(id)
+		return h.storeLost(id, repeatable)
 	case err == nil && !contract.IsOpen(task.GetState()):
-		return in.reply(ctx, to, task, answer)
+		return h.reply(ctx, to, task, answer)
 	case err == nil:
 		handle.State, handle.ExpireTime = task.GetState(), task.GetExpireTime()
 	}
@@ -140,13 +168,13 @@ func writeHandle(info *connect.CallInfo, handle *momv1.TaskHandle) error {
 }
 
 // reply answers with what the task came to.
-func (in *intake) reply(ctx context.Context, to caller, task *momv1.Task, answer *momv1.Answer) error {
+func (h *holds) reply(ctx context.Context, to caller, task *momv1.Task, answer *momv1.Answer) error {
 	addMetadata(to.info.ResponseHeader(), answer.GetHeader())
 	addMetadata(to.info.ResponseTrailer(), answer.GetTrailer())
 	if err := contract.TaskError(task, answer); err != nil {
 		return err
 	}
-	message, err := in.answerAs(ctx, to.codec, task, answer)
+	message, err := h.shelf.answerAs(ctx, to.codec, task, answer)
 	if err != nil {
 		return err
 	}

@@ -7,13 +7,19 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/route"
 )
 
 // maxNamed is how many tasks one request of a gateway may name.
 const maxNamed = 1000
 
 // holdService implements momv1connect.HoldServiceHandler, for gateways.
-type holdService struct{ *MOM }
+type holdService struct {
+	store   Store
+	shards  *shards
+	routes  route.Table
+	schemas *route.Schemas
+}
 
 // KeepTasks implements momv1connect.HoldServiceHandler.
 func (s *holdService) KeepTasks(ctx context.Context, req *momv1.KeepTasksRequest) (*momv1.KeepTasksResponse, error) {
@@ -57,10 +63,10 @@ func (s *holdService) AbandonTasks(ctx context.Context, req *momv1.AbandonTasksR
 // ListRoutes implements momv1connect.HoldServiceHandler.
 func (s *holdService) ListRoutes(ctx context.Context, _ *momv1.ListRoutesRequest) (*momv1.ListRoutesResponse, error) {
 	res := &momv1.ListRoutesResponse{}
-	for _, name := range s.cfg.Routes.Services() {
+	for _, name := range s.routes.Services() {
 		is, _ := s.shards.numbering(ctx, name) // 0 while the store does not say
 		res.Routes = append(res.Routes, &momv1.KnownRoute{
-			Service: name, Shards: int32(is.Shards), Schema: s.cfg.Schemas.Digest(name),
+			Service: name, Shards: int32(is.Shards), Schema: s.schemas.Digest(name),
 		})
 	}
 	return res, nil

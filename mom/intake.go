@@ -9,16 +9,18 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
+	"holdline/internal/outage"
 	"holdline/internal/route"
 )
 
@@ -48,7 +50,11 @@ func (m *MOM) mountIntake(calls *connect.Server) {
 			if !method.Unary {
 				continue
 			}
-			in := &intake{MOM: m, route: m.cfg.Routes[name], method: method}
+			in := &intake{
+				store: m.store, route: m.cfg.Routes[name], method: method, answerTTL: m.cfg.AnswerTTL, ready: &m.ready,
+				shelf: m.shelf, shards: m.shards, waiters: m.waiters, lapses: m.lapses, holds: m.holds,
+				outages: m.outages, metrics: m.metrics, once: m.once,
+			}
 			calls.Register(connect.Method{Spec: specOf(method), Handler: in.take})
 		}
 	}
@@ -66,9 +72,19 @@ func specOf(method *route.Method) connect.Spec {
 
 // intake takes the calls of one method.
 type intake struct {
-	*MOM
-	route  *route.Route
-	method *route.Method
+	store     Store
+	route     *route.Route
+	method    *route.Method
+	answerTTL time.Duration // unless the caller says otherwise
+	ready     *atomic.Bool  // the store can be trusted
+	shelf     *shelf
+	shards    *shards
+	waiters   *waiters
+	lapses    *lapses
+	holds     *holds
+	outages   *outage.Log
+	metrics   *metrics
+	once      *logonce.Logger
 }
 
 // codecOf is the codec of a call as records have it. A charset goes with the name of connect's.
@@ -84,17 +100,17 @@ func codecOf(info *connect.CallInfo) string {
 func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	began := time.Now()
 	info, _ := connect.CallInfoForServerContext(ctx)
-	came := newReceived(codecOf(info), in.method.Descriptor.Input(), in.cfg.Schemas)
+	came := newReceived(codecOf(info), in.method.Descriptor.Input(), in.shelf.ours)
 	if err := stream.Receive(came); err != nil {
 		refuse(info, contract.RefusedCall)
 		return in.notReceived(info, err) // an invalid message never reaches a queue
 	}
-	terms, err := in.termsOf(info, began)
+	asked, err := in.termsOf(info, began)
 	if err != nil {
 		refuse(info, contract.RefusedCall)
 		return err
 	}
-	task, err := in.task(ctx, info, terms, came)
+	task, err := in.task(ctx, info, asked, came)
 	if err != nil {
 		return err
 	}
@@ -105,7 +121,7 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 		return err
 	}
 	for range maxKeyEnds {
-		if err = in.accept(ctx, caller{stream, info, came.codec}, terms, task, came); !errors.Is(err, errKeyEnded) {
+		if err = in.accept(ctx, caller{stream, info, came.codec}, asked, task, came); !errors.Is(err, errKeyEnded) {
 			return err
 		}
 		info.ResponseHeader().Delete(contract.HeaderTask) // of the task that is gone
@@ -114,10 +130,11 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 }
 
 // accept stores the task, or finds the one that its key names, and holds the caller.
-func (in *intake) accept(ctx context.Context, to caller, terms terms, task NewTask, came *received) error {
+func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTask, came *received) error {
 	// Wait before storing: an answer may be quicker than we are.
-	changed, remove := in.waiters.add(task.ID, true)
-	defer func() { remove() }()
+	waiter := in.waiters.add(true)
+	defer waiter.leave()
+	waiter.waitFor(task.ID)
 	added, err := in.add(ctx, task, came)
 	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
@@ -127,32 +144,14 @@ func (in *intake) accept(ctx context.Context, to caller, terms terms, task NewTa
 		return in.addFailed(ctx, to.info, task, err)
 	}
 	in.stored(task, added)
-	in.shards.part(ShardOf(added.ID)).reaper.within(terms.ttl)
-	id := added.ID
-	if id != task.ID {
-		remove()
-		changed, remove = in.waiters.add(id, true)
-	}
+	in.shards.part(ShardOf(added.ID)).reaper.within(asked.ttl)
+	waiter.waitFor(added.ID) // the key may name another task
 	header := to.info.ResponseHeader()
-	header.Set(contract.HeaderTask, id.String())
-	if applied := terms.prefer.Applied(); applied != "" {
+	header.Set(contract.HeaderTask, added.ID.String())
+	if applied := asked.prefer.Applied(); applied != "" {
 		header.Set(contract.HeaderApplied, applied)
 	}
-	wait := terms.hold(ctx)
-	defer in.held.Add(-1)
-	if in.held.Add(1) > int64(in.cfg.MaxHeld) && wait > 0 {
-		in.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", in.cfg.MaxHeld)
-		wait = 0
-	}
-	if wait == 0 && !added.Attached && !added.Known {
-		return writeHandle(to.info, &momv1.TaskHandle{
-			Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
-		})
-	}
-	held := &in.traffic[in.route.Service].held
-	defer held.Add(-1)
-	held.Add(1)
-	return in.hold(ctx, to, wait, task, added, changed)
+	return in.holds.hold(ctx, to, asked.hold(ctx), task, added, waiter)
 }
 
 // stored takes note of a call that is stored. One that its service has failed is a
@@ -210,7 +209,7 @@ func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added,
 }
 
 // task builds the record of a call.
-func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms, came *received) (NewTask, error) {
+func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms, came *received) (NewTask, error) {
 	header := info.RequestHeader()
 	caller := cmp.Or(header.Get(contract.HeaderCaller), contract.Anonymous)
 	if !utf8.ValidString(caller) {
@@ -240,13 +239,13 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, terms terms,
 		Call:       call,
 		Repeatable: in.method.Repeatable,
 		Cause:      strings.ToValidUTF8(header.Get(contract.HeaderCause), "?"),
-		TTL:        terms.ttl,
-		AnswerTTL:  terms.answerTTL,
-		Kept:       terms.key != "" || terms.prefer.Async || terms.hold(ctx) == 0 || header.Get(contract.HeaderKept) != "",
+		TTL:        asked.ttl,
+		AnswerTTL:  asked.answerTTL,
+		Kept:       asked.key != "" || asked.prefer.Async || asked.hold(ctx) == 0 || header.Get(contract.HeaderKept) != "",
 	}
-	if terms.key != "" {
-		call.IdempotencyKey = terms.key
-		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(terms.key))
+	if asked.key != "" {
+		call.IdempotencyKey = asked.key
+		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(asked.key))
 		if task.Request, err = came.request(in.shelf.name(in.route.Service)); err != nil {
 			return NewTask{}, err
 		}
@@ -273,83 +272,4 @@ func resultOf(added Added, err error) string {
 		return callAttached
 	}
 	return callStored
-}
-
-// refuse says that the error which follows is the caller's, and why the call is
-// surely not stored.
-func refuse(info *connect.CallInfo, why string) {
-	info.ResponseHeader().Set(contract.HeaderRefused, why)
-}
-
-// addFailed says that a call could not be stored, or may not have been.
-func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task NewTask, err error) error {
-	switch {
-	case errors.Is(err, ErrKeyReused):
-		refuse(info, contract.RefusedCall)
-		return keyReused(err)
-	case errors.Is(err, ErrQueueFull):
-		refuse(info, contract.RefusedNow)
-		return contract.Errorf(momv1.Reason_REASON_QUEUE_FULL, "the queue of %s is full; the call was not stored", in.route.Service)
-	case errors.Is(err, ErrMoved):
-		return in.misplaced(ctx, info, task)
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	in.once.Warn("not stored", "call not stored", "task", task.ID, "procedure", in.method.Procedure, "error", err)
-	if errors.Is(err, ErrNotSent) {
-		return in.notStored(info, task.Cause, "the store cannot be reached")
-	}
-	info.ResponseHeader().Set(contract.HeaderUnsure, "1")
-	if in.method.Repeatable {
-		return contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "the call may or may not be stored; it may be sent again")
-	}
-	return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "the call may or may not be stored; it may still be executed")
-}
-
-// notStored says why the call came here and why it cannot stay.
-func (in *intake) notStored(info *connect.CallInfo, cause, why string) error {
-	refuse(info, contract.RefusedNow)
-	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored", contract.WhyStored(in.route.Service, cause), why)
-}
-
-// notReceived tells of a message that could not be read. One that is small only as long as it is
-// compressed is too large to be stored: an outage must not make a final error of that.
-func (in *intake) notReceived(info *connect.CallInfo, err error) error {
-	if connect.CodeOf(err) != connect.CodeResourceExhausted {
-		return err
-	}
-	cause := info.RequestHeader().Get(contract.HeaderCause)
-	reason := momv1.Reason_REASON_REQUEST_TOO_LARGE
-	if cause != "" {
-		reason = momv1.Reason_REASON_CALL_NOT_STORABLE
-	}
-	return contract.Errorf(reason, "%s, and its message is larger than %d bytes; it was not stored", contract.WhyStored(in.route.Service, cause), maxRequest)
-}
-
-// read reads a task under the store's deadline.
-func (m *MOM) read(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
-	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	task, answer, err := m.store.Get(bounded, id)
-	if v := answer.GetRecordVersion(); answer != nil && !knownRecord(v) {
-		return nil, nil, fmt.Errorf("answer of task %s has record version %d, which this release does not know", id, v)
-	}
-	return task, answer, storeError(err)
-}
-
-// storeError puts a store's error into what callers are told. Internals stay as
-// they are, to be logged.
-func storeError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, ErrNotFound):
-		return contract.Errorf(momv1.Reason_REASON_TASK_NOT_FOUND, "no such task").WithCause(err)
-	case errors.Is(err, ErrCallDropped):
-		return contract.Errorf(momv1.Reason_REASON_TASK_STATE,
-			"the call is no longer kept, since the task was dismissed or given up; make the call again if it should run")
-	case errors.Is(err, ErrUnavailable):
-		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the store cannot be reached").WithCause(err)
-	}
-	return err
 }

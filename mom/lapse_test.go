@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdline/internal/contract"
 	"holdline/internal/logonce"
 )
 
@@ -47,7 +46,7 @@ func TestLapse(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() { ended <- l.Run(ctx) }()
-				l.add(contract.NewTaskID("test.v1.Service", 1, contract.Anonymous, "/test.v1.Service/Do", ""), 1)
+				l.add(testID(), 1)
 				time.Sleep(c.away + lapseTime + lapseTries)
 				stop()
 				if err := <-ended; err != nil || store.took != c.took {

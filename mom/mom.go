@@ -74,11 +74,10 @@ type MOM struct {
 	once     *logonce.Logger
 	waiters  *waiters
 	lapses   *lapses
+	holds    *holds
 	shelf    *shelf
-	looks    lastLook
 	metrics  *metrics
 	handler  http.Handler
-	held     atomic.Int64  // callers
 	ready    atomic.Bool   // the store can be trusted
 	recheck  chan struct{} // asks for another look at the store
 	draining chan struct{} // closed by Drain
@@ -98,17 +97,18 @@ func New(cfg Config, store Store) (*MOM, error) {
 	}
 	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, contract.DefaultAnswerTTL)
 	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, 10_000)
+	cfg.Metrics = cmp.Or[prometheus.Registerer](cfg.Metrics, prometheus.NewRegistry())
 	m := &MOM{
 		cfg:      cfg,
 		store:    store,
 		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
 		traffic:  make(map[string]*traffic, len(cfg.Routes)),
 		once:     logonce.New(cfg.Logger),
+		metrics:  newMetrics(cfg.Metrics),
 		waiters:  newWaiters(),
 		recheck:  make(chan struct{}, 1),
 		draining: make(chan struct{}),
 	}
-	m.metrics = newMetrics(m, cfg.Metrics)
 	m.outages = m.newOutages()
 	m.lapses = newLapses(store, m.once)
 	var err error
@@ -120,17 +120,22 @@ func New(cfg Config, store Store) (*MOM, error) {
 		m.pools[name] = upstream.NewPool(r.Pool(cfg.Logger))
 		m.traffic[name] = &traffic{}
 	}
-	m.shards = newShards(m)
-	own := connect.NewServer(m.tellErrors())
-	tasks := &taskService{m}
+	m.holds = &holds{
+		store: store, shelf: m.shelf, lapses: m.lapses, traffic: m.traffic, limit: cfg.MaxHeld, draining: m.draining, once: m.once,
+	}
+	m.shards = &shards{store: store, routes: cfg.Routes, newPart: m.newPart, onHold: cfg.OnHold, log: cfg.Logger, once: m.once}
+	m.shards.begin()
+	m.registerGauges()
+	own := connect.NewServer(tellErrors(m.once))
+	tasks := &taskService{store: store, shelf: m.shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
-	momv1connect.RegisterQueueServiceHandler(own, &queueService{m})
-	momv1connect.RegisterHoldServiceHandler(own, &holdService{m})
+	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
+	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: cfg.Routes, schemas: cfg.Schemas})
 	mux := m.mountOwn(own)
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
 
-	calls := connect.NewServer(m.tellErrors())
+	calls := connect.NewServer(tellErrors(m.once))
 	m.mountIntake(calls)
 	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCompressors(coding.Compressors()...),
 		connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(m.shelf)))

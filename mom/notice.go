@@ -10,12 +10,13 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
 	"holdline/internal/route"
 )
 
 // tellErrors logs errors that are not meant for callers, who then get their code
 // alone, and those that callers get and operators should know of.
-func (m *MOM) tellErrors() connect.ServerInterceptor {
+func tellErrors(once *logonce.Logger) connect.ServerInterceptor {
 	return func(next connect.ServerFunc) connect.ServerFunc {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 			err := next(ctx, spec, stream)
@@ -26,7 +27,7 @@ func (m *MOM) tellErrors() connect.ServerInterceptor {
 					placed = info.ResponseHeader().Get(contract.HeaderShards) == "" // else its gateway offers it again
 				}
 				if placed {
-					m.notice(err, spec.Procedure, task)
+					notice(once, err, spec.Procedure, task)
 				}
 			}
 			return setStatus(ctx, err)
@@ -36,10 +37,10 @@ func (m *MOM) tellErrors() connect.ServerInterceptor {
 
 // notice logs an error that a caller gets in place of an answer: the same thing once
 // per interval. The task is its id, or empty.
-func (m *MOM) notice(err error, procedure, task string) {
+func notice(once *logonce.Logger, err error, procedure, task string) {
 	var rpcErr *connect.Error
 	if !errors.As(err, &rpcErr) {
-		m.once.Log(slog.LevelError, "failed "+procedure, "request failed", "procedure", procedure, "error", err)
+		once.Log(slog.LevelError, "failed "+procedure, "request failed", "procedure", procedure, "error", err)
 		return
 	}
 	service, _, _ := route.SplitProcedure(procedure)
@@ -58,7 +59,7 @@ func (m *MOM) notice(err error, procedure, task string) {
 	if task != "" {
 		attrs = append(attrs, "task", task)
 	}
-	m.once.Log(n.Level, key, n.Message, attrs...)
+	once.Log(n.Level, key, n.Message, attrs...)
 }
 
 // asker is who asks for something: the peer of the connection, and whom a gateway
@@ -85,7 +86,7 @@ func asker(ctx context.Context) (attrs []any, host string) {
 // operated logs what an operator has done to a queue.
 func (s *queueService) operated(ctx context.Context, msg, service string, attrs ...any) {
 	who, _ := asker(ctx)
-	s.cfg.Logger.Info(msg, append(append([]any{"service", service}, attrs...), who...)...)
+	s.log.Info(msg, append(append([]any{"service", service}, attrs...), who...)...)
 }
 
 // changed logs what somebody has done to a task. A program may do so to thousands: one

@@ -15,7 +15,7 @@ const (
 
 // traffic is what is under way for a service, at this MOM.
 type traffic struct {
-	held     atomic.Int64 // callers
+	callers  atomic.Int64 // that are held
 	attempts atomic.Int64 // at tasks
 }
 
@@ -35,7 +35,7 @@ func (m *MOM) newOutages() *outage.Log {
 				tasks, wait := m.shards.part(shard).demand.waiting()
 				queued, oldest = queued+tasks, max(oldest, wait)
 			}
-			return []any{"held", m.traffic[service].held.Load(), "queued", queued, "oldest_wait", oldest.Round(time.Second)}
+			return []any{"held", m.traffic[service].callers.Load(), "queued", queued, "oldest_wait", oldest.Round(time.Second)}
 		},
 		Logger: m.cfg.Logger,
 	})

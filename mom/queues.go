@@ -2,6 +2,7 @@ package mom
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -20,7 +21,14 @@ const (
 )
 
 // queueService implements momv1connect.QueueServiceHandler, for operators.
-type queueService struct{ *MOM }
+type queueService struct {
+	store    Store
+	shards   *shards
+	onHold   bool // the MOM
+	seen     lastLook
+	draining <-chan struct{}
+	log      *slog.Logger
+}
 
 // ListQueues implements momv1connect.QueueServiceHandler.
 func (s *queueService) ListQueues(ctx context.Context, _ *momv1.ListQueuesRequest) (*momv1.ListQueuesResponse, error) {
@@ -84,7 +92,7 @@ func (s *queueService) RestoreQueue(ctx context.Context, req *momv1.RestoreQueue
 		if err := s.has(service); err != nil {
 			return nil, err
 		}
-		if !s.cfg.OnHold {
+		if !s.onHold {
 			return nil, connect.NewError(connect.CodeFailedPrecondition, "this MOM replays tasks: start it with --hold, and all others too, before you restore a queue")
 		}
 		var uncertain int64
@@ -118,15 +126,15 @@ func (s *queueService) list(ctx context.Context) ([]*momv1.Queue, error) {
 	defer cancel()
 	read, failed := 0, error(nil)
 	for _, service := range s.shards.services() {
-		queue, err := s.queue(bounded, service)
+		depth, err := s.shards.depth(bounded, service)
 		if err != nil {
-			s.cfg.Logger.Debug("queue not listed", "service", service, "error", err)
-			queues, failed = append(queues, &momv1.Queue{Service: service, Unreadable: true}), err
+			s.log.Debug("queue not listed", "service", service, "error", err)
+			queues, failed = append(queues, &momv1.Queue{Service: service, Unreadable: true}), storeError(err)
 			continue
 		}
 		read++
-		if !queue.GetNoRoute() || queue.GetQueued()+queue.GetRunning()+queue.GetRetrying()+queue.GetDead() > 0 {
-			queues = append(queues, queue)
+		if !depth.gone() {
+			queues = append(queues, s.show(service, depth))
 		}
 	}
 	if read == 0 {
@@ -137,17 +145,18 @@ func (s *queueService) list(ctx context.Context) ([]*momv1.Queue, error) {
 
 // queue shows the queue of a service.
 func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue, error) {
-	if err := s.has(service); err != nil {
-		return nil, err
-	}
-	depth, err := s.depth(ctx, service)
+	depth, err := s.shards.depth(ctx, service)
 	if err != nil {
 		return nil, storeError(err)
 	}
+	return s.show(service, depth), nil
+}
+
+func (s *queueService) show(service string, depth queueDepth) *momv1.Queue {
 	q := &momv1.Queue{
-		Service: service, OnHold: s.cfg.OnHold, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Uncertain: depth.Uncertain, Paused: depth.Paused,
+		Service: service, OnHold: s.onHold, Queued: depth.Queued, Running: depth.Running, Retrying: depth.Retrying, Dead: depth.Dead, Uncertain: depth.Uncertain, Paused: depth.Paused,
 		Bytes: depth.Bytes, ParkedBytes: depth.Parked.Bytes, MaxRunning: depth.Limits.Running, MaxPerSecond: depth.Limits.PerSecond,
-		NoRoute: s.cfg.Routes[service] == nil, Shards: int32(depth.shards), OldShards: int32(depth.oldShards),
+		NoRoute: depth.noRoute, Shards: int32(depth.shards), OldShards: int32(depth.oldShards),
 	}
 	if depth.Parked.Oldest > 0 {
 		q.OldestParked = durationpb.New(depth.Parked.Oldest)
@@ -155,7 +164,7 @@ func (s *queueService) queue(ctx context.Context, service string) (*momv1.Queue,
 	if depth.OldestWait > 0 {
 		q.OldestWait = durationpb.New(depth.OldestWait)
 	}
-	return q, nil
+	return q
 }
 
 // has says why there is no queue of a service.

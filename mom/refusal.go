@@ -29,21 +29,21 @@ type refusal struct {
 	told bool          // it does
 }
 
-// refusal tells whether an attempt was refused and is to be made again, with no
+// refusal tells whether an exchange was refused and is to be made again, with no
 // attempt spent. resource_exhausted always is; unavailable only where it cannot mean
 // that the call has run: it names a time, the route says so, or the call has a key,
 // whose answer it must not become.
-func (a *attempt) refusal(err error, info *connect.CallInfo, safe, keyed bool) *refusal {
-	kind, code := a.outcome.Kind, connect.CodeOf(err)
-	if a.status == http.StatusTooManyRequests && kind == upstream.Answered && code == connect.CodeUnavailable {
+func (e *exchange) refusal(err error, info *connect.CallInfo, safe, keyed bool) *refusal {
+	kind, code := e.outcome.Kind, connect.CodeOf(err)
+	if e.status == http.StatusTooManyRequests && kind == upstream.Answered && code == connect.CodeUnavailable {
 		kind = upstream.Exhausted // of a proxy that sheds load, without an RPC error
-		a.outcome = upstream.Outcome{Kind: kind, Cause: "http-429"}
+		e.outcome = upstream.Outcome{Kind: kind, Cause: "http-429"}
 	}
 	if kind != upstream.Exhausted && kind != upstream.Unavailable {
 		return nil
 	}
 	r := &refusal{}
-	if r.wait, r.told = a.asked(err, info); kind == upstream.Exhausted || r.told || safe || keyed {
+	if r.wait, r.told = e.asked(err, info); kind == upstream.Exhausted || r.told || safe || keyed {
 		return r
 	}
 	return nil
@@ -52,7 +52,7 @@ func (a *attempt) refusal(err error, info *connect.CallInfo, safe, keyed bool) *
 // asked reads how long a service asks to be left alone: from Retry-After (RFC 9110,
 // 10.2.3), a google.rpc.RetryInfo, or the pushback of gRPC (gRFC A6), of which a
 // negative one names no time.
-func (a *attempt) asked(err error, info *connect.CallInfo) (time.Duration, bool) {
+func (e *exchange) asked(err error, info *connect.CallInfo) (time.Duration, bool) {
 	var rpcErr *connect.Error
 	if errors.As(err, &rpcErr) {
 		for _, detail := range rpcErr.Details() {
@@ -63,7 +63,7 @@ func (a *attempt) asked(err error, info *connect.CallInfo) (time.Duration, bool)
 		}
 	}
 	for _, header := range []interface{ Get(string) string }{
-		a.response.Header, a.response.Trailer, info.ResponseHeader(), info.ResponseTrailer(),
+		e.response.Header, e.response.Trailer, info.ResponseHeader(), info.ResponseTrailer(),
 	} {
 		if ms, err := strconv.ParseUint(header.Get(retryPushback), 10, 32); err == nil {
 			return time.Duration(ms) * time.Millisecond, true

@@ -3,11 +3,26 @@ package mom
 import (
 	"context"
 	"time"
+
+	"holdline/internal/logonce"
 )
 
-// renew prolongs the leases of what is under way, and ends attempts whose lease
-// is lost.
-func (r *replayer) renew(ctx context.Context) {
+const (
+	leaseTime  = 10 * time.Second
+	renewPause = 3 * time.Second
+)
+
+// renewal prolongs the leases of what a replayer has under way, and ends the attempts
+// whose lease is lost.
+type renewal struct {
+	store   Store
+	shard   Shard
+	flights *flights
+	once    *logonce.Logger
+}
+
+// Run renews until ctx ends.
+func (r *renewal) Run(ctx context.Context) {
 	ticker := time.NewTicker(renewPause)
 	defer ticker.Stop()
 	for {

@@ -33,7 +33,7 @@ func (s *queueService) renumber(ctx context.Context, service string, shards int)
 	if _, err := s.shards.read(ctx, service); err != nil {
 		return err
 	}
-	was, err := s.depth(ctx, service) // also finds out whether all shards can be reached
+	was, err := s.shards.depth(ctx, service) // also finds out whether all shards can be reached
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (s *queueService) renumber(ctx context.Context, service string, shards int)
 // limit limits a queue: the shards that new tasks come to, and those that still have some, share
 // the limits evenly, and each may have one task under way.
 func (s *queueService) limit(ctx context.Context, service string, limits Limits) error {
-	depth, err := s.depth(ctx, service)
+	depth, err := s.shards.depth(ctx, service)
 	if err != nil {
 		return err
 	}

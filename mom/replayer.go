@@ -10,66 +10,43 @@ import (
 
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
-	"holdline/internal/upstream"
 )
 
 // How a replayer works.
 const (
-	leaseTime  = 10 * time.Second
-	renewPause = 3 * time.Second
 	// failPause is the time after a canary that failed, or from a store that is away, to
 	// the next.
 	failPause = 250 * time.Millisecond
-
-	maxAttempts = 20
-	// Pause before an attempt after one that the service may have seen.
-	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
 	// drainTime is how long attempts may go on when the MOM is told to end.
 	drainTime = 20 * time.Second
 )
 
-// replayer sends the tasks of one shard to their service, when it is healthy and at
-// its pace.
-type replayer struct {
-	store    Store
-	shard    Shard
-	pool     *upstream.Pool
-	sender   *sender
-	reaper   *reaper
-	demand   *demand
-	metrics  *metrics
-	traffic  *traffic
-	outages  *outage.Log
-	log      *slog.Logger
-	once     *logonce.Logger // of all shards
-	shedding shedding
-	flights  flights
-	pace     pace
-	healthy  bool      // as far as is known: its health was asked since the last failure
-	failed   time.Time // when an attempt was last not answered
-	heard    time.Time // when an attempt was last answered
-	grown    time.Time // when the window last grew without an answer
-	rest     time.Time // no canary goes before
-	away     bool      // the store, as far as the last lease told
+// endpoints tell of the health of a service: an upstream.Pool, or a test that has the say.
+type endpoints interface {
+	AwaitHealthy(ctx context.Context, goOn func() bool) bool
+	Ailment() string
 }
 
-func newReplayer(m *MOM, shard Shard, part *part) *replayer {
-	r := m.cfg.Routes[shard.Service]
-	return &replayer{
-		store:   m.store,
-		shard:   shard,
-		pool:    m.pools[shard.Service],
-		sender:  newSender(m.pools[shard.Service], m.shelf, r),
-		reaper:  part.reaper,
-		demand:  part.demand,
-		metrics: m.metrics,
-		traffic: m.traffic[shard.Service],
-		outages: m.outages,
-		once:    m.once,
-		log:     m.cfg.Logger.With("service", shard.Service, "shard", shard.Index),
-		flights: flights{all: map[*flight]struct{}{}},
-		pace:    pace{window: 1},
-	}
+// replayer has the tasks of one shard sent to their service, when it is healthy and at
+// its pace.
+type replayer struct {
+	store     Store
+	shard     Shard
+	endpoints endpoints
+	attempt   func(context.Context, Lease) report // makes one, and records what it came to
+	demand    *demand
+	outages   *outage.Log
+	log       *slog.Logger
+	once      *logonce.Logger // of all shards
+
+	flights flights
+	pace    pace
+	healthy bool      // as far as is known: its health was asked since the last failure
+	failed  time.Time // when an attempt was last not answered
+	heard   time.Time // when an attempt was last answered
+	grown   time.Time // when the window last grew without an answer
+	rest    time.Time // no canary goes before
+	away    bool      // the store, as far as the last lease told
 }
 
 // Run replays until ctx ends, then lets attempts end.
@@ -78,9 +55,9 @@ func (r *replayer) Run(ctx context.Context) error {
 	defer cut()
 	var background sync.WaitGroup
 	defer background.Wait()
-	background.Go(func() { r.renew(attempts) })
+	background.Go(func() { (&renewal{r.store, r.shard, &r.flights, r.once}).Run(attempts) })
 
-	done := make(chan end, maxBusy)
+	done := make(chan report, maxBusy)
 	rung := make(chan struct{}) // the bell
 	for listening := false; ctx.Err() == nil; {
 		var allowed <-chan time.Time // by the queue's limits
@@ -123,7 +100,7 @@ func (r *replayer) Run(ctx context.Context) error {
 }
 
 // drain waits for attempts under way, and cuts them when they take too long.
-func (r *replayer) drain(done <-chan end, cut context.CancelFunc) {
+func (r *replayer) drain(done <-chan report, cut context.CancelFunc) {
 	timer := time.AfterFunc(drainTime, cut)
 	defer timer.Stop()
 	for r.flights.count(time.Now()).all > 0 {
@@ -132,8 +109,8 @@ func (r *replayer) drain(done <-chan end, cut context.CancelFunc) {
 	cut()
 }
 
-// end is how an attempt ended.
-type end struct {
+// report is what an attempt tells of its service.
+type report struct {
 	flight  *flight
 	up      bool          // the service was there
 	unsent  bool          // it has surely not seen the task
@@ -146,7 +123,7 @@ type end struct {
 // that waits for a moment. Many that were sent before a failure may fail with it, since they
 // shared a connection. If they are answered, that tells nothing of what came after, and
 // does not send the next many after them.
-func (r *replayer) learn(one end) {
+func (r *replayer) learn(one report) {
 	r.flights.remove(one.flight)
 	earlier := one.flight.began.Before(r.failed)
 	switch {
@@ -193,14 +170,14 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 	sleep(ctx, time.Until(r.rest))
 	r.demand.begin()
 	asked := false
-	r.healthy = r.pool.AwaitHealthy(ctx, func() bool {
+	r.healthy = r.endpoints.AwaitHealthy(ctx, func() bool {
 		if !r.demand.there(ctx) {
 			return false
 		}
 		if asked { // in vain
 			r.pace.reset()
 			if tasks, _ := r.demand.waiting(); tasks > 0 {
-				r.outages.Down(r.shard.Service, cmp.Or(r.pool.Ailment(), "unhealthy"), nil)
+				r.outages.Down(r.shard.Service, cmp.Or(r.endpoints.Ailment(), "unhealthy"), nil)
 			}
 		}
 		asked = true
@@ -214,7 +191,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 
 // lease takes tasks as far as the pace allows and starts their attempts. When the
 // limits of the queue allow none, it returns a timer for the next look.
-func (r *replayer) lease(ctx, attempts context.Context, done chan<- end) (allowed <-chan time.Time) {
+func (r *replayer) lease(ctx, attempts context.Context, done chan<- report) (allowed <-chan time.Time) {
 	leases, err := r.store.Lease(ctx, r.shard, r.room(), leaseTime)
 	var limited *LimitedError
 	if errors.As(err, &limited) {

@@ -146,7 +146,7 @@ func (in *intake) sameCall(came *received, request Request, call *momv1.Call) (b
 	if call == nil || !came.whole {
 		return false, errIncomparable
 	}
-	msg, whole, err := decode(call.GetMessage(), call.GetCodec(), in.method.Descriptor.Input(), in.cfg.Schemas)
+	msg, whole, err := decode(call.GetMessage(), call.GetCodec(), in.method.Descriptor.Input(), in.shelf.ours)
 	if err != nil || !whole {
 		return false, errors.Join(errIncomparable, err)
 	}

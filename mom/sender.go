@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -28,13 +29,13 @@ type sender struct {
 	pool    *upstream.Pool
 	schemas *route.Schemas
 	route   *route.Route
-	clients map[speech]*connect.Client
+	options map[speech][]connecthttp.Option
 	schema  string // the name that the store knows it by
 }
 
 func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
 	schemas := shelf.ours
-	s := &sender{pool: pool, schemas: schemas, route: r, clients: map[speech]*connect.Client{}, schema: shelf.name(r.Service)}
+	s := &sender{pool: pool, schemas: schemas, route: r, options: map[speech][]connecthttp.Option{}, schema: shelf.name(r.Service)}
 	for protocol, options := range map[string][]connecthttp.Option{
 		connect.ProtocolNameConnect: nil,
 		connect.ProtocolNameGRPC:    {connecthttp.WithGRPC()},
@@ -42,28 +43,26 @@ func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
 	} {
 		options = append(options, connecthttp.WithCodecs(newBinaryCodec(schemas), newJSONCodec(shelf)), connecthttp.WithReadMaxBytes(maxAnswer),
 			connecthttp.WithCompressors(coding.Compressors()...))
-		// The host is a placeholder: each attempt picks its endpoint.
-		url := "http://" + pool.Service()
-		s.clients[speech{protocol, ""}] = connect.NewClient(connecthttp.NewTransport(s, url, options...))
-		s.clients[speech{protocol, codecJSON}] = connect.NewClient(connecthttp.NewTransport(s, url, append(options, connecthttp.WithProtoJSON())...))
+		s.options[speech{protocol, ""}] = options
+		s.options[speech{protocol, codecJSON}] = append(slices.Clone(options), connecthttp.WithProtoJSON())
 	}
 	return s
 }
 
-// attemptKey carries the attempt that a request belongs to.
-type attemptKey struct{}
+// exchange is one request to an endpoint and its response. It is the HTTP client that connect makes
+// one call with, and tells afterwards what connect does not.
+type exchange struct {
+	pool  *upstream.Pool
+	call  *momv1.Call
+	alone bool // on its connection
+	bare  bool // without headers of our own
 
-// attempt is what happened below connect.
-type attempt struct {
-	httpMajor int
-	alone     bool        // on its connection
-	bare      *momv1.Call // nil: with our own headers too
-	begun     bool        // there was a request to be sent
-	outcome   upstream.Outcome
-	status    int // of HTTP; 0 without a response
-	response  *http.Response
+	begun    bool // there was a request to be sent
+	outcome  upstream.Outcome
+	status   int // of HTTP; 0 without a response
+	response *http.Response
 
-	mediaType, compression string // of the call
+	mediaType, compression string // of the request
 }
 
 // result is what an attempt came to.
@@ -96,11 +95,10 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 	method := s.schemas.Method(call.GetProcedure())
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
-	made := &attempt{httpMajor: int(call.GetHttpMajor()), alone: !lease.Repeatable || lease.Attempts > 0}
-	if bare {
-		made.bare = call
-	}
-	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, attemptKey{}, made), s.route.AttemptTimeout, upstream.ErrTryTimeout)
+	made := &exchange{pool: s.pool, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare}
+	// The host is a placeholder: the exchange picks its endpoint.
+	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.route.Service, s.options[speechOf(call)]...))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.route.AttemptTimeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 	addMetadata(info.RequestHeader(), call.GetHeader())
@@ -111,7 +109,7 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 		}
 	}
 	var message stored
-	err := s.clients[speechOf(call)].CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
+	err := client.CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
 	if err == nil && len(message.bytes) > maxAnswer || made.tooLarge(err) {
 		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
@@ -124,8 +122,8 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 		if refused := made.refusal(err, info, s.route.SafeRefusals, call.GetIdempotencyKey() != ""); refused != nil {
 			return result{outcome: made.outcome, refused: refused}
 		}
-		if none, ok := made.none(ctx, err, lease.Repeatable); ok {
-			return result{outcome: none}
+		if outcome, ok := made.noAnswer(ctx, err, lease.Repeatable); ok {
+			return result{outcome: outcome}
 		}
 	}
 	answer := &momv1.Answer{
@@ -157,24 +155,24 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 	return result{answer: answer}
 }
 
-// none tells whether an attempt came to no answer, and to what instead.
-func (a *attempt) none(ctx context.Context, err error, repeatable bool) (upstream.Outcome, bool) {
+// noAnswer tells whether an exchange came to no answer, and to what instead.
+func (e *exchange) noAnswer(ctx context.Context, err error, repeatable bool) (upstream.Outcome, bool) {
 	switch {
-	case a.begun:
+	case e.begun:
 	case context.Cause(ctx) != nil:
 		return upstream.Outcome{Kind: upstream.NotSent, Cause: "timeout"}, true
 	default:
 		return upstream.Outcome{Kind: upstream.Unsendable, Cause: notEncoded.cause}, true
 	}
-	switch a.outcome.Kind {
+	switch e.outcome.Kind {
 	case upstream.Answered:
 	case upstream.Unavailable, upstream.Exhausted:
 		// The service's own word: final, unless it may be asked again.
-		return a.outcome, repeatable
+		return e.outcome, repeatable
 	case upstream.DeadlineOver, upstream.CallerLeft: // we ended it
 		return upstream.Outcome{Kind: upstream.Broken, Cause: "cut"}, true
 	default:
-		return a.outcome, true
+		return e.outcome, true
 	}
 	var rpcErr *connect.Error
 	switch {
@@ -182,7 +180,7 @@ func (a *attempt) none(ctx context.Context, err error, repeatable bool) (upstrea
 		return upstream.Outcome{}, false
 	case context.Cause(ctx) != nil:
 		return upstream.Outcome{Kind: upstream.Broken, Cause: "timeout"}, true
-	case errors.As(err, &rpcErr) && rpcErr.IsRemote(), a.status != http.StatusOK:
+	case errors.As(err, &rpcErr) && rpcErr.IsRemote(), e.status != http.StatusOK:
 		return upstream.Outcome{}, false // the service's word, or that of what speaks for it
 	}
 	return upstream.Outcome{Kind: upstream.Broken, Cause: "broken-answer"}, true
@@ -190,14 +188,13 @@ func (a *attempt) none(ctx context.Context, err error, repeatable bool) (upstrea
 
 // tooLarge tells an answer over the limit, which connect stops reading, from a
 // service that says resource_exhausted.
-func (a *attempt) tooLarge(err error) bool {
+func (e *exchange) tooLarge(err error) bool {
 	var rpcErr *connect.Error
-	return a.status == http.StatusOK && errors.As(err, &rpcErr) && rpcErr.Code() == connect.CodeResourceExhausted && !rpcErr.IsRemote()
+	return e.status == http.StatusOK && errors.As(err, &rpcErr) && rpcErr.Code() == connect.CodeResourceExhausted && !rpcErr.IsRemote()
 }
 
-// Do implements connecthttp.HTTPClient: one attempt at an endpoint of the route.
-func (s *sender) Do(req *http.Request) (*http.Response, error) {
-	made, _ := req.Context().Value(attemptKey{}).(*attempt)
+// Do implements connecthttp.HTTPClient.
+func (e *exchange) Do(req *http.Request) (*http.Response, error) {
 	var body []byte
 	if req.Body != nil {
 		var err error
@@ -205,26 +202,26 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	made.begun = true
-	req.ProtoMajor = made.httpMajor
+	e.begun = true
+	req.ProtoMajor = int(e.call.GetHttpMajor())
 	req.Host = "" // the endpoint's own
-	out := &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Alone: made.alone}
-	made.mediaType, made.compression = out.Written()
-	if made.bare != nil {
-		leaveBare(out, made.bare)
+	out := &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Alone: e.alone}
+	e.mediaType, e.compression = out.Written()
+	if e.bare {
+		leaveBare(out, e.call)
 	}
-	res, outcome, err := s.pool.Pick().Try(req.Context(), out)
-	made.outcome = outcome
+	res, outcome, err := e.pool.Pick().Try(req.Context(), out)
+	e.outcome = outcome
 	if err != nil {
 		return nil, err
 	}
-	made.status, made.response = res.StatusCode, res.HTTP()
+	e.status, e.response = res.StatusCode, res.HTTP()
 	// The server says so of large headers, before any handler. Of others only a handler does.
-	if made.status == http.StatusRequestHeaderFieldsTooLarge && upstream.HeaderBytes(out.Header) > upstream.LargeHeaders {
-		made.outcome = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
+	if e.status == http.StatusRequestHeaderFieldsTooLarge && upstream.HeaderBytes(out.Header) > upstream.LargeHeaders {
+		e.outcome = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
 	}
-	takeLeniently(made.response)
-	return made.response, nil
+	takeLeniently(e.response)
+	return e.response, nil
 }
 
 // leaveBare leaves a request what its caller has sent, and what it cannot do without.

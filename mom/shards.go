@@ -3,12 +3,16 @@ package mom
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"holdline/internal/logonce"
+	"holdline/internal/route"
 )
 
 const (
@@ -23,14 +27,19 @@ const (
 // services that only other MOMs route, or none any more. The set grows while the MOM runs.
 // It is safe for concurrent use.
 type shards struct {
-	*MOM
-	soon chan struct{} // asks for another look
+	store   Store
+	routes  route.Table
+	newPart func(Shard, *alarm) *part
+	onHold  bool // nothing works on them
+	log     *slog.Logger
+	once    *logonce.Logger
+	soon    chan struct{} // asks for another look
 
 	mu      sync.RWMutex
 	known   map[string]known
 	parts   map[Shard]*part
 	alarms  map[string]*alarm // by service
-	start   func(Shard)       // works on a shard; nil unless Run does
+	start   func(*part)       // works on a shard; nil unless Run does
 	grown   chan struct{}     // closed when there are more parts
 	doubted int               // counts the doubts
 }
@@ -41,34 +50,20 @@ type known struct {
 	doubted int
 }
 
-// part is what works on one shard.
-type part struct {
-	reaper *reaper
-	demand *demand
-}
-
-// newShards begins with the shards that the routes name. That there are fewer does no harm.
-func newShards(m *MOM) *shards {
-	s := &shards{
-		MOM: m, soon: make(chan struct{}, 1), known: map[string]known{}, parts: map[Shard]*part{},
-		alarms: map[string]*alarm{}, grown: make(chan struct{}),
-	}
-	for name, r := range m.cfg.Routes {
+// begin makes the shards that the routes name. That there are fewer does no harm.
+func (s *shards) begin() {
+	s.soon, s.grown = make(chan struct{}, 1), make(chan struct{})
+	s.known, s.parts, s.alarms = map[string]known{}, map[Shard]*part{}, map[string]*alarm{}
+	for name, r := range s.routes {
 		s.grow(name, max(r.Shards, 1))
 	}
-	return s
 }
 
 // grow adds the first n shards of a service, as far as they are not there. The caller holds mu,
 // unless nobody else knows s yet.
 func (s *shards) grow(service string, n int) (more bool) {
 	if s.alarms[service] == nil {
-		s.alarms[service] = &alarm{log: s.cfg.Logger.With("service", service)}
-	}
-	parked, givenUp := s.alarms[service], s.metrics.givenUp.WithLabelValues(service)
-	reaped := func(reaped Reaped) {
-		givenUp.Add(float64(reaped.GivenUp))
-		parked.look(time.Now(), reaped)
+		s.alarms[service] = &alarm{log: s.log.With("service", service)}
 	}
 	for i := range n {
 		shard := Shard{Service: service, Index: i}
@@ -76,12 +71,9 @@ func (s *shards) grow(service string, n int) (more bool) {
 			continue
 		}
 		more = true
-		s.parts[shard] = &part{
-			reaper: newReaper(s.store, shard, reaped, s.cfg.Logger),
-			demand: &demand{store: s.store, shard: shard},
-		}
+		s.parts[shard] = s.newPart(shard, s.alarms[service])
 		if s.start != nil {
-			s.start(shard)
+			s.start(s.parts[shard])
 		}
 	}
 	return more
@@ -158,7 +150,7 @@ func (s *shards) ask(ctx context.Context, service string) (Numbering, error) {
 	s.mu.RLock()
 	first := s.known[service].Shards
 	s.mu.RUnlock()
-	switch r := s.cfg.Routes[service]; {
+	switch r := s.routes[service]; {
 	case r == nil:
 		first = 0
 	case first == 0:
@@ -186,7 +178,7 @@ func (s *shards) learn(said map[string]known) {
 	}
 	s.mu.Unlock()
 	for service, is := range said {
-		if r := s.cfg.Routes[service]; r != nil && r.Shards != 0 && r.Shards != is.Shards {
+		if r := s.routes[service]; r != nil && r.Shards != 0 && r.Shards != is.Shards {
 			s.once.Warn("shards "+service, "the queue has another number of shards than its route says, and keeps it",
 				"service", service, "shards", is.Shards, "route", r.Shards, "change", fmt.Sprintf("holdline queue shards %s %d", service, r.Shards))
 		}
@@ -215,24 +207,17 @@ func (s *shards) lookSoon() { nudge(s.soon) }
 func (s *shards) Run(ctx context.Context) error {
 	var working errgroup.Group
 	s.mu.Lock()
-	s.start = func(shard Shard) {
-		if s.cfg.OnHold {
-			return
+	if !s.onHold {
+		s.start = func(p *part) { working.Go(func() error { return p.Run(ctx) }) }
+		for _, p := range s.parts {
+			s.start(p)
 		}
-		part := s.parts[shard]
-		working.Go(func() error { return part.reaper.Run(ctx) })
-		if s.cfg.Routes[shard.Service] != nil {
-			working.Go(func() error { return newReplayer(s.MOM, shard, part).Run(ctx) })
-		}
-	}
-	for shard := range s.parts {
-		s.start(shard)
 	}
 	s.mu.Unlock()
 	for ctx.Err() == nil {
 		next := lookPause
 		if err := s.look(ctx); err != nil {
-			s.cfg.Logger.Debug("queues not looked at", "error", err)
+			s.log.Debug("queues not looked at", "error", err)
 			next = missedPause
 		}
 		pause(ctx, next, s.soon)

@@ -15,6 +15,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/logonce"
 )
 
 // Limits of TaskService.
@@ -24,7 +25,14 @@ const (
 )
 
 // taskService implements momv1connect.TaskServiceHandler and /v1/tasks/.
-type taskService struct{ *MOM }
+type taskService struct {
+	store    Store
+	shelf    *shelf
+	shards   *shards
+	waiters  *waiters
+	draining <-chan struct{}
+	once     *logonce.Logger
+}
 
 // GetTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) GetTask(ctx context.Context, req *momv1.GetTaskRequest) (*momv1.GetTaskResponse, error) {
@@ -32,7 +40,7 @@ func (s *taskService) GetTask(ctx context.Context, req *momv1.GetTaskRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &momv1.GetTaskResponse{Task: task, Answer: s.withMessage(ctx, task, answer)}, nil
+	return &momv1.GetTaskResponse{Task: task, Answer: s.shelf.withMessage(ctx, task, answer)}, nil
 }
 
 // WaitTask implements momv1connect.TaskServiceHandler.
@@ -43,20 +51,21 @@ func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) 
 	}
 	about(ctx, id)
 	s.shards.meet(ctx, ShardOf(id))
-	changed, remove := s.waiters.add(id, true)
-	defer remove()
+	waiter := s.waiters.add(true)
+	defer waiter.leave()
+	waiter.waitFor(id)
 	over := time.NewTimer(waitOf(req.GetWait()))
 	defer over.Stop()
 	for waiting := true; ; {
-		task, answer, err := s.read(ctx, id)
+		task, answer, err := read(ctx, s.store, id)
 		if err != nil {
 			return nil, err
 		}
 		if !waiting || !contract.IsOpen(task.GetState()) {
-			return &momv1.WaitTaskResponse{Task: task, Answer: s.withMessage(ctx, task, answer)}, nil
+			return &momv1.WaitTaskResponse{Task: task, Answer: s.shelf.withMessage(ctx, task, answer)}, nil
 		}
 		select {
-		case <-changed:
+		case <-waiter.changed:
 		case <-over.C:
 			waiting = false
 		case <-s.draining:
@@ -145,7 +154,8 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 		return connect.Errorf(connect.CodeInvalidArgument, "ids: want 1 to %d", maxWatched)
 	}
 	last := make(map[contract.TaskID]momv1.TaskState, len(req.GetIds()))
-	changed := make(chan struct{}, 1)
+	waiter := s.waiters.add(false)
+	defer waiter.leave()
 	for _, raw := range req.GetIds() {
 		id, err := parseID(raw)
 		if err != nil {
@@ -153,8 +163,7 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 		}
 		s.shards.meet(ctx, ShardOf(id))
 		last[id] = momv1.TaskState_TASK_STATE_UNSPECIFIED
-		remove := s.waiters.join(id, changed, false)
-		defer remove()
+		waiter.waitFor(id)
 	}
 	for {
 		ended := true
@@ -162,7 +171,7 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 			if state != momv1.TaskState_TASK_STATE_UNSPECIFIED && !contract.IsOpen(state) {
 				continue
 			}
-			task, _, err := s.read(ctx, id)
+			task, _, err := read(ctx, s.store, id)
 			if err != nil {
 				return err
 			}
@@ -178,7 +187,7 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 			return nil
 		}
 		select {
-		case <-changed:
+		case <-waiter.changed:
 		case <-s.draining:
 			return connect.NewError(connect.CodeUnavailable, "this server is going away; watch again")
 		case <-ctx.Done():
@@ -205,7 +214,7 @@ func (s *taskService) change(ctx context.Context, raw, done string, transition f
 		return nil, storeError(err)
 	}
 	s.changed(ctx, done, id)
-	task, _, err := s.read(ctx, id)
+	task, _, err := read(ctx, s.store, id)
 	return task, err
 }
 
@@ -215,7 +224,7 @@ func (s *taskService) find(ctx context.Context, raw string) (*momv1.Task, *momv1
 		return nil, nil, err
 	}
 	about(ctx, id)
-	return s.read(ctx, id)
+	return read(ctx, s.store, id)
 }
 
 // about names the task in the response's headers.
@@ -242,7 +251,7 @@ func (s *taskService) serveTask(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set(contract.HeaderTask, task.GetId())
-	raw, err := marshalJSON(task, s.cfg.Schemas)
+	raw, err := marshalJSON(task, s.shelf.ours)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
@@ -271,7 +280,7 @@ func (s *taskService) serveAnswer(w http.ResponseWriter, r *http.Request) {
 	if accept := r.Header.Get("Accept"); strings.Contains(accept, "application/proto") || strings.Contains(accept, "application/x-protobuf") {
 		codec = connect.CodecNameProto
 	}
-	message, err := s.answerAs(r.Context(), codec, task, answer)
+	message, err := s.shelf.answerAs(r.Context(), codec, task, answer)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
@@ -287,7 +296,7 @@ func write(w http.ResponseWriter, contentType string, raw []byte) {
 
 // writeError answers with an error, and logs it where an operator should know.
 func (s *taskService) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	s.notice(err, momv1connect.TaskServiceGetTaskProcedure, w.Header().Get(contract.HeaderTask))
+	notice(s.once, err, momv1connect.TaskServiceGetTaskProcedure, w.Header().Get(contract.HeaderTask))
 	var rpcErr *connect.Error
 	if !errors.As(err, &rpcErr) {
 		rpcErr = connect.NewError(connect.CodeInternal, "internal error")

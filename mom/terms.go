@@ -37,7 +37,7 @@ func (in *intake) termsOf(info *connect.CallInfo, came time.Time) (terms, error)
 	return terms{
 		key: key, prefer: contract.Prefer(header), came: came,
 		ttl:       min(cmp.Or(asks.TTL, in.route.TTL), contract.MaxTTL),
-		answerTTL: min(cmp.Or(asks.AnswerTTL, in.cfg.AnswerTTL), contract.MaxAnswerTTL),
+		answerTTL: min(cmp.Or(asks.AnswerTTL, in.answerTTL), contract.MaxAnswerTTL),
 	}, nil
 }
 

@@ -27,13 +27,13 @@ func (s *shelf) of(ctx context.Context, answer *momv1.Answer) *route.Schemas {
 
 // answerAs returns the message of an answer in the codec of its reader: as it came, or written
 // anew. Readers are told in words why that cannot be.
-func (m *MOM) answerAs(ctx context.Context, codec string, task *momv1.Task, answer *momv1.Answer) ([]byte, error) {
+func (s *shelf) answerAs(ctx context.Context, codec string, task *momv1.Task, answer *momv1.Answer) ([]byte, error) {
 	_, isJSON := answer.GetResult().(*momv1.Answer_Json)
 	switch {
 	case isJSON && codec == codecJSON:
 		return answer.GetJson(), nil
 	case isJSON:
-		message, err := m.shelf.readProto(ctx, task.GetProcedure(), answer)
+		message, err := s.readProto(ctx, task.GetProcedure(), answer)
 		if errors.Is(err, ErrUnavailable) {
 			return nil, storeError(err)
 		} else if err != nil {
@@ -44,7 +44,7 @@ func (m *MOM) answerAs(ctx context.Context, codec string, task *momv1.Task, answ
 	case codec != codecJSON:
 		return answer.GetMessage().GetValue(), nil
 	}
-	raw, err := readJSON(answer.GetMessage(), m.shelf.of(ctx, answer))
+	raw, err := readJSON(answer.GetMessage(), s.of(ctx, answer))
 	if err != nil {
 		return nil, contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
 			"the call was executed, but its answer cannot be written as JSON: %v; read it as proto: GET /v1/tasks/%s/answer with Accept: application/proto", err, task.GetId())
@@ -54,11 +54,11 @@ func (m *MOM) answerAs(ctx context.Context, codec string, task *momv1.Task, answ
 
 // withMessage returns an answer as TaskService tells of it. One that is kept as JSON gets its
 // message, or an UnknownMessage where no schema makes one of it.
-func (m *MOM) withMessage(ctx context.Context, task *momv1.Task, answer *momv1.Answer) *momv1.Answer {
+func (s *shelf) withMessage(ctx context.Context, task *momv1.Task, answer *momv1.Answer) *momv1.Answer {
 	if _, isJSON := answer.GetResult().(*momv1.Answer_Json); !isJSON {
 		return answer
 	}
-	message, err := m.shelf.readProto(ctx, task.GetProcedure(), answer)
+	message, err := s.readProto(ctx, task.GetProcedure(), answer)
 	if err != nil {
 		message, _ = anypb.New(&momv1.UnknownMessage{Value: answer.GetJson()}) // it is a message of ours
 	}

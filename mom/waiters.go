@@ -14,40 +14,43 @@ type waiters struct {
 	byID map[contract.TaskID]map[*waiter]struct{}
 }
 
-// waiter is one of them. Its channel holds a signal at most: whoever reads it
-// looks at the task, which is the truth.
+// waiter waits for transitions of some tasks. changed has room for one signal: whoever reads it
+// looks at the tasks, which are the truth. One goroutine may use it.
 type waiter struct {
-	c    chan struct{}
-	ends bool // wake for the end only
+	changed chan struct{}
+	ends    bool // wake it for the end of a task only
+	all     *waiters
+	tasks   []contract.TaskID
 }
 
 func newWaiters() *waiters {
 	return &waiters{byID: map[contract.TaskID]map[*waiter]struct{}{}}
 }
 
-// add waits for a task from now on, until remove is called; ends waits for its
-// end only.
-func (ws *waiters) add(id contract.TaskID, ends bool) (changed <-chan struct{}, remove func()) {
-	c := make(chan struct{}, 1)
-	return c, ws.join(id, c, ends)
+// add returns a waiter without tasks, which leave takes away.
+func (ws *waiters) add(ends bool) *waiter {
+	return &waiter{changed: make(chan struct{}, 1), ends: ends, all: ws}
 }
 
-// join is add with a channel that may be shared between tasks; it needs room for
-// one signal.
-func (ws *waiters) join(id contract.TaskID, c chan struct{}, ends bool) (remove func()) {
-	w := &waiter{c: c, ends: ends}
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	if ws.byID[id] == nil {
-		ws.byID[id] = map[*waiter]struct{}{}
+// waitFor makes the waiter hear of a task, too. To say so twice is harmless.
+func (w *waiter) waitFor(id contract.TaskID) {
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	if w.all.byID[id] == nil {
+		w.all.byID[id] = map[*waiter]struct{}{}
 	}
-	ws.byID[id][w] = struct{}{}
-	return func() {
-		ws.mu.Lock()
-		defer ws.mu.Unlock()
-		delete(ws.byID[id], w)
-		if len(ws.byID[id]) == 0 {
-			delete(ws.byID, id)
+	w.all.byID[id][w] = struct{}{}
+	w.tasks = append(w.tasks, id)
+}
+
+// leave ends the wait for all of its tasks.
+func (w *waiter) leave() {
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	for _, id := range w.tasks {
+		delete(w.all.byID[id], w)
+		if len(w.all.byID[id]) == 0 {
+			delete(w.all.byID, id)
 		}
 	}
 }
@@ -58,7 +61,7 @@ func (ws *waiters) wake(id contract.TaskID, state momv1.TaskState) {
 	defer ws.mu.Unlock()
 	for w := range ws.byID[id] {
 		if !w.ends || !contract.IsOpen(state) {
-			w.signal()
+			nudge(w.changed)
 		}
 	}
 }
@@ -69,9 +72,7 @@ func (ws *waiters) wakeAll() {
 	defer ws.mu.Unlock()
 	for _, waiting := range ws.byID {
 		for w := range waiting {
-			w.signal()
+			nudge(w.changed)
 		}
 	}
 }
-
-func (w *waiter) signal() { nudge(w.c) }

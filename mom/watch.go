@@ -76,7 +76,7 @@ func (s *queueService) WatchQueues(ctx context.Context, req *momv1.WatchQueuesRe
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		queues, err := s.looks.get(ctx, s.list)
+		queues, err := s.seen.get(ctx, s.list)
 		if err != nil {
 			return err
 		}
