@@ -10,6 +10,7 @@ const (
 	decide  = "gateway/decide.go"
 	proxy   = "gateway/proxy.go"
 	reply   = "gateway/reply.go"
+	breaker = "gateway/breaker.go"
 	handOff = "gateway/handoff.go"
 
 	outcome = "internal/upstream/outcome.go"
@@ -60,6 +61,9 @@ var handOffs = []mutant{
 
 // replies are the tests of the table alone.
 const replies = "./gateway -run ^Test(Follow|ReplyOf)$"
+
+// breaks is the test of the breaker alone.
+const breaks = "./gateway -run ^TestBreaker$"
 
 // moms runs tests of hand-offs.
 func moms(test string) string { return "./gateway -timeout 100s -run ^Test" + test + "$" }
@@ -128,6 +132,10 @@ var decisions = []mutant{
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Answered, upstream.NotSent, upstream.Broken,", table("an-answer|plain-500")},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.CallerLeft, upstream.NotSent, upstream.Broken,", "./gateway -run CallerEnds|Left|BrokenRequest"},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.DeadlineOver, upstream.NotSent, upstream.Broken,", "./gateway -run DeadlineSparesBreaker"},
+	{breaker, "b.streak.IsOpen() || b.rate.IsOpen()", "b.streak.IsOpen()", breaks},
+	{breaker, "	b.streak.RecordSuccess()\n", "", breaks},
+	{breaker, "		b.streak.Close()\n", "", breaks},
+	{breaker, "		b.cause.Store(&cause)\n", "", breaks},
 }
 
 // What an attempt came to.
