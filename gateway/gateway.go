@@ -99,7 +99,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.front = front
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
-		g.targets[name] = newTarget(r, upstream.NewPool(r.Pool(cfg.Logger)), metrics)
+		g.targets[name] = newTarget(r, newBreaker(upstream.NewPool(r.Pool(cfg.Logger)), front.once), metrics)
 		g.targets[name].stores, g.targets[name].schema = true, cfg.Schemas.Digest(name)
 		if g.targets[name].schema == "" {
 			cfg.Logger.Warn("no schema: calls of this service pass, and are not stored", "service", name)
@@ -107,8 +107,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Log: cfg.Logger})
+		shared := newBreaker(front.mom, front.once)
 		for _, name := range ofMOM {
-			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, front.mom, metrics)
+			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, shared, metrics)
 		}
 		g.words = newWords(front.mom, cfg.Secret, cfg.Logger)
 		front.words = g.words
