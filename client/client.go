@@ -5,7 +5,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -15,6 +14,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/contract"
 )
 
 // TaskFrom returns the handle in an error that says that a call was stored, nil
@@ -55,40 +55,34 @@ func (t *Tasks) Wait(ctx context.Context, id string, progress func(*momv1.Task))
 		if err != nil {
 			return nil, nil, err
 		}
-		switch res.GetTask().GetState() {
-		case momv1.TaskState_TASK_STATE_QUEUED, momv1.TaskState_TASK_STATE_RUNNING, momv1.TaskState_TASK_STATE_RETRYING:
-			if progress != nil {
-				progress(res.GetTask())
-			}
-		default:
+		if !contract.IsOpen(res.GetTask().GetState()) {
 			return res.GetTask(), res.GetAnswer(), nil
+		}
+		if progress != nil {
+			progress(res.GetTask())
 		}
 	}
 }
 
 // Answer waits for a task and unmarshals its answer into res. What the service
-// answered with an error is that error, a task that ended without an answer an
-// error with the state in its message.
+// answered with an error is that error. A task that ended without an answer is the error that a
+// held caller gets in its place, with its code and its reason.
 func (t *Tasks) Answer(ctx context.Context, id string, res proto.Message) error {
 	task, answer, err := t.Wait(ctx, id, nil)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case answer.GetMessage() != nil:
-		return answer.GetMessage().UnmarshalTo(res)
-	case answer.GetError() != nil:
-		return errorOf(answer.GetError())
 	}
-	return fmt.Errorf("task %s ended without an answer: %s", id, task.GetState())
+	if err := contract.TaskError(task, answer); err != nil {
+		return asRemote(err)
+	}
+	return answer.GetMessage().UnmarshalTo(res)
 }
 
-func errorOf(e *momv1.CallError) error {
-	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage()+string(e.GetRawMessage())).WithRemote()
-	for _, any := range e.GetDetails() {
-		detail, detailErr := connectproto.NewErrorDetail(any)
-		if detailErr == nil {
-			err = err.WithDetail(detail)
-		}
+// asRemote marks an error as the server's word.
+func asRemote(err error) error {
+	var rpcErr *connect.Error
+	if errors.As(err, &rpcErr) {
+		return rpcErr.WithRemote()
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"holdline/gateway"
 	"holdline/internal/route"
 	"holdline/internal/server"
+	"holdline/internal/stack"
 )
 
 // Gateway is `holdline gateway`.
@@ -45,20 +46,15 @@ func (c *Gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g, err := gateway.New(gateway.Config{
+	node, err := stack.NewGateway(gateway.Config{
 		Routes: routes, Schemas: schemas, MOM: moms, Secret: shared, CORSOrigins: c.CORSOrigin,
 		MaxCalls: c.MaxCalls, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,
+	}, server.Config{
+		Addr: c.Listen, Logger: log, CertFile: c.TLSCert, KeyFile: c.TLSKey,
+		MetricsAddr: c.Metrics.Metrics, Metrics: metrics, AdminAddr: listenAt(c.Admin.Admin), Limits: c.limits(),
 	})
 	if err != nil {
 		return err
 	}
-	defer g.Close()
-	s, err := server.Listen(server.Config{
-		Addr: c.Listen, Handler: g, Logger: log, Drain: g.Drain, CertFile: c.TLSCert, KeyFile: c.TLSKey,
-		MetricsAddr: c.Metrics.Metrics, Metrics: metrics, AdminAddr: listenAt(c.Admin.Admin), Operators: g.Operators(), Limits: c.limits(),
-	})
-	if err != nil {
-		return err
-	}
-	return s.Run(ctx)
+	return node.Run(ctx)
 }

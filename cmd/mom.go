@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"holdline/internal/server"
+	"holdline/internal/stack"
 	"holdline/mom"
 	"holdline/mom/redisstore"
 )
@@ -50,36 +49,21 @@ func (c *MOM) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	store, err := redisstore.Open(redisstore.Config{
+	node, err := stack.NewMOM(mom.Config{
+		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, OnHold: c.Hold, Secret: shared, Metrics: metrics, Logger: log,
+	}, redisstore.Config{
 		URL: c.Redis, ReadPassword: c.readPassword(), Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
 		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, ParkedTTL: c.ParkedTTL, MaxParkedBytes: c.MaxParked, Logger: log,
+	}, server.Config{
+		Addr: c.Listen, Logger: log, MetricsAddr: c.Metrics.Metrics, Metrics: metrics, AdminAddr: listenAt(c.Admin.Admin), Limits: c.limits(),
 	})
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	m, err := mom.New(mom.Config{
-		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, OnHold: c.Hold, Secret: shared, Metrics: metrics, Logger: log,
-	}, store)
-	if err != nil {
-		return err
+	if shared == nil && !server.Loopback(node.Addr()) {
+		log.Warn("whoever reaches this MOM can store calls and read answers: give it and its gateways a --mom-secret-file", "address", node.Addr())
 	}
-	limits := c.limits()
-	limits.HeaderBytes = mom.HeaderBytes(limits.HeaderBytes)
-	s, err := server.Listen(server.Config{
-		Addr: c.Listen, Handler: m, Logger: log, Drain: m.Drain,
-		MetricsAddr: c.Metrics.Metrics, Metrics: metrics, AdminAddr: listenAt(c.Admin.Admin), Operators: m.Operators(), Limits: limits,
-	})
-	if err != nil {
-		return err
-	}
-	if shared == nil && !server.Loopback(s.Addr()) {
-		log.Warn("whoever reaches this MOM can store calls and read answers: give it and its gateways a --mom-secret-file", "address", s.Addr())
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.Run(ctx) })
-	group.Go(func() error { return m.Run(ctx) })
-	return group.Wait()
+	return node.Run(ctx)
 }
 
 // readPassword reads the password's file anew each time; nil without one.

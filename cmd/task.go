@@ -67,13 +67,9 @@ func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
 	_, _ = fmt.Fprintln(table, "TASK\tMETHOD\tSTATE\tATTEMPTS\tAGE\tLAST FAILURE")
 	for _, t := range all.GetTasks() {
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", t.GetId(), t.GetProcedure()[strings.LastIndexByte(t.GetProcedure(), '/')+1:],
-			stateName(t), t.GetAttempts(), time.Since(t.GetCreateTime().AsTime()).Round(time.Second), t.GetLastFailure())
+			contract.StateName(t.GetState()), t.GetAttempts(), time.Since(t.GetCreateTime().AsTime()).Round(time.Second), t.GetLastFailure())
 	}
 	return table.Flush()
-}
-
-func stateName(t *momv1.Task) string {
-	return strings.ToLower(strings.TrimPrefix(t.GetState().String(), "TASK_STATE_"))
 }
 
 // TaskGet is `holdline task get`.
@@ -110,7 +106,7 @@ func (r Remote) print(out io.Writer, t *momv1.Task) error {
 	}
 	row("task", t.GetId())
 	row("procedure", t.GetProcedure())
-	row("state", stateName(t))
+	row("state", contract.StateName(t.GetState()))
 	row("attempts", t.GetAttempts())
 	if n := t.GetEarlierAttempts(); n > 0 {
 		row("attempts before its retry", n)
@@ -152,7 +148,7 @@ func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time
 			_ = printJSON(os.Stderr, t)
 			return
 		}
-		_, _ = fmt.Fprintf(os.Stderr, "%s: %s, %d attempts\n", time.Since(started).Round(time.Second), stateName(t), t.GetAttempts())
+		_, _ = fmt.Fprintf(os.Stderr, "%s: %s, %d attempts\n", time.Since(started).Round(time.Second), contract.StateName(t.GetState()), t.GetAttempts())
 	})
 	switch {
 	case ctx.Err() != nil:

@@ -28,12 +28,9 @@ func TestGatewayDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := testLog(t)
-	g, err := gateway.New(gateway.Config{Routes: routes, Schemas: schemas, MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Logger: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(g.Close)
-	front, err := server.Listen(server.Config{Addr: "127.0.0.1:0", Handler: g, Logger: log, Drain: g.Drain})
+	front, err := stack.NewGateway(
+		gateway.Config{Routes: routes, Schemas: schemas, MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Logger: log},
+		server.Config{Addr: "127.0.0.1:0", Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

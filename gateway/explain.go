@@ -38,7 +38,7 @@ func (p *proxy) explain(w http.ResponseWriter, c *call, tries *tries, outcome up
 	default:
 		text.WriteString("failed")
 	}
-	if c.target.pool.Open() {
+	if c.target.breaker.open() {
 		text.WriteString(";breaker=open")
 	}
 	w.Header().Set(contract.HeaderDecision, text.String())

@@ -17,11 +17,13 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/grpcreflect/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"holdline/gateway/docs"
 	"holdline/gen/gateway/v1/gatewayv1connect"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/logonce"
+	"holdline/internal/openapi"
 	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/server"
@@ -52,7 +54,7 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Gateway is an http.Handler, safe for concurrent use.
+// Gateway is an http.Handler, safe for concurrent use; what it has to do by itself it does while it runs.
 type Gateway struct {
 	handler http.Handler
 	front   *proxy
@@ -61,8 +63,6 @@ type Gateway struct {
 	drain   context.CancelFunc
 	words   *words   // nil without MOMs
 	meeting *meeting // nil without MOMs
-	// endOutages ends the telling of outages.
-	endOutages func()
 }
 
 // ofMOM are the services that a MOM serves itself.
@@ -83,7 +83,7 @@ func (cfg *Config) check() error {
 	return nil
 }
 
-// New needs nobody: services and MOMs may come later.
+// New dials nothing and starts nothing: services and MOMs may come later.
 func New(cfg Config) (*Gateway, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -97,10 +97,9 @@ func New(cfg Config) (*Gateway, error) {
 		outages: newOutages(g.targets, cfg.Logger),
 	}
 	g.front = front
-	g.runOutages(front.outages)
 	metrics := newMetrics(cfg.Metrics, &front.held)
 	for name, r := range cfg.Routes {
-		g.targets[name] = newTarget(r, upstream.NewPool(r.Pool(cfg.Logger)), metrics)
+		g.targets[name] = newTarget(r, newBreaker(upstream.NewPool(r.Pool(cfg.Logger)), front.once), metrics)
 		g.targets[name].stores, g.targets[name].schema = true, cfg.Schemas.Digest(name)
 		if g.targets[name].schema == "" {
 			cfg.Logger.Warn("no schema: calls of this service pass, and are not stored", "service", name)
@@ -108,8 +107,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Log: cfg.Logger})
+		shared := newBreaker(front.mom, front.once)
 		for _, name := range ofMOM {
-			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, front.mom, metrics)
+			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, shared, metrics)
 		}
 		g.words = newWords(front.mom, cfg.Secret, cfg.Logger)
 		front.words = g.words
@@ -118,7 +118,6 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	var err error
 	if front.own, err = g.own(cfg, front); err != nil {
-		g.Close()
 		return nil, err
 	}
 	if front.mom != nil {
@@ -135,10 +134,10 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 		return front.mom != nil && name == momv1connect.QueueServiceName // callers get nothing of it
 	})
 	all := slices.Concat(routed, []string{gatewayv1connect.DirectoryServiceName})
-	described := []docs.Service{}
+	described := []openapi.Service{}
 	for _, name := range all {
 		t := g.targets[name] // nil: our own
-		described = append(described, docs.Service{Name: name, Proxied: t != nil, Stored: t != nil && t.stores && front.mom != nil})
+		described = append(described, openapi.Service{Name: name, Proxied: t != nil, Stored: t != nil && t.stores && front.mom != nil})
 	}
 	rpc := connect.NewServer()
 	gatewayv1connect.RegisterDirectoryServiceHandler(rpc, &directory{services: routed, targets: g.targets, schemas: cfg.Schemas})
@@ -158,7 +157,9 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 		mux.HandleFunc("/v1/tasks", noTaskNamed)
 		mux.HandleFunc("/v1/tasks/", noTaskNamed)
 	}
-	return mux, docs.Mount(mux, docs.Config{Services: described, Schemas: cfg.Schemas, Tasks: front.mom != nil, Logger: cfg.Logger})
+	return mux, docs.Mount(mux, docs.Config{
+		Config: openapi.Config{Services: described, Schemas: cfg.Schemas, Tasks: front.mom != nil}, Logger: cfg.Logger,
+	})
 }
 
 // ServeHTTP implements http.Handler.
@@ -171,13 +172,19 @@ func (g *Gateway) Drain() {
 	g.drain()
 }
 
-// Close says the last words to the MOMs and drops idle connections, once nothing is
-// served any more. It takes 2 s at most.
-func (g *Gateway) Close() {
-	g.endOutages()
-	g.meeting.close()
+// Run compares what the MOMs know with what the gateway knows, and tells of outages, until ctx ends. That
+// has to be once nothing is served any more: then it says the last words to the MOMs, for as long
+// as settleTime, and drops idle connections.
+func (g *Gateway) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return g.front.outages.Run(ctx) })
+	if g.meeting != nil {
+		group.Go(func() error { return g.meeting.Run(ctx) })
+	}
+	err := group.Wait()
 	g.words.close()
 	for _, t := range g.targets {
 		t.pool.Close()
 	}
+	return err
 }

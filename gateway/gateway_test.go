@@ -70,7 +70,7 @@ func front(tb testing.TB, addr string) (url string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(g.Close)
+	servertest.Keep(tb, g)
 	return "http://" + serve(tb, g)
 }
 

@@ -109,14 +109,18 @@ func (c *call) answerBy(now time.Time, hold time.Duration) time.Time {
 
 // run offers the call until a MOM answers, or the caller's time for it is over.
 func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(step)) {
-	var last *upstream.Endpoint
-	started, others, patience := time.Now(), h.mom.Len()-1, handOffTime
+	var mom *upstream.Endpoint
+	began, others, patience := time.Now(), h.mom.Len()-1, handOffTime
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		last = h.mom.Pick(last)
-		res, outcome := h.offer(ctx, last, patience)
-		said := wordOf(res, outcome)
-		h.unsure = h.unsure || said == mayHave
-		next := follow(said, others > 0, h.stored == nil && !h.unsure)
+		mom = h.mom.Pick(mom)
+		res, outcome, handle := h.offer(ctx, mom, patience)
+		said := replyOf(res, outcome)
+		next := follow(said, standing{
+			known:  h.learn(mom, said, outcome, handle),
+			others: others > 0,
+			long:   time.Since(began) >= handOffTime,
+			over:   !time.Now().Add(pause).Before(h.until),
+		})
 		if next == passOn {
 			res.Header.Del(contract.HeaderRefused)
 			explain(storedOrFailed(said == theTasks))
@@ -127,28 +131,46 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 			h.place(res.Header.Get(contract.HeaderShards))
 		}
 		res.Drop()
-		left := outcome.Kind == upstream.CallerLeft
-		switch {
-		case left && ctx.Err() != nil:
+		switch next {
+		case askOther:
+			others--
+		case askAgain:
+			if said == mayHave || said == slow { // it gets more time, not more work
+				patience = min(2*patience, contract.MaxHold)
+			}
+			sleep(ctx, pause)
+		case forget:
 			h.abandon()
 			leave()
-		case left, // it is us who drained
-			outcome.Kind == upstream.DeadlineOver,
-			next == giveUp,
-			next == hurry && time.Since(started) >= handOffTime,
-			!time.Now().Add(pause).Before(h.until):
-			keeps := h.keeps() // asked once: it depends on the time
-			explain(storedOrFailed(keeps))
-			h.giveUp(w, outcome, keeps)
+		default:
+			explain(storedOrFailed(next == giveHandle))
+			h.giveUp(w, next, outcome)
 			return
-		case next == askOther:
-			others--
-			continue
-		case said == mayHave, said == slow: // it gets more time, not more work
-			patience = min(2*patience, contract.MaxHold)
 		}
-		sleep(ctx, pause)
 	}
+}
+
+// learn takes note of what an offer to a MOM came to, and returns what is known of the call now.
+// A MOM that has lost a hold cancels the task after a grace, of which enough must be left for our
+// word to overtake it: what was stored may no longer be.
+func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Outcome, handle *momv1.TaskHandle) known {
+	if handle != nil {
+		h.stored, h.holder, h.lost = handle, mom, time.Time{}
+	}
+	switch {
+	case handle != nil && outcome.Kind == upstream.Broken && outcome.Cause != upstream.TryTimeout && outcome.Cause != upstream.Silent:
+		h.lost = time.Now() // by the MOM too, if it lives: a silent one hears of it later
+	case mom == h.holder && outcome.Cause == upstream.DialRefused:
+		h.lost = time.Time{} // it is dead, and has forgotten the hold
+	}
+	h.unsure = h.unsure || said >= mayHave
+	switch {
+	case h.stored != nil && (h.kept || h.lost.IsZero() || time.Since(h.lost) < lostTime):
+		return isStored
+	case h.unsure:
+		return mayBeStored
+	}
+	return notStored
 }
 
 // place puts the call among as many shards as a MOM has said, with the same ULID.
@@ -187,19 +209,13 @@ func storedOrFailed(stored bool) step {
 	return fail
 }
 
-// keeps tells whether the call surely waits in the store, under its handle. A MOM that has lost
-// a hold cancels the task after a grace: of that, enough must be left for our word to overtake it.
-func (h *handOff) keeps() bool {
-	return h.stored != nil && (h.kept || h.lost.IsZero() || time.Since(h.lost) < lostTime)
-}
-
-// giveUp answers a caller whom no MOM holds, with the handle if the call keeps.
-func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome, keeps bool) {
+// giveUp answers a caller whom no MOM holds: with the handle of its call, or with why there is none.
+func (h *handOff) giveUp(w http.ResponseWriter, next action, last upstream.Outcome) {
 	why := h.why()
 	var err *connect.Error
 	switch {
-	case keeps:
-		if !h.kept && last.Cause != drained { // else it is kept already
+	case next == giveHandle:
+		if !h.kept && last.Cause != gatewayDrains { // else it is kept already
 			h.words.keep.add(h.stored.GetId(), nil)
 		}
 		err = contract.Stored(h.stored)
@@ -210,9 +226,9 @@ func (h *handOff) giveUp(w http.ResponseWriter, last upstream.Outcome, keeps boo
 				w.Header().Set(http.TrailerPrefix+key, value)
 			}
 		}
-	case h.unsure && h.repeatable():
+	case next == tellUnsure && h.repeatable():
 		err = contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "%s, and it may or may not be stored (%s); it may be sent again", why, last.Cause)
-	case h.unsure:
+	case next == tellUnsure:
 		err = contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "%s, and it may or may not be stored (%s)", why, last.Cause)
 	case tooManyHeaders(last):
 		reason := momv1.Reason_REASON_CALL_NOT_STORABLE

@@ -21,6 +21,7 @@ import (
 
 	"holdline/gateway"
 	"holdline/internal/route"
+	"holdline/internal/server/servertest"
 )
 
 // logged is what a gateway has logged.
@@ -89,7 +90,7 @@ func frontLogged(t *testing.T, endpoints string, moms ...string) (base string, o
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(g.Close)
+	servertest.Keep(t, g)
 	return "http://" + serve(t, g), out
 }
 

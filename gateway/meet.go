@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -35,36 +34,28 @@ type meeting struct {
 	once    *logonce.Logger
 
 	said map[string]string // the last difference of each MOM
-	stop context.CancelFunc
-	over sync.WaitGroup
 }
 
-// newMeeting looks until close is called.
 func newMeeting(cfg Config, targets map[string]*target, mom *upstream.Pool, metrics *metrics, once *logonce.Logger) *meeting {
-	ctx, stop := context.WithCancel(context.Background())
 	m := &meeting{
 		mom: mom, secret: cfg.Secret, targets: targets, known: map[string]*momv1.KnownRoute{}, differs: metrics.differs, log: cfg.Logger, once: once,
-		said: map[string]string{}, stop: stop,
+		said: map[string]string{},
 	}
 	for name := range cfg.Routes {
 		if schema := cfg.Schemas.Digest(name); schema != "" { // else its calls are not stored
 			m.known[name] = &momv1.KnownRoute{Service: name, Schema: schema}
 		}
 	}
-	m.over.Go(func() {
-		for ctx.Err() == nil {
-			m.look(ctx)
-			sleep(ctx, meetPause)
-		}
-	})
 	return m
 }
 
-func (m *meeting) close() {
-	if m != nil {
-		m.stop()
-		m.over.Wait()
+// Run looks until ctx ends.
+func (m *meeting) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		m.look(ctx)
+		sleep(ctx, meetPause)
 	}
+	return nil
 }
 
 // look asks all MOMs once. One that does not answer is left for the next time.

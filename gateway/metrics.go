@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"holdline/internal/upstream"
 )
 
 // What calls come to, as the label outcome of holdline_gateway_call_duration_seconds.
@@ -21,12 +19,12 @@ const (
 	callLeft    = "left"    // its caller left
 )
 
-// metrics are the gateway's series; those of pools are read when they are asked for.
+// metrics are the gateway's series; those of breakers are read when they are asked for.
 type metrics struct {
 	calls    *prometheus.HistogramVec
 	attempts *prometheus.CounterVec
 	differs  *prometheus.GaugeVec
-	pools    pools
+	breakers breakers
 }
 
 func newMetrics(registry prometheus.Registerer, held *atomic.Int64) *metrics {
@@ -44,10 +42,10 @@ func newMetrics(registry prometheus.Registerer, held *atomic.Int64) *metrics {
 			Name: "holdline_gateway_mom_differences",
 			Help: "MOMs whose route or schema of a service is not the gateway's.",
 		}, []string{"service"}),
-		pools: pools{},
+		breakers: breakers{},
 	}
 	if registry != nil {
-		registry.MustRegister(m.calls, m.attempts, m.differs, m.pools,
+		registry.MustRegister(m.calls, m.attempts, m.differs, m.breakers,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_gateway_held_calls", Help: "Callers that are held at a MOM now."},
 				func() float64 { return float64(held.Load()) }))
 	}
@@ -55,14 +53,14 @@ func newMetrics(registry prometheus.Registerer, held *atomic.Int64) *metrics {
 }
 
 // of watches over a target.
-func (m *metrics) of(service string, pool *upstream.Pool) (calls prometheus.ObserverVec, attempts *prometheus.CounterVec) {
+func (m *metrics) of(service string, b *breaker) (calls prometheus.ObserverVec, attempts *prometheus.CounterVec) {
 	label := prometheus.Labels{"service": service}
-	m.pools[service] = pool
+	m.breakers[service] = b
 	return m.calls.MustCurryWith(label), m.attempts.MustCurryWith(label)
 }
 
-// pools collects what there is to know of each service's endpoints.
-type pools map[string]*upstream.Pool
+// breakers collects what there is to know of each service's breaker and endpoints.
+type breakers map[string]*breaker
 
 var (
 	breakerOpen = prometheus.NewDesc("holdline_gateway_breaker_open", "1 while a service's calls are not tried.", []string{"service"}, nil)
@@ -70,19 +68,19 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (pools) Describe(descs chan<- *prometheus.Desc) { descs <- breakerOpen; descs <- endpoints }
+func (breakers) Describe(descs chan<- *prometheus.Desc) { descs <- breakerOpen; descs <- endpoints }
 
 // Collect implements prometheus.Collector.
-func (p pools) Collect(series chan<- prometheus.Metric) {
+func (all breakers) Collect(series chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value int, labels ...string) {
 		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
 	}
-	for service, pool := range p {
+	for service, b := range all {
 		open := 0
-		if pool.Open() {
+		if b.open() {
 			open = 1
 		}
-		fit, ejected := pool.Fitness()
+		fit, ejected := b.pool.Fitness()
 		gauge(breakerOpen, open, service)
 		gauge(endpoints, fit, service, "fit")
 		gauge(endpoints, ejected, service, "ejected")

@@ -21,14 +21,14 @@ import (
 // errDraining ends a hold whose task is kept.
 var errDraining = errors.New("the gateway is draining")
 
-// drained is the cause of an offer that ended since the gateway drains.
-const drained = "drained"
+// gatewayDrains is the cause of an offer that ended since the gateway drains.
+const gatewayDrains = "drained"
 
 // offer sends the call to one MOM. Within the given time the MOM has to say that
 // it has the call, with a 103 or with its answer; after that, it may hold, until the
-// caller's time is over or the gateway drains. h.stored is set once the MOM said that
-// it has the call.
-func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome) {
+// caller's time is over or the gateway drains. The handle is there once the MOM said that
+// it has the call; the response is nil unless the MOM answered in time.
+func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, *momv1.TaskHandle) {
 	req := h.request()
 	holding, release := context.WithCancelCause(ctx) // ends with ctx at the latest
 	var over atomic.Bool                             // answered, or given up: whichever comes first
@@ -52,9 +52,6 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	})
 	res, outcome, err := mom.Try(traced, &req)
 	handle := taken.close()
-	if handle != nil {
-		h.stored, h.holder, h.lost = handle, mom, time.Time{}
-	}
 	clock.Stop()
 	limit.Stop()
 	if res != nil && !over.CompareAndSwap(false, true) {
@@ -74,20 +71,14 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		default:
 			outcome.Cause = "http-" + strconv.Itoa(res.StatusCode)
 		}
-		return res, outcome
+		return res, outcome, handle
 	}
 	if errors.Is(context.Cause(holding), errDraining) {
-		outcome = upstream.Outcome{Kind: upstream.CallerLeft, Cause: drained}
-	}
-	switch {
-	case handle != nil && outcome.Kind == upstream.Broken && outcome.Cause != upstream.TryTimeout && outcome.Cause != upstream.Silent:
-		h.lost = time.Now() // by the MOM too, if it lives: a silent one hears of it later
-	case mom == h.holder && outcome.Cause == upstream.DialRefused:
-		h.lost = time.Time{} // it is dead, and has forgotten the hold
+		outcome = upstream.Outcome{Kind: upstream.CallerLeft, Cause: gatewayDrains}
 	}
 	release(nil)
 	h.log.Debug("hand-off failed", "task", h.id.String(), "endpoint", mom, "cause", outcome.Cause, "error", err)
-	return nil, outcome
+	return nil, outcome, handle
 }
 
 // receipt is what a MOM says as soon as it has a call, and who waits for a drain since

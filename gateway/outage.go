@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"context"
 	"log/slog"
 
 	"holdline/internal/outage"
@@ -21,8 +20,8 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 		Gone:   "no more signs of the outage",
 		Counts: []string{countHandedOff},
 		State: func(service string) outage.State {
-			pool := targets[service].pool
-			return outage.State{Down: pool.Open(), Up: pool.Closed()}
+			breaker := targets[service].breaker
+			return outage.State{Down: breaker.open(), Up: breaker.closedAt()}
 		},
 		Facts:  func(service string) []any { return []any{"held", targets[service].held.Load()} },
 		Logger: log,
@@ -33,22 +32,8 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 // that was not tried, the cause is why others failed before.
 func (p *proxy) handedOff(c *call, cause string) {
 	if cause == outage.BreakerOpen {
-		cause = cmp.Or(c.target.pool.OpenedBy(), cause)
+		cause = cmp.Or(c.target.breaker.openedBy(), cause)
 	}
 	p.outages.Down(c.target.route.Service, cause, c.failure)
 	p.outages.Count(c.target.route.Service, countHandedOff)
-}
-
-// runOutages lets outages be told until the gateway closes.
-func (g *Gateway) runOutages(outages *outage.Log) {
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = outages.Run(ctx) // it ends with ctx, without an error
-	}()
-	g.endOutages = func() {
-		stop()
-		<-ended
-	}
 }

@@ -23,6 +23,8 @@ import (
 type target struct {
 	route *route.Route
 	pool  *upstream.Pool
+	// breaker is the pool's.
+	breaker *breaker
 	// budget bounds the retries of all calls together.
 	budget *budget
 	// stores: calls that the service cannot take go to the MOM.
@@ -36,9 +38,9 @@ type target struct {
 	said     atomic.Int32           // how many shards the queue has, as a MOM said last; 0: none did
 }
 
-func newTarget(r *route.Route, pool *upstream.Pool, metrics *metrics) *target {
-	t := &target{route: r, pool: pool, budget: newBudget()}
-	t.calls, t.attempts = metrics.of(r.Service, pool)
+func newTarget(r *route.Route, breaker *breaker, metrics *metrics) *target {
+	t := &target{route: r, pool: breaker.pool, breaker: breaker, budget: newBudget()}
+	t.calls, t.attempts = metrics.of(r.Service, breaker)
 	return t
 }
 
@@ -154,7 +156,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 	pool := c.target.pool
 	tries := tries{budget: c.target.budget}
 	c.target.budget.earn()
-	if pool.Open() {
+	if c.target.breaker.open() {
 		p.end(ctx, w, c, &tries, nil, upstream.Outcome{Kind: upstream.NotSent, Cause: outage.BreakerOpen})
 		return
 	}
@@ -188,7 +190,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
 		switch {
 		case counts(outcome.Kind):
 			if tries.made >= min(pool.Len(), maxTries) { // every endpoint failed it
-				pool.Failed(outcome.Cause)
+				c.target.breaker.failed(outcome.Cause)
 			}
 		case res != nil:
 			c.answered = true
@@ -248,10 +250,10 @@ func leave() { panic(http.ErrAbortHandler) }
 // recorded takes note of how a response of the service has ended.
 func (p *proxy) recorded(c *call, whole bool) {
 	if !whole {
-		c.target.pool.Failed("broken-answer")
+		c.target.breaker.failed("broken-answer")
 		return
 	}
-	c.target.pool.Answered()
+	c.target.breaker.answered()
 	p.outages.Up(c.target.route.Service, c.began)
 }
 

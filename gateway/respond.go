@@ -121,12 +121,6 @@ func silence(header http.Header, keys ...string) {
 	}
 }
 
-// forwarded are the Holdline-* headers that callers may send.
-var forwarded = map[string]bool{
-	contract.HeaderTTL: true, contract.HeaderAnswerTTL: true,
-	contract.HeaderMode: true, contract.HeaderExplain: true,
-}
-
 // cleanRequest removes what belongs to this hop, and the headers by which the
 // gateway itself speaks to the MOM.
 func cleanRequest(header http.Header) {
@@ -137,7 +131,7 @@ func cleanRequest(header http.Header) {
 	}
 	silence(header, "User-Agent")
 	for key := range header {
-		if strings.HasPrefix(key, "Holdline-") && !forwarded[key] {
+		if contract.IsOwn(key) && !contract.SentBy(contract.FromCaller, key) {
 			delete(header, key)
 		}
 	}

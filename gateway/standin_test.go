@@ -24,6 +24,7 @@ import (
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 	"holdline/internal/route"
+	"holdline/internal/server/servertest"
 )
 
 // offer is a call as the gateway offers it to a MOM.
@@ -221,7 +222,7 @@ func configured(tb testing.TB, cfg gateway.Config, endpoints string, moms ...str
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(g.Close)
+	servertest.Keep(tb, g)
 	return g
 }
 

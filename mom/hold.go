@@ -89,7 +89,7 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 				return h.storeLost(id, task.Repeatable)
 			case err != nil:
 				return err
-			case !open(found.GetState()):
+			case !contract.IsOpen(found.GetState()):
 				if attached {
 					to.info.ResponseHeader().Set(contract.HeaderReplayed, "true")
 				}
@@ -146,7 +146,7 @@ func (h *holds) handOut(ctx context.Context, to caller, id contract.TaskID, repe
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return h.storeLost(id, repeatable)
-	case err == nil && !open(task.GetState()):
+	case err == nil && !contract.IsOpen(task.GetState()):
 		return h.reply(ctx, to, task, answer)
 	case err == nil:
 		handle.State, handle.ExpireTime = task.GetState(), task.GetExpireTime()
@@ -171,7 +171,7 @@ func writeHandle(info *connect.CallInfo, handle *momv1.TaskHandle) error {
 func (h *holds) reply(ctx context.Context, to caller, task *momv1.Task, answer *momv1.Answer) error {
 	addMetadata(to.info.ResponseHeader(), answer.GetHeader())
 	addMetadata(to.info.ResponseTrailer(), answer.GetTrailer())
-	if err := outcome(task, answer); err != nil {
+	if err := contract.TaskError(task, answer); err != nil {
 		return err
 	}
 	message, err := h.shelf.answerAs(ctx, to.codec, task, answer)

@@ -232,7 +232,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 		Caller:    caller,
 		Protocol:  info.Protocol,
 		HttpMajor: 1,
-		Header:    metadata(header, ofRequest),
+		Header:    metadata(header, contract.FromCaller),
 		Message:   came.raw,
 		Codec:     came.codec,
 	}

@@ -3,7 +3,6 @@ package mom
 import (
 	"context"
 	"log/slog"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -50,9 +49,8 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 
 // heard counts a transition that the store has told of.
 func (s *metrics) heard(id contract.TaskID, state momv1.TaskState) {
-	if !open(state) {
-		name := strings.ToLower(strings.TrimPrefix(state.String(), "TASK_STATE_"))
-		s.ended.WithLabelValues(id.Service, name).Inc()
+	if !contract.IsOpen(state) {
+		s.ended.WithLabelValues(id.Service, contract.StateName(state)).Inc()
 	}
 }
 

@@ -34,13 +34,6 @@ import (
 	"holdline/internal/upstream"
 )
 
-// DefaultAnswerTTL is how long an answer is kept unless the caller says
-// otherwise, MaxAnswerTTL how long at most.
-const (
-	DefaultAnswerTTL = time.Hour
-	MaxAnswerTTL     = 7 * 24 * time.Hour
-)
-
 // HeaderBytes is how many bytes of headers the server of a MOM takes whose gateways take so
 // many. A hand-off is a call with some more of them, and net/http may need twice as many bytes
 // to write what a caller of HTTP/1.1 wrote without blanks.
@@ -51,8 +44,8 @@ func HeaderBytes(gateway int) int { return 2*gateway + 4<<10 }
 type Config struct {
 	Routes  route.Table
 	Schemas *route.Schemas
-	// AnswerTTL is how long answers are kept. Default DefaultAnswerTTL, at
-	// most MaxAnswerTTL.
+	// AnswerTTL is how long answers are kept. Default contract.DefaultAnswerTTL, at
+	// most contract.MaxAnswerTTL.
 	AnswerTTL time.Duration
 	// MaxHeld is how many callers are held at once; one more gets its handle at
 	// once. Default 10 000.
@@ -99,10 +92,10 @@ func New(cfg Config, store Store) (*MOM, error) {
 	if cfg.Schemas == nil || cfg.Logger == nil {
 		return nil, errors.New("mom: schemas and logger are required")
 	}
-	if cfg.AnswerTTL < 0 || cfg.AnswerTTL > MaxAnswerTTL {
+	if cfg.AnswerTTL < 0 || cfg.AnswerTTL > contract.MaxAnswerTTL {
 		return nil, errors.New("mom: answers are kept for 7 days at most")
 	}
-	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, DefaultAnswerTTL)
+	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, contract.DefaultAnswerTTL)
 	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, 10_000)
 	cfg.Metrics = cmp.Or[prometheus.Registerer](cfg.Metrics, prometheus.NewRegistry())
 	m := &MOM{
@@ -182,8 +175,8 @@ func (m *MOM) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealt
 	return &grpchealth.CheckResponse{Status: status}, nil
 }
 
-// Run replays, reaps and listens to the store until ctx ends; then it lets
-// attempts end and gives their leases up.
+// Run replays and reaps until it drains, then lets attempts end and gives their leases up. It listens to the
+// store until ctx ends, which has to be once nothing is served any more.
 func (m *MOM) Run(ctx context.Context) error {
 	defer func() {
 		for _, pool := range m.pools {
@@ -199,7 +192,16 @@ func (m *MOM) Run(ctx context.Context) error {
 	if m.cfg.OnHold {
 		m.cfg.Logger.Warn("on hold: calls are stored, nothing is replayed and nothing expires, until this MOM is started without --hold")
 	}
-	group.Go(func() error { return m.shards.Run(ctx) })
+	working, stop := context.WithCancel(ctx)
+	group.Go(func() error {
+		defer stop()
+		select {
+		case <-m.draining:
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	group.Go(func() error { return m.shards.Run(working) })
 	return group.Wait()
 }
 
@@ -231,7 +233,7 @@ func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
 	m.waiters.wake(id, state)
 	part := m.shards.part(ShardOf(id))
 	part.reaper.within(heardPause)
-	if !open(state) {
+	if !contract.IsOpen(state) {
 		part.demand.doubt()
 	}
 	if state == momv1.TaskState_TASK_STATE_QUEUED && m.cfg.Routes[id.Service] == nil {

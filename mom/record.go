@@ -3,13 +3,13 @@ package mom
 import (
 	"errors"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
 )
 
 // The versions of the records that this release knows. Records keep text in proto
@@ -57,11 +57,12 @@ var ofTransport = map[string]bool{
 	"Connect-Content-Encoding": true, "Connect-Accept-Encoding": true,
 }
 
-// metadata is what is kept of headers or trailers, without some: what application
-// wrote to application. Holdline's own headers are never kept.
-func metadata(header *connect.Header, without map[string]bool) (list []*momv1.Metadata) {
+// metadata is what is kept of headers or trailers: what application wrote to application. What
+// such a sender writes by the contract ends here: a caller's was for gateway and MOM,
+// and what a service behind another Holdline sends is about that one's tasks.
+func metadata(header *connect.Header, sender contract.Sender) (list []*momv1.Metadata) {
 	for key, values := range header.All() {
-		if without[key] || ofTransport[key] || strings.HasPrefix(key, "Holdline-") || !utf8.ValidString(key) {
+		if contract.SentBy(sender, key) || contract.IsOwn(key) || ofTransport[key] || !utf8.ValidString(key) {
 			continue
 		}
 		m := &momv1.Metadata{Key: key}
@@ -103,16 +104,4 @@ func callError(err error) *momv1.CallError {
 		record.Details = append(record.Details, connectproto.ErrorDetailToAny(detail))
 	}
 	return record
-}
-
-// finalError rebuilds the error that the service answered with: connect turns
-// errors that came over the wire into `internal`.
-func finalError(e *momv1.CallError) error {
-	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage()+string(e.GetRawMessage()))
-	for _, detail := range e.GetDetails() {
-		// With a host connect takes the type as it is; the usual one it adds by itself.
-		usual := strings.TrimPrefix(detail.GetTypeUrl(), "type.googleapis.com/")
-		err = err.WithDetail(&connect.ErrorDetail{Type: usual, Value: detail.GetValue()})
-	}
-	return err
 }

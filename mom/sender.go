@@ -127,8 +127,8 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 		}
 	}
 	answer := &momv1.Answer{
-		Header:  metadata(info.ResponseHeader(), ofResponse),
-		Trailer: metadata(info.ResponseTrailer(), ofResponse),
+		Header:  metadata(info.ResponseHeader(), contract.FromHoldline),
+		Trailer: metadata(info.ResponseTrailer(), contract.FromHoldline),
 	}
 	json := false
 	switch {

@@ -83,7 +83,7 @@ func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) 
 		if err != nil {
 			return nil, err
 		}
-		if !waiting || !open(task.GetState()) {
+		if !waiting || !contract.IsOpen(task.GetState()) {
 			return &momv1.WaitTaskResponse{Task: task, Answer: s.shelf.withMessage(ctx, task, answer)}, nil
 		}
 		select {
@@ -190,7 +190,7 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 	for {
 		ended := true
 		for id, state := range last {
-			if state != momv1.TaskState_TASK_STATE_UNSPECIFIED && !open(state) {
+			if state != momv1.TaskState_TASK_STATE_UNSPECIFIED && !contract.IsOpen(state) {
 				continue
 			}
 			task, _, err := read(ctx, s.store, id)
@@ -203,7 +203,7 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 					return err
 				}
 			}
-			ended = ended && !open(task.GetState())
+			ended = ended && !contract.IsOpen(task.GetState())
 		}
 		if ended {
 			return nil
@@ -287,7 +287,7 @@ func (s *taskService) serveAnswer(w http.ResponseWriter, r *http.Request) {
 	task, answer, err := s.find(r.Context(), r.PathValue("id"))
 	if err == nil {
 		w.Header().Set(contract.HeaderTask, task.GetId())
-		err = outcome(task, answer)
+		err = contract.TaskError(task, answer)
 	}
 	if err != nil {
 		if contract.ReasonOf(err) == momv1.Reason_REASON_CALL_STORED {

@@ -9,7 +9,6 @@ import (
 	"connectrpc.com/connect/v2"
 
 	"holdline/internal/contract"
-	"holdline/internal/route"
 )
 
 // terms are what a caller asks for with its headers.
@@ -37,8 +36,8 @@ func (in *intake) termsOf(info *connect.CallInfo, came time.Time) (terms, error)
 	}
 	return terms{
 		key: key, prefer: contract.Prefer(header), came: came,
-		ttl:       min(cmp.Or(asks.TTL, in.route.TTL), route.MaxTTL),
-		answerTTL: min(cmp.Or(asks.AnswerTTL, in.answerTTL), MaxAnswerTTL),
+		ttl:       min(cmp.Or(asks.TTL, in.route.TTL), contract.MaxTTL),
+		answerTTL: min(cmp.Or(asks.AnswerTTL, in.answerTTL), contract.MaxAnswerTTL),
 	}, nil
 }
 

@@ -60,7 +60,7 @@ func (ws *waiters) wake(id contract.TaskID, state momv1.TaskState) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for w := range ws.byID[id] {
-		if !w.ends || !open(state) {
+		if !w.ends || !contract.IsOpen(state) {
 			nudge(w.changed)
 		}
 	}
@@ -75,13 +75,4 @@ func (ws *waiters) wakeAll() {
 			nudge(w.changed)
 		}
 	}
-}
-
-// open tells whether a task may still get an answer by itself.
-func open(state momv1.TaskState) bool {
-	switch state {
-	case momv1.TaskState_TASK_STATE_QUEUED, momv1.TaskState_TASK_STATE_RUNNING, momv1.TaskState_TASK_STATE_RETRYING:
-		return true
-	}
-	return false
 }

@@ -143,7 +143,7 @@ func gatewayBefore(tb testing.TB, service, certified *httptest.Server) (addr str
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(g.Close)
+	servertest.Keep(tb, g)
 	cfg := server.Config{Handler: g, Logger: slog.New(slog.DiscardHandler)}
 	if certified.TLS != nil {
 		pair := certified.TLS.Certificates[0]

@@ -27,6 +27,7 @@ import (
 	"holdline/gateway"
 	"holdline/internal/route"
 	"holdline/internal/server"
+	"holdline/internal/stack"
 )
 
 const (
@@ -107,13 +108,7 @@ func run(ctx context.Context, reference, image string, known bool) error {
 	if err != nil {
 		return err
 	}
-	g, err := gateway.New(gateway.Config{Routes: routes, Schemas: schemas, Logger: log})
-	if err != nil {
-		return err
-	}
-	defer g.Close()
-	cfg.Handler = g
-	s, err := server.Listen(cfg)
+	s, err := stack.NewGateway(gateway.Config{Routes: routes, Schemas: schemas, Logger: log}, cfg)
 	if err != nil {
 		return err
 	}

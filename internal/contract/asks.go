@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,37 +23,23 @@ type Asks struct {
 // AsksOf reads these headers. One that cannot be understood is an error, whatever becomes of the call: better
 // no call than one that is treated otherwise than its caller thinks, on the day of an outage.
 func AsksOf(header http.Header) (asks Asks, err *connect.Error) {
-	for _, key := range [...]string{HeaderTTL, HeaderAnswerTTL, HeaderMode, HeaderExplain} {
-		values := header[key]
-		switch len(values) {
+	for i := range asked {
+		h := &asked[i]
+		switch values := header[h.Name]; len(values) {
 		case 0:
 		case 1:
-			if want, ok := asks.read(key, strings.TrimSpace(values[0])); !ok {
-				return asks, headerInvalid("%s: %q, want %s", key, values[0], want)
+			if !h.ask(&asks, strings.TrimSpace(values[0])) {
+				return asks, headerInvalid("%s: %q, want %s", h.Name, values[0], h.want)
 			}
 		default:
-			return asks, headerInvalid("%s: it is there %d times, want it once", key, len(values))
+			return asks, headerInvalid("%s: it is there %d times, want it once", h.Name, len(values))
 		}
 	}
 	return asks, nil
 }
 
-// read takes one of the headers; want says what it may be.
-func (a *Asks) read(key, value string) (want string, ok bool) {
-	switch key {
-	case HeaderTTL:
-		a.TTL, ok = duration(value)
-		return aDuration, ok
-	case HeaderAnswerTTL:
-		a.AnswerTTL, ok = duration(value)
-		return aDuration, ok
-	case HeaderMode:
-		a.Direct = strings.EqualFold(value, modeDirect)
-		return modeDirect, a.Direct
-	}
-	a.Explain = value == "1"
-	return "1 or 0", a.Explain || value == "0"
-}
+// asked are the headers that it reads.
+var asked = slices.DeleteFunc(slices.Clone(Headers), func(h Header) bool { return h.ask == nil })
 
 const aDuration = "a duration such as 60s or 1h"
 

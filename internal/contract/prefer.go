@@ -8,12 +8,6 @@ import (
 	"time"
 )
 
-// Limits of the hold: how long a caller waits for the answer of a stored call.
-const (
-	DefaultHold = 10 * time.Second
-	MaxHold     = 300 * time.Second
-)
-
 // Preference is what a Prefer header asks for (RFC 7240), as far as Holdline
 // knows it. Preferences that are unknown or cannot be read are ignored, as the
 // RFC wants it.

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"holdline/internal/contract"
 	"holdline/internal/upstream"
 )
 
@@ -59,8 +60,6 @@ var (
 
 // Defaults and limits of a route.
 const (
-	DefaultTTL            = 15 * time.Minute
-	MaxTTL                = 24 * time.Hour
 	DefaultAttemptTimeout = 30 * time.Second
 	MaxShards             = 64
 )
@@ -71,7 +70,7 @@ func Parse(spec string) (*Route, error) {
 	if !ok || !protoreflect.FullName(service).IsValid() {
 		return nil, fmt.Errorf("route %q: want package.Service=http://host:port", spec)
 	}
-	r := &Route{Service: service, TTL: DefaultTTL, AttemptTimeout: DefaultAttemptTimeout}
+	r := &Route{Service: service, TTL: contract.DefaultTTL, AttemptTimeout: DefaultAttemptTimeout}
 	urls, options, _ := strings.Cut(rest, ";")
 	for raw := range strings.SplitSeq(urls, ",") {
 		u, err := ParseEndpoint(raw)
@@ -106,11 +105,11 @@ func (r *Route) set(option string) error {
 	key, value, _ := strings.Cut(option, "=")
 	switch key {
 	case "ttl":
-		return setDuration(&r.TTL, option, value, MaxTTL)
+		return setDuration(&r.TTL, option, value, contract.MaxTTL)
 	case "attempt-timeout":
-		return setDuration(&r.AttemptTimeout, option, value, MaxTTL)
+		return setDuration(&r.AttemptTimeout, option, value, contract.MaxTTL)
 	case "try-timeout":
-		return setDuration(&r.TryTimeout, option, value, MaxTTL)
+		return setDuration(&r.TryTimeout, option, value, contract.MaxTTL)
 	case "shards":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 1 || n > MaxShards {

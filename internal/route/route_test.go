@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	_ "holdline/gen/arithmetic/v1"
+	"holdline/internal/contract"
 	"holdline/internal/route"
 )
 
@@ -25,7 +26,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	r, err = route.Parse("B=http://one:1")
-	if err != nil || r.TTL != route.DefaultTTL || r.AttemptTimeout != route.DefaultAttemptTimeout || r.TryTimeout != 0 || r.Shards != 0 || r.SafeRefusals {
+	if err != nil || r.TTL != contract.DefaultTTL || r.AttemptTimeout != route.DefaultAttemptTimeout || r.TryTimeout != 0 || r.Shards != 0 || r.SafeRefusals {
 		t.Errorf("defaults: got %+v, %v", r, err)
 	}
 }

@@ -58,13 +58,10 @@ type Stack struct {
 	// Volatile: tasks end with this process, for want of a redis-server or valkey-server.
 	Volatile bool
 
-	gateway  *gateway.Gateway
-	mom      *mom.MOM
-	store    *redisstore.Store
+	gateway  *Node
+	mom      *Node
 	redis    *embedded // nil when a URL is given
 	services []*server.Server
-	momFront *server.Server
-	front    *server.Server
 }
 
 const (
@@ -100,25 +97,18 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err := s.openMOM(cfg, routes, schemas, metrics); err != nil {
 		return nil, err
 	}
-	s.gateway, err = gateway.New(gateway.Config{
+	s.gateway, err = NewGateway(gateway.Config{
 		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Metrics: metrics, Logger: cfg.Logger,
 		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Secret: cfg.Secret,
+	}, server.Config{
+		Addr: cmp.Or(cfg.Listen, "127.0.0.1:8080"), Logger: cfg.Logger,
+		MetricsAddr: cfg.Metrics, Metrics: metrics, AdminAddr: cfg.Admin,
+		Drain: s.mom.Drain, // holds end with handles now, not when the gateway's time is up
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.front, err = server.Listen(server.Config{
-		Addr: cmp.Or(cfg.Listen, "127.0.0.1:8080"), Handler: s.gateway, Logger: cfg.Logger,
-		MetricsAddr: cfg.Metrics, Metrics: metrics, AdminAddr: cfg.Admin, Operators: s.gateway.Operators(),
-		Drain: func() {
-			s.gateway.Drain()
-			s.mom.Drain() // holds end with handles now, not when the gateway's time is up
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.Gateway, s.Metrics, s.Admin = s.front.Addr(), s.front.MetricsAddr(), s.front.AdminAddr()
+	s.Gateway, s.Metrics, s.Admin = s.gateway.Addr(), s.gateway.MetricsAddr(), s.gateway.AdminAddr()
 	return s, nil
 }
 
@@ -153,25 +143,14 @@ func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, 
 		s.Volatile = s.redis.inside != nil
 		cfg.Redis = s.redis.url
 	}
-	s.store, err = redisstore.Open(redisstore.Config{
-		URL: cfg.Redis, Embedded: s.Volatile, Prefix: cfg.RedisPrefix, Logger: cfg.Logger,
-	})
+	s.mom, err = NewMOM(
+		mom.Config{Routes: routes, Schemas: schemas, Secret: cfg.Secret, Metrics: metrics, Logger: cfg.Logger},
+		redisstore.Config{URL: cfg.Redis, Embedded: s.Volatile, Prefix: cfg.RedisPrefix, Logger: cfg.Logger},
+		server.Config{Addr: net.JoinHostPort(host, cfg.Port("mom", momPort)), Logger: cfg.Logger.With("part", "mom")})
 	if err != nil {
 		return err
 	}
-	s.mom, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Secret: cfg.Secret, Metrics: metrics, Logger: cfg.Logger}, s.store)
-	if err != nil {
-		return err
-	}
-	s.momFront, err = server.Listen(server.Config{
-		Addr: net.JoinHostPort(host, cfg.Port("mom", momPort)), Handler: s.mom,
-		Logger: cfg.Logger.With("part", "mom"), Drain: s.mom.Drain,
-		Limits: server.Limits{HeaderBytes: mom.HeaderBytes(server.DefaultHeaderBytes)},
-	})
-	if err != nil {
-		return err
-	}
-	s.MOM = s.momFront.Addr()
+	s.MOM = s.mom.Addr()
 	return nil
 }
 
@@ -189,14 +168,10 @@ func NewService(svc services.Service, addr string, log *slog.Logger) (*server.Se
 	})
 }
 
-// runner is a part that lives as long as its context.
-type runner interface{ Run(context.Context) error }
-
 // Run serves until ctx ends, then drains from the front to the back: gateway,
 // MOM, services and Redis, so that what is in flight still finds what it needs.
 // A part that fails ends all.
 func (s *Stack) Run(ctx context.Context) error {
-	defer s.store.Close()
 	behind := []runner{}
 	for _, svc := range s.services {
 		behind = append(behind, svc)
@@ -204,30 +179,18 @@ func (s *Stack) Run(ctx context.Context) error {
 	if s.redis != nil {
 		behind = append(behind, s.redis)
 	}
-	return serial(ctx, []runner{front{s.front, s.gateway}}, []runner{s.momFront}, []runner{replay{s}}, behind)
+	return serial(ctx, []runner{s.gateway}, []runner{afterRedis{s}}, behind)
 }
 
-// replay is the MOM, which begins when the Redis of its own listens: until then it would warn that
+// afterRedis is the MOM, which begins when the Redis of its own listens: until then it would warn that
 // there is none.
-type replay struct{ *Stack }
+type afterRedis struct{ *Stack }
 
-func (r replay) Run(ctx context.Context) error {
+func (r afterRedis) Run(ctx context.Context) error {
 	if r.redis != nil {
 		r.redis.await(ctx)
 	}
 	return r.mom.Run(ctx)
-}
-
-// front is the gateway with its server. Its connections end with it, so that those
-// behind need not wait for it.
-type front struct {
-	*server.Server
-	gateway *gateway.Gateway
-}
-
-func (f front) Run(ctx context.Context) error {
-	defer f.gateway.Close()
-	return f.Server.Run(ctx)
 }
 
 // serial runs all parts at once and ends them rank by rank: the first with ctx,
@@ -260,13 +223,10 @@ func serial(ctx context.Context, ranks ...[]runner) error {
 
 // close releases what a stack that is never run has opened.
 func (s *Stack) close() {
-	for _, part := range append(s.services, s.momFront, s.front) {
-		if part != nil {
-			part.Close()
-		}
+	for _, svc := range s.services {
+		svc.Close()
 	}
-	if s.store != nil {
-		s.store.Close()
-	}
+	s.mom.Close()
+	s.gateway.Close()
 	s.redis.close()
 }

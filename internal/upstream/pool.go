@@ -1,6 +1,6 @@
 // Package upstream sends calls to the endpoints of a route: one attempt at a
 // time, each with an exact Outcome. A Pool knows which endpoints there are and
-// which are fit; its breaker knows when none is.
+// which are fit.
 package upstream
 
 import (
@@ -28,9 +28,8 @@ type Pool struct {
 	lacksHTTP2 lacking
 	named      atomic.Bool // some endpoint has known the service's name
 	lookup     func(ctx context.Context, host string) ([]string, error)
-	breaker    *breaker
 	log        *slog.Logger
-	once       *logonce.Logger // a breaker may open and close all the time
+	once       *logonce.Logger // an endpoint may be silent again and again
 
 	// endpoints is what there is; the slice is replaced, never changed.
 	endpoints atomic.Pointer[[]*Endpoint]
@@ -59,7 +58,7 @@ func NewPool(cfg Config) *Pool { return newPool(cfg, net.DefaultResolver.LookupH
 func newPool(cfg Config, lookup func(context.Context, string) ([]string, error)) *Pool {
 	p := &Pool{
 		service: cfg.Service, urls: cfg.Endpoints, health: cfg.Health, http: cfg.HTTP, lacks: newLacks(), lookup: lookup,
-		breaker: newBreaker(), log: cfg.Log, once: logonce.New(cfg.Log),
+		log: cfg.Log, once: logonce.New(cfg.Log),
 		unhealthy: make(chan struct{}, 1),
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
@@ -78,6 +77,9 @@ func newPool(cfg Config, lookup func(context.Context, string) ([]string, error))
 }
 
 func isName(u *url.URL) bool { return net.ParseIP(u.Hostname()) == nil }
+
+// Go runs something in the background until the pool is closed, which its context tells.
+func (p *Pool) Go(run func(ctx context.Context)) { p.spawn(func() { run(p.ctx) }) }
 
 // spawn runs something in the background, unless the pool is closed.
 func (p *Pool) spawn(run func()) {

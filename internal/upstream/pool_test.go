@@ -184,38 +184,3 @@ func TestLeastLoaded(t *testing.T) {
 		}
 	}
 }
-
-// The breaker opens on five failures in a row, or on half of twenty, and closes
-// when the service is healthy.
-func TestBreaker(t *testing.T) {
-	t.Parallel()
-	port := freePort(t)
-	p := openPool(t, nil, "http://127.0.0.31:"+port)
-	for range breakerStreak - 1 {
-		p.Failed("reset")
-	}
-	p.Answered()
-	for range breakerStreak - 1 {
-		p.Failed("reset")
-	}
-	if p.Open() {
-		t.Fatal("open without five failures in a row")
-	}
-	p.Failed("reset")
-	if !p.Open() {
-		t.Fatal("closed after five failures in a row")
-	}
-	replica(t, "127.0.0.31:"+port, service)
-	eventually(t, "closed", func() bool { return !p.Open() })
-
-	for i := range 2 * breakerCalls {
-		if i%2 == 0 {
-			p.Answered()
-		} else {
-			p.Failed("reset")
-		}
-	}
-	if !p.Open() {
-		t.Error("closed though half of the calls failed")
-	}
-}

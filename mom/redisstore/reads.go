@@ -51,8 +51,7 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 	if err != nil {
 		return nil, nil, fmt.Errorf("get: %w", err)
 	}
-	answered := task.State == momv1.TaskState_TASK_STATE_SUCCEEDED || task.State == momv1.TaskState_TASK_STATE_FAILED
-	if !answered || stored.answer == "" {
+	if !contract.IsAnswered(task.State) || stored.answer == "" {
 		return task, nil, nil
 	}
 	answer := new(momv1.Answer)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"holdline/internal/route"
+	"holdline/internal/contract"
 	"holdline/mom"
 )
 
@@ -16,7 +16,7 @@ const schemaSlack = 7 * 24 * time.Hour
 
 // longestRecord is how long the record of a task may be there, unless an operator retries it.
 func (s *Store) longestRecord() time.Duration {
-	return route.MaxTTL + max(mom.MaxAnswerTTL, s.cfg.ParkedTTL) + s.cfg.TombstoneTTL
+	return contract.MaxTTL + max(contract.MaxAnswerTTL, s.cfg.ParkedTTL) + s.cfg.TombstoneTTL
 }
 
 // KeepSchema implements mom.Store.

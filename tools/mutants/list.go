@@ -7,9 +7,11 @@ import "slices"
 var mutants = slices.Concat(decisions, handOffs, outcomes, transitions, trust)
 
 const (
-	decide = "gateway/decide.go"
-	proxy  = "gateway/proxy.go"
-	word   = "gateway/word.go"
+	decide  = "gateway/decide.go"
+	proxy   = "gateway/proxy.go"
+	reply   = "gateway/reply.go"
+	breaker = "gateway/breaker.go"
+	handOff = "gateway/handoff.go"
 
 	outcome = "internal/upstream/outcome.go"
 	attempt = "internal/upstream/attempt.go"
@@ -30,16 +32,38 @@ func store(test string) string { return "./mom/redisstore -timeout 60s -run ^" +
 // table runs the table's cells of some faults.
 func table(faults string) string { return "./gateway -run TestTable/.*/^(" + faults + ")$" }
 
-// What a MOM's answer to an offer is taken for, and what follows.
+// What an offer to a MOM is taken for, and what follows.
 var handOffs = []mutant{
-	{word, "(outcome.Kind == upstream.NotSent || outcome.Kind == upstream.Refused)", "false", moms("MOMRefused")},
-	{word, "case res.Header.Get(contract.HeaderUnsure) != \"\":\n		return mayHave\n", "", moms("MOMFails")},
-	{word, "return res.StatusCode >= 400 && res.StatusCode < 500 ||", "return", moms("MOMSpeaksOfItself")},
-	{word, " || res.GRPCStatus == unimplemented", "", moms("MOMSpeaksOfItself")},
-	{word, "		case others:\n			return askOther\n", "", moms("MOMSpeaksOfItself")},
-	{word, "		case !sure:\n			return askAgain\n", "", moms("MOMFails")},
-	{word, "		if sure {\n			return hurry\n		}\n", "", moms("MOMRefused")},
+	{reply, "			return slow\n		}\n		return notReached\n", "			return slow\n		}\n		return mayHave\n", moms("MOMRefused")},
+	{reply, "case res.Header.Get(contract.HeaderUnsure) != \"\":\n		return mayHave\n", "", moms("MOMFails")},
+	{reply, "return res.StatusCode >= 400 && res.StatusCode < 500 ||", "return", moms("MOMSpeaksOfItself")},
+	{reply, " || res.GRPCStatus == unimplemented", "", moms("MOMSpeaksOfItself")},
+	{reply, "cannotTake:   {askOther, giveUp,", "cannotTake:   {giveUp, giveUp,", moms("MOMSpeaksOfItself")},
+	{reply, "refusedNow:   {askOther, passOn, askOther, askAgain}", "refusedNow:   {askOther, passOn, askOther, passOn}", moms("MOMFails")},
+	{reply, "notReached:   {askSoon, askSoon,", "notReached:   {askAgain, askAgain,", moms("MOMRefused")},
+
+	{reply, "		if outcome.Cause == upstream.TryTimeout {\n			return slow\n		}\n", "", replies},
+	{reply, "case upstream.NotSent, upstream.Refused:", "case upstream.NotSent:", replies},
+	{reply, "		if outcome.Cause == gatewayDrains {\n			return drained\n		}\n", "", replies},
+	{reply, "case refusesSecret(res), ", "case ", replies},
+	{reply, " && res.Header.Get(contract.HeaderShards) != \"\"", " && false", replies},
+	{reply, "refusedNow:   {askOther, passOn, askOther, askAgain}", "refusedNow:   {askOther, passOn, askAgain, askAgain}", replies},
+	{reply, "misplaced:    {askSoon, askSoon, askAgain, askAgain}", "misplaced:    {askSoon, askSoon, askAgain, askSoon}", replies},
+	{reply, "cannotTake:   {askOther, giveUp, askOther, askAgain}", "cannotTake:   {askOther, giveUp, askOther, giveUp}", replies},
+	{reply, "notReached:   {askSoon, askSoon, askAgain, askAgain}", "notReached:   {askSoon, askSoon, askAgain, askSoon}", replies},
+	{reply, "slow:         {askAgain, askAgain,", "slow:         {askAgain, askSoon,", replies},
+	{reply, "		at.over = at.over || at.long\n", "", replies},
+	{reply, "(a == askOther || a == askAgain)", "a == askAgain", replies},
+	{reply, "mayBeStored: tellUnsure", "mayBeStored: tellFailed", replies},
+	{handOff, "h.unsure = h.unsure || said >= mayHave", "h.unsure = said >= mayHave", moms("MOMFails")},
+	{handOff, "case mom == h.holder && outcome.Cause == upstream.DialRefused:\n		h.lost = time.Time{}", "case false:\n		h.lost = time.Time{}", moms("HoldLostForLong")},
 }
+
+// replies are the tests of the table alone.
+const replies = "./gateway -run ^Test(Follow|ReplyOf)$"
+
+// breaks is the test of the breaker alone.
+const breaks = "./gateway -run ^TestBreaker$"
 
 // moms runs tests of hand-offs.
 func moms(test string) string { return "./gateway -timeout 100s -run ^Test" + test + "$" }
@@ -108,6 +132,10 @@ var decisions = []mutant{
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Answered, upstream.NotSent, upstream.Broken,", table("an-answer|plain-500")},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.CallerLeft, upstream.NotSent, upstream.Broken,", "./gateway -run CallerEnds|Left|BrokenRequest"},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.DeadlineOver, upstream.NotSent, upstream.Broken,", "./gateway -run DeadlineSparesBreaker"},
+	{breaker, "b.streak.IsOpen() || b.rate.IsOpen()", "b.streak.IsOpen()", breaks},
+	{breaker, "	b.streak.RecordSuccess()\n", "", breaks},
+	{breaker, "		b.streak.Close()\n", "", breaks},
+	{breaker, "		b.cause.Store(&cause)\n", "", breaks},
 }
 
 // What an attempt came to.

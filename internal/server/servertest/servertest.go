@@ -1,4 +1,4 @@
-// Package servertest runs servers for tests.
+// Package servertest runs servers, and what is behind them, for tests.
 package servertest
 
 import (
@@ -23,12 +23,18 @@ func Run(tb testing.TB, cfg server.Config) (addr string, stop func()) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return s.Addr(), Keep(tb, s)
+}
+
+// Keep runs a part until the test ends or stop is called.
+func Keep(tb testing.TB, part interface{ Run(context.Context) error }) (stop func()) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := s.Run(ctx); err != nil {
-			tb.Errorf("run server: %v", err)
+		if err := part.Run(ctx); err != nil {
+			tb.Errorf("run: %v", err)
 		}
 	}()
 	stop = func() {
@@ -36,5 +42,5 @@ func Run(tb testing.TB, cfg server.Config) (addr string, stop func()) {
 		<-done
 	}
 	tb.Cleanup(stop)
-	return s.Addr(), stop
+	return stop
 }

@@ -1,4 +1,4 @@
-package mom
+package contract_test
 
 import (
 	"strings"
@@ -9,7 +9,7 @@ import (
 )
 
 // What is said of a task without an answer is true of every task of its kind.
-func TestOutcomeIsTrue(t *testing.T) {
+func TestTaskErrorIsTrue(t *testing.T) {
 	t.Parallel()
 	const cancelled, expired = momv1.TaskState_TASK_STATE_CANCELLED, momv1.TaskState_TASK_STATE_EXPIRED
 	for name, c := range map[string]struct {
@@ -30,9 +30,25 @@ func TestOutcomeIsTrue(t *testing.T) {
 		"uncertain": {&momv1.Task{State: momv1.TaskState_TASK_STATE_UNCERTAIN, Attempts: 1, LastFailure: "reset"}, momv1.Reason_REASON_OUTCOME_UNKNOWN,
 			"may have been executed in one attempt (reset)"},
 	} {
-		err := outcome(c.task, nil)
+		err := contract.TaskError(c.task, nil)
 		if contract.ReasonOf(err) != c.reason || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %v: %s", name, err, c.reason, c.want)
+		}
+	}
+}
+
+// Every state of the schema has its line.
+func TestStates(t *testing.T) {
+	t.Parallel()
+	for number, name := range momv1.TaskState_name {
+		state := momv1.TaskState(number)
+		err := contract.TaskError(&momv1.Task{State: state}, nil)
+		if stored := contract.ReasonOf(err) == momv1.Reason_REASON_CALL_STORED; number != 0 && stored != contract.IsOpen(state) {
+			t.Errorf("%s: open is %v, and readers get %v", name, contract.IsOpen(state), err)
+		}
+		answer := &momv1.Answer{Result: &momv1.Answer_Json{}}
+		if err := contract.TaskError(&momv1.Task{State: state}, answer); (err == nil) != contract.IsAnswered(state) {
+			t.Errorf("%s: answered is %v, and readers of an answer get %v", name, contract.IsAnswered(state), err)
 		}
 	}
 }

@@ -1,11 +1,41 @@
-package docs
+// Package openapi describes the unary methods of services for those who call them over
+// HTTP: an OpenAPI 3.1 document, made of the schemas and of the contract.
+package openapi
 
 import (
+	"io"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"holdline/internal/route"
 )
+
+// Service is one to be described, if there is a schema of it.
+type Service struct {
+	Name string
+	// Proxied: its calls go through the proxy, which retries and explains.
+	Proxied bool
+	// Stored: calls that it cannot take become tasks.
+	Stored bool
+}
+
+// Config is what there is to describe.
+type Config struct {
+	Services []Service // in the order that they are shown in
+	Schemas  *route.Schemas
+	Tasks    bool // there is /v1/tasks
+}
+
+// Write writes the document, in YAML, as it is made: all of it at once would take much memory.
+func Write(out io.Writer, cfg Config) error {
+	w := &writer{out: out}
+	w.mapping(slices.Values(describe(cfg)), "", true)
+	w.write("\n")
+	return w.err
+}
 
 // describer makes one document.
 type describer struct {

@@ -1,4 +1,4 @@
-package docs
+package openapi
 
 import (
 	momv1 "holdline/gen/mom/v1"

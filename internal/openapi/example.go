@@ -1,4 +1,4 @@
-package docs
+package openapi
 
 import "google.golang.org/protobuf/reflect/protoreflect"
 
@@ -6,27 +6,24 @@ import "google.golang.org/protobuf/reflect/protoreflect"
 // contain itself, so there must be an end.
 const maxWithin = 3
 
-// example is a request to start from: every field once, most with the value that
-// they have when they are left out. Floating-point numbers, which are there to be
-// calculated with, count up. It lies within so many others.
+// example is a request to start from. It has every field once; of a oneof the first. A number is the number of its
+// field, so that there is something to calculate with; all else is what it is when it is left out.
+// The message lies within so many others.
 func example(md protoreflect.MessageDescriptor, within int) object {
-	values, number := object{}, 0
+	values := object{}
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
 		if oneof := fd.ContainingOneof(); oneof != nil && oneof.Fields().Get(0) != fd {
 			continue
 		}
-		if kind := fd.Kind(); kind == protoreflect.DoubleKind || kind == protoreflect.FloatKind {
-			number++
-		}
-		if value := exampleValue(fd, number, within); value != nil {
+		if value := exampleValue(fd, within); value != nil {
 			values = append(values, field{fd.JSONName(), value})
 		}
 	}
 	return values
 }
 
-func exampleValue(fd protoreflect.FieldDescriptor, number, within int) any {
+func exampleValue(fd protoreflect.FieldDescriptor, within int) any {
 	switch {
 	case fd.IsMap():
 		return object{}
@@ -34,8 +31,6 @@ func exampleValue(fd protoreflect.FieldDescriptor, number, within int) any {
 		return []any{}
 	}
 	switch fd.Kind() {
-	case protoreflect.DoubleKind, protoreflect.FloatKind:
-		return number
 	case protoreflect.BoolKind:
 		return false
 	case protoreflect.StringKind, protoreflect.BytesKind:
@@ -54,5 +49,5 @@ func exampleValue(fd protoreflect.FieldDescriptor, number, within int) any {
 		}
 		return example(fd.Message(), within+1)
 	}
-	return 0
+	return int(fd.Number())
 }
