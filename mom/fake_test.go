@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
@@ -287,3 +289,20 @@ func inBackground(t *testing.T, run func(context.Context) error) (stop func()) {
 }
 
 func noOutages() *outage.Log { return outage.New(outage.Config{Logger: slog.New(slog.DiscardHandler)}) }
+
+// sum adds up the series of a name.
+func sum(t *testing.T, registry *prometheus.Registry, name string) (total float64) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			if family.GetName() == name {
+				total += metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
+			}
+		}
+	}
+	return total
+}
