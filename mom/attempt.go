@@ -22,10 +22,44 @@ const (
 	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
 )
 
+// attemptStore is what an attempter needs of the store. Each transition is fenced by the lease.
+type attemptStore interface {
+	depthStore
+	// MarkSent is the write-ahead mark: from here on the service may have seen
+	// the task. A lease that is not repeatable makes its task so for good; one that
+	// the service may have seen by then is UNCERTAIN, and not marked: ErrFenced.
+	// ErrFenced also when it was cancelled meanwhile.
+	MarkSent(ctx context.Context, lease Lease) error
+	// Settle ends the task with its answer: SUCCEEDED or FAILED. The first
+	// settle wins. ErrFenced.
+	Settle(ctx context.Context, lease Lease, answer *momv1.Answer) error
+	// Release gives an unseen task back to the head of its queue; no attempt is
+	// spent and the mark is taken off. It expires when its TTL is over. ErrFenced.
+	Release(ctx context.Context, lease Lease) error
+	// PutBack lets an unseen task wait before its next attempt: RETRYING, with no
+	// attempt spent and no mark. With all, nothing is leased from its shard for as
+	// long, and the task comes a moment later, so that another may be the first. Else
+	// it waits twice as long each time it is put back, up to a bound. Returns how
+	// long it waits. EXPIRED when its TTL is over. ErrFenced.
+	PutBack(ctx context.Context, lease Lease, why string, wait time.Duration, all bool) (time.Duration, error)
+	// PassOver lets a task wait that cannot be sent as it is, with no attempt spent and
+	// no mark: RETRYING, the first time for the given wait, twice as long each time, up
+	// to 128 times. DEAD when its TTL is over, and at once when wait is 0, since it can
+	// never be sent. Returns how long it waits; a MOM that starts ends the wait, since it
+	// may know more. ErrFenced.
+	PassOver(ctx context.Context, lease Lease, why string, wait time.Duration) (time.Duration, error)
+	// Retry spends an attempt: RETRYING after the backoff, at the head of the
+	// queue then, DEAD once maxAttempts are spent, or EXPIRED when the TTL is
+	// over meanwhile. Returns the state. ErrFenced.
+	Retry(ctx context.Context, lease Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error)
+	// Park ends the lease of an unrepeatable task that may have run: UNCERTAIN. ErrFenced.
+	Park(ctx context.Context, lease Lease, failure string) error
+}
+
 // attempter makes the attempts at the tasks of one shard, and records what each came to. It is
 // safe for concurrent use.
 type attempter struct {
-	store    Store
+	store    attemptStore
 	shard    Shard
 	sender   *sender
 	reaper   *reaper

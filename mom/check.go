@@ -18,6 +18,18 @@ const (
 	graceTime = 2 * time.Second
 )
 
+// checkStore is what tells whether the store can be trusted.
+type checkStore interface {
+	// Check says why the store cannot be trusted with tasks now; nil: it can.
+	// ErrStoreLost, once; the next Check takes the store as it is.
+	Check(ctx context.Context) error
+	// Durability tells what the last Check has found out about a crash of the store.
+	Durability() Durability
+	// Doubts is received from when the store has refused something, so that another
+	// Check is due.
+	Doubts() <-chan struct{}
+}
+
 // check keeps m.ready.
 func (m *MOM) check(ctx context.Context) error {
 	var failing time.Time // since when; zero while the store can be trusted

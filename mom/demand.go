@@ -10,11 +10,17 @@ import (
 // demandPause is the least time between two questions whether a queue still has tasks.
 const demandPause = time.Second
 
+// depthStore is what those need of the store who count tasks.
+type depthStore interface {
+	// Depth counts a shard.
+	Depth(ctx context.Context, shard Shard) (Depth, error)
+}
+
 // demand knows whether tasks of a shard wait for their service, while nobody replays them. The
 // store is asked only when one may have left the queue, so an outage of many services costs it
 // nothing. Doubt, add and waiting may be called by many, the rest by the shard's replayer.
 type demand struct {
-	store    Store
+	store    depthStore
 	shard    Shard
 	doubtful atomic.Bool
 	asked    time.Time

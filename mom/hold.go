@@ -43,7 +43,7 @@ type caller struct {
 
 // holds keep callers until their tasks have answers. They are safe for concurrent use.
 type holds struct {
-	store    Store
+	store    readStore
 	shelf    *shelf
 	lapses   *lapses
 	traffic  map[string]*traffic

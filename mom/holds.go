@@ -13,9 +13,17 @@ import (
 // maxNamed is how many tasks one request of a gateway may name.
 const maxNamed = 1000
 
+// holdStore is what the service of holds needs of the store.
+type holdStore interface {
+	lapseStore
+	// Keep keeps tasks of one shard, whose callers get handles, from being
+	// abandoned. It returns those that do not exist or were cancelled before.
+	Keep(ctx context.Context, shard Shard, ids []contract.TaskID) (missing []contract.TaskID, err error)
+}
+
 // holdService implements momv1connect.HoldServiceHandler, for gateways.
 type holdService struct {
-	store   Store
+	store   holdStore
 	shards  *shards
 	routes  route.Table
 	schemas *route.Schemas

@@ -70,9 +70,17 @@ func specOf(method *route.Method) connect.Spec {
 	}
 }
 
+// intakeStore is what an intake needs of the store.
+type intakeStore interface {
+	// Add stores a task at the tail of its queue and rings the bell. The same
+	// ID again adds nothing and succeeds, in whichever shard the task was stored
+	// before. *KeyReusedError, ErrQueueFull, ErrMoved.
+	Add(ctx context.Context, task NewTask) (Added, error)
+}
+
 // intake takes the calls of one method.
 type intake struct {
-	store     Store
+	store     intakeStore
 	route     *route.Route
 	method    *route.Method
 	answerTTL time.Duration // unless the caller says otherwise

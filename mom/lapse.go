@@ -23,10 +23,18 @@ const (
 	abandonPause = 250 * time.Millisecond
 )
 
+// lapseStore is what lapses need of the store.
+type lapseStore interface {
+	// Abandon cancels tasks of one shard whose callers left without a handle, as
+	// far as they were never sent and are not kept. It goes in batches: after an
+	// error some may be cancelled. Its cost does not grow with the queue.
+	Abandon(ctx context.Context, shard Shard, left []Departure) error
+}
+
 // lapses are the holds of this MOM whose connections were lost. It is safe for
 // concurrent use.
 type lapses struct {
-	store Store
+	store lapseStore
 	once  *logonce.Logger
 
 	mu    sync.Mutex
@@ -40,7 +48,7 @@ type lapse struct {
 	over time.Time // of its grace
 }
 
-func newLapses(store Store, once *logonce.Logger) *lapses {
+func newLapses(store lapseStore, once *logonce.Logger) *lapses {
 	return &lapses{store: store, once: once, added: make(chan struct{}, 1)}
 }
 
@@ -118,7 +126,7 @@ func departures(due []lapse) []Departure {
 }
 
 // abandon tells the store of callers who are gone, shard by shard.
-func abandon(ctx context.Context, store Store, gone []Departure) error {
+func abandon(ctx context.Context, store lapseStore, gone []Departure) error {
 	byShard := map[Shard][]Departure{}
 	for _, one := range gone {
 		shard := ShardOf(one.ID)

@@ -13,7 +13,6 @@ import (
 
 // awayUntil is a store that takes departures from a time on.
 type awayUntil struct {
-	Store
 	back time.Time
 	took int
 }

@@ -20,9 +20,29 @@ const (
 	minRate, maxRate = 0.1, 1e6
 )
 
+// queueStore is what the service of queues needs of the store.
+type queueStore interface {
+	// Pause stops or starts leasing in a shard; starting rings the bell.
+	Pause(ctx context.Context, shard Shard, paused bool) error
+	// Limit limits leasing in a shard, for all who lease; it rings the bell. What was leased
+	// under a rate counts under the next: to set one again changes nothing.
+	Limit(ctx context.Context, shard Shard, limits Limits) error
+	// ReviveDead revives all DEAD tasks of a shard, and the UNCERTAIN ones if
+	// asked to. Returns their number.
+	ReviveDead(ctx context.Context, shard Shard, uncertain bool) (int64, error)
+	// Restore parks the tasks of a shard that may have run after the backup was made from which
+	// the store was restored: those that are not repeatable and were stored before it was started
+	// become UNCERTAIN. Returns their number; after an error, of those that did.
+	Restore(ctx context.Context, shard Shard) (int64, error)
+	// Renumber changes the number of shards of a service. From then on, new tasks
+	// are placed by it; those that are there stay where they are. After an error
+	// the change may have begun: it ends when it is repeated, or with Numbering.
+	Renumber(ctx context.Context, service string, shards int) (Numbering, error)
+}
+
 // queueService implements momv1connect.QueueServiceHandler, for operators.
 type queueService struct {
-	store    Store
+	store    queueStore
 	shards   *shards
 	onHold   bool // the MOM
 	seen     lastLook

@@ -5,12 +5,24 @@ import (
 	"errors"
 	"fmt"
 
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/route"
 )
 
+// readStore is what those need of the store who read tasks.
+type readStore interface {
+	// Get reads a task and its answer; the answer is nil when there is none,
+	// or none any more. ErrNotFound.
+	Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error)
+}
+
 // read reads a task under the store's deadline.
-func read(ctx context.Context, store Store, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
+func read(ctx context.Context, store readStore, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	task, answer, err := store.Get(bounded, id)
@@ -18,6 +30,118 @@ func read(ctx context.Context, store Store, id contract.TaskID) (*momv1.Task, *m
 		return nil, nil, fmt.Errorf("answer of task %s has record version %d, which this release does not know", id, v)
 	}
 	return task, answer, storeError(err)
+}
+
+// of returns the schema that an answer was written by, or ours where that is not to be had:
+// readJSON finds out whether the answer follows it.
+func (s *shelf) of(ctx context.Context, answer *momv1.Answer) *route.Schemas {
+	if name := answer.GetSchema(); name != "" {
+		if schemas, err := s.find(ctx, name); err == nil {
+			return schemas
+		}
+	}
+	return s.ours
+}
+
+// answerAs returns the message of an answer in the codec of its reader: as it came, or written
+// anew. Readers are told in words why that cannot be.
+func (s *shelf) answerAs(ctx context.Context, codec string, task *momv1.Task, answer *momv1.Answer) ([]byte, error) {
+	_, isJSON := answer.GetResult().(*momv1.Answer_Json)
+	switch {
+	case isJSON && codec == codecJSON:
+		return answer.GetJson(), nil
+	case isJSON:
+		message, err := s.readProto(ctx, task.GetProcedure(), answer)
+		if errors.Is(err, ErrUnavailable) {
+			return nil, storeError(err)
+		} else if err != nil {
+			return nil, contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
+				"the call was executed, but its answer cannot be written as proto: %v; read it as JSON: GET /v1/tasks/%s/answer", err, task.GetId())
+		}
+		return message.GetValue(), nil
+	case codec != codecJSON:
+		return answer.GetMessage().GetValue(), nil
+	}
+	raw, err := readJSON(answer.GetMessage(), s.of(ctx, answer))
+	if err != nil {
+		return nil, contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
+			"the call was executed, but its answer cannot be written as JSON: %v; read it as proto: GET /v1/tasks/%s/answer with Accept: application/proto", err, task.GetId())
+	}
+	return raw, nil
+}
+
+// withMessage returns an answer as TaskService tells of it. One that is kept as JSON gets its
+// message, or an UnknownMessage where no schema makes one of it.
+func (s *shelf) withMessage(ctx context.Context, task *momv1.Task, answer *momv1.Answer) *momv1.Answer {
+	if _, isJSON := answer.GetResult().(*momv1.Answer_Json); !isJSON {
+		return answer
+	}
+	message, err := s.readProto(ctx, task.GetProcedure(), answer)
+	if err != nil {
+		message, _ = anypb.New(&momv1.UnknownMessage{Value: answer.GetJson()}) // it is a message of ours
+	}
+	answer.Result = &momv1.Answer_Message{Message: message}
+	return answer
+}
+
+// readProto makes a message of an answer that is kept as JSON, by the schema that it was written
+// by: JSON does not show whether it follows another. It lacks what the schema does not know.
+func (s *shelf) readProto(ctx context.Context, procedure string, answer *momv1.Answer) (*anypb.Any, error) {
+	types := s.ours
+	if name := answer.GetSchema(); name != "" {
+		var err error
+		if types, err = s.find(ctx, name); err != nil {
+			return nil, fmt.Errorf("its schema is not to be had: %w", err)
+		}
+	}
+	method := types.Method(procedure)
+	if method == nil {
+		return nil, fmt.Errorf("no schema has %s any more", procedure)
+	}
+	output := method.Descriptor.Output()
+	msg, _, err := decode(answer.GetJson(), codecJSON, output, types)
+	if err != nil {
+		return nil, fmt.Errorf("it is no %s: %w", output.FullName(), err)
+	}
+	value, err := deterministic(msg)
+	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(output.FullName()), Value: value}, err
+}
+
+// readJSON renders a message by its type. JSON leaves out what the type does not know, as fields of a later
+// schema; but a field that it knows as something else was written by another schema, and would be missed.
+func readJSON(message *anypb.Any, types *route.Schemas) ([]byte, error) {
+	t, err := types.FindMessageByURL(message.GetTypeUrl())
+	if err != nil {
+		return nil, fmt.Errorf("no schema has %s any more", message.MessageName())
+	}
+	msg, _, err := decode(message.GetValue(), "", t.Descriptor(), types)
+	if err != nil {
+		return nil, fmt.Errorf("it is no %s: %w", message.MessageName(), err)
+	}
+	eachMessage(msg, func(m protoreflect.Message) {
+		if field := changed(m); field != nil {
+			err = fmt.Errorf("its field %s has another type", field.FullName())
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return marshalJSON(msg, types)
+}
+
+// changed returns a field that a message has with another type than its descriptor says.
+func changed(m protoreflect.Message) protoreflect.FieldDescriptor {
+	for unknown := m.GetUnknown(); len(unknown) > 0; {
+		number, _, n := protowire.ConsumeField(unknown)
+		if n < 0 {
+			return nil
+		}
+		if field := m.Descriptor().Fields().ByNumber(number); field != nil {
+			return field
+		}
+		unknown = unknown[n:]
+	}
+	return nil
 }
 
 // storeError puts a store's error into what callers are told. Internals stay as

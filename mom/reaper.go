@@ -18,10 +18,24 @@ const (
 	quietPause = 5 * time.Minute
 )
 
+// reapStore is what a reaper needs of the store.
+type reapStore interface {
+	// Reap does what is due in a shard: expires tasks whose TTL is over, puts
+	// due RETRYING tasks and those of ended leases back to the head of the
+	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. The
+	// store's clock may jump: a lease ends when its time is over and this process
+	// has waited in vain, by its own clock, for its holder to renew it. Parked
+	// tasks are given up when they have waited for as long as they may, the oldest
+	// also when their calls take more room than they may: the call is dropped, the
+	// state stays until the record expires. It returns the time until something is
+	// next due, a minute at most while tasks wait, since a bell may be lost.
+	Reap(ctx context.Context, shard Shard) (Reaped, error)
+}
+
 // reaper does what falls due in one shard: ends of lives, ends of leases, times
 // of next attempts. Any number of them may work on a shard.
 type reaper struct {
-	store  Store
+	store  reapStore
 	shard  Shard
 	reaped func(Reaped) // hears of each look
 	log    *slog.Logger
@@ -31,7 +45,7 @@ type reaper struct {
 	timer *time.Timer
 }
 
-func newReaper(store Store, shard Shard, reaped func(Reaped), log *slog.Logger) *reaper {
+func newReaper(store reapStore, shard Shard, reaped func(Reaped), log *slog.Logger) *reaper {
 	return &reaper{store: store, shard: shard, reaped: reaped, log: log, due: time.Now(), timer: time.NewTimer(0)}
 }
 

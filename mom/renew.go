@@ -12,10 +12,16 @@ const (
 	renewPause = 3 * time.Second
 )
 
+// renewStore is what a renewal needs of the store.
+type renewStore interface {
+	// Renew prolongs leases of one shard by d from now, and returns those that are lost.
+	Renew(ctx context.Context, shard Shard, leases []Lease, d time.Duration) (lost []Lease, err error)
+}
+
 // renewal prolongs the leases of what a replayer has under way, and ends the attempts
 // whose lease is lost.
 type renewal struct {
-	store   Store
+	store   renewStore
 	shard   Shard
 	flights *flights
 	once    *logonce.Logger

@@ -21,6 +21,21 @@ const (
 	drainTime = 20 * time.Second
 )
 
+// replayStore is what a replayer needs of the store.
+type replayStore interface {
+	renewStore
+	// Lease takes tasks from the head of the queue for d, as far as there is room: others
+	// go past those for which there is none. If all others have failed before, one of them
+	// is taken without room for it. Tasks whose TTL is over expire on the way. None when
+	// the shard is empty or paused. *LimitedError.
+	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) ([]Lease, error)
+	// WaitBell blocks until the shard's bell rings or ctx ends, whose error it returns. It rings
+	// in every process that watches the shard, when a task is queued, when replay may go on,
+	// and whenever a Watch connects; it may ring for nothing. One that rang before the call is
+	// heard, by one call. Nothing rings without a Watch.
+	WaitBell(ctx context.Context, shard Shard) error
+}
+
 // endpoints tell of the health of a service: an upstream.Pool, or a test that has the say.
 type endpoints interface {
 	AwaitHealthy(ctx context.Context, goOn func() bool) bool
@@ -30,7 +45,7 @@ type endpoints interface {
 // replayer has the tasks of one shard sent to their service, when it is healthy and at
 // its pace.
 type replayer struct {
-	store     Store
+	store     replayStore
 	shard     Shard
 	endpoints endpoints
 	attempt   func(context.Context, Lease) report // makes one, and records what it came to

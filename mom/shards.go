@@ -23,11 +23,25 @@ const (
 	missedPause = time.Second
 )
 
+// shardStore is what the shards need of the store.
+type shardStore interface {
+	depthStore
+	// Numbering returns the number of shards of a service. A service without one
+	// gets the first, unless that is 0: ErrNotFound. What Renumber has begun, at
+	// whichever MOM, is ended before.
+	Numbering(ctx context.Context, service string, first int) (Numbering, error)
+	// Services lists the services that Register was told of, each with an epoch.
+	Services(ctx context.Context) (epochs map[string]int64, err error)
+	// Register makes Services list these services. An epoch that is not that of the
+	// Numbering tells other MOMs to read it again.
+	Register(ctx context.Context, epochs map[string]int64) error
+}
+
 // shards are all shards that the store has, as far as this MOM knows: of its routes, and of
 // services that only other MOMs route, or none any more. The set grows while the MOM runs.
 // It is safe for concurrent use.
 type shards struct {
-	store   Store
+	store   shardStore
 	routes  route.Table
 	newPart func(Shard, *alarm) *part
 	onHold  bool // nothing works on them

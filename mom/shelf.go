@@ -22,10 +22,19 @@ const (
 	maxShelf = 64
 )
 
+// shelfStore is what the shelf needs of the store.
+type shelfStore interface {
+	// KeepSchema keeps a schema under a name, longer than a record that names it may live
+	// from now on. The same name has the same bytes.
+	KeepSchema(ctx context.Context, name string, raw []byte) error
+	// Schema reads what KeepSchema has kept. ErrNotFound.
+	Schema(ctx context.Context, name string) ([]byte, error)
+}
+
 // shelf has the schemas that records were written by: ours, and those of other times and other
 // MOMs, which the store keeps under the hash of their bytes. It is safe for concurrent use.
 type shelf struct {
-	store Store
+	store shelfStore
 	log   *slog.Logger
 	ours  *route.Schemas
 	names map[string]string // of our schemas, by service
@@ -36,7 +45,7 @@ type shelf struct {
 	others map[string]*route.Schemas
 }
 
-func newShelf(store Store, ours *route.Schemas, services []string, log *slog.Logger) (*shelf, error) {
+func newShelf(store shelfStore, ours *route.Schemas, services []string, log *slog.Logger) (*shelf, error) {
 	s := &shelf{
 		store: store, log: log, ours: ours, names: map[string]string{}, raw: map[string][]byte{},
 		again: make(chan struct{}, 1), others: map[string]*route.Schemas{},

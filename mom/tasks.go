@@ -24,9 +24,31 @@ const (
 	maxWatched           = 100
 )
 
+// taskStore is what the service of tasks needs of the store.
+type taskStore interface {
+	readStore
+	// List reads at most limit of a caller's tasks in one shard, newest first,
+	// from those with a smaller ULID than before (all when empty), in one of
+	// the states (any when none is given). It looks at a bounded number of
+	// tasks, so it may find none though there are: next is where to go on,
+	// empty at the end.
+	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) (tasks []*momv1.Task, next string, err error)
+	// Cancel cancels a task that was never sent, and dismisses one that is DEAD or
+	// UNCERTAIN. Any other task with an attempt behind it may have run:
+	// ErrTaskState. Cancelling a cancelled one succeeds. ErrNotFound.
+	Cancel(ctx context.Context, id contract.TaskID) error
+	// Dismiss ends the wait of a DEAD or UNCERTAIN task for a person: its call is
+	// dropped, its state stays until its record expires. Dismissing a dismissed one
+	// succeeds. ErrNotFound, ErrTaskState.
+	Dismiss(ctx context.Context, id contract.TaskID) error
+	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
+	// if new. ErrNotFound, ErrTaskState, ErrCallDropped.
+	Revive(ctx context.Context, id contract.TaskID) error
+}
+
 // taskService implements momv1connect.TaskServiceHandler and /v1/tasks/.
 type taskService struct {
-	store    Store
+	store    taskStore
 	shelf    *shelf
 	shards   *shards
 	waiters  *waiters
