@@ -31,11 +31,12 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 
 // handedOff takes note of a call that goes to the MOM since its service fails. Of one
 // that was not tried, the cause is why others failed before.
-func (p *proxy) handedOff(c *call, cause string) {
+func (p *proxy) handedOff(c *call) {
+	cause := c.tries.last.Cause
 	if cause == outage.BreakerOpen {
 		cause = cmp.Or(c.target.breaker.openedBy(), cause)
 	}
-	p.outages.Down(c.target.route.Service, cause, c.failure)
+	p.outages.Down(c.target.route.Service, cause, c.tries.err)
 	p.outages.Count(c.target.route.Service, countHandedOff)
 }
 
