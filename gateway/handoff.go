@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"connectrpc.com/connect/v2"
-
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/route"
@@ -78,8 +76,7 @@ func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 	h.kept = c.key != "" || prefer.Async || prefer.Hold() == 0
 	h.until = c.answerBy(time.Now(), prefer.Hold())
 	if why := unreadable(&c.req); why != "" {
-		return h.failed(notStorable, contract.Errorf(momv1.Reason_REASON_CALL_NOT_STORABLE,
-			"%s, and it cannot be stored: %s; %s", h.why(), why, h.advice()))
+		return h.failed(momv1.Reason_REASON_CALL_NOT_STORABLE, notStorable, "it cannot be stored: %s; %s", why, h.advice())
 	}
 	if c.req.In.Method != http.MethodGet { // without parameters that say nothing to a MOM
 		h.header.Set("Content-Type", upstream.MediaType(h.header))
@@ -214,25 +211,23 @@ func (h *handOff) giveUp(next action, last upstream.Outcome) verdict {
 	case next == giveHandle:
 		return h.handle(last)
 	case next == tellUnsure && h.call.repeatable():
-		return h.failed(last.Cause, contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN,
-			"%s, and it may or may not be stored (%s); it may be sent again", h.why(), last.Cause))
+		return h.failed(momv1.Reason_REASON_STORE_UNCERTAIN, last.Cause, "it may or may not be stored (%s); it may be sent again", last.Cause)
 	case next == tellUnsure:
-		return h.failed(last.Cause, contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN,
-			"%s, and it may or may not be stored (%s)", h.why(), last.Cause))
+		return h.failed(momv1.Reason_REASON_OUTCOME_UNKNOWN, last.Cause, "it may or may not be stored (%s)", last.Cause)
 	case tooManyHeaders(last):
 		reason := momv1.Reason_REASON_CALL_NOT_STORABLE
 		if h.call.tries == nil { // another time is no better
 			reason = momv1.Reason_REASON_HEADERS_TOO_LARGE
 		}
-		return h.failed(last.Cause, contract.Errorf(reason, "%s, and it cannot be stored: it has %d bytes of headers, more than the MOM takes; %s",
-			h.why(), upstream.HeaderBytes(h.header), h.advice()))
+		return h.failed(reason, last.Cause, "it cannot be stored: it has %d bytes of headers, more than the MOM takes; %s", upstream.HeaderBytes(h.header), h.advice())
 	}
-	return h.failed(last.Cause, contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE,
-		"%s, and it cannot be stored (%s); %s", h.why(), last.Cause, h.advice()))
+	return h.failed(momv1.Reason_REASON_STORE_UNAVAILABLE, last.Cause, "it cannot be stored (%s); %s", last.Cause, h.advice())
 }
 
-// failed is the verdict on a call that is not stored, or of which nobody knows whether it is.
-func (h *handOff) failed(cause string, err *connect.Error) verdict {
+// failed is the verdict on a call that is not stored, or of which nobody knows whether it is. The
+// text says so, after why the call was to be stored.
+func (h *handOff) failed(reason momv1.Reason, cause, format string, args ...any) verdict {
+	err := contract.Errorf(reason, "%s, and "+format, append([]any{h.why()}, args...)...)
 	return verdict{end: endFailed, decided: decidedFail, err: err, cause: cause, facts: []any{"task", h.id}}
 }
 

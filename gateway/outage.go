@@ -22,7 +22,7 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 		Counts: []string{countHandedOff},
 		State: func(service string) outage.State {
 			breaker := targets[service].breaker
-			return outage.State{Down: breaker.open(), Up: breaker.closedAt()}
+			return outage.State{Down: breaker.open(), Up: *breaker.closedAt.Load()}
 		},
 		Facts:  func(service string) []any { return []any{"held", targets[service].held.Load()} },
 		Logger: log,
@@ -34,7 +34,7 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 func (p *proxy) handedOff(c *call) {
 	cause := c.tries.last.Cause
 	if cause == outage.BreakerOpen {
-		cause = cmp.Or(c.target.breaker.openedBy(), cause)
+		cause = cmp.Or(*c.target.breaker.openedBy.Load(), cause)
 	}
 	p.outages.Down(c.target.route.Service, cause, c.tries.err)
 	p.outages.Count(c.target.route.Service, countHandedOff)

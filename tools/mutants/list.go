@@ -49,7 +49,7 @@ const endTests = "./gateway -run ^TestEndOfAResponse$"
 
 // What an offer to a MOM is taken for, and what follows.
 var handOffs = []mutant{
-	{reply, "			return slow\n		}\n		return notReached\n", "			return slow\n		}\n		return mayHave\n", moms("MOMRefused")},
+	{reply, "case kind == upstream.NotSent, kind == upstream.Refused:\n		return notReached", "case kind == upstream.NotSent, kind == upstream.Refused:\n		return mayHave", moms("MOMRefused")},
 	{reply, "case res.Header.Get(contract.HeaderUnsure) != \"\":\n		return mayHave\n", "", moms("MOMFails")},
 	{reply, "return res.StatusCode >= 400 && res.StatusCode < 500 ||", "return", moms("MOMSpeaksOfItself")},
 	{reply, " || res.GRPCStatus == unimplemented", "", moms("MOMSpeaksOfItself")},
@@ -57,18 +57,18 @@ var handOffs = []mutant{
 	{reply, "refusedNow:   {askOther, passOn, askOther, askAgain}", "refusedNow:   {askOther, passOn, askOther, passOn}", moms("MOMFails")},
 	{reply, "notReached:   {askSoon, askSoon,", "notReached:   {askAgain, askAgain,", moms("MOMRefused")},
 
-	{reply, "		if outcome.Cause == upstream.TryTimeout {\n			return slow\n		}\n", "", replies},
-	{reply, "case upstream.NotSent, upstream.Refused:", "case upstream.NotSent:", replies},
-	{reply, "		if outcome.Cause == gatewayDrains {\n			return drained\n		}\n", "", replies},
-	{reply, "case refusesSecret(res), ", "case ", replies},
+	{reply, "case kind == upstream.NotSent && outcome.Cause == upstream.TryTimeout:", "case false:", replies},
+	{reply, "case kind == upstream.NotSent, kind == upstream.Refused:", "case kind == upstream.NotSent:", replies},
+	{reply, "case outcome.Cause == gatewayDrains:", "case false:", replies},
+	{reply, "case refused == contract.RefusedSecret, ", "case ", replies},
 	{reply, " && res.Header.Get(contract.HeaderShards) != \"\"", " && false", replies},
 	{reply, "refusedNow:   {askOther, passOn, askOther, askAgain}", "refusedNow:   {askOther, passOn, askAgain, askAgain}", replies},
 	{reply, "misplaced:    {askSoon, askSoon, askAgain, askAgain}", "misplaced:    {askSoon, askSoon, askAgain, askSoon}", replies},
 	{reply, "cannotTake:   {askOther, giveUp, askOther, askAgain}", "cannotTake:   {askOther, giveUp, askOther, giveUp}", replies},
 	{reply, "notReached:   {askSoon, askSoon, askAgain, askAgain}", "notReached:   {askSoon, askSoon, askAgain, askSoon}", replies},
 	{reply, "slow:         {askAgain, askAgain,", "slow:         {askAgain, askSoon,", replies},
-	{reply, "		at.over = at.over || at.long\n", "", replies},
-	{reply, "(a == askOther || a == askAgain)", "a == askAgain", replies},
+	{reply, "(at.long || at.over)", "at.over", replies},
+	{reply, "(next == askOther || next == askAgain)", "next == askAgain", replies},
 	{reply, "mayBeStored: tellUnsure", "mayBeStored: tellFailed", replies},
 	{handOff, "h.unsure = h.unsure || said >= mayHave", "h.unsure = said >= mayHave", moms("MOMFails")},
 	{handOff, "case mom == h.holder && outcome.Cause == upstream.DialRefused:\n		h.lost = time.Time{}", "case false:\n		h.lost = time.Time{}", moms("HoldLostForLong")},
@@ -154,7 +154,7 @@ var decisions = []mutant{
 	{breaker, "b.streak.IsOpen() || b.rate.IsOpen()", "b.streak.IsOpen()", breaks},
 	{breaker, "	b.streak.RecordSuccess()\n", "", breaks},
 	{breaker, "		b.streak.Close()\n", "", breaks},
-	{breaker, "		b.cause.Store(&cause)\n", "", breaks},
+	{breaker, "		b.openedBy.Store(&cause)\n", "", breaks},
 }
 
 // What an attempt came to.
