@@ -39,17 +39,17 @@ type call struct {
 	cancel context.CancelCauseFunc
 	// deadline is the caller's, zero without one. The call is ended a little later.
 	deadline time.Time
-	// failure is the error of the last attempt, for the log.
-	failure error
+	// key is the Idempotency-Key of a call that may be stored; empty without one.
+	key string
+	// tries are those at its service; nil for a call that goes to the MOM at once.
+	tries *tries
 	// broken: the request's body ended in an error.
 	broken atomic.Bool
 	// ran: in some try the service may have executed the call.
 	ran bool
-	// answered: the service's breaker hears of the response when it has ended.
-	answered bool
-
-	began   time.Time
-	outcome string // what it came to, for the metrics
+	// held: its caller counts among those who are held at MOMs.
+	held  bool
+	began time.Time
 }
 
 // late calls will be past their deadline after a wait, too late for another try.
@@ -122,6 +122,14 @@ func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
 		return http.NewResponseController(w).EnableFullDuplex()
 	}
 	return nil
+}
+
+// discard reads what is left of a message that is still being sent: its caller would not hear of a
+// refusal before that.
+func (c *call) discard() {
+	if c.unary() && c.req.Stream != nil {
+		_, _ = io.CopyN(io.Discard, c.req.In.Body, maxDiscard)
+	}
 }
 
 // noting notes whether the body ends in an error.

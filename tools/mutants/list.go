@@ -4,11 +4,12 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, handOffs, outcomes, transitions, trust)
+var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, trust)
 
 const (
 	decide  = "gateway/decide.go"
-	proxy   = "gateway/proxy.go"
+	direct  = "gateway/direct.go"
+	finish  = "gateway/finish.go"
 	reply   = "gateway/reply.go"
 	breaker = "gateway/breaker.go"
 	handOff = "gateway/handoff.go"
@@ -32,9 +33,23 @@ func store(test string) string { return "./mom/redisstore -timeout 60s -run ^" +
 // table runs the table's cells of some faults.
 func table(faults string) string { return "./gateway -run TestTable/.*/^(" + faults + ")$" }
 
+// How calls end.
+var ends = []mutant{
+	{finish, "	case by == byService:\n		return endBroken\n", "", endTests},
+	{finish, "	case by == byDeadline:\n		return endFailed\n", "", endTests},
+	{finish, "by == byNobody && v.decided == decidedPass", "by == byNobody", endTests},
+	{finish, "by == byNobody && v.decided == decidedPass", "v.decided == decidedPass", endTests},
+	{finish, "		status = res.Trailer.Get(\"Grpc-Status\")\n", "", endTests},
+	{finish, " || status != \"\" && status != \"0\"", "", endTests},
+	{finish, "	default:\n		abort = true\n", "", "./gateway -run HalfClosed|Left"},
+}
+
+// endTests are those of the ends alone.
+const endTests = "./gateway -run ^TestEndOfAResponse$"
+
 // What an offer to a MOM is taken for, and what follows.
 var handOffs = []mutant{
-	{reply, "			return slow\n		}\n		return notReached\n", "			return slow\n		}\n		return mayHave\n", moms("MOMRefused")},
+	{reply, "case kind == upstream.NotSent, kind == upstream.Refused:\n		return notReached", "case kind == upstream.NotSent, kind == upstream.Refused:\n		return mayHave", moms("MOMRefused")},
 	{reply, "case res.Header.Get(contract.HeaderUnsure) != \"\":\n		return mayHave\n", "", moms("MOMFails")},
 	{reply, "return res.StatusCode >= 400 && res.StatusCode < 500 ||", "return", moms("MOMSpeaksOfItself")},
 	{reply, " || res.GRPCStatus == unimplemented", "", moms("MOMSpeaksOfItself")},
@@ -42,18 +57,18 @@ var handOffs = []mutant{
 	{reply, "refusedNow:   {askOther, passOn, askOther, askAgain}", "refusedNow:   {askOther, passOn, askOther, passOn}", moms("MOMFails")},
 	{reply, "notReached:   {askSoon, askSoon,", "notReached:   {askAgain, askAgain,", moms("MOMRefused")},
 
-	{reply, "		if outcome.Cause == upstream.TryTimeout {\n			return slow\n		}\n", "", replies},
-	{reply, "case upstream.NotSent, upstream.Refused:", "case upstream.NotSent:", replies},
-	{reply, "		if outcome.Cause == gatewayDrains {\n			return drained\n		}\n", "", replies},
-	{reply, "case refusesSecret(res), ", "case ", replies},
+	{reply, "case kind == upstream.NotSent && outcome.Cause == upstream.TryTimeout:", "case false:", replies},
+	{reply, "case kind == upstream.NotSent, kind == upstream.Refused:", "case kind == upstream.NotSent:", replies},
+	{reply, "case outcome.Cause == gatewayDrains:", "case false:", replies},
+	{reply, "case refused == contract.RefusedSecret, ", "case ", replies},
 	{reply, " && res.Header.Get(contract.HeaderShards) != \"\"", " && false", replies},
 	{reply, "refusedNow:   {askOther, passOn, askOther, askAgain}", "refusedNow:   {askOther, passOn, askAgain, askAgain}", replies},
 	{reply, "misplaced:    {askSoon, askSoon, askAgain, askAgain}", "misplaced:    {askSoon, askSoon, askAgain, askSoon}", replies},
 	{reply, "cannotTake:   {askOther, giveUp, askOther, askAgain}", "cannotTake:   {askOther, giveUp, askOther, giveUp}", replies},
 	{reply, "notReached:   {askSoon, askSoon, askAgain, askAgain}", "notReached:   {askSoon, askSoon, askAgain, askSoon}", replies},
 	{reply, "slow:         {askAgain, askAgain,", "slow:         {askAgain, askSoon,", replies},
-	{reply, "		at.over = at.over || at.long\n", "", replies},
-	{reply, "(a == askOther || a == askAgain)", "a == askAgain", replies},
+	{reply, "(at.long || at.over)", "at.over", replies},
+	{reply, "(next == askOther || next == askAgain)", "next == askAgain", replies},
 	{reply, "mayBeStored: tellUnsure", "mayBeStored: tellFailed", replies},
 	{handOff, "h.unsure = h.unsure || said >= mayHave", "h.unsure = said >= mayHave", moms("MOMFails")},
 	{handOff, "case mom == h.holder && outcome.Cause == upstream.DialRefused:\n		h.lost = time.Time{}", "case false:\n		h.lost = time.Time{}", moms("HoldLostForLong")},
@@ -118,9 +133,9 @@ var decisions = []mutant{
 	{decide, "ok = t.made < endpoints", "ok = false", "./gateway -run OtherEndpoint|ThirdEndpoint"},
 	{decide, "ok = ok && t.made == 1", "", table("resource_exhausted.*")},
 	{decide, "d <= time.Second\n", "d <= time.Minute\n", table("resource_exhausted.*")},
-	{proxy, " && c.rewind()", "", streamTests},
-	{proxy, "again && !c.late(wait)", "again", "./gateway -run Deadline"},
-	{proxy, "(c.late(0) || !p.stores(c))", "(!p.stores(c))", "./gateway -run NothingStoredAfterDeadline"},
+	{direct, " || !c.rewind()", "", streamTests},
+	{direct, "!again || c.late(wait)", "!again", "./gateway -run Deadline"},
+	{direct, "(c.late(0) || !p.stores(c))", "(!p.stores(c))", "./gateway -run NothingStoredAfterDeadline"},
 
 	// The breaker.
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Broken,", table("refused-dial")},
@@ -132,10 +147,14 @@ var decisions = []mutant{
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Answered, upstream.NotSent, upstream.Broken,", table("an-answer|plain-500")},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.CallerLeft, upstream.NotSent, upstream.Broken,", "./gateway -run CallerEnds|Left|BrokenRequest"},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.DeadlineOver, upstream.NotSent, upstream.Broken,", "./gateway -run DeadlineSparesBreaker"},
+	{direct, "if counts(last.Kind) && c.tries.made", "if c.tries.made", table("REFUSED_STREAM")},
+	{finish, " && !counts(c.tries.last.Kind)", "", table("unavailable")},
+	{finish, "		c.target.breaker.failed(\"broken-answer\")\n", "", "./gateway -run WhoEnded"},
+	{finish, "	case byNobody:\n		c.target.breaker.answered()\n", "	default:\n		c.target.breaker.answered()\n", "./gateway -run WhoEnded"},
 	{breaker, "b.streak.IsOpen() || b.rate.IsOpen()", "b.streak.IsOpen()", breaks},
 	{breaker, "	b.streak.RecordSuccess()\n", "", breaks},
 	{breaker, "		b.streak.Close()\n", "", breaks},
-	{breaker, "		b.cause.Store(&cause)\n", "", breaks},
+	{breaker, "		b.openedBy.Store(&cause)\n", "", breaks},
 }
 
 // What an attempt came to.
@@ -276,7 +295,7 @@ var trust = []mutant{
 	{"mom/admit.go", " && contract.Foreign(r) == \"\"", "", "./mom -run ^TestWhoIsAnOperator$"},
 	{"mom/admit.go", "case contract.IsOperators(r.URL.Path):", "case false:", "./mom -run ^TestWhoIsAnOperator$"},
 	{"gateway/introduce.go", "	p.secret.Show(r.Header)\n", "", "./e2e -timeout 100s -run ^TestSecret$"},
-	{"gateway/offer.go", "	h.secret.Show(req.Header)\n", "", "./e2e -timeout 100s -run ^TestSecret$"},
+	{"gateway/offer.go", "	h.proxy.secret.Show(req.Header)\n", "", "./e2e -timeout 100s -run ^TestSecret$"},
 	{"internal/secret/secret.go", "	delete(header, contract.HeaderSecret)\n", "", "./internal/secret"},
 	{"internal/contract/operators.go", "		if origin != \"http://\"+r.Host {", "		if false {", "./internal/server -run ^TestAdminRefusesForeignRequests$"},
 	{"internal/contract/operators.go", "	if !ownHost(r) {", "	if false {", "./internal/server -run ^TestAdminRefusesForeignRequests$"},
