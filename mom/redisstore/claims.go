@@ -6,21 +6,13 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/redis/rueidis"
-
 	"holdline/mom"
 )
 
 // checkName finds out whether this is the store that it was. The name goes when everything goes,
 // and another Redis has another name.
 func (s *Store) checkName(ctx context.Context) error {
-	name, err := query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (string, error) {
-		reply, err := s.exec(ctx, client, identifyScript, []string{storeNameKey(s.cfg.Prefix)}, []string{rand.Text()})
-		if err != nil {
-			return "", err
-		}
-		return reply.ToString()
-	})
+	name, err := s.alone(ctx, identifyScript, storeNameKey(s.cfg.Prefix), args{"new_name": rand.Text()})
 	if err != nil {
 		if s.cfg.Cluster && s.claims.named() && errors.Is(err, mom.ErrUnavailable) {
 			return nil // the node that has the name is away; the others need not wait for it

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
 
 	"holdline/mom"
@@ -67,15 +66,17 @@ func (s *Store) command(ctx context.Context, share *places, fn func(context.Cont
 	return err
 }
 
-// run runs a script on a shard. The arguments follow the shard's prefix.
-func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, args ...string) (rueidis.RedisMessage, error) {
+// run runs a script on a shard, whose prefix it adds to the arguments.
+func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, given args, rest ...string) (rueidis.RedisMessage, error) {
+	given["base"] = keys.base
+	argv := sc.argv(given, rest)
 	reply, err := query(ctx, s, s.sharesOf(keys).of(sc), func(ctx context.Context, client rueidis.Client) (rueidis.RedisMessage, error) {
-		return s.exec(ctx, client, sc, keys.all, append([]string{keys.base}, args...))
+		return s.exec(ctx, client, sc, keys.all, argv)
 	})
 	if errors.Is(err, errDefect) {
 		log := s.log.With("script", sc.name, "shard", keys.base)
-		if len(args) > 0 && len(args[0]) == ulid.EncodedSize {
-			log = log.With("task", args[0])
+		if task, ok := given["ulid"]; ok {
+			log = log.With("task", task)
 		}
 		log.Error("a script failed midway", "error", err)
 	}
@@ -85,13 +86,25 @@ func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, args ...st
 	return reply, nil
 }
 
+// alone runs a script on a key of its own, outside the shards. It answers with a text.
+func (s *Store) alone(ctx context.Context, sc *script, key string, given args) (string, error) {
+	argv := sc.argv(given, nil)
+	return query(ctx, s, s.link.shares.of(sc), func(ctx context.Context, client rueidis.Client) (string, error) {
+		reply, err := s.exec(ctx, client, sc, []string{key}, argv)
+		if err != nil {
+			return "", err
+		}
+		return reply.ToString()
+	})
+}
+
 // largeText is the least that Redis can be set to refuse as one text
 // (proto-max-bulk-len). It then answers before it has read all of the command, whose
 // memory rueidis would use again while it still writes it: such a command is pinned.
 const largeText = 1 << 20
 
 // exec runs a script in the form that the server understands.
-func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, keys, args []string) (rueidis.RedisMessage, error) {
+func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, keys, argv []string) (rueidis.RedisMessage, error) {
 	if err := s.learnFlavour(ctx, client); err != nil {
 		return rueidis.RedisMessage{}, err
 	}
@@ -100,12 +113,12 @@ func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, key
 		lua, text = sc.flagged, sc.flaggedText
 	}
 	result := lua.Exec
-	if slices.ContainsFunc(args, func(arg string) bool { return len(arg) >= largeText }) {
-		result = func(ctx context.Context, client rueidis.Client, keys, args []string) rueidis.RedisResult {
-			return client.Do(ctx, client.B().Eval().Script(text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build().Pin())
+	if slices.ContainsFunc(argv, func(arg string) bool { return len(arg) >= largeText }) {
+		result = func(ctx context.Context, client rueidis.Client, keys, argv []string) rueidis.RedisResult {
+			return client.Do(ctx, client.B().Eval().Script(text).Numkeys(int64(len(keys))).Key(keys...).Arg(argv...).Build().Pin())
 		}
 	}
-	reply, err := result(ctx, client, keys, args).ToMessage()
+	reply, err := result(ctx, client, keys, argv).ToMessage()
 	if err := s.judge(err); err != nil {
 		return rueidis.RedisMessage{}, err
 	}
@@ -113,8 +126,8 @@ func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, key
 }
 
 // status runs a script that answers with one word.
-func (s *Store) status(ctx context.Context, sc *script, keys *shardKeys, args ...string) (string, error) {
-	reply, err := s.run(ctx, sc, keys, args...)
+func (s *Store) status(ctx context.Context, sc *script, keys *shardKeys, given args) (string, error) {
+	reply, err := s.run(ctx, sc, keys, given)
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,9 @@ package redisstore
 
 import (
 	"embed"
+	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/redis/rueidis"
 )
@@ -12,6 +15,8 @@ var sources embed.FS
 // A script is one transition, in the two forms that servers understand.
 type script struct {
 	name string
+	// args are the names of its arguments, in the order of ARGV. The headers of its files list them.
+	args []string
 	// flagged begins with the line that lets it write at maxmemory: what
 	// drains the queues must work when they have filled Redis.
 	flagged *rueidis.Lua
@@ -50,22 +55,44 @@ var (
 
 	numberScript = newScript("number", true).asUpkeep()
 
-	identifyScript = scriptOf("identify", true, source("identify"))
-	swapScript     = scriptOf("swap", true, source("swap"))
+	identifyScript = scriptOf("identify", true, "identify").asUpkeep()
+	swapScript     = scriptOf("swap", true, "swap").asUpkeep()
 )
 
 // newScript puts a script together. Only what it shares is prepended: Lua builds
 // all of it anew at each call, a sixth of what an add took.
 func newScript(name string, drains bool, shared ...string) *script {
-	text := source("shared/core")
+	files := []string{"shared/core"}
 	for _, part := range shared {
-		text += "\n" + source("shared/"+part)
+		files = append(files, "shared/"+part)
 	}
-	return scriptOf(name, drains, text+"\n"+source(name))
+	return scriptOf(name, drains, append(files, name)...)
 }
 
-func scriptOf(name string, drains bool, text string) *script {
-	s := &script{name: name, plain: rueidis.NewLuaScript(text), plainText: text}
+// scriptOf joins files, behind a local variable for each argument that their headers list.
+func scriptOf(name string, drains bool, files ...string) *script {
+	s := &script{name: name}
+	var locals, body strings.Builder
+	for _, file := range files {
+		text := source(file)
+		body.WriteString("\n" + text)
+		for _, arg := range listed(text) {
+			name, _, isNumber := strings.Cut(arg, ":")
+			place := len(s.args) + 1
+			switch {
+			case name == "...":
+				fmt.Fprintf(&locals, "local rest = %d\n", place)
+				continue
+			case isNumber:
+				fmt.Fprintf(&locals, "local %s = tonumber(ARGV[%d])\n", name, place)
+			default:
+				fmt.Fprintf(&locals, "local %s = ARGV[%d]\n", name, place)
+			}
+			s.args = append(s.args, name)
+		}
+	}
+	text := locals.String() + body.String()
+	s.plain, s.plainText = rueidis.NewLuaScript(text), text
 	s.flagged, s.flaggedText = s.plain, text
 	if drains {
 		s.flaggedText = "#!lua flags=allow-oom\n" + text
@@ -77,6 +104,39 @@ func scriptOf(name string, drains bool, text string) *script {
 func (s *script) asUpkeep() *script {
 	s.upkeep = true
 	return s
+}
+
+// argvLines matches the arguments in a file's header, as far as they are not explained: ARGV:, and
+// the lines below it that are indented.
+var argvLines = regexp.MustCompile(`-- ARGV:([^(\n]*(?:\n-- {7}[^(\n]*)*)`)
+
+// listed are the arguments that a file lists.
+func listed(text string) []string {
+	lines := argvLines.FindStringSubmatch(text)
+	if lines == nil {
+		return nil
+	}
+	return strings.Fields(strings.ReplaceAll(lines[1], "\n--", ""))
+}
+
+// args are the arguments of a script, by name.
+type args map[string]string
+
+// argv puts arguments into the places where the script looks for them, and the rest behind these.
+// A name that is missing, or that the script does not list, is a mistake in this package.
+func (s *script) argv(given args, rest []string) []string {
+	argv := make([]string, 0, len(s.args)+len(rest))
+	for _, name := range s.args {
+		value, ok := given[name]
+		if !ok {
+			panic("script " + s.name + " is called without " + name)
+		}
+		argv = append(argv, value)
+	}
+	if len(given) != len(s.args) {
+		panic(fmt.Sprintf("script %s is called with %d arguments, and lists %v", s.name, len(given), s.args))
+	}
+	return append(argv, rest...)
 }
 
 func source(name string) string {

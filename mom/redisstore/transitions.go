@@ -48,13 +48,30 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnown bool) (mom.Added, error) {
 	keys := s.keysOf(task.ID)
 	memory := keys.memory.known(s.cfg.Embedded)
-	reply, err := s.run(ctx, addScript, keys,
-		task.ID.ULID.String(), millis(task.TTL), millis(task.AnswerTTL), strconv.Itoa(s.cfg.MaxQueued), flag(task.Repeatable),
-		task.Call.GetProcedure(), task.Call.GetCaller(), shorten(task.Cause),
-		task.KeyHash, task.Fingerprint, rueidis.BinaryString(call), flag(task.Kept),
-		strconv.FormatInt(s.cfg.MaxBytes, 10), memory, strconv.FormatInt(task.Offer, 10),
-		strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10),
-		strconv.FormatInt(task.Epoch, 10), flag(onlyKnown), task.Schema, task.Known, mark(task.JSON), task.Twin)
+	reply, err := s.run(ctx, addScript, keys, args{
+		"ulid":        task.ID.ULID.String(),
+		"ttl":         millis(task.TTL),
+		"answer_ttl":  millis(task.AnswerTTL),
+		"max_queued":  strconv.Itoa(s.cfg.MaxQueued),
+		"max_bytes":   strconv.FormatInt(s.cfg.MaxBytes, 10),
+		"memory":      memory,
+		"placed_by":   strconv.FormatInt(task.Epoch, 10),
+		"only_known":  flag(onlyKnown),
+		"version":     strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10),
+		"procedure":   task.Call.GetProcedure(),
+		"caller":      task.Call.GetCaller(),
+		"cause":       shorten(task.Cause),
+		"repeatable":  flag(task.Repeatable),
+		"kept":        flag(task.Kept),
+		"offer":       strconv.FormatInt(task.Offer, 10),
+		"call":        rueidis.BinaryString(call),
+		"key_hash":    task.KeyHash,
+		"fingerprint": task.Fingerprint,
+		"schema":      task.Schema,
+		"known":       task.Known,
+		"json":        mark(task.JSON),
+		"twin":        task.Twin,
+	})
 	if err != nil {
 		return mom.Added{}, err
 	}
@@ -138,8 +155,13 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d tim
 	if room.Tasks < 1 {
 		return nil, nil
 	}
-	reply, err := s.run(ctx, leaseScript, s.keys(shard), strconv.Itoa(room.Tasks), millis(d), s.tombstone(),
-		strconv.Itoa(room.Again), strconv.Itoa(room.Once))
+	reply, err := s.run(ctx, leaseScript, s.keys(shard), args{
+		"n":         strconv.Itoa(room.Tasks),
+		"duration":  millis(d),
+		"tombstone": s.tombstone(),
+		"again":     strconv.Itoa(room.Again),
+		"once":      strconv.Itoa(room.Once),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -214,12 +236,11 @@ func (s *Store) Renew(ctx context.Context, shard mom.Shard, leases []mom.Lease, 
 	if len(leases) == 0 {
 		return nil, nil
 	}
-	args := make([]string, 0, 1+2*len(leases))
-	args = append(args, millis(d))
+	each := make([]string, 0, 2*len(leases))
 	for _, lease := range leases {
-		args = append(args, lease.ID.ULID.String(), epoch(lease))
+		each = append(each, lease.ID.ULID.String(), epoch(lease))
 	}
-	reply, err := s.run(ctx, renewScript, s.keys(shard), args...)
+	reply, err := s.run(ctx, renewScript, s.keys(shard), args{"duration": millis(d)}, each...)
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +257,7 @@ func (s *Store) Renew(ctx context.Context, shard mom.Shard, leases []mom.Lease, 
 
 // MarkSent implements mom.Store.
 func (s *Store) MarkSent(ctx context.Context, lease mom.Lease) error {
-	return s.fenced(ctx, markScript, lease, flag(lease.Repeatable))
+	return s.fenced(ctx, markScript, lease, args{"repeatable": flag(lease.Repeatable)})
 }
 
 // Settle implements mom.Store.
@@ -249,34 +270,49 @@ func (s *Store) Settle(ctx context.Context, lease mom.Lease, answer *momv1.Answe
 	if answer.GetError() != nil {
 		state = momv1.TaskState_TASK_STATE_FAILED
 	}
-	return s.fenced(ctx, settleScript, lease, strconv.Itoa(int(state)), rueidis.BinaryString(stored), s.tombstone())
+	return s.fenced(ctx, settleScript, lease, args{
+		"state":     strconv.Itoa(int(state)),
+		"answer":    rueidis.BinaryString(stored),
+		"tombstone": s.tombstone(),
+	})
 }
 
 // Release implements mom.Store. Tasks that come back together keep their order
 // of arrival.
 func (s *Store) Release(ctx context.Context, lease mom.Lease) error {
-	return s.fenced(ctx, releaseScript, lease, s.tombstone())
+	return s.fenced(ctx, releaseScript, lease, args{"tombstone": s.tombstone()})
 }
 
 // PutBack implements mom.Store.
 func (s *Store) PutBack(ctx context.Context, lease mom.Lease, why string, wait time.Duration, all bool) (time.Duration, error) {
-	return s.later(ctx, putBackScript, lease, shorten(why), millis(wait), flag(all), s.tombstone())
+	return s.later(ctx, putBackScript, lease, args{
+		"why":       shorten(why),
+		"wait":      millis(wait),
+		"all":       flag(all),
+		"tombstone": s.tombstone(),
+	})
 }
 
 // PassOver implements mom.Store.
 func (s *Store) PassOver(ctx context.Context, lease mom.Lease, why string, wait time.Duration) (time.Duration, error) {
-	return s.later(ctx, bypassScript, lease, shorten(why), strconv.FormatInt(max(wait, 0).Milliseconds(), 10))
+	return s.later(ctx, bypassScript, lease, args{"why": shorten(why), "wait": millisOrNone(wait)})
 }
 
 // Park implements mom.Store.
 func (s *Store) Park(ctx context.Context, lease mom.Lease, failure string) error {
-	return s.fenced(ctx, parkScript, lease, shorten(failure))
+	return s.fenced(ctx, parkScript, lease, args{"failure": shorten(failure)})
 }
 
 // Retry implements mom.Store.
 func (s *Store) Retry(ctx context.Context, lease mom.Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error) {
-	word, err := s.status(ctx, retryScript, s.keysOf(lease.ID), lease.ID.ULID.String(), epoch(lease),
-		shorten(failure), strconv.FormatInt(max(backoff, 0).Milliseconds(), 10), strconv.Itoa(maxAttempts), s.tombstone())
+	word, err := s.status(ctx, retryScript, s.keysOf(lease.ID), args{
+		"ulid":         lease.ID.ULID.String(),
+		"epoch":        epoch(lease),
+		"failure":      shorten(failure),
+		"backoff":      millisOrNone(backoff),
+		"max_attempts": strconv.Itoa(maxAttempts),
+		"tombstone":    s.tombstone(),
+	})
 	switch {
 	case err != nil:
 		return momv1.TaskState_TASK_STATE_UNSPECIFIED, err
@@ -287,8 +323,9 @@ func (s *Store) Retry(ctx context.Context, lease mom.Lease, failure string, back
 }
 
 // later runs a transition by which a leased task waits, and returns for how long.
-func (s *Store) later(ctx context.Context, sc *script, lease mom.Lease, args ...string) (time.Duration, error) {
-	reply, err := s.run(ctx, sc, s.keysOf(lease.ID), append([]string{lease.ID.ULID.String(), epoch(lease)}, args...)...)
+func (s *Store) later(ctx context.Context, sc *script, lease mom.Lease, given args) (time.Duration, error) {
+	given["ulid"], given["epoch"] = lease.ID.ULID.String(), epoch(lease)
+	reply, err := s.run(ctx, sc, s.keysOf(lease.ID), given)
 	if err != nil {
 		return 0, err
 	}
@@ -303,8 +340,9 @@ func (s *Store) later(ctx context.Context, sc *script, lease mom.Lease, args ...
 }
 
 // fenced runs a transition that starts from a lease.
-func (s *Store) fenced(ctx context.Context, sc *script, lease mom.Lease, args ...string) error {
-	word, err := s.status(ctx, sc, s.keysOf(lease.ID), append([]string{lease.ID.ULID.String(), epoch(lease)}, args...)...)
+func (s *Store) fenced(ctx context.Context, sc *script, lease mom.Lease, given args) error {
+	given["ulid"], given["epoch"] = lease.ID.ULID.String(), epoch(lease)
+	word, err := s.status(ctx, sc, s.keysOf(lease.ID), given)
 	switch {
 	case err != nil:
 		return err
@@ -321,6 +359,11 @@ func epoch(lease mom.Lease) string { return strconv.FormatInt(lease.Epoch, 10) }
 // millis is at least one: Redis refuses an expiry of none.
 func millis(d time.Duration) string {
 	return strconv.FormatInt(max(d.Milliseconds(), 1), 10)
+}
+
+// millisOrNone is millis where none is a number like any other.
+func millisOrNone(d time.Duration) string {
+	return strconv.FormatInt(max(d, 0).Milliseconds(), 10)
 }
 
 func flag(b bool) string {

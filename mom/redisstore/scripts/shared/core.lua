@@ -2,8 +2,14 @@
 -- share. The other files here are prepended to those that name them.
 --
 -- KEYS are the same for every script: ready dead bell lease later ttl paused gone.
--- ARGV[1] is the shard's prefix, from which the keys of single tasks follow
--- (same hash tag, so same slot).
+--
+-- ARGV: base     (what every key of the shard begins with, and so the keys of single
+--       tasks: the same hash tag, so the same slot)
+--
+-- Each name after ARGV, here and in the other scripts, is a local variable: scripts.go
+-- declares them, and puts the values that Go gives by these names into their places. A
+-- name with a unit, such as ttl:ms, is a number. Behind the names may come a list, as ...
+-- says; it begins at ARGV[rest].
 --
 -- A task that is QUEUED lies in ready, RUNNING in lease, RETRYING in later,
 -- DEAD or UNCERTAIN in dead, until it is given up; never in two of them. Ended
@@ -24,7 +30,6 @@
 --   G schema that the fingerprint was made by, H fingerprint of the fields that it
 --   knows, I came as JSON: of tasks with a key, see Request in store.go
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
-local base = ARGV[1]
 
 local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
 local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
