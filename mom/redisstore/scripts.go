@@ -3,10 +3,15 @@ package redisstore
 import (
 	"embed"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/mom"
 )
 
 //go:embed scripts/*.lua scripts/shared/*.lua
@@ -55,8 +60,8 @@ var (
 
 	numberScript = newScript("number", true).asUpkeep()
 
-	identifyScript = scriptOf("identify", true, "identify").asUpkeep()
-	swapScript     = scriptOf("swap", true, "swap").asUpkeep()
+	identifyScript = scriptOf("identify", true, "", "identify").asUpkeep()
+	swapScript     = scriptOf("swap", true, "", "swap").asUpkeep()
 )
 
 // newScript puts a script together. Only what it shares is prepended: Lua builds
@@ -66,13 +71,15 @@ func newScript(name string, drains bool, shared ...string) *script {
 	for _, part := range shared {
 		files = append(files, "shared/"+part)
 	}
-	return scriptOf(name, drains, append(files, name)...)
+	return scriptOf(name, drains, constants, append(files, name)...)
 }
 
-// scriptOf joins files, behind a local variable for each argument that their headers list.
-func scriptOf(name string, drains bool, files ...string) *script {
+// scriptOf joins files, behind the constants and a local variable for each argument that the
+// headers of the files list.
+func scriptOf(name string, drains bool, constants string, files ...string) *script {
 	s := &script{name: name}
 	var locals, body strings.Builder
+	locals.WriteString(constants)
 	for _, file := range files {
 		text := source(file)
 		body.WriteString("\n" + text)
@@ -105,6 +112,16 @@ func (s *script) asUpkeep() *script {
 	s.upkeep = true
 	return s
 }
+
+// constants are what the scripts of a shard share with Go.
+var constants = func() string {
+	var lua strings.Builder
+	for _, number := range slices.Sorted(maps.Keys(momv1.TaskState_name)) {
+		fmt.Fprintf(&lua, "local %s = '%d'\n", strings.Replace(momv1.TaskState_name[number], "TASK_STATE", "S", 1), number)
+	}
+	fmt.Fprintf(&lua, "local BULK, WAIT_MAX, NEWEST_RECORD = %d, %d, %d\n", bulkBatch, mom.LongestWait.Milliseconds(), mom.NewestRecord)
+	return lua.String()
+}()
 
 // argvLines matches the arguments in a file's header, as far as they are not explained: ARGV:, and
 // the lines below it that are indented.
