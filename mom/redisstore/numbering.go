@@ -210,8 +210,7 @@ func (s *Store) reconcile(ctx context.Context, shard mom.Shard, epoch string) {
 
 // number opens a shard for tasks that are placed by the numbering of that epoch.
 func (s *Store) number(ctx context.Context, shard mom.Shard, epoch int64) error {
-	_, err := s.status(ctx, numberScript, s.keys(shard), args{"epoch": strconv.FormatInt(epoch, 10)})
-	return err
+	return s.do(ctx, numberScript, s.keys(shard), args{"epoch": strconv.FormatInt(epoch, 10)})
 }
 
 // numbering reads the numbering of a service, and the text that it is; empty: there is none.

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -12,35 +11,18 @@ import (
 
 // Cancel implements mom.Store.
 func (s *Store) Cancel(ctx context.Context, id contract.TaskID) error {
-	return s.steer(ctx, cancelScript, id, args{"tombstone": s.tombstone()})
+	return s.do(ctx, cancelScript, s.keysOf(id), args{"ulid": id.ULID.String(), "tombstone": s.tombstone()})
 }
 
 // Dismiss implements mom.Store.
 func (s *Store) Dismiss(ctx context.Context, id contract.TaskID) error {
-	return s.steer(ctx, dismissScript, id, args{"tombstone": s.tombstone()})
+	return s.do(ctx, dismissScript, s.keysOf(id), args{"ulid": id.ULID.String(), "tombstone": s.tombstone()})
 }
 
 // Revive implements mom.Store. It may fill a queue over its limit: the task is
 // stored already.
 func (s *Store) Revive(ctx context.Context, id contract.TaskID) error {
-	return s.steer(ctx, reviveScript, id, args{})
-}
-
-// steer runs a transition that a person asked for.
-func (s *Store) steer(ctx context.Context, sc *script, id contract.TaskID, given args) error {
-	given["ulid"] = id.ULID.String()
-	word, err := s.status(ctx, sc, s.keysOf(id), given)
-	switch {
-	case err != nil:
-		return err
-	case word == "NONE":
-		return mom.ErrNotFound
-	case word == "STATE":
-		return mom.ErrTaskState
-	case word == "DROPPED":
-		return mom.ErrCallDropped
-	}
-	return nil
+	return s.do(ctx, reviveScript, s.keysOf(id), args{"ulid": id.ULID.String()})
 }
 
 // ReviveDead implements mom.Store. It goes in batches, so that other calls get
@@ -100,28 +82,13 @@ func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
 
 // Pause implements mom.Store.
 func (s *Store) Pause(ctx context.Context, shard mom.Shard, paused bool) error {
-	_, err := s.status(ctx, pauseScript, s.keys(shard), args{"paused": flag(paused)})
-	return err
+	return s.do(ctx, pauseScript, s.keys(shard), args{"paused": flag(paused)})
 }
 
 // Limit implements mom.Store.
 func (s *Store) Limit(ctx context.Context, shard mom.Shard, limits mom.Limits) error {
-	_, err := s.status(ctx, limitScript, s.keys(shard), args{
+	return s.do(ctx, limitScript, s.keys(shard), args{
 		"most": strconv.FormatInt(limits.Running, 10),
 		"rate": strconv.FormatFloat(limits.PerSecond, 'f', 6, 64),
 	})
-	return err
-}
-
-// numbers runs a script that answers with n numbers.
-func (s *Store) numbers(ctx context.Context, sc *script, keys *shardKeys, n int, given args) ([]int64, error) {
-	reply, err := s.run(ctx, sc, keys, given)
-	if err != nil {
-		return nil, err
-	}
-	numbers, err := reply.AsIntSlice()
-	if err != nil || len(numbers) != n {
-		return nil, fmt.Errorf("%s: %d numbers, not %d: %w", sc.name, len(numbers), n, err)
-	}
-	return numbers, nil
 }

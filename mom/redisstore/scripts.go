@@ -24,62 +24,66 @@ type script struct {
 	args []string
 	// flagged begins with the line that lets it write at maxmemory: what
 	// drains the queues must work when they have filled Redis.
-	flagged *rueidis.Lua
-	// plain is for servers before Redis 7 and for miniredis.
-	plain *rueidis.Lua
-	// texts are the sources of both.
-	flaggedText, plainText string
+	flagged form
+	// plain is for servers before Redis 7, and for those that do not tell their version.
+	plain form
 	// upkeep: it has places of its own, apart from those that callers and replay wait for.
 	upkeep bool
 }
 
+// form is a text that a server understands, and what calls it by its hash.
+type form struct {
+	text string
+	lua  *rueidis.Lua
+}
+
+func newForm(text string) form { return form{text, rueidis.NewLuaScript(text)} }
+
 var (
-	addScript        = newScript("add", false)
-	leaseScript      = newScript("lease", true, "finish", "skip")
-	renewScript      = newScript("renew", true, "held").asUpkeep()
-	markScript       = newScript("mark", true, "held", "parked", "park")
-	settleScript     = newScript("settle", true, "held", "finish")
-	releaseScript    = newScript("release", true, "held", "finish", "give_back")
-	putBackScript    = newScript("put_back", true, "held", "finish")
-	bypassScript     = newScript("bypass", true, "held", "parked", "park")
-	retryScript      = newScript("retry", true, "held", "finish", "parked", "park")
-	parkScript       = newScript("park", true, "held", "parked", "park")
-	cancelScript     = newScript("cancel", true, "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
-	abandonScript    = newScript("abandon", true, "finish", "pass_over").asUpkeep()
-	keepScript       = newScript("keep", true)
-	dismissScript    = newScript("dismiss", true, "finish", "parked", "unpark", "give_up")
-	reviveScript     = newScript("revive", true, "parked", "unpark", "revive")
-	reviveDeadScript = newScript("revive_dead", true, "parked", "unpark", "revive")
-	restoreScript    = newScript("restore", true, "parked", "park").asUpkeep()
-	reapScript       = newScript("reap", true, "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
-	countScript      = newScript("count_parked", true, "parked").asUpkeep()
-	rouseScript      = newScript("rouse", true).asUpkeep()
-	depthScript      = newScript("depth", true, "parked").asUpkeep()
-	pauseScript      = newScript("pause", true)
-	limitScript      = newScript("limit", true)
+	addScript        = newScript("add").needsRoom()
+	leaseScript      = newScript("lease", "finish", "skip")
+	renewScript      = newScript("renew", "held").asUpkeep()
+	markScript       = newScript("mark", "held", "parked", "park")
+	settleScript     = newScript("settle", "held", "finish")
+	releaseScript    = newScript("release", "held", "finish", "give_back")
+	putBackScript    = newScript("put_back", "held", "finish")
+	bypassScript     = newScript("bypass", "held", "parked", "park")
+	retryScript      = newScript("retry", "held", "finish", "parked", "park")
+	parkScript       = newScript("park", "held", "parked", "park")
+	cancelScript     = newScript("cancel", "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
+	abandonScript    = newScript("abandon", "finish", "pass_over").asUpkeep()
+	keepScript       = newScript("keep")
+	dismissScript    = newScript("dismiss", "finish", "parked", "unpark", "give_up")
+	reviveScript     = newScript("revive", "parked", "unpark", "revive")
+	reviveDeadScript = newScript("revive_dead", "parked", "unpark", "revive")
+	restoreScript    = newScript("restore", "parked", "park").asUpkeep()
+	reapScript       = newScript("reap", "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
+	countScript      = newScript("count_parked", "parked").asUpkeep()
+	rouseScript      = newScript("rouse").asUpkeep()
+	depthScript      = newScript("depth", "parked").asUpkeep()
+	pauseScript      = newScript("pause")
+	limitScript      = newScript("limit")
+	numberScript     = newScript("number").asUpkeep()
 
-	numberScript = newScript("number", true).asUpkeep()
-
-	identifyScript = scriptOf("identify", true, "", "identify").asUpkeep()
-	swapScript     = scriptOf("swap", true, "", "swap").asUpkeep()
+	identifyScript = join("identify", "", "identify").asUpkeep()
+	swapScript     = join("swap", "", "swap").asUpkeep()
 )
 
-// newScript puts a script together. Only what it shares is prepended: Lua builds
+// newScript puts a script of a shard together. Only what it shares is prepended: Lua builds
 // all of it anew at each call, a sixth of what an add took.
-func newScript(name string, drains bool, shared ...string) *script {
+func newScript(name string, shared ...string) *script {
 	files := []string{"shared/core"}
 	for _, part := range shared {
 		files = append(files, "shared/"+part)
 	}
-	return scriptOf(name, drains, constants, append(files, name)...)
+	return join(name, constants, append(files, name)...)
 }
 
-// scriptOf joins files, behind the constants and a local variable for each argument that the
-// headers of the files list.
-func scriptOf(name string, drains bool, constants string, files ...string) *script {
+// join makes a script of some files. Before them it puts constants, and a local variable for each
+// argument that the files list.
+func join(name, constants string, files ...string) *script {
 	s := &script{name: name}
 	var locals, body strings.Builder
-	locals.WriteString(constants)
 	for _, file := range files {
 		text := source(file)
 		body.WriteString("\n" + text)
@@ -98,13 +102,14 @@ func scriptOf(name string, drains bool, constants string, files ...string) *scri
 			s.args = append(s.args, name)
 		}
 	}
-	text := locals.String() + body.String()
-	s.plain, s.plainText = rueidis.NewLuaScript(text), text
-	s.flagged, s.flaggedText = s.plain, text
-	if drains {
-		s.flaggedText = "#!lua flags=allow-oom\n" + text
-		s.flagged = rueidis.NewLuaScript(s.flaggedText)
-	}
+	text := constants + locals.String() + body.String()
+	s.plain, s.flagged = newForm(text), newForm("#!lua flags=allow-oom\n"+text)
+	return s
+}
+
+// needsRoom makes it a script that a server at its maxmemory refuses.
+func (s *script) needsRoom() *script {
+	s.flagged = s.plain
 	return s
 }
 
@@ -123,37 +128,17 @@ var constants = func() string {
 	return lua.String()
 }()
 
-// argvLines matches the arguments in a file's header, as far as they are not explained: ARGV:, and
-// the lines below it that are indented.
+// argvLines matches the arguments in the header of a file: what follows ARGV:, on further lines
+// that are indented too, up to an explanation in brackets.
 var argvLines = regexp.MustCompile(`-- ARGV:([^(\n]*(?:\n-- {7}[^(\n]*)*)`)
 
-// listed are the arguments that a file lists.
+// listed returns the arguments that a file lists.
 func listed(text string) []string {
 	lines := argvLines.FindStringSubmatch(text)
 	if lines == nil {
 		return nil
 	}
 	return strings.Fields(strings.ReplaceAll(lines[1], "\n--", ""))
-}
-
-// args are the arguments of a script, by name.
-type args map[string]string
-
-// argv puts arguments into the places where the script looks for them, and the rest behind these.
-// A name that is missing, or that the script does not list, is a mistake in this package.
-func (s *script) argv(given args, rest []string) []string {
-	argv := make([]string, 0, len(s.args)+len(rest))
-	for _, name := range s.args {
-		value, ok := given[name]
-		if !ok {
-			panic("script " + s.name + " is called without " + name)
-		}
-		argv = append(argv, value)
-	}
-	if len(given) != len(s.args) {
-		panic(fmt.Sprintf("script %s is called with %d arguments, and lists %v", s.name, len(given), s.args))
-	}
-	return append(argv, rest...)
 }
 
 func source(name string) string {

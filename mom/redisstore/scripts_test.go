@@ -52,7 +52,7 @@ func TestScriptsUseTheirArguments(t *testing.T) {
 		if regexp.MustCompile(`ARGV\[\d`).MatchString(own) {
 			t.Errorf("%s.lua uses an argument by its place", sc.name)
 		}
-		text := silent.ReplaceAllString(sc.plainText, "")
+		text := silent.ReplaceAllString(sc.plain.text, "")
 		names := slices.Clone(known)
 		for _, list := range declared.FindAllString(text, -1) {
 			names = append(names, strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(",( ", r) })...)

@@ -20,7 +20,8 @@ const (
 )
 
 const (
-	script    = "mom/redisstore/scripts/"
+	redis     = "mom/redisstore/"
+	script    = redis + "scripts/"
 	modelTest = "./mom/redisstore -run ^TestModel$ -timeout 120s -rapid.shrinktime=1s -rapid.nofailfile"
 )
 
@@ -225,7 +226,11 @@ var transitions = []mutant{
 	{script + "shared/core.lua", "x = tonumber(v[8]) or 0", "x = tonumber(v[8])", store("TestDamagedRecords")},
 	{script + "shared/core.lua", "if not version or version < 1 or version > NEWEST_RECORD then", "if false then", store("TestUnknownRecordVersion")},
 	{script + "pause.lua", "  ring()\n", "", store("TestBellRings")},
-	{"mom/redisstore/bulk.go", "bulkBatch = 25", "bulkBatch = 1000", store("TestBulkOfEnds")},
+	{redis + "scripts.go", "place := len(s.args) + 1", "place := len(s.args) + 2", store("TestSettle")},
+	{redis + "scripts.go", "case isNumber:", "case isNumber && place == 0:", store("TestQueueFull")},
+	{redis + "args.go", "	if len(given) != len(s.args) {", "	if false {", store("TestScriptsRefuseOtherArguments")},
+	{redis + "errors.go", "	\"FENCED\":  mom.ErrFenced,\n", "", store("TestFencing")},
+	{redis + "bulk.go", "bulkBatch = 25", "bulkBatch = 1000", store("TestBulkOfEnds")},
 	{script + "lease.lua", "    passes = passes + BATCH / BULK\n", "", store("TestLeaseBehindABulk")},
 	{script + "shared/unpark.lua", "if there < since then", "if there > since then", store("TestParkedLeaveFromAnywhere")},
 	{script + "shared/unpark.lua", "DEAD) > SHORT then index = place(ulid) end", "DEAD) > SHORT then end", store("TestParkedLeaveFromAnywhere")},
