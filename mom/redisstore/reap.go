@@ -31,20 +31,24 @@ func (s *Store) Reap(ctx context.Context, shard mom.Shard) (reaped mom.Reaped, e
 
 func (s *Store) reap(ctx context.Context, keys *shardKeys) (mom.Reaped, error) {
 	if !keys.counted.Load() {
-		if err := s.walk(ctx, countScript, keys, 2); err != nil {
+		if err := s.walk(ctx, countScript, keys, "offset", "holes"); err != nil {
 			return mom.Reaped{}, err
 		}
-		if err := s.walk(ctx, rouseScript, keys, 1); err != nil {
+		if err := s.walk(ctx, rouseScript, keys, "offset"); err != nil {
 			return mom.Reaped{}, err
 		}
 		keys.counted.Store(true)
 	}
-	args := []string{
-		s.tombstone(), millis(s.cfg.ParkedTTL), strconv.FormatInt(s.cfg.MaxParkedBytes, 10),
-		strconv.FormatInt(s.cfg.LeaseGrace.Milliseconds(), 10), millis(mom.LongestLease), millis(mom.LongestBackoff),
-		strconv.FormatInt(keys.fromTTL.Load(), 10), strconv.FormatInt(keys.fromLater.Load(), 10),
-	}
-	reply, err := s.run(ctx, reapScript, keys, append(args, keys.leases.ripe(time.Now(), s.cfg.LeaseGrace)...)...)
+	reply, err := s.run(ctx, reapScript, keys, args{
+		"tombstone":        s.tombstone(),
+		"parked_ttl":       millis(s.cfg.ParkedTTL),
+		"max_parked_bytes": strconv.FormatInt(s.cfg.MaxParkedBytes, 10),
+		"grace":            millisOrNone(s.cfg.LeaseGrace),
+		"longest_lease":    millis(mom.LongestLease),
+		"longest_backoff":  millis(mom.LongestBackoff),
+		"from_ttl":         strconv.FormatInt(keys.fromTTL.Load(), 10),
+		"from_later":       strconv.FormatInt(keys.fromLater.Load(), 10),
+	}, keys.leases.ripe(time.Now(), s.cfg.LeaseGrace)...)
 	if err != nil {
 		return mom.Reaped{}, err
 	}
@@ -92,21 +96,17 @@ func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
 
 // walk runs a script over all of a list, in parts, when a MOM starts, and so by the last MOM of
 // a rolling update too: the calls of the tasks that an older release has parked are counted, and
-// tasks that another MOM could not send are due at once. A part gets the n numbers that the one
-// before has returned; the first of them is where to go on, -1 at the end.
-func (s *Store) walk(ctx context.Context, sc *script, keys *shardKeys, n int) error {
-	numbers := make([]int64, n)
-	step := func() error {
-		args := make([]string, n)
-		for i, number := range numbers {
-			args[i] = strconv.FormatInt(number, 10)
+// tasks that another MOM could not send are due at once. A part gets, by these names, the numbers
+// that the one before has returned; the first of them is where to go on, -1 at the end.
+func (s *Store) walk(ctx context.Context, sc *script, keys *shardKeys, names ...string) error {
+	numbers := make([]int64, len(names))
+	step := func() (err error) {
+		given := make(args)
+		for i, name := range names {
+			given[name] = strconv.FormatInt(numbers[i], 10)
 		}
-		next, err := s.numbers(ctx, sc, keys, n, args...)
-		if err != nil {
-			return err
-		}
-		numbers = next
-		return nil
+		numbers, err = s.numbers(ctx, sc, keys, len(names), given)
+		return err
 	}
 	err := step()
 	for err == nil && numbers[0] >= 0 {
