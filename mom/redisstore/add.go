@@ -41,28 +41,14 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 	keys := s.keysOf(task.ID)
 	memory := keys.memory.known(s.memoryLook)
 	reply, err := s.run(ctx, addScript, keys, args{
-		"ulid":        task.ID.ULID.String(),
-		"ttl":         millis(task.TTL),
-		"answer_ttl":  millis(task.AnswerTTL),
-		"max_queued":  strconv.Itoa(s.cfg.MaxQueued),
-		"max_bytes":   strconv.FormatInt(s.cfg.MaxBytes, 10),
-		"memory":      memory,
-		"placed_by":   strconv.FormatInt(task.Epoch, 10),
-		"only_known":  flag(onlyKnown),
-		"version":     strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10),
-		"procedure":   task.Call.GetProcedure(),
-		"caller":      task.Call.GetCaller(),
-		"cause":       shorten(task.Cause),
-		"repeatable":  flag(task.Repeatable),
-		"kept":        flag(task.Kept),
-		"offer":       strconv.FormatInt(task.Offer, 10),
-		"call":        rueidis.BinaryString(call),
-		"key_hash":    task.KeyHash,
-		"fingerprint": task.Fingerprint,
-		"schema":      task.Schema,
-		"known":       task.Known,
-		"json":        mark(task.JSON),
-		"twin":        task.Twin,
+		"ulid": task.ID.ULID.String(), "ttl": millis(task.TTL), "answer_ttl": millis(task.AnswerTTL),
+		"max_queued": strconv.Itoa(s.cfg.MaxQueued), "max_bytes": strconv.FormatInt(s.cfg.MaxBytes, 10), "memory": memory,
+		"placed_by": strconv.FormatInt(task.Epoch, 10), "only_known": flag(onlyKnown),
+		"procedure": task.Call.GetProcedure(), "caller": task.Call.GetCaller(), "cause": shorten(task.Cause),
+		"repeatable": flag(task.Repeatable), "kept": flag(task.Kept), "offer": strconv.FormatInt(task.Offer, 10),
+		"call": rueidis.BinaryString(call), "version": strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10),
+		"key_hash": task.KeyHash, "fingerprint": task.Fingerprint, "twin": task.Twin,
+		"schema": task.Schema, "known": task.Known, "json": flag(task.JSON),
 	})
 	if err != nil {
 		return mom.Added{}, err

@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,13 +21,10 @@ func (s *script) argv(given args, rest []string) []string {
 	argv := make([]string, 0, len(s.args)+len(rest))
 	for _, name := range s.args {
 		value, ok := given[name]
-		if !ok {
-			panic("script " + s.name + " is called without " + name)
+		if !ok || len(given) != len(s.args) {
+			panic(fmt.Sprintf("script %s takes %v, not %v", s.name, s.args, slices.Sorted(maps.Keys(given))))
 		}
 		argv = append(argv, value)
-	}
-	if len(given) != len(s.args) {
-		panic(fmt.Sprintf("script %s is called with %d arguments, and lists %v", s.name, len(given), s.args))
 	}
 	return append(argv, rest...)
 }
@@ -49,14 +48,6 @@ func flag(b bool) string {
 		return "1"
 	}
 	return "0"
-}
-
-// mark is 1, or empty where there is nothing to be kept.
-func mark(b bool) string {
-	if b {
-		return "1"
-	}
-	return ""
 }
 
 // maxText keeps a text short enough for a listpack, whose limit is 64 bytes.

@@ -23,11 +23,8 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d tim
 		return nil, nil
 	}
 	reply, err := s.run(ctx, leaseScript, s.keys(shard), args{
-		"n":         strconv.Itoa(room.Tasks),
-		"duration":  millis(d),
-		"tombstone": s.tombstone(),
-		"again":     strconv.Itoa(room.Again),
-		"once":      strconv.Itoa(room.Once),
+		"n": strconv.Itoa(room.Tasks), "again": strconv.Itoa(room.Again), "once": strconv.Itoa(room.Once),
+		"duration": millis(d), "tombstone": s.tombstone(),
 	})
 	if err != nil {
 		return nil, err

@@ -88,7 +88,6 @@ func (s *Store) Pause(ctx context.Context, shard mom.Shard, paused bool) error {
 // Limit implements mom.Store.
 func (s *Store) Limit(ctx context.Context, shard mom.Shard, limits mom.Limits) error {
 	return s.do(ctx, limitScript, s.keys(shard), args{
-		"most": strconv.FormatInt(limits.Running, 10),
-		"rate": strconv.FormatFloat(limits.PerSecond, 'f', 6, 64),
+		"most": strconv.FormatInt(limits.Running, 10), "rate": strconv.FormatFloat(limits.PerSecond, 'f', 6, 64),
 	})
 }

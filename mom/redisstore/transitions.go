@@ -29,9 +29,7 @@ func (s *Store) Settle(ctx context.Context, lease mom.Lease, answer *momv1.Answe
 		state = momv1.TaskState_TASK_STATE_FAILED
 	}
 	return s.fenced(ctx, settleScript, lease, args{
-		"state":     strconv.Itoa(int(state)),
-		"answer":    rueidis.BinaryString(stored),
-		"tombstone": s.tombstone(),
+		"state": strconv.Itoa(int(state)), "answer": rueidis.BinaryString(stored), "tombstone": s.tombstone(),
 	})
 }
 
@@ -44,10 +42,7 @@ func (s *Store) Release(ctx context.Context, lease mom.Lease) error {
 // PutBack implements mom.Store.
 func (s *Store) PutBack(ctx context.Context, lease mom.Lease, why string, wait time.Duration, all bool) (time.Duration, error) {
 	return s.later(ctx, putBackScript, lease, args{
-		"why":       shorten(why),
-		"wait":      millis(wait),
-		"all":       flag(all),
-		"tombstone": s.tombstone(),
+		"why": shorten(why), "wait": millis(wait), "all": flag(all), "tombstone": s.tombstone(),
 	})
 }
 
@@ -64,10 +59,7 @@ func (s *Store) Park(ctx context.Context, lease mom.Lease, failure string) error
 // Retry implements mom.Store.
 func (s *Store) Retry(ctx context.Context, lease mom.Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error) {
 	reply, err := s.leased(ctx, retryScript, lease, args{
-		"failure":      shorten(failure),
-		"backoff":      millisOrNone(backoff),
-		"max_attempts": strconv.Itoa(maxAttempts),
-		"tombstone":    s.tombstone(),
+		"failure": shorten(failure), "backoff": millisOrNone(backoff), "max_attempts": strconv.Itoa(maxAttempts), "tombstone": s.tombstone(),
 	})
 	if err != nil {
 		return momv1.TaskState_TASK_STATE_UNSPECIFIED, err

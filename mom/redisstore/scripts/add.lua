@@ -1,15 +1,14 @@
 -- Stores a call at the tail of its queue, once.
 --
--- ARGV: ulid ttl:ms answer_ttl:ms max_queued:tasks max_bytes:bytes memory placed_by
---       only_known version procedure caller cause repeatable kept offer:n call
---       key_hash fingerprint schema known json twin
+-- ARGV: ulid ttl:ms answer_ttl:ms max_queued:tasks max_bytes:bytes memory
+--       placed_by only_known procedure caller cause repeatable kept offer:n
+--       call version key_hash fingerprint twin schema known json
 --       (max_bytes is for calls that are not parked; memory is what is known of the
 --       server's: 'full', 'look' to look now, or empty; placed_by is the epoch of the
---       number of shards by which the task is placed; only_known
---       is 1 in a shard where an earlier number would have placed it; version is the
---       call's; key_hash may be empty; schema,
---       known and json tell how the fingerprint was made, and may be empty; so may
---       twin, another fingerprint of the same request)
+--       number of shards by which the task is placed; only_known is 1 in a shard where
+--       an earlier number would have placed it; version is the call's; key_hash may be
+--       empty; so may twin, another fingerprint of the same request; schema and known,
+--       which may be empty too, and json tell how the fingerprint was made)
 -- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
 --          before, {'ATTACHED', ulid}, {'REUSED', fingerprint, schema, known, json,
 --          call} of the request that the key names, where call is empty unless schema
@@ -74,7 +73,7 @@ if key_hash ~= '' then
   redis.call('HSET', t, 'k', key_hash)
   if schema ~= '' then redis.call('HSET', t, 'G', schema) end
   if known ~= '' then redis.call('HSET', t, 'H', known) end
-  if json ~= '' then redis.call('HSET', t, 'I', json) end
+  if json == '1' then redis.call('HSET', t, 'I', json) end
   redis.call('SET', base .. 'i:' .. key_hash, ulid .. ' ' .. fingerprint)
 end
 redis.call('ZADD', base .. 'c:' .. caller, 0, ulid)

@@ -1,6 +1,6 @@
 -- Takes up to n tasks from the head of the queue.
 --
--- ARGV: n:tasks duration:ms tombstone:ms again:tasks once:tasks     (again is how many may have
+-- ARGV: n:tasks again:tasks once:tasks duration:ms tombstone:ms     (again is how many may have
 --       failed before, once how many may be such as may not run twice)
 -- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back};
 --          call is nil when it is missing. {'LIMITED', ms} when there are tasks and
