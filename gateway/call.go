@@ -32,6 +32,7 @@ const bodyTimeout = time.Minute
 
 // call is one call on its way.
 type call struct {
+	in     *http.Request // as it came
 	target *target
 	method *route.Method // nil without a schema
 	req    upstream.Request
@@ -67,8 +68,8 @@ func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
 
 // json calls lose what whoever reads them does not know; proto keeps it.
 func (c *call) json() bool {
-	if c.req.In.Method == http.MethodGet {
-		return c.req.In.URL.Query().Get("encoding") == "json"
+	if c.req.Method == http.MethodGet {
+		return c.req.URL.Query().Get("encoding") == "json"
 	}
 	return strings.Contains(c.req.Header.Get("Content-Type"), "json")
 }
@@ -80,7 +81,7 @@ func (c *call) rewind() bool { return c.req.Stream == nil || c.req.Stream.Rewind
 // readBody reads a unary call's body, so that it can be sent again, and so that
 // no slow caller occupies a service. Everything else streams.
 func (c *call) readBody(w http.ResponseWriter) error {
-	in := c.req.In
+	in := c.in
 	if !c.unary() {
 		if in.ContentLength == 0 {
 			return nil
@@ -117,7 +118,7 @@ func (c *call) readBody(w http.ResponseWriter) error {
 // stream makes the body one that is sent as it comes.
 func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
 	c.req.Stream = upstream.NewStream(&noting{body, &c.broken}, c.unary())
-	if c.req.In.ProtoMajor == 1 {
+	if c.in.ProtoMajor == 1 {
 		// Else the first byte of the response would end the request.
 		return http.NewResponseController(w).EnableFullDuplex()
 	}
@@ -128,7 +129,7 @@ func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
 // refusal before that.
 func (c *call) discard() {
 	if c.unary() && c.req.Stream != nil {
-		_, _ = io.CopyN(io.Discard, c.req.In.Body, maxDiscard)
+		_, _ = io.CopyN(io.Discard, c.in.Body, maxDiscard)
 	}
 }
 

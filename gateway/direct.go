@@ -20,7 +20,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 		c.tries.last = upstream.Outcome{Kind: upstream.NotSent, Cause: outage.BreakerOpen}
 		return decide(upstream.NotSent, c).final(), nil
 	}
-	informed, stop := inform(ctx, w, c.req.In)
+	informed, stop := inform(ctx, w, c.in)
 	defer stop()
 	var tried []*upstream.Endpoint
 	for {
@@ -52,7 +52,7 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 	c.ran = c.ran || mayHaveRun(outcome.Kind)
 	c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()
 	if err != nil {
-		p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
+		p.log.Debug("attempt failed", "procedure", c.req.URL.Path, "endpoint", endpoint,
 			"attempt", c.tries.made+1, "cause", outcome.Cause, "error", err)
 	}
 	return res

@@ -67,8 +67,8 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 		}
 	case v.err != nil:
 		maps.Copy(w.Header(), v.header)
-		p.notice(v.err, c.target.route.Service, v.cause, append(v.facts, "procedure", c.req.In.URL.Path)...)
-		contract.WriteError(w, c.req.In, v.err)
+		p.notice(v.err, c.target.route.Service, v.cause, append(v.facts, "procedure", c.req.URL.Path)...)
+		contract.WriteError(w, c.in, v.err)
 	default:
 		abort = true
 	}

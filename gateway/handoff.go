@@ -57,7 +57,7 @@ type handOff struct {
 func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 	h := &handOff{
 		proxy: p, call: c, header: c.req.Header.Clone(),
-		id: contract.NewTaskID(c.target.route.Service, c.target.shards(), contract.Anonymous, c.req.In.URL.Path, c.key),
+		id: contract.NewTaskID(c.target.route.Service, c.target.shards(), contract.Anonymous, c.req.URL.Path, c.key),
 	}
 	h.header.Set(contract.HeaderTask, h.id.String())
 	h.header.Set(contract.HeaderCaller, contract.Anonymous)
@@ -78,7 +78,7 @@ func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 	if why := unreadable(&c.req); why != "" {
 		return h.failed(momv1.Reason_REASON_CALL_NOT_STORABLE, notStorable, "it cannot be stored: %s; %s", why, h.advice())
 	}
-	if c.req.In.Method != http.MethodGet { // without parameters that say nothing to a MOM
+	if c.req.Method != http.MethodGet { // without parameters that say nothing to a MOM
 		h.header.Set("Content-Type", upstream.MediaType(h.header))
 	}
 	// The protocol has one version. Services may not look at it, and a MOM would.
@@ -180,7 +180,7 @@ func (h *handOff) place(shards string) {
 		return
 	}
 	h.call.target.learnShards(n)
-	placed := h.id.Placed(n, contract.Anonymous, h.call.req.In.URL.Path, h.call.key)
+	placed := h.id.Placed(n, contract.Anonymous, h.call.req.URL.Path, h.call.key)
 	if placed != h.id {
 		h.former = append(h.former, h.id.String())
 		h.id = placed

@@ -61,7 +61,7 @@ const (
 // knows the caller's deadline may be the first to end what is late.
 func (c *call) ender() ender {
 	switch {
-	case c.req.In.Context().Err() != nil, c.broken.Load():
+	case c.in.Context().Err() != nil, c.broken.Load():
 		return byCaller
 	case c.late(deadlineRounding):
 		return byDeadline

@@ -114,7 +114,7 @@ func noTaskNamed(w http.ResponseWriter, r *http.Request) {
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	c := &call{target: target, method: method, cancel: cancel, began: time.Now()}
+	c := &call{in: r, target: target, method: method, cancel: cancel, began: time.Now()}
 	if timeout, ok := contract.Timeout(r.Header, isGRPC(r.Header)); ok {
 		c.deadline = c.began.Add(timeout)
 		defer c.endAtDeadline(w, timeout)()
@@ -123,7 +123,8 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 	if !target.stores {
 		p.introduce(r)
 	}
-	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
+	c.req = upstream.Received(r)
+	c.req.Look = c.unary()
 	p.finish(w, c, p.forward(ctx, w, c))
 }
 

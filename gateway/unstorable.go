@@ -26,8 +26,8 @@ var storedTypes = map[string]bool{
 // tell.
 func unreadable(req *upstream.Request) (why string) {
 	mediaType, compression := req.Written()
-	if req.In.Method == http.MethodGet {
-		if !req.In.URL.Query().Has("encoding") {
+	if req.Method == http.MethodGet {
+		if !req.URL.Query().Has("encoding") {
 			return "a GET of a method has ?encoding=json&message=…"
 		}
 	} else {

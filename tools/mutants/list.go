@@ -16,6 +16,7 @@ const (
 
 	outcome = "internal/upstream/outcome.go"
 	attempt = "internal/upstream/attempt.go"
+	request = "internal/upstream/request.go"
 	stream  = "internal/upstream/stream.go"
 
 	upstreamTests = "./internal/upstream"
@@ -167,8 +168,8 @@ var outcomes = []mutant{
 	{outcome, "case errors.Is(err, errResend),\n		errors.As", "case errors.As", table("GOAWAY.*below.*|REFUSED_STREAM")},
 	{outcome, "errors.Is(cause, ErrDeadline)", "false", "./gateway -run Deadline"},
 	{outcome, "case cause != nil:", "case false:", "./gateway -run CallerEnds|Left|BrokenRequest"},
-	{attempt, "GetBody:       func() (io.ReadCloser, error) { return nil, errResend },", "", table("REFUSED_STREAM|GOAWAY.*")},
-	{attempt, "	if b.Len() == 0 {\n		b.taken.Store(true)", "	if b.Len() == 0 {", table("closed-after-the-request")},
+	{request, "GetBody:       func() (io.ReadCloser, error) { return nil, errResend },", "", table("REFUSED_STREAM|GOAWAY.*")},
+	{request, "	if b.Len() == 0 {\n		b.taken.Store(true)", "	if b.Len() == 0 {", table("closed-after-the-request")},
 	{stream, "if errors.Is(err, io.EOF) || n > 0 && !s.unary {", "if errors.Is(err, io.EOF) {", upstreamTests},
 	{stream, "if errors.Is(err, io.EOF) || n > 0 && !s.unary {", "if n > 0 {", upstreamTests},
 	{stream, "closed = conn.closed", "_ = conn.closed", streamTests},
@@ -177,7 +178,7 @@ var outcomes = []mutant{
 	{stream, "s.kept = s.kept && len(s.head) <= maxOpening", "s.kept = false", streamTests},
 	{stream, "s.kept = s.kept && len(s.head) <= maxOpening", "", streamTests},
 
-	{attempt, "WroteHeaders: func() { sent.taken.Store(true) },", "", "./gateway ./internal/upstream"},
+	{request, "WroteHeaders: func() { sent.taken.Store(true) },", "", "./gateway ./internal/upstream"},
 
 	// The head of a response.
 	{outcome, "	case http.StatusOK:\n		if strings.HasPrefix(contentType, \"application/grpc\") {", "	case http.StatusOK:\n		if false {", table("unavailable")},
