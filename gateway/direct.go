@@ -58,8 +58,8 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 	return res
 }
 
-// conclude does what follows from the last try. The breaker hears of a call that every endpoint
-// failed before that is handed off, since a caller may be held for long.
+// conclude does what follows from the last try. The breaker hears here, and not in finish, of a call
+// that every endpoint failed: after a hand-off its caller may be held for long.
 func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.Response) verdict {
 	last := &c.tries.last
 	if counts(last.Kind) && c.tries.made >= min(c.target.pool.Len(), maxTries) {
