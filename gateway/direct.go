@@ -45,7 +45,9 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *upstream.Response {
 	res, outcome, err := endpoint.Try(ctx, &c.req)
 	if !c.target.stores && refusesSecret(res) {
-		outcome = p.strange(endpoint)
+		// The MOM has not looked at the call, and another MOM may take it.
+		warnSecret(p.once, endpoint)
+		outcome = upstream.Outcome{Kind: upstream.Refused, Cause: secretRefused}
 	}
 	outcome = c.judged(outcome)
 	c.tries.last, c.tries.err = outcome, err
