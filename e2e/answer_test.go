@@ -30,10 +30,10 @@ func asyncSum(tb testing.TB, s *stack.Stack, headers ...string) (id string) {
 func TestAnswerLives(t *testing.T) {
 	t.Parallel()
 	s := journey(t)
-	id := asyncSum(t, s, "Holdline-Answer-Ttl: 3s")
+	id := asyncSum(t, s, "Holdline-Answer-Ttl: 10s")
 	task := awaitState(t, s.Gateway, id, momv1.TaskState_TASK_STATE_SUCCEEDED)
-	if kept := task.GetAnswerExpireTime().AsTime().Sub(task.GetEndTime().AsTime()); kept != 3*time.Second {
-		t.Errorf("the answer is kept for %v, want 3s", kept)
+	if kept := task.GetAnswerExpireTime().AsTime().Sub(task.GetEndTime().AsTime()); kept != 10*time.Second {
+		t.Errorf("the answer is kept for %v, want 10s", kept)
 	}
 	raw, err := proto.Marshal(&arithmeticv1.SumResponse{Result: 3})
 	if err != nil {

@@ -157,7 +157,7 @@ func TestLargeHeadersStored(t *testing.T) {
 			ids := storeMany(t, s, "Post", 1, others)
 			serving, ran := service(addr)
 			stop := run(t, serving)
-			poison = append(poison, storedLarge(t, s, "5s")...)
+			poison = append(poison, storedLarge(t, s, "20s")...) // long enough for a try behind the others, on a busy machine
 			for _, task := range awaitEnds(t, s, ids) {
 				if task.GetState() != momv1.TaskState_TASK_STATE_SUCCEEDED {
 					t.Errorf("%s behind them is %v, want it to succeed", task.GetId(), task.GetState())

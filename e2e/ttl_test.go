@@ -39,7 +39,7 @@ func TestRunningAtTheEndOfItsLife(t *testing.T) {
 				<-release
 				return c.breaks
 			})
-			const key, ttl = "Idempotency-Key: k", "Holdline-Ttl: 3s"
+			const key, ttl = "Idempotency-Key: k", "Holdline-Ttl: 8s"
 			_, info := wire{}.ask(t, s.Gateway, c.method, amounts(t, 1), key, ttl, "Prefer: respond-async")
 			id := info.ResponseHeader().Get(contract.HeaderTask)
 			wait(t, entered, "the call is under way")

@@ -31,37 +31,24 @@ type breaker struct {
 	once         *logonce.Logger // it may open and close all the time
 	streak, rate circuitbreaker.CircuitBreaker[any]
 	probing      atomic.Bool
-	closed       atomic.Pointer[time.Time] // the last time; nil: never
-	cause        atomic.Pointer[string]    // of the last opening; nil: there was none
+	closedAt     atomic.Pointer[time.Time] // the last time that it closed; zero: it never has
+	openedBy     atomic.Pointer[string]    // the cause of the failure that opened it last; empty: none has
 }
 
 func newBreaker(pool *upstream.Pool, once *logonce.Logger) *breaker {
 	const never = 1000 * time.Hour // it is a probe that closes, not time
-	return &breaker{
+	b := &breaker{
 		pool: pool, once: once,
 		streak: circuitbreaker.NewBuilder[any]().WithFailureThreshold(breakerStreak).WithDelay(never).Build(),
 		rate:   circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(breakerRate, breakerCalls, breakerWindow).WithDelay(never).Build(),
 	}
+	b.closedAt.Store(new(time.Time))
+	b.openedBy.Store(new(string))
+	return b
 }
 
 // open tells whether calls need not be tried.
 func (b *breaker) open() bool { return b.streak.IsOpen() || b.rate.IsOpen() }
-
-// closedAt is when it closed last, since the service was healthy; zero: never.
-func (b *breaker) closedAt() time.Time {
-	if at := b.closed.Load(); at != nil {
-		return *at
-	}
-	return time.Time{}
-}
-
-// openedBy is the cause of the failure that opened it last; empty: none has.
-func (b *breaker) openedBy() string {
-	if cause := b.cause.Load(); cause != nil {
-		return *cause
-	}
-	return ""
-}
 
 // answered counts a call that was answered.
 func (b *breaker) answered() {
@@ -75,7 +62,7 @@ func (b *breaker) failed(cause string) {
 	b.streak.RecordFailure()
 	b.rate.RecordFailure()
 	if b.open() && b.probing.CompareAndSwap(false, true) {
-		b.cause.Store(&cause)
+		b.openedBy.Store(&cause)
 		b.once.Warn("breaker open "+b.pool.Service(), "breaker open: calls are not tried until the service is healthy", "service", b.pool.Service(), "cause", cause)
 		b.pool.Go(b.probe)
 	}
@@ -90,7 +77,7 @@ func (b *breaker) probe(ctx context.Context) {
 		b.streak.Close()
 		b.rate.Close()
 		now := time.Now()
-		b.closed.Store(&now)
+		b.closedAt.Store(&now)
 		b.once.Log(slog.LevelInfo, "breaker closed "+b.pool.Service(), "breaker closed: the service is healthy", "service", b.pool.Service(), "after", time.Since(opened).Round(time.Millisecond))
 	}
 }

@@ -40,13 +40,13 @@ func TestBreaker(t *testing.T) {
 		t.Fatal("open without five failures in a row")
 	}
 	b.failed("reset")
-	if !b.open() || b.openedBy() != "reset" {
-		t.Fatalf("open: %t, because of %q, after five failures in a row", b.open(), b.openedBy())
+	if !b.open() || *b.openedBy.Load() != "reset" {
+		t.Fatalf("open: %t, because of %q, after five failures in a row", b.open(), *b.openedBy.Load())
 	}
 	checker.SetStatus(service, grpchealth.StatusServing)
 	tick, patience := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
 	defer tick.Stop()
-	for b.open() || b.closedAt().IsZero() {
+	for b.open() || b.closedAt.Load().IsZero() {
 		select {
 		case <-tick.C:
 		case <-patience:

@@ -32,6 +32,7 @@ const bodyTimeout = time.Minute
 
 // call is one call on its way.
 type call struct {
+	in     *http.Request // as it came
 	target *target
 	method *route.Method // nil without a schema
 	req    upstream.Request
@@ -39,17 +40,17 @@ type call struct {
 	cancel context.CancelCauseFunc
 	// deadline is the caller's, zero without one. The call is ended a little later.
 	deadline time.Time
-	// failure is the error of the last attempt, for the log.
-	failure error
+	// key is the Idempotency-Key of a call that may be stored; empty without one.
+	key string
+	// tries are those at its service; nil for a call that goes to the MOM at once.
+	tries *tries
 	// broken: the request's body ended in an error.
 	broken atomic.Bool
 	// ran: in some try the service may have executed the call.
 	ran bool
-	// answered: the service's breaker hears of the response when it has ended.
-	answered bool
-
-	began   time.Time
-	outcome string // what it came to, for the metrics
+	// held: its caller counts among those who are held at MOMs.
+	held  bool
+	began time.Time
 }
 
 // late calls will be past their deadline after a wait, too late for another try.
@@ -67,8 +68,8 @@ func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
 
 // json calls lose what whoever reads them does not know; proto keeps it.
 func (c *call) json() bool {
-	if c.req.In.Method == http.MethodGet {
-		return c.req.In.URL.Query().Get("encoding") == "json"
+	if c.req.Method == http.MethodGet {
+		return c.req.URL.Query().Get("encoding") == "json"
 	}
 	return strings.Contains(c.req.Header.Get("Content-Type"), "json")
 }
@@ -80,7 +81,7 @@ func (c *call) rewind() bool { return c.req.Stream == nil || c.req.Stream.Rewind
 // readBody reads a unary call's body, so that it can be sent again, and so that
 // no slow caller occupies a service. Everything else streams.
 func (c *call) readBody(w http.ResponseWriter) error {
-	in := c.req.In
+	in := c.in
 	if !c.unary() {
 		if in.ContentLength == 0 {
 			return nil
@@ -117,11 +118,19 @@ func (c *call) readBody(w http.ResponseWriter) error {
 // stream makes the body one that is sent as it comes.
 func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
 	c.req.Stream = upstream.NewStream(&noting{body, &c.broken}, c.unary())
-	if c.req.In.ProtoMajor == 1 {
+	if c.in.ProtoMajor == 1 {
 		// Else the first byte of the response would end the request.
 		return http.NewResponseController(w).EnableFullDuplex()
 	}
 	return nil
+}
+
+// discard reads what is left of a message that is still being sent: its caller would not hear of a
+// refusal before that.
+func (c *call) discard() {
+	if c.unary() && c.req.Stream != nil {
+		_, _ = io.CopyN(io.Discard, c.in.Body, maxDiscard)
+	}
 }
 
 // noting notes whether the body ends in an error.

@@ -36,8 +36,8 @@ const (
 	stop              // nobody is there to be told
 )
 
-// end is what is left of a step when there are no more tries.
-func (s step) end() step {
+// final is what is left of a step when there are no more tries.
+func (s step) final() step {
 	switch s {
 	case retry, other, free:
 		return store
@@ -47,11 +47,13 @@ func (s step) end() step {
 	return s
 }
 
-// tries counts the tries of one call.
+// tries are those of one call at its service.
 type tries struct {
 	made   int // the free one is not counted
 	freed  bool
 	budget *budget
+	last   upstream.Outcome // what the last one came to, or why there was none
+	err    error            // of the last one, for the log
 }
 
 // again tells whether there is another try, and how long to wait before it.

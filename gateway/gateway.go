@@ -146,7 +146,7 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 		grpcreflect.WithDescriptorResolver(cfg.Schemas),
 		grpcreflect.WithExtensionResolver(cfg.Schemas),
 	)
-	mux.HandleFunc("/", front.nobody)
+	mux.HandleFunc("/", front.notFound)
 	if tasks := g.targets[momv1connect.TaskServiceName]; front.mom != nil {
 		// A GET of a task is as good as a call that may be made again.
 		read := &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}

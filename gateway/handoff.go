@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"connectrpc.com/connect/v2"
-
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/route"
@@ -35,12 +33,10 @@ const (
 // it, so that a reply that was lost stores nothing twice. The shard is the MOM's to
 // say.
 type handOff struct {
-	*proxy
-	*call
+	proxy  *proxy
+	call   *call
 	id     contract.TaskID
-	key    string            // the call's own
-	cause  *upstream.Outcome // of the direct try; nil for a call that had none
-	header http.Header       // of each offer
+	header http.Header // of each offer
 	// kept: the task outlives its caller, who has asked for a handle or has a key.
 	kept bool
 	// until is when the caller is answered, whatever the MOMs do.
@@ -57,40 +53,48 @@ type handOff struct {
 	former []string // ids under which it was offered before, with other shards
 }
 
-// handOff sends the call to the MOM and answers the caller, after explain has been
-// told whether it is stored.
-func (p *proxy) handOff(ctx context.Context, w http.ResponseWriter, c *call, cause *upstream.Outcome, explain func(step)) {
-	key, _ := contract.Key(c.req.Header) // judged before
+// handOff sends the call to the MOM.
+func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 	h := &handOff{
-		proxy: p, call: c, cause: cause, header: c.req.Header.Clone(),
-		key: key,
+		proxy: p, call: c, header: c.req.Header.Clone(),
+		id: contract.NewTaskID(c.target.route.Service, c.target.shards(), contract.Anonymous, c.req.URL.Path, c.key),
 	}
-	h.id = contract.NewTaskID(c.target.route.Service, c.target.shards(), contract.Anonymous, c.req.In.URL.Path, key)
 	h.header.Set(contract.HeaderTask, h.id.String())
 	h.header.Set(contract.HeaderCaller, contract.Anonymous)
 	if c.json() {
 		h.header.Set(contract.HeaderSchema, c.target.schema)
 	}
-	if cause != nil {
-		h.header.Set(contract.HeaderCause, cause.Cause)
-		p.handedOff(c, cause.Cause)
+	if c.tries != nil {
+		h.header.Set(contract.HeaderCause, c.tries.last.Cause)
+		p.handedOff(c)
 	}
 	prefer := contract.Prefer(h.header)
-	if prefer.Hold() > 0 {
-		defer p.held.Add(-1)
-		defer c.target.held.Add(-1)
-		c.target.held.Add(1)
-		if p.held.Add(1) > p.maxHeld {
-			p.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", p.maxHeld, "raise", "--max-held")
-			prefer = contract.Preference{Async: prefer.Async, HasWait: true}
-			h.header.Set(contract.HeaderPrefer, prefer.Applied())
-		}
+	if prefer.Hold() > 0 && !p.hold(c) {
+		prefer = contract.Preference{Async: prefer.Async, HasWait: true}
+		h.header.Set(contract.HeaderPrefer, prefer.Applied())
 	}
-	h.kept = key != "" || prefer.Async || prefer.Hold() == 0
+	h.kept = c.key != "" || prefer.Async || prefer.Hold() == 0
 	h.until = c.answerBy(time.Now(), prefer.Hold())
-	if h.offerable(w, explain) {
-		h.run(ctx, w, explain)
+	if why := unreadable(&c.req); why != "" {
+		return h.failed(momv1.Reason_REASON_CALL_NOT_STORABLE, notStorable, "it cannot be stored: %s; %s", why, h.advice())
 	}
+	if c.req.Method != http.MethodGet { // without parameters that say nothing to a MOM
+		h.header.Set("Content-Type", upstream.MediaType(h.header))
+	}
+	// The protocol has one version. Services may not look at it, and a MOM would.
+	h.header.Del("Connect-Protocol-Version")
+	return h.run(ctx)
+}
+
+// hold counts a caller who is to be held at a MOM; false when there are too many.
+func (p *proxy) hold(c *call) bool {
+	c.held = true
+	c.target.held.Add(1)
+	if p.held.Add(1) > p.maxHeld {
+		p.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", p.maxHeld, "raise", "--max-held")
+		return false
+	}
+	return true
 }
 
 // answerBy is when the caller of a call that is held for so long hears from us at
@@ -108,11 +112,11 @@ func (c *call) answerBy(now time.Time, hold time.Duration) time.Time {
 }
 
 // run offers the call until a MOM answers, or the caller's time for it is over.
-func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(step)) {
+func (h *handOff) run(ctx context.Context) verdict {
 	var mom *upstream.Endpoint
-	began, others, patience := time.Now(), h.mom.Len()-1, handOffTime
+	began, others, patience := time.Now(), h.proxy.mom.Len()-1, handOffTime
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		mom = h.mom.Pick(mom)
+		mom = h.proxy.mom.Pick(mom)
 		res, outcome, handle := h.offer(ctx, mom, patience)
 		said := replyOf(res, outcome)
 		next := follow(said, standing{
@@ -123,9 +127,10 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 		})
 		if next == passOn {
 			res.Header.Del(contract.HeaderRefused)
-			explain(storedOrFailed(said == theTasks))
-			respond(w, h.call, res, func(bool) {}) // what a MOM breaks off is no fault of the service
-			return
+			if said == theTasks {
+				return verdict{end: endStored, decided: decidedStore, res: res}
+			}
+			return verdict{end: endFailed, decided: decidedFail, res: res}
 		}
 		if said == misplaced {
 			h.place(res.Header.Get(contract.HeaderShards))
@@ -139,13 +144,8 @@ func (h *handOff) run(ctx context.Context, w http.ResponseWriter, explain func(s
 				patience = min(2*patience, contract.MaxHold)
 			}
 			sleep(ctx, pause)
-		case forget:
-			h.abandon()
-			leave()
 		default:
-			explain(storedOrFailed(next == giveHandle))
-			h.giveUp(w, next, outcome)
-			return
+			return h.giveUp(next, outcome)
 		}
 	}
 }
@@ -179,8 +179,8 @@ func (h *handOff) place(shards string) {
 	if err != nil || n < 1 || n > route.MaxShards {
 		return
 	}
-	h.target.learnShards(n)
-	placed := h.id.Placed(n, contract.Anonymous, h.req.In.URL.Path, h.key)
+	h.call.target.learnShards(n)
+	placed := h.id.Placed(n, contract.Anonymous, h.call.req.URL.Path, h.call.key)
 	if placed != h.id {
 		h.former = append(h.former, h.id.String())
 		h.id = placed
@@ -198,47 +198,51 @@ func (h *handOff) abandon() {
 		ids = append(ids, h.stored.GetId())
 	}
 	for _, id := range append(ids, h.former...) {
-		h.words.abandon.add(id, nil)
+		h.proxy.words.abandon.add(id, nil)
 	}
 }
 
-func storedOrFailed(stored bool) step {
-	if stored {
-		return store
-	}
-	return fail
-}
-
-// giveUp answers a caller whom no MOM holds: with the handle of its call, or with why there is none.
-func (h *handOff) giveUp(w http.ResponseWriter, next action, last upstream.Outcome) {
-	why := h.why()
-	var err *connect.Error
+// giveUp ends a hand-off without a MOM's answer.
+func (h *handOff) giveUp(next action, last upstream.Outcome) verdict {
 	switch {
+	case next == forget:
+		h.abandon()
+		return verdict{end: endLeft}
 	case next == giveHandle:
-		if !h.kept && last.Cause != gatewayDrains { // else it is kept already
-			h.words.keep.add(h.stored.GetId(), nil)
-		}
-		err = contract.Stored(h.stored)
-		grpc := isGRPC(h.header)
-		for key, value := range contract.StoredHeader(h.stored.GetId(), grpc) {
-			w.Header().Set(key, value)
-			if grpc { // clients may look for it, and show it, in the trailers alone
-				w.Header().Set(http.TrailerPrefix+key, value)
-			}
-		}
-	case next == tellUnsure && h.repeatable():
-		err = contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "%s, and it may or may not be stored (%s); it may be sent again", why, last.Cause)
+		return h.handle(last)
+	case next == tellUnsure && h.call.repeatable():
+		return h.failed(momv1.Reason_REASON_STORE_UNCERTAIN, last.Cause, "it may or may not be stored (%s); it may be sent again", last.Cause)
 	case next == tellUnsure:
-		err = contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "%s, and it may or may not be stored (%s)", why, last.Cause)
+		return h.failed(momv1.Reason_REASON_OUTCOME_UNKNOWN, last.Cause, "it may or may not be stored (%s)", last.Cause)
 	case tooManyHeaders(last):
 		reason := momv1.Reason_REASON_CALL_NOT_STORABLE
-		if h.cause == nil { // another time is no better
+		if h.call.tries == nil { // another time is no better
 			reason = momv1.Reason_REASON_HEADERS_TOO_LARGE
 		}
-		err = contract.Errorf(reason, "%s, and it cannot be stored: it has %d bytes of headers, more than the MOM takes; %s",
-			why, upstream.HeaderBytes(h.header), h.then())
-	default:
-		err = contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and it cannot be stored (%s); %s", why, last.Cause, h.then())
+		return h.failed(reason, last.Cause, "it cannot be stored: it has %d bytes of headers, more than the MOM takes; %s", upstream.HeaderBytes(h.header), h.advice())
 	}
-	h.refuse(w, h.call, err, last.Cause, "task", h.id)
+	return h.failed(momv1.Reason_REASON_STORE_UNAVAILABLE, last.Cause, "it cannot be stored (%s); %s", last.Cause, h.advice())
+}
+
+// failed is the verdict on a call that is not stored, or of which nobody knows whether it is. The
+// text says so, after why the call was to be stored.
+func (h *handOff) failed(reason momv1.Reason, cause, format string, args ...any) verdict {
+	err := contract.Errorf(reason, "%s, and "+format, append([]any{h.why()}, args...)...)
+	return verdict{end: endFailed, decided: decidedFail, err: err, cause: cause, facts: []any{"task", h.id}}
+}
+
+// handle is the verdict on a call that is stored, and that no MOM holds any more.
+func (h *handOff) handle(last upstream.Outcome) verdict {
+	if !h.kept && last.Cause != gatewayDrains { // else it is kept already
+		h.proxy.words.keep.add(h.stored.GetId(), nil)
+	}
+	v := verdict{end: endStored, decided: decidedStore, err: contract.Stored(h.stored), header: http.Header{}, cause: last.Cause, facts: []any{"task", h.id}}
+	grpc := isGRPC(h.header)
+	for key, value := range contract.StoredHeader(h.stored.GetId(), grpc) {
+		v.header.Set(key, value)
+		if grpc { // clients may look for it, and show it, in the trailers alone
+			v.header.Set(http.TrailerPrefix+key, value)
+		}
+	}
+	return v
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"io"
 	"net/http"
 
 	"connectrpc.com/connect/v2"
@@ -26,16 +25,12 @@ type picked struct {
 
 // Do implements connecthttp.HTTPClient.
 func (p picked) Do(req *http.Request) (*http.Response, error) {
-	var body []byte
-	if req.Body != nil {
-		var err error
-		if body, err = io.ReadAll(req.Body); err != nil {
-			return nil, err
-		}
+	out, err := upstream.Made(req, 1)
+	if err != nil {
+		return nil, err
 	}
-	req.Host = "" // the endpoint's own
-	p.secret.Show(req.Header)
-	res, _, err := p.pick().Try(req.Context(), &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body))})
+	p.secret.Show(out.Header)
+	res, _, err := p.pick().Try(req.Context(), out)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"io"
 	"net/http"
 	"strings"
 
@@ -23,19 +22,19 @@ func (p *proxy) judge(c *call) (err *connect.Error) {
 	if c.asks, err = contract.AsksOf(header); err != nil || !p.stores(c) {
 		return err
 	}
-	if _, err = contract.Key(header); err != nil {
+	if c.key, err = contract.Key(header); err != nil {
 		return err
 	}
-	return contract.CheckTimeout(header, isGRPC(header))
-}
-
-// refuseCall refuses a call for what its caller asks. One that is still sending a message would not hear of it.
-func (p *proxy) refuseCall(w http.ResponseWriter, c *call, err *connect.Error) {
-	c.outcome = callRefused
-	if c.unary() && c.req.Stream != nil {
-		_, _ = io.CopyN(io.Discard, c.req.In.Body, maxDiscard)
+	if err = contract.CheckTimeout(header, isGRPC(header)); err != nil || !wantsTask(header) {
+		return err
 	}
-	p.refuse(w, c, err, "")
+	if c.req.Stream != nil {
+		return requestTooLarge()
+	}
+	if cause, refused := c.target.pool.Refuses(&c.req); refused {
+		return unsendable(cause, c)
+	}
+	return nil
 }
 
 func isGRPC(header http.Header) bool {

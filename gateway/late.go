@@ -47,20 +47,21 @@ func (c *call) endAtDeadline(w http.ResponseWriter, timeout time.Duration) (stop
 	}
 }
 
-// ender is who ended a response that did not come whole.
+// ender is who ended a response before it had come whole.
 type ender uint8
 
 const (
-	byService  ender = iota
-	byCaller         // who left, or whose request broke off
-	byDeadline       // of the caller
+	byNobody   ender = iota // it came whole
+	byService               // or the MOM
+	byCaller                // who left, or whose request broke off
+	byDeadline              // of the caller
 )
 
 // ender tells who ended a response, or an attempt, that broke off. A service that
 // knows the caller's deadline may be the first to end what is late.
 func (c *call) ender() ender {
 	switch {
-	case c.req.In.Context().Err() != nil, c.broken.Load():
+	case c.in.Context().Err() != nil, c.broken.Load():
 		return byCaller
 	case c.late(deadlineRounding):
 		return byDeadline
@@ -86,7 +87,7 @@ func lateError(c *call) *connect.Error {
 // caller's protocol. It returns false where the protocol has no place for one: then
 // the connection, or the stream, has to break. framed tells that the body has no
 // length of its own, so that more may be written.
-func endLate(w http.ResponseWriter, err *connect.Error, passed *envelopes, framed bool) bool {
+func endLate(w http.ResponseWriter, err *connect.Error, seen *envelopes, framed bool) bool {
 	header := w.Header()
 	contentType := upstream.MediaType(header)
 	switch {
@@ -95,15 +96,15 @@ func endLate(w http.ResponseWriter, err *connect.Error, passed *envelopes, frame
 	case strings.HasPrefix(contentType, "application/grpc-web"):
 		// In base64 nobody knows whether more of a message was to come.
 		return !strings.HasPrefix(contentType, "application/grpc-web-text") &&
-			passed.end(w, webTrailers, []byte("grpc-status: "+grpcDeadline+"\r\ngrpc-message: "+err.Message()+"\r\n"))
+			seen.close(w, webTrailers, []byte("grpc-status: "+grpcDeadline+"\r\ngrpc-message: "+err.Message()+"\r\n"))
 	case strings.HasPrefix(contentType, "application/grpc"):
 		clear(header)
 		header.Set(http.TrailerPrefix+"Grpc-Status", grpcDeadline)
 		header.Set(http.TrailerPrefix+"Grpc-Message", err.Message())
 		return true
 	case strings.HasPrefix(contentType, "application/connect+"):
-		end, _ := json.Marshal(map[string]any{"error": map[string]string{"code": err.Code().String(), "message": err.Message()}})
-		return passed.end(w, connectEnd, end)
+		last, _ := json.Marshal(map[string]any{"error": map[string]string{"code": err.Code().String(), "message": err.Message()}})
+		return seen.close(w, connectEnd, last)
 	}
 	return false
 }
@@ -143,8 +144,8 @@ func (e *envelopes) pass(p []byte) {
 	}
 }
 
-// end writes the last message, unless it has passed; false in the midst of another.
-func (e *envelopes) end(w http.ResponseWriter, flags byte, message []byte) bool {
+// close writes the last message, unless it has passed; false in the midst of another.
+func (e *envelopes) close(w http.ResponseWriter, flags byte, message []byte) bool {
 	if e.have > 0 || e.left > 0 {
 		return false
 	}

@@ -1,22 +1,9 @@
 package gateway
 
 import (
-	"net/http"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-)
-
-// What calls come to, as the label outcome of holdline_gateway_call_duration_seconds.
-const (
-	callOK      = "ok"
-	callError   = "error"   // the service answered with an error
-	callBroken  = "broken"  // its answer broke off
-	callStored  = "stored"  // the MOM has it, and answers
-	callFailed  = "failed"  // Holdline answered with an error, or ended the answer at the deadline
-	callRefused = "refused" // it cannot be read, or asks for what cannot be
-	callLeft    = "left"    // its caller left
 )
 
 // metrics are the gateway's series; those of breakers are read when they are asked for.
@@ -85,22 +72,4 @@ func (all breakers) Collect(series chan<- prometheus.Metric) {
 		gauge(endpoints, fit, service, "fit")
 		gauge(endpoints, ejected, service, "ejected")
 	}
-}
-
-// end counts a call that has ended.
-func (c *call) end() {
-	c.target.calls.WithLabelValues(c.outcome).Observe(time.Since(c.began).Seconds())
-}
-
-// outcomeOf tells an answer from an error, by what can be seen without decoding:
-// the errors of gRPC-Web and of Connect streams are in their bodies.
-func outcomeOf(res *http.Response) string {
-	status := res.Header.Get("Grpc-Status")
-	if status == "" {
-		status = res.Trailer.Get("Grpc-Status")
-	}
-	if res.StatusCode >= http.StatusBadRequest || status != "" && status != "0" {
-		return callError
-	}
-	return callOK
 }

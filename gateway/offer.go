@@ -32,19 +32,19 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	req := h.request()
 	holding, release := context.WithCancelCause(ctx) // ends with ctx at the latest
 	var over atomic.Bool                             // answered, or given up: whichever comes first
-	end := func(why error) {
+	letGo := func(why error) {
 		if over.CompareAndSwap(false, true) {
 			release(why)
 		}
 	}
-	tooLate := func() { end(upstream.ErrTryTimeout) }
+	tooLate := func() { letGo(upstream.ErrTryTimeout) }
 	clock, limit := time.AfterFunc(within, tooLate), time.AfterFunc(time.Until(h.until), tooLate)
 	var taken receipt
 	traced := httptrace.WithClientTrace(holding, &httptrace.ClientTrace{
 		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
 			if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" && clock.Stop() {
 				taken.write(id, header.Get(contract.HeaderExpires), func() (stop func() bool) {
-					return context.AfterFunc(h.draining, func() { h.leaveKept(holding, id, end) })
+					return context.AfterFunc(h.proxy.draining, func() { h.leaveKept(holding, id, letGo) })
 				})
 			}
 			return nil
@@ -63,7 +63,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	if res != nil {
 		switch {
 		case refusesSecret(res):
-			warnSecret(h.once, mom)
+			warnSecret(h.proxy.once, mom)
 			outcome.Cause = secretRefused
 		case outcome.Cause != "":
 		case res.Header.Get(contract.HeaderUnsure) != "":
@@ -77,7 +77,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		outcome = upstream.Outcome{Kind: upstream.CallerLeft, Cause: gatewayDrains}
 	}
 	release(nil)
-	h.log.Debug("hand-off failed", "task", h.id.String(), "endpoint", mom, "cause", outcome.Cause, "error", err)
+	h.proxy.log.Debug("hand-off failed", "task", h.id.String(), "endpoint", mom, "cause", outcome.Cause, "error", err)
 	return nil, outcome, handle
 }
 
@@ -116,18 +116,18 @@ func (r *receipt) close() *momv1.TaskHandle {
 // request is the next offer: the call, and what is left of its caller's time.
 func (h *handOff) request() upstream.Request {
 	h.offers++
-	req := h.req
+	req := h.call.req
 	req.Timeout, req.OneWrite = 0, true // one is for services alone, the other for the MOM
 	req.Header = h.header.Clone()       // a last offer may be read yet
-	h.secret.Show(req.Header)
+	h.proxy.secret.Show(req.Header)
 	req.Header.Set(contract.HeaderOffer, strconv.FormatInt(h.offers, 10))
 	if prefer := contract.Prefer(req.Header); h.offers > 1 && prefer.Hold() > 0 {
 		// In whole seconds, so that the MOM ends the hold before we have to.
 		prefer.Wait, prefer.HasWait = max(time.Until(h.until).Truncate(time.Second), 0), true
 		req.Header.Set(contract.HeaderPrefer, prefer.Applied())
 	}
-	if !h.deadline.IsZero() {
-		contract.SetTimeout(req.Header, isGRPC(req.Header), time.Until(h.deadline))
+	if !h.call.deadline.IsZero() {
+		contract.SetTimeout(req.Header, isGRPC(req.Header), time.Until(h.call.deadline))
 	}
 	return req
 }
@@ -135,10 +135,10 @@ func (h *handOff) request() upstream.Request {
 // leaveKept ends a hold because the gateway drains, once its task is kept. One that
 // cannot be kept is held on: its caller must not get the handle of a task that goes
 // with it.
-func (h *handOff) leaveKept(holding context.Context, id string, end func(error)) {
+func (h *handOff) leaveKept(holding context.Context, id string, letGo func(error)) {
 	if !h.kept {
 		kept := make(chan bool, 1)
-		h.words.keep.add(id, kept)
+		h.proxy.words.keep.add(id, kept)
 		select {
 		case ok := <-kept:
 			if !ok {
@@ -148,5 +148,5 @@ func (h *handOff) leaveKept(holding context.Context, id string, end func(error))
 			return
 		}
 	}
-	end(errDraining)
+	letGo(errDraining)
 }

@@ -21,7 +21,7 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 		Counts: []string{countHandedOff},
 		State: func(service string) outage.State {
 			breaker := targets[service].breaker
-			return outage.State{Down: breaker.open(), Up: breaker.closedAt()}
+			return outage.State{Down: breaker.open(), Up: *breaker.closedAt.Load()}
 		},
 		Facts:  func(service string) []any { return []any{"held", targets[service].held.Load()} },
 		Logger: log,
@@ -30,10 +30,11 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 
 // handedOff takes note of a call that goes to the MOM since its service fails. Of one
 // that was not tried, the cause is why others failed before.
-func (p *proxy) handedOff(c *call, cause string) {
+func (p *proxy) handedOff(c *call) {
+	cause := c.tries.last.Cause
 	if cause == outage.BreakerOpen {
-		cause = cmp.Or(c.target.breaker.openedBy(), cause)
+		cause = cmp.Or(*c.target.breaker.openedBy.Load(), cause)
 	}
-	p.outages.Down(c.target.route.Service, cause, c.failure)
+	p.outages.Down(c.target.route.Service, cause, c.tries.err)
 	p.outages.Count(c.target.route.Service, countHandedOff)
 }

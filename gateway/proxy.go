@@ -23,7 +23,7 @@ import (
 type target struct {
 	route *route.Route
 	pool  *upstream.Pool
-	// breaker is the pool's.
+	// breaker knows when the pool is not worth a try.
 	breaker *breaker
 	// budget bounds the retries of all calls together.
 	budget *budget
@@ -32,7 +32,7 @@ type target struct {
 	// schema is a digest of what we know of the service; empty without a schema.
 	schema string
 
-	calls    prometheus.ObserverVec // by outcome
+	calls    prometheus.ObserverVec // by end
 	attempts *prometheus.CounterVec // by result
 	held     atomic.Int64           // of its callers, at MOMs
 	said     atomic.Int32           // how many shards the queue has, as a MOM said last; 0: none did
@@ -92,8 +92,8 @@ func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// nobody answers for paths that are neither routed nor the gateway's own.
-func (p *proxy) nobody(w http.ResponseWriter, r *http.Request) {
+// notFound answers for paths that are neither routed nor the gateway's own.
+func (p *proxy) notFound(w http.ResponseWriter, r *http.Request) {
 	service, _, ok := route.SplitProcedure(r.URL.Path)
 	if !ok {
 		http.NotFound(w, r)
@@ -110,11 +110,11 @@ func noTaskNamed(w http.ResponseWriter, r *http.Request) {
 		"this path names no task: GET /v1/tasks/{id} and /v1/tasks/{id}/answer do"))
 }
 
+// serve is the life of one call, from its headers to the end of its response.
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	c := &call{target: target, method: method, cancel: cancel, began: time.Now(), outcome: callLeft}
-	defer c.end()
+	c := &call{in: r, target: target, method: method, cancel: cancel, began: time.Now()}
 	if timeout, ok := contract.Timeout(r.Header, isGRPC(r.Header)); ok {
 		c.deadline = c.began.Add(timeout)
 		defer c.endAtDeadline(w, timeout)()
@@ -123,138 +123,28 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 	if !target.stores {
 		p.introduce(r)
 	}
-	c.req = upstream.Request{In: r, Header: r.Header, Length: r.ContentLength, Look: c.unary()}
+	c.req = upstream.Received(r)
+	c.req.Look = c.unary()
+	p.finish(w, c, p.forward(ctx, w, c))
+}
+
+// forward sends the call to its service or to the MOM, unless it is refused before that.
+func (p *proxy) forward(ctx context.Context, w http.ResponseWriter, c *call) verdict {
 	if err := c.readBody(w); err != nil {
-		c.outcome = callRefused
-		p.refuse(w, c, c.badBody(err), "")
-		return
+		return refused(c.badBody(err))
 	}
 	if err := p.judge(c); err != nil {
-		p.refuseCall(w, c, err)
-		return
+		c.discard()
+		return refused(err)
 	}
-	if p.stores(c) && wantsTask(r.Header) {
-		if c.req.Stream != nil {
-			p.refuseCall(w, c, requestTooLarge())
-			return
-		}
-		if cause, refused := target.pool.Refuses(&c.req); refused {
-			p.refuseCall(w, c, unsendable(cause, c))
-			return
-		}
-		p.handOff(ctx, w, c, nil, func(end step) { p.explain(w, c, nil, upstream.Outcome{}, end) })
-		return
+	if p.stores(c) && wantsTask(c.req.Header) {
+		return p.handOff(ctx, c)
 	}
 	if c.replayable() { // nobody knows how long a stream may take
-		c.req.Timeout = target.route.TryTimeout
+		c.req.Timeout = c.target.route.TryTimeout
 	}
-	p.direct(ctx, w, c)
-}
-
-// direct sends the call to its service, as often as it makes sense.
-func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) {
-	pool := c.target.pool
-	tries := tries{budget: c.target.budget}
-	c.target.budget.earn()
-	if c.target.breaker.open() {
-		p.end(ctx, w, c, &tries, nil, upstream.Outcome{Kind: upstream.NotSent, Cause: outage.BreakerOpen})
-		return
-	}
-	informed, stop := inform(ctx, w, c.req.In)
-	defer stop()
-	var tried []*upstream.Endpoint
-	for {
-		endpoint := pool.Pick(tried...)
-		res, outcome, err := endpoint.Try(informed, &c.req)
-		if !c.target.stores && refusesSecret(res) {
-			outcome = p.strange(endpoint)
-		}
-		outcome, c.failure = c.judged(outcome), err
-		c.ran = c.ran || mayHaveRun(outcome.Kind)
-		c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()
-		if err != nil {
-			p.log.Debug("attempt failed", "procedure", c.req.In.URL.Path, "endpoint", endpoint,
-				"attempt", tries.made+1, "cause", outcome.Cause, "error", err)
-		}
-		if wait, again := tries.again(decide(outcome.Kind, c), res, pool.Len()); again && !c.late(wait) && c.rewind() {
-			res.Drop()
-			sleep(ctx, wait) // once ctx has ended, the next attempt says why
-			if !c.deadline.IsZero() {
-				c.req.Header = c.req.Header.Clone() // the last attempt may not have let go yet
-				contract.SetTimeout(c.req.Header, isGRPC(c.req.Header), time.Until(c.deadline))
-			}
-			tried = append(tried, endpoint)
-			continue
-		}
-		stop()
-		switch {
-		case counts(outcome.Kind):
-			if tries.made >= min(pool.Len(), maxTries) { // every endpoint failed it
-				c.target.breaker.failed(outcome.Cause)
-			}
-		case res != nil:
-			c.answered = true
-		}
-		p.end(ctx, w, c, &tries, res, outcome)
-		return
-	}
-}
-
-// end does what is left to do after the last try.
-func (p *proxy) end(ctx context.Context, w http.ResponseWriter, c *call, tries *tries, res *upstream.Response, outcome upstream.Outcome) {
-	end := decide(outcome.Kind, c).end()
-	if end == store && (c.late(0) || !p.stores(c)) {
-		end = fail
-		if outcome.Kind == upstream.Unavailable {
-			end = pass // the service's own words say it best
-		}
-	}
-	if end == store && !c.ran {
-		if cause, refused := c.target.pool.Refuses(&c.req); refused {
-			end, outcome = fail, upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}
-		}
-	}
-	explain := func(end step) { p.explain(w, c, tries, outcome, end) }
-	switch end {
-	case pass:
-		explain(pass)
-		respond(w, c, res, func(whole bool) {
-			if c.answered { // else it is counted already
-				p.recorded(c, whole)
-			}
-		})
-	case store:
-		res.Drop()
-		p.handOff(ctx, w, c, &outcome, explain)
-	case fail:
-		explain(fail)
-		res.Drop()
-		if outcome.Kind == upstream.Unsendable {
-			c.outcome = callRefused
-		}
-		p.refuse(w, c, failure(outcome, c, p.stores(c) && !c.replayable()), outcome.Cause)
-	case stop:
-		if ctx.Err() != nil {
-			leave()
-		}
-		// It is the request that broke off: its caller may be there.
-		c.outcome = callRefused
-		p.refuse(w, c, c.badBody(nil), "")
-	}
-}
-
-// leave ends a call whose caller left, without an answer. net/http would make a 200
-// of no answer, and a caller of HTTP/1.1 that closed its half of the connection reads.
-func leave() { panic(http.ErrAbortHandler) }
-
-// recorded takes note of how a response of the service has ended.
-func (p *proxy) recorded(c *call, whole bool) {
-	if !whole {
-		c.target.breaker.failed("broken-answer")
-		return
-	}
-	c.target.breaker.answered()
-	p.outages.Up(c.target.route.Service, c.began)
+	next, res := p.direct(ctx, w, c)
+	return p.conclude(ctx, c, next, res)
 }
 
 // stores tells whether the call may become a task.

@@ -9,14 +9,8 @@ import (
 	"holdline/internal/contract"
 )
 
-// refuse answers with an error of the gateway's own, and logs it where an operator
-// should know: the same thing once per interval. The cause is that of the last
-// attempt, or empty.
-func (p *proxy) refuse(w http.ResponseWriter, c *call, err *connect.Error, cause string, attrs ...any) {
-	p.notice(err, c.target.route.Service, cause, append(attrs, "procedure", c.req.In.URL.Path)...)
-	contract.WriteError(w, c.req.In, err)
-}
-
+// notice logs an error of the gateway's own where an operator should know of it: the same
+// thing once per interval. The cause is that of the last attempt, or empty.
 func (p *proxy) notice(err *connect.Error, service, cause string, attrs ...any) {
 	if n, ok := contract.NoticeOf(err, service); ok {
 		if cause != "" {

@@ -31,11 +31,25 @@ const (
 // the task's answer: only what it marks is. What is no reply of a MOM at all, such as a
 // proxy's 502, may follow an offer that was passed on.
 func replyOf(res *upstream.Response, outcome upstream.Outcome) reply {
-	if res == nil {
-		return silenceOf(outcome)
+	kind, refused := outcome.Kind, ""
+	if res != nil {
+		refused = res.Header.Get(contract.HeaderRefused)
 	}
-	refused := res.Header.Get(contract.HeaderRefused)
 	switch {
+	case outcome.Cause == gatewayDrains:
+		return drained
+	case kind == upstream.CallerLeft:
+		return callerLeft
+	case kind == upstream.DeadlineOver:
+		return deadlineOver
+	case kind == upstream.NotSent && outcome.Cause == upstream.TryTimeout:
+		return slow
+	case kind == upstream.NotSent, kind == upstream.Refused:
+		return notReached
+	case res == nil && kind == upstream.Unsendable:
+		return cannotTake
+	case res == nil:
+		return mayHave
 	case res.Header.Get(contract.HeaderTask) != "":
 		return theTasks
 	case res.Header.Get(contract.HeaderUnsure) != "":
@@ -46,29 +60,8 @@ func replyOf(res *upstream.Response, outcome upstream.Outcome) reply {
 		return misplaced
 	case refused == contract.RefusedNow:
 		return refusedNow
-	case refusesSecret(res), outcome.Kind == upstream.Unavailable, outcome.Kind == upstream.Exhausted, unserved(res):
+	case refused == contract.RefusedSecret, kind == upstream.Unavailable, kind == upstream.Exhausted, unserved(res):
 		return cannotTake
-	}
-	return mayHave
-}
-
-// silenceOf reads what an offer without a response came to.
-func silenceOf(outcome upstream.Outcome) reply {
-	switch outcome.Kind {
-	case upstream.NotSent, upstream.Refused:
-		if outcome.Cause == upstream.TryTimeout {
-			return slow
-		}
-		return notReached
-	case upstream.Unsendable:
-		return cannotTake
-	case upstream.DeadlineOver:
-		return deadlineOver
-	case upstream.CallerLeft:
-		if outcome.Cause == gatewayDrains {
-			return drained
-		}
-		return callerLeft
 	}
 	return mayHave
 }
@@ -116,11 +109,10 @@ const (
 	giveUp                   // giveHandle, tellUnsure or tellFailed, by what is known
 )
 
-// follow is the table of what follows from a reply: while no MOM can have the call, and
-// another one is left to be asked, or this was the last one; and the same for a call that
-// a MOM has, or may have. Of that one only an answer under its id ends the question: what
-// another MOM refuses now, the first may have stored. A MOM, or a machine, that is busy is
-// not down, so a slow one is asked again.
+// follow is the table of what follows from a reply: for a call that no MOM can have, while another
+// one is left to be asked, and after the last one; and the same for a call that a MOM has or may
+// have. Of that one only an answer under its id ends the question: what another MOM refuses now,
+// the first may have stored. A MOM, or a machine, that is busy is not down: a slow one is asked again.
 func follow(said reply, at standing) action {
 	row := [...]struct{ not, notLast, may, mayLast action }{
 		theTasks:     {passOn, passOn, passOn, passOn},
@@ -135,29 +127,21 @@ func follow(said reply, at standing) action {
 		deadlineOver: {giveUp, giveUp, giveUp, giveUp},
 		callerLeft:   {forget, forget, forget, forget},
 	}[said]
+	if at.known == notStored {
+		row.may, row.mayLast = row.not, row.notLast
+	}
 	next := row.mayLast
-	switch {
-	case at.known == notStored && at.others:
-		next = row.not
-	case at.known == notStored:
-		next = row.notLast
-	case at.others:
+	if at.others {
 		next = row.may
 	}
-	return next.now(at)
-}
-
-// now is what is left of an action, by the time and by what is known.
-func (a action) now(at standing) action {
-	if a == askSoon {
-		a = askAgain
-		at.over = at.over || at.long
+	if at.over && (next == askOther || next == askAgain) || next == askSoon && (at.long || at.over) {
+		next = giveUp
 	}
-	if at.over && (a == askOther || a == askAgain) {
-		a = giveUp
-	}
-	if a == giveUp {
+	switch next {
+	case askSoon:
+		return askAgain
+	case giveUp:
 		return [...]action{notStored: tellFailed, mayBeStored: tellUnsure, isStored: giveHandle}[at.known]
 	}
-	return a
+	return next
 }

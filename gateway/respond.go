@@ -19,9 +19,8 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // stream, closing the response waits for the request's writer, which waits for
 // the caller, who waits for the trailers. So: trailers, cancel, close.
 //
-// ended is told whether the response came whole; not at all when it is not the
-// service that ended it.
-func respond(w http.ResponseWriter, c *call, res *upstream.Response, ended func(whole bool)) {
+// It returns who ended the response, and whether the caller has to see that it broke off.
+func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, abort bool) {
 	defer func() {
 		c.cancel(nil)
 		_ = res.Close()
@@ -31,45 +30,30 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response, ended func(
 	if flush {
 		_ = controller.Flush()
 	}
-	var passed envelopes
+	var seen envelopes
 	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
 	for {
 		n, err := res.Read(buffer[:])
 		if n > 0 {
 			if _, writeErr := w.Write(buffer[:n]); writeErr != nil {
-				return // the caller left
+				return byCaller, false
 			}
 			if flush {
 				_ = controller.Flush()
 			}
 			if !c.deadline.IsZero() {
-				passed.pass(buffer[:n])
+				seen.pass(buffer[:n])
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			if c.outcome == callLeft {
-				c.outcome = outcomeOf(res.Response)
-			}
-			ended(true)
 			writeTrailer(w.Header(), res.Trailer)
-			return
+			return byNobody, false
 		}
-		if err == nil {
-			continue
+		if err != nil {
+			by = c.ender()
+			return by, by != byDeadline || !endLate(w, lateError(c), &seen, len(w.Header()["Content-Length"]) == 0)
 		}
-		switch c.ender() {
-		case byService:
-			c.outcome = callBroken
-			ended(false)
-		case byDeadline:
-			c.outcome = callFailed
-			if endLate(w, lateError(c), &passed, len(w.Header()["Content-Length"]) == 0) {
-				return
-			}
-		case byCaller:
-		}
-		panic(http.ErrAbortHandler) // broken there, so broken here
 	}
 }
 
@@ -87,13 +71,13 @@ func (c *call) writeHead(w http.ResponseWriter, res *upstream.Response) (flush b
 		}
 		header[key] = values
 	}
-	silence(header, "Date", "Content-Type")
+	suppressDefaults(header, "Date", "Content-Type")
 	// A unary answer ends soon, so HTTP/2 may put its head, its message and its
 	// end into one write; HTTP/1.1 has to be told to use chunks.
 	flush = res.ContentLength < 0 && res.Body != http.NoBody
-	if c.unary() && c.req.In.ProtoMajor == 2 {
+	if c.unary() && c.in.ProtoMajor == 2 {
 		flush = false
-		silence(header, "Content-Length")
+		suppressDefaults(header, "Content-Length")
 	}
 	w.WriteHeader(res.StatusCode)
 	return flush
@@ -112,8 +96,8 @@ func writeTrailer(header, trailer http.Header) {
 	}
 }
 
-// silence keeps net/http from inventing headers that the other side did not send.
-func silence(header http.Header, keys ...string) {
+// suppressDefaults keeps net/http from inventing headers that the other side did not send.
+func suppressDefaults(header http.Header, keys ...string) {
 	for _, key := range keys {
 		if _, ok := header[key]; !ok {
 			header[key] = nil
@@ -129,7 +113,7 @@ func cleanRequest(header http.Header) {
 	if trailers {
 		header["Te"] = []string{"trailers"} // gRPC insists on it, end to end
 	}
-	silence(header, "User-Agent")
+	suppressDefaults(header, "User-Agent")
 	for key := range header {
 		if contract.IsOwn(key) && !contract.SentBy(contract.FromCaller, key) {
 			delete(header, key)

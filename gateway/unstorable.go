@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 
-	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/coding"
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
@@ -14,23 +13,6 @@ import (
 
 // notStorable is the cause of calls that are not offered to a MOM.
 const notStorable = "not-storable"
-
-// offerable prepares the headers of the offers; otherwise it answers a caller whose call no MOM
-// can keep, and says so.
-func (h *handOff) offerable(w http.ResponseWriter, explain func(step)) bool {
-	if why := unreadable(&h.req); why != "" {
-		explain(fail)
-		h.refuse(w, h.call, contract.Errorf(momv1.Reason_REASON_CALL_NOT_STORABLE,
-			"%s, and it cannot be stored: %s; %s", h.why(), why, h.then()), notStorable, "task", h.id)
-		return false
-	}
-	if h.req.In.Method != http.MethodGet { // without parameters that say nothing to a MOM
-		h.header.Set("Content-Type", upstream.MediaType(h.header))
-	}
-	// The protocol has one version. Services may not look at it, and a MOM would.
-	h.header.Del("Connect-Protocol-Version")
-	return true
-}
 
 // storedTypes are the media types of messages that a MOM reads.
 var storedTypes = map[string]bool{
@@ -44,8 +26,8 @@ var storedTypes = map[string]bool{
 // tell.
 func unreadable(req *upstream.Request) (why string) {
 	mediaType, compression := req.Written()
-	if req.In.Method == http.MethodGet {
-		if !req.In.URL.Query().Has("encoding") {
+	if req.Method == http.MethodGet {
+		if !req.URL.Query().Has("encoding") {
 			return "a GET of a method has ?encoding=json&message=…"
 		}
 	} else {
@@ -67,16 +49,16 @@ func unreadable(req *upstream.Request) (why string) {
 // why is why the call was to be stored.
 func (h *handOff) why() string {
 	cause := ""
-	if h.cause != nil {
-		cause = h.cause.Cause
+	if h.call.tries != nil {
+		cause = h.call.tries.last.Cause
 	}
-	return contract.WhyStored(h.target.route.Service, cause)
+	return contract.WhyStored(h.call.target.route.Service, cause)
 }
 
-// then is what a caller may do whose call is surely not stored. What ran may run twice, or it
+// advice is what a caller may do whose call is surely not stored. What ran may run twice, or it
 // is the task of the key.
-func (h *handOff) then() string {
-	if h.ran || h.key != "" {
+func (h *handOff) advice() string {
+	if h.call.ran || h.call.key != "" {
 		return "it may be sent again"
 	}
 	return "it was not executed"

@@ -3,7 +3,6 @@ package mom
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 
@@ -195,17 +194,12 @@ func (e *exchange) tooLarge(err error) bool {
 
 // Do implements connecthttp.HTTPClient.
 func (e *exchange) Do(req *http.Request) (*http.Response, error) {
-	var body []byte
-	if req.Body != nil {
-		var err error
-		if body, err = io.ReadAll(req.Body); err != nil {
-			return nil, err
-		}
+	out, err := upstream.Made(req, int(e.call.GetHttpMajor()))
+	if err != nil {
+		return nil, err
 	}
 	e.begun = true
-	req.ProtoMajor = int(e.call.GetHttpMajor())
-	req.Host = "" // the endpoint's own
-	out := &upstream.Request{In: req, Header: req.Header, Body: body, Length: int64(len(body)), Look: true, Alone: e.alone}
+	out.Look, out.Alone = true, e.alone
 	e.mediaType, e.compression = out.Written()
 	if e.bare {
 		leaveBare(out, e.call)
@@ -238,7 +232,7 @@ func leaveBare(req *upstream.Request, call *momv1.Call) {
 		bare[m.GetKey()] = req.Header[m.GetKey()]
 	}
 	req.Header = bare
-	if req.In.ProtoMajor == 2 {
+	if req.HTTPMajor == 2 {
 		req.Length = -1
 	}
 }

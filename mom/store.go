@@ -174,12 +174,16 @@ type Depth struct {
 // Empty tells whether no task is there that waits for its service, for an answer or for a person.
 func (d Depth) Empty() bool { return d.Queued+d.Running+d.Retrying+d.Dead == 0 }
 
-// Nobody asks a Store for a longer lease, or for a longer pause before the next
-// attempt. By that it knows when its clock was set back.
+// Nobody asks a Store for a longer lease, for a longer wait on behalf of a service, or for a
+// longer pause before the next attempt. By that it knows when its clock was set back.
 const (
 	LongestLease   = leaseTime
-	LongestBackoff = maxRefusalWait + time.Second
+	LongestWait    = maxRefusalWait
+	LongestBackoff = LongestWait + time.Second
 )
+
+// NewestRecord is the newest version of a record that this release can read. The oldest is 1.
+const NewestRecord = jsonRecordVersion
 
 // Parked tells of the tasks that wait for a person: DEAD or UNCERTAIN, and not yet
 // given up.

@@ -80,12 +80,8 @@ func TestNotSentLater(t *testing.T) {
 				<-begun
 				cancel(upstream.ErrTryTimeout)
 			}()
-			in, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://service/a.B/C", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			in.ProtoMajor = 2
-			req.In, req.Length, req.Look = in, int64(len(req.Body)), true
+			req.Method, req.URL, req.HTTPMajor = http.MethodPost, &url.URL{Path: "/a.B/C"}, 2
+			req.Length, req.Look = int64(len(req.Body)), true
 			req.Header = http.Header{"Large": {strings.Repeat("large", 4<<20)}}
 			res, outcome, _ := pool.Pick().Try(ctx, &req)
 			res.Drop()

@@ -55,12 +55,8 @@ func try(ctx context.Context, tb testing.TB, endpoint *url.URL, body string) (up
 	tb.Helper()
 	pool := upstream.NewPool(upstream.Config{Service: "a.B", Endpoints: []*url.URL{endpoint}, Log: slog.New(slog.DiscardHandler)})
 	defer pool.Close()
-	in, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://service/a.B/C", nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
 	res, outcome, _ := pool.Pick().Try(ctx, &upstream.Request{
-		In: in, Header: http.Header{}, Body: []byte(body), Length: int64(len(body)), Look: true,
+		Method: http.MethodPost, URL: &url.URL{Path: "/a.B/C"}, HTTPMajor: 1, Header: http.Header{}, Body: []byte(body), Length: int64(len(body)), Look: true,
 	})
 	if res == nil {
 		return outcome, ""

@@ -124,12 +124,8 @@ func TestResolve(t *testing.T) {
 
 func attempt(t *testing.T, e *Endpoint) Outcome {
 	t.Helper()
-	in, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x/grpc.health.v1.Health/Check", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	res, outcome, _ := e.Try(t.Context(), &Request{
-		In: in, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte("{}"), Length: 2, Look: true,
+		Method: http.MethodPost, URL: &url.URL{Path: "/grpc.health.v1.Health/Check"}, HTTPMajor: 1, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte("{}"), Length: 2, Look: true,
 	})
 	res.Drop()
 	return outcome

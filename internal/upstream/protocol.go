@@ -46,8 +46,8 @@ func MediaType(header http.Header) string {
 func (req *Request) Written() (mediaType, compression string) {
 	mediaType, compression = MediaType(req.Header), req.Header.Get("Content-Encoding")
 	switch {
-	case req.In.Method == http.MethodGet: // of Connect
-		query := req.In.URL.Query()
+	case req.Method == http.MethodGet: // of Connect
+		query := req.URL.Query()
 		mediaType, compression = "application/"+query.Get("encoding"), query.Get("compression")
 	case strings.HasPrefix(mediaType, "application/grpc"):
 		compression = req.Header.Get("Grpc-Encoding")
@@ -157,7 +157,7 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	switch {
 	case outcome.Kind == Answered:
 		lack.note(false)
-	case outcome.Cause == UnknownProtocol && compression == "" && req.Header.Get("Content-Type") == mediaType && req.In.Method == http.MethodPost:
+	case outcome.Cause == UnknownProtocol && compression == "" && req.Header.Get("Content-Type") == mediaType && req.Method == http.MethodPost:
 		lack.note(true)
 	}
 	return outcome

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -47,9 +48,7 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := openPool(t, nil, "http://"+serveIn(t, c.server, false, true))
-			in := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/"+service+"/Call", nil)
-			in.Header.Set("Content-Type", c.contentType)
-			req := &Request{In: in, Header: in.Header, Look: true}
+			req := &Request{Method: http.MethodPost, URL: &url.URL{Path: "/" + service + "/Call"}, HTTPMajor: 1, Header: http.Header{"Content-Type": {c.contentType}}, Look: true}
 			res, outcome, err := p.Pick(nil).Try(t.Context(), req)
 			if err != nil {
 				t.Fatal(err)
@@ -63,7 +62,7 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 			if _, refused := p.Refuses(req); refused != (known && c.want.Cause == UnknownProtocol) {
 				t.Errorf("the next one is refused: %v", refused)
 			}
-			in.Header.Set("Content-Type", "application/grpc")
+			req.Header.Set("Content-Type", "application/grpc")
 			if _, refused := p.Refuses(req); refused {
 				t.Error("calls of another type are refused too")
 			}
@@ -92,14 +91,14 @@ func TestOddRequestsTellNothing(t *testing.T) {
 	} {
 		in := httptest.NewRequestWithContext(t.Context(), odd.method, odd.path, nil)
 		in.Header = http.Header{"Content-Type": {odd.contentType}, "Content-Encoding": {odd.encoding}}
-		res, _, err := p.Pick(nil).Try(t.Context(), &Request{In: in, Header: in.Header, Look: true})
+		req := Received(in)
+		req.Look = true
+		res, _, err := p.Pick(nil).Try(t.Context(), &req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		res.Drop()
-		usual := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
-		usual.Header.Set("Content-Type", "application/json")
-		if cause, refused := p.Refuses(&Request{In: usual, Header: usual.Header}); refused {
+		if cause, refused := p.Refuses(&Request{Method: http.MethodPost, Header: http.Header{"Content-Type": {"application/json"}}}); refused {
 			t.Errorf("after %+v others are refused: %s", odd, cause)
 		}
 	}

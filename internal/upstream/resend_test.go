@@ -37,12 +37,8 @@ func TestKeyIsNoLeaveToSendAgain(t *testing.T) {
 				pool := upstream.NewPool(upstream.Config{Service: "a.B", Endpoints: []*url.URL{endpoint}, Log: slog.New(slog.DiscardHandler)})
 				t.Cleanup(pool.Close) // before the listener's end, which waits for its connections
 				send := func() upstream.Outcome {
-					in, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://service/a.B/C", nil)
-					if err != nil {
-						t.Fatal(err)
-					}
 					res, outcome, _ := pool.Pick().Try(t.Context(), &upstream.Request{
-						In: in, Header: http.Header{key: {"k"}}, Body: []byte(body), Length: int64(len(body)), Look: true,
+						Method: http.MethodPost, URL: &url.URL{Path: "/a.B/C"}, HTTPMajor: 1, Header: http.Header{key: {"k"}}, Body: []byte(body), Length: int64(len(body)), Look: true,
 					})
 					if res != nil {
 						_, _ = io.Copy(io.Discard, res)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 	"time"
 )
@@ -26,7 +27,7 @@ func TestSilentTogether(t *testing.T) {
 	t.Parallel()
 	p := openPool(t, nil, mute(t), mute(t), fit(t))
 	all := p.Endpoints()
-	_, outcome, err := all[0].Try(t.Context(), &Request{In: httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil), Header: http.Header{}})
+	_, outcome, err := all[0].Try(t.Context(), &Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, HTTPMajor: 1, Header: http.Header{}})
 	if err == nil || outcome.Cause != Silent {
 		t.Fatalf("got %v, %v; want the cause %q", outcome, err, Silent)
 	}
@@ -65,7 +66,7 @@ func TestDoubtLeavesFreshCalls(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	go func() {
-		_, _, _ = p.Endpoints()[1].Try(ctx, &Request{In: httptest.NewRequestWithContext(ctx, http.MethodPost, "/", nil), Header: http.Header{}})
+		_, _, _ = p.Endpoints()[1].Try(ctx, &Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, HTTPMajor: 1, Header: http.Header{}})
 	}()
 	<-busy
 	began := time.Now()

@@ -6,7 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -173,8 +173,7 @@ func TestVersionChangesUnseen(t *testing.T) {
 				if got := postWith(t, e, 2, "message", false, grpc); (got == Outcome{}) != speaks[1] {
 					t.Errorf("%d, gRPC at %v: got %+v", i, speaks, got)
 				}
-				in := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
-				if cause, refused := e.pool.Refuses(&Request{In: in, Header: grpc}); refused == speaks[1] {
+				if cause, refused := e.pool.Refuses(&Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, HTTPMajor: 1, Header: grpc}); refused == speaks[1] {
 					t.Errorf("%d, gRPC at %v: refused %v %s", i, speaks, refused, cause)
 				}
 				s.stop()
@@ -195,12 +194,7 @@ func TestNoGreeting(t *testing.T) {
 	e := (*openPool(t, nil, "http://"+ln.Addr().String()).endpoints.Load())[0]
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(50*time.Millisecond, func() { cancel(ErrDeadline) })
-	in, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://x/a.B/C", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in.ProtoMajor = 2
-	if _, outcome, _ := e.Try(ctx, &Request{In: in, Header: http.Header{}, Body: []byte("message"), Length: 7}); outcome.Kind != DeadlineOver {
+	if _, outcome, _ := e.Try(ctx, &Request{Method: http.MethodPost, URL: &url.URL{Path: "/a.B/C"}, HTTPMajor: 2, Header: http.Header{}, Body: []byte("message"), Length: 7}); outcome.Kind != DeadlineOver {
 		t.Errorf("got %+v, want the deadline", outcome)
 	}
 }
@@ -226,8 +220,7 @@ func TestBrokenCallWhoseQuestionIsCut(t *testing.T) {
 		<-asked
 		cancel(ErrTryTimeout)
 	}()
-	in := httptest.NewRequestWithContext(ctx, http.MethodPost, "/a.B/C", nil)
-	if _, outcome, _ := e.Try(ctx, &Request{In: in, Header: http.Header{}, Body: []byte("message"), Length: 7}); outcome.Kind != Broken {
+	if _, outcome, _ := e.Try(ctx, &Request{Method: http.MethodPost, URL: &url.URL{Path: "/a.B/C"}, HTTPMajor: 1, Header: http.Header{}, Body: []byte("message"), Length: 7}); outcome.Kind != Broken {
 		t.Errorf("got %+v, want it broken", outcome)
 	}
 }

@@ -7,8 +7,7 @@ import (
 )
 
 const (
-	// bulkBatch is how many tasks a script leads to another state at most: BULK in
-	// shared/core.lua.
+	// bulkBatch is how many tasks a script leads to another state at most: BULK in Lua.
 	bulkBatch = 25
 	// bulkShare is the part of its time that Redis has for a bulk: one in so many.
 	bulkShare = 4

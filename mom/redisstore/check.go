@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"regexp"
@@ -30,6 +31,22 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
+// checkName finds out whether this is the store that it was. The name goes when everything goes,
+// and another Redis has another name.
+func (s *Store) checkName(ctx context.Context) error {
+	name, err := s.alone(ctx, identifyScript, storeNameKey(s.cfg.Prefix), args{"new_name": rand.Text()})
+	if err != nil {
+		if s.cfg.Cluster && s.name.Load() != nil && errors.Is(err, mom.ErrUnavailable) {
+			return nil // the node that has the name is away; the others need not wait for it
+		}
+		return err
+	}
+	if was := s.name.Swap(&name); was != nil && *was != name {
+		return mom.ErrStoreLost
+	}
+	return nil
+}
+
 // Doubts implements mom.Store.
 func (s *Store) Doubts() <-chan struct{} { return s.doubts }
 
@@ -41,9 +58,6 @@ func (s *Store) doubt() {
 }
 
 func (s *Store) checkServers(ctx context.Context) error {
-	if s.cfg.Embedded {
-		return nil
-	}
 	return s.command(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
 		infos, err := s.infoOfAll(ctx, client)
 		if err != nil && (!s.cfg.Cluster || len(infos) == 0) {
@@ -190,7 +204,7 @@ func (s *Store) infoOfAll(ctx context.Context, client rueidis.Client) (infos []m
 	return infos, err
 }
 
-// serverInfo reads INFO. miniredis knows a few fields only.
+// serverInfo reads INFO.
 func (s *Store) serverInfo(ctx context.Context, client rueidis.Client) (map[string]string, error) {
 	text, err := client.Do(ctx, client.B().Info().Build()).ToString()
 	if err != nil {
@@ -206,10 +220,4 @@ func (s *Store) serverInfo(ctx context.Context, client rueidis.Client) (map[stri
 		return nil, notSent(errors.New("LOADING"))
 	}
 	return info, nil
-}
-
-func major(version string) int {
-	first, _, _ := strings.Cut(version, ".")
-	n, _ := strconv.Atoi(first) // 0 for a server that does not say
-	return n
 }

@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"sync/atomic"
 	"time"
@@ -22,13 +21,6 @@ type conn struct {
 
 	greeted atomic.Bool // rueidis has greeted the server: only then it sends commands of ours
 }
-
-var errSilent = errors.New("redis does not answer")
-
-// greetingError is the failure of a connection over which no command of ours was sent.
-type greetingError struct{ text string }
-
-func (e *greetingError) Error() string { return e.text }
 
 type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
 

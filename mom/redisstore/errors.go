@@ -11,6 +11,25 @@ import (
 	"holdline/mom"
 )
 
+// ErrRecordVersion says that a record was written by a release that this one
+// does not know. It is left as it is.
+var ErrRecordVersion = errors.New("unknown record version")
+
+var errSilent = errors.New("redis does not answer")
+
+// greetingError is the failure of a connection over which no command of ours was sent.
+type greetingError struct{ text string }
+
+func (e *greetingError) Error() string { return e.text }
+
+// refusals are the words with which scripts answer that they do not do what they were asked for.
+var refusals = map[string]error{
+	"FENCED":  mom.ErrFenced,
+	"NONE":    mom.ErrNotFound,
+	"STATE":   mom.ErrTaskState,
+	"DROPPED": mom.ErrCallDropped,
+}
+
 // notSent says that nothing can have happened.
 func notSent(err error) error {
 	return fmt.Errorf("%w: %w: redis: %w", mom.ErrUnavailable, mom.ErrNotSent, err)

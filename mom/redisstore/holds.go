@@ -16,11 +16,11 @@ const keepBatch = 100
 // Keep implements mom.Store.
 func (s *Store) Keep(ctx context.Context, shard mom.Shard, ids []contract.TaskID) (missing []contract.TaskID, err error) {
 	for batch := range slices.Chunk(ids, keepBatch) {
-		args := make([]string, len(batch))
+		ulids := make([]string, len(batch))
 		for i, id := range batch {
-			args[i] = id.ULID.String()
+			ulids[i] = id.ULID.String()
 		}
-		reply, err := s.run(ctx, keepScript, s.keys(shard), args...)
+		reply, err := s.run(ctx, keepScript, s.keys(shard), args{}, ulids...)
 		if err != nil {
 			return missing, err
 		}
@@ -38,17 +38,16 @@ func (s *Store) Keep(ctx context.Context, shard mom.Shard, ids []contract.TaskID
 // Abandon implements mom.Store. After an error some may be cancelled, and others not.
 func (s *Store) Abandon(ctx context.Context, shard mom.Shard, left []mom.Departure) error {
 	for batch := range slices.Chunk(left, bulkBatch) {
-		args := make([]string, 0, 1+2*len(batch))
-		args = append(args, s.tombstone())
+		each := make([]string, 0, 2*len(batch))
 		for _, one := range batch {
 			offer := ""
 			if one.Lost {
 				offer = strconv.FormatInt(one.Offer, 10)
 			}
-			args = append(args, one.ID.ULID.String(), offer)
+			each = append(each, one.ID.ULID.String(), offer)
 		}
 		abandon := func() error {
-			_, err := s.status(ctx, abandonScript, s.keys(shard), args...)
+			_, err := s.run(ctx, abandonScript, s.keys(shard), args{"tombstone": s.tombstone()}, each...)
 			return err
 		}
 		if err := s.requests.run(ctx, abandon); err != nil {

@@ -104,3 +104,58 @@ func (l *link) get() (rueidis.Client, error) {
 	}
 	return *client, nil
 }
+
+// sharesOf returns the places of a shard. In a cluster it has its own: those of a node that is
+// silent hold up no other node's.
+func (s *Store) sharesOf(keys *shardKeys) shares {
+	if s.cfg.Cluster {
+		return keys.shares
+	}
+	return s.link.shares
+}
+
+// query calls fn with the client once there is a place, and waits for its end as long as ctx and
+// the time of a command allow. Whoever leaves before there is a place takes the command along;
+// after that it goes on, since Redis will answer it anyway, and keeps its place until Redis has
+// or the connection is given up. So fn may still run when query has returned: what it finds out
+// it returns, and it writes no variable of its caller.
+func query[T any](ctx context.Context, s *Store, share *places, fn func(context.Context, rueidis.Client) (T, error)) (found T, err error) {
+	if err := ctx.Err(); err != nil {
+		return found, notSent(err)
+	}
+	client, err := s.link.get()
+	if err != nil {
+		return found, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommandTimeout)
+	defer cancel()
+	if err := share.take(ctx); err != nil {
+		return found, notSent(fmt.Errorf("no place among the commands under way: %w", err))
+	}
+	type answer struct {
+		found T
+		err   error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		defer share.give()
+		// rueidis returns when a context ends, while its answer is still due. Without one it
+		// returns when the answer is there.
+		found, err := fn(context.WithoutCancel(ctx), client)
+		done <- answer{found, err}
+	}()
+	select {
+	case a := <-done:
+		return a.found, a.err
+	case <-ctx.Done():
+		return found, fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, ctx.Err())
+	}
+}
+
+// command is query for what answers nothing but that it was done.
+func (s *Store) command(ctx context.Context, share *places, fn func(context.Context, rueidis.Client) error) error {
+	_, err := query(ctx, s, share, func(ctx context.Context, client rueidis.Client) (struct{}, error) {
+		return struct{}{}, fn(ctx, client)
+	})
+	return err
+}

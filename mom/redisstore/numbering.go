@@ -210,8 +210,7 @@ func (s *Store) reconcile(ctx context.Context, shard mom.Shard, epoch string) {
 
 // number opens a shard for tasks that are placed by the numbering of that epoch.
 func (s *Store) number(ctx context.Context, shard mom.Shard, epoch int64) error {
-	_, err := s.status(ctx, numberScript, s.keys(shard), strconv.FormatInt(epoch, 10))
-	return err
+	return s.do(ctx, numberScript, s.keys(shard), args{"epoch": strconv.FormatInt(epoch, 10)})
 }
 
 // numbering reads the numbering of a service, and the text that it is; empty: there is none.
@@ -234,13 +233,7 @@ func (s *Store) swap(ctx context.Context, service, old string, to numbering) (te
 	if err != nil {
 		return old, to, err
 	}
-	text, err = query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (string, error) {
-		reply, err := s.exec(ctx, client, swapScript, []string{shardCountKey(s.cfg.Prefix, service)}, []string{old, want})
-		if err != nil {
-			return "", err
-		}
-		return reply.ToString()
-	})
+	text, err = s.alone(ctx, swapScript, shardCountKey(s.cfg.Prefix, service), args{"old": old, "new": want})
 	if err != nil {
 		return old, to, err
 	}

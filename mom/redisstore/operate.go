@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -12,34 +11,18 @@ import (
 
 // Cancel implements mom.Store.
 func (s *Store) Cancel(ctx context.Context, id contract.TaskID) error {
-	return s.steer(ctx, cancelScript, id, s.tombstone())
+	return s.do(ctx, cancelScript, s.keysOf(id), args{"ulid": id.ULID.String(), "tombstone": s.tombstone()})
 }
 
 // Dismiss implements mom.Store.
 func (s *Store) Dismiss(ctx context.Context, id contract.TaskID) error {
-	return s.steer(ctx, dismissScript, id, s.tombstone())
+	return s.do(ctx, dismissScript, s.keysOf(id), args{"ulid": id.ULID.String(), "tombstone": s.tombstone()})
 }
 
 // Revive implements mom.Store. It may fill a queue over its limit: the task is
 // stored already.
 func (s *Store) Revive(ctx context.Context, id contract.TaskID) error {
-	return s.steer(ctx, reviveScript, id)
-}
-
-// steer runs a transition that a person asked for.
-func (s *Store) steer(ctx context.Context, sc *script, id contract.TaskID, args ...string) error {
-	word, err := s.status(ctx, sc, s.keysOf(id), append([]string{id.ULID.String()}, args...)...)
-	switch {
-	case err != nil:
-		return err
-	case word == "NONE":
-		return mom.ErrNotFound
-	case word == "STATE":
-		return mom.ErrTaskState
-	case word == "DROPPED":
-		return mom.ErrCallDropped
-	}
-	return nil
+	return s.do(ctx, reviveScript, s.keysOf(id), args{"ulid": id.ULID.String()})
 }
 
 // ReviveDead implements mom.Store. It goes in batches, so that other calls get
@@ -47,15 +30,16 @@ func (s *Store) steer(ctx context.Context, sc *script, id contract.TaskID, args 
 // die again meanwhile stay dead. After an error the number counts what was done.
 func (s *Store) ReviveDead(ctx context.Context, shard mom.Shard, uncertain bool) (int64, error) {
 	there := func(index, _ int64) bool { return index >= 0 }
-	return s.inBatches(ctx, shard, reviveDeadScript, there, flag(uncertain))
+	return s.inBatches(ctx, shard, reviveDeadScript, args{"uncertain": flag(uncertain)}, "from", "before", there)
 }
 
 // Restore implements mom.Store. It goes in batches, and once more until it finds nothing left
 // to do: tasks may come and go meanwhile.
 func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
+	there := func(open, parked int64) bool { return open >= 0 || parked >= 0 }
 	var uncertain int64
 	for {
-		found, err := s.inBatches(ctx, shard, restoreScript, func(open, parked int64) bool { return open >= 0 || parked >= 0 })
+		found, err := s.inBatches(ctx, shard, restoreScript, args{}, "from_open", "from_parked", there)
 		uncertain += found
 		if err != nil || found == 0 {
 			return uncertain, err
@@ -63,21 +47,18 @@ func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
 	}
 }
 
-// inBatches runs a script, each time in its turn, as long as more says of the two places where
-// it is to go on. They follow the other arguments; both are 0 at first. It adds up what the
-// script has done, which comes before them in its reply.
-func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, more func(one, two int64) bool, args ...string) (done int64, err error) {
-	var one, two int64
-	for err == nil && more(one, two) {
-		err = s.requests.run(ctx, func() error {
-			counts, err := s.numbers(ctx, sc, s.keys(shard), 3,
-				append(args, strconv.FormatInt(one, 10), strconv.FormatInt(two, 10))...)
-			if err != nil {
-				return err
+// inBatches runs a script, each time in its turn, as long as more says so of the two places where
+// the script is to go on. They are arguments of the given names, and 0 at first. It adds up what
+// the script has done, which comes before the places in its reply.
+func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, given args, one, two string, more func(one, two int64) bool) (done int64, err error) {
+	counts := make([]int64, 3)
+	for err == nil && more(counts[1], counts[2]) {
+		given[one], given[two] = strconv.FormatInt(counts[1], 10), strconv.FormatInt(counts[2], 10)
+		err = s.requests.run(ctx, func() (err error) {
+			if counts, err = s.numbers(ctx, sc, s.keys(shard), 3, given); err == nil {
+				done += counts[0]
 			}
-			done += counts[0]
-			one, two = counts[1], counts[2]
-			return nil
+			return err
 		})
 	}
 	return done, err
@@ -85,7 +66,7 @@ func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, more
 
 // Depth implements mom.Store.
 func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
-	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 12)
+	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 12, args{})
 	if err != nil {
 		return mom.Depth{}, err
 	}
@@ -101,26 +82,12 @@ func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
 
 // Pause implements mom.Store.
 func (s *Store) Pause(ctx context.Context, shard mom.Shard, paused bool) error {
-	_, err := s.status(ctx, pauseScript, s.keys(shard), flag(paused))
-	return err
+	return s.do(ctx, pauseScript, s.keys(shard), args{"paused": flag(paused)})
 }
 
 // Limit implements mom.Store.
 func (s *Store) Limit(ctx context.Context, shard mom.Shard, limits mom.Limits) error {
-	_, err := s.status(ctx, limitScript, s.keys(shard),
-		strconv.FormatInt(limits.Running, 10), strconv.FormatFloat(limits.PerSecond, 'f', 6, 64))
-	return err
-}
-
-// numbers runs a script that answers with n numbers.
-func (s *Store) numbers(ctx context.Context, sc *script, keys *shardKeys, n int, args ...string) ([]int64, error) {
-	reply, err := s.run(ctx, sc, keys, args...)
-	if err != nil {
-		return nil, err
-	}
-	numbers, err := reply.AsIntSlice()
-	if err != nil || len(numbers) != n {
-		return nil, fmt.Errorf("%s: %d numbers, not %d: %w", sc.name, len(numbers), n, err)
-	}
-	return numbers, nil
+	return s.do(ctx, limitScript, s.keys(shard), args{
+		"most": strconv.FormatInt(limits.Running, 10), "rate": strconv.FormatFloat(limits.PerSecond, 'f', 6, 64),
+	})
 }

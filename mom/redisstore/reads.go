@@ -140,7 +140,7 @@ func (s *Store) page(ctx context.Context, shard mom.Shard, caller, upTo string) 
 
 // readTask reads the fields that shared/core.lua lists.
 func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error) {
-	if v := fields["v"]; v != "1" && v != "2" && v != "3" { // as load in shared/core.lua
+	if v, err := strconv.Atoi(fields["v"]); err != nil || v < 1 || v > mom.NewestRecord { // as load in shared/core.lua
 		return nil, fmt.Errorf("%w: %q of task %s", ErrRecordVersion, fields["v"], id)
 	}
 	attempts, _ := strconv.ParseInt(fields["n"], 10, 32)

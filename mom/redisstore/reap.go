@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -31,20 +32,19 @@ func (s *Store) Reap(ctx context.Context, shard mom.Shard) (reaped mom.Reaped, e
 
 func (s *Store) reap(ctx context.Context, keys *shardKeys) (mom.Reaped, error) {
 	if !keys.counted.Load() {
-		if err := s.walk(ctx, countScript, keys, 2); err != nil {
+		if err := s.walk(ctx, countScript, keys, "offset", "holes"); err != nil {
 			return mom.Reaped{}, err
 		}
-		if err := s.walk(ctx, rouseScript, keys, 1); err != nil {
+		if err := s.walk(ctx, rouseScript, keys, "offset"); err != nil {
 			return mom.Reaped{}, err
 		}
 		keys.counted.Store(true)
 	}
-	args := []string{
-		s.tombstone(), millis(s.cfg.ParkedTTL), strconv.FormatInt(s.cfg.MaxParkedBytes, 10),
-		strconv.FormatInt(s.cfg.LeaseGrace.Milliseconds(), 10), millis(mom.LongestLease), millis(mom.LongestBackoff),
-		strconv.FormatInt(keys.fromTTL.Load(), 10), strconv.FormatInt(keys.fromLater.Load(), 10),
-	}
-	reply, err := s.run(ctx, reapScript, keys, append(args, keys.leases.ripe(time.Now(), s.cfg.LeaseGrace)...)...)
+	reply, err := s.run(ctx, reapScript, keys, args{
+		"tombstone": s.tombstone(), "parked_ttl": millis(s.cfg.ParkedTTL), "max_parked_bytes": strconv.FormatInt(s.cfg.MaxParkedBytes, 10),
+		"grace": millisOrNone(s.cfg.LeaseGrace), "longest_lease": millis(mom.LongestLease), "longest_backoff": millis(mom.LongestBackoff),
+		"from_ttl": strconv.FormatInt(keys.fromTTL.Load(), 10), "from_later": strconv.FormatInt(keys.fromLater.Load(), 10),
+	}, keys.leases.ripe(time.Now(), s.cfg.LeaseGrace)...)
 	if err != nil {
 		return mom.Reaped{}, err
 	}
@@ -92,21 +92,17 @@ func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
 
 // walk runs a script over all of a list, in parts, when a MOM starts, and so by the last MOM of
 // a rolling update too: the calls of the tasks that an older release has parked are counted, and
-// tasks that another MOM could not send are due at once. A part gets the n numbers that the one
-// before has returned; the first of them is where to go on, -1 at the end.
-func (s *Store) walk(ctx context.Context, sc *script, keys *shardKeys, n int) error {
-	numbers := make([]int64, n)
-	step := func() error {
-		args := make([]string, n)
-		for i, number := range numbers {
-			args[i] = strconv.FormatInt(number, 10)
+// tasks that another MOM could not send are due at once. A part gets, by these names, the numbers
+// that the one before has returned; the first of them is where to go on, -1 at the end.
+func (s *Store) walk(ctx context.Context, sc *script, keys *shardKeys, names ...string) error {
+	numbers := make([]int64, len(names))
+	step := func() (err error) {
+		given := make(args)
+		for i, name := range names {
+			given[name] = strconv.FormatInt(numbers[i], 10)
 		}
-		next, err := s.numbers(ctx, sc, keys, n, args...)
-		if err != nil {
-			return err
-		}
-		numbers = next
-		return nil
+		numbers, err = s.numbers(ctx, sc, keys, len(names), given)
+		return err
 	}
 	err := step()
 	for err == nil && numbers[0] >= 0 {
@@ -120,4 +116,69 @@ func (s *Store) parked(bytes, oldest int64) mom.Parked {
 	p := mom.Parked{Bytes: bytes, Oldest: time.Duration(oldest) * time.Millisecond}
 	p.Share = max(float64(p.Bytes)/float64(s.cfg.MaxParkedBytes), float64(p.Oldest)/float64(s.cfg.ParkedTTL))
 	return p
+}
+
+// leaseWatch knows since when leases near their end were seen not to be renewed, by
+// the clock of this process: that of Redis may be set ahead, and then all leases
+// are over at once, those too whose holders go on to renew them.
+type leaseWatch struct {
+	mu   sync.Mutex
+	seen map[string]seenLease // by ULID
+}
+
+// seenLease is a lease that ends, or ended, at a time of Redis.
+type seenLease struct {
+	end   string
+	since time.Time
+}
+
+// ripe lists ULID and end of each lease that was not renewed for so long.
+func (w *leaseWatch) ripe(now time.Time, grace time.Duration) (list []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ulid, lease := range w.seen {
+		if now.Sub(lease.since) >= grace {
+			list = append(list, ulid, lease.end)
+		}
+	}
+	return list
+}
+
+// nearLease is a lease whose time is over soon: in left, or since then.
+type nearLease struct {
+	ulid, end string
+	left      time.Duration
+}
+
+const (
+	// watchPause is the least time between two looks at a lease.
+	watchPause = time.Millisecond
+	// strangerPause is that for a lease which this process cannot end, since only a
+	// newer release knows its task.
+	strangerPause = time.Second
+)
+
+// see is told of all leases that are near their end. It returns the time until one
+// of them may be over; negative when there is none.
+func (w *leaseWatch) see(now time.Time, grace time.Duration, near []nearLease) (next time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next = -1
+	seen := make(map[string]seenLease, len(near))
+	for _, lease := range near {
+		known, ok := w.seen[lease.ulid]
+		if !ok || known.end != lease.end {
+			known = seenLease{end: lease.end, since: now}
+		}
+		seen[lease.ulid] = known
+		wait := max(lease.left, grace-now.Sub(known.since), watchPause)
+		if lease.left <= 0 && now.Sub(known.since) >= max(grace, watchPause) {
+			wait = strangerPause
+		}
+		if next < 0 || wait < next {
+			next = wait
+		}
+	}
+	w.seen = seen
+	return next
 }

@@ -5,84 +5,46 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
-
-	"holdline/mom"
 )
 
-// sharesOf returns the places of a shard. In a cluster it has its own: those of a node that is
-// silent hold up no other node's.
-func (s *Store) sharesOf(keys *shardKeys) shares {
-	if s.cfg.Cluster {
-		return keys.shares
-	}
-	return s.link.shares
-}
-
-// query calls fn with the client once there is a place, and waits for its end as long as ctx and
-// the time of a command allow. Whoever leaves before there is a place takes the command along;
-// after that it goes on, since Redis will answer it anyway, and keeps its place until Redis has
-// or the connection is given up. So fn may still run when query has returned: what it finds out
-// it returns, and it writes no variable of its caller.
-func query[T any](ctx context.Context, s *Store, share *places, fn func(context.Context, rueidis.Client) (T, error)) (found T, err error) {
-	if err := ctx.Err(); err != nil {
-		return found, notSent(err)
-	}
-	client, err := s.link.get()
-	if err != nil {
-		return found, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommandTimeout)
-	defer cancel()
-	if err := share.take(ctx); err != nil {
-		return found, notSent(fmt.Errorf("no place among the commands under way: %w", err))
-	}
-	type answer struct {
-		found T
-		err   error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		defer share.give()
-		// rueidis returns when a context ends, while its answer is still due. Without one it
-		// returns when the answer is there.
-		found, err := fn(context.WithoutCancel(ctx), client)
-		done <- answer{found, err}
-	}()
-	select {
-	case a := <-done:
-		return a.found, a.err
-	case <-ctx.Done():
-		return found, fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, ctx.Err())
-	}
-}
-
-// command is query for what answers nothing but that it was done.
-func (s *Store) command(ctx context.Context, share *places, fn func(context.Context, rueidis.Client) error) error {
-	_, err := query(ctx, s, share, func(ctx context.Context, client rueidis.Client) (struct{}, error) {
-		return struct{}{}, fn(ctx, client)
-	})
-	return err
-}
-
-// run runs a script on a shard. The arguments follow the shard's prefix.
-func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, args ...string) (rueidis.RedisMessage, error) {
+// run runs a script on a shard, whose prefix it adds to the arguments. A refusal is an error.
+func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, given args, rest ...string) (rueidis.RedisMessage, error) {
+	given["base"] = keys.base
+	argv := sc.argv(given, rest)
 	reply, err := query(ctx, s, s.sharesOf(keys).of(sc), func(ctx context.Context, client rueidis.Client) (rueidis.RedisMessage, error) {
-		return s.exec(ctx, client, sc, keys.all, append([]string{keys.base}, args...))
+		return s.exec(ctx, client, sc, keys.all, argv)
 	})
 	if errors.Is(err, errDefect) {
 		log := s.log.With("script", sc.name, "shard", keys.base)
-		if len(args) > 0 && len(args[0]) == ulid.EncodedSize {
-			log = log.With("task", args[0])
+		if task, ok := given["ulid"]; ok {
+			log = log.With("task", task)
 		}
 		log.Error("a script failed midway", "error", err)
 	}
 	if err != nil {
 		return rueidis.RedisMessage{}, fmt.Errorf("%s: %w", sc.name, err)
 	}
+	if reply.IsString() {
+		word, _ := reply.ToString()
+		return reply, refusals[word]
+	}
 	return reply, nil
+}
+
+// alone runs a script on a key of its own, outside the shards. It answers with a text.
+func (s *Store) alone(ctx context.Context, sc *script, key string, given args) (string, error) {
+	argv := sc.argv(given, nil)
+	return query(ctx, s, s.link.shares.of(sc), func(ctx context.Context, client rueidis.Client) (string, error) {
+		reply, err := s.exec(ctx, client, sc, []string{key}, argv)
+		if err != nil {
+			return "", err
+		}
+		return reply.ToString()
+	})
 }
 
 // largeText is the least that Redis can be set to refuse as one text
@@ -91,38 +53,44 @@ func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, args ...st
 const largeText = 1 << 20
 
 // exec runs a script in the form that the server understands.
-func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, keys, args []string) (rueidis.RedisMessage, error) {
+func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, keys, argv []string) (rueidis.RedisMessage, error) {
 	if err := s.learnFlavour(ctx, client); err != nil {
 		return rueidis.RedisMessage{}, err
 	}
-	lua, text := sc.plain, sc.plainText
+	form := sc.plain
 	if s.flavour.Load() == flavourFlagged {
-		lua, text = sc.flagged, sc.flaggedText
+		form = sc.flagged
 	}
-	result := lua.Exec
-	if slices.ContainsFunc(args, func(arg string) bool { return len(arg) >= largeText }) {
-		result = func(ctx context.Context, client rueidis.Client, keys, args []string) rueidis.RedisResult {
-			return client.Do(ctx, client.B().Eval().Script(text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build().Pin())
+	result := form.lua.Exec
+	if slices.ContainsFunc(argv, func(arg string) bool { return len(arg) >= largeText }) {
+		result = func(ctx context.Context, client rueidis.Client, keys, argv []string) rueidis.RedisResult {
+			return client.Do(ctx, client.B().Eval().Script(form.text).Numkeys(int64(len(keys))).Key(keys...).Arg(argv...).Build().Pin())
 		}
 	}
-	reply, err := result(ctx, client, keys, args).ToMessage()
+	reply, err := result(ctx, client, keys, argv).ToMessage()
 	if err := s.judge(err); err != nil {
 		return rueidis.RedisMessage{}, err
 	}
 	return reply, nil
 }
 
-// status runs a script that answers with one word.
-func (s *Store) status(ctx context.Context, sc *script, keys *shardKeys, args ...string) (string, error) {
-	reply, err := s.run(ctx, sc, keys, args...)
+// do runs a script whose reply says nothing but that it was done.
+func (s *Store) do(ctx context.Context, sc *script, keys *shardKeys, given args) error {
+	_, err := s.run(ctx, sc, keys, given)
+	return err
+}
+
+// numbers runs a script that answers with n numbers.
+func (s *Store) numbers(ctx context.Context, sc *script, keys *shardKeys, n int, given args) ([]int64, error) {
+	reply, err := s.run(ctx, sc, keys, given)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	word, err := reply.ToString()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", sc.name, err)
+	numbers, err := reply.AsIntSlice()
+	if err != nil || len(numbers) != n {
+		return nil, fmt.Errorf("%s: %d numbers, not %d: %w", sc.name, len(numbers), n, err)
 	}
-	return word, nil
+	return numbers, nil
 }
 
 // Which form of the scripts a server understands.
@@ -151,4 +119,10 @@ func (s *Store) setFlavour(info map[string]string) {
 		flavour = flavourFlagged
 	}
 	s.flavour.Store(flavour)
+}
+
+func major(version string) int {
+	first, _, _ := strings.Cut(version, ".")
+	n, _ := strconv.Atoi(first) // 0 for a server that does not say
+	return n
 }

@@ -2,8 +2,16 @@ package redisstore
 
 import (
 	"embed"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/redis/rueidis"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/mom"
 )
 
 //go:embed scripts/*.lua scripts/shared/*.lua
@@ -12,71 +20,125 @@ var sources embed.FS
 // A script is one transition, in the two forms that servers understand.
 type script struct {
 	name string
+	// args are the names of its arguments, in the order of ARGV. The headers of its files list them.
+	args []string
 	// flagged begins with the line that lets it write at maxmemory: what
 	// drains the queues must work when they have filled Redis.
-	flagged *rueidis.Lua
-	// plain is for servers before Redis 7 and for miniredis.
-	plain *rueidis.Lua
-	// texts are the sources of both.
-	flaggedText, plainText string
+	flagged form
+	// plain is for servers before Redis 7, and for those that do not tell their version.
+	plain form
 	// upkeep: it has places of its own, apart from those that callers and replay wait for.
 	upkeep bool
 }
 
-var (
-	addScript        = newScript("add", false)
-	leaseScript      = newScript("lease", true, "finish", "skip")
-	renewScript      = newScript("renew", true, "held").asUpkeep()
-	markScript       = newScript("mark", true, "held", "parked", "park")
-	settleScript     = newScript("settle", true, "held", "finish")
-	releaseScript    = newScript("release", true, "held", "finish", "give_back")
-	putBackScript    = newScript("put_back", true, "held", "finish")
-	bypassScript     = newScript("bypass", true, "held", "parked", "park")
-	retryScript      = newScript("retry", true, "held", "finish", "parked", "park")
-	parkScript       = newScript("park", true, "held", "parked", "park")
-	cancelScript     = newScript("cancel", true, "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
-	abandonScript    = newScript("abandon", true, "finish", "pass_over").asUpkeep()
-	keepScript       = newScript("keep", true)
-	dismissScript    = newScript("dismiss", true, "finish", "parked", "unpark", "give_up")
-	reviveScript     = newScript("revive", true, "parked", "unpark", "revive")
-	reviveDeadScript = newScript("revive_dead", true, "parked", "unpark", "revive")
-	restoreScript    = newScript("restore", true, "parked", "park").asUpkeep()
-	reapScript       = newScript("reap", true, "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
-	countScript      = newScript("count_parked", true, "parked").asUpkeep()
-	rouseScript      = newScript("rouse", true).asUpkeep()
-	depthScript      = newScript("depth", true, "parked").asUpkeep()
-	pauseScript      = newScript("pause", true)
-	limitScript      = newScript("limit", true)
-
-	numberScript = newScript("number", true).asUpkeep()
-
-	identifyScript = scriptOf("identify", true, source("identify"))
-	swapScript     = scriptOf("swap", true, source("swap"))
-)
-
-// newScript puts a script together. Only what it shares is prepended: Lua builds
-// all of it anew at each call, a sixth of what an add took.
-func newScript(name string, drains bool, shared ...string) *script {
-	text := source("shared/core")
-	for _, part := range shared {
-		text += "\n" + source("shared/"+part)
-	}
-	return scriptOf(name, drains, text+"\n"+source(name))
+// form is a text that a server understands, and what calls it by its hash.
+type form struct {
+	text string
+	lua  *rueidis.Lua
 }
 
-func scriptOf(name string, drains bool, text string) *script {
-	s := &script{name: name, plain: rueidis.NewLuaScript(text), plainText: text}
-	s.flagged, s.flaggedText = s.plain, text
-	if drains {
-		s.flaggedText = "#!lua flags=allow-oom\n" + text
-		s.flagged = rueidis.NewLuaScript(s.flaggedText)
+func newForm(text string) form { return form{text, rueidis.NewLuaScript(text)} }
+
+var (
+	addScript        = newScript("add").needsRoom()
+	leaseScript      = newScript("lease", "finish", "skip")
+	renewScript      = newScript("renew", "held").asUpkeep()
+	markScript       = newScript("mark", "held", "parked", "park")
+	settleScript     = newScript("settle", "held", "finish")
+	releaseScript    = newScript("release", "held", "finish", "give_back")
+	putBackScript    = newScript("put_back", "held", "finish")
+	bypassScript     = newScript("bypass", "held", "parked", "park")
+	retryScript      = newScript("retry", "held", "finish", "parked", "park")
+	parkScript       = newScript("park", "held", "parked", "park")
+	cancelScript     = newScript("cancel", "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
+	abandonScript    = newScript("abandon", "finish", "pass_over").asUpkeep()
+	keepScript       = newScript("keep")
+	dismissScript    = newScript("dismiss", "finish", "parked", "unpark", "give_up")
+	reviveScript     = newScript("revive", "parked", "unpark", "revive")
+	reviveDeadScript = newScript("revive_dead", "parked", "unpark", "revive")
+	restoreScript    = newScript("restore", "parked", "park").asUpkeep()
+	reapScript       = newScript("reap", "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
+	countScript      = newScript("count_parked", "parked").asUpkeep()
+	rouseScript      = newScript("rouse").asUpkeep()
+	depthScript      = newScript("depth", "parked").asUpkeep()
+	pauseScript      = newScript("pause")
+	limitScript      = newScript("limit")
+	numberScript     = newScript("number").asUpkeep()
+
+	identifyScript = join("identify", "", "identify").asUpkeep()
+	swapScript     = join("swap", "", "swap").asUpkeep()
+)
+
+// newScript puts a script of a shard together. Only what it shares is prepended: Lua builds
+// all of it anew at each call, a sixth of what an add took.
+func newScript(name string, shared ...string) *script {
+	files := []string{"shared/core"}
+	for _, part := range shared {
+		files = append(files, "shared/"+part)
 	}
+	return join(name, constants, append(files, name)...)
+}
+
+// join makes a script of some files. Before them it puts constants, and a local variable for each
+// argument that the files list.
+func join(name, constants string, files ...string) *script {
+	s := &script{name: name}
+	var locals, body strings.Builder
+	for _, file := range files {
+		text := source(file)
+		body.WriteString("\n" + text)
+		for _, arg := range listed(text) {
+			name, _, isNumber := strings.Cut(arg, ":")
+			place := len(s.args) + 1
+			switch {
+			case name == "...":
+				fmt.Fprintf(&locals, "local rest = %d\n", place)
+				continue
+			case isNumber:
+				fmt.Fprintf(&locals, "local %s = tonumber(ARGV[%d])\n", name, place)
+			default:
+				fmt.Fprintf(&locals, "local %s = ARGV[%d]\n", name, place)
+			}
+			s.args = append(s.args, name)
+		}
+	}
+	text := constants + locals.String() + body.String()
+	s.plain, s.flagged = newForm(text), newForm("#!lua flags=allow-oom\n"+text)
+	return s
+}
+
+// needsRoom makes it a script that a server at its maxmemory refuses.
+func (s *script) needsRoom() *script {
+	s.flagged = s.plain
 	return s
 }
 
 func (s *script) asUpkeep() *script {
 	s.upkeep = true
 	return s
+}
+
+// constants are what the scripts of a shard share with Go.
+var constants = func() string {
+	var lua strings.Builder
+	for _, number := range slices.Sorted(maps.Keys(momv1.TaskState_name)) {
+		fmt.Fprintf(&lua, "local %s = '%d'\n", strings.Replace(momv1.TaskState_name[number], "TASK_STATE", "S", 1), number)
+	}
+	fmt.Fprintf(&lua, "local BULK, WAIT_MAX, NEWEST_RECORD = %d, %d, %d\n", bulkBatch, mom.LongestWait.Milliseconds(), mom.NewestRecord)
+	return lua.String()
+}()
+
+// argvLines matches the arguments in the header of a file: what follows ARGV:, on further lines
+// that are indented too, up to an explanation in brackets.
+var argvLines = regexp.MustCompile(`-- ARGV:([^(\n]*(?:\n-- {7}[^(\n]*)*)`)
+
+// listed returns the arguments that a file lists.
+func listed(text string) []string {
+	lines := argvLines.FindStringSubmatch(text)
+	if lines == nil {
+		return nil
+	}
+	return strings.Fields(strings.ReplaceAll(lines[1], "\n--", ""))
 }
 
 func source(name string) string {

@@ -1,7 +1,7 @@
 // Package redisstore keeps tasks in Redis: lists carry them, strings with an
 // expiry carry their answers, and each transition is one Lua script, so that it
 // happens whole or not at all. keys.go names every key; scripts/ has every
-// transition.
+// transition, and run.go runs it over the one way to Redis, which is link.go's.
 package redisstore
 
 import (
@@ -9,21 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/rueidis"
 
 	"holdline/mom"
 )
 
 var _ mom.Store = (*Store)(nil)
-
-// ErrRecordVersion says that a record was written by a release that this one
-// does not know. It is left as it is.
-var ErrRecordVersion = errors.New("unknown record version")
 
 // Config says which Redis to use and how. Only URL is needed.
 type Config struct {
@@ -43,8 +36,7 @@ type Config struct {
 	// SentinelMaster: URL names Redis Sentinels, and this is the name by which
 	// they know the master. User, password and database are the master's.
 	SentinelMaster string
-	// Embedded: the server is a miniredis, which lacks RESP3, script flags and
-	// most of INFO.
+	// Embedded: the server is a miniredis: see miniredis.go.
 	Embedded bool
 	// Prefix begins every key, so that several stores can share a server.
 	Prefix string
@@ -91,12 +83,14 @@ type Store struct {
 	reaps, requests bulk
 
 	doubts  chan struct{}
-	runsLua atomic.Bool  // the server has run a script
-	unsaved atomic.Int64 // changes that are in no file; negative: each is in one
-	claims  claims
+	runsLua atomic.Bool            // the server has run a script
+	unsaved atomic.Int64           // changes that are in no file; negative: each is in one
+	name    atomic.Pointer[string] // which store this is; nil until it was seen
 
 	flavour atomic.Int32 // which form of the scripts the server understands
-	warned  sync.Map     // what is wrong with which run of a server, as far as it was logged
+	// memoryLook is how long an Add goes by what another has seen of the server's memory.
+	memoryLook time.Duration
+	warned     sync.Map // what is wrong with which run of a server, as far as it was logged
 }
 
 // Open returns a store. It fails for a bad Config only: a Redis that is down is
@@ -119,14 +113,13 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis store: %w", err)
 	}
-	link, err := newLink(option)
-	if err != nil {
-		return nil, fmt.Errorf("redis store: %w", err)
-	}
-	s := &Store{cfg: cfg, log: cfg.Logger, link: link, doubts: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, log: cfg.Logger, memoryLook: memoryLook, doubts: make(chan struct{}, 1)}
 	s.unsaved.Store(-1)
 	if cfg.Embedded {
-		s.flavour.Store(flavourPlain)
+		s.suitMiniredis(&option)
+	}
+	if s.link, err = newLink(option); err != nil {
+		return nil, fmt.Errorf("redis store: %w", err)
 	}
 	return s, nil
 }
@@ -134,70 +127,3 @@ func Open(cfg Config) (*Store, error) {
 // Close ends all connections. Calls that run, and later ones, fail with
 // mom.ErrUnavailable. Closing twice is harmless.
 func (s *Store) Close() { s.link.close() }
-
-func clientOption(cfg Config) (rueidis.ClientOption, error) {
-	option, err := parseURL(cfg.URL)
-	if err != nil {
-		return option, err
-	}
-	option.Password = cmp.Or(cfg.Password, option.Password)
-	option.Sentinel.MasterSet = cmp.Or(cfg.SentinelMaster, option.Sentinel.MasterSet)
-	sentinel := option.Sentinel.MasterSet != ""
-	option.ForceSingleClient = !cfg.Cluster && !sentinel
-	if err := setPassword(&option, cfg.ReadPassword, sentinel); err != nil {
-		return option, err
-	}
-	switch {
-	case cfg.Cluster && sentinel:
-		return option, errors.New("a Redis Cluster has no sentinels: give one of the two")
-	case option.ForceSingleClient && len(option.InitAddress) > 1:
-		return option, errors.New("several hosts are those of a cluster or of sentinels: say which")
-	}
-	option.AlwaysRESP2 = option.AlwaysRESP2 || cfg.Embedded
-	option.DisableCache = true
-	// A read would be retried until its deadline, a write never is: one rule
-	// for both, and the caller's own loop decides.
-	option.DisableRetry = true
-	// Half a megabyte each way per connection is meant for large pipelines.
-	option.ReadBufferEachConn = 64 << 10
-	option.WriteBufferEachConn = 64 << 10
-	option.RingScaleEachConn = ringScale
-	option.PipelineMultiplex = multiplex
-	option.Dialer.Timeout = cfg.DialTimeout
-	// To rueidis this is the gap between pings, which see to it that a server that nobody asks
-	// is found silent too: see conn. A host that is gone is the kernel's to find.
-	option.Dialer.KeepAlive = 5 * time.Second
-	option.Dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 5}
-	option.ConnWriteTimeout = max(time.Second, cfg.CommandTimeout)
-	// One way for all commands: rueidis would send a lone one on its own, and close the
-	// connection when its time is up.
-	option.AlwaysPipelining = true
-	option.Sentinel.Dialer = option.Dialer
-	// A failover that nobody told of.
-	option.Sentinel.TopologyRefreshInterval = 5 * time.Second
-	if sentinel && option.TLSConfig != nil {
-		option.TLSConfig.ServerName = "" // that of each host, not the first sentinel's
-		option.Sentinel.TLSConfig = option.TLSConfig
-	}
-	return option, nil
-}
-
-func setPassword(option *rueidis.ClientOption, read func() (string, error), sentinel bool) error {
-	switch {
-	case read == nil:
-	case sentinel:
-		password, err := read()
-		option.Password = cmp.Or(password, option.Password)
-		return err
-	default:
-		username, before := option.Username, option.Password
-		option.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
-			password, err := read()
-			if err != nil {
-				return rueidis.AuthCredentials{}, &greetingError{err.Error()}
-			}
-			return rueidis.AuthCredentials{Username: username, Password: cmp.Or(password, before)}, nil
-		}
-	}
-	return nil
-}

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,6 +11,9 @@ import (
 	"holdline/mom"
 	"holdline/mom/redisstore"
 )
+
+// unknownVersion is a version that this release does not know.
+var unknownVersion = strconv.Itoa(mom.NewestRecord + 1)
 
 // setVersion makes a task one of another release, or again one of this.
 func (e *env) setVersion(id contract.TaskID, v string) {
@@ -21,7 +25,7 @@ func (e *env) setVersion(id contract.TaskID, v string) {
 func TestUnknownRecordVersion(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		id := e.add()
-		e.setVersion(id, "4")
+		e.setVersion(id, unknownVersion)
 		_, _, get := e.Get(e.ctx, id)
 		_, lease := e.Lease(e.ctx, e.shard, 2, time.Hour)
 		for what, err := range map[string]error{
@@ -49,7 +53,7 @@ func TestTasksBehindThoseOfANewerRelease(t *testing.T) {
 		newer = append(newer, e.add())
 		own = append(own, e.add(), e.add())
 		for _, id := range newer {
-			e.setVersion(id, "4")
+			e.setVersion(id, unknownVersion)
 		}
 		leases, err := e.Lease(e.ctx, e.shard, 2, time.Hour)
 		if err != nil || len(leases) != 2 || leases[0].ID != own[0] || leases[1].ID != own[1] {
@@ -81,7 +85,7 @@ func TestReapLeavesANewerRelease(t *testing.T) {
 			t.Fatalf("lease: got %d, %v, want %d", len(leases), err, len(newer))
 		}
 		for _, id := range newer {
-			e.setVersion(id, "4")
+			e.setVersion(id, unknownVersion)
 		}
 		own := e.add()
 		e.leaseFor(time.Millisecond)

@@ -4,17 +4,19 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, handOffs, outcomes, transitions, trust)
+var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, trust)
 
 const (
 	decide  = "gateway/decide.go"
-	proxy   = "gateway/proxy.go"
+	direct  = "gateway/direct.go"
+	finish  = "gateway/finish.go"
 	reply   = "gateway/reply.go"
 	breaker = "gateway/breaker.go"
 	handOff = "gateway/handoff.go"
 
 	outcome = "internal/upstream/outcome.go"
 	attempt = "internal/upstream/attempt.go"
+	request = "internal/upstream/request.go"
 	stream  = "internal/upstream/stream.go"
 
 	upstreamTests = "./internal/upstream"
@@ -22,7 +24,8 @@ const (
 )
 
 const (
-	script    = "mom/redisstore/scripts/"
+	redis     = "mom/redisstore/"
+	script    = redis + "scripts/"
 	modelTest = "./mom/redisstore -run ^TestModel$ -timeout 120s -rapid.shrinktime=1s -rapid.nofailfile"
 )
 
@@ -32,9 +35,23 @@ func store(test string) string { return "./mom/redisstore -timeout 60s -run ^" +
 // table runs the table's cells of some faults.
 func table(faults string) string { return "./gateway -run TestTable/.*/^(" + faults + ")$" }
 
+// How calls end.
+var ends = []mutant{
+	{finish, "	case by == byService:\n		return endBroken\n", "", endTests},
+	{finish, "	case by == byDeadline:\n		return endFailed\n", "", endTests},
+	{finish, "by == byNobody && v.decided == decidedPass", "by == byNobody", endTests},
+	{finish, "by == byNobody && v.decided == decidedPass", "v.decided == decidedPass", endTests},
+	{finish, "		status = res.Trailer.Get(\"Grpc-Status\")\n", "", endTests},
+	{finish, " || status != \"\" && status != \"0\"", "", endTests},
+	{finish, "	default:\n		abort = true\n", "", "./gateway -run HalfClosed|Left"},
+}
+
+// endTests are those of the ends alone.
+const endTests = "./gateway -run ^TestEndOfAResponse$"
+
 // What an offer to a MOM is taken for, and what follows.
 var handOffs = []mutant{
-	{reply, "			return slow\n		}\n		return notReached\n", "			return slow\n		}\n		return mayHave\n", moms("MOMRefused")},
+	{reply, "case kind == upstream.NotSent, kind == upstream.Refused:\n		return notReached", "case kind == upstream.NotSent, kind == upstream.Refused:\n		return mayHave", moms("MOMRefused")},
 	{reply, "case res.Header.Get(contract.HeaderUnsure) != \"\":\n		return mayHave\n", "", moms("MOMFails")},
 	{reply, "return res.StatusCode >= 400 && res.StatusCode < 500 ||", "return", moms("MOMSpeaksOfItself")},
 	{reply, " || res.GRPCStatus == unimplemented", "", moms("MOMSpeaksOfItself")},
@@ -42,18 +59,18 @@ var handOffs = []mutant{
 	{reply, "refusedNow:   {askOther, passOn, askOther, askAgain}", "refusedNow:   {askOther, passOn, askOther, passOn}", moms("MOMFails")},
 	{reply, "notReached:   {askSoon, askSoon,", "notReached:   {askAgain, askAgain,", moms("MOMRefused")},
 
-	{reply, "		if outcome.Cause == upstream.TryTimeout {\n			return slow\n		}\n", "", replies},
-	{reply, "case upstream.NotSent, upstream.Refused:", "case upstream.NotSent:", replies},
-	{reply, "		if outcome.Cause == gatewayDrains {\n			return drained\n		}\n", "", replies},
-	{reply, "case refusesSecret(res), ", "case ", replies},
+	{reply, "case kind == upstream.NotSent && outcome.Cause == upstream.TryTimeout:", "case false:", replies},
+	{reply, "case kind == upstream.NotSent, kind == upstream.Refused:", "case kind == upstream.NotSent:", replies},
+	{reply, "case outcome.Cause == gatewayDrains:", "case false:", replies},
+	{reply, "case refused == contract.RefusedSecret, ", "case ", replies},
 	{reply, " && res.Header.Get(contract.HeaderShards) != \"\"", " && false", replies},
 	{reply, "refusedNow:   {askOther, passOn, askOther, askAgain}", "refusedNow:   {askOther, passOn, askAgain, askAgain}", replies},
 	{reply, "misplaced:    {askSoon, askSoon, askAgain, askAgain}", "misplaced:    {askSoon, askSoon, askAgain, askSoon}", replies},
 	{reply, "cannotTake:   {askOther, giveUp, askOther, askAgain}", "cannotTake:   {askOther, giveUp, askOther, giveUp}", replies},
 	{reply, "notReached:   {askSoon, askSoon, askAgain, askAgain}", "notReached:   {askSoon, askSoon, askAgain, askSoon}", replies},
 	{reply, "slow:         {askAgain, askAgain,", "slow:         {askAgain, askSoon,", replies},
-	{reply, "		at.over = at.over || at.long\n", "", replies},
-	{reply, "(a == askOther || a == askAgain)", "a == askAgain", replies},
+	{reply, "(at.long || at.over)", "at.over", replies},
+	{reply, "(next == askOther || next == askAgain)", "next == askAgain", replies},
 	{reply, "mayBeStored: tellUnsure", "mayBeStored: tellFailed", replies},
 	{handOff, "h.unsure = h.unsure || said >= mayHave", "h.unsure = said >= mayHave", moms("MOMFails")},
 	{handOff, "case mom == h.holder && outcome.Cause == upstream.DialRefused:\n		h.lost = time.Time{}", "case false:\n		h.lost = time.Time{}", moms("HoldLostForLong")},
@@ -118,9 +135,9 @@ var decisions = []mutant{
 	{decide, "ok = t.made < endpoints", "ok = false", "./gateway -run OtherEndpoint|ThirdEndpoint"},
 	{decide, "ok = ok && t.made == 1", "", table("resource_exhausted.*")},
 	{decide, "d <= time.Second\n", "d <= time.Minute\n", table("resource_exhausted.*")},
-	{proxy, " && c.rewind()", "", streamTests},
-	{proxy, "again && !c.late(wait)", "again", "./gateway -run Deadline"},
-	{proxy, "(c.late(0) || !p.stores(c))", "(!p.stores(c))", "./gateway -run NothingStoredAfterDeadline"},
+	{direct, " || !c.rewind()", "", streamTests},
+	{direct, "!again || c.late(wait)", "!again", "./gateway -run Deadline"},
+	{direct, "(c.late(0) || !p.stores(c))", "(!p.stores(c))", "./gateway -run NothingStoredAfterDeadline"},
 
 	// The breaker.
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Broken,", table("refused-dial")},
@@ -132,10 +149,14 @@ var decisions = []mutant{
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Answered, upstream.NotSent, upstream.Broken,", table("an-answer|plain-500")},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.CallerLeft, upstream.NotSent, upstream.Broken,", "./gateway -run CallerEnds|Left|BrokenRequest"},
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.DeadlineOver, upstream.NotSent, upstream.Broken,", "./gateway -run DeadlineSparesBreaker"},
+	{direct, "if counts(last.Kind) && c.tries.made", "if c.tries.made", table("REFUSED_STREAM")},
+	{finish, " && !counts(c.tries.last.Kind)", "", table("unavailable")},
+	{finish, "		c.target.breaker.failed(\"broken-answer\")\n", "", "./gateway -run WhoEnded"},
+	{finish, "	case byNobody:\n		c.target.breaker.answered()\n", "	default:\n		c.target.breaker.answered()\n", "./gateway -run WhoEnded"},
 	{breaker, "b.streak.IsOpen() || b.rate.IsOpen()", "b.streak.IsOpen()", breaks},
 	{breaker, "	b.streak.RecordSuccess()\n", "", breaks},
 	{breaker, "		b.streak.Close()\n", "", breaks},
-	{breaker, "		b.cause.Store(&cause)\n", "", breaks},
+	{breaker, "		b.openedBy.Store(&cause)\n", "", breaks},
 }
 
 // What an attempt came to.
@@ -147,8 +168,8 @@ var outcomes = []mutant{
 	{outcome, "case errors.Is(err, errResend),\n		errors.As", "case errors.As", table("GOAWAY.*below.*|REFUSED_STREAM")},
 	{outcome, "errors.Is(cause, ErrDeadline)", "false", "./gateway -run Deadline"},
 	{outcome, "case cause != nil:", "case false:", "./gateway -run CallerEnds|Left|BrokenRequest"},
-	{attempt, "GetBody:       func() (io.ReadCloser, error) { return nil, errResend },", "", table("REFUSED_STREAM|GOAWAY.*")},
-	{attempt, "	if b.Len() == 0 {\n		b.taken.Store(true)", "	if b.Len() == 0 {", table("closed-after-the-request")},
+	{request, "GetBody:       func() (io.ReadCloser, error) { return nil, errResend },", "", table("REFUSED_STREAM|GOAWAY.*")},
+	{request, "	if b.Len() == 0 {\n		b.taken.Store(true)", "	if b.Len() == 0 {", table("closed-after-the-request")},
 	{stream, "if errors.Is(err, io.EOF) || n > 0 && !s.unary {", "if errors.Is(err, io.EOF) {", upstreamTests},
 	{stream, "if errors.Is(err, io.EOF) || n > 0 && !s.unary {", "if n > 0 {", upstreamTests},
 	{stream, "closed = conn.closed", "_ = conn.closed", streamTests},
@@ -157,7 +178,7 @@ var outcomes = []mutant{
 	{stream, "s.kept = s.kept && len(s.head) <= maxOpening", "s.kept = false", streamTests},
 	{stream, "s.kept = s.kept && len(s.head) <= maxOpening", "", streamTests},
 
-	{attempt, "WroteHeaders: func() { sent.taken.Store(true) },", "", "./gateway ./internal/upstream"},
+	{request, "WroteHeaders: func() { sent.taken.Store(true) },", "", "./gateway ./internal/upstream"},
 
 	// The head of a response.
 	{outcome, "	case http.StatusOK:\n		if strings.HasPrefix(contentType, \"application/grpc\") {", "	case http.StatusOK:\n		if false {", table("unavailable")},
@@ -219,15 +240,15 @@ var transitions = []mutant{
 	{script + "shared/give_back.lua", "  redis.call('HDEL', t, 'm', 'd')\n", "", store("TestRelease")},
 	{script + "shared/give_back.lua", "  redis.call('ZADD', TTL, task.x, ulid)\n", "", store("TestClockSetBack")},
 	{script + "retry.lua", "redis.call('ZADD', TTL, task.x, ulid) -- again: see give_back\n", "", store("TestClockSetBack")},
-	{script + "retry.lua", "if attempts >= max then", "if attempts > max then", store("TestRetryUntilDead")},
+	{script + "retry.lua", "if attempts >= max_attempts then", "if attempts > max_attempts then", store("TestRetryUntilDead")},
 	{script + "retry.lua", "if task.x <= now then", "if false then", modelTest},
 	{script + "settle.lua", ", 'PX', task.w)", ")", modelTest},
 	{script + "settle.lua", "if task.m then redis", "if true then redis", modelTest},
-	{script + "settle.lua", "task.w + tonumber(ARGV[6])", "tonumber(ARGV[6])", modelTest},
+	{script + "settle.lua", "task.w + tombstone", "tombstone", modelTest},
 	{script + "settle.lua", "if task.s == S_SUCCEEDED or task.s == S_FAILED then return 'OK' end\n", "", store("TestSettle")},
 	{script + "release.lua", "  give_back(ulid, task)\n", "  redis.call('HINCRBY', base .. 't:' .. ulid, 'n', 1)\n  give_back(ulid, task)\n", store("TestRelease")},
 	{script + "release.lua", "if task.x <= now then", "if false then", modelTest},
-	{script + "park.lua", "task.n + 1, ARGV[4]", "task.n, ARGV[4]", store("TestParkThenRevive")},
+	{script + "park.lua", "task.n + 1, failure", "task.n, failure", store("TestParkThenRevive")},
 	{script + "lease.lua", "tonumber(task.e) + 1", "tonumber(task.e)", store("TestFencing")},
 	{script + "lease.lua", "if redis.call('EXISTS', PAUSED) == 1 then return taken end\n", "", modelTest},
 	{script + "lease.lua", "n = math.min(n, tonumber(most) - redis.call('ZCARD', LEASE))", "n = math.min(n, tonumber(most))", store("TestLimits")},
@@ -239,28 +260,32 @@ var transitions = []mutant{
 	{script + "lease.lua", "redis.call('ZADD', LEASE, now + duration, ulid)", "redis.call('ZADD', LEASE, now, ulid)", modelTest},
 	{script + "shared/revive.lua", "'n', 0, 'q', earlier", "'q', earlier", store("TestParkThenRevive")},
 	{script + "shared/revive.lua", "'x', now + task.l)", "'x', task.x)", modelTest},
-	{script + "add.lua", "if redis.call('ZCARD', TTL) >= max then return {'FULL', 'tasks'} end\n", "", store("TestQueueFull")},
-	{script + "add.lua", "if bytes - parked + #ARGV[12] > tonumber(ARGV[14]) then return {'FULL', 'bytes'} end\n", "", store("TestFullOfBytes")},
+	{script + "add.lua", "if redis.call('ZCARD', TTL) >= max_queued then return {'FULL', 'tasks'} end\n", "", store("TestQueueFull")},
+	{script + "add.lua", "if bytes - parked + #call > max_bytes then return {'FULL', 'bytes'} end\n", "", store("TestFullOfBytes")},
 	{script + "add.lua", "if memory == 'full' then return {'FULL', 'memory'} end\n", "", store("TestFullOfMemory")},
-	{script + "add.lua", "if first == fingerprint or first == ARGV[23] then", "if true then", store("TestKeyAttachesOrConflicts")},
-	{script + "add.lua", " or first == ARGV[23]", "", store("TestReusedKeyTellsOfTheFirst")},
+	{script + "add.lua", "if first == fingerprint or first == twin then", "if true then", store("TestKeyAttachesOrConflicts")},
+	{script + "add.lua", " or first == twin", "", store("TestReusedKeyTellsOfTheFirst")},
 	{script + "add.lua", "if expires and not again then\n", "if false then\n", store("TestAddTwiceStoresOnce")},
-	{script + "add.lua", "  if ARGV[13] == '1' then redis.call('HSET', t, 'g', '1') end\n", "", modelTest},
+	{script + "add.lua", "  if kept == '1' then redis.call('HSET', t, 'g', '1') end\n", "", modelTest},
 	{script + "add.lua", "epoch or 0, 'n'", "0, 'n'", modelTest},
 	{script + "add.lua", "if offer > tonumber(offered or 0) then", "if true then", store("TestAbandonLost")},
 	{script + "add.lua", "if redis.call('EXISTS', base .. 't:' .. other) == 1 then", "if true then", store("TestKeyWithoutItsTask")},
 	{script + "shared/core.lua", "  redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)\n", "", store("TestWatchHearsEachTransition")},
 	{script + "shared/core.lua", "x = tonumber(v[8]) or 0", "x = tonumber(v[8])", store("TestDamagedRecords")},
-	{script + "shared/core.lua", "if v[1] ~= '1' and v[1] ~= '2' and v[1] ~= '3' then", "if false then", store("TestUnknownRecordVersion")},
+	{script + "shared/core.lua", "if not version or version < 1 or version > NEWEST_RECORD then", "if false then", store("TestUnknownRecordVersion")},
 	{script + "pause.lua", "  ring()\n", "", store("TestBellRings")},
-	{script + "shared/core.lua", "BATCH, BULK = 100, 25", "BATCH, BULK = 100, 1000", store("TestBulkOfEnds")},
+	{redis + "scripts.go", "place := len(s.args) + 1", "place := len(s.args) + 2", store("TestSettle")},
+	{redis + "scripts.go", "case isNumber:", "case isNumber && place == 0:", store("TestQueueFull")},
+	{redis + "args.go", " || len(given) != len(s.args)", "", store("TestScriptsRefuseOtherArguments")},
+	{redis + "errors.go", "	\"FENCED\":  mom.ErrFenced,\n", "", store("TestFencing")},
+	{redis + "bulk.go", "bulkBatch = 25", "bulkBatch = 1000", store("TestBulkOfEnds")},
 	{script + "lease.lua", "    passes = passes + BATCH / BULK\n", "", store("TestLeaseBehindABulk")},
 	{script + "shared/unpark.lua", "if there < since then", "if there > since then", store("TestParkedLeaveFromAnywhere")},
 	{script + "shared/unpark.lua", "DEAD) > SHORT then index = place(ulid) end", "DEAD) > SHORT then end", store("TestParkedLeaveFromAnywhere")},
 	{script + "shared/unpark.lua", "    redis.call('INCRBY', base .. 'holes', 1)\n", "", store("TestParkedLeaveFromAnywhere")},
 	{script + "shared/unpark.lua", "if other == ulid then return", "if true then return", store("TestParkedLeaveFromAnywhere")},
 	{script + "shared/unpark.lua", "    there = redis.call('LREM', DEAD, 1, ulid) == 1\n", "", store("TestParkedLeaveOutOfOrder")},
-	{script + "count_parked.lua", "    found = found + 1\n", "", store("TestParkedLeaveFromAnywhere")},
+	{script + "count_parked.lua", "    holes = holes + 1\n", "", store("TestParkedLeaveFromAnywhere")},
 	{script + "restore.lua", "if before and task.r ~= '1' then", "if before then", store("TestRestore")},
 	{script + "restore.lua", "task and task.o / 1000 < started", "task", store("TestRestore")},
 	{script + "restore.lua", "if known then return end", "", store("TestRestore")},
@@ -276,7 +301,7 @@ var trust = []mutant{
 	{"mom/admit.go", " && contract.Foreign(r) == \"\"", "", "./mom -run ^TestWhoIsAnOperator$"},
 	{"mom/admit.go", "case contract.IsOperators(r.URL.Path):", "case false:", "./mom -run ^TestWhoIsAnOperator$"},
 	{"gateway/introduce.go", "	p.secret.Show(r.Header)\n", "", "./e2e -timeout 100s -run ^TestSecret$"},
-	{"gateway/offer.go", "	h.secret.Show(req.Header)\n", "", "./e2e -timeout 100s -run ^TestSecret$"},
+	{"gateway/offer.go", "	h.proxy.secret.Show(req.Header)\n", "", "./e2e -timeout 100s -run ^TestSecret$"},
 	{"internal/secret/secret.go", "	delete(header, contract.HeaderSecret)\n", "", "./internal/secret"},
 	{"internal/contract/operators.go", "		if origin != \"http://\"+r.Host {", "		if false {", "./internal/server -run ^TestAdminRefusesForeignRequests$"},
 	{"internal/contract/operators.go", "	if !ownHost(r) {", "	if false {", "./internal/server -run ^TestAdminRefusesForeignRequests$"},

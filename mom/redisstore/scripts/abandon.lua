@@ -1,14 +1,12 @@
 -- Cancels tasks whose callers left without a handle, as far as they were never sent
 -- and nobody keeps them.
 --
--- ARGV: base tombstone, then ulid and offer of each     (tombstone in ms; offer is
---       empty for a caller who surely left, else the last offer of a caller whose
---       connection was lost)
+-- ARGV: tombstone:ms ...     (ulid and offer of each; offer is empty for a caller who
+--       surely left, else the last offer of a caller whose connection was lost)
 -- Returns: 'OK'
 -- Effect: out of lease, passed over in ready; CANCELLED. With an offer only if no
 --         later one came, and so that add stores the task anew if one comes.
-local tombstone = tonumber(ARGV[2])
-for i = 3, #ARGV, 2 do
+for i = rest, #ARGV, 2 do
   local ulid, offer = ARGV[i], ARGV[i + 1]
   local task = load(ulid)
   local t = base .. 't:' .. ulid

@@ -1,15 +1,14 @@
 -- Stores a call at the tail of its queue, once.
 --
--- ARGV: base ulid ttl answer_ttl max_queued repeatable procedure caller cause
---       key_hash fingerprint call kept max_bytes memory offer version epoch only_known
---       schema known json twin
---       (times in ms; key_hash may be empty; max_bytes is for calls that are not
---       parked; memory is what is known of the
---       server's: 'full', 'look' to look now, or empty; version is the call's;
---       epoch is that of the number of shards by which the task is placed; only_known
---       is 1 in a shard where an earlier number would have placed it; schema,
---       known and json tell how the fingerprint was made, and may be empty; so may
---       twin, another fingerprint of the same request)
+-- ARGV: ulid ttl:ms answer_ttl:ms max_queued:tasks max_bytes:bytes memory
+--       placed_by only_known procedure caller cause repeatable kept offer:n
+--       call version key_hash fingerprint twin schema known json
+--       (max_bytes is for calls that are not parked; memory is what is known of the
+--       server's: 'full', 'look' to look now, or empty; placed_by is the epoch of the
+--       number of shards by which the task is placed; only_known is 1 in a shard where
+--       an earlier number would have placed it; version is the call's; key_hash may be
+--       empty; so may twin, another fingerprint of the same request; schema and known,
+--       which may be empty too, and json tell how the fingerprint was made)
 -- Returns: {'ADDED', expires in ms}, {'KNOWN', expires in ms} for a ulid that was added
 --          before, {'ATTACHED', ulid}, {'REUSED', fingerprint, schema, known, json,
 --          call} of the request that the key names, where call is empty unless schema
@@ -21,15 +20,11 @@
 --
 -- The only script that a Redis at maxmemory refuses: its first write is one
 -- that needs memory, so it is refused whole.
-local ulid, ttl, answer_ttl, max = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
-local key_hash, fingerprint = ARGV[10], ARGV[11]
 local t = base .. 't:' .. ulid
-
-local offer = tonumber(ARGV[16])
 local expires, state, lost, epoch, offered = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e', 'j'))
 local again = state == S_CANCELLED and lost
 if expires and not again then
-  if ARGV[13] == '1' then redis.call('HSET', t, 'g', '1') end
+  if kept == '1' then redis.call('HSET', t, 'g', '1') end
   if offer > tonumber(offered or 0) then redis.call('HSET', t, 'j', offer) end
   return {'KNOWN', expires}
 end
@@ -39,22 +34,21 @@ if key_hash ~= '' then
     local other = string.sub(named, 1, 26)
     if redis.call('EXISTS', base .. 't:' .. other) == 1 then
       local first = string.sub(named, 28)
-      if first == fingerprint or first == ARGV[23] then return {'ATTACHED', other} end
-      local schema, known, json = unpack(redis.call('HMGET', base .. 't:' .. other, 'G', 'H', 'I'))
+      if first == fingerprint or first == twin then return {'ATTACHED', other} end
+      local G, H, I = unpack(redis.call('HMGET', base .. 't:' .. other, 'G', 'H', 'I'))
       -- Without a schema, the call is all that there is to compare with.
-      local call = not schema and redis.call('GET', base .. 'p:' .. other)
-      return {'REUSED', first, schema or '', known or '', json or '', call or ''}
+      local whole = not G and redis.call('GET', base .. 'p:' .. other)
+      return {'REUSED', first, G or '', H or '', I or '', whole or ''}
     end
   end
 end
-if ARGV[19] == '1' and not again then return {'NONE'} end
+if only_known == '1' and not again then return {'NONE'} end
 local numbering = redis.call('GET', base .. 'numbering') or '0'
-if numbering ~= ARGV[18] then return {'MOVED', numbering} end
-if redis.call('ZCARD', TTL) >= max then return {'FULL', 'tasks'} end
+if numbering ~= placed_by then return {'MOVED', numbering} end
+if redis.call('ZCARD', TTL) >= max_queued then return {'FULL', 'tasks'} end
 local bytes = tonumber(redis.call('GET', base .. 'bytes') or 0)
 local parked = math.max(tonumber(redis.call('GET', base .. 'parked') or 0), 0)
-if bytes - parked + #ARGV[12] > tonumber(ARGV[14]) then return {'FULL', 'bytes'} end
-local memory = ARGV[15]
+if bytes - parked + #call > max_bytes then return {'FULL', 'bytes'} end
 if memory == 'look' then
   local info = redis.call('INFO', 'memory')
   local used, limit = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
@@ -67,22 +61,22 @@ if memory == 'full' then return {'FULL', 'memory'} end
 -- first place is good, the other one is skipped as counted.
 if again then
   redis.call('DEL', t)
-  redis.call('ZREM', GONE, ulid .. ' ' .. ARGV[8])
+  redis.call('ZREM', GONE, ulid .. ' ' .. caller)
 end
 -- The epoch goes on: an old lease must not fit the new task.
-redis.call('HSET', t, 'v', ARGV[17], 's', S_QUEUED, 'e', epoch or 0, 'n', 0, 'r', ARGV[6],
+redis.call('HSET', t, 'v', version, 's', S_QUEUED, 'e', epoch or 0, 'n', 0, 'r', repeatable,
   'o', now_us, 'c', now, 'x', now + ttl, 'l', ttl, 'w', answer_ttl,
-  'p', ARGV[7], 'u', ARGV[8], 'h', ARGV[9], 'g', ARGV[13], 'j', offer)
-redis.call('SET', base .. 'p:' .. ulid, ARGV[12])
-redis.call('INCRBY', base .. 'bytes', #ARGV[12])
+  'p', procedure, 'u', caller, 'h', cause, 'g', kept, 'j', offer)
+redis.call('SET', base .. 'p:' .. ulid, call)
+redis.call('INCRBY', base .. 'bytes', #call)
 if key_hash ~= '' then
   redis.call('HSET', t, 'k', key_hash)
-  if ARGV[20] ~= '' then redis.call('HSET', t, 'G', ARGV[20]) end
-  if ARGV[21] ~= '' then redis.call('HSET', t, 'H', ARGV[21]) end
-  if ARGV[22] ~= '' then redis.call('HSET', t, 'I', ARGV[22]) end
+  if schema ~= '' then redis.call('HSET', t, 'G', schema) end
+  if known ~= '' then redis.call('HSET', t, 'H', known) end
+  if json == '1' then redis.call('HSET', t, 'I', json) end
   redis.call('SET', base .. 'i:' .. key_hash, ulid .. ' ' .. fingerprint)
 end
-redis.call('ZADD', base .. 'c:' .. ARGV[8], 0, ulid)
+redis.call('ZADD', base .. 'c:' .. caller, 0, ulid)
 redis.call('ZADD', TTL, now + ttl, ulid)
 redis.call('RPUSH', READY, ulid)
 publish(ulid, S_QUEUED)

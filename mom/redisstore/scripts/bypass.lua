@@ -1,14 +1,13 @@
 -- Passes over a leased task that cannot be sent as it is.
 --
--- ARGV: base ulid epoch why wait     (wait in ms; 0 when it can never be sent)
+-- ARGV: ulid epoch why wait:ms     (wait is 0 when it can never be sent)
 -- Returns: the ms until it is looked at again, or 'FENCED'. 0 too when this lease has
 --          passed it over before, or when it is parked.
 -- Effect: lease → later, no attempt spent, no mark; twice as long each time, up to 128
 --         times the wait. DEAD when its TTL is over or it can never be sent; reap.lua
 --         parks it too when its TTL ends meanwhile. What it took of the rate is in hand
 --         again, since it was not sent.
-local ulid, wait = ARGV[2], tonumber(ARGV[5])
-local task, reply = held(ulid, ARGV[3])
+local task, reply = held(ulid, epoch)
 if not task then return reply end
 if task.s == S_RETRYING or task.s == S_DEAD then return 0 end
 if task.s ~= S_RUNNING then return 'FENCED' end
@@ -18,12 +17,12 @@ if rate and hand then redis.call('HSET', base .. 'limits', 'b', tonumber(hand) +
 
 local t = base .. 't:' .. ulid
 if wait == 0 or task.x <= now then
-  park(ulid, S_DEAD, task.n, ARGV[4])
+  park(ulid, S_DEAD, task.n, why)
   return 0
 end
 local times = tonumber(redis.call('HGET', t, 'A') or 0)
 wait = math.min(wait * 2 ^ math.min(times, 7), WAIT_MAX)
-redis.call('HSET', t, 's', S_RETRYING, 'f', ARGV[4], 'd', now + wait, 'A', times + 1)
+redis.call('HSET', t, 's', S_RETRYING, 'f', why, 'd', now + wait, 'A', times + 1)
 redis.call('HDEL', t, 'm')
 redis.call('ZREM', LEASE, ulid)
 redis.call('ZADD', LATER, now + wait, ulid)

@@ -1,20 +1,19 @@
 -- Cancels a task that was never sent, and dismisses one that is parked.
 --
--- ARGV: base ulid tombstone     (tombstone in ms)
+-- ARGV: ulid tombstone:ms
 -- Returns: 'OK', 'NONE' or 'STATE'
 -- Effect: out of lease, passed over in ready; CANCELLED. A parked task: as
 --         dismiss.lua.
-local ulid = ARGV[2]
 local task, err = load(ulid)
 if err then return err end
 if not task then return 'NONE' end
 if task.s == S_CANCELLED then return 'OK' end
 if is_parked(task) then
-  dismiss(ulid, task, tonumber(ARGV[3]))
+  dismiss(ulid, task, tombstone)
   return 'OK'
 elseif not unsent(task) then
   return 'STATE'
 end
 if task.s == S_QUEUED then pass_over(ulid, task) end
-finish(ulid, task, S_CANCELLED, tonumber(ARGV[3]))
+finish(ulid, task, S_CANCELLED, tombstone)
 return 'OK'

@@ -1,15 +1,14 @@
 -- Counts what the calls of tasks take that an older release has parked, and the holes, some
 -- of which it may have taken out.
 --
--- ARGV: base offset holes     (holes: found before the offset)
+-- ARGV: offset:n holes:n     (holes: found before the offset)
 -- Returns: {the offset to go on from, -1 at the end; holes found before it}
 -- Effect: up to 100 tasks from offset on in dead are counted in parked; at the end the
 --         holes are written.
-local offset, found = tonumber(ARGV[2]), tonumber(ARGV[3])
 local entries = redis.call('LRANGE', DEAD, offset, offset + BATCH - 1)
 for _, entry in ipairs(entries) do
   if is_hole(entry) then
-    found = found + 1
+    holes = holes + 1
   else
     local task = load(entry)
     if task and is_parked(task) then count_parked(entry) end
@@ -19,6 +18,6 @@ offset = offset + BATCH
 if #entries < BATCH then
   offset = -1
   redis.call('DEL', base .. 'holes')
-  if found > 0 then redis.call('INCRBY', base .. 'holes', found) end
+  if holes > 0 then redis.call('INCRBY', base .. 'holes', holes) end
 end
-return {offset, found}
+return {offset, holes}

@@ -1,6 +1,6 @@
 -- Counts a shard.
 --
--- ARGV: base
+-- ARGV: (none)
 -- Returns: {queued, running, retrying, dead, paused, ms since the head came, bytes,
 --          leases at once, thousandths of leases a second, bytes of the parked
 --          calls, ms since the oldest was parked, those of dead that are UNCERTAIN};

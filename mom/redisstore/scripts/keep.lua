@@ -1,16 +1,16 @@
 -- Keeps tasks whose callers get handles.
 --
--- ARGV: base, then ulids
+-- ARGV: ...     (ulids)
 -- Returns: the positions, from 1, of those that do not exist or were cancelled.
 -- Effect: the mark of what nobody abandons.
 local missing = {}
-for i = 2, #ARGV do
+for i = rest, #ARGV do
   local t = base .. 't:' .. ARGV[i]
   local state = redis.call('HGET', t, 's')
   if state and state ~= S_CANCELLED then
     redis.call('HSET', t, 'g', '1')
   else
-    missing[#missing + 1] = i - 1
+    missing[#missing + 1] = i - rest + 1
   end
 end
 return missing

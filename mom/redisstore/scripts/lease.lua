@@ -1,6 +1,6 @@
 -- Takes up to n tasks from the head of the queue.
 --
--- ARGV: base n duration tombstone again once     (times in ms; again is how many may have
+-- ARGV: n:tasks again:tasks once:tasks duration:ms tombstone:ms     (again is how many may have
 --       failed before, once how many may be such as may not run twice)
 -- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back};
 --          call is nil when it is missing. {'LIMITED', ms} when there are tasks and
@@ -13,8 +13,6 @@
 --         goes; if 100 were passed over, the rest of these step behind all others.
 --         Ended ones lose their places, up to 100 of them, 25 that end now, and the bell
 --         rings for the rest.
-local n, duration, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local again, once = tonumber(ARGV[5]), tonumber(ARGV[6])
 local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
 if redis.call('EXISTS', PAUSED) == 1 then return taken end
 if redis.call('EXISTS', READY) == 0 then

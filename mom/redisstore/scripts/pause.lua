@@ -1,9 +1,9 @@
 -- Stops or starts leasing in a shard.
 --
--- ARGV: base paused     (1 or 0)
+-- ARGV: paused     (1 or 0)
 -- Returns: 'OK'
 -- Effect: paused written or deleted; starting rings the bell.
-if ARGV[2] == '1' then
+if paused == '1' then
   redis.call('SET', PAUSED, '1')
 else
   redis.call('DEL', PAUSED)

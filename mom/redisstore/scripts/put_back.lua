@@ -1,24 +1,22 @@
 -- Lets a leased task wait that the service has not run.
 --
--- ARGV: base ulid epoch why wait all tombstone     (wait and tombstone in ms; all is 1
---       or 0)
+-- ARGV: ulid epoch why wait:ms all tombstone:ms     (all is 1 or 0)
 -- Returns: the ms until its next attempt, or 'FENCED'. 0 too when this lease has put
 --          it back before, or when its TTL is over.
 -- Effect: lease → later, no attempt spent, no mark; EXPIRED when its TTL is over. With
 --         all, wait is written, as long as the task waits: lease.lua obeys it.
-local ulid, wait, all = ARGV[2], tonumber(ARGV[5]), ARGV[6] == '1'
-local task, reply = held(ulid, ARGV[3])
+local task, reply = held(ulid, epoch)
 if not task then return reply end
 if task.s == S_RETRYING or task.s == S_EXPIRED then return 0 end
 if task.s ~= S_RUNNING then return 'FENCED' end
 
 local t = base .. 't:' .. ulid
-redis.call('HSET', t, 'f', ARGV[4])
+redis.call('HSET', t, 'f', why)
 if task.x <= now then
-  finish(ulid, task, S_EXPIRED, tonumber(ARGV[7]))
+  finish(ulid, task, S_EXPIRED, tombstone)
   return 0
 end
-if all then
+if all == '1' then
   if tonumber(redis.call('GET', base .. 'wait') or 0) < now + wait then
     redis.call('SET', base .. 'wait', now + wait, 'PX', wait)
   end

@@ -1,8 +1,9 @@
 -- Does what is due in a shard, at most 25 of each kind.
 --
--- ARGV: base tombstone parked_ttl max_parked_bytes grace longest_lease
---       longest_backoff from_ttl from_later, then ulid and end of each lease that was not renewed for
---       grace: see shared/end_leases.lua     (times in ms)
+-- ARGV: tombstone:ms parked_ttl:ms max_parked_bytes:bytes grace:ms longest_lease:ms
+--       longest_backoff:ms from_ttl:tasks from_later:tasks ...
+--       (ulid and end of each lease that was not renewed for grace: see
+--       shared/end_leases.lua)
 -- Returns: {next, given up, bytes of the parked calls, ms since the oldest was
 --          parked, from_ttl, from_later, leases to watch}. next is ms until something is due next, 60000
 --          at most while tasks wait, since a bell may be lost; 0 when there is
@@ -13,7 +14,6 @@
 --         cannot be sent as they are; due retries → ready; parked tasks whose time or
 --         room is over are given up; the callers' lists lose those whose records are
 --         gone; ended tasks at the head of ready lose their places; rings the bell.
-local tombstone, grace = tonumber(ARGV[2]), tonumber(ARGV[5])
 local more, left = false, 0 -- left: tasks that only a newer release knows
 -- Without an open task there is little to look at: an idle shard is cheap.
 local open = redis.call('EXISTS', TTL) == 1
@@ -47,7 +47,7 @@ local function each(set, offset, what)
 end
 
 -- First, with what follows it, since they take tasks out of ready: see give_back.
-local from_ttl = each(TTL, tonumber(ARGV[8]), function(ulid, task)
+from_ttl = each(TTL, from_ttl, function(ulid, task)
   if task.s == S_RUNNING then
     -- It may finish; whoever ends its lease expires it.
     redis.call('ZADD', TTL, 'inf', ulid)
@@ -78,11 +78,11 @@ if redis.call('EXISTS', base .. 'passed') == 1 then
 end
 
 -- What is too late for a clock that was set back.
-if open and soonest(LEASE, tonumber(ARGV[6])) then more = true end
-if open and soonest(LATER, tonumber(ARGV[7])) then more = true end
+if open and soonest(LEASE, longest_lease) then more = true end
+if open and soonest(LATER, longest_backoff) then more = true end
 
 local ripe = {}
-for i = 10, #ARGV, 2 do ripe[ARGV[i]] = ARGV[i + 1] end
+for i = rest, #ARGV, 2 do ripe[ARGV[i]] = ARGV[i + 1] end
 local more_leases, watch = end_leases(grace, ripe, function(ulid, task)
   if task.m and task.r ~= '1' then
     park(ulid, S_UNCERTAIN, task.n + 1, 'lease ended after the call was sent')
@@ -101,9 +101,9 @@ end)
 
 if more_leases then more = true end
 
-local from_later = each(LATER, tonumber(ARGV[9]), give_back)
+from_later = each(LATER, from_later, give_back)
 
-local given_up, parked_next = reap_parked(tonumber(ARGV[3]), tonumber(ARGV[4]), tombstone)
+local given_up, parked_next = reap_parked(parked_ttl, max_parked_bytes, tombstone)
 if parked_next == 0 then more = true end
 
 local gone = due(GONE, 0)

@@ -1,15 +1,14 @@
 -- Gives a leased task back unseen.
 --
--- ARGV: base ulid epoch tombstone     (tombstone in ms)
+-- ARGV: ulid epoch tombstone:ms
 -- Returns: 'OK' or 'FENCED'. 'OK' too when it is back already.
 -- Effect: lease → ready, no attempt spent, no mark; EXPIRED when its TTL is over.
-local ulid = ARGV[2]
-local task, reply = held(ulid, ARGV[3])
+local task, reply = held(ulid, epoch)
 if not task then return reply end
 if task.s == S_QUEUED or task.s == S_EXPIRED then return 'OK' end
 if task.s ~= S_RUNNING then return 'FENCED' end
 if task.x <= now then
-  finish(ulid, task, S_EXPIRED, tonumber(ARGV[4]))
+  finish(ulid, task, S_EXPIRED, tombstone)
 else
   give_back(ulid, task)
 end

@@ -1,13 +1,13 @@
 -- Parks tasks that may have run after the backup was made from which Redis was restored.
 --
--- ARGV: base from_open from_parked
+-- ARGV: from_open:n from_parked:n
 -- Returns: {tasks that are UNCERTAIN now, from_open, from_parked}: the places in ttl and
 --          in dead to go on from, -1 at their ends
 -- Effect: of the tasks that are not repeatable and were queued, or parked, before this
 --         server was started: open → dead as UNCERTAIN, DEAD → UNCERTAIN; some of them.
 --         These and the repeatable ones count one more attempt, once.
 local failure = 'restored from a backup: may have run since'
-local from_open, from_parked, changed = tonumber(ARGV[2]), tonumber(ARGV[3]), 0
+local changed = 0
 
 -- INFO counts whole seconds: what came in the second of the start may have come before it.
 local info = redis.pcall('INFO', 'server')

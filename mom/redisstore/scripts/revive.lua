@@ -1,9 +1,8 @@
 -- Puts a parked task back to the tail of its queue, as if new.
 --
--- ARGV: base ulid
+-- ARGV: ulid
 -- Returns: 'OK', 'NONE', 'STATE', or 'DROPPED' when its call is gone
 -- Effect: dead → ready; attempts 0, those before are kept apart, its whole TTL again.
-local ulid = ARGV[2]
 local task, err = load(ulid)
 if err then return err end
 if not task then return 'NONE' end

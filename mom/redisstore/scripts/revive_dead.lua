@@ -1,34 +1,33 @@
 -- Revives a batch of parked tasks.
 --
--- ARGV: base uncertain from before     (uncertain: 1 takes those along; from and before
+-- ARGV: uncertain from:n before:n     (uncertain: 1 takes those along; from and before
 --       are places in dead, before is 0 at first)
 -- Returns: {revived, from, before} to go on with; from is -1 at the end
 -- Effect: as revive, for some of the tasks between these places. Before is where dead
 --         ended at first: those that die again meanwhile stay dead. It is a place and not
 --         a time, since the clock may have been set back since they were parked.
-local uncertain, index, before = ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
 if before == 0 then before = redis.call('LLEN', DEAD) end
 local revived = 0
 
 local function vacated(ulid)
-  if vacate(index, ulid) then before = before - 1 else index = index + 1 end
+  if vacate(from, ulid) then before = before - 1 else from = from + 1 end
 end
 
-local entries = redis.call('LRANGE', DEAD, index, math.min(index + BULK, before) - 1)
+local entries = redis.call('LRANGE', DEAD, from, math.min(from + BULK, before) - 1)
 for _, ulid in ipairs(entries) do
   local task, err = load(ulid)
-  if task and is_parked(task) and (uncertain or task.s == S_DEAD) then
+  if task and is_parked(task) and (uncertain == '1' or task.s == S_DEAD) then
     vacated(ulid)
     leave(ulid)
     revive(ulid, task)
     revived = revived + 1
   elseif is_hole(ulid) or task or err then
-    index = index + 1
+    from = from + 1
   else
     vacated(ulid)
   end
 end
 local closed = close_up()
-index, before = math.max(index - closed, 0), before - closed
-if #entries == 0 or index >= before then index = -1 end
-return {revived, index, before}
+from, before = math.max(from - closed, 0), before - closed
+if #entries == 0 or from >= before then from = -1 end
+return {revived, from, before}

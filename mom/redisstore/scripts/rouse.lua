@@ -1,10 +1,9 @@
 -- Makes tasks due that were passed over: what they lacked may be here.
 --
--- ARGV: base offset
+-- ARGV: offset:n
 -- Returns: {the offset to go on from, -1 at the end}
 -- Effect: of up to 100 retrying tasks from offset on, those that were passed over are
 --         due now.
-local offset = tonumber(ARGV[2])
 local ulids = redis.call('ZRANGE', LATER, offset, offset + BATCH - 1)
 for _, ulid in ipairs(ulids) do
   local t, task = base .. 't:' .. ulid, load(ulid)

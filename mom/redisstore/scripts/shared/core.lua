@@ -2,8 +2,15 @@
 -- share. The other files here are prepended to those that name them.
 --
 -- KEYS are the same for every script: ready dead bell lease later ttl paused gone.
--- ARGV[1] is the shard's prefix, from which the keys of single tasks follow
--- (same hash tag, so same slot).
+--
+-- ARGV: base     (what every key of the shard begins with, and so the keys of single
+--       tasks: the same hash tag, so the same slot)
+--
+-- Each name after ARGV, here and in the other scripts, is a local variable: scripts.go
+-- declares them, and puts the values that Go gives by these names into their places. A
+-- name with a unit, such as ttl:ms, is a number. Behind the names may come a list, as ...
+-- says; it begins at ARGV[rest]. What Lua shares with Go is declared there too: the states
+-- S_QUEUED, S_RUNNING and so on, BULK, WAIT_MAX in ms, and NEWEST_RECORD.
 --
 -- A task that is QUEUED lies in ready, RUNNING in lease, RETRYING in later,
 -- DEAD or UNCERTAIN in dead, until it is given up; never in two of them. Ended
@@ -24,14 +31,10 @@
 --   G schema that the fingerprint was made by, H fingerprint of the fields that it
 --   knows, I came as JSON: of tasks with a key, see Request in store.go
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
-local base = ARGV[1]
 
-local S_QUEUED, S_RUNNING, S_RETRYING = '1', '2', '3'
-local S_SUCCEEDED, S_FAILED, S_CANCELLED, S_EXPIRED, S_DEAD, S_UNCERTAIN = '4', '5', '6', '7', '8', '9'
--- How many entries a script looks at, and how many tasks it leads to another state: so few
+-- How many entries a script looks at, as BULK is how many tasks it leads to another state: so few
 -- that it is over within about a millisecond. Others wait for a script as long as it takes.
-local BATCH, BULK = 100, 25
-local WAIT_MAX = 300000 -- ms; as maxRefusalWait in refusal.go
+local BATCH = 100
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -46,7 +49,8 @@ local now_us = clock[1] .. string.format('%06d', tonumber(clock[2]))
 local function load(ulid)
   local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k', 't')
   if not v[1] then return nil end
-  if v[1] ~= '1' and v[1] ~= '2' and v[1] ~= '3' then
+  local version = tonumber(v[1])
+  if not version or version < 1 or version > NEWEST_RECORD then
     return nil, redis.error_reply('HLVERSION record version ' .. v[1] .. ' of task ' .. ulid .. ' is not known')
   end
   return {

@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"holdline/internal/contract"
+	"holdline/internal/outage"
+	"holdline/internal/upstream"
+)
+
+// direct sends the call to its service, as often as it makes sense. It returns what follows from
+// the last try, and the response to that, if there is one.
+func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (step, *upstream.Response) {
+	pool := c.target.pool
+	c.tries = &tries{budget: c.target.budget}
+	c.target.budget.earn()
+	if c.target.breaker.open() {
+		c.tries.last = upstream.Outcome{Kind: upstream.NotSent, Cause: outage.BreakerOpen}
+		return decide(upstream.NotSent, c).final(), nil
+	}
+	informed, stop := inform(ctx, w, c.in)
+	defer stop()
+	var tried []*upstream.Endpoint
+	for {
+		endpoint := pool.Pick(tried...)
+		res := p.try(informed, c, endpoint)
+		next := decide(c.tries.last.Kind, c)
+		wait, again := c.tries.again(next, res, pool.Len())
+		if !again || c.late(wait) || !c.rewind() {
+			return next.final(), res
+		}
+		res.Drop()
+		sleep(ctx, wait) // once ctx has ended, the next attempt says why
+		if !c.deadline.IsZero() {
+			c.req.Header = c.req.Header.Clone() // the last attempt may not have let go yet
+			contract.SetTimeout(c.req.Header, isGRPC(c.req.Header), time.Until(c.deadline))
+		}
+		tried = append(tried, endpoint)
+	}
+}
+
+// try makes one attempt, and takes note of what it came to.
+func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *upstream.Response {
+	res, outcome, err := endpoint.Try(ctx, &c.req)
+	if !c.target.stores && refusesSecret(res) {
+		outcome = p.strange(endpoint)
+	}
+	outcome = c.judged(outcome)
+	c.tries.last, c.tries.err = outcome, err
+	c.ran = c.ran || mayHaveRun(outcome.Kind)
+	c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()
+	if err != nil {
+		p.log.Debug("attempt failed", "procedure", c.req.URL.Path, "endpoint", endpoint,
+			"attempt", c.tries.made+1, "cause", outcome.Cause, "error", err)
+	}
+	return res
+}
+
+// conclude does what follows from the last try. The breaker hears of a call that every endpoint
+// failed before that is handed off, since a caller may be held for long.
+func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.Response) verdict {
+	last := &c.tries.last
+	if counts(last.Kind) && c.tries.made >= min(c.target.pool.Len(), maxTries) {
+		c.target.breaker.failed(last.Cause)
+	}
+	if next == store && (c.late(0) || !p.stores(c)) {
+		next = fail
+		if last.Kind == upstream.Unavailable {
+			next = pass // the service's own words say it best
+		}
+	}
+	if next == store && !c.ran {
+		if cause, refused := c.target.pool.Refuses(&c.req); refused {
+			next, *last = fail, upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}
+		}
+	}
+	if next == pass {
+		return verdict{end: endLeft, decided: decidedPass, res: res}
+	}
+	res.Drop()
+	switch {
+	case next == store:
+		return p.handOff(ctx, c)
+	case next == fail:
+		v := verdict{end: endFailed, decided: decidedFail, err: failure(*last, c, p.stores(c) && !c.replayable()), cause: last.Cause}
+		if last.Kind == upstream.Unsendable {
+			v.end = endRefused
+		}
+		return v
+	case ctx.Err() != nil:
+		return verdict{end: endLeft}
+	}
+	return refused(c.badBody(nil)) // it is the request that broke off: its caller may be there
+}

@@ -1,0 +1,140 @@
+package gateway
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	"holdline/internal/contract"
+	"holdline/internal/upstream"
+)
+
+// end is how a call has ended, as the label outcome of holdline_gateway_call_duration_seconds.
+type end string
+
+const (
+	endOK      end = "ok"
+	endError   end = "error"   // the service answered with an error
+	endBroken  end = "broken"  // its answer broke off
+	endStored  end = "stored"  // the MOM has it, and answers
+	endFailed  end = "failed"  // Holdline answered with an error, or ended the answer at the deadline
+	endRefused end = "refused" // it cannot be read, or asks for what cannot be
+	endLeft    end = "left"    // its caller left
+)
+
+// verdict is what becomes of a call. Its caller gets the response, or else the error; there is
+// neither for a caller who has left.
+type verdict struct {
+	// end is how the call ends, as far as that does not depend on the rest of the response.
+	end end
+	// decided is what the Holdline-Decision header says last; empty: there is no such header.
+	decided string
+	res     *upstream.Response
+	err     *connect.Error
+	header  http.Header // of the error
+	cause   string      // of the error, for the log
+	facts   []any       // more attributes for the log
+}
+
+// What is decided about a call: the service's response passes, or the MOM has the call, or neither.
+const (
+	decidedPass  = "passed"
+	decidedStore = "stored"
+	decidedFail  = "failed"
+)
+
+// refused is the verdict on a call that cannot be read, or that asks for what cannot be.
+func refused(err *connect.Error) verdict { return verdict{end: endRefused, err: err} }
+
+// finish is where every call ends: its caller gets what the verdict says, the breaker hears how
+// the service's answer ended, and the metrics count the call.
+func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
+	if v.decided != "" && c.asks.Explain {
+		w.Header().Set(contract.HeaderDecision, c.explain(v.decided))
+	}
+	abort := false
+	switch {
+	case v.res != nil:
+		var by ender
+		by, abort = respond(w, c, v.res)
+		v.end = v.endBy(by)
+		if v.decided == decidedPass && !counts(c.tries.last.Kind) { // the breaker has heard of those that count
+			p.heard(c, by)
+		}
+	case v.err != nil:
+		maps.Copy(w.Header(), v.header)
+		p.notice(v.err, c.target.route.Service, v.cause, append(v.facts, "procedure", c.req.URL.Path)...)
+		contract.WriteError(w, c.in, v.err)
+	default:
+		abort = true
+	}
+	if c.held {
+		c.target.held.Add(-1)
+		p.held.Add(-1)
+	}
+	c.target.calls.WithLabelValues(string(v.end)).Observe(time.Since(c.began).Seconds())
+	if abort {
+		// If we returned, net/http would end the response as if it were whole, and make a 200 of
+		// none. A caller of HTTP/1.1 who has closed its half of the connection would read that.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// endBy is how a call has ended, by who ended its response.
+func (v *verdict) endBy(by ender) end {
+	switch {
+	case by == byService:
+		return endBroken
+	case by == byDeadline:
+		return endFailed
+	case by == byNobody && v.decided == decidedPass:
+		return endOf(v.res.Response)
+	}
+	return v.end
+}
+
+// endOf tells an answer from an error, by what can be seen without decoding: the
+// errors of gRPC-Web and of Connect streams are in their bodies.
+func endOf(res *http.Response) end {
+	status := res.Header.Get("Grpc-Status")
+	if status == "" {
+		status = res.Trailer.Get("Grpc-Status")
+	}
+	if res.StatusCode >= http.StatusBadRequest || status != "" && status != "0" {
+		return endError
+	}
+	return endOK
+}
+
+// heard tells the breaker, and the log of outages, who ended a service's answer.
+func (p *proxy) heard(c *call, by ender) {
+	switch by {
+	case byNobody:
+		c.target.breaker.answered()
+		p.outages.Up(c.target.route.Service, c.began)
+	case byService:
+		c.target.breaker.failed("broken-answer")
+	}
+}
+
+// explain says what became of a call to a caller who asks for it, such as
+// "direct;try=2;dial-refused → stored;breaker=open".
+func (c *call) explain(decided string) string {
+	var text strings.Builder
+	if c.tries != nil {
+		_, _ = fmt.Fprintf(&text, "direct;try=%d", c.tries.made)
+		if c.tries.last.Cause != "" {
+			text.WriteString(";" + c.tries.last.Cause)
+		}
+		text.WriteString(" → ")
+	}
+	text.WriteString(decided)
+	if c.target.breaker.open() {
+		text.WriteString(";breaker=open")
+	}
+	return text.String()
+}

@@ -1,0 +1,100 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/redis/rueidis"
+	"google.golang.org/protobuf/proto"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/mom"
+)
+
+// Add implements mom.Store. A Redis at four fifths of its maxmemory is a full queue.
+func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
+	if task.TTL <= 0 || task.AnswerTTL <= 0 {
+		return mom.Added{}, errors.New("add: a task needs a TTL and an answer TTL")
+	}
+	call, err := proto.MarshalOptions{Deterministic: true}.Marshal(task.Call)
+	if err != nil {
+		return mom.Added{}, fmt.Errorf("add: %w", err)
+	}
+	// Where it was placed by an earlier number. None of these shards can get it any
+	// more: they are closed to tasks that are placed by that number.
+	for _, shard := range task.Earlier {
+		earlier := task
+		earlier.ID.Shard = shard
+		if added, err := s.add(ctx, earlier, call, true); err != nil || added.ID.Service != "" {
+			return added, err
+		}
+	}
+	return s.add(ctx, task, call, false)
+}
+
+// add adds a task to the shard that its ID says. With onlyKnown it adds nothing, and
+// returns nothing for a task that is not there.
+func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnown bool) (mom.Added, error) {
+	keys := s.keysOf(task.ID)
+	memory := keys.memory.known(s.memoryLook)
+	reply, err := s.run(ctx, addScript, keys, args{
+		"ulid": task.ID.ULID.String(), "ttl": millis(task.TTL), "answer_ttl": millis(task.AnswerTTL),
+		"max_queued": strconv.Itoa(s.cfg.MaxQueued), "max_bytes": strconv.FormatInt(s.cfg.MaxBytes, 10), "memory": memory,
+		"placed_by": strconv.FormatInt(task.Epoch, 10), "only_known": flag(onlyKnown),
+		"procedure": task.Call.GetProcedure(), "caller": task.Call.GetCaller(), "cause": shorten(task.Cause),
+		"repeatable": flag(task.Repeatable), "kept": flag(task.Kept), "offer": strconv.FormatInt(task.Offer, 10),
+		"call": rueidis.BinaryString(call), "version": strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10),
+		"key_hash": task.KeyHash, "fingerprint": task.Fingerprint, "twin": task.Twin,
+		"schema": task.Schema, "known": task.Known, "json": flag(task.JSON),
+	})
+	if err != nil {
+		return mom.Added{}, err
+	}
+	words, err := reply.AsStrSlice()
+	if err != nil || len(words) == 0 {
+		return mom.Added{}, fmt.Errorf("add: unexpected reply: %w", err)
+	}
+	switch words[0] {
+	case "NONE":
+		return mom.Added{}, nil
+	case "MOVED":
+		s.reconcile(ctx, mom.ShardOf(task.ID), words[1])
+		return mom.Added{}, mom.ErrMoved
+	case "REUSED":
+		return mom.Added{}, readReused(words[1:])
+	case "FULL":
+		full := fmt.Errorf("%w: %s", mom.ErrQueueFull, words[1])
+		if words[1] == "memory" {
+			keys.memory.full.Store(true)
+		}
+		return mom.Added{}, full
+	case "ATTACHED":
+		other, err := ulid.ParseStrict(words[1])
+		if err != nil {
+			return mom.Added{}, fmt.Errorf("add: the key names no task: %w", err)
+		}
+		id := task.ID
+		id.ULID = other
+		return mom.Added{ID: id, Attached: true}, nil
+	}
+	known := words[0] == "KNOWN"
+	if memory == "look" && !known {
+		keys.memory.full.Store(false)
+	}
+	return mom.Added{ID: task.ID, Known: known, ExpireTime: readTime(words[1]).AsTime()}, nil
+}
+
+// readReused reads what add.lua says of the request that a key names.
+func readReused(words []string) error {
+	if len(words) < 5 {
+		return errors.New("add: unexpected reply")
+	}
+	reused := &mom.KeyReusedError{First: mom.Request{Fingerprint: words[0], Schema: words[1], Known: words[2], JSON: words[3] != ""}}
+	if call := new(momv1.Call); words[4] != "" && proto.Unmarshal([]byte(words[4]), call) == nil {
+		reused.Call = call
+	}
+	return reused
+}

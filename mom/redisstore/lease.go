@@ -1,0 +1,118 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/redis/rueidis"
+	"google.golang.org/protobuf/proto"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+// Lease implements mom.Store. A task whose stored call cannot be read would
+// come back for ever; it is parked as DEAD.
+func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d time.Duration) ([]mom.Lease, error) {
+	if room.Tasks < 1 {
+		return nil, nil
+	}
+	reply, err := s.run(ctx, leaseScript, s.keys(shard), args{
+		"n": strconv.Itoa(room.Tasks), "again": strconv.Itoa(room.Again), "once": strconv.Itoa(room.Once),
+		"duration": millis(d), "tombstone": s.tombstone(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := reply.ToArray()
+	if err != nil {
+		return nil, fmt.Errorf("lease: %w", err)
+	}
+	if len(rows) == 2 && !rows[0].IsArray() {
+		wait, err := rows[1].AsInt64()
+		if err != nil {
+			return nil, fmt.Errorf("lease: %w", err)
+		}
+		return nil, &mom.LimitedError{Wait: time.Duration(wait) * time.Millisecond}
+	}
+	leases := make([]mom.Lease, 0, len(rows))
+	var errs []error
+	for _, row := range rows {
+		lease, err := readLease(shard, row)
+		if err == nil {
+			leases = append(leases, lease)
+			continue
+		}
+		s.log.Error("a stored call cannot be read", "task", lease.ID.String(), "error", err)
+		if _, err := s.PassOver(ctx, lease, "cannot be sent: the stored call cannot be read", 0); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(leases) > 0 {
+		// What could not be parked comes back when its lease ends.
+		return leases, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+func readLease(shard mom.Shard, row rueidis.RedisMessage) (mom.Lease, error) {
+	fields, err := row.ToArray()
+	if err != nil || len(fields) != 7 {
+		return mom.Lease{}, fmt.Errorf("unexpected reply: %w", err)
+	}
+	name, _ := fields[0].ToString()
+	epoch, _ := fields[1].AsInt64()
+	attempts, _ := fields[2].AsInt64()
+	repeatable, _ := fields[3].AsInt64()
+	remaining, _ := fields[4].AsInt64()
+	putBack, _ := fields[6].AsInt64()
+	lease := mom.Lease{
+		ID:         contract.TaskID{Service: shard.Service, Shard: shard.Index},
+		Epoch:      epoch,
+		Attempts:   int(attempts),
+		PutBack:    int(putBack),
+		Repeatable: repeatable == 1,
+		Remaining:  time.Duration(remaining) * time.Millisecond,
+		Call:       new(momv1.Call),
+	}
+	if lease.ID.ULID, err = ulid.ParseStrict(name); err != nil {
+		return lease, err
+	}
+	if fields[5].IsNil() {
+		return lease, errors.New("it is missing")
+	}
+	call, err := fields[5].ToString()
+	if err != nil {
+		return lease, err
+	}
+	return lease, proto.Unmarshal([]byte(call), lease.Call)
+}
+
+// Renew implements mom.Store.
+func (s *Store) Renew(ctx context.Context, shard mom.Shard, leases []mom.Lease, d time.Duration) ([]mom.Lease, error) {
+	if len(leases) == 0 {
+		return nil, nil
+	}
+	each := make([]string, 0, 2*len(leases))
+	for _, lease := range leases {
+		each = append(each, lease.ID.ULID.String(), epoch(lease))
+	}
+	reply, err := s.run(ctx, renewScript, s.keys(shard), args{"duration": millis(d)}, each...)
+	if err != nil {
+		return nil, err
+	}
+	positions, err := reply.AsIntSlice()
+	if err != nil {
+		return nil, fmt.Errorf("renew: %w", err)
+	}
+	var lost []mom.Lease
+	for _, position := range positions {
+		lost = append(lost, leases[position-1])
+	}
+	return lost, nil
+}

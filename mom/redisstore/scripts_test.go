@@ -1,0 +1,88 @@
+package redisstore
+
+import (
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// all are the scripts, each of which has its file.
+func all(t *testing.T) []*script {
+	t.Helper()
+	list := []*script{
+		addScript, leaseScript, renewScript, markScript, settleScript, releaseScript, putBackScript, bypassScript, retryScript,
+		parkScript, cancelScript, abandonScript, keepScript, dismissScript, reviveScript, reviveDeadScript, restoreScript,
+		reapScript, countScript, rouseScript, depthScript, pauseScript, limitScript, numberScript, identifyScript, swapScript,
+	}
+	files, err := fs.Glob(sources, "scripts/*.lua")
+	if err != nil || len(files) != len(list) {
+		t.Fatalf("%d scripts, %v, in %d files", len(list), err, len(files))
+	}
+	return list
+}
+
+var (
+	// A comment, or a text.
+	silent = regexp.MustCompile(`--.*|'[^']*'`)
+	// Names that are declared: a function with its parameters, local variables, or those of a loop.
+	declared = regexp.MustCompile(`\b(?:local )?function ?\w*\([\w, ]*|\blocal [\w, ]+|\bfor [\w, ]+`)
+	// A name, unless it is a field.
+	word = regexp.MustCompile(`(?:^|[^\w.]|\.\.)([A-Za-z_]\w*)`)
+	// A field of a table, where it is given its value.
+	field = regexp.MustCompile(`[{,]\s*\w+ = `)
+)
+
+// known are the words of Lua, and what Redis gives to every script.
+var known = strings.Fields(`and break do else elseif end false for function if in local nil not or repeat return then true until while
+	KEYS ARGV redis string math table tonumber type ipairs unpack`)
+
+// A script uses each argument that its header lists, under its name, and no name that nothing declares:
+// to Redis that is an error, when it comes to it.
+func TestScriptsUseTheirArguments(t *testing.T) {
+	t.Parallel()
+	for _, sc := range all(t) {
+		own := silent.ReplaceAllString(source(sc.name), "")
+		for _, name := range sc.args {
+			if name != "base" && !regexp.MustCompile(`\b`+name+`\b`).MatchString(own) {
+				t.Errorf("%s.lua lists the argument %s and does not use it", sc.name, name)
+			}
+		}
+		if regexp.MustCompile(`ARGV\[\d`).MatchString(own) {
+			t.Errorf("%s.lua uses an argument by its place", sc.name)
+		}
+		text := silent.ReplaceAllString(sc.plain.text, "")
+		names := slices.Clone(known)
+		for _, list := range declared.FindAllString(text, -1) {
+			names = append(names, strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(",( ", r) })...)
+		}
+		for _, used := range word.FindAllStringSubmatch(field.ReplaceAllString(text, " "), -1) {
+			if !slices.Contains(names, used[1]) {
+				t.Errorf("%s.lua, or what it shares, uses %s, which nothing declares", sc.name, used[1])
+			}
+		}
+	}
+}
+
+// Whoever calls a script without an argument that it lists, or with another, is told so at once.
+func TestScriptsRefuseOtherArguments(t *testing.T) {
+	t.Parallel()
+	if got := reviveScript.argv(args{"ulid": "u", "base": "b"}, []string{"more"}); !slices.Equal(got, []string{"b", "u", "more"}) {
+		t.Errorf("got %v, want them in the order of %v", got, reviveScript.args)
+	}
+	for what, given := range map[string]args{
+		"one is missing":  {"base": "b"},
+		"one too many":    {"base": "b", "ulid": "u", "epoch": "1"},
+		"another instead": {"base": "b", "epoch": "1"},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", what)
+				}
+			}()
+			reviveScript.argv(given, nil)
+		}()
+	}
+}
