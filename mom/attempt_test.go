@@ -252,3 +252,40 @@ func TestAttemptTimeout(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// Headers of ours that make a call too large for its service are left out of a second try. A call that is too large
+// without them is passed over.
+func TestAttemptWithLargeHeaders(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		least int // headers that the service takes no more
+		want  []string
+	}{
+		"with ours":    {1, []string{"mark", "settle 0 bytes"}},
+		"without ours": {0, []string{"mark", "pass over " + headersTooLarge.words + " 1s"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var bare http.Header
+			service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if len(r.Header.Values(contract.HeaderKey)) >= c.least {
+					w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+					return
+				}
+				bare = r.Header
+				w.Header().Set("Content-Type", "application/proto")
+			}))
+			t.Cleanup(service.Close)
+			store := newFakeStore()
+			lease := sumLease()
+			lease.Call.Header = []*momv1.Metadata{{Key: "X-Large", Values: []string{strings.Repeat("x", upstream.LargeHeaders)}}}
+			newAttempter(t, store, service.URL).attempt(t.Context(), lease)
+			if got := store.transitions(); !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if c.least > 0 && (len(bare.Get("X-Large")) != upstream.LargeHeaders || bare.Get("Content-Type") != "application/proto" || bare.Get("User-Agent") != "") {
+				t.Errorf("the second try: got %v, want what the caller sent, and nothing of ours", bare)
+			}
+		})
+	}
+}

@@ -59,9 +59,13 @@ func (r *response) WriteHeader(status int) {
 
 // call offers a call with headers such as "Prefer: wait=3", as a gateway does.
 func call(ctx context.Context, m *MOM, id contract.TaskID, headers ...string) *response {
-	r := httptest.NewRequestWithContext(ctx, http.MethodPost, arithmeticv1connect.SumServiceSumProcedure, strings.NewReader(`{"a":1,"b":2}`))
+	return callWith(ctx, m, `{"a":1,"b":2}`, append([]string{contract.HeaderTask + ": " + id.String()}, headers...)...)
+}
+
+// callWith is call with a message of its own.
+func callWith(ctx context.Context, m *MOM, message string, headers ...string) *response {
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, arithmeticv1connect.SumServiceSumProcedure, strings.NewReader(message))
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set(contract.HeaderTask, id.String())
 	for _, h := range headers {
 		key, value, _ := strings.Cut(h, ": ")
 		r.Header.Set(key, value)
@@ -282,6 +286,73 @@ func TestIntakeRefuses(t *testing.T) {
 				header := res.Header()
 				if !strings.Contains(res.Body.String(), c.reason) || header.Get(contract.HeaderRefused) != c.refused || header.Get(contract.HeaderUnsure) != c.unsure || res.took != c.took {
 					t.Errorf("got %d after %v, %v, %s, want %s after %v, refused %q, unsure %q", res.Code, res.took, header, res.Body, c.reason, c.took, c.refused, c.unsure)
+				}
+			})
+		})
+	}
+}
+
+// A message that is none, or that is too large, reaches no queue. After a try that has failed, its size is no fault of
+// the caller's.
+func TestIntakeRefusesMessages(t *testing.T) {
+	t.Parallel()
+	large := `{"a":` + strings.Repeat(" ", maxRequest) + `1}`
+	for name, c := range map[string]struct {
+		message string
+		headers []string
+		want    string
+	}{
+		"no JSON":              {`{"a":`, nil, "invalid_argument"},
+		"nothing":              {"", nil, "invalid_argument"},
+		"too large":            {large, nil, "REQUEST_TOO_LARGE"},
+		"too large, in outage": {large, []string{contract.HeaderCause + ": dns"}, "CALL_NOT_STORABLE"},
+	} {
+		store := newFakeStore()
+		res := callWith(t.Context(), newFake(t, store, nil), c.message, c.headers...)
+		if !strings.Contains(res.Body.String(), c.want) || res.Header().Get(contract.HeaderRefused) != contract.RefusedCall || store.times("add") != 0 {
+			t.Errorf("%s: got %d, %v, %s, want %s, refused as the caller's", name, res.Code, res.Header(), res.Body, c.want)
+		}
+	}
+}
+
+// A call that came without a gateway gets its id here.
+func TestIntakeMintsAnID(t *testing.T) {
+	t.Parallel()
+	store := newFakeStore()
+	res := callWith(t.Context(), newFake(t, store, nil), `{"a":1}`, "Prefer: respond-async")
+	id, err := contract.ParseTaskID(res.Header().Get(contract.HeaderTask))
+	if err != nil || store.tasks[id] == nil || res.Code != http.StatusAccepted {
+		t.Errorf("got %d, %v, %v, want the handle of a task that is stored", res.Code, res.Header(), err)
+	}
+}
+
+// Whoever is held to the end gets the answer all the same if nobody has told of it; and one whose store cannot be
+// reached then gets the handle, since the call is stored.
+func TestHoldLooksOnceMore(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		unheard func(*fakeStore, *fakeTask)
+		status  int
+	}{
+		"it has ended": {func(_ *fakeStore, task *fakeTask) {
+			task.state, task.answer = momv1.TaskState_TASK_STATE_SUCCEEDED, &momv1.Answer{RecordVersion: 3, Result: &momv1.Answer_Json{Json: []byte(`{}`)}}
+		}, http.StatusOK},
+		"it is gone":       {func(s *fakeStore, task *fakeTask) { delete(s.tasks, task.ID) }, http.StatusServiceUnavailable},
+		"nobody can tell":  {func(s *fakeStore, _ *fakeTask) { s.fail = func(string) error { return ErrUnavailable } }, http.StatusAccepted},
+		"it waits further": {func(*fakeStore, *fakeTask) {}, http.StatusAccepted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := newFakeStore()
+				m, id := newFake(t, store, nil), sumID()
+				time.AfterFunc(time.Second, func() {
+					store.mu.Lock()
+					defer store.mu.Unlock()
+					c.unheard(store, store.tasks[id])
+				})
+				if res := call(t.Context(), m, id, "Prefer: wait=2"); res.Code != c.status || res.took != 2*time.Second {
+					t.Errorf("got %d after %v, %s, want %d after 2s", res.Code, res.took, res.Body, c.status)
 				}
 			})
 		})

@@ -13,6 +13,7 @@ import (
 	"holdline/gen/arithmetic/v1/arithmeticv1connect"
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/outage"
 	"holdline/internal/route"
 )
 
@@ -56,6 +57,59 @@ func TestNoSchemaNoIntake(t *testing.T) {
 	if !strings.Contains(text.String(), "no schema: calls of this service are not stored") {
 		t.Errorf("logged %q, want to hear of it", text.String())
 	}
+}
+
+// Tasks of a service that this MOM has no route to are told of, once an hour; it counts and reaps their queue.
+func TestUnroutedTasksAreToldOf(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		store := newFakeStore()
+		store.services["other.v1.Service"] = 1
+		store.numbers["other.v1.Service"] = Numbering{Shards: 1, Epoch: 1}
+		m := newFake(t, store, func(cfg *Config) { cfg.OnHold, cfg.Logger = true, slog.New(slog.NewTextHandler(&text, nil)) })
+		inBackground(t, m.shards.Run)
+		synctest.Wait()
+		id := contract.NewTaskID("other.v1.Service", 1, "", "", "")
+		told := func() int { return strings.Count(text.String(), "this MOM has no route to their service") }
+		for range 3 {
+			m.heard(id, momv1.TaskState_TASK_STATE_QUEUED)
+		}
+		m.heard(sumID(), momv1.TaskState_TASK_STATE_QUEUED)
+		if told() != 1 || !strings.Contains(text.String(), "service=other.v1.Service") {
+			t.Errorf("logged %q, want to hear of it once", text.String())
+		}
+		time.Sleep(alarmPause)
+		synctest.Wait()
+		m.heard(id, momv1.TaskState_TASK_STATE_QUEUED)
+		if told() != 2 {
+			t.Errorf("an hour later: told %d times, want twice", told())
+		}
+	})
+}
+
+// An outage that lasts is told with what waits: callers, tasks, and the oldest of them.
+func TestOutageTellsWhatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		m := newFake(t, newFakeStore(), func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&text, nil)) })
+		stop := inBackground(t, m.outages.Run)
+		go call(t.Context(), m, sumID(), "Prefer: wait=300", contract.HeaderCause+": dns")
+		call(t.Context(), m, sumID(), "Prefer: respond-async", contract.HeaderCause+": dns")
+		for range 4 {
+			time.Sleep(outage.Every / 3)
+			m.outages.Down(arithmeticv1connect.SumServiceName, "dns", nil) // it goes on
+		}
+		stop()
+		synctest.Wait()
+		for _, want := range []string{"a service fails: its calls are stored", "cause=dns", "a service still fails: its calls wait", "held=1", "queued=2", "oldest_wait=3"} {
+			if !strings.Contains(text.String(), want) {
+				t.Errorf("logged %q, want %q", text.String(), want)
+			}
+		}
+		m.Drain()
+	})
 }
 
 // Those who watch the queues share a look, one that is not older than they may be told; who waits for another's look
