@@ -4,7 +4,7 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, trust)
+var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust)
 
 const (
 	decide  = "gateway/decide.go"
@@ -293,6 +293,37 @@ var transitions = []mutant{
 	{script + "restore.lua", "if task.s == S_QUEUED then redis.call('INCRBY', base .. 'passed', 1) end", "", store("TestRestore")},
 	{script + "restore.lua", "    from_open = from_open + 1\n", "    from_open = from_open + 2\n", store("TestRestore")},
 	{"mom/watch.go", "if shared == nil || shared.old() {", "if true {", "./e2e -timeout 100s -run ^TestManyWatchQueues$"},
+}
+
+// mom runs a test of the MOM's parts.
+func mom(test string) string { return "./mom -timeout 60s -run ^" + test + "$" }
+
+// When tasks go to their service, what follows from an attempt, and who is held for how long.
+var replays = []mutant{
+	{"mom/attempt.go", "case res.unsent():", "case false:", mom("TestAttempt")},
+	{"mom/attempt.go", "case lease.Repeatable:", "case true:", mom("TestAttempt")},
+	{"mom/attempt.go", "min(firstBackoff<<min(lease.Attempts, 10), maxBackoff)", "firstBackoff", mom("TestAttempt")},
+	{"mom/attempt.go", "		if !errors.Is(err, ErrFenced) {\n			a.unmark", "		if true {\n			a.unmark", mom("TestAttemptIsNotRecorded")},
+	{"mom/sender.go", "r.outcome.Kind == upstream.NotSent || ", "", mom("TestAttempt")},
+	{"mom/persist.go", "errors.Is(err, ErrFenced), ctx.Err() != nil", "errors.Is(err, ErrFenced)", mom("TestPersist")},
+	{"mom/persist.go", "&& !errors.Is(err, ErrQueueFull)", "", mom("TestPersist")},
+	{"mom/persist.go", "		default:\n			alone = 0\n", "		case others != nil:\n			alone++\n", mom("TestPersist")},
+	{"mom/replayer.go", "			r.rest = r.failed.Add(failPause)\n", "", mom("TestReplayRestsAfterAFailedCanary")},
+	{"mom/replayer.go", "	case !one.up && !one.unsent && r.othersDoWell(one.flight): // it is the task\n", "", mom("TestReplayBlamesTheTask")},
+	{"mom/replayer.go", "	case one.refused:\n		r.pace.reset()\n", "", mom("TestReplayOfRefusals")},
+	{"mom/replayer.go", "		r.pace.stuck()\n", "", mom("TestReplayPassesSlowTasks")},
+	{"mom/replayer.go", "time.AfterFunc(drainTime, cut)", "time.AfterFunc(2*drainTime, cut)", mom("TestReplayDrains")},
+	{"mom/flights.go", " && f.lease.Epoch == lost.Epoch", "", mom("TestRenewalEndsLostAttempts")},
+	{"mom/reaper.go", "due.Before(r.due)", "true", mom("TestReaperOfAQuietShard")},
+	{"mom/reaper.go", "			r.within(heardPause)\n", "", mom("TestReaperOfAStoreThatIsAway")},
+	{"mom/demand.go", "time.Since(d.asked) >= demandPause && ", "", mom("TestDemandAsksOnlyInDoubt")},
+	{"mom/waiters.go", "!w.ends || ", "", mom("TestWaiters")},
+	{"mom/hold.go", "!task.Kept && ", "", mom("TestHoldIsLost")},
+	{"mom/hold.go", " && time.Now().Before(until.Add(-gatewaysClock))", "", mom("TestHoldIsLost")},
+	{"mom/hold.go", "h.callers.Add(1) > int64(h.limit)", "false", mom("TestHoldIsCutShort")},
+	{"mom/check.go", "late && errors.Is(err, ErrUnavailable)", "errors.Is(err, ErrUnavailable)", mom("TestReadiness")},
+	{"mom/look.go", " || there && epoch != is.Epoch\n", "\n", mom("TestShardsOfOtherMOMs")},
+	{"mom/request.go", "case (r.JSON || first.JSON) && r.known() == first.known():", "case false:", mom("TestRequestsAreCompared")},
 }
 
 // Who is taken for a gateway, and who for an operator.
