@@ -18,7 +18,7 @@ import (
 
 // Admin is the flag of gateway and MOM that opens the admin listener.
 type Admin struct {
-	Admin string `placeholder:"ADDRESS" help:"Serve operators there: queues, everybody's tasks, /metrics and pprof; such as 127.0.0.1:9464, or unix:PATH. Whoever reaches it is an operator, and nobody else is. Default: nowhere."`
+	Admin string `placeholder:"ADDRESS" help:"Serve operators at this address, such as 127.0.0.1:9464 or unix:PATH: queues, the tasks of all callers, /metrics and pprof. Everybody who reaches this address is an operator. Default: nowhere."`
 }
 
 // listenAt is the address to listen on, which HOLDLINE_ADMIN may give as those who speak to it
@@ -29,8 +29,8 @@ func listenAt(admin string) string {
 
 // Operator are the flags of the commands that speak to an admin listener.
 type Operator struct {
-	Admin string `default:"http://127.0.0.1:9464" help:"The admin listener of a gateway or MOM: its URL, its address, or unix:PATH."`
-	JSON  bool   `name:"json" help:"Print JSON, errors too."`
+	Admin string `default:"http://127.0.0.1:9464" help:"The admin listener of a gateway or MOM: a URL, an address, or unix:PATH."`
+	JSON  bool   `name:"json" help:"Print JSON, for errors too."`
 	// Server is from when these commands spoke to the callers' port. It says who is meant, so it
 	// must not be passed over.
 	Server string `env:"-" hidden:""`

@@ -29,15 +29,15 @@ import (
 // Call is `holdline call`. What belongs to one call has no twin in the environment:
 // a forgotten variable must not change what a call means.
 type Call struct {
-	Method   string         `arg:"" help:"The method, such as arithmetic.v1.SumService/Sum."`
-	Data     string         `short:"d" env:"-" default:"{}" placeholder:"JSON" help:"The request message; @FILE reads it from a file, @- from standard input."`
-	Headers  []string       `name:"header" short:"H" env:"-" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request; repeated."`
-	Wait     *time.Duration `env:"-" xor:"hold" placeholder:"DURATION" help:"How long to be held when the service is down, in whole seconds; 0 for not at all. Default: 10s."`
-	Async    bool           `env:"-" xor:"hold" help:"Store the call at once and print its task."`
-	Key      string         `env:"-" placeholder:"KEY" help:"Idempotency-Key: the call is a task, and the same key finds it again."`
-	TTL      time.Duration  `env:"-" placeholder:"DURATION" help:"How long a stored call may wait for its service. Default: 15m."`
-	Explain  bool           `env:"-" help:"Tell on standard error what the gateway did."`
-	Protocol string         `env:"-" default:"connect" enum:"connect,grpc,grpcweb" help:"connect, grpc or grpcweb."`
+	Method   string         `arg:"" help:"The method to call, such as arithmetic.v1.SumService/Sum."`
+	Data     string         `short:"d" env:"-" default:"{}" placeholder:"JSON" help:"The request message. @FILE reads it from a file, @- from standard input."`
+	Headers  []string       `name:"header" short:"H" env:"-" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request. May be repeated."`
+	Wait     *time.Duration `env:"-" xor:"hold" placeholder:"DURATION" help:"How long the gateway holds the call when the service is down, in whole seconds. 0 for not at all. Default: ${default_hold}."`
+	Async    bool           `env:"-" xor:"hold" help:"Store the call at once and print the id of its task."`
+	Key      string         `env:"-" placeholder:"KEY" help:"The Idempotency-Key. The call becomes a task, and the same call with the same key finds that task again."`
+	TTL      time.Duration  `env:"-" placeholder:"DURATION" help:"How long a stored call may wait for its service. Default: what the route says, or ${default_ttl}."`
+	Explain  bool           `env:"-" help:"Print on standard error what the gateway did."`
+	Protocol string         `env:"-" default:"connect" enum:"connect,grpc,grpcweb" help:"The protocol to speak: connect, grpc or grpcweb."`
 	Remote
 }
 
@@ -86,8 +86,8 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	return goesOn(handle)
 }
 
-// defaultWait is what the gateway's own default is.
-var defaultWait = 10 * time.Second
+// defaultWait is how long the gateway holds a call that does not say it.
+var defaultWait = contract.DefaultHold
 
 // ask writes the headers. A keyed call is stored without a hold and then waited
 // for, so that its id is known should the wait be interrupted.

@@ -21,9 +21,9 @@ import (
 
 // Remote are the flags of the commands that talk to a gateway.
 type Remote struct {
-	Server string `default:"http://127.0.0.1:8080" help:"The gateway; an address without a scheme is http://."`
-	CACert string `name:"cacert" type:"existingfile" placeholder:"FILE" help:"Trust the authorities in this file, PEM, and not those of the system."`
-	JSON   bool   `name:"json" help:"Print JSON, errors too."`
+	Server string `default:"http://127.0.0.1:8080" help:"The gateway. An address without a scheme means http://."`
+	CACert string `name:"cacert" type:"existingfile" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, and not those of the system."`
+	JSON   bool   `name:"json" help:"Print JSON, for errors too."`
 
 	authorities *x509.CertPool // nil: those of the system
 }

@@ -14,11 +14,11 @@ import (
 
 // Up is `holdline up`.
 type Up struct {
-	Listen  string   `default:"127.0.0.1:8080" help:"The gateway's address."`
-	Redis   string   `placeholder:"URL" help:"A Redis or Valkey to keep tasks in, such as redis://127.0.0.1:6379. Default: one of its own, with its data in --state, if redis-server or valkey-server is on PATH."`
-	State   string   `placeholder:"DIR" default:"${state}" help:"Where the Redis of its own keeps its data."`
-	Without []string `placeholder:"SERVICE" help:"Leave a service down; repeated."`
-	Admin   string   `default:"127.0.0.1:9464" help:"Serve operators there: queues, everybody's tasks, /metrics and pprof; or unix:PATH. Empty: nowhere."`
+	Listen  string   `default:"127.0.0.1:8080" help:"The address of the gateway."`
+	Redis   string   `placeholder:"URL" help:"The Redis or Valkey that keeps the tasks, such as redis://127.0.0.1:6379. Default: a Redis of its own, with its data in --state, if redis-server or valkey-server is on PATH. If neither is there, tasks are kept in memory."`
+	State   string   `placeholder:"DIR" default:"${state}" help:"The folder in which the Redis of its own keeps its data."`
+	Without []string `placeholder:"SERVICE" help:"Do not start this service: sum, subtraction or multiplication. May be repeated."`
+	Admin   string   `default:"127.0.0.1:9464" help:"Serve operators at this address, or at unix:PATH: queues, the tasks of all callers, /metrics and pprof. Empty: nowhere."`
 	Metrics
 	Logs
 }
