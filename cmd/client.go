@@ -21,7 +21,7 @@ import (
 
 // Remote are the flags of the commands that talk to a gateway.
 type Remote struct {
-	Server string `default:"http://127.0.0.1:8080" help:"The gateway. An address without a scheme means http://."`
+	Server string `default:"http://${gateway_address}" help:"The gateway. An address without a scheme means http://."`
 	CACert string `name:"cacert" type:"existingfile" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, and not those of the system."`
 	JSON   bool   `name:"json" help:"Print JSON, for errors too."`
 

@@ -126,11 +126,11 @@ func announceEnd(ctx context.Context, log *slog.Logger) (said func()) {
 
 // Limits are the flags by which gateway and MOM bound what callers may take.
 type Limits struct {
-	MaxConnections int           `default:"10000" help:"Maximum number of open connections. A call on a connection beyond that is answered with unavailable."`
-	MaxStreams     int           `default:"250" help:"Maximum number of HTTP/2 streams on one connection."`
-	MaxHeaderBytes int           `default:"65536" help:"Maximum size of the headers of one request, in bytes."`
-	HeaderTimeout  time.Duration `default:"10s" help:"How long a caller may take to send the headers of one request."`
-	IdleTimeout    time.Duration `default:"2m" help:"How long a connection without a call stays open."`
+	MaxConnections int           `default:"${max_connections}" help:"Maximum number of open connections. A call on a connection beyond that is answered with unavailable."`
+	MaxStreams     int           `default:"${max_streams}" help:"Maximum number of HTTP/2 streams on one connection."`
+	MaxHeaderBytes int           `default:"${max_header_bytes}" help:"Maximum size of the headers of one request, in bytes."`
+	HeaderTimeout  time.Duration `default:"${header_timeout}" help:"How long a caller may take to send the headers of one request."`
+	IdleTimeout    time.Duration `default:"${idle_timeout}" help:"How long a connection without a call stays open."`
 }
 
 func (l Limits) limits() server.Limits {

@@ -18,8 +18,8 @@ type Gateway struct {
 	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose web pages may call, such as https://app.example, or * for all origins. Pages may send any header, but no cookies. May be repeated."`
 	TLSCert    string   `name:"tls-cert" type:"existingfile" and:"tls" placeholder:"FILE" help:"Speak TLS with the certificate and the chain in this PEM file. The file is read again when it changes."`
 	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The PEM file with the key of the certificate."`
-	MaxCalls   int      `default:"10000" help:"Maximum number of calls under way. A call beyond that is answered with unavailable."`
-	MaxHeld    int      `default:"5000" help:"Maximum number of callers that are held. A caller beyond that gets its handle at once."`
+	MaxCalls   int      `default:"${gateway_max_calls}" help:"Maximum number of calls under way. A call beyond that is answered with unavailable."`
+	MaxHeld    int      `default:"${gateway_max_held}" help:"Maximum number of callers that are held. A caller beyond that gets its handle at once."`
 	Shared
 	Routing
 	Limits

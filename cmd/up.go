@@ -14,7 +14,7 @@ import (
 
 // Up is `holdline up`.
 type Up struct {
-	Listen  string   `default:"127.0.0.1:8080" help:"The address of the gateway."`
+	Listen  string   `default:"${gateway_address}" help:"The address of the gateway."`
 	Redis   string   `placeholder:"URL" help:"The Redis or Valkey that keeps the tasks, such as redis://127.0.0.1:6379. Default: a Redis of its own, with its data in --state, if redis-server or valkey-server is on PATH. If neither is there, tasks are kept in memory."`
 	State   string   `placeholder:"DIR" default:"${state}" help:"The folder in which the Redis of its own keeps its data."`
 	Without []string `placeholder:"SERVICE" help:"Do not start this service: sum, subtraction or multiplication. May be repeated."`

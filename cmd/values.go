@@ -7,8 +7,13 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"holdline/gateway"
 	"holdline/internal/contract"
 	"holdline/internal/route"
+	"holdline/internal/server"
+	"holdline/internal/stack"
+	"holdline/mom"
+	"holdline/mom/redisstore"
 	"holdline/services"
 )
 
@@ -20,13 +25,30 @@ func values() kong.Vars {
 		ports[i] = ":" + s.Port + " for " + s.Name
 	}
 	return kong.Vars{
-		"default_hold":   short(contract.DefaultHold),
-		"default_ttl":    short(contract.DefaultTTL),
+		"max_connections":  strconv.Itoa(server.DefaultConnections),
+		"max_streams":      strconv.Itoa(server.DefaultStreams),
+		"max_header_bytes": strconv.Itoa(server.DefaultHeaderBytes),
+		"header_timeout":   short(server.DefaultHeaderTimeout),
+		"idle_timeout":     short(server.DefaultIdleTimeout),
+
+		"gateway_max_calls": strconv.Itoa(gateway.DefaultMaxCalls),
+		"gateway_max_held":  strconv.Itoa(gateway.DefaultMaxHeld),
+		"default_hold":      short(contract.DefaultHold),
+		"default_ttl":       short(contract.DefaultTTL),
+		"max_shards":        strconv.Itoa(route.MaxShards),
+
+		"answer_ttl":     short(contract.DefaultAnswerTTL),
 		"max_answer_ttl": short(contract.MaxAnswerTTL),
-		"max_shards":     strconv.Itoa(route.MaxShards),
-		"service_ports":  strings.Join(ports, ", "),
-		"state":          stateDir(),
-		"version":        versionLine(),
+		"mom_max_held":   strconv.Itoa(mom.DefaultMaxHeld),
+		"tombstone_ttl":  short(redisstore.DefaultTombstoneTTL),
+		"max_queued":     strconv.Itoa(redisstore.DefaultMaxQueued),
+		"max_bytes":      strconv.Itoa(redisstore.DefaultMaxBytes),
+		"parked_ttl":     short(redisstore.DefaultParkedTTL),
+
+		"gateway_address": stack.DefaultListen,
+		"service_ports":   strings.Join(ports, ", "),
+		"state":           stateDir(),
+		"version":         versionLine(),
 	}
 }
 

@@ -26,9 +26,12 @@ import (
 	"holdline/services"
 )
 
+// DefaultListen is the address of a stack's gateway.
+const DefaultListen = "127.0.0.1:8080"
+
 // Config is what a stack is told. A zero field means its default.
 type Config struct {
-	Listen string // the gateway's address; default 127.0.0.1:8080
+	Listen string // the gateway's address; default DefaultListen
 	// Port returns the port of "mom" or of a service, by its short name, given
 	// its usual one; "0" is any free one. Default: the usual one.
 	Port    func(name, usual string) string
@@ -101,7 +104,7 @@ func New(cfg Config) (_ *Stack, err error) {
 		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Metrics: metrics, Logger: cfg.Logger,
 		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Secret: cfg.Secret,
 	}, server.Config{
-		Addr: cmp.Or(cfg.Listen, "127.0.0.1:8080"), Logger: cfg.Logger,
+		Addr: cmp.Or(cfg.Listen, DefaultListen), Logger: cfg.Logger,
 		MetricsAddr: cfg.Metrics, Metrics: metrics, AdminAddr: cfg.Admin,
 		Drain: s.mom.Drain, // holds end with handles now, not when the gateway's time is up
 	})
