@@ -89,8 +89,8 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 // defaultWait is how long the gateway holds a call that does not say it.
 var defaultWait = contract.DefaultHold
 
-// ask writes the headers. A keyed call is stored without a hold and then waited
-// for, so that its id is known should the wait be interrupted.
+// ask writes the headers. A call with a key is stored without a hold, and then waited for: so
+// its id is known if the wait is interrupted.
 func (c *Call) ask(header *connect.Header) error {
 	for _, line := range c.Headers {
 		name, value, ok := strings.Cut(line, ":")
@@ -118,7 +118,7 @@ func (c *Call) ask(header *connect.Header) error {
 	return nil
 }
 
-// tell says what the gateway did.
+// tell prints what the gateway did.
 func (c *Call) tell(decision string) {
 	if c.JSON {
 		_ = json.NewEncoder(os.Stderr).Encode(map[string]string{"decision": decision})
@@ -139,8 +139,8 @@ func (c *Call) interruption() error {
 	return interruption("interrupted; the call is cancelled, unless its service has it already")
 }
 
-// unknown says of a call whose connection broke what is known of it: the gateway was
-// there a moment before, to tell the schema.
+// unknown adds a hint to the error of a call whose connection broke. The gateway was there a
+// moment before, since it told the schema, so the call may have been executed.
 func (c *Call) unknown(err error) error {
 	var failed *callError
 	if errors.As(err, &failed) && !failed.rpc.IsRemote() && failed.rpc.Unwrap() != nil && !notDialled(err) {

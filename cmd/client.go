@@ -47,8 +47,8 @@ func (r *Remote) AfterApply() (err error) {
 	return nil
 }
 
-// serverURL reads a flag that says where a server is: a URL, or an address alone, which
-// is http. An address of no host or of all, such as --listen takes it, is on this machine.
+// serverURL reads a flag that says where a server is: a URL, or an address, which means http. An
+// address without a host, or with 0.0.0.0 or [::] as --listen takes them, means this machine.
 func serverURL(flag, given string) (string, error) {
 	full := given
 	if !strings.Contains(full, "://") {
@@ -82,7 +82,7 @@ func (r Remote) connect(options ...connecthttp.Option) *connect.Client {
 	return connect.NewClient(connecthttp.NewTransport(r.http(), r.Server, options...))
 }
 
-// printJSON writes a message on one line; protojson alone varies its spaces.
+// printJSON writes a message on one line. protojson adds spaces at random, so they are removed.
 func printJSON(out io.Writer, msg proto.Message) error {
 	raw, err := protojson.Marshal(msg)
 	if err != nil {

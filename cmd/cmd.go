@@ -51,8 +51,8 @@ func Parser(grammar any) *kong.Kong {
 	)
 }
 
-// endings are the signals that end a command in order. Under nohup SIGHUP stays
-// ignored; else it is what a terminal that is closed sends.
+// endings are the signals that end a command in an orderly way. A terminal that is closed sends
+// SIGHUP; under nohup it stays ignored.
 func endings() []os.Signal {
 	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -72,7 +72,7 @@ func printsJSON(command *kong.Context) bool {
 	return false
 }
 
-// stateDir is where the XDG base directory specification wants state to be.
+// stateDir is the folder for state that the XDG base directory specification names.
 func stateDir() string {
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "holdline")
@@ -109,8 +109,8 @@ func withUnits(_ []string, attr slog.Attr) slog.Attr {
 	return attr
 }
 
-// announceEnd logs what ends a command that serves, when that comes. The command calls
-// said before it exits, so that the line is written.
+// announceEnd logs the signal that ends a command, when it comes. The command calls said
+// before it exits, so that the line is written.
 func announceEnd(ctx context.Context, log *slog.Logger) (said func()) {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -124,7 +124,7 @@ func announceEnd(ctx context.Context, log *slog.Logger) (said func()) {
 	}
 }
 
-// Limits are the flags by which gateway and MOM bound what callers may take.
+// Limits are the flags of gateway and MOM that limit what callers may use.
 type Limits struct {
 	MaxConnections int           `default:"${max_connections}" help:"Maximum number of open connections. A call on a connection beyond that is answered with unavailable."`
 	MaxStreams     int           `default:"${max_streams}" help:"Maximum number of HTTP/2 streams on one connection."`
@@ -140,12 +140,12 @@ func (l Limits) limits() server.Limits {
 	}
 }
 
-// Metrics is the flag of the commands that have series to show.
+// Metrics is the flag of the commands that have metrics.
 type Metrics struct {
 	Metrics string `placeholder:"ADDRESS" help:"Also serve /metrics at this address, such as :9465, so that a Prometheus on another machine can read it. Keep callers away from this address. Default: nowhere."`
 }
 
-// Shared is the flag by which gateway and MOM know each other.
+// Shared is the flag for the secret by which a MOM knows its gateways.
 type Shared struct {
 	MOMSecretFile string `name:"mom-secret-file" type:"existingfile" placeholder:"FILE" help:"A file with the secret that gateways show to MOMs: a line of visible ASCII characters, such as openssl rand -hex 32 prints. A MOM that has this file refuses everybody who does not show the secret. The file is read again when it changes. Of several lines a gateway shows the first, and a MOM accepts each."`
 }

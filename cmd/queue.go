@@ -38,7 +38,7 @@ func printQueues(out io.Writer, queues ...*momv1.Queue) error {
 	return table.Flush()
 }
 
-// shardsOf says how many shards get new tasks, and how many others still have some.
+// shardsOf says how many shards get new tasks, and how many older ones still have tasks.
 func shardsOf(q *momv1.Queue) string {
 	if old := q.GetOldShards(); old > 0 {
 		return fmt.Sprintf("%d (%d old)", q.GetShards(), old)
@@ -46,7 +46,7 @@ func shardsOf(q *momv1.Queue) string {
 	return strconv.Itoa(int(q.GetShards()))
 }
 
-// replayOf says what a queue's tasks are allowed.
+// replayOf says whether the tasks of a queue are replayed, and within which limits.
 func replayOf(q *momv1.Queue) string {
 	var limits []string
 	if n := q.GetMaxRunning(); n > 0 {
@@ -193,8 +193,8 @@ type QueueTop struct {
 	Operator
 }
 
-// Run prints the queues until it is interrupted: over one another on a terminal,
-// else one below the other; a line each with --json.
+// Run prints the queues until it is interrupted. On a terminal each table replaces the one before;
+// elsewhere they follow each other. With --json each is one line.
 func (c *QueueTop) Run(ctx context.Context, out io.Writer) error {
 	stream, err := c.queues().WatchQueues(ctx, &momv1.WatchQueuesRequest{Interval: durationpb.New(c.Interval)})
 	if err != nil {

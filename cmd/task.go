@@ -134,8 +134,8 @@ func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
 	return c.await(ctx, out, c.ID, c.Wait)
 }
 
-// await waits for a task, for ever without a limit, and prints its answer.
-// Interrupted or out of time, it says how to go on: the task does.
+// await waits for a task and prints its answer. Without a limit it waits until the task ends. When it is
+// interrupted or out of time, the task goes on, and await says how to wait for it again.
 func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time.Duration) error {
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if limit != nil {

@@ -35,7 +35,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 		Metrics: c.Metrics.Metrics,
 		Admin:   listenAt(c.Admin),
 		Secret:  secret.Random(),
-		// A playground: pages of any origin may try it.
+		// This is a playground, so pages of any origin may try it.
 		CORSOrigins: []string{"*"},
 		Logger:      log,
 	})
@@ -46,7 +46,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	return s.Run(ctx)
 }
 
-// greet says where everything is, and what to try.
+// greet prints where everything is, and what to try.
 func (c *Up) greet(out io.Writer, s *stack.Stack) {
 	line := func(name, addr, note string) {
 		_, _ = fmt.Fprintf(out, "  %-16s http://%s%s\n", name, addr, note)
