@@ -57,7 +57,7 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	}
 	req, res := dynamicpb.NewMessage(md.Input()), dynamicpb.NewMessage(md.Output())
 	if err := protojson.Unmarshal(data, req); err != nil {
-		return connect.Errorf(connect.CodeInvalidArgument, "-d is no %s: %v", md.Input().FullName(), err)
+		return connect.Errorf(connect.CodeInvalidArgument, "-d is not a valid %s: %v", md.Input().FullName(), err)
 	}
 	spec := connect.Spec{
 		Procedure: fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()),
@@ -96,7 +96,7 @@ func (c *Call) ask(header *connect.Header) error {
 		name, value, ok := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			return connect.Errorf(connect.CodeInvalidArgument, "-H %q is no header; want 'NAME: VALUE'", line)
+			return connect.Errorf(connect.CodeInvalidArgument, "-H %q is not a header; want 'NAME: VALUE'", line)
 		}
 		header.Add(name, value)
 	}
@@ -195,7 +195,7 @@ func (c *Call) describe(ctx context.Context) (protoreflect.MethodDescriptor, err
 	case err != nil || !ok:
 		return nil, fmt.Errorf("%s has no method %s; `holdline services` lists those it has", service, method)
 	case md.IsStreamingClient() || md.IsStreamingServer():
-		return nil, fmt.Errorf("%s streams; holdline call is for unary methods, buf curl calls any", c.Method)
+		return nil, fmt.Errorf("%s is a streaming method; holdline call can only call unary methods, and buf curl can call both", c.Method)
 	}
 	return md, nil
 }

@@ -56,7 +56,7 @@ func serverURL(flag, given string) (string, error) {
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return "", fmt.Errorf("%s: %q is no address; want one such as http://127.0.0.1:8080 or gateway.example:8080", flag, given)
+		return "", fmt.Errorf("%s: %q is not an address; want one such as http://127.0.0.1:8080 or gateway.example:8080", flag, given)
 	}
 	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "" || ip.IsUnspecified() {
 		u.Host = net.JoinHostPort("127.0.0.1", u.Port())

@@ -63,13 +63,13 @@ func (r Remote) hint(err *connect.Error) string {
 	)
 	switch {
 	case errors.As(err, &unknownIssue):
-		return "If you trust it, --cacert FILE names the authorities to trust."
+		return "If you trust this server, name the authority of its certificate with --cacert FILE."
 	case errors.As(err, &badCert):
 		return "" // the error says what is wrong with the certificate
 	case errors.As(err, &noTLS), r.secure() && err.Message() == "http: server gave HTTP response to HTTPS client":
-		return "It speaks no TLS: try --server http://…"
+		return "This server does not speak TLS: try --server http://…"
 	case notDialled(err):
-		return "Is a gateway there? --server gives another URL; `holdline up` runs one."
+		return "Is a gateway there? --server names another one, and `holdline up` runs one."
 	case err.Unwrap() == nil: // it has answered, in HTTP
 		return "Something answers there, but not as a gateway does."
 	case r.secure():

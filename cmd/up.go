@@ -58,7 +58,7 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 	for _, svc := range services.All {
 		note := ""
 		if slices.Contains(c.Without, svc.Name) {
-			note = "   left down"
+			note = "   not started"
 		}
 		line(svc.Name, s.Service[svc.Name], note)
 	}
@@ -72,7 +72,7 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 		line("metrics", s.Metrics, "/metrics")
 	}
 	if s.Volatile {
-		_, _ = fmt.Fprintln(out, "\n  Neither redis-server nor valkey-server is on PATH: tasks are kept in this process and end with it.")
+		_, _ = fmt.Fprintln(out, "\n  Neither redis-server nor valkey-server is on PATH: tasks are kept in memory, and are lost when this command ends.")
 	}
 	_, _ = fmt.Fprintf(out, `
 Try it in another terminal:
@@ -83,11 +83,12 @@ Try it in another terminal:
 
 `, s.Gateway)
 	if len(c.Without) == 0 {
-		_, _ = fmt.Fprint(out, "To play an outage, end this and start it with --without sum.\n\n")
+		_, _ = fmt.Fprint(out, "To play an outage, end this command and start it again with --without sum.\n\n")
 		return
 	}
 	down, _ := services.Find(c.Without[0])
-	_, _ = fmt.Fprintf(out, `Play the outage: a call is held for 10 s, stored beyond that, and answered once its service is there.
+	_, _ = fmt.Fprintf(out, `Play the outage: the first command calls the service that is down, and waits up to 10 s for the answer. The second
+command starts the service, and the stored call is answered.
 
   go run . call %[2]s/%[3]s -d '{"a": 1, "b": 2}' --server http://%[1]s
   go run . service %[4]s
