@@ -18,12 +18,12 @@ import (
 
 // Task is `holdline task`.
 type Task struct {
-	List    TaskList    `cmd:"" help:"List everybody's tasks, newest first, for operators."`
+	List    TaskList    `cmd:"" help:"List the tasks of all callers, newest first. For operators."`
 	Get     TaskGet     `cmd:"" help:"Show a task."`
 	Wait    TaskWait    `cmd:"" help:"Wait for a task and print its answer."`
-	Cancel  TaskCancel  `cmd:"" help:"Cancel a task that was not sent to its service; dismiss a dead or uncertain one."`
-	Retry   TaskRetry   `cmd:"" help:"Queue a dead or uncertain task again."`
-	Dismiss TaskDismiss `cmd:"" help:"Drop the call of a dead or uncertain task that nobody will retry; its state stays readable."`
+	Cancel  TaskCancel  `cmd:"" help:"Cancel a task that was not sent to its service yet. A dead or uncertain task is dismissed instead."`
+	Retry   TaskRetry   `cmd:"" help:"Put a dead or uncertain task into its queue again."`
+	Dismiss TaskDismiss `cmd:"" help:"Say that nobody will retry a dead or uncertain task. Its call is dropped, and its state can still be read."`
 }
 
 func (r Remote) tasks() momv1connect.TaskServiceClient {
@@ -32,8 +32,8 @@ func (r Remote) tasks() momv1connect.TaskServiceClient {
 
 // TaskList is `holdline task list`.
 type TaskList struct {
-	Service string   `env:"-" placeholder:"NAME" help:"Only of this service."`
-	State   []string `env:"-" placeholder:"STATE" help:"Only in these states: queued, running, retrying, succeeded, failed, cancelled, expired, dead, uncertain."`
+	Service string   `env:"-" placeholder:"NAME" help:"List only the tasks of this service."`
+	State   []string `env:"-" placeholder:"STATE" help:"List only tasks in these states: queued, running, retrying, succeeded, failed, cancelled, expired, dead, uncertain."`
 	Limit   int      `env:"-" default:"50" help:"Maximum number of tasks to list."`
 	Operator
 }
@@ -74,7 +74,7 @@ func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
 
 // TaskGet is `holdline task get`.
 type TaskGet struct {
-	ID string `arg:"" name:"id" help:"The task's id."`
+	ID string `arg:"" name:"id" help:"The id of the task."`
 	Remote
 }
 
@@ -124,8 +124,8 @@ func (r Remote) print(out io.Writer, t *momv1.Task) error {
 
 // TaskWait is `holdline task wait`.
 type TaskWait struct {
-	ID   string         `arg:"" name:"id" help:"The task's id."`
-	Wait *time.Duration `env:"-" placeholder:"DURATION" help:"How long at most; 0 for not at all. Default: until the task ends."`
+	ID   string         `arg:"" name:"id" help:"The id of the task."`
+	Wait *time.Duration `env:"-" placeholder:"DURATION" help:"How long to wait at most. 0 for not at all. Default: until the task ends."`
 	Remote
 }
 
@@ -134,8 +134,8 @@ func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
 	return c.await(ctx, out, c.ID, c.Wait)
 }
 
-// await waits for a task, for ever without a limit, and prints its answer.
-// Interrupted or out of time, it says how to go on: the task does.
+// await waits for a task and prints its answer. Without a limit it waits until the task ends. When it is
+// interrupted or out of time, the task goes on, and await says how to wait for it again.
 func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time.Duration) error {
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if limit != nil {
@@ -196,7 +196,7 @@ func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string) error
 
 // TaskCancel is `holdline task cancel`.
 type TaskCancel struct {
-	ID string `arg:"" name:"id" help:"The task's id."`
+	ID string `arg:"" name:"id" help:"The id of the task."`
 	Remote
 }
 
@@ -211,7 +211,7 @@ func (c *TaskCancel) Run(ctx context.Context, out io.Writer) error {
 
 // TaskRetry is `holdline task retry`.
 type TaskRetry struct {
-	ID string `arg:"" name:"id" help:"The task's id."`
+	ID string `arg:"" name:"id" help:"The id of the task."`
 	Remote
 }
 
@@ -226,7 +226,7 @@ func (c *TaskRetry) Run(ctx context.Context, out io.Writer) error {
 
 // TaskDismiss is `holdline task dismiss`.
 type TaskDismiss struct {
-	ID string `arg:"" name:"id" help:"The task's id."`
+	ID string `arg:"" name:"id" help:"The id of the task."`
 	Remote
 }
 

@@ -72,7 +72,7 @@ func (e *embedded) claim(state string) error {
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close()
-		return fmt.Errorf("state directory %s is in use by another holdline up; --state gives another one", state)
+		return fmt.Errorf("state directory %s is in use by another holdline up; name another one with --state", state)
 	}
 	e.lock = lock
 	return nil
