@@ -48,10 +48,10 @@ type attemptStore interface {
 	// never be sent. Returns how long it waits; a MOM that starts ends the wait, since it
 	// may know more. ErrFenced.
 	PassOver(ctx context.Context, lease Lease, why string, wait time.Duration) (time.Duration, error)
-	// Retry spends an attempt: RETRYING after the backoff, at the head of the
+	// Spend spends an attempt: RETRYING after the backoff, at the head of the
 	// queue then, DEAD once maxAttempts are spent, or EXPIRED when the TTL is
 	// over meanwhile. Returns the state. ErrFenced.
-	Retry(ctx context.Context, lease Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error)
+	Spend(ctx context.Context, lease Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error)
 	// Park ends the lease of an unrepeatable task that may have run: UNCERTAIN. ErrFenced.
 	Park(ctx context.Context, lease Lease, failure string) error
 }
@@ -126,7 +126,7 @@ func (a *attempter) transition(lease Lease, res result) func(context.Context) er
 			return a.store.Release(ctx, lease)
 		case lease.Repeatable:
 			backoff := min(firstBackoff<<min(lease.Attempts, 10), maxBackoff)
-			_, err := a.store.Retry(ctx, lease, res.outcome.Cause, backoff, maxAttempts)
+			_, err := a.store.Spend(ctx, lease, res.outcome.Cause, backoff, maxAttempts)
 			a.reaper.within(backoff)
 			return err
 		}

@@ -94,12 +94,12 @@ func TestAttempt(t *testing.T) {
 		"answered too much":                {says(200, proto, strings.Repeat("a", maxAnswer+1)), "", nil, []string{"mark", "settle error 8"}, true},
 		"not sent":                         {nil, "", nil, []string{"mark", "release"}, false},
 		"not sent, may run once":           {nil, "", once, []string{"mark", "release"}, false},
-		"broken":                           {breaks, "", nil, []string{"mark", "retry closed 100ms"}, false},
-		"broken again":                     {breaks, "", func(l *Lease) { l.Attempts = 3 }, []string{"mark", "retry closed 800ms"}, false},
-		"broken for the twelfth time":      {breaks, "", func(l *Lease) { l.Attempts = 11 }, []string{"mark", "retry closed 10s"}, false},
+		"broken":                           {breaks, "", nil, []string{"mark", "spend closed 100ms"}, false},
+		"broken again":                     {breaks, "", func(l *Lease) { l.Attempts = 3 }, []string{"mark", "spend closed 800ms"}, false},
+		"broken for the twelfth time":      {breaks, "", func(l *Lease) { l.Attempts = 11 }, []string{"mark", "spend closed 10s"}, false},
 		"broken, may run once":             {breaks, "", once, []string{"mark", "park closed"}, false},
-		"a proxy says 503":                 {says(503, "text/html", "<html>"), "", nil, []string{"mark", "retry http-503 100ms"}, false},
-		"unavailable":                      {says(503, json, unavailable), "", nil, []string{"mark", "retry unavailable 100ms"}, true},
+		"a proxy says 503":                 {says(503, "text/html", "<html>"), "", nil, []string{"mark", "spend http-503 100ms"}, false},
+		"unavailable":                      {says(503, json, unavailable), "", nil, []string{"mark", "spend unavailable 100ms"}, true},
 		"unavailable, may run once":        {says(503, json, unavailable), "", once, []string{"mark", "settle error 14"}, true},
 		"unavailable, says until when":     {says(503, json, unavailable, "Retry-After: 7"), "", once, []string{"mark", "put back unavailable 7s all=true"}, true},
 		"unavailable, refuses safely":      {says(503, json, unavailable), "refusals=safe", once, []string{"mark", "put back unavailable 1s all=true"}, true},
@@ -248,7 +248,7 @@ func TestAttemptTimeout(t *testing.T) {
 	a := newAttempter(t, store, service.URL)
 	a.sender.route.AttemptTimeout = 50 * time.Millisecond
 	a.attempt(t.Context(), sumLease())
-	if got, want := store.transitions(), []string{"mark", "retry try-timeout 100ms"}; !slices.Equal(got, want) {
+	if got, want := store.transitions(), []string{"mark", "spend try-timeout 100ms"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -41,9 +41,9 @@ type taskStore interface {
 	// dropped, its state stays until its record expires. Dismissing a dismissed one
 	// succeeds. ErrNotFound, ErrTaskState.
 	Dismiss(ctx context.Context, id contract.TaskID) error
-	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
+	// Retry puts a DEAD or UNCERTAIN task back to the tail of its queue, as
 	// if new. ErrNotFound, ErrTaskState, ErrCallDropped.
-	Revive(ctx context.Context, id contract.TaskID) error
+	Retry(ctx context.Context, id contract.TaskID) error
 }
 
 // taskService implements momv1connect.TaskServiceHandler and /v1/tasks/.
@@ -160,7 +160,7 @@ func (s *taskService) CancelTask(ctx context.Context, req *momv1.CancelTaskReque
 
 // RetryTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) RetryTask(ctx context.Context, req *momv1.RetryTaskRequest) (*momv1.RetryTaskResponse, error) {
-	task, err := s.change(ctx, req.GetId(), "task to be retried", s.store.Revive, "only a dead or uncertain task can be retried")
+	task, err := s.change(ctx, req.GetId(), "task to be retried", s.store.Retry, "only a dead or uncertain task can be retried")
 	return &momv1.RetryTaskResponse{Task: task}, err
 }
 

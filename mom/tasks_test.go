@@ -66,7 +66,7 @@ func (w *told) park(state momv1.TaskState) {
 		w.t.Fatal(err)
 	}
 	if state == dead {
-		if _, err := w.store.Retry(ctx, leases[0], "reset", 0, 1); err != nil {
+		if _, err := w.store.Spend(ctx, leases[0], "reset", 0, 1); err != nil {
 			w.t.Fatal(err)
 		}
 		return

@@ -19,18 +19,18 @@ func (s *Store) Dismiss(ctx context.Context, id contract.TaskID) error {
 	return s.do(ctx, dismissScript, s.keysOf(id), args{"ulid": id.ULID.String(), "tombstone": s.tombstone()})
 }
 
-// Revive implements mom.Store. It may fill a queue over its limit: the task is
+// Retry implements mom.Store. It may fill a queue over its limit: the task is
 // stored already.
-func (s *Store) Revive(ctx context.Context, id contract.TaskID) error {
-	return s.do(ctx, reviveScript, s.keysOf(id), args{"ulid": id.ULID.String()})
+func (s *Store) Retry(ctx context.Context, id contract.TaskID) error {
+	return s.do(ctx, retryScript, s.keysOf(id), args{"ulid": id.ULID.String()})
 }
 
-// ReviveDead implements mom.Store. It goes in batches, so that other calls get
+// RetryDead implements mom.Store. It goes in batches, so that other calls get
 // their turn, and stops at the tasks that were there when it began: those that
 // die again meanwhile stay dead. After an error the number counts what was done.
-func (s *Store) ReviveDead(ctx context.Context, shard mom.Shard, uncertain bool) (int64, error) {
+func (s *Store) RetryDead(ctx context.Context, shard mom.Shard, uncertain bool) (int64, error) {
 	there := func(index, _ int64) bool { return index >= 0 }
-	return s.inBatches(ctx, shard, reviveDeadScript, args{"uncertain": flag(uncertain)}, "from", "before", there)
+	return s.inBatches(ctx, shard, retryDeadScript, args{"uncertain": flag(uncertain)}, "from", "before", there)
 }
 
 // Restore implements mom.Store. It goes in batches, and once more until it finds nothing left
