@@ -96,7 +96,7 @@ type Store struct {
 	unsaved atomic.Int64           // changes that are in no file; negative: each is in one
 	name    atomic.Pointer[string] // which store this is; nil until it was seen
 
-	flavour atomic.Int32 // which form of the scripts the server understands
+	flagged atomic.Pointer[bool] // whether the server understands the flags of scripts; nil until it was asked
 	// memoryLook is how long an Add goes by what another has seen of the server's memory.
 	memoryLook time.Duration
 	warned     sync.Map // what is wrong with which run of a server, as far as it was logged
