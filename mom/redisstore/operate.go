@@ -46,9 +46,9 @@ func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
 	}
 }
 
-// inBatches runs a script, each time in its turn, until it has come to its end. It replies with
-// how much it has done, and with the places from which it is to go on, all of them -1 at its end;
-// these are its arguments of the given names, 0 at first. The sum of what was done is returned.
+// inBatches runs a script again and again, each time in its turn, and returns how much the script
+// has done. The script replies with what one run has done, and with the places from which the next
+// run goes on, all of them -1 at the end. The places are its arguments of these names, 0 at first.
 func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, given args, places ...string) (done int64, err error) {
 	at := make([]int64, len(places))
 	for err == nil && slices.Max(at) >= 0 {
