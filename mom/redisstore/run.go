@@ -35,7 +35,7 @@ func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, given args
 	return reply, nil
 }
 
-// alone runs a script on a key of its own, outside the shards. It answers with a text.
+// alone runs a script that belongs to no shard on its one key, and returns the text of its reply.
 func (s *Store) alone(ctx context.Context, sc *script, key string, given args) (string, error) {
 	argv := sc.argv(given, nil)
 	return query(ctx, s, s.link.shares.of(sc), func(ctx context.Context, client rueidis.Client) (string, error) {

@@ -161,6 +161,8 @@ var decisions = []mutant{
 
 // What an attempt came to.
 var outcomes = []mutant{
+	{"internal/load/reply.go", "case client.TaskFrom(err) != nil:", "case client.TaskFrom(err) == nil:", "./internal/load"},
+	{"internal/load/reply.go", " && rpcErr.IsRemote()", "", "./internal/load"},
 	{outcome, "case !taken, httpMajor", "case httpMajor", upstreamTests},
 	{outcome, "case !taken, httpMajor == 1 && writeFailed(err):", "case !taken:", upstreamTests},
 	{outcome, "httpMajor == 1 && writeFailed(err)", "writeFailed(err)", upstreamTests},
