@@ -50,7 +50,7 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, 
 		}
 		if err != nil {
 			by = c.ender()
-			return by, by != byDeadline || !endLate(w, lateError(c), &seen, len(w.Header()["Content-Length"]) == 0)
+			return by, by != byDeadline || !endLate(w, c, &seen, len(w.Header()["Content-Length"]) == 0)
 		}
 	}
 }
