@@ -105,12 +105,6 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 		select {
 		case <-waiter.changed:
 			look = true
-			continue
-		default:
-		}
-		select {
-		case <-waiter.changed:
-			look = true
 		case <-again:
 		case <-ctx.Done():
 			// The caller may be there, and its gateway about to offer the call again.

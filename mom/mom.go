@@ -135,8 +135,8 @@ func New(cfg Config, store Store) (*MOM, error) {
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
 	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: cfg.Routes, schemas: cfg.Schemas})
 	mux := m.mountOwn(own)
-	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
-	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
+	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serve(tasks.showTask))
+	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serve(tasks.showAnswer))
 
 	calls := connect.NewServer(tellErrors(m.once))
 	m.mountIntake(calls)
@@ -166,13 +166,12 @@ func (m *MOM) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealt
 	default:
 		return nil, connectv1.NewError(connectv1.CodeNotFound, nil)
 	}
-	status := grpchealth.StatusServing
+	status := grpchealth.StatusNotServing
 	select {
 	case <-m.draining:
-		status = grpchealth.StatusNotServing
 	default:
-		if !m.ready.Load() {
-			status = grpchealth.StatusNotServing
+		if m.ready.Load() {
+			status = grpchealth.StatusServing
 		}
 	}
 	return &grpchealth.CheckResponse{Status: status}, nil

@@ -66,6 +66,7 @@ type replayer struct {
 
 // Run replays until ctx ends, then lets attempts end.
 func (r *replayer) Run(ctx context.Context) error {
+	r.flights.all = map[*flight]struct{}{}
 	attempts, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var background sync.WaitGroup

@@ -222,7 +222,12 @@ func (s *shards) Run(ctx context.Context) error {
 	var working errgroup.Group
 	s.mu.Lock()
 	if !s.onHold {
-		s.start = func(p *part) { working.Go(func() error { return p.Run(ctx) }) }
+		s.start = func(p *part) {
+			working.Go(func() error { return p.reaper.Run(ctx) })
+			if p.replayer != nil {
+				working.Go(func() error { return p.replayer.Run(ctx) })
+			}
+		}
 		for _, p := range s.parts {
 			s.start(p)
 		}
