@@ -237,24 +237,23 @@ func constantsOf(t *testing.T) map[string][]int64 {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, d := range file.Decls {
-				if decl, ok := d.(*ast.GenDecl); ok && decl.Tok == token.CONST {
-					for _, s := range decl.Specs {
-						spec := s.(*ast.ValueSpec)
-						for i, value := range spec.Values {
-							result, err := types.Eval(token.NewFileSet(), nil, token.NoPos, units.Replace(types.ExprString(value)))
-							if err != nil || result.Value == nil {
-								continue // of other constants
-							}
-							if n, err := strconv.ParseInt(result.Value.ExactString(), 10, 64); err == nil {
-								id := spec.Names[i].Name
-								found[id] = append(found[id], n)
-								found[file.Name.Name+"."+id] = append(found[file.Name.Name+"."+id], n)
+			ast.Inspect(file, func(n ast.Node) bool {
+				if spec, ok := n.(*ast.ValueSpec); ok {
+					for i, value := range spec.Values {
+						result, err := types.Eval(token.NewFileSet(), nil, token.NoPos, units.Replace(types.ExprString(value)))
+						if err != nil || result.Value == nil {
+							continue // it is made of other constants, or is none
+						}
+						if n, err := strconv.ParseInt(result.Value.ExactString(), 10, 64); err == nil {
+							for _, name := range []string{spec.Names[i].Name, file.Name.Name + "." + spec.Names[i].Name} {
+								found[name] = append(found[name], n)
 							}
 						}
 					}
 				}
-			}
+				_, local := n.(*ast.FuncDecl)
+				return !local
+			})
 		}
 	}
 	return found
