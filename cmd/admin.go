@@ -29,7 +29,7 @@ func listenAt(admin string) string {
 
 // Operator are the flags of the commands that speak to an admin listener.
 type Operator struct {
-	Admin string `default:"http://127.0.0.1:9464" help:"The admin listener of a gateway or MOM: a URL, an address, or unix:PATH."`
+	Admin string `default:"http://${admin_address}" help:"The admin listener of a gateway or MOM: a URL, an address, or unix:PATH."`
 	JSON  bool   `name:"json" help:"Print JSON, for errors too."`
 	// Server was the flag of these commands when they spoke to the callers' port. Scripts may still
 	// use it, and it names the server, so it is read like --admin.

@@ -13,7 +13,7 @@ import (
 
 // Gateway is `holdline gateway`.
 type Gateway struct {
-	Listen     string   `default:":8080" help:"The address to listen on."`
+	Listen     string   `default:"${gateway_listen}" help:"The address to listen on."`
 	MOM        []string `name:"mom" placeholder:"URL" help:"The MOM that stores the calls that their service cannot take. Separate several MOMs with commas. Without this flag no call is stored."`
 	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose web pages may call, such as https://app.example, or * for all origins. Pages may send any header, but no cookies. May be repeated."`
 	TLSCert    string   `name:"tls-cert" type:"existingfile" and:"tls" placeholder:"FILE" help:"Speak TLS with the certificate and the chain in this PEM file. The file is read again when it changes."`

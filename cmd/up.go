@@ -18,7 +18,7 @@ type Up struct {
 	Redis   string   `placeholder:"URL" help:"The Redis or Valkey that keeps the tasks, such as redis://127.0.0.1:6379. Default: a Redis of its own, with its data in --state, if redis-server or valkey-server is on PATH. If neither is there, tasks are kept in memory."`
 	State   string   `placeholder:"DIR" default:"${state}" help:"The folder in which the Redis of its own keeps its data."`
 	Without []string `placeholder:"SERVICE" help:"Do not start this service: sum, subtraction or multiplication. May be repeated."`
-	Admin   string   `default:"127.0.0.1:9464" help:"Serve operators at this address, or at unix:PATH: queues, the tasks of all callers, /metrics and pprof. Empty: nowhere."`
+	Admin   string   `default:"${admin_address}" help:"Serve operators at this address, or at unix:PATH: queues, the tasks of all callers, /metrics and pprof. Empty: nowhere."`
 	Metrics
 	Logs
 }

@@ -45,7 +45,9 @@ func values() kong.Vars {
 		"max_bytes":      strconv.Itoa(redisstore.DefaultMaxBytes),
 		"parked_ttl":     short(redisstore.DefaultParkedTTL),
 
+		"gateway_listen":  ":8080",
 		"gateway_address": stack.DefaultListen,
+		"admin_address":   "127.0.0.1:9464",
 		"service_ports":   strings.Join(ports, ", "),
 		"state":           stateDir(),
 		"version":         versionLine(),
