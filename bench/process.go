@@ -40,7 +40,7 @@ func (s *processes) start(name, binary string, args ...string) (*process, error)
 	p.cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir)
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	var err error
-	if p.done, err = child.Start(p.cmd); err != nil {
+	if p.done, err = child.Start(p.cmd, syscall.SIGKILL); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	s.all = append(s.all, p)

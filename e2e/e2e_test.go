@@ -16,6 +16,7 @@ import (
 
 	"holdline/internal/load"
 	"holdline/internal/redistest"
+	"holdline/internal/server/servertest"
 	"holdline/internal/stack"
 )
 
@@ -103,20 +104,7 @@ func testLog(tb testing.TB) *slog.Logger {
 // run runs something until the test ends, and waits for its end.
 func run(tb testing.TB, what interface{ Run(context.Context) error }) (stop func()) {
 	tb.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := what.Run(ctx); err != nil {
-			tb.Errorf("run: %v", err)
-		}
-	}()
-	stop = func() {
-		cancel()
-		<-done
-	}
-	tb.Cleanup(stop)
-	return stop
+	return servertest.Keep(tb, what)
 }
 
 // wire is a load.Wire, for tests.

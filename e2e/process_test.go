@@ -63,7 +63,7 @@ func (p *process) start(tb testing.TB) {
 		p.cmd.Stderr = p.log
 	}
 	var err error
-	if p.gone, err = child.Start(p.cmd); err != nil {
+	if p.gone, err = child.Start(p.cmd, syscall.SIGKILL); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -1,10 +1,5 @@
 package child
 
-import (
-	"os/exec"
-	"syscall"
-)
+import "syscall"
 
-func dieWithParent(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-}
+func dieWithParent(attr *syscall.SysProcAttr, last syscall.Signal) { attr.Pdeathsig = last }

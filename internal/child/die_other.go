@@ -2,7 +2,7 @@
 
 package child
 
-import "os/exec"
+import "syscall"
 
 // dieWithParent needs Linux.
-func dieWithParent(*exec.Cmd) {}
+func dieWithParent(*syscall.SysProcAttr, syscall.Signal) {}

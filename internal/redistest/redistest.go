@@ -186,7 +186,7 @@ func (s *Server) launch() error {
 	}
 	s.cmd = exec.Command(path, s.args...)
 	s.cmd.Env = append(os.Environ(), s.env...)
-	if s.gone, err = child.Start(s.cmd); err != nil {
+	if s.gone, err = child.Start(s.cmd, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("start redis-server: %w", err)
 	}
 	return nil
