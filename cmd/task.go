@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
@@ -72,24 +74,27 @@ func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
 	return table.Flush()
 }
 
-// TaskGet is `holdline task get`.
-type TaskGet struct {
+// OneTask are the arguments of a command about one task.
+type OneTask struct {
 	ID string `arg:"" name:"id" help:"The id of the task."`
 	Remote
 }
 
-// Run prints the task, without its answer.
+// TaskGet is `holdline task get`.
+type TaskGet struct{ OneTask }
+
+// Run shows the task, without its answer.
 func (c *TaskGet) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.tasks().GetTask(ctx, &momv1.GetTaskRequest{Id: c.ID})
-	if err != nil {
-		return c.fail(err)
-	}
-	return c.print(out, res.GetTask())
+	return c.show(out, res.GetTask(), err)
 }
 
-// print shows one task.
-func (r Remote) print(out io.Writer, t *momv1.Task) error {
-	if r.JSON {
+// show prints the task that a command got, unless it got an error.
+func (c *OneTask) show(out io.Writer, t *momv1.Task, err error) error {
+	switch {
+	case err != nil:
+		return c.fail(err)
+	case c.JSON:
 		return printJSON(out, t)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -98,11 +103,10 @@ func (r Remote) print(out io.Writer, t *momv1.Task) error {
 			_, _ = fmt.Fprintf(table, "%s\t%v\n", name, value)
 		}
 	}
-	at := func(stamp interface{ AsTime() time.Time }, set bool) string {
-		if !set {
-			return ""
+	at := func(name string, stamp *timestamppb.Timestamp) {
+		if stamp != nil {
+			row(name, stamp.AsTime().Local().Format(time.RFC3339))
 		}
-		return stamp.AsTime().Local().Format(time.RFC3339)
 	}
 	row("task", t.GetId())
 	row("procedure", t.GetProcedure())
@@ -113,20 +117,21 @@ func (r Remote) print(out io.Writer, t *momv1.Task) error {
 	}
 	row("handed off for", t.GetCause())
 	row("last failure", t.GetLastFailure())
-	row("created", at(t.GetCreateTime(), t.GetCreateTime() != nil))
-	row("expires", at(t.GetExpireTime(), t.GetExpireTime() != nil && t.GetEndTime() == nil))
-	row("next attempt", at(t.GetNextAttemptTime(), t.GetNextAttemptTime() != nil))
-	row("ended", at(t.GetEndTime(), t.GetEndTime() != nil))
-	row("dismissed", at(t.GetDismissTime(), t.GetDismissTime() != nil))
-	row("answer kept until", at(t.GetAnswerExpireTime(), t.GetAnswerExpireTime() != nil))
+	at("created", t.GetCreateTime())
+	if t.GetEndTime() == nil {
+		at("expires", t.GetExpireTime())
+	}
+	at("next attempt", t.GetNextAttemptTime())
+	at("ended", t.GetEndTime())
+	at("dismissed", t.GetDismissTime())
+	at("answer kept until", t.GetAnswerExpireTime())
 	return table.Flush()
 }
 
 // TaskWait is `holdline task wait`.
 type TaskWait struct {
-	ID   string         `arg:"" name:"id" help:"The id of the task."`
 	Wait *time.Duration `env:"-" placeholder:"DURATION" help:"How long to wait at most. 0 for not at all. Default: until the task ends."`
-	Remote
+	OneTask
 }
 
 // Run waits, tells of progress on standard error, and prints the answer.
@@ -195,46 +200,28 @@ func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string) error
 }
 
 // TaskCancel is `holdline task cancel`.
-type TaskCancel struct {
-	ID string `arg:"" name:"id" help:"The id of the task."`
-	Remote
-}
+type TaskCancel struct{ OneTask }
 
 // Run cancels and shows the task.
 func (c *TaskCancel) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.tasks().CancelTask(ctx, &momv1.CancelTaskRequest{Id: c.ID})
-	if err != nil {
-		return c.fail(err)
-	}
-	return c.print(out, res.GetTask())
+	return c.show(out, res.GetTask(), err)
 }
 
 // TaskRetry is `holdline task retry`.
-type TaskRetry struct {
-	ID string `arg:"" name:"id" help:"The id of the task."`
-	Remote
-}
+type TaskRetry struct{ OneTask }
 
 // Run queues and shows the task.
 func (c *TaskRetry) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.tasks().RetryTask(ctx, &momv1.RetryTaskRequest{Id: c.ID})
-	if err != nil {
-		return c.fail(err)
-	}
-	return c.print(out, res.GetTask())
+	return c.show(out, res.GetTask(), err)
 }
 
 // TaskDismiss is `holdline task dismiss`.
-type TaskDismiss struct {
-	ID string `arg:"" name:"id" help:"The id of the task."`
-	Remote
-}
+type TaskDismiss struct{ OneTask }
 
 // Run dismisses and shows the task.
 func (c *TaskDismiss) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.tasks().DismissTask(ctx, &momv1.DismissTaskRequest{Id: c.ID})
-	if err != nil {
-		return c.fail(err)
-	}
-	return c.print(out, res.GetTask())
+	return c.show(out, res.GetTask(), err)
 }
