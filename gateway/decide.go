@@ -170,16 +170,6 @@ func retryAfter(res *upstream.Response) (time.Duration, bool) {
 	return d, err == nil && d >= 0 && d <= time.Second
 }
 
-func noRoute(service string) *connect.Error {
-	return contract.Errorf(momv1.Reason_REASON_NO_ROUTE,
-		"no route for service %q; gateway.v1.DirectoryService lists those there are", service)
-}
-
-func requestTooLarge() *connect.Error {
-	return contract.Errorf(momv1.Reason_REASON_REQUEST_TOO_LARGE,
-		"a request with %s or %s: respond-async has at most %d bytes", contract.HeaderKey, contract.HeaderPrefer, maxReplay)
-}
-
 // badBody is for a body that ends before its time or is not well formed.
 func (c *call) badBody(err error) *connect.Error {
 	var tooLarge *http.MaxBytesError

@@ -45,7 +45,9 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *upstream.Response {
 	res, outcome, err := endpoint.Try(ctx, &c.req)
 	if !c.target.stores && refusesSecret(res) {
-		outcome = p.strange(endpoint)
+		// The MOM has not looked at the call, and another MOM may take it.
+		warnSecret(p.once, endpoint)
+		outcome = upstream.Outcome{Kind: upstream.Refused, Cause: secretRefused}
 	}
 	outcome = c.judged(outcome)
 	c.tries.last, c.tries.err = outcome, err
@@ -58,8 +60,8 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 	return res
 }
 
-// conclude does what follows from the last try. The breaker hears of a call that every endpoint
-// failed before that is handed off, since a caller may be held for long.
+// conclude does what follows from the last try. The breaker hears here, and not in finish, of a call
+// that every endpoint failed: after a hand-off its caller may be held for long.
 func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.Response) verdict {
 	last := &c.tries.last
 	if counts(last.Kind) && c.tries.made >= min(c.target.pool.Len(), maxTries) {

@@ -1,10 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -62,8 +62,13 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 		var by ender
 		by, abort = respond(w, c, v.res)
 		v.end = v.endBy(by)
-		if v.decided == decidedPass && !counts(c.tries.last.Kind) { // the breaker has heard of those that count
-			p.heard(c, by)
+		answered := v.decided == decidedPass && !counts(c.tries.last.Kind) // of those that count, the breaker has heard
+		switch {
+		case answered && by == byNobody:
+			c.target.breaker.answered()
+			p.outages.Up(c.target.route.Service, c.began)
+		case answered && by == byService:
+			c.target.breaker.failed("broken-answer")
 		}
 	case v.err != nil:
 		maps.Copy(w.Header(), v.header)
@@ -100,41 +105,37 @@ func (v *verdict) endBy(by ender) end {
 // endOf tells an answer from an error, by what can be seen without decoding: the
 // errors of gRPC-Web and of Connect streams are in their bodies.
 func endOf(res *http.Response) end {
-	status := res.Header.Get("Grpc-Status")
-	if status == "" {
-		status = res.Trailer.Get("Grpc-Status")
-	}
-	if res.StatusCode >= http.StatusBadRequest || status != "" && status != "0" {
+	status := cmp.Or(res.Header.Get("Grpc-Status"), res.Trailer.Get("Grpc-Status"), "0")
+	if res.StatusCode >= http.StatusBadRequest || status != "0" {
 		return endError
 	}
 	return endOK
 }
 
-// heard tells the breaker, and the log of outages, who ended a service's answer.
-func (p *proxy) heard(c *call, by ender) {
-	switch by {
-	case byNobody:
-		c.target.breaker.answered()
-		p.outages.Up(c.target.route.Service, c.began)
-	case byService:
-		c.target.breaker.failed("broken-answer")
-	}
-}
-
 // explain says what became of a call to a caller who asks for it, such as
 // "direct;try=2;dial-refused → stored;breaker=open".
 func (c *call) explain(decided string) string {
-	var text strings.Builder
 	if c.tries != nil {
-		_, _ = fmt.Fprintf(&text, "direct;try=%d", c.tries.made)
+		tries := fmt.Sprintf("direct;try=%d", c.tries.made)
 		if c.tries.last.Cause != "" {
-			text.WriteString(";" + c.tries.last.Cause)
+			tries += ";" + c.tries.last.Cause
 		}
-		text.WriteString(" → ")
+		decided = tries + " → " + decided
 	}
-	text.WriteString(decided)
 	if c.target.breaker.open() {
-		text.WriteString(";breaker=open")
+		decided += ";breaker=open"
 	}
-	return text.String()
+	return decided
+}
+
+// notice logs an error of the gateway's own where an operator should know of it: the same
+// thing once per interval. The cause is that of the last attempt, or empty.
+func (p *proxy) notice(err *connect.Error, service, cause string, attrs ...any) {
+	if n, ok := contract.NoticeOf(err, service); ok {
+		if cause != "" {
+			attrs = append([]any{"cause", cause}, attrs...)
+		}
+		attrs = append([]any{"reason", n.Reason, "service", service}, attrs...)
+		p.once.Log(n.Level, n.Key+" "+cause, n.Message, append(attrs, "error", err.Message())...)
+	}
 }

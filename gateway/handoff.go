@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -193,11 +194,11 @@ func (h *handOff) abandon() {
 	if h.kept {
 		return
 	}
-	ids := []string{h.id.String()}
-	if h.stored != nil && h.stored.GetId() != ids[0] {
-		ids = append(ids, h.stored.GetId())
+	ids := append([]string{h.id.String()}, h.former...)
+	if id := h.stored.GetId(); id != "" && !slices.Contains(ids, id) {
+		ids = append(ids, id)
 	}
-	for _, id := range append(ids, h.former...) {
+	for _, id := range ids {
 		h.proxy.words.abandon.add(id, nil)
 	}
 }
@@ -214,7 +215,7 @@ func (h *handOff) giveUp(next action, last upstream.Outcome) verdict {
 		return h.failed(momv1.Reason_REASON_STORE_UNCERTAIN, last.Cause, "it may or may not be stored (%s); it may be sent again", last.Cause)
 	case next == tellUnsure:
 		return h.failed(momv1.Reason_REASON_OUTCOME_UNKNOWN, last.Cause, "it may or may not be stored (%s)", last.Cause)
-	case tooManyHeaders(last):
+	case last.Cause == upstream.HeadersTooLarge, last.Cause == "http-431":
 		reason := momv1.Reason_REASON_CALL_NOT_STORABLE
 		if h.call.tries == nil { // another time is no better
 			reason = momv1.Reason_REASON_HEADERS_TOO_LARGE
@@ -227,7 +228,11 @@ func (h *handOff) giveUp(next action, last upstream.Outcome) verdict {
 // failed is the verdict on a call that is not stored, or of which nobody knows whether it is. The
 // text says so, after why the call was to be stored.
 func (h *handOff) failed(reason momv1.Reason, cause, format string, args ...any) verdict {
-	err := contract.Errorf(reason, "%s, and "+format, append([]any{h.why()}, args...)...)
+	before := ""
+	if h.call.tries != nil {
+		before = h.call.tries.last.Cause
+	}
+	err := contract.Errorf(reason, "%s, and "+format, append([]any{contract.WhyStored(h.call.target.route.Service, before)}, args...)...)
 	return verdict{end: endFailed, decided: decidedFail, err: err, cause: cause, facts: []any{"task", h.id}}
 }
 

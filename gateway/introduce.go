@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 
@@ -20,6 +21,13 @@ func (g *Gateway) Operators() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.front.dispatch(w, r.WithContext(context.WithValue(r.Context(), operatorKey{}, true)))
 	})
+}
+
+// operatorsOnly refuses somebody who is no operator.
+func (p *proxy) operatorsOnly(w http.ResponseWriter, r *http.Request) {
+	p.once.Log(slog.LevelInfo, "operators", "a caller was refused what is for operators, who have the admin listener",
+		"procedure", r.URL.Path, "peer", r.RemoteAddr)
+	contract.WriteError(w, r, contract.OperatorsOnly(r.URL.Path))
 }
 
 // introduce tells a MOM who we are, and who asks for its own services.
@@ -50,13 +58,6 @@ const secretRefused = "mom-secret"
 // refusesSecret tells whether a MOM says so. There may be no response.
 func refusesSecret(res *upstream.Response) bool {
 	return res != nil && res.Header.Get(contract.HeaderRefused) == contract.RefusedSecret
-}
-
-// strange is the outcome of what such a MOM was asked for: it has not looked at it, and
-// another MOM may take it.
-func (p *proxy) strange(mom *upstream.Endpoint) upstream.Outcome {
-	warnSecret(p.once, mom)
-	return upstream.Outcome{Kind: upstream.Refused, Cause: secretRefused}
 }
 
 func warnSecret(once *logonce.Logger, mom *upstream.Endpoint) {

@@ -6,6 +6,7 @@ import (
 
 	"connectrpc.com/connect/v2"
 
+	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
 )
@@ -29,7 +30,8 @@ func (p *proxy) judge(c *call) (err *connect.Error) {
 		return err
 	}
 	if c.req.Stream != nil {
-		return requestTooLarge()
+		return contract.Errorf(momv1.Reason_REASON_REQUEST_TOO_LARGE,
+			"a request with %s or %s: respond-async has at most %d bytes", contract.HeaderKey, contract.HeaderPrefer, maxReplay)
 	}
 	if cause, refused := c.target.pool.Refuses(&c.req); refused {
 		return unsendable(cause, c)

@@ -78,16 +78,12 @@ func (c *call) judged(outcome upstream.Outcome) upstream.Outcome {
 	return outcome
 }
 
-// lateError is for a caller who has got the head of a response, and not its end.
-func lateError(c *call) *connect.Error {
-	return connect.Errorf(connect.CodeDeadlineExceeded, "%s did not end its answer in the time that the caller gave", c.target.route.Service)
-}
-
 // endLate ends the body of a response whose head is out, with an error in the
 // caller's protocol. It returns false where the protocol has no place for one: then
 // the connection, or the stream, has to break. framed tells that the body has no
 // length of its own, so that more may be written.
-func endLate(w http.ResponseWriter, err *connect.Error, seen *envelopes, framed bool) bool {
+func endLate(w http.ResponseWriter, c *call, seen *envelopes, framed bool) bool {
+	err := connect.Errorf(connect.CodeDeadlineExceeded, "%s did not end its answer in the time that the caller gave", c.target.route.Service)
 	header := w.Header()
 	contentType := upstream.MediaType(header)
 	switch {

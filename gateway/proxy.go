@@ -99,7 +99,7 @@ func (p *proxy) notFound(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	err := noRoute(service)
+	err := contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q; gateway.v1.DirectoryService lists those there are", service)
 	p.notice(err, service, "", "peer", r.RemoteAddr)
 	contract.WriteError(w, r, err)
 }

@@ -19,7 +19,7 @@ const (
 	notReached              // not stored: the offer did not get there
 	slow                    // not stored: our time was over before the offer got there
 
-	// After these the call is stored, or may be.
+	// After each of these the call is stored, or may be.
 
 	mayHave      // the MOM is silent, gone, or does not know
 	drained      // the gateway drains, and has ended the hold
@@ -109,10 +109,11 @@ const (
 	giveUp                   // giveHandle, tellUnsure or tellFailed, by what is known
 )
 
-// follow is the table of what follows from a reply: for a call that no MOM can have, while another
-// one is left to be asked, and after the last one; and the same for a call that a MOM has or may
-// have. Of that one only an answer under its id ends the question: what another MOM refuses now,
-// the first may have stored. A MOM, or a machine, that is busy is not down: a slow one is asked again.
+// follow is the table of what follows from a reply. Its columns are for a call that no MOM can have,
+// while another MOM is left to be asked and after the last one; and the same for a call that a MOM
+// has or may have. Only an answer under its id tells what became of the second: what another MOM
+// refuses now, the first may have stored. A MOM, or a machine, that is busy is not down, so a slow
+// one is asked again.
 func follow(said reply, at standing) action {
 	row := [...]struct{ not, notLast, may, mayLast action }{
 		theTasks:     {passOn, passOn, passOn, passOn},

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/textproto"
-	"strings"
 	"sync"
 
 	"holdline/internal/contract"
@@ -52,7 +50,7 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, 
 		}
 		if err != nil {
 			by = c.ender()
-			return by, by != byDeadline || !endLate(w, lateError(c), &seen, len(w.Header()["Content-Length"]) == 0)
+			return by, by != byDeadline || !endLate(w, c, &seen, len(w.Header()["Content-Length"]) == 0)
 		}
 	}
 }
@@ -102,36 +100,5 @@ func suppressDefaults(header http.Header, keys ...string) {
 		if _, ok := header[key]; !ok {
 			header[key] = nil
 		}
-	}
-}
-
-// cleanRequest removes what belongs to this hop, and the headers by which the
-// gateway itself speaks to the MOM.
-func cleanRequest(header http.Header) {
-	trailers := strings.Contains(header.Get("Te"), "trailers")
-	cleanHop(header)
-	if trailers {
-		header["Te"] = []string{"trailers"} // gRPC insists on it, end to end
-	}
-	suppressDefaults(header, "User-Agent")
-	for key := range header {
-		if contract.IsOwn(key) && !contract.SentBy(contract.FromCaller, key) {
-			delete(header, key)
-		}
-	}
-}
-
-// cleanHop removes hop-by-hop headers (RFC 9110, section 7.6.1).
-func cleanHop(header http.Header) {
-	for _, field := range header["Connection"] {
-		for name := range strings.SplitSeq(field, ",") {
-			delete(header, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
-		}
-	}
-	for _, key := range [...]string{
-		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
-		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-	} {
-		delete(header, key)
 	}
 }

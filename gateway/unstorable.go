@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"holdline/internal/coding"
-	"holdline/internal/contract"
 	"holdline/internal/upstream"
 )
 
@@ -46,15 +45,6 @@ func unreadable(req *upstream.Request) (why string) {
 	return ""
 }
 
-// why is why the call was to be stored.
-func (h *handOff) why() string {
-	cause := ""
-	if h.call.tries != nil {
-		cause = h.call.tries.last.Cause
-	}
-	return contract.WhyStored(h.call.target.route.Service, cause)
-}
-
 // advice is what a caller may do whose call is surely not stored. What ran may run twice, or it
 // is the task of the key.
 func (h *handOff) advice() string {
@@ -62,9 +52,4 @@ func (h *handOff) advice() string {
 		return "it may be sent again"
 	}
 	return "it was not executed"
-}
-
-// tooManyHeaders tells whether a MOM did not take an offer for its headers.
-func tooManyHeaders(last upstream.Outcome) bool {
-	return last.Cause == upstream.HeadersTooLarge || last.Cause == "http-431"
 }

@@ -82,15 +82,7 @@ func newToldWith(t *testing.T, url string, configure func(*mom.Config)) *told {
 		t.Fatal(err)
 	}
 	w.mom = m
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- m.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
+	servertest.Keep(t, m)
 	addr, _ := servertest.Run(t, server.Config{Handler: m})
 	w.base = "http://" + addr
 	transport := new(http.Transport)

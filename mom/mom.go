@@ -34,6 +34,9 @@ import (
 	"holdline/internal/upstream"
 )
 
+// DefaultMaxHeld is that of Config.MaxHeld.
+const DefaultMaxHeld = 10_000
+
 // HeaderBytes is how many bytes of headers the server of a MOM takes whose gateways take so
 // many. A hand-off is a call with some more of them, and net/http may need twice as many bytes
 // to write what a caller of HTTP/1.1 wrote without blanks.
@@ -48,7 +51,7 @@ type Config struct {
 	// most contract.MaxAnswerTTL.
 	AnswerTTL time.Duration
 	// MaxHeld is how many callers are held at once; one more gets its handle at
-	// once. Default 10 000.
+	// once. Default DefaultMaxHeld.
 	MaxHeld int
 	// OnHold: the MOM takes calls and tells of tasks, but replays none, and none expires: what a
 	// restored store needs until somebody has looked at it.
@@ -96,7 +99,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 		return nil, errors.New("mom: answers are kept for 7 days at most")
 	}
 	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, contract.DefaultAnswerTTL)
-	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, 10_000)
+	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
 	cfg.Metrics = cmp.Or[prometheus.Registerer](cfg.Metrics, prometheus.NewRegistry())
 	m := &MOM{
 		cfg:      cfg,

@@ -20,7 +20,7 @@ var sources embed.FS
 // A script is one transition, in the two forms that servers understand.
 type script struct {
 	name string
-	// args are the names of its arguments, in the order of ARGV. The headers of its files list them.
+	// args are the names of its arguments, in the order of ARGV.
 	args []string
 	// flagged begins with the line that lets it write at maxmemory: what
 	// drains the queues must work when they have filled Redis.
@@ -31,7 +31,7 @@ type script struct {
 	upkeep bool
 }
 
-// form is a text that a server understands, and what calls it by its hash.
+// form is the text of a script, and what calls the script by the hash of this text.
 type form struct {
 	text string
 	lua  *rueidis.Lua
@@ -79,8 +79,8 @@ func newScript(name string, shared ...string) *script {
 	return join(name, constants, append(files, name)...)
 }
 
-// join makes a script of some files. Before them it puts constants, and a local variable for each
-// argument that the files list.
+// join makes one script of several files. The constants come first, then a local variable for each
+// argument that a file lists, then the files.
 func join(name, constants string, files ...string) *script {
 	s := &script{name: name}
 	var locals, body strings.Builder
@@ -107,7 +107,7 @@ func join(name, constants string, files ...string) *script {
 	return s
 }
 
-// needsRoom makes it a script that a server at its maxmemory refuses.
+// needsRoom says that a server at its maxmemory is to refuse the script.
 func (s *script) needsRoom() *script {
 	s.flagged = s.plain
 	return s

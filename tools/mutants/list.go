@@ -41,8 +41,8 @@ var ends = []mutant{
 	{finish, "	case by == byDeadline:\n		return endFailed\n", "", endTests},
 	{finish, "by == byNobody && v.decided == decidedPass", "by == byNobody", endTests},
 	{finish, "by == byNobody && v.decided == decidedPass", "v.decided == decidedPass", endTests},
-	{finish, "		status = res.Trailer.Get(\"Grpc-Status\")\n", "", endTests},
-	{finish, " || status != \"\" && status != \"0\"", "", endTests},
+	{finish, ", res.Trailer.Get(\"Grpc-Status\")", "", endTests},
+	{finish, " || status != \"0\"", "", endTests},
 	{finish, "	default:\n		abort = true\n", "", "./gateway -run HalfClosed|Left"},
 }
 
@@ -152,7 +152,7 @@ var decisions = []mutant{
 	{direct, "if counts(last.Kind) && c.tries.made", "if c.tries.made", table("REFUSED_STREAM")},
 	{finish, " && !counts(c.tries.last.Kind)", "", table("unavailable")},
 	{finish, "		c.target.breaker.failed(\"broken-answer\")\n", "", "./gateway -run WhoEnded"},
-	{finish, "	case byNobody:\n		c.target.breaker.answered()\n", "	default:\n		c.target.breaker.answered()\n", "./gateway -run WhoEnded"},
+	{finish, "case answered && by == byNobody:", "case answered && by != byService:", "./gateway -run WhoEnded"},
 	{breaker, "b.streak.IsOpen() || b.rate.IsOpen()", "b.streak.IsOpen()", breaks},
 	{breaker, "	b.streak.RecordSuccess()\n", "", breaks},
 	{breaker, "		b.streak.Close()\n", "", breaks},
@@ -161,6 +161,8 @@ var decisions = []mutant{
 
 // What an attempt came to.
 var outcomes = []mutant{
+	{"internal/load/reply.go", "case client.TaskFrom(err) != nil:", "case client.TaskFrom(err) == nil:", "./internal/load"},
+	{"internal/load/reply.go", " && rpcErr.IsRemote()", "", "./internal/load"},
 	{outcome, "case !taken, httpMajor", "case httpMajor", upstreamTests},
 	{outcome, "case !taken, httpMajor == 1 && writeFailed(err):", "case !taken:", upstreamTests},
 	{outcome, "httpMajor == 1 && writeFailed(err)", "writeFailed(err)", upstreamTests},

@@ -2,7 +2,7 @@
 --
 -- ARGV: uncertain from:n before:n     (uncertain: 1 takes those along; from and before
 --       are places in dead, before is 0 at first)
--- Returns: {retried, from, before} to go on with; from is -1 at the end
+-- Returns: {retried, from, before} to go on with; from and before are -1 at the end
 -- Effect: as retry, for some of the tasks between these places. Before is where dead
 --         ended at first: those that die again meanwhile stay dead. It is a place and not
 --         a time, since the clock may have been set back since they were parked.
@@ -29,5 +29,5 @@ for _, ulid in ipairs(entries) do
 end
 local closed = close_up()
 from, before = math.max(from - closed, 0), before - closed
-if #entries == 0 or from >= before then from = -1 end
+if #entries == 0 or from >= before then from, before = -1, -1 end
 return {retried, from, before}
