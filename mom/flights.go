@@ -8,7 +8,7 @@ import (
 
 const (
 	// patience is how long an attempt keeps its place in the window. A task that takes longer
-	// is slow, or stuck, and keeps nobody waiting.
+	// is slow or stuck, and others are sent without waiting for it.
 	patience = 2 * time.Second
 	// maxBusy is how many attempts there may be at once, those included that no longer keep
 	// a place.

@@ -243,20 +243,20 @@ func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
 	}
 }
 
-// resync makes up for what may have been missed.
+// resync has everything looked at again, since transitions may have been missed.
 func (m *MOM) resync() {
 	m.anotherStore()
 	nudge(m.recheck)
 }
 
-// anotherStore makes no use any more of what the store said: it may be another, or empty.
+// anotherStore forgets what the store has said so far: it may be another store now, or an empty one.
 func (m *MOM) anotherStore() {
 	m.lookAgain()
 	m.shards.doubt()
 	m.shelf.keepAgain()
 }
 
-// lookAgain makes everybody look who goes by what was heard.
+// lookAgain has all those look at the store who otherwise rely on what it tells them.
 func (m *MOM) lookAgain() {
 	m.waiters.wakeAll()
 	shards, _ := m.shards.all()
