@@ -16,13 +16,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdline/internal/child"
 )
 
 // process is one that this program started.
 type process struct {
 	cmd  *exec.Cmd
 	said *tail
-	done chan struct{} // closed when it has ended
+	done <-chan struct{} // closed when it has ended
 }
 
 // processes are those that were started together.
@@ -32,18 +34,15 @@ type processes struct {
 }
 
 func (s *processes) start(name, binary string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(binary, args...), said: new(tail), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(binary, args...), said: new(tail)}
 	p.cmd.Dir = s.dir
 	// What a peer keeps between runs (Caddy does) goes with the other files.
 	p.cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir)
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
-	if err := p.cmd.Start(); err != nil {
+	var err error
+	if p.done, err = child.Start(p.cmd, syscall.SIGKILL); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	go func() {
-		_ = p.cmd.Wait() // how it ended is nobody's concern, that it did is
-		close(p.done)
-	}()
 	s.all = append(s.all, p)
 	return p, nil
 }

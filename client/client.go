@@ -1,5 +1,5 @@
-// Package client is for programs that call through Holdline: it reads the handle
-// out of an error, and waits for the task behind it.
+// Package client is for Go programs that call services through Holdline. When a call was stored, it
+// reads the handle from the error, and waits for the answer of the task.
 package client
 
 import (
@@ -17,8 +17,8 @@ import (
 	"holdline/internal/contract"
 )
 
-// TaskFrom returns the handle in an error that says that a call was stored, nil
-// in any other.
+// TaskFrom returns the handle from the error of a call that was stored. It returns nil for every
+// other error.
 func TaskFrom(err error) *momv1.TaskHandle {
 	var rpcErr *connect.Error
 	if !errors.As(err, &rpcErr) {
@@ -39,16 +39,16 @@ type Tasks struct {
 	service momv1connect.TaskServiceClient
 }
 
-// New returns Tasks that are read through a client of a gateway.
+// New returns Tasks of the gateway that a client calls.
 func New(client *connect.Client) *Tasks {
 	return &Tasks{momv1connect.NewTaskServiceClient(client)}
 }
 
-// waitAtOnce is how long one request waits; there are as many as it takes.
+// waitAtOnce is how long one request waits. Wait makes as many requests as it needs.
 const waitAtOnce = time.Minute
 
-// Wait waits until a task has ended or ctx has, and returns the task. progress,
-// if given, is called with the task as it is after each minute.
+// Wait waits until a task has ended, and returns the task with its answer, if it has one. It fails
+// when ctx ends before that. progress may be nil; otherwise Wait calls it once a minute with the task.
 func (t *Tasks) Wait(ctx context.Context, id string, progress func(*momv1.Task)) (*momv1.Task, *momv1.Answer, error) {
 	for {
 		res, err := t.service.WaitTask(ctx, &momv1.WaitTaskRequest{Id: id, Wait: durationpb.New(waitAtOnce)})
@@ -64,9 +64,9 @@ func (t *Tasks) Wait(ctx context.Context, id string, progress func(*momv1.Task))
 	}
 }
 
-// Answer waits for a task and unmarshals its answer into res. What the service
-// answered with an error is that error. A task that ended without an answer is the error that a
-// held caller gets in its place, with its code and its reason.
+// Answer waits until a task has ended, and unmarshals its answer into res. If the service answered with an
+// error, Answer returns that error. If the task ended without an answer, Answer returns the error
+// that a held caller gets then, with its code and its reason.
 func (t *Tasks) Answer(ctx context.Context, id string, res proto.Message) error {
 	task, answer, err := t.Wait(ctx, id, nil)
 	if err != nil {
@@ -78,7 +78,7 @@ func (t *Tasks) Answer(ctx context.Context, id string, res proto.Message) error 
 	return answer.GetMessage().UnmarshalTo(res)
 }
 
-// asRemote marks an error as the server's word.
+// asRemote marks an error as one that came from the server.
 func asRemote(err error) error {
 	var rpcErr *connect.Error
 	if errors.As(err, &rpcErr) {

@@ -18,21 +18,21 @@ import (
 
 // Admin is the flag of gateway and MOM that opens the admin listener.
 type Admin struct {
-	Admin string `placeholder:"ADDRESS" help:"Serve operators there: queues, everybody's tasks, /metrics and pprof; such as 127.0.0.1:9464, or unix:PATH. Whoever reaches it is an operator, and nobody else is. Default: nowhere."`
+	Admin string `placeholder:"ADDRESS" help:"Serve operators at this address, such as 127.0.0.1:9464 or unix:PATH: queues, the tasks of all callers, /metrics and pprof. Everybody who reaches this address is an operator. Default: nowhere."`
 }
 
-// listenAt is the address to listen on, which HOLDLINE_ADMIN may give as those who speak to it
-// would have it.
+// listenAt is the address to listen on. HOLDLINE_ADMIN may have the form that the commands of
+// operators use, with http:// before it.
 func listenAt(admin string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(admin, "http://"), "/")
 }
 
 // Operator are the flags of the commands that speak to an admin listener.
 type Operator struct {
-	Admin string `default:"http://127.0.0.1:9464" help:"The admin listener of a gateway or MOM: its URL, its address, or unix:PATH."`
-	JSON  bool   `name:"json" help:"Print JSON, errors too."`
-	// Server is from when these commands spoke to the callers' port. It says who is meant, so it
-	// must not be passed over.
+	Admin string `default:"http://${admin_address}" help:"The admin listener of a gateway or MOM: a URL, an address, or unix:PATH."`
+	JSON  bool   `name:"json" help:"Print JSON, for errors too."`
+	// Server was the flag of these commands when they spoke to the callers' port. Scripts may still
+	// use it, and it names the server, so it is read like --admin.
 	Server string `env:"-" hidden:""`
 }
 
@@ -71,7 +71,7 @@ func (o Operator) tasks() momv1connect.TaskServiceClient {
 	return momv1connect.NewTaskServiceClient(o.connect())
 }
 
-// fail is Remote's, with another hint.
+// fail is Remote.fail with another hint.
 func (o Operator) fail(err error) error {
 	err = Remote{Server: o.Admin}.fail(err)
 	var failed *callError

@@ -29,15 +29,15 @@ import (
 // Call is `holdline call`. What belongs to one call has no twin in the environment:
 // a forgotten variable must not change what a call means.
 type Call struct {
-	Method   string         `arg:"" help:"The method, such as arithmetic.v1.SumService/Sum."`
-	Data     string         `short:"d" env:"-" default:"{}" placeholder:"JSON" help:"The request message; @FILE reads it from a file, @- from standard input."`
-	Headers  []string       `name:"header" short:"H" env:"-" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request; repeated."`
-	Wait     *time.Duration `env:"-" xor:"hold" placeholder:"DURATION" help:"How long to be held when the service is down, in whole seconds; 0 for not at all. Default: 10s."`
-	Async    bool           `env:"-" xor:"hold" help:"Store the call at once and print its task."`
-	Key      string         `env:"-" placeholder:"KEY" help:"Idempotency-Key: the call is a task, and the same key finds it again."`
-	TTL      time.Duration  `env:"-" placeholder:"DURATION" help:"How long a stored call may wait for its service. Default: 15m."`
-	Explain  bool           `env:"-" help:"Tell on standard error what the gateway did."`
-	Protocol string         `env:"-" default:"connect" enum:"connect,grpc,grpcweb" help:"connect, grpc or grpcweb."`
+	Method   string         `arg:"" help:"The method to call, such as arithmetic.v1.SumService/Sum."`
+	Data     string         `short:"d" env:"-" default:"{}" placeholder:"JSON" help:"The request message. @FILE reads it from a file, @- from standard input."`
+	Headers  []string       `name:"header" short:"H" env:"-" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request. May be repeated."`
+	Wait     *time.Duration `env:"-" xor:"hold" placeholder:"DURATION" help:"How long the gateway holds the call when the service is down, in whole seconds. 0 for not at all. Default: ${default_hold}."`
+	Async    bool           `env:"-" xor:"hold" help:"Store the call at once and print the id of its task."`
+	Key      string         `env:"-" placeholder:"KEY" help:"The Idempotency-Key. The call becomes a task, and the same call with the same key finds that task again."`
+	TTL      time.Duration  `env:"-" placeholder:"DURATION" help:"How long a stored call may wait for its service. Default: what the route says, or ${default_ttl}."`
+	Explain  bool           `env:"-" help:"Print on standard error what the gateway did."`
+	Protocol string         `env:"-" default:"connect" enum:"connect,grpc,grpcweb" help:"The protocol to speak: connect, grpc or grpcweb."`
 	Remote
 }
 
@@ -57,7 +57,7 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	}
 	req, res := dynamicpb.NewMessage(md.Input()), dynamicpb.NewMessage(md.Output())
 	if err := protojson.Unmarshal(data, req); err != nil {
-		return connect.Errorf(connect.CodeInvalidArgument, "-d is no %s: %v", md.Input().FullName(), err)
+		return connect.Errorf(connect.CodeInvalidArgument, "-d is not a valid %s: %v", md.Input().FullName(), err)
 	}
 	spec := connect.Spec{
 		Procedure: fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()),
@@ -86,17 +86,17 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	return goesOn(handle)
 }
 
-// defaultWait is what the gateway's own default is.
-var defaultWait = 10 * time.Second
+// defaultWait is how long the gateway holds a call that does not say it.
+var defaultWait = contract.DefaultHold
 
-// ask writes the headers. A keyed call is stored without a hold and then waited
-// for, so that its id is known should the wait be interrupted.
+// ask writes the headers. A call with a key is stored without a hold, and then waited for: so
+// its id is known if the wait is interrupted.
 func (c *Call) ask(header *connect.Header) error {
 	for _, line := range c.Headers {
 		name, value, ok := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			return connect.Errorf(connect.CodeInvalidArgument, "-H %q is no header; want 'NAME: VALUE'", line)
+			return connect.Errorf(connect.CodeInvalidArgument, "-H %q is not a header; want 'NAME: VALUE'", line)
 		}
 		header.Add(name, value)
 	}
@@ -118,7 +118,7 @@ func (c *Call) ask(header *connect.Header) error {
 	return nil
 }
 
-// tell says what the gateway did.
+// tell prints what the gateway did.
 func (c *Call) tell(decision string) {
 	if c.JSON {
 		_ = json.NewEncoder(os.Stderr).Encode(map[string]string{"decision": decision})
@@ -139,8 +139,8 @@ func (c *Call) interruption() error {
 	return interruption("interrupted; the call is cancelled, unless its service has it already")
 }
 
-// unknown says of a call whose connection broke what is known of it: the gateway was
-// there a moment before, to tell the schema.
+// unknown adds a hint to the error of a call whose connection broke. The gateway was there a
+// moment before, since it told the schema, so the call may have been executed.
 func (c *Call) unknown(err error) error {
 	var failed *callError
 	if errors.As(err, &failed) && !failed.rpc.IsRemote() && failed.rpc.Unwrap() != nil && !notDialled(err) {
@@ -195,7 +195,7 @@ func (c *Call) describe(ctx context.Context) (protoreflect.MethodDescriptor, err
 	case err != nil || !ok:
 		return nil, fmt.Errorf("%s has no method %s; `holdline services` lists those it has", service, method)
 	case md.IsStreamingClient() || md.IsStreamingServer():
-		return nil, fmt.Errorf("%s streams; holdline call is for unary methods, buf curl calls any", c.Method)
+		return nil, fmt.Errorf("%s is a streaming method; holdline call can only call unary methods, and buf curl can call both", c.Method)
 	}
 	return md, nil
 }

@@ -21,9 +21,9 @@ import (
 
 // Remote are the flags of the commands that talk to a gateway.
 type Remote struct {
-	Server string `default:"http://127.0.0.1:8080" help:"The gateway; an address without a scheme is http://."`
-	CACert string `name:"cacert" type:"existingfile" placeholder:"FILE" help:"Trust the authorities in this file, PEM, and not those of the system."`
-	JSON   bool   `name:"json" help:"Print JSON, errors too."`
+	Server string `default:"http://${gateway_address}" help:"The gateway. An address without a scheme means http://."`
+	CACert string `name:"cacert" type:"existingfile" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, and not those of the system."`
+	JSON   bool   `name:"json" help:"Print JSON, for errors too."`
 
 	authorities *x509.CertPool // nil: those of the system
 }
@@ -47,8 +47,8 @@ func (r *Remote) AfterApply() (err error) {
 	return nil
 }
 
-// serverURL reads a flag that says where a server is: a URL, or an address alone, which
-// is http. An address of no host or of all, such as --listen takes it, is on this machine.
+// serverURL reads a flag that says where a server is: a URL, or an address, which means http. An
+// address without a host, or with 0.0.0.0 or [::] as --listen takes them, means this machine.
 func serverURL(flag, given string) (string, error) {
 	full := given
 	if !strings.Contains(full, "://") {
@@ -56,7 +56,7 @@ func serverURL(flag, given string) (string, error) {
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return "", fmt.Errorf("%s: %q is no address; want one such as http://127.0.0.1:8080 or gateway.example:8080", flag, given)
+		return "", fmt.Errorf("%s: %q is not an address; want one such as http://127.0.0.1:8080 or gateway.example:8080", flag, given)
 	}
 	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "" || ip.IsUnspecified() {
 		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
@@ -82,7 +82,7 @@ func (r Remote) connect(options ...connecthttp.Option) *connect.Client {
 	return connect.NewClient(connecthttp.NewTransport(r.http(), r.Server, options...))
 }
 
-// printJSON writes a message on one line; protojson alone varies its spaces.
+// printJSON writes a message on one line. protojson adds spaces at random, so they are removed.
 func printJSON(out io.Writer, msg proto.Message) error {
 	raw, err := protojson.Marshal(msg)
 	if err != nil {

@@ -21,34 +21,38 @@ import (
 	"holdline/internal/server"
 )
 
-// exitStatus tells of the exit status, in the help texts.
-const exitStatus = "Exit status: 0 when all went well; the RPC code << 3 when a call failed, so 32 when it is stored and not finished yet, " +
-	"40 when there is no such task, 112 when nobody answers; 2 when the command line is wrong; else 1."
+// exitStatus explains the exit status in the help texts.
+const exitStatus = "Exit status: 0 when all went well. When a call failed, the RPC code times 8: 32 when the call is stored and not finished yet, " +
+	"40 when there is no such task, 112 when no server answers. 2 when the command line is wrong. 1 for every other error."
 
 // Main parses the command line, runs the command and exits, as exitStatus says.
 // SIGINT, SIGTERM and SIGHUP end the command's context.
 func Main(grammar any) {
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
-	parser := kong.Must(grammar,
-		kong.Name("holdline"),
-		kong.Description("A store-and-forward gateway for Connect and gRPC services.\n\n"+exitStatus),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.DefaultEnvars("HOLDLINE"),
-		kong.Vars{"state": stateDir(), "version": versionLine()},
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
-	)
-	command, err := parser.Parse(os.Args[1:])
+	command, err := Parser(grammar).Parse(os.Args[1:])
 	if err != nil {
 		os.Exit(printUsageError(os.Stderr, err, slices.Contains(os.Args, "--json")))
 	}
+	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run()
 	stop()
 	os.Exit(printError(os.Stderr, err, printsJSON(command)))
 }
 
-// endings are the signals that end a command in order. Under nohup SIGHUP stays
-// ignored; else it is what a terminal that is closed sends.
+// Parser reads command lines of the grammar, a struct with a field per command.
+func Parser(grammar any) *kong.Kong {
+	return kong.Must(grammar,
+		kong.Name("holdline"),
+		kong.Description("A store-and-forward gateway for Connect and gRPC services.\n\n"+exitStatus),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.DefaultEnvars("HOLDLINE"),
+		values(),
+		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
+	)
+}
+
+// endings are the signals that end a command in an orderly way. A terminal that is closed sends
+// SIGHUP; under nohup it stays ignored.
 func endings() []os.Signal {
 	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -68,7 +72,7 @@ func printsJSON(command *kong.Context) bool {
 	return false
 }
 
-// stateDir is where the XDG base directory specification wants state to be.
+// stateDir is the folder for state that the XDG base directory specification names.
 func stateDir() string {
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "holdline")
@@ -81,8 +85,8 @@ func stateDir() string {
 
 // Logs are the flags of the commands that serve.
 type Logs struct {
-	LogLevel  slog.Level `default:"info" help:"debug, info, warn or error."`
-	LogFormat string     `default:"text" enum:"text,json" help:"text or json."`
+	LogLevel  slog.Level `default:"info" help:"How much to log: debug, info, warn or error."`
+	LogFormat string     `default:"text" enum:"text,json" help:"How log lines are written: text or json."`
 }
 
 func (l Logs) logger() *slog.Logger {
@@ -105,8 +109,8 @@ func withUnits(_ []string, attr slog.Attr) slog.Attr {
 	return attr
 }
 
-// announceEnd logs what ends a command that serves, when that comes. The command calls
-// said before it exits, so that the line is written.
+// announceEnd logs the signal that ends a command, when it comes. The command calls said
+// before it exits, so that the line is written.
 func announceEnd(ctx context.Context, log *slog.Logger) (said func()) {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -120,13 +124,13 @@ func announceEnd(ctx context.Context, log *slog.Logger) (said func()) {
 	}
 }
 
-// Limits are the flags by which gateway and MOM bound what callers may take.
+// Limits are the flags of gateway and MOM that limit what callers may use.
 type Limits struct {
-	MaxConnections int           `default:"10000" help:"Connections at once; one more is told to come again."`
-	MaxStreams     int           `default:"250" help:"HTTP/2 streams per connection."`
-	MaxHeaderBytes int           `default:"65536" help:"Headers of one request."`
-	HeaderTimeout  time.Duration `default:"10s" help:"Time for one request's headers."`
-	IdleTimeout    time.Duration `default:"2m" help:"Time that a connection without a call is kept."`
+	MaxConnections int           `default:"${max_connections}" help:"Maximum number of open connections. A call on a connection beyond that is answered with unavailable."`
+	MaxStreams     int           `default:"${max_streams}" help:"Maximum number of HTTP/2 streams on one connection."`
+	MaxHeaderBytes int           `default:"${max_header_bytes}" help:"Maximum size of the headers of one request, in bytes."`
+	HeaderTimeout  time.Duration `default:"${header_timeout}" help:"How long a caller may take to send the headers of one request."`
+	IdleTimeout    time.Duration `default:"${idle_timeout}" help:"How long a connection without a call stays open."`
 }
 
 func (l Limits) limits() server.Limits {
@@ -136,14 +140,14 @@ func (l Limits) limits() server.Limits {
 	}
 }
 
-// Metrics is the flag of the commands that have series to show.
+// Metrics is the flag of the commands that have metrics.
 type Metrics struct {
-	Metrics string `placeholder:"ADDRESS" help:"Serve /metrics for Prometheus there too, such as :9465, where it can be scraped from other machines; not for callers. Default: nowhere."`
+	Metrics string `placeholder:"ADDRESS" help:"Also serve /metrics at this address, such as :9465, so that a Prometheus on another machine can read it. Keep callers away from this address. Default: nowhere."`
 }
 
-// Shared is the flag by which gateway and MOM know each other.
+// Shared is the flag for the secret by which a MOM knows its gateways.
 type Shared struct {
-	MOMSecretFile string `name:"mom-secret-file" type:"existingfile" placeholder:"FILE" help:"The secret that gateways show and MOMs ask for, a line of visible ASCII (openssl rand -hex 32). Read again when it changes: the first of several lines is shown, each is taken."`
+	MOMSecretFile string `name:"mom-secret-file" type:"existingfile" placeholder:"FILE" help:"A file with the secret that gateways show to MOMs: a line of visible ASCII characters, such as openssl rand -hex 32 prints. A MOM that has this file refuses everybody who does not show the secret. The file is read again when it changes. Of several lines a gateway shows the first, and a MOM accepts each."`
 }
 
 // secret opens the file; nil without one.
@@ -156,9 +160,9 @@ func (s Shared) secret(log *slog.Logger) (*secret.Secret, error) {
 
 // Routing are the flags by which gateway and MOM learn routes and schemas.
 type Routing struct {
-	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs; repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals, health, http. HOLDLINE_ROUTES takes several, by white space."`
-	Routes string   `type:"existingfile" env:"-" placeholder:"FILE" help:"Routes, one a line."`
-	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schema of routed services; repeated."`
+	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs. May be repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals, health, http. The variable HOLDLINE_ROUTES takes several routes, separated by white space."`
+	Routes string   `type:"existingfile" env:"-" placeholder:"FILE" help:"A file with routes, one on each line."`
+	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schemas of routed services. May be repeated. Calls of a service without a schema pass, but are never stored."`
 }
 
 // load reads the routes of all three sources, and the schemas.

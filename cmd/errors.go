@@ -17,7 +17,7 @@ import (
 	"holdline/client"
 )
 
-// callError is an RPC that failed: it makes the exit status.
+// callError is the error of an RPC. Its code makes the exit status.
 type callError struct {
 	rpc  *connect.Error
 	text string // for people
@@ -41,7 +41,7 @@ func (r Remote) fail(err error) error {
 	return &callError{rpc: rpcErr, text: fmt.Sprintf("holdline: %s: %v", r.Server, rpcErr), hint: r.hint(rpcErr)}
 }
 
-// interrupted tells whether a call ended since somebody ended this command.
+// interrupted tells whether a call ended because somebody ended this command.
 func interrupted(err error) bool {
 	var rpcErr *connect.Error
 	return errors.As(err, &rpcErr) && rpcErr.Code() == connect.CodeCanceled && !rpcErr.IsRemote() &&
@@ -54,7 +54,7 @@ func interruption(message string) error {
 	return &callError{rpc: connect.NewError(connect.CodeCanceled, message), text: "holdline: " + message}
 }
 
-// hint says what may be the matter when no gateway has answered.
+// hint says what may be wrong when no gateway has answered.
 func (r Remote) hint(err *connect.Error) string {
 	var (
 		noTLS        tls.RecordHeaderError
@@ -63,13 +63,13 @@ func (r Remote) hint(err *connect.Error) string {
 	)
 	switch {
 	case errors.As(err, &unknownIssue):
-		return "If you trust it, --cacert FILE names the authorities to trust."
+		return "If you trust this server, name the authority of its certificate with --cacert FILE."
 	case errors.As(err, &badCert):
 		return "" // the error says what is wrong with the certificate
 	case errors.As(err, &noTLS), r.secure() && err.Message() == "http: server gave HTTP response to HTTPS client":
-		return "It speaks no TLS: try --server http://…"
+		return "This server does not speak TLS: try --server http://…"
 	case notDialled(err):
-		return "Is a gateway there? --server gives another URL; `holdline up` runs one."
+		return "Is a gateway there? --server names another one, and `holdline up` runs one."
 	case err.Unwrap() == nil: // it has answered, in HTTP
 		return "Something answers there, but not as a gateway does."
 	case r.secure():
@@ -84,7 +84,7 @@ func notDialled(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// printError tells of an error, as JSON or for people, and returns the exit status.
+// printError prints an error, as JSON or for people, and returns the exit status.
 func printError(out io.Writer, err error, asJSON bool) (status int) {
 	if err == nil {
 		return 0
@@ -109,7 +109,7 @@ func printError(out io.Writer, err error, asJSON bool) (status int) {
 	return status
 }
 
-// printUsageError tells of a wrong command line.
+// printUsageError prints what is wrong with a command line.
 func printUsageError(out io.Writer, err error, asJSON bool) (status int) {
 	if asJSON {
 		printErrorJSON(out, connect.NewError(connect.CodeInvalidArgument, err.Error()))

@@ -13,13 +13,13 @@ import (
 
 // Gateway is `holdline gateway`.
 type Gateway struct {
-	Listen     string   `default:":8080" help:"Address to listen on."`
-	MOM        []string `name:"mom" placeholder:"URL" help:"Where calls go that their service cannot take; several instances by comma. Without it nothing is stored."`
-	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example, with any header but without cookies; * is any; repeated."`
-	TLSCert    string   `name:"tls-cert" type:"existingfile" and:"tls" placeholder:"FILE" help:"Speak TLS with this certificate and its chain, PEM; read again when it changes."`
-	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The certificate's key, PEM."`
-	MaxCalls   int      `default:"10000" help:"Calls under way at once; one more is unavailable."`
-	MaxHeld    int      `default:"5000" help:"Callers held at once; one more gets its handle at once."`
+	Listen     string   `default:"${gateway_listen}" help:"The address to listen on."`
+	MOM        []string `name:"mom" placeholder:"URL" help:"The MOM that stores the calls that their service cannot take. Separate several MOMs with commas. Without this flag no call is stored."`
+	CORSOrigin []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose web pages may call, such as https://app.example, or * for all origins. Pages may send any header, but no cookies. May be repeated."`
+	TLSCert    string   `name:"tls-cert" type:"existingfile" and:"tls" placeholder:"FILE" help:"Speak TLS with the certificate and the chain in this PEM file. The file is read again when it changes."`
+	TLSKey     string   `name:"tls-key" type:"existingfile" and:"tls" placeholder:"FILE" help:"The PEM file with the key of the certificate."`
+	MaxCalls   int      `default:"${gateway_max_calls}" help:"Maximum number of calls under way. A call beyond that is answered with unavailable."`
+	MaxHeld    int      `default:"${gateway_max_held}" help:"Maximum number of callers that are held. A caller beyond that gets its handle at once."`
 	Shared
 	Routing
 	Limits

@@ -19,8 +19,8 @@ const healthTimeout = 2 * time.Second
 
 // Healthcheck is `holdline healthcheck`.
 type Healthcheck struct {
-	URL    string `arg:"" optional:"" name:"url" help:"The server, such as http://127.0.0.1:8080; a path names one of its services. Default: the one on this machine that was told to listen on --listen."`
-	Listen string `default:":8080" help:"Where the server on this machine listens."`
+	URL    string `arg:"" optional:"" name:"url" help:"The server, such as http://127.0.0.1:8080. A path names one of its services. Default: the server on this machine that listens at --listen."`
+	Listen string `default:"${gateway_listen}" help:"The address at which the server on this machine listens."`
 }
 
 // Run exits with 0 when the server, or the service, is healthy, and else says why it

@@ -9,7 +9,7 @@ import (
 
 // Help is `holdline help`.
 type Help struct {
-	Command []string `arg:"" optional:"" help:"The command, such as task wait."`
+	Command []string `arg:"" optional:"" help:"The command, such as: task wait."`
 }
 
 // Run prints what the command's --help prints.

@@ -15,19 +15,19 @@ import (
 
 // MOM is `holdline mom`.
 type MOM struct {
-	Listen       string        `default:"127.0.0.1:8090" help:"Address to listen on, for gateways alone; :8090 for those on other machines, with --mom-secret-file."`
-	Redis        string        `required:"" placeholder:"URL" help:"The Redis or Valkey that keeps tasks, such as redis://redis:6379; rediss:// for TLS. Hosts of a cluster or sentinels by comma."`
-	PasswordFile string        `name:"redis-password-file" type:"existingfile" placeholder:"FILE" help:"A file with the password of that Redis, to keep it out of command lines. Read again for each connection, so that a password can be rotated; behind Sentinels, once."`
+	Listen       string        `default:"127.0.0.1:8090" help:"The address to listen on. Only gateways may reach it. Where gateways run on other machines, use :8090 and --mom-secret-file."`
+	Redis        string        `required:"" placeholder:"URL" help:"The Redis or Valkey that keeps the tasks, such as redis://redis:6379, or rediss:// for TLS. Separate the hosts of a cluster, or several Sentinels, with commas."`
+	PasswordFile string        `name:"redis-password-file" type:"existingfile" placeholder:"FILE" help:"A file with the password of that Redis, so that no command line shows it. The file is read again for each new connection, so that the password can be rotated. Behind Sentinels it is read once."`
 	Cluster      bool          `name:"redis-cluster" help:"The Redis is a Redis Cluster."`
-	Sentinel     string        `name:"redis-sentinel-master" placeholder:"NAME" help:"The URL names Redis Sentinels, which know the master by this name."`
-	AnswerTTL    time.Duration `default:"1h" help:"How long answers are kept; at most 168h."`
-	TombstoneTTL time.Duration `default:"24h" help:"How long the record of a finished task is kept after its answer has expired."`
-	MaxQueued    int           `default:"100000" help:"Tasks that one shard of a queue may hold; one more is refused."`
-	MaxBytes     int64         `default:"268435456" help:"Bytes that the calls of one shard may take, without those of dead and uncertain tasks; a call beyond that is refused."`
-	ParkedTTL    time.Duration `default:"720h" help:"How long dead and uncertain tasks wait for a person. Then their calls are dropped; their states stay readable for the tombstone's time."`
-	MaxParked    int64         `name:"max-parked-bytes" placeholder:"BYTES" help:"Bytes that the calls of the dead and uncertain tasks of one shard may take; with more, the oldest end early. Default: as --max-bytes."`
-	MaxHeld      int           `default:"10000" help:"Callers held at once; one more gets its handle at once."`
-	Hold         bool          `help:"Take calls, but replay none and let no task expire: for a Redis that was restored from a backup, until you have looked at its tasks."`
+	Sentinel     string        `name:"redis-sentinel-master" placeholder:"NAME" help:"The name by which Redis Sentinels know the master. --redis then names the Sentinels."`
+	AnswerTTL    time.Duration `default:"${answer_ttl}" help:"How long answers are kept when the caller does not say it. At most ${max_answer_ttl}."`
+	TombstoneTTL time.Duration `default:"${tombstone_ttl}" help:"How long the record of a finished task is kept after its answer has expired."`
+	MaxQueued    int           `default:"${max_queued}" help:"Maximum number of open tasks in one shard of a queue. A call beyond that is refused."`
+	MaxBytes     int64         `default:"${max_bytes}" help:"Maximum size of all stored calls of one shard, in bytes. Those of dead and uncertain tasks do not count. A call beyond that is refused."`
+	ParkedTTL    time.Duration `default:"${parked_ttl}" help:"How long dead and uncertain tasks wait for a person. Then their calls are dropped, and their states can still be read for --tombstone-ttl."`
+	MaxParked    int64         `name:"max-parked-bytes" placeholder:"BYTES" help:"Maximum size of the calls of the dead and uncertain tasks of one shard, in bytes. Beyond that, the oldest of these calls are dropped before --parked-ttl is over. Default: as --max-bytes."`
+	MaxHeld      int           `default:"${mom_max_held}" help:"Maximum number of callers that are held. A caller beyond that gets its handle at once."`
+	Hold         bool          `help:"Store calls, but replay none, and let no task expire. Use this after Redis was restored from a backup, until you have looked at its tasks."`
 	Shared
 	Routing
 	Limits

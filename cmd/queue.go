@@ -19,13 +19,13 @@ import (
 // Queue is `holdline queue`, for operators.
 type Queue struct {
 	List    QueueList    `cmd:"" help:"List the queues."`
-	Pause   QueuePause   `cmd:"" help:"Stop the replay of a service's tasks; calls are still stored."`
-	Resume  QueueResume  `cmd:"" help:"Start the replay again."`
-	Limit   QueueLimit   `cmd:"" help:"Bound the replay of a service's tasks, over all MOMs; without flags, lift the limits."`
+	Pause   QueuePause   `cmd:"" help:"Stop the replay of the tasks of a service. Its calls are still stored."`
+	Resume  QueueResume  `cmd:"" help:"Start the replay of the tasks of a service again."`
+	Limit   QueueLimit   `cmd:"" help:"Limit how fast all MOMs together replay the tasks of a service. Without flags, remove the limits."`
 	Shards  QueueShards  `cmd:"" help:"Change the number of shards of a queue, while it is in use."`
-	Retry   QueueRetry   `cmd:"" help:"Queue the dead tasks of a service again."`
-	Restore QueueRestore `cmd:"" help:"After a restore of Redis: what may have run since its backup, and may not run twice, becomes uncertain."`
-	Top     QueueTop     `cmd:"" help:"Watch the queues."`
+	Retry   QueueRetry   `cmd:"" help:"Put all dead tasks of a service into its queue again."`
+	Restore QueueRestore `cmd:"" help:"Use this after Redis was restored from a backup. Each task that may have run since the backup, and may not run twice, becomes uncertain."`
+	Top     QueueTop     `cmd:"" help:"Show the queues again and again, until you end the command."`
 }
 
 func printQueues(out io.Writer, queues ...*momv1.Queue) error {
@@ -38,7 +38,7 @@ func printQueues(out io.Writer, queues ...*momv1.Queue) error {
 	return table.Flush()
 }
 
-// shardsOf says how many shards get new tasks, and how many others still have some.
+// shardsOf says how many shards get new tasks, and how many older ones still have tasks.
 func shardsOf(q *momv1.Queue) string {
 	if old := q.GetOldShards(); old > 0 {
 		return fmt.Sprintf("%d (%d old)", q.GetShards(), old)
@@ -46,7 +46,7 @@ func shardsOf(q *momv1.Queue) string {
 	return strconv.Itoa(int(q.GetShards()))
 }
 
-// replayOf says what a queue's tasks are allowed.
+// replayOf says whether the tasks of a queue are replayed, and within which limits.
 func replayOf(q *momv1.Queue) string {
 	var limits []string
 	if n := q.GetMaxRunning(); n > 0 {
@@ -114,8 +114,8 @@ func (c *QueueResume) Run(ctx context.Context, out io.Writer) error {
 // QueueLimit is `holdline queue limit`.
 type QueueLimit struct {
 	Service   string  `arg:"" help:"The service, such as arithmetic.v1.SumService."`
-	Running   int64   `env:"-" placeholder:"N" help:"Tasks under way at once."`
-	PerSecond float64 `env:"-" placeholder:"N" help:"Tasks sent in any second, at most; 0.5 is one in two seconds."`
+	Running   int64   `env:"-" placeholder:"N" help:"Maximum number of tasks under way at the same time."`
+	PerSecond float64 `env:"-" placeholder:"N" help:"Maximum number of tasks sent in any second. 0.5 means one task in two seconds."`
 	Operator
 }
 
@@ -128,7 +128,7 @@ func (c *QueueLimit) Run(ctx context.Context, out io.Writer) error {
 // QueueShards is `holdline queue shards`.
 type QueueShards struct {
 	Service string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
-	Shards  int32  `arg:"" help:"The number, from 1 to 64. Tasks that wait stay where they are, and are replayed."`
+	Shards  int32  `arg:"" help:"The new number of shards, from 1 to ${max_shards}. Tasks that wait stay where they are, and are replayed from there."`
 	Operator
 }
 
@@ -141,7 +141,7 @@ func (c *QueueShards) Run(ctx context.Context, out io.Writer) error {
 // QueueRetry is `holdline queue retry`.
 type QueueRetry struct {
 	Service   string `arg:"" help:"The service, such as arithmetic.v1.SumService."`
-	Uncertain bool   `env:"-" help:"Also those that may have run already."`
+	Uncertain bool   `env:"-" help:"Retry the uncertain tasks too, which may have run already."`
 	Operator
 }
 
@@ -160,7 +160,7 @@ func (c *QueueRetry) Run(ctx context.Context, out io.Writer) error {
 
 // QueueRestore is `holdline queue restore`.
 type QueueRestore struct {
-	Service string `arg:"" optional:"" help:"The service, such as arithmetic.v1.SumService; without it, all."`
+	Service string `arg:"" optional:"" help:"The service, such as arithmetic.v1.SumService. Without it, all services."`
 	Operator
 }
 
@@ -189,12 +189,12 @@ func isTerminal(out io.Writer) bool {
 
 // QueueTop is `holdline queue top`.
 type QueueTop struct {
-	Interval time.Duration `env:"-" default:"1s" help:"Time between two looks; 250ms at least."`
+	Interval time.Duration `env:"-" default:"1s" help:"The time between two looks at the queues, at least 250ms."`
 	Operator
 }
 
-// Run prints the queues until it is interrupted: over one another on a terminal,
-// else one below the other; a line each with --json.
+// Run prints the queues until it is interrupted. On a terminal each table replaces the one before;
+// elsewhere they follow each other. With --json each is one line.
 func (c *QueueTop) Run(ctx context.Context, out io.Writer) error {
 	stream, err := c.queues().WatchQueues(ctx, &momv1.WatchQueuesRequest{Interval: durationpb.New(c.Interval)})
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 
 // Service is `holdline service`.
 type Service struct {
-	Name   string `arg:"" help:"sum, subtraction or multiplication."`
-	Listen string `placeholder:":PORT" help:"Address to listen on. Default: :8081 for sum, :8082 for subtraction, :8083 for multiplication."`
+	Name   string `arg:"" help:"The service: sum, subtraction or multiplication."`
+	Listen string `placeholder:":PORT" help:"The address to listen on. Default: ${service_ports}."`
 	Logs
 }
 

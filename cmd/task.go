@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
@@ -18,12 +20,12 @@ import (
 
 // Task is `holdline task`.
 type Task struct {
-	List    TaskList    `cmd:"" help:"List everybody's tasks, newest first, for operators."`
+	List    TaskList    `cmd:"" help:"List the tasks of all callers, newest first. For operators."`
 	Get     TaskGet     `cmd:"" help:"Show a task."`
 	Wait    TaskWait    `cmd:"" help:"Wait for a task and print its answer."`
-	Cancel  TaskCancel  `cmd:"" help:"Cancel a task that was not sent to its service; dismiss a dead or uncertain one."`
-	Retry   TaskRetry   `cmd:"" help:"Queue a dead or uncertain task again."`
-	Dismiss TaskDismiss `cmd:"" help:"Drop the call of a dead or uncertain task that nobody will retry; its state stays readable."`
+	Cancel  TaskCancel  `cmd:"" help:"Cancel a task that was not sent to its service yet. A dead or uncertain task is dismissed instead."`
+	Retry   TaskRetry   `cmd:"" help:"Put a dead or uncertain task into its queue again."`
+	Dismiss TaskDismiss `cmd:"" help:"Say that nobody will retry a dead or uncertain task. Its call is dropped, and its state can still be read."`
 }
 
 func (r Remote) tasks() momv1connect.TaskServiceClient {
@@ -32,8 +34,8 @@ func (r Remote) tasks() momv1connect.TaskServiceClient {
 
 // TaskList is `holdline task list`.
 type TaskList struct {
-	Service string   `env:"-" placeholder:"NAME" help:"Only of this service."`
-	State   []string `env:"-" placeholder:"STATE" help:"Only in these states: queued, running, retrying, succeeded, failed, cancelled, expired, dead, uncertain."`
+	Service string   `env:"-" placeholder:"NAME" help:"List only the tasks of this service."`
+	State   []string `env:"-" placeholder:"STATE" help:"List only tasks in these states: queued, running, retrying, succeeded, failed, cancelled, expired, dead, uncertain."`
 	Limit   int      `env:"-" default:"50" help:"Maximum number of tasks to list."`
 	Operator
 }
@@ -72,24 +74,27 @@ func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
 	return table.Flush()
 }
 
-// TaskGet is `holdline task get`.
-type TaskGet struct {
-	ID string `arg:"" name:"id" help:"The task's id."`
+// OneTask are the arguments of a command about one task.
+type OneTask struct {
+	ID string `arg:"" name:"id" help:"The id of the task."`
 	Remote
 }
 
-// Run prints the task, without its answer.
+// TaskGet is `holdline task get`.
+type TaskGet struct{ OneTask }
+
+// Run shows the task, without its answer.
 func (c *TaskGet) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.tasks().GetTask(ctx, &momv1.GetTaskRequest{Id: c.ID})
-	if err != nil {
-		return c.fail(err)
-	}
-	return c.print(out, res.GetTask())
+	return c.show(out, res.GetTask(), err)
 }
 
-// print shows one task.
-func (r Remote) print(out io.Writer, t *momv1.Task) error {
-	if r.JSON {
+// show prints the task that a command got, unless it got an error.
+func (c *OneTask) show(out io.Writer, t *momv1.Task, err error) error {
+	switch {
+	case err != nil:
+		return c.fail(err)
+	case c.JSON:
 		return printJSON(out, t)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -98,11 +103,10 @@ func (r Remote) print(out io.Writer, t *momv1.Task) error {
 			_, _ = fmt.Fprintf(table, "%s\t%v\n", name, value)
 		}
 	}
-	at := func(stamp interface{ AsTime() time.Time }, set bool) string {
-		if !set {
-			return ""
+	at := func(name string, stamp *timestamppb.Timestamp) {
+		if stamp != nil {
+			row(name, stamp.AsTime().Local().Format(time.RFC3339))
 		}
-		return stamp.AsTime().Local().Format(time.RFC3339)
 	}
 	row("task", t.GetId())
 	row("procedure", t.GetProcedure())
@@ -113,20 +117,21 @@ func (r Remote) print(out io.Writer, t *momv1.Task) error {
 	}
 	row("handed off for", t.GetCause())
 	row("last failure", t.GetLastFailure())
-	row("created", at(t.GetCreateTime(), t.GetCreateTime() != nil))
-	row("expires", at(t.GetExpireTime(), t.GetExpireTime() != nil && t.GetEndTime() == nil))
-	row("next attempt", at(t.GetNextAttemptTime(), t.GetNextAttemptTime() != nil))
-	row("ended", at(t.GetEndTime(), t.GetEndTime() != nil))
-	row("dismissed", at(t.GetDismissTime(), t.GetDismissTime() != nil))
-	row("answer kept until", at(t.GetAnswerExpireTime(), t.GetAnswerExpireTime() != nil))
+	at("created", t.GetCreateTime())
+	if t.GetEndTime() == nil {
+		at("expires", t.GetExpireTime())
+	}
+	at("next attempt", t.GetNextAttemptTime())
+	at("ended", t.GetEndTime())
+	at("dismissed", t.GetDismissTime())
+	at("answer kept until", t.GetAnswerExpireTime())
 	return table.Flush()
 }
 
 // TaskWait is `holdline task wait`.
 type TaskWait struct {
-	ID   string         `arg:"" name:"id" help:"The task's id."`
-	Wait *time.Duration `env:"-" placeholder:"DURATION" help:"How long at most; 0 for not at all. Default: until the task ends."`
-	Remote
+	Wait *time.Duration `env:"-" placeholder:"DURATION" help:"How long to wait at most. 0 for not at all. Default: until the task ends."`
+	OneTask
 }
 
 // Run waits, tells of progress on standard error, and prints the answer.
@@ -134,8 +139,8 @@ func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
 	return c.await(ctx, out, c.ID, c.Wait)
 }
 
-// await waits for a task, for ever without a limit, and prints its answer.
-// Interrupted or out of time, it says how to go on: the task does.
+// await waits for a task and prints its answer. Without a limit it waits until the task ends. When it is
+// interrupted or out of time, the task goes on, and await says how to wait for it again.
 func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time.Duration) error {
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if limit != nil {
@@ -195,46 +200,28 @@ func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string) error
 }
 
 // TaskCancel is `holdline task cancel`.
-type TaskCancel struct {
-	ID string `arg:"" name:"id" help:"The task's id."`
-	Remote
-}
+type TaskCancel struct{ OneTask }
 
 // Run cancels and shows the task.
 func (c *TaskCancel) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.tasks().CancelTask(ctx, &momv1.CancelTaskRequest{Id: c.ID})
-	if err != nil {
-		return c.fail(err)
-	}
-	return c.print(out, res.GetTask())
+	return c.show(out, res.GetTask(), err)
 }
 
 // TaskRetry is `holdline task retry`.
-type TaskRetry struct {
-	ID string `arg:"" name:"id" help:"The task's id."`
-	Remote
-}
+type TaskRetry struct{ OneTask }
 
 // Run queues and shows the task.
 func (c *TaskRetry) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.tasks().RetryTask(ctx, &momv1.RetryTaskRequest{Id: c.ID})
-	if err != nil {
-		return c.fail(err)
-	}
-	return c.print(out, res.GetTask())
+	return c.show(out, res.GetTask(), err)
 }
 
 // TaskDismiss is `holdline task dismiss`.
-type TaskDismiss struct {
-	ID string `arg:"" name:"id" help:"The task's id."`
-	Remote
-}
+type TaskDismiss struct{ OneTask }
 
 // Run dismisses and shows the task.
 func (c *TaskDismiss) Run(ctx context.Context, out io.Writer) error {
 	res, err := c.tasks().DismissTask(ctx, &momv1.DismissTaskRequest{Id: c.ID})
-	if err != nil {
-		return c.fail(err)
-	}
-	return c.print(out, res.GetTask())
+	return c.show(out, res.GetTask(), err)
 }

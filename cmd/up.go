@@ -14,11 +14,11 @@ import (
 
 // Up is `holdline up`.
 type Up struct {
-	Listen  string   `default:"127.0.0.1:8080" help:"The gateway's address."`
-	Redis   string   `placeholder:"URL" help:"A Redis or Valkey to keep tasks in, such as redis://127.0.0.1:6379. Default: one of its own, with its data in --state, if redis-server or valkey-server is on PATH."`
-	State   string   `placeholder:"DIR" default:"${state}" help:"Where the Redis of its own keeps its data."`
-	Without []string `placeholder:"SERVICE" help:"Leave a service down; repeated."`
-	Admin   string   `default:"127.0.0.1:9464" help:"Serve operators there: queues, everybody's tasks, /metrics and pprof; or unix:PATH. Empty: nowhere."`
+	Listen  string   `default:"${gateway_address}" help:"The address of the gateway."`
+	Redis   string   `placeholder:"URL" help:"The Redis or Valkey that keeps the tasks, such as redis://127.0.0.1:6379. Default: a Redis of its own, with its data in --state, if redis-server or valkey-server is on PATH. If neither is there, tasks are kept in memory."`
+	State   string   `placeholder:"DIR" default:"${state}" help:"The folder in which the Redis of its own keeps its data."`
+	Without []string `placeholder:"SERVICE" help:"Do not start this service: sum, subtraction or multiplication. May be repeated."`
+	Admin   string   `default:"${admin_address}" help:"Serve operators at this address, or at unix:PATH: queues, the tasks of all callers, /metrics and pprof. Empty: nowhere."`
 	Metrics
 	Logs
 }
@@ -35,7 +35,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 		Metrics: c.Metrics.Metrics,
 		Admin:   listenAt(c.Admin),
 		Secret:  secret.Random(),
-		// A playground: pages of any origin may try it.
+		// This is a playground, so pages of any origin may try it.
 		CORSOrigins: []string{"*"},
 		Logger:      log,
 	})
@@ -46,7 +46,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	return s.Run(ctx)
 }
 
-// greet says where everything is, and what to try.
+// greet prints where everything is, and what to try.
 func (c *Up) greet(out io.Writer, s *stack.Stack) {
 	line := func(name, addr, note string) {
 		_, _ = fmt.Fprintf(out, "  %-16s http://%s%s\n", name, addr, note)
@@ -58,7 +58,7 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 	for _, svc := range services.All {
 		note := ""
 		if slices.Contains(c.Without, svc.Name) {
-			note = "   left down"
+			note = "   not started"
 		}
 		line(svc.Name, s.Service[svc.Name], note)
 	}
@@ -72,7 +72,7 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 		line("metrics", s.Metrics, "/metrics")
 	}
 	if s.Volatile {
-		_, _ = fmt.Fprintln(out, "\n  Neither redis-server nor valkey-server is on PATH: tasks are kept in this process and end with it.")
+		_, _ = fmt.Fprintln(out, "\n  Neither redis-server nor valkey-server is on PATH: tasks are kept in memory, and are lost when this command ends.")
 	}
 	_, _ = fmt.Fprintf(out, `
 Try it in another terminal:
@@ -83,11 +83,12 @@ Try it in another terminal:
 
 `, s.Gateway)
 	if len(c.Without) == 0 {
-		_, _ = fmt.Fprint(out, "To play an outage, end this and start it with --without sum.\n\n")
+		_, _ = fmt.Fprint(out, "To play an outage, end this command and start it again with --without sum.\n\n")
 		return
 	}
 	down, _ := services.Find(c.Without[0])
-	_, _ = fmt.Fprintf(out, `Play the outage: a call is held for 10 s, stored beyond that, and answered once its service is there.
+	_, _ = fmt.Fprintf(out, `Play the outage: the first command calls the service that is down, and waits up to 10 s for the answer. The second
+command starts the service, and the stored call is answered.
 
   go run . call %[2]s/%[3]s -d '{"a": 1, "b": 2}' --server http://%[1]s
   go run . service %[4]s

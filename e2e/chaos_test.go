@@ -52,7 +52,7 @@ func chaos(t *testing.T, seed uint64) {
 		redis: []string{"--appendfsync", *chaosFsync}, flags: []string{"--log-level", *chaosLogs},
 	})
 	p := patient{h, h.startLedgers(t)}
-	l := newLoad(t, h.addrs)
+	l := newTraffic(t, h.addrs)
 	ctx, cancel := context.WithTimeout(t.Context(), *chaosTime)
 	defer cancel()
 	started := time.Now()
@@ -83,7 +83,7 @@ func chaos(t *testing.T, seed uint64) {
 }
 
 // judge waits until all that a load has begun has ended, and logs what is wrong with it.
-func (p patient) judge(t *testing.T, l *load) *history {
+func (p patient) judge(t *testing.T, l *traffic) *history {
 	t.Helper()
 	p.awaitReady(t)
 	p.awaitEnd(t)

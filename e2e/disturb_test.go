@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"holdline/internal/load"
 )
 
 // How long a watcher watches, and an upload stalls; and how many of each there are at
@@ -23,8 +25,7 @@ const (
 // they watch streams for a moment, let uploads stall, and send large bodies to a
 // method that answers early. It ends with ctx.
 func disturb(ctx context.Context, addr string) {
-	transport := &http.Transport{Protocols: new(http.Protocols)}
-	transport.Protocols.SetHTTP1(true)
+	transport := load.Wire{}.Transport()
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
 	url := "http://" + addr + "/" + ledgerService + "/"
@@ -47,7 +48,7 @@ func disturb(ctx context.Context, addr string) {
 		}))
 		all.Go(again(func() {
 			send(ctx, client, url+"Nothing", "application/json", strings.NewReader(strings.Repeat(" ", uploadSize)), uploadSize)
-			pause(ctx, stallTime/10)
+			load.Pause(ctx, stallTime/10)
 		}))
 	}
 	all.Wait()
@@ -58,7 +59,7 @@ func watchBriefly(ctx context.Context, client *http.Client, url string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*watchTime)
 	defer cancel()
 	send(ctx, client, url, "application/connect+json", strings.NewReader(enveloped(0, "{}")), -1)
-	pause(ctx, watchTime/10) // a gateway that is down answers at once
+	load.Pause(ctx, watchTime/10) // a gateway that is down answers at once
 }
 
 func send(ctx context.Context, client *http.Client, url, contentType string, body io.Reader, length int64) {
@@ -73,7 +74,7 @@ func send(ctx context.Context, client *http.Client, url, contentType string, bod
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		pause(ctx, watchTime)
+		load.Pause(ctx, watchTime)
 		return
 	}
 	_, _ = io.Copy(io.Discard, res.Body)
@@ -87,11 +88,4 @@ type until struct{ context.Context }
 func (u until) Read([]byte) (int, error) {
 	<-u.Done()
 	return 0, u.Err()
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

@@ -14,7 +14,9 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 	"go.uber.org/goleak"
 
+	"holdline/internal/load"
 	"holdline/internal/redistest"
+	"holdline/internal/server/servertest"
 	"holdline/internal/stack"
 )
 
@@ -102,49 +104,19 @@ func testLog(tb testing.TB) *slog.Logger {
 // run runs something until the test ends, and waits for its end.
 func run(tb testing.TB, what interface{ Run(context.Context) error }) (stop func()) {
 	tb.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := what.Run(ctx); err != nil {
-			tb.Errorf("run: %v", err)
-		}
-	}()
-	stop = func() {
-		cancel()
-		<-done
-	}
-	tb.Cleanup(stop)
-	return stop
+	return servertest.Keep(tb, what)
 }
 
-// wire is one way to talk to a server.
+// wire is a load.Wire, for tests.
 type wire struct {
 	name    string
 	http2   bool
 	options []connecthttp.Option
 }
 
-// wires is every combination of protocol, codec and version of HTTP that there is:
-// gRPC has no HTTP/1.1.
-func wires() []wire {
-	protocols := map[string][]connecthttp.Option{
-		"connect":     nil,
-		"connect-get": {connecthttp.WithHTTPGet()},
-		"grpc":        {connecthttp.WithGRPC()},
-		"grpcweb":     {connecthttp.WithGRPCWeb()},
-	}
-	var list []wire
-	for name, options := range protocols {
-		for _, codec := range []string{"proto", "json"} {
-			if codec == "json" {
-				options = append(options[:len(options):len(options)], connecthttp.WithProtoJSON())
-			}
-			if name != "grpc" {
-				list = append(list, wire{name + "/" + codec + "/h1", false, options})
-			}
-			list = append(list, wire{name + "/" + codec + "/h2c", true, options})
-		}
+func wires() (list []wire) {
+	for _, w := range load.Wires() {
+		list = append(list, wire{w.Name, w.HTTP2, w.Options})
 	}
 	return list
 }
@@ -157,17 +129,13 @@ func (w wire) client(tb testing.TB, addr string) *connect.Client {
 }
 
 func (w wire) over(transport http.RoundTripper, addr string) *connect.Client {
-	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, "http://"+addr, w.options...))
+	return load.Wire{Options: w.options}.Client(transport, addr)
 }
 
 func (w wire) transport(tb testing.TB) *http.Transport {
 	tb.Helper()
-	transport := &http.Transport{Protocols: new(http.Protocols), MaxIdleConnsPerHost: 1000}
-	if w.http2 {
-		transport.Protocols.SetUnencryptedHTTP2(true)
-	} else {
-		transport.Protocols.SetHTTP1(true)
-	}
+	transport := load.Wire{HTTP2: w.http2}.Transport()
+	transport.MaxIdleConnsPerHost = 1000
 	tb.Cleanup(transport.CloseIdleConnections)
 	return transport
 }

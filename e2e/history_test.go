@@ -7,6 +7,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/load"
 )
 
 // request is one thing that a caller wants done, by however many calls. The answer
@@ -26,7 +27,7 @@ type request struct {
 type reply struct {
 	call   string // names it
 	by     string // wire and gateway
-	kind   replyKind
+	kind   load.Reply
 	amount int64 // answered
 	code   connect.Code
 	reason momv1.Reason
@@ -34,13 +35,11 @@ type reply struct {
 	task   string // where a task was named
 }
 
-type replyKind string
-
 const (
-	answered replyKind = "answered"
-	handle   replyKind = "handle"
-	refused  replyKind = "refused" // by Holdline, with an error
-	broken   replyKind = "broken"  // nothing came back
+	answered = load.Answered
+	handle   = load.Handle
+	refused  = load.Refused
+	broken   = load.Broken
 )
 
 // accepted calls are those that Holdline has taken upon itself.

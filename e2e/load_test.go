@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -21,6 +20,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/load"
 )
 
 // door is a way into a house: one wire at one gateway.
@@ -29,8 +29,8 @@ type door struct {
 	client *connect.Client
 }
 
-// load makes calls at a rate, of all kinds, and writes down what comes back.
-type load struct {
+// traffic makes calls at a rate, of all kinds, and writes down what comes back.
+type traffic struct {
 	doors []door
 	entry protoreflect.MessageDescriptor
 	kinds bool // half of the entries have a kind
@@ -81,8 +81,8 @@ func (o once) RoundTrip(req *http.Request) (*http.Response, error) {
 	return o.RoundTripper.RoundTrip(req)
 }
 
-func newLoad(tb testing.TB, addrs []string) *load {
-	l := &load{entry: ledgerDescriptor().Messages().ByName("Entry")}
+func newTraffic(tb testing.TB, addrs []string) *traffic {
+	l := &traffic{entry: ledgerDescriptor().Messages().ByName("Entry")}
 	for i, addr := range addrs {
 		for _, w := range wires() {
 			l.doors = append(l.doors, door{fmt.Sprint(w.name, " at gateway ", i), w.over(once{w.transport(tb)}, addr)})
@@ -93,7 +93,7 @@ func newLoad(tb testing.TB, addrs []string) *load {
 
 // run makes so many calls a second until ctx ends, those that are sent again among
 // them, and waits for all replies.
-func (l *load) run(ctx context.Context, rng *rand.Rand, perSecond int) {
+func (l *traffic) run(ctx context.Context, rng *rand.Rand, perSecond int) {
 	defer l.callers.Wait()
 	places := make(chan struct{}, mostUnderWay)
 	tick := time.NewTicker(loadTick)
@@ -155,7 +155,7 @@ func (b *bursts) due(now time.Duration, rng *rand.Rand) int64 {
 }
 
 // draw makes up a request. So many of a hundred who just call leave.
-func (l *load) draw(rng *rand.Rand, amount int64, leaving int) (r *request, headers []string) {
+func (l *traffic) draw(rng *rand.Rand, amount int64, leaving int) (r *request, headers []string) {
 	r = &request{amount: amount, method: []string{"Read", "Post"}[rng.IntN(2)]}
 	r.kind = l.kinds && rng.IntN(2) == 0
 	headers = []string{fmt.Sprintf("Prefer: wait=%d", int(holdTime.Seconds()))}
@@ -183,7 +183,7 @@ func (l *load) draw(rng *rand.Rand, amount int64, leaving int) (r *request, head
 
 // settle calls until there is nothing left that a caller may do. Some keys have
 // several callers at once.
-func (l *load) settle(r *request, headers []string, rng *rand.Rand) {
+func (l *traffic) settle(r *request, headers []string, rng *rand.Rand) {
 	if r.key == "" || rng.IntN(oneOfKeys) > 0 {
 		l.insist(r, headers, rng)
 		return
@@ -197,7 +197,7 @@ func (l *load) settle(r *request, headers []string, rng *rand.Rand) {
 	same.Wait()
 }
 
-func (l *load) insist(r *request, headers []string, rng *rand.Rand) {
+func (l *traffic) insist(r *request, headers []string, rng *rand.Rand) {
 	for made := 1; ; made++ {
 		door := l.doors[rng.IntN(len(l.doors))]
 		for r.kind && strings.Contains(door.name, "json") {
@@ -220,7 +220,7 @@ func (l *load) insist(r *request, headers []string, rng *rand.Rand) {
 }
 
 // call makes one call. Its hold is over well before its deadline.
-func (l *load) call(door door, r *request, headers []string) reply {
+func (l *traffic) call(door door, r *request, headers []string) reply {
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)
 	defer cancel()
 	if r.left {
@@ -234,23 +234,20 @@ func (l *load) call(door door, r *request, headers []string) reply {
 		req.Set(l.entry.Fields().ByName("kind"), protoreflect.ValueOfEnum(2))
 	}
 	err := door.client.CallUnary(ctx, ledgerSpec(r.method), req, res)
-	got := reply{call: name, by: door.name, task: info.ResponseHeader().Get(contract.HeaderTask)}
-	var rpcErr *connect.Error
-	switch {
-	case err == nil:
-		got.kind, got.amount = answered, amountOf(res)
-	case client.TaskFrom(err) != nil:
-		got.kind, got.task = handle, client.TaskFrom(err).GetId()
-	case errors.As(err, &rpcErr) && rpcErr.IsRemote():
-		got.kind, got.code, got.reason, got.text = refused, rpcErr.Code(), contract.ReasonOf(err), rpcErr.Message()
+	got := reply{call: name, by: door.name, kind: load.ReplyOf(err), task: info.ResponseHeader().Get(contract.HeaderTask)}
+	switch got.kind {
+	case answered:
+		got.amount = amountOf(res)
+	case handle:
+		got.task = client.TaskFrom(err).GetId()
 	default:
-		got.kind, got.code = broken, connect.CodeOf(err)
+		got.code, got.reason, got.text = connect.CodeOf(err), contract.ReasonOf(err), err.Error()
 	}
 	return got
 }
 
 // cancel asks for a task's end. It may be too late.
-func (l *load) cancel(id string, rng *rand.Rand) {
+func (l *traffic) cancel(id string, rng *rand.Rand) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)
 	defer cancel()
 	tasks := momv1connect.NewTaskServiceClient(l.doors[rng.IntN(len(l.doors))].client)

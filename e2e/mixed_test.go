@@ -86,7 +86,7 @@ func TestMixed(t *testing.T) {
 	h.awaitReady(t)
 
 	p := patient{h, h.startLedgers(t)}
-	l := newLoad(t, h.addrs)
+	l := newTraffic(t, h.addrs)
 	l.kinds, l.older = true, old != bin // one of the images does not know them
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

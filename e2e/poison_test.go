@@ -94,12 +94,15 @@ func awaitEnds(tb testing.TB, s *stack.Stack, ids []string) (tasks []*momv1.Task
 	for _, id := range ids {
 		eventually(tb, func() bool {
 			res, err := client.GetTask(tb.Context(), &momv1.GetTaskRequest{Id: id})
+			if err != nil { // the store may be slow to answer
+				return false
+			}
 			switch res.GetTask().GetState() {
 			case momv1.TaskState_TASK_STATE_QUEUED, momv1.TaskState_TASK_STATE_RUNNING, momv1.TaskState_TASK_STATE_RETRYING:
 				return false
 			}
 			tasks = append(tasks, res.GetTask())
-			return err == nil
+			return true
 		}, "%s has ended", id)
 	}
 	return tasks

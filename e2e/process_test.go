@@ -19,6 +19,7 @@ import (
 
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/child"
 	"holdline/internal/contract"
 	"holdline/internal/redistest"
 )
@@ -30,7 +31,7 @@ type process struct {
 	env  []string  // besides ours
 	log  io.Writer // its standard error; nil: the test's output
 	cmd  *exec.Cmd
-	gone chan struct{}
+	gone <-chan struct{}
 }
 
 // start runs a command until the test ends, or it is killed.
@@ -61,15 +62,10 @@ func (p *process) start(tb testing.TB) {
 	if p.log != nil {
 		p.cmd.Stderr = p.log
 	}
-	if err := p.cmd.Start(); err != nil {
+	var err error
+	if p.gone, err = child.Start(p.cmd, syscall.SIGKILL); err != nil {
 		tb.Fatal(err)
 	}
-	gone := make(chan struct{})
-	p.gone = gone
-	go func(cmd *exec.Cmd) {
-		defer close(gone)
-		_ = cmd.Wait() // that it was killed is no news
-	}(p.cmd)
 }
 
 // kill ends the process as a crash does.

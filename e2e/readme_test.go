@@ -17,7 +17,7 @@ import (
 	"holdline/internal/stack"
 )
 
-// example is one command of the README with the output printed below it.
+// example is one command of a page with the output printed below it.
 type example struct{ command, want string }
 
 // examples reads a ```console block.
@@ -45,12 +45,17 @@ func blocks(markdown, language string) (list []string) {
 	}
 }
 
-// readme returns the README with the addresses of a running stack.
+// readme returns the README, and the pages that have commands for those who read on, with the
+// addresses of a running stack.
 func readme(tb testing.TB, s *stack.Stack) string {
 	tb.Helper()
-	raw, err := os.ReadFile("../README.md")
-	if err != nil {
-		tb.Fatal(err)
+	var raw []byte
+	for _, name := range []string{"../README.md", "../docs/clients.md", "../docs/operations.md"} {
+		page, err := os.ReadFile(name)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		raw = append(raw, page...)
 	}
 	return strings.NewReplacer(
 		"127.0.0.1:8080", s.Gateway,
@@ -89,7 +94,7 @@ func shell(t *testing.T, s *stack.Stack, bin, script string) *exec.Cmd {
 	return cmd
 }
 
-// Every command of the README prints what the README says.
+// Every command of the README and of the pages prints what they say.
 func TestReadmeCommands(t *testing.T) {
 	t.Parallel()
 	s := up(t, stack.Config{})

@@ -47,9 +47,6 @@ func reasonIn(tb testing.TB, body string) string {
 // whole body.
 func postHTTP2(tb testing.TB, url, body string, headers ...string) (*http.Response, string) {
 	tb.Helper()
-	transport := &http.Transport{Protocols: new(http.Protocols)}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		tb.Fatal(err)
@@ -59,7 +56,7 @@ func postHTTP2(tb testing.TB, url, body string, headers ...string) (*http.Respon
 		key, value, _ := strings.Cut(h, ": ")
 		req.Header.Set(key, value)
 	}
-	res, err := (&http.Client{Transport: transport}).Do(req)
+	res, err := (&http.Client{Transport: wire{http2: true}.transport(tb)}).Do(req)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -12,13 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"holdline/internal/load"
 )
 
 // eitherOf sends each request to one of two servers, and to the other one when
@@ -48,11 +48,11 @@ func (e *eitherOf) RoundTrip(req *http.Request) (res *http.Response, err error) 
 func callers(tb testing.TB, addrs [2]string) map[string]func(ctx context.Context, req, res *dynamicpb.Message) error {
 	tb.Helper()
 	procedure := ledgerSpec("Post")
-	over := func(set func(*http.Protocols), options ...connecthttp.Option) func(context.Context, *dynamicpb.Message, *dynamicpb.Message) error {
-		transport := &http.Transport{Protocols: new(http.Protocols), MaxIdleConnsPerHost: 16}
-		set(transport.Protocols)
+	over := func(wire string) func(context.Context, *dynamicpb.Message, *dynamicpb.Message) error {
+		w := load.Named(wire)
+		transport := w.Transport()
 		tb.Cleanup(transport.CloseIdleConnections)
-		rpc := connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: &eitherOf{transport, addrs}}, "http://gateways", options...))
+		rpc := w.Client(&eitherOf{transport, addrs}, "gateways")
 		return func(ctx context.Context, req, res *dynamicpb.Message) error {
 			return rpc.CallUnary(ctx, procedure, req, res)
 		}
@@ -66,9 +66,9 @@ func callers(tb testing.TB, addrs [2]string) map[string]func(ctx context.Context
 	}
 	tb.Cleanup(func() { _ = conn.Close() })
 	return map[string]func(ctx context.Context, req, res *dynamicpb.Message) error{
-		"Connect over HTTP/1.1": over(func(p *http.Protocols) { p.SetHTTP1(true) }),
-		"Connect over h2c":      over(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }),
-		"gRPC over h2c":         over(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }, connecthttp.WithGRPC()),
+		"Connect over HTTP/1.1": over("connect/proto/h1"),
+		"Connect over h2c":      over("connect/proto/h2c"),
+		"gRPC over h2c":         over("grpc/proto/h2c"),
 		"grpc-go": func(ctx context.Context, req, res *dynamicpb.Message) error {
 			// It dials again after a pause that grows, and fails calls meanwhile
 			// unless it is told to wait.

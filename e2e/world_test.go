@@ -108,19 +108,8 @@ func portOf(addr string) string { _, port, _ := net.SplitHostPort(addr); return 
 // serveWith runs a service that is a program, until it is stopped.
 func serveWith(t *testing.T, addr, program string, args ...string) (stop func()) {
 	t.Helper()
-	service := exec.Command(program, args...)
-	service.Stderr = t.Output()
-	if err := service.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var once sync.Once
-	stop = func() {
-		once.Do(func() {
-			_ = service.Process.Kill()
-			_ = service.Wait()
-		})
-	}
-	t.Cleanup(stop)
+	service := &process{name: program, args: args}
+	service.begin(t)
 	eventually(t, func() bool {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
@@ -128,7 +117,7 @@ func serveWith(t *testing.T, addr, program string, args ...string) (stop func())
 		}
 		return err == nil
 	}, "%s listens", args[0])
-	return stop
+	return func() { service.kill(t) }
 }
 
 // worldReply is what a caller was told.

@@ -30,6 +30,13 @@ import (
 	"holdline/internal/upstream"
 )
 
+// Defaults of a Config. Fewer callers are held than calls may be under way: an outage of
+// one service leaves room for the calls of the others.
+const (
+	DefaultMaxCalls = 10_000
+	DefaultMaxHeld  = 5_000
+)
+
 // Config is what a gateway is told. Routes, Schemas and Logger are required.
 type Config struct {
 	Routes  route.Table
@@ -43,11 +50,10 @@ type Config struct {
 	// any. Default: none.
 	CORSOrigins []string
 	// MaxCalls is how many calls may be under way at once; one more is
-	// unavailable. Default 10 000.
+	// unavailable. Default DefaultMaxCalls.
 	MaxCalls int
 	// MaxHeld is how many of them may wait for the answer of a stored call; one
-	// more gets its handle at once. Default 5 000: an outage of one service
-	// leaves room for the calls of the others.
+	// more gets its handle at once. Default DefaultMaxHeld.
 	MaxHeld int
 	// Metrics registers the gateway's series. Default: nobody reads them.
 	Metrics prometheus.Registerer
@@ -93,7 +99,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.health = &health{targets: g.targets}
 	front := &proxy{
 		targets: g.targets, schemas: cfg.Schemas, secret: cfg.Secret, draining: draining,
-		maxHeld: int64(cmp.Or(cfg.MaxHeld, 5_000)), log: cfg.Logger, once: logonce.New(cfg.Logger),
+		maxHeld: int64(cmp.Or(cfg.MaxHeld, DefaultMaxHeld)), log: cfg.Logger, once: logonce.New(cfg.Logger),
 		outages: newOutages(g.targets, cfg.Logger),
 	}
 	g.front = front
@@ -123,7 +129,7 @@ func New(cfg Config) (*Gateway, error) {
 	if front.mom != nil {
 		g.meeting = newMeeting(cfg, g.targets, front.mom, metrics, front.once)
 	}
-	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, 10_000), front.once), cfg.CORSOrigins)
+	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, DefaultMaxCalls), front.once), cfg.CORSOrigins)
 	return g, nil
 }
 

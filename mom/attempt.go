@@ -48,10 +48,10 @@ type attemptStore interface {
 	// never be sent. Returns how long it waits; a MOM that starts ends the wait, since it
 	// may know more. ErrFenced.
 	PassOver(ctx context.Context, lease Lease, why string, wait time.Duration) (time.Duration, error)
-	// Retry spends an attempt: RETRYING after the backoff, at the head of the
+	// Spend spends an attempt: RETRYING after the backoff, at the head of the
 	// queue then, DEAD once maxAttempts are spent, or EXPIRED when the TTL is
 	// over meanwhile. Returns the state. ErrFenced.
-	Retry(ctx context.Context, lease Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error)
+	Spend(ctx context.Context, lease Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error)
 	// Park ends the lease of an unrepeatable task that may have run: UNCERTAIN. ErrFenced.
 	Park(ctx context.Context, lease Lease, failure string) error
 }
@@ -73,14 +73,13 @@ type attempter struct {
 
 // attempt sends one task and records what came of it.
 func (a *attempter) attempt(ctx context.Context, lease Lease) report {
-	log := a.log.With("task", lease.ID, "attempt", lease.Attempts+1)
 	if f := a.sender.flaw(lease.Call); f != nil {
 		return a.passOver(ctx, lease, f)
 	}
 	lease.Repeatable = a.sender.repeatable(lease)
 	if err := a.store.MarkSent(ctx, lease); err != nil {
 		// Cancelled, leased by another, not to be sent again, or the store is away.
-		log.Debug("task not sent", "error", err)
+		a.log.Debug("task not sent", "task", lease.ID, "attempt", lease.Attempts+1, "error", err)
 		if !errors.Is(err, ErrFenced) {
 			a.unmark(ctx, lease)
 		}
@@ -96,18 +95,16 @@ func (a *attempter) attempt(ctx context.Context, lease Lease) report {
 		return a.passOver(ctx, lease, f)
 	}
 	a.tell(lease, res, sent)
-	one := report{up: res.answer != nil || res.outcome.Kind == upstream.Unavailable, took: took}
-	one.unsent = res.outcome.Kind == upstream.NotSent || res.outcome.Kind == upstream.Refused
-	record := a.transition(lease, res)
+	one := report{up: res.answer != nil || res.outcome.Kind == upstream.Unavailable, unsent: res.unsent(), took: took}
+	var wait time.Duration
 	switch {
 	case res.refused != nil:
-		wait, all := a.shedding.refused(res.refused, sent, lease.PutBack > 0)
-		one = report{up: true, refused: all}
-		record = a.putBack(lease, res.outcome.Cause, wait, all)
+		one = report{up: true}
+		wait, one.refused = a.shedding.refused(res.refused, sent, lease.PutBack > 0)
 	case res.answer != nil:
 		a.shedding.took(sent)
 	}
-	err := persist(ctx, record, a.askOthers(res.answer))
+	err := persist(ctx, func(ctx context.Context) error { return a.record(ctx, lease, res, wait, one.refused) }, a.askOthers(res.answer))
 	if errors.Is(err, errCannotPass) && res.answer != nil {
 		a.giveUp(ctx, lease, res.answer, err)
 		return one
@@ -116,31 +113,24 @@ func (a *attempter) attempt(ctx context.Context, lease Lease) report {
 	return one
 }
 
-// transition is what follows from an attempt that was not refused.
-func (a *attempter) transition(lease Lease, res result) func(context.Context) error {
-	return func(ctx context.Context) error {
-		switch {
-		case res.answer != nil:
-			return a.store.Settle(ctx, lease, res.answer)
-		case res.outcome.Kind == upstream.NotSent || res.outcome.Kind == upstream.Refused:
-			return a.store.Release(ctx, lease)
-		case lease.Repeatable:
-			backoff := min(firstBackoff<<min(lease.Attempts, 10), maxBackoff)
-			_, err := a.store.Retry(ctx, lease, res.outcome.Cause, backoff, maxAttempts)
-			a.reaper.within(backoff)
-			return err
-		}
-		return a.store.Park(ctx, lease, res.outcome.Cause)
-	}
-}
-
-// putBack lets a task wait that the service surely has not run; all: its shard, too.
-func (a *attempter) putBack(lease Lease, why string, wait time.Duration, all bool) func(context.Context) error {
-	return func(ctx context.Context) error {
-		due, err := a.store.PutBack(ctx, lease, why, wait, all)
+// record makes the transition that follows from an attempt. A task that was refused waits; all: its shard, too.
+func (a *attempter) record(ctx context.Context, lease Lease, res result, wait time.Duration, all bool) error {
+	switch {
+	case res.refused != nil:
+		due, err := a.store.PutBack(ctx, lease, res.outcome.Cause, wait, all)
 		a.reaper.within(due)
 		return err
+	case res.answer != nil:
+		return a.store.Settle(ctx, lease, res.answer)
+	case res.unsent():
+		return a.store.Release(ctx, lease)
+	case lease.Repeatable:
+		backoff := min(firstBackoff<<min(lease.Attempts, 10), maxBackoff)
+		_, err := a.store.Spend(ctx, lease, res.outcome.Cause, backoff, maxAttempts)
+		a.reaper.within(backoff)
+		return err
 	}
+	return a.store.Park(ctx, lease, res.outcome.Cause)
 }
 
 // note tells of a transition that was not made.

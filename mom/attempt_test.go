@@ -94,12 +94,12 @@ func TestAttempt(t *testing.T) {
 		"answered too much":                {says(200, proto, strings.Repeat("a", maxAnswer+1)), "", nil, []string{"mark", "settle error 8"}, true},
 		"not sent":                         {nil, "", nil, []string{"mark", "release"}, false},
 		"not sent, may run once":           {nil, "", once, []string{"mark", "release"}, false},
-		"broken":                           {breaks, "", nil, []string{"mark", "retry closed 100ms"}, false},
-		"broken again":                     {breaks, "", func(l *Lease) { l.Attempts = 3 }, []string{"mark", "retry closed 800ms"}, false},
-		"broken for the twelfth time":      {breaks, "", func(l *Lease) { l.Attempts = 11 }, []string{"mark", "retry closed 10s"}, false},
+		"broken":                           {breaks, "", nil, []string{"mark", "spend closed 100ms"}, false},
+		"broken again":                     {breaks, "", func(l *Lease) { l.Attempts = 3 }, []string{"mark", "spend closed 800ms"}, false},
+		"broken for the twelfth time":      {breaks, "", func(l *Lease) { l.Attempts = 11 }, []string{"mark", "spend closed 10s"}, false},
 		"broken, may run once":             {breaks, "", once, []string{"mark", "park closed"}, false},
-		"a proxy says 503":                 {says(503, "text/html", "<html>"), "", nil, []string{"mark", "retry http-503 100ms"}, false},
-		"unavailable":                      {says(503, json, unavailable), "", nil, []string{"mark", "retry unavailable 100ms"}, true},
+		"a proxy says 503":                 {says(503, "text/html", "<html>"), "", nil, []string{"mark", "spend http-503 100ms"}, false},
+		"unavailable":                      {says(503, json, unavailable), "", nil, []string{"mark", "spend unavailable 100ms"}, true},
 		"unavailable, may run once":        {says(503, json, unavailable), "", once, []string{"mark", "settle error 14"}, true},
 		"unavailable, says until when":     {says(503, json, unavailable, "Retry-After: 7"), "", once, []string{"mark", "put back unavailable 7s all=true"}, true},
 		"unavailable, refuses safely":      {says(503, json, unavailable), "refusals=safe", once, []string{"mark", "put back unavailable 1s all=true"}, true},
@@ -248,7 +248,44 @@ func TestAttemptTimeout(t *testing.T) {
 	a := newAttempter(t, store, service.URL)
 	a.sender.route.AttemptTimeout = 50 * time.Millisecond
 	a.attempt(t.Context(), sumLease())
-	if got, want := store.transitions(), []string{"mark", "retry try-timeout 100ms"}; !slices.Equal(got, want) {
+	if got, want := store.transitions(), []string{"mark", "spend try-timeout 100ms"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Headers of ours that make a call too large for its service are left out of a second try. A call that is too large
+// without them is passed over.
+func TestAttemptWithLargeHeaders(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		least int // headers that the service takes no more
+		want  []string
+	}{
+		"with ours":    {1, []string{"mark", "settle 0 bytes"}},
+		"without ours": {0, []string{"mark", "pass over " + headersTooLarge.words + " 1s"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var bare http.Header
+			service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if len(r.Header.Values(contract.HeaderKey)) >= c.least {
+					w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+					return
+				}
+				bare = r.Header
+				w.Header().Set("Content-Type", "application/proto")
+			}))
+			t.Cleanup(service.Close)
+			store := newFakeStore()
+			lease := sumLease()
+			lease.Call.Header = []*momv1.Metadata{{Key: "X-Large", Values: []string{strings.Repeat("x", upstream.LargeHeaders)}}}
+			newAttempter(t, store, service.URL).attempt(t.Context(), lease)
+			if got := store.transitions(); !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if c.least > 0 && (len(bare.Get("X-Large")) != upstream.LargeHeaders || bare.Get("Content-Type") != "application/proto" || bare.Get("User-Agent") != "") {
+				t.Errorf("the second try: got %v, want what the caller sent, and nothing of ours", bare)
+			}
+		})
 	}
 }

@@ -12,9 +12,9 @@ const (
 	// recheckPause is the least time between two looks: at a store that cannot be trusted
 	// yet, or that refuses things.
 	recheckPause = 250 * time.Millisecond
-	// graceTime is how long a store may be late before that is worth a word, or a change: one
-	// that starts with us, and one that does not answer for a moment. What is asked of that one
-	// meanwhile fails by itself.
+	// graceTime is how long a store may fail to answer before the MOM logs it and takes nothing
+	// any more: the store may be starting together with us, or be silent for a moment. Calls
+	// that come in that moment fail by themselves.
 	graceTime = 2 * time.Second
 )
 

@@ -1,7 +1,6 @@
 package mom_test
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -66,15 +65,7 @@ func newWatched(t *testing.T, url string) *watched {
 	if w.MOM, err = mom.New(mom.Config{Routes: routes, Schemas: schemas, Logger: log}, store); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- w.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
+	servertest.Keep(t, w)
 	w.until("it is ready", w.serving)
 	return w
 }

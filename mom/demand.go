@@ -41,8 +41,8 @@ func (d *demand) begin() {
 	d.doubt()
 }
 
-// there tells whether there are tasks, as far as is known: those of a store that does not say
-// are still there.
+// there tells whether there are tasks, as far as is known. If the store does not answer, we assume that
+// there still are.
 func (d *demand) there(ctx context.Context) bool {
 	if time.Since(d.asked) >= demandPause && d.doubtful.Swap(false) {
 		d.asked = time.Now()

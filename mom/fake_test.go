@@ -164,8 +164,8 @@ func (s *fakeStore) PassOver(_ context.Context, _ Lease, why string, wait time.D
 	return wait, s.note("pass over ", why, " ", wait)
 }
 
-func (s *fakeStore) Retry(_ context.Context, _ Lease, failure string, backoff time.Duration, _ int) (momv1.TaskState, error) {
-	return momv1.TaskState_TASK_STATE_RETRYING, s.note("retry ", failure, " ", backoff)
+func (s *fakeStore) Spend(_ context.Context, _ Lease, failure string, backoff time.Duration, _ int) (momv1.TaskState, error) {
+	return momv1.TaskState_TASK_STATE_RETRYING, s.note("spend ", failure, " ", backoff)
 }
 
 func (s *fakeStore) Park(_ context.Context, _ Lease, failure string) error {

@@ -8,7 +8,7 @@ import (
 
 const (
 	// patience is how long an attempt keeps its place in the window. A task that takes longer
-	// is slow, or stuck, and keeps nobody waiting.
+	// is slow or stuck, and others are sent without waiting for it.
 	patience = 2 * time.Second
 	// maxBusy is how many attempts there may be at once, those included that no longer keep
 	// a place.
@@ -25,7 +25,7 @@ type flight struct {
 // placed tells whether it keeps a place in the window.
 func (f *flight) placed(now time.Time) bool { return now.Before(f.began.Add(patience)) }
 
-// flights are those of a replayer. The zero value has none. They are safe for concurrent use.
+// flights are those of a replayer. They are safe for concurrent use.
 type flights struct {
 	mu  sync.Mutex
 	all map[*flight]struct{}
@@ -38,9 +38,6 @@ type counts struct{ all, placed, again, placedAgain, once int }
 func (fs *flights) add(f *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if fs.all == nil {
-		fs.all = map[*flight]struct{}{}
-	}
 	fs.all[f] = struct{}{}
 }
 

@@ -16,8 +16,8 @@ import (
 	"holdline/internal/logonce"
 )
 
-// gatewaysClock is how much earlier than here a gateway may find that a hold is over: its
-// call was on its way to us for so long, and the end of its connection may be as well.
+// gatewaysClock is how much earlier a hold may end at the gateway than here: the call took some
+// time to reach us, and so does the news that the gateway has closed the connection.
 const gatewaysClock = 500 * time.Millisecond
 
 // sayStored stops the gateway's clock: the call is stored, as this task, and the
@@ -101,12 +101,6 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 		if !said {
 			sayStored(ctx, added)
 			said = true
-		}
-		select {
-		case <-waiter.changed:
-			look = true
-			continue
-		default:
 		}
 		select {
 		case <-waiter.changed:

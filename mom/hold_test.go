@@ -101,15 +101,7 @@ func (s *away) start(t *testing.T) arithmeticv1connect.SumServiceClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- m.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
+	servertest.Keep(t, m)
 	addr, _ := servertest.Run(t, server.Config{Handler: m})
 	transport := new(http.Transport)
 	t.Cleanup(transport.CloseIdleConnections)

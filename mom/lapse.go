@@ -15,8 +15,8 @@ const (
 	// by any gateway at any MOM, before its caller counts as gone. A gateway offers
 	// a call again at once when it has lost its MOM.
 	lapseTime = 5 * time.Second
-	// lapseTries is how long a store may refuse to take departures. Gateways could not
-	// reach it meanwhile, and may have given handles that nobody knows of.
+	// lapseTries is for how long we try to tell the store of departures. While it cannot be reached,
+	// gateways cannot tell it which tasks to keep, and may have given out handles of these.
 	lapseTries = 5 * time.Second
 	// abandonPause is the time after a store that did not take departures, to the
 	// next try.

@@ -41,6 +41,8 @@ type told struct {
 	base    string // of the MOM
 	service string // address
 	rpc     *connect.Client
+	mom     *mom.MOM
+	store   *redisstore.Store
 }
 
 func newTold(t *testing.T) *told {
@@ -51,13 +53,20 @@ func newTold(t *testing.T) *told {
 // newToldOf is newTold with a service that is at a URL.
 func newToldOf(t *testing.T, url string) *told {
 	t.Helper()
+	return newToldWith(t, url, func(*mom.Config) {})
+}
+
+// newToldWith is newToldOf with a Config of the test's.
+func newToldWith(t *testing.T, url string, configure func(*mom.Config)) *told {
+	t.Helper()
 	w := &told{t: t, log: &lines{}, service: closedPort(t)}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + w.service + ":", Logger: log})
+	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + w.service + ":", CommandTimeout: 20 * time.Second, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
+	w.store = store
 	routes, err := route.ParseTable([]string{sumService + "=" + cmp.Or(url, "http://"+w.service)})
 	if err != nil {
 		t.Fatal(err)
@@ -66,19 +75,14 @@ func newToldOf(t *testing.T, url string) *told {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := mom.New(mom.Config{Routes: routes, Schemas: schemas, Logger: log}, store)
+	cfg := mom.Config{Routes: routes, Schemas: schemas, Logger: log}
+	configure(&cfg)
+	m, err := mom.New(cfg, store)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- m.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
+	w.mom = m
+	servertest.Keep(t, m)
 	addr, _ := servertest.Run(t, server.Config{Handler: m})
 	w.base = "http://" + addr
 	transport := new(http.Transport)
@@ -223,6 +227,13 @@ func TestOutageOfKeysIsLogged(t *testing.T) {
 	w.once("level=INFO", "the service is back", "replayed=1")
 }
 
+// asOperator is a context for what a gateway sends on from its admin listener.
+func asOperator(ctx context.Context) context.Context {
+	ctx, info := connect.NewClientContext(ctx)
+	info.RequestHeader().Set(contract.HeaderOperator, "192.0.2.7")
+	return ctx
+}
+
 // A service that is up is not said to be down, nor a paused queue to be replayed.
 // What operators do has their address.
 func TestPausedQueueIsLogged(t *testing.T) {
@@ -230,11 +241,7 @@ func TestPausedQueueIsLogged(t *testing.T) {
 	w := newTold(t)
 	w.begin()
 	queues := momv1connect.NewQueueServiceClient(w.rpc)
-	asOperator := func() context.Context {
-		ctx, info := connect.NewClientContext(t.Context())
-		info.RequestHeader().Set(contract.HeaderOperator, "192.0.2.7")
-		return ctx
-	}
+	asOperator := func() context.Context { return asOperator(t.Context()) }
 	if _, err := queues.PauseQueue(asOperator(), &momv1.PauseQueueRequest{Service: sumService}); err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,9 @@ import (
 	"holdline/internal/upstream"
 )
 
+// DefaultMaxHeld is that of Config.MaxHeld.
+const DefaultMaxHeld = 10_000
+
 // HeaderBytes is how many bytes of headers the server of a MOM takes whose gateways take so
 // many. A hand-off is a call with some more of them, and net/http may need twice as many bytes
 // to write what a caller of HTTP/1.1 wrote without blanks.
@@ -48,7 +51,7 @@ type Config struct {
 	// most contract.MaxAnswerTTL.
 	AnswerTTL time.Duration
 	// MaxHeld is how many callers are held at once; one more gets its handle at
-	// once. Default 10 000.
+	// once. Default DefaultMaxHeld.
 	MaxHeld int
 	// OnHold: the MOM takes calls and tells of tasks, but replays none, and none expires: what a
 	// restored store needs until somebody has looked at it.
@@ -96,7 +99,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 		return nil, errors.New("mom: answers are kept for 7 days at most")
 	}
 	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, contract.DefaultAnswerTTL)
-	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, 10_000)
+	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
 	cfg.Metrics = cmp.Or[prometheus.Registerer](cfg.Metrics, prometheus.NewRegistry())
 	m := &MOM{
 		cfg:      cfg,
@@ -132,8 +135,8 @@ func New(cfg Config, store Store) (*MOM, error) {
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
 	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: cfg.Routes, schemas: cfg.Schemas})
 	mux := m.mountOwn(own)
-	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serveTask)
-	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serveAnswer)
+	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serve(tasks.showTask))
+	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serve(tasks.showAnswer))
 
 	calls := connect.NewServer(tellErrors(m.once))
 	m.mountIntake(calls)
@@ -163,13 +166,12 @@ func (m *MOM) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealt
 	default:
 		return nil, connectv1.NewError(connectv1.CodeNotFound, nil)
 	}
-	status := grpchealth.StatusServing
+	status := grpchealth.StatusNotServing
 	select {
 	case <-m.draining:
-		status = grpchealth.StatusNotServing
 	default:
-		if !m.ready.Load() {
-			status = grpchealth.StatusNotServing
+		if m.ready.Load() {
+			status = grpchealth.StatusServing
 		}
 	}
 	return &grpchealth.CheckResponse{Status: status}, nil
@@ -241,20 +243,20 @@ func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
 	}
 }
 
-// resync makes up for what may have been missed.
+// resync has everything looked at again, since transitions may have been missed.
 func (m *MOM) resync() {
 	m.anotherStore()
 	nudge(m.recheck)
 }
 
-// anotherStore makes no use any more of what the store said: it may be another, or empty.
+// anotherStore forgets what the store has said so far: it may be another store now, or an empty one.
 func (m *MOM) anotherStore() {
 	m.lookAgain()
 	m.shards.doubt()
 	m.shelf.keepAgain()
 }
 
-// lookAgain makes everybody look who goes by what was heard.
+// lookAgain has all those look at the store who otherwise rely on what it tells them.
 func (m *MOM) lookAgain() {
 	m.waiters.wakeAll()
 	shards, _ := m.shards.all()

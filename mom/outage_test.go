@@ -1,7 +1,6 @@
 package mom_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"holdline/internal/contract"
 	"holdline/internal/redistest"
 	"holdline/internal/route"
+	"holdline/internal/server/servertest"
 	"holdline/mom"
 	"holdline/mom/redisstore"
 )
@@ -52,15 +52,7 @@ func TestOutageOfManyServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- m.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
+	servertest.Keep(t, m)
 	// Each shard is looked at when the MOM starts, and again after what was heard. Then it is quiet.
 	const span, enough = 3 * time.Second, 100.0
 	var perSecond float64

@@ -1,11 +1,6 @@
 package mom
 
-import (
-	"context"
-	"time"
-
-	"golang.org/x/sync/errgroup"
-)
+import "time"
 
 // part is what works on one shard.
 type part struct {
@@ -38,14 +33,4 @@ func (m *MOM) newPart(shard Shard, parked *alarm) *part {
 		outages: m.outages, log: log, once: m.once, pace: pace{window: 1},
 	}
 	return p
-}
-
-// Run works on the shard until ctx ends.
-func (p *part) Run(ctx context.Context) error {
-	var working errgroup.Group
-	working.Go(func() error { return p.reaper.Run(ctx) })
-	if p.replayer != nil {
-		working.Go(func() error { return p.replayer.Run(ctx) })
-	}
-	return working.Wait()
 }

@@ -27,9 +27,9 @@ type queueStore interface {
 	// Limit limits leasing in a shard, for all who lease; it rings the bell. What was leased
 	// under a rate counts under the next: to set one again changes nothing.
 	Limit(ctx context.Context, shard Shard, limits Limits) error
-	// ReviveDead revives all DEAD tasks of a shard, and the UNCERTAIN ones if
+	// RetryDead retries all DEAD tasks of a shard, and the UNCERTAIN ones if
 	// asked to. Returns their number.
-	ReviveDead(ctx context.Context, shard Shard, uncertain bool) (int64, error)
+	RetryDead(ctx context.Context, shard Shard, uncertain bool) (int64, error)
 	// Restore parks the tasks of a shard that may have run after the backup was made from which
 	// the store was restored: those that are not repeatable and were stored before it was started
 	// become UNCERTAIN. Returns their number; after an error, of those that did.
@@ -90,7 +90,7 @@ func (s *queueService) LimitQueue(ctx context.Context, req *momv1.LimitQueueRequ
 func (s *queueService) RetryDead(ctx context.Context, req *momv1.RetryDeadRequest) (*momv1.RetryDeadResponse, error) {
 	res := &momv1.RetryDeadResponse{}
 	err := s.each(ctx, req.GetService(), func(shard Shard) error {
-		n, err := s.store.ReviveDead(ctx, shard, req.GetUncertain())
+		n, err := s.store.RetryDead(ctx, shard, req.GetUncertain())
 		res.Retried += n
 		return err
 	})

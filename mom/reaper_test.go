@@ -2,6 +2,7 @@ package mom
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,11 +12,18 @@ import (
 func runReaper(t *testing.T, store *fakeStore) (r *reaper, looks func() []time.Duration) {
 	t.Helper()
 	log, _ := discard()
+	var mu sync.Mutex
 	start, seen := time.Now(), []time.Duration{}
-	r = newReaper(store, ShardOf(testID()), func(Reaped) { seen = append(seen, time.Since(start)) }, log)
+	r = newReaper(store, ShardOf(testID()), func(Reaped) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, time.Since(start))
+	}, log)
 	inBackground(t, r.Run)
 	return r, func() []time.Duration {
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		return slices.Clone(seen)
 	}
 }
@@ -66,19 +74,14 @@ func TestReaperOfAStoreThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
 		store.reap = Reaped{Next: -1}
-		away := true
-		store.fail = func(string) error {
-			if away {
-				return ErrUnavailable
-			}
-			return nil
-		}
+		away := &fault{err: ErrUnavailable}
+		store.fail = away.of("reap")
 		_, looks := runReaper(t, store)
 		time.Sleep(3*heardPause - time.Second)
 		if n := store.times("reap"); n != 3 || len(looks()) != 0 {
 			t.Errorf("while it is away: asked %d times, told of %d looks, want 3 and none", n, len(looks()))
 		}
-		away = false
+		away.set(nil)
 		time.Sleep(heardPause)
 		if got, want := looks(), []time.Duration{3 * heardPause}; !slices.Equal(got, want) {
 			t.Errorf("looks after %v, want %v", got, want)

@@ -60,12 +60,13 @@ type replayer struct {
 	failed  time.Time // when an attempt was last not answered
 	heard   time.Time // when an attempt was last answered
 	grown   time.Time // when the window last grew without an answer
-	rest    time.Time // no canary goes before
-	away    bool      // the store, as far as the last lease told
+	rest    time.Time // no canary is sent before this time
+	away    bool      // the store did not answer when tasks were last to be leased
 }
 
 // Run replays until ctx ends, then lets attempts end.
 func (r *replayer) Run(ctx context.Context) error {
+	r.flights.all = map[*flight]struct{}{}
 	attempts, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var background sync.WaitGroup

@@ -14,7 +14,14 @@ import (
 type fakeEndpoints struct {
 	mu    sync.Mutex
 	sick  bool
-	asked int
+	looks int
+}
+
+// asked is how often health was asked.
+func (e *fakeEndpoints) asked() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.looks
 }
 
 func (e *fakeEndpoints) set(sick bool) {
@@ -26,7 +33,7 @@ func (e *fakeEndpoints) set(sick bool) {
 func (e *fakeEndpoints) AwaitHealthy(ctx context.Context, goOn func() bool) bool {
 	for goOn() && ctx.Err() == nil {
 		e.mu.Lock()
-		e.asked++
+		e.looks++
 		sick := e.sick
 		e.mu.Unlock()
 		if !sick {
@@ -123,13 +130,13 @@ func TestReplayWaitsForHealth(t *testing.T) {
 		store, endpoints := newFakeStore(), &fakeEndpoints{sick: true}
 		r := newReplay(t, store, endpoints, answers(time.Millisecond))
 		time.Sleep(time.Minute)
-		if endpoints.asked != 0 {
-			t.Errorf("without tasks: asked for health %d times, want none", endpoints.asked)
+		if endpoints.asked() != 0 {
+			t.Errorf("without tasks: asked for health %d times, want none", endpoints.asked())
 		}
 		store.queue(testLeases(1)...)
 		time.Sleep(time.Minute)
 		r.check(t, "while it is sick", nil)
-		if endpoints.asked == 0 {
+		if endpoints.asked() == 0 {
 			t.Error("with a task: nobody has asked for health")
 		}
 		time.Sleep(time.Millisecond)
@@ -176,14 +183,19 @@ func TestReplayOfRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
 		store.queue(testLeases(7)...)
-		r := newReplay(t, store, &fakeEndpoints{}, answers(time.Millisecond))
+		r := newReplay(t, store, &fakeEndpoints{}, func(_ context.Context, lease Lease) report {
+			return report{up: true, took: time.Millisecond, refused: lease.PutBack > 0}
+		})
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if r.pace.window <= 4 {
 			t.Fatalf("window: got %d, want more than 4", r.pace.window)
 		}
-		r.attempt = func(context.Context, Lease) report { return report{up: true, refused: true} }
-		store.queue(testLeases(1)...)
+		refused := testLeases(1)
+		refused[0].PutBack = 1
+		store.queue(refused...)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if r.pace.window != 1 || !r.healthy {
 			t.Errorf("after a refusal: got a window of %d, healthy %v, want 1 and healthy", r.pace.window, r.healthy)
 		}
@@ -216,11 +228,13 @@ func TestReplayBlamesTheTask(t *testing.T) {
 			return report{up: true, took: time.Millisecond}
 		})
 		time.Sleep(time.Second)
+		synctest.Wait()
 		before := r.pace.window
 		poison := testLeases(1)
 		poison[0].Attempts = 3
 		store.queue(poison...)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if r.pace.window != before || !r.healthy {
 			t.Errorf("after a task that fails each time: got a window of %d, healthy %v, want %d and healthy", r.pace.window, r.healthy, before)
 		}

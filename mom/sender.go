@@ -71,6 +71,11 @@ type result struct {
 	refused *refusal         // the service has not run it, and takes it later
 }
 
+// unsent tells that the service has surely not seen the task.
+func (r result) unsent() bool {
+	return r.outcome.Kind == upstream.NotSent || r.outcome.Kind == upstream.Refused
+}
+
 // send makes one attempt at a call without a known flaw. What its direct try sent is
 // never too much: where our own headers are, they are left out.
 func (s *sender) send(ctx context.Context, lease Lease) result {

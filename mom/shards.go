@@ -64,7 +64,7 @@ type known struct {
 	doubted int
 }
 
-// begin makes the shards that the routes name. That there are fewer does no harm.
+// begin makes the shards that the routes name. The store may have fewer: to look at one without tasks does no harm.
 func (s *shards) begin() {
 	s.soon, s.grown = make(chan struct{}, 1), make(chan struct{})
 	s.known, s.parts, s.alarms = map[string]known{}, map[Shard]*part{}, map[string]*alarm{}
@@ -73,7 +73,7 @@ func (s *shards) begin() {
 	}
 }
 
-// grow adds the first n shards of a service, as far as they are not there. The caller holds mu,
+// grow adds those of the first n shards of a service that are not there yet. The caller holds mu,
 // unless nobody else knows s yet.
 func (s *shards) grow(service string, n int) (more bool) {
 	if s.alarms[service] == nil {
@@ -222,7 +222,12 @@ func (s *shards) Run(ctx context.Context) error {
 	var working errgroup.Group
 	s.mu.Lock()
 	if !s.onHold {
-		s.start = func(p *part) { working.Go(func() error { return p.Run(ctx) }) }
+		s.start = func(p *part) {
+			working.Go(func() error { return p.reaper.Run(ctx) })
+			if p.replayer != nil {
+				working.Go(func() error { return p.replayer.Run(ctx) })
+			}
+		}
 		for _, p := range s.parts {
 			s.start(p)
 		}

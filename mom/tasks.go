@@ -41,9 +41,9 @@ type taskStore interface {
 	// dropped, its state stays until its record expires. Dismissing a dismissed one
 	// succeeds. ErrNotFound, ErrTaskState.
 	Dismiss(ctx context.Context, id contract.TaskID) error
-	// Revive puts a DEAD or UNCERTAIN task back to the tail of its queue, as
+	// Retry puts a DEAD or UNCERTAIN task back to the tail of its queue, as
 	// if new. ErrNotFound, ErrTaskState, ErrCallDropped.
-	Revive(ctx context.Context, id contract.TaskID) error
+	Retry(ctx context.Context, id contract.TaskID) error
 }
 
 // taskService implements momv1connect.TaskServiceHandler and /v1/tasks/.
@@ -160,7 +160,7 @@ func (s *taskService) CancelTask(ctx context.Context, req *momv1.CancelTaskReque
 
 // RetryTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) RetryTask(ctx context.Context, req *momv1.RetryTaskRequest) (*momv1.RetryTaskResponse, error) {
-	task, err := s.change(ctx, req.GetId(), "task to be retried", s.store.Revive, "only a dead or uncertain task can be retried")
+	task, err := s.change(ctx, req.GetId(), "task to be retried", s.store.Retry, "only a dead or uncertain task can be retried")
 	return &momv1.RetryTaskResponse{Task: task}, err
 }
 
@@ -265,63 +265,52 @@ func parseID(raw string) (contract.TaskID, error) {
 	return id, nil
 }
 
-// serveTask is GET /v1/tasks/{id}.
-func (s *taskService) serveTask(w http.ResponseWriter, r *http.Request) {
-	task, _, err := s.find(r.Context(), r.PathValue("id"))
-	if err != nil {
-		s.writeError(w, r, err)
-		return
-	}
-	w.Header().Set(contract.HeaderTask, task.GetId())
-	raw, err := marshalJSON(task, s.shelf.ours)
-	if err != nil {
-		s.writeError(w, r, err)
-		return
-	}
-	write(w, "application/json", raw)
-}
-
-// serveAnswer is GET /v1/tasks/{id}/answer: the message, as JSON or by Accept as
-// proto, or what the caller would have got in its place.
-func (s *taskService) serveAnswer(w http.ResponseWriter, r *http.Request) {
-	task, answer, err := s.find(r.Context(), r.PathValue("id"))
-	if err == nil {
-		w.Header().Set(contract.HeaderTask, task.GetId())
-		err = contract.TaskError(task, answer)
-	}
-	if err != nil {
+// serve is a handler of GET requests about a task, which show answers. Errors are logged where an operator
+// should know of them.
+func (s *taskService) serve(show func(*http.Request, *momv1.Task, *momv1.Answer) (contentType string, raw []byte, err error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		contentType, raw := "", []byte(nil)
+		task, answer, err := s.find(r.Context(), r.PathValue("id"))
+		if err == nil {
+			w.Header().Set(contract.HeaderTask, task.GetId())
+			contentType, raw, err = show(r, task, answer)
+		}
+		if err == nil {
+			w.Header().Set("Content-Type", contentType)
+			w.Header().Set("Cache-Control", "no-store")
+			_, _ = w.Write(raw) // the caller left, else
+			return
+		}
 		if contract.ReasonOf(err) == momv1.Reason_REASON_CALL_STORED {
 			for key, value := range contract.StoredHeader(task.GetId(), false) {
 				w.Header().Set(key, value)
 			}
 		}
-		s.writeError(w, r, err)
-		return
+		notice(s.once, err, momv1connect.TaskServiceGetTaskProcedure, w.Header().Get(contract.HeaderTask))
+		var rpcErr *connect.Error
+		if !errors.As(err, &rpcErr) {
+			rpcErr = connect.NewError(connect.CodeInternal, "internal error")
+		}
+		contract.WriteError(w, r, rpcErr)
+	}
+}
+
+// showTask is for GET /v1/tasks/{id}.
+func (s *taskService) showTask(_ *http.Request, task *momv1.Task, _ *momv1.Answer) (string, []byte, error) {
+	raw, err := marshalJSON(task, s.shelf.ours)
+	return "application/json", raw, err
+}
+
+// showAnswer is for GET /v1/tasks/{id}/answer: the message, as JSON or by Accept as
+// proto, or what the caller would have got in its place.
+func (s *taskService) showAnswer(r *http.Request, task *momv1.Task, answer *momv1.Answer) (string, []byte, error) {
+	if err := contract.TaskError(task, answer); err != nil {
+		return "", nil, err
 	}
 	codec := codecJSON
 	if accept := r.Header.Get("Accept"); strings.Contains(accept, "application/proto") || strings.Contains(accept, "application/x-protobuf") {
 		codec = connect.CodecNameProto
 	}
 	message, err := s.shelf.answerAs(r.Context(), codec, task, answer)
-	if err != nil {
-		s.writeError(w, r, err)
-		return
-	}
-	write(w, "application/"+codec, message)
-}
-
-func write(w http.ResponseWriter, contentType string, raw []byte) {
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(raw) // the caller left, else
-}
-
-// writeError answers with an error, and logs it where an operator should know.
-func (s *taskService) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	notice(s.once, err, momv1connect.TaskServiceGetTaskProcedure, w.Header().Get(contract.HeaderTask))
-	var rpcErr *connect.Error
-	if !errors.As(err, &rpcErr) {
-		rpcErr = connect.NewError(connect.CodeInternal, "internal error")
-	}
-	contract.WriteError(w, r, rpcErr)
+	return "application/" + codec, message, err
 }

@@ -41,8 +41,8 @@ func (in *intake) termsOf(info *connect.CallInfo, came time.Time) (terms, error)
 	}, nil
 }
 
-// hold is how much longer the caller is held: as long as it asked for, since its call
-// came, and in any case only until there is time left for the handle to reach it.
+// hold is how much longer the caller is held: for the time that it asked for, counted from when its
+// call came, but not so long that the handle would miss the caller's deadline.
 func (t terms) hold(ctx context.Context) time.Duration {
 	hold := t.prefer.Hold() - time.Since(t.came)
 	if deadline, ok := ctx.Deadline(); ok {

@@ -1,5 +1,6 @@
-# shellcheck shell=bash
-# What the tests here need of an engine: sourced by them.
+# shellcheck shell=bash disable=SC2154
+# What the tests here have in common: the engine, the load and the stack. They source it, and set
+# stack, image and server.
 
 # What is ours to undo.
 started_engine='' initialised=''
@@ -19,6 +20,38 @@ until_true() {
     [ "$SECONDS" -lt "$limit" ] || { echo "not in time: $*" >&2; return 1; }
     sleep 0.2
   done
+}
+
+# whole: every service of the stack has all its replicas, and they are healthy.
+whole() {
+  docker service ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Replicas}}' |
+    awk '{split($1, r, "/"); if (r[1] != r[2]) bad = 1} END {exit bad || NR != 6}'
+}
+
+# build makes the image and the load, and finds a Redis.
+build() {
+  make -s image IMAGE="$image" TAG=one >/dev/null 2>"$work/build.log" || { cat "$work/build.log"; return 1; }
+  HOLDLINE_REDIS_IMAGE=$(redis_image)
+  export HOLDLINE_REDIS_IMAGE
+  go build -o "$work/load" ./swarm/load
+}
+
+# start_load calls from now on; begin and end tell the load what is done meanwhile.
+start_load() {
+  mkfifo "$work/done"
+  "$work/load" -server "$server" <"$work/done" >"$work/report" 2>"$work/load.log" &
+  load=$!
+  exec 3>"$work/done"
+}
+
+begin() { echo "begin $*" >&3; }
+end() { echo "end $*" >&3; }
+
+end_load() {
+  exec 3>&-
+  wait "$load" || { load=''; cat "$work/report"; return 1; }
+  load=''
+  step "load: $(tail -n 1 "$work/report")"
 }
 
 # start_engine finds an engine, or starts one with a home of its own, and makes a

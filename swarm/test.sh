@@ -68,12 +68,6 @@ gone() {
     [ -z "$(docker network ls -q --filter "label=com.docker.stack.namespace=$stack")" ]
 }
 
-# whole: every service has all its replicas, and they are healthy.
-whole() {
-  docker service ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Replicas}}' |
-    awk '{split($1, r, "/"); if (r[1] != r[2]) bad = 1} END {exit bad || NR != 6}'
-}
-
 containers() { docker ps -q --filter "label=com.docker.swarm.service.name=${stack}_$1"; }
 
 # answers: a direct call, and one that is stored, get their sums.
@@ -82,16 +76,13 @@ answers() {
   [ "$("${call[@]}")" = '{"result":3}' ] && [ "$("${call[@]}" -H "Idempotency-Key: $RANDOM$RANDOM")" = '{"result":3}' ]
 }
 
-build() {
+build_images() {
   local started=$EPOCHREALTIME
-  make -s image IMAGE=$image TAG=one >/dev/null 2>"$work/build.log" || { cat "$work/build.log"; return 1; }
+  build
   docker tag $image:one $image:two
   mkdir "$work/broken"
   printf 'FROM %s\nENTRYPOINT ["/holdline", "no-such-command"]\n' $image:one >"$work/broken/Dockerfile"
   docker build -q -t $image:broken "$work/broken" >/dev/null 2>&1
-  HOLDLINE_REDIS_IMAGE=$(redis_image)
-  export HOLDLINE_REDIS_IMAGE
-  go build -o "$work/load" ./swarm/load
   step "images built in $(since "$started"), Redis is $HOLDLINE_REDIS_IMAGE"
 }
 
@@ -109,23 +100,6 @@ journeys() {
   local started=$EPOCHREALTIME
   HOLDLINE_E2E_SERVER=$server go test -count=1 -v ./e2e >"$work/e2e.log" || { grep -v SKIP "$work/e2e.log"; return 1; }
   step "e2e: $(grep -c '^--- PASS' "$work/e2e.log") journeys passed in $(since "$started")"
-}
-
-start_load() {
-  mkfifo "$work/done"
-  "$work/load" -server "$server" <"$work/done" >"$work/report" 2>"$work/load.log" &
-  load=$!
-  exec 3>"$work/done"
-}
-
-begin() { echo "begin $*" >&3; }
-end() { echo "end $*" >&3; }
-
-end_load() {
-  exec 3>&-
-  wait "$load" || { load=''; cat "$work/report"; return 1; }
-  load=''
-  step "load: $(tail -n 1 "$work/report")"
 }
 
 # scale: four sums, all of which answer, and two again.
@@ -232,7 +206,7 @@ start_engine
 [ "$(docker node ls -q | wc -l)" = 1 ] || { echo 'this engine has a swarm of several nodes: the test is for one'; exit 1; }
 gone || { echo "there is a stack $stack here already: docker stack rm $stack"; exit 1; }
 begun=$EPOCHREALTIME
-build
+build_images
 for secret in "$HOLDLINE_REDIS_SECRET" "$HOLDLINE_MOM_SECRET"; do
   openssl rand -hex 32 | docker secret create "$secret" - >/dev/null
 done

@@ -20,8 +20,8 @@ type Asks struct {
 	Explain        bool
 }
 
-// AsksOf reads these headers. One that cannot be understood is an error, whatever becomes of the call: better
-// no call than one that is treated otherwise than its caller thinks, on the day of an outage.
+// AsksOf reads these headers. One that cannot be understood is an error, whether the service is up or not.
+// Otherwise the caller would find out on the day of an outage that its call is treated in another way than it thought.
 func AsksOf(header http.Header) (asks Asks, err *connect.Error) {
 	for i := range asked {
 		h := &asked[i]
@@ -43,13 +43,13 @@ var asked = slices.DeleteFunc(slices.Clone(Headers), func(h Header) bool { retur
 
 const aDuration = "a duration such as 60s or 1h"
 
-// modeDirect is the one value of HeaderMode, in any case of letters.
+// modeDirect is the only value of HeaderMode. It may be written in capitals.
 const modeDirect = "direct"
 
 // durations are those of time.ParseDuration that are not negative.
 var durations = regexp.MustCompile(`^\+?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`)
 
-// duration reads a duration of a millisecond at least. One that is longer than can be counted is as long as can be.
+// duration reads a duration of at least a millisecond. One that is too long for a Duration becomes the longest Duration.
 func duration(value string) (time.Duration, bool) {
 	d, err := time.ParseDuration(value)
 	if err != nil && durations.MatchString(value) {

@@ -5,7 +5,7 @@ package contract
 
 import "time"
 
-// What callers get if they do not say, and what they may ask for at most.
+// Defaults for callers who ask for nothing, and the most that they may ask for.
 const (
 	// The hold: how long a caller waits for the answer of a stored call.
 	DefaultHold = 10 * time.Second

@@ -35,9 +35,9 @@ var grpcUnits = [...]struct {
 }
 
 // Timeout reads the time that a caller gives its call, from the header of its
-// protocol: Connect-Timeout-Ms, or grpc-timeout. A time that is longer than can be
-// counted is as long as can be. One that cannot be read counts as none: who gets it
-// too, is the one to complain. See CheckTimeout.
+// protocol: Connect-Timeout-Ms, or grpc-timeout. A time that is too long for a Duration becomes
+// maxTimeout. One that cannot be read counts as none, and false is returned: CheckTimeout
+// refuses it, or the service does, which gets the header too.
 func Timeout(header http.Header, grpc bool) (time.Duration, bool) {
 	if !grpc {
 		ms := header.Get(headerConnectTimeout)
@@ -58,8 +58,8 @@ func Timeout(header http.Header, grpc bool) (time.Duration, bool) {
 	return 0, false
 }
 
-// CheckTimeout judges the header that Timeout reads, as far as it is one of the
-// call's protocol. Empty counts as absent, as in connect.
+// CheckTimeout returns an error if the header that Timeout reads is not valid in the call's
+// protocol. An empty header counts as absent, as in connect.
 func CheckTimeout(header http.Header, grpc bool) *connect.Error {
 	key, want := headerConnectTimeout, "milliseconds, of at most ten digits"
 	if grpc {
@@ -76,8 +76,8 @@ func CheckTimeout(header http.Header, grpc bool) *connect.Error {
 }
 
 // SetTimeout writes what is left of a caller's time into the header of its protocol,
-// in as many digits as the protocol allows. It is a millisecond at least, so that
-// whoever reads it does not take it for none.
+// in as many digits as the protocol allows. It writes at least a millisecond, since some
+// readers take 0 for no deadline.
 func SetTimeout(header http.Header, grpc bool, left time.Duration) {
 	left = max(left, time.Millisecond)
 	if !grpc {

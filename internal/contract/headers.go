@@ -54,21 +54,21 @@ const (
 	FromMOM
 )
 
-// Header is what the contract says of one header. What a caller sends reaches the service that
-// is tried directly; at a replay the service gets none of them, but the task's id as
-// its HeaderKey.
+// Header is what the contract says of one header. A service that is tried directly gets the
+// headers that the caller sent. In a replay it gets none of them, but the task's id as HeaderKey.
 type Header struct {
 	Name string
 	From Sender
-	// Unstored headers mean something for calls that can't be stored, too.
+	// Unstored tells that the header has a meaning also for calls that cannot be stored.
 	Unstored bool
-	// Doc says in Markdown what the header is for.
+	// Doc says in Markdown what the header is for. OpenAPI and docs/reference.md show it.
 	Doc string
-	// Pattern and Values say what the header may be, if it is not any text.
+	// Pattern or Values say which values are valid. Without both, every text is.
 	Pattern string
 	Values  []string
 
-	// ask reads one of the headers that AsksOf reads, and tells whether it could; want says what it may be.
+	// ask reads the value into an Asks, and tells whether the value is valid. want describes valid values in errors.
+	// Only the headers that AsksOf reads have them.
 	ask  func(a *Asks, value string) bool
 	want string
 }
@@ -77,42 +77,42 @@ type Header struct {
 var Headers = []Header{
 	{
 		Name: HeaderKey, From: FromCaller, Pattern: "^[!-~]{1,255}$",
-		Doc: "The call is a task from the start, never tried directly. The same key and request find the same task, or its answer; " +
-			"the same key with another request is an error. A key is a secret, as hard to guess as a UUID: who has it gets the answer.",
+		Doc: "Makes the call a task from the start: it is stored first, and never tried directly. The same key with the same request finds the same task, or its answer. " +
+			"The same key with another request is an error. A key is a secret, as hard to guess as a UUID: whoever has it gets the answer.",
 	},
 	{
 		Name: HeaderPrefer, From: FromCaller, // RFC 7240
-		Doc: fmt.Sprintf("`respond-async`: stored at once, handle at once; with `, wait=N` held N seconds. `wait=N`: how many seconds to be held "+
-			"when the call is stored; default %d, at most %d, 0 for not at all.", DefaultHold/time.Second, MaxHold/time.Second),
+		Doc: fmt.Sprintf("`respond-async`: the call is stored at once, and its caller gets a handle at once. With `respond-async, wait=N` its caller is held for N seconds first. "+
+			"`wait=N`: for how many seconds the caller is held when the call is stored. Default %d, at most %d, 0 for not at all.", DefaultHold/time.Second, MaxHold/time.Second),
 	},
 	{
 		Name: HeaderTTL, From: FromCaller,
-		Doc: fmt.Sprintf("How long the task may wait for its service, such as `60s`: at most %.0f h; default as its route says, %.0f min if it says nothing.",
+		Doc: fmt.Sprintf("How long the task may wait for its service, such as `60s`. At most %.0f h. Default: what the route says, or %.0f min.",
 			MaxTTL.Hours(), DefaultTTL.Minutes()),
 		ask: func(a *Asks, value string) (ok bool) { a.TTL, ok = duration(value); return ok }, want: aDuration,
 	},
 	{
 		Name: HeaderAnswerTTL, From: FromCaller,
-		Doc: fmt.Sprintf("How long the task's answer is kept, such as `1h`: at most %.0f days.", MaxAnswerTTL.Hours()/24),
+		Doc: fmt.Sprintf("How long the task's answer is kept, such as `1h`. At most %.0f days. Default: what the MOM's `--answer-ttl` says.", MaxAnswerTTL.Hours()/24),
 		ask: func(a *Asks, value string) (ok bool) { a.AnswerTTL, ok = duration(value); return ok }, want: aDuration,
 	},
 	{
 		Name: HeaderMode, From: FromCaller, Values: []string{modeDirect},
-		Doc: "`direct`: never stored; still tried again.",
+		Doc: "`direct`: the call is never stored. It is still tried again.",
 		ask: func(a *Asks, value string) bool { a.Direct = strings.EqualFold(value, modeDirect); return a.Direct }, want: modeDirect,
 	},
 	{
 		Name: HeaderExplain, From: FromCaller, Unstored: true, Values: []string{"1", "0"},
-		Doc: "`1`: `" + HeaderDecision + "` says what was done.",
+		Doc: "`1`: the response says in `" + HeaderDecision + "` what was done with the call.",
 		ask: func(a *Asks, value string) bool { a.Explain = value == "1"; return a.Explain || value == "0" }, want: "1 or 0",
 	},
 
-	{Name: HeaderTask, From: FromHoldline, Doc: "The task that the call is, if it is one."},
-	{Name: HeaderReplayed, From: FromHoldline, Doc: "`true`: an answer that was kept, found by its key."},
-	{Name: HeaderApplied, From: FromHoldline, Doc: "What of `Prefer` was heeded."},
+	{Name: HeaderTask, From: FromHoldline, Doc: "The id of the task, if the call is one."},
+	{Name: HeaderReplayed, From: FromHoldline, Doc: "`true`: this answer was kept, and was found by its key."},
+	{Name: HeaderApplied, From: FromHoldline, Doc: "The preferences of `Prefer` that were followed."},
 	{
 		Name: HeaderDecision, From: FromHoldline, Unstored: true,
-		Doc: "What was done, such as `direct;try=2;dial-refused → stored;breaker=open`.",
+		Doc: "What was done with the call, such as `direct;try=2;dial-refused → stored;breaker=open`.",
 	},
 
 	// With a hand-off, besides HeaderTask.
@@ -151,8 +151,8 @@ var senders = func() map[string]Sender {
 	return senders
 }()
 
-// IsOwn tells whether a header is Holdline's by its prefix. Names without a line in Headers are kept free for
-// later releases.
+// IsOwn tells whether a header is Holdline's by its prefix. Names that have no line in Headers may be
+// used by later releases.
 func IsOwn(name string) bool { return strings.HasPrefix(name, "Holdline-") }
 
 // SentBy tells whether the contract has a header of this name from such a sender.

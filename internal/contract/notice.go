@@ -6,8 +6,8 @@ import (
 	momv1 "holdline/gen/mom/v1"
 )
 
-// notices are the reasons that an operator should know were given to callers. Those
-// that are left out tell of a task that somebody asked for, or are no trouble.
+// notices are the reasons that are logged when a caller gets them. The other reasons tell about
+// a task that somebody asked for, or are no trouble.
 var notices = map[momv1.Reason]slog.Level{
 	momv1.Reason_REASON_OUTCOME_UNKNOWN:        slog.LevelWarn,
 	momv1.Reason_REASON_SERVICE_UNAVAILABLE:    slog.LevelWarn,
@@ -30,8 +30,8 @@ type Notice struct {
 	Level   slog.Level
 	Message string
 	Reason  string
-	// Key is the same for errors of one kind: of the service, unless the error has
-	// nothing to do with it.
+	// Key is the same for errors of one kind, so that they are logged once in a while. It has the
+	// service in it, unless the error has nothing to do with the service.
 	Key string
 }
 

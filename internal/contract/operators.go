@@ -12,14 +12,14 @@ import (
 	"holdline/gen/mom/v1/momv1connect"
 )
 
-// IsOperators tells whether a path names what only operators may ask for: to steer queues, and,
-// while callers have no identities, to list the tasks of everybody.
+// IsOperators tells whether only operators may ask for a path: everything about queues, and the list
+// of all tasks, as long as callers have no identities.
 func IsOperators(path string) bool {
 	return strings.HasPrefix(path, "/"+momv1connect.QueueServiceName+"/") || path == momv1connect.TaskServiceListTasksProcedure
 }
 
-// ForOperators tells whether a path is one that admin listeners serve, beside those of the
-// server itself: what IsOperators, tasks, health and reflection.
+// ForOperators tells whether admin listeners serve a path: all that IsOperators names, tasks, health
+// and reflection. The server itself adds /metrics and /debug/pprof/.
 func ForOperators(path string) bool {
 	for _, prefix := range [...]string{
 		"/" + momv1connect.QueueServiceName + "/", "/" + momv1connect.TaskServiceName + "/", "/v1/tasks/",
@@ -32,7 +32,7 @@ func ForOperators(path string) bool {
 	return false
 }
 
-// OperatorsOnly is the error for everybody else. It says how to become one.
+// OperatorsOnly is the error for callers who ask for such a path. It says how an operator asks for it.
 func OperatorsOnly(path string) *connect.Error {
 	command := "holdline queue list"
 	if path == momv1connect.TaskServiceListTasksProcedure {
@@ -48,12 +48,12 @@ func Local(r *http.Request) bool {
 	return err == nil && addr.Addr().Unmap().IsLoopback()
 }
 
-// passedOn are headers of those who send on the requests of others, beside X-Forwarded-*.
+// passedOn are headers that proxies add to the requests of others, beside X-Forwarded-*.
 var passedOn = [...]string{"Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip"}
 
-// Foreign says why a request is not what an operator sent to this server: a proxy has passed
-// it on, or a page in an operator's browser has sent it, be it that its name was made to mean
-// this machine (DNS rebinding). It is empty when nothing speaks against the request.
+// Foreign says why a request cannot come straight from an operator: a proxy has passed it on, or a
+// page in an operator's browser has sent it, perhaps under a name that was made to mean this
+// machine (DNS rebinding). It is empty when there is no such sign.
 func Foreign(r *http.Request) (why string) {
 	for key := range r.Header {
 		if strings.HasPrefix(key, "X-Forwarded-") {
@@ -80,7 +80,8 @@ func Foreign(r *http.Request) (why string) {
 	return "another page has sent it (Sec-Fetch-Site)"
 }
 
-// ownHost tells whether the Host is this machine's by itself, and not by what DNS says.
+// ownHost tells whether the Host header is localhost or an address of this machine. Any other name
+// could mean this machine only because DNS says so.
 func ownHost(r *http.Request) bool {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {

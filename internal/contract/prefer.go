@@ -73,7 +73,7 @@ func HandleMargin(left time.Duration) time.Duration {
 	return min(max(left/10, 20*time.Millisecond), 250*time.Millisecond)
 }
 
-// Applied is the Preference-Applied header that goes with it; empty for none.
+// Applied is the Preference-Applied header for these preferences. It is empty when there are none.
 func (p Preference) Applied() string {
 	var applied []string
 	if p.Async {

@@ -75,8 +75,8 @@ func makeDetails() (map[momv1.Reason][]*connect.ErrorDetail, map[*connect.ErrorD
 	return details, reasonOf
 }
 
-// makeDetail also renders the detail's JSON, which connect else does for each
-// error it writes. Messages of linked types always marshal.
+// makeDetail also renders the detail's JSON. Otherwise connect would do so for each error that it
+// writes. Messages of linked types always marshal.
 func makeDetail(msg proto.Message) *connect.ErrorDetail {
 	detail, err := connectproto.NewErrorDetail(msg)
 	if err != nil {
@@ -96,8 +96,8 @@ func Errorf(reason momv1.Reason, format string, args ...any) *connect.Error {
 	return err
 }
 
-// NotUnderstood is for a call that its service does not understand, as it is written; overHTTP1:
-// which it could not speak over HTTP/1.1.
+// NotUnderstood is the error for a call whose protocol or codec its service does not understand.
+// overHTTP1 says that it is a gRPC call to a service that speaks HTTP/1.1 only.
 func NotUnderstood(service, mediaType, compression string, overHTTP1 bool) *connect.Error {
 	if overHTTP1 {
 		return Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
@@ -120,8 +120,7 @@ func Name(reason momv1.Reason) string {
 	return strings.TrimPrefix(reason.String(), "REASON_")
 }
 
-// ReasonOf reads the reason back out of an error; REASON_UNSPECIFIED when
-// Holdline gave none.
+// ReasonOf reads the reason of an error. It is REASON_UNSPECIFIED when the error is not Holdline's.
 func ReasonOf(err error) momv1.Reason {
 	var rpcErr *connect.Error
 	if !errors.As(err, &rpcErr) {

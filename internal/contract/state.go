@@ -51,8 +51,8 @@ func StateName(state momv1.TaskState) string {
 	return strings.ToLower(strings.TrimPrefix(state.String(), "TASK_STATE_"))
 }
 
-// TaskError is the error that a task came to: what held callers, those who come with its key, and readers
-// get. It is nil when the answer is a message, and Stored when the task is open.
+// TaskError is the error that a task ended with. Held callers, callers with its key and readers all get
+// this error. It is nil when the answer is a message, and Stored when the task is open.
 func TaskError(task *momv1.Task, answer *momv1.Answer) error {
 	means := states[task.GetState()]
 	switch {
@@ -66,8 +66,8 @@ func TaskError(task *momv1.Task, answer *momv1.Answer) error {
 	return Stored(&momv1.TaskHandle{Id: task.GetId(), State: task.GetState(), ExpireTime: task.GetExpireTime()})
 }
 
-// ran says what is known of a call that has no answer. A repeatable call may have
-// been executed before it was stored as well, when the gateway tried it.
+// ran says whether a call without an answer may have been executed. A repeatable call may also have
+// been executed before it was stored, when the gateway tried it.
 func ran(task *momv1.Task) string {
 	switch attempts := task.GetAttempts() + task.GetEarlierAttempts(); {
 	case attempts == 1:

@@ -10,8 +10,8 @@ import (
 	momv1 "holdline/gen/mom/v1"
 )
 
-// WhyStored says why a call is to be stored: since its service cannot take it, for a cause, or, without
-// one, since the call asked for it.
+// WhyStored says why a call is to be stored: its service cannot take the call for this cause, or, if cause
+// is empty, the call asked to be stored.
 func WhyStored(service, cause string) string {
 	if cause == "" {
 		return "the call asked to be stored"
@@ -19,15 +19,15 @@ func WhyStored(service, cause string) string {
 	return service + " cannot take the call (" + cause + ")"
 }
 
-// Stored is the error that carries a handle: accepted, and not finished when its
-// caller stopped to wait. It fills in when to ask for the first time.
+// Stored is the error that carries a handle: the call was accepted, and was not finished when its
+// caller stopped waiting. It sets the handle's PollAfter.
 func Stored(handle *momv1.TaskHandle) *connect.Error {
 	handle.PollAfter = durationpb.New(retryDelay)
 	return WithDetail(Errorf(momv1.Reason_REASON_CALL_STORED, "accepted, not finished yet; the task is %s", handle.GetId()), handle)
 }
 
-// StoredHeader is what goes with a handle. A gRPC client is told not to retry on
-// its own: the call is in good hands.
+// StoredHeader returns the headers that go with a handle. A gRPC client is told not to retry by
+// itself, since the call is stored.
 func StoredHeader(id string, grpc bool) map[string]string {
 	header := map[string]string{
 		HeaderTask:      id,
@@ -42,8 +42,8 @@ func StoredHeader(id string, grpc bool) map[string]string {
 }
 
 // Inform writes an informational response with the headers that are set so far.
-// Those may be changed at once: net/http may still be writing them when its HTTP/2
-// stream has ended, unless there is a Content-Length, which makes it write a copy.
+// The caller may change the headers as soon as it returns. net/http may still be writing them when
+// its HTTP/2 stream has ended, but it writes a copy if there is a Content-Length, so Inform adds one.
 func Inform(w http.ResponseWriter, status int) {
 	header := w.Header()
 	if _, ok := header["Content-Length"]; !ok {

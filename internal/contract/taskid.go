@@ -22,16 +22,16 @@ type TaskID struct {
 	ULID    ulid.ULID
 }
 
-// NewTaskID mints an id in a queue of so many shards (less than one counts as
-// one). Tasks of one caller, procedure and key always share a shard; a task
-// without a key goes to the shard that its own ULID picks.
+// NewTaskID makes a new id in a queue with this number of shards (less than one counts as
+// one). Tasks of one caller, procedure and key always share a shard. A task without a key
+// goes to the shard that its own ULID picks.
 func NewTaskID(service string, shards int, caller, procedure, key string) TaskID {
 	// Not ulid.Make: its ids of one millisecond can be guessed from one another.
 	id := TaskID{Service: service, ULID: ulid.MustNew(ulid.Now(), rand.Reader)}
 	return id.Placed(shards, caller, procedure, key)
 }
 
-// Placed is the same id among so many shards: see NewTaskID.
+// Placed is the same id in a queue with another number of shards: see NewTaskID.
 func (id TaskID) Placed(shards int, caller, procedure, key string) TaskID {
 	id.Shard = 0
 	if shards > 1 {

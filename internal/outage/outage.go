@@ -1,5 +1,5 @@
-// Package outage tells of services that are down in a few lines, however many calls
-// they fail: when an outage begins, every 30 s while it lasts, and when it is over.
+// Package outage logs that a service is down. However many calls fail, it writes a few lines: when
+// an outage begins, every 30 s while it lasts, and when it is over.
 package outage
 
 import (
@@ -14,42 +14,43 @@ import (
 )
 
 const (
-	// Every is the time between two lines about an outage, and the least time between
-	// the beginnings of two outages of a service that are both told.
+	// Every is the time between two lines about an outage. If a service has two outages within
+	// this time, the beginning of the second one is not logged.
 	Every = 30 * time.Second
 	// lookPause is the time between two looks at what there is to say.
 	lookPause = time.Second
-	// maxLines is how many services have a line of their own each time; the others
-	// share one. Those for which most was counted come first.
+	// maxLines is how many services get a line of their own each time. They are those with the
+	// highest counts. All others share one line.
 	maxLines = 10
 )
 
-// BreakerOpen is the cause of calls that are not tried since others failed before.
+// BreakerOpen is the cause of calls that are not tried because calls before them failed.
 const BreakerOpen = "breaker-open"
 
-// Config is what a Log says, and how it knows. Messages and Logger are required.
+// Config has the messages of a Log, and asks what else is known. Messages and Logger are required.
 type Config struct {
-	Began string // a warning, with the first cause
-	Lasts string // a warning, with the last cause and the counts
-	Back  string // the service answers again, with the counts
-	Gone  string // nothing was heard of the outage for Every
+	Began string // a warning when it begins, with the first cause
+	Lasts string // a warning while it lasts, with the last cause and the counts
+	Back  string // when the service answers again, with the counts
+	Gone  string // when there was no sign of the outage for Every
 	// Counts are the names of what is counted of each outage.
 	Counts []string
-	// State is what else is known of a service. Default: nothing.
+	// State returns what else is known about a service. Default: nothing.
 	State func(service string) State
-	// Facts are more attributes for the lines of an outage that lasts.
+	// Facts returns more attributes for the line of an outage that lasts. Default: none.
 	Facts  func(service string) []any
 	Logger *slog.Logger
 }
 
-// State is what is known of a service beside what a Log is told.
+// State is what is known about a service beside what a Log was told.
 type State struct {
-	Down bool      // it is known to be down
-	Up   time.Time // when it was found to be up last; zero: never
-	Busy bool      // things are under way that are to be counted before the outage is over
+	Down bool      // the service is known to be down
+	Up   time.Time // when the service was last found to be up; zero: never
+	Busy bool      // something is under way that must be counted before the outage ends
 }
 
-// Log is safe for concurrent use. Its calls cost little while nothing is down.
+// Log logs the outages of many services. It is safe for concurrent use. Its methods cost little while
+// no service is down.
 type Log struct {
 	cfg Config
 	any atomic.Bool // there are outages
@@ -77,8 +78,7 @@ func New(cfg Config) *Log {
 	return &Log{cfg: cfg, outages: map[string]*outage{}, said: map[string]time.Time{}}
 }
 
-// Down takes note of a sign that a service is down: an outage begins, or goes on.
-// The error may be nil.
+// Down notes a sign that a service is down: an outage begins, or goes on. The error may be nil.
 func (l *Log) Down(service, cause string, err error) {
 	now := time.Now()
 	l.mu.Lock()
@@ -100,12 +100,12 @@ func (l *Log) Down(service, cause string, err error) {
 	}
 }
 
-// Still takes note of such a sign where it alone begins no outage.
+// Still notes such a sign if there is an outage already. It begins none.
 func (l *Log) Still(service, cause string) {
 	l.of(service, func(o *outage) { o.sign(time.Now(), cause, nil) })
 }
 
-// sign takes note of a sign. A cause that says less than what is known replaces nothing.
+// sign notes a sign. A cause that says less than the known one does not replace it.
 func (o *outage) sign(now time.Time, cause string, err error) {
 	o.signs, o.back = now, time.Time{}
 	if cause == BreakerOpen && o.cause != "" || cause == o.cause && err == nil {
@@ -114,8 +114,8 @@ func (o *outage) sign(now time.Time, cause string, err error) {
 	o.cause, o.err = cause, err
 }
 
-// Up takes note that a service has answered what was sent at a time. An answer to
-// what was sent before the last sign of the outage tells nothing.
+// Up notes that a service has answered a call that was sent at this time. If the call was sent
+// before the last sign of the outage, its answer says nothing about the outage.
 func (l *Log) Up(service string, sent time.Time) {
 	l.of(service, func(o *outage) {
 		if o.back.IsZero() && sent.After(o.signs) {
@@ -140,7 +140,7 @@ func (l *Log) of(service string, do func(*outage)) {
 	}
 }
 
-// Run says what there is to say until ctx ends.
+// Run writes the lines that are due until ctx ends.
 func (l *Log) Run(ctx context.Context) error {
 	ticker := time.NewTicker(lookPause)
 	defer ticker.Stop()
@@ -156,7 +156,7 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 }
 
-// look ends outages that are over, and tells of those that last.
+// look ends the outages that are over, and logs those that last.
 func (l *Log) look(now time.Time) {
 	l.mu.Lock()
 	ended, lasting := map[string]outage{}, map[string]outage{}
@@ -189,8 +189,8 @@ func (l *Log) state(service string) State {
 	return l.cfg.State(service)
 }
 
-// over tells whether an outage has ended: the service is back, and nothing more is
-// counted; or nothing was heard of the outage for long.
+// over tells whether an outage has ended: the service is back and nothing more is counted, or
+// there was no sign of the outage for Every.
 func (o *outage) over(now time.Time, service State) bool {
 	switch {
 	case service.Down:

@@ -7,13 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"holdline/internal/child"
 )
 
 // patience bounds every wait for a server. Nothing is asserted about it.
@@ -27,7 +28,7 @@ type Server struct {
 	args []string
 	env  []string // beside that of the tests
 	cmd  *exec.Cmd
-	gone chan struct{}
+	gone <-chan struct{}
 }
 
 // New starts a server for one test, with more options if need be, such as
@@ -185,24 +186,9 @@ func (s *Server) launch() error {
 	}
 	s.cmd = exec.Command(path, s.args...)
 	s.cmd.Env = append(os.Environ(), s.env...)
-	dieWithParent(s.cmd)
-	gone, started := make(chan struct{}), make(chan error, 1)
-	go func() {
-		// The kernel looks at the thread that started the child, not at the
-		// process: the thread stays for as long.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(gone)
-		err := s.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = s.cmd.Wait() // that it was killed is no news
-		}
-	}()
-	if err := <-started; err != nil {
+	if s.gone, err = child.Start(s.cmd, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("start redis-server: %w", err)
 	}
-	s.gone = gone
 	return nil
 }
 

@@ -162,7 +162,7 @@ func ParseTable(specs []string) (Table, error) {
 			return nil, err
 		}
 		if table[r.Service] != nil {
-			return nil, fmt.Errorf("route %s is given twice; name several endpoints in one, by comma", r.Service)
+			return nil, fmt.Errorf("route %s is given twice; name all endpoints of a service in one route, separated by commas", r.Service)
 		}
 		table[r.Service] = r
 	}

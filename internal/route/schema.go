@@ -44,7 +44,7 @@ func LoadSchemas(images ...string) (*Schemas, error) {
 		}
 		var image descriptorpb.FileDescriptorSet
 		if err := proto.Unmarshal(raw, &image); err != nil || len(image.GetFile()) == 0 {
-			return nil, fmt.Errorf("schema %s is no Buf image; make one with: buf build -o %s", name, "image.binpb")
+			return nil, fmt.Errorf("schema %s is not a Buf image; make one with: buf build -o %s", name, "image.binpb")
 		}
 		for _, file := range image.GetFile() {
 			// Buf marks imports with an extension of its own; two images
@@ -55,7 +55,7 @@ func LoadSchemas(images ...string) (*Schemas, error) {
 				seen[file.GetName()] = file
 				set.File = append(set.File, file)
 			} else if !proto.Equal(twin, file) {
-				return nil, fmt.Errorf("schema %s: its %s differs from another image's", name, file.GetName())
+				return nil, fmt.Errorf("schema %s: its file %s differs from the one in another image", name, file.GetName())
 			}
 		}
 	}

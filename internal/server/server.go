@@ -35,29 +35,35 @@ const pingTimeout = 15 * time.Second
 // drainTimeout is how long calls in flight may go on when the server ends.
 const drainTimeout = 30 * time.Second
 
-// DefaultHeaderBytes is how many bytes of headers a request may have.
-const DefaultHeaderBytes = 64 << 10
+// Defaults of Limits.
+const (
+	DefaultConnections   = 10_000
+	DefaultStreams       = 250
+	DefaultHeaderBytes   = 64 << 10
+	DefaultHeaderTimeout = 10 * time.Second
+	DefaultIdleTimeout   = 2 * time.Minute
+)
 
 // Limits keep callers from taking more than their share. A zero field means its
 // default. There is no write timeout and no limit to a whole request: a call may
 // be as slow as its caller allows.
 type Limits struct {
-	Connections   int           // at once; more are told the server's health, else to come again. Default 10 000
-	Streams       int           // of HTTP/2, per connection. Default 250
-	HeaderBytes   int           // of one request, else 431. Default DefaultHeaderBytes
-	HeaderTimeout time.Duration // for one request's headers. Default 10 s
+	Connections   int           // at once; more are told the server's health, else to come again
+	Streams       int           // of HTTP/2, per connection
+	HeaderBytes   int           // of one request, else 431
+	HeaderTimeout time.Duration // for one request's headers
 	// IdleTimeout is when a connection without a call is closed, and one with
-	// calls, of HTTP/2, is asked for a sign of life. Default 2 min.
+	// calls, of HTTP/2, is asked for a sign of life.
 	IdleTimeout time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
 	return Limits{
-		Connections:   cmp.Or(l.Connections, 10_000),
-		Streams:       cmp.Or(l.Streams, 250),
+		Connections:   cmp.Or(l.Connections, DefaultConnections),
+		Streams:       cmp.Or(l.Streams, DefaultStreams),
 		HeaderBytes:   cmp.Or(l.HeaderBytes, DefaultHeaderBytes),
-		HeaderTimeout: cmp.Or(l.HeaderTimeout, 10*time.Second),
-		IdleTimeout:   cmp.Or(l.IdleTimeout, 2*time.Minute),
+		HeaderTimeout: cmp.Or(l.HeaderTimeout, DefaultHeaderTimeout),
+		IdleTimeout:   cmp.Or(l.IdleTimeout, DefaultIdleTimeout),
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 // runner is a part that lives as long as its context.
 type runner interface{ Run(context.Context) error }
 
-// part is what a server serves: a gateway or a MOM. It outlives the server, which
-// still needs it for what is under way.
+// part is what a server serves: a gateway or a MOM. It runs until the server has ended, since
+// calls under way still need it.
 type part interface {
 	runner
 	http.Handler
@@ -30,7 +30,7 @@ type Node struct {
 	store *redisstore.Store // of a MOM
 }
 
-// NewGateway opens a gateway's listeners and dials nothing. Handler and Operators of at are the gateway's.
+// NewGateway opens the listeners of a gateway and dials nothing. It sets Handler and Operators of at.
 func NewGateway(cfg gateway.Config, at server.Config) (*Node, error) {
 	g, err := gateway.New(cfg)
 	if err != nil {
@@ -39,8 +39,8 @@ func NewGateway(cfg gateway.Config, at server.Config) (*Node, error) {
 	return listen(at, &Node{part: g})
 }
 
-// NewMOM opens a MOM's listeners and dials nothing. Handler and Operators of at are the MOM's, and its
-// limit of headers is what the gateways take of their callers.
+// NewMOM opens the listeners of a MOM and dials nothing. It sets Handler and Operators of at. The limit of
+// headers in at is that of the gateways; the MOM takes as many more as a hand-off needs.
 func NewMOM(cfg mom.Config, keep redisstore.Config, at server.Config) (*Node, error) {
 	store, err := redisstore.Open(keep)
 	if err != nil {
@@ -55,7 +55,8 @@ func NewMOM(cfg mom.Config, keep redisstore.Config, at server.Config) (*Node, er
 	return listen(at, &Node{part: m, store: store})
 }
 
-// listen opens the listeners of a node. What drains with it already still does.
+// listen opens the listeners of a node. Its server drains the part, and then calls the Drain of at, if
+// there is one.
 func listen(at server.Config, n *Node) (_ *Node, err error) {
 	also := at.Drain
 	at.Handler, at.Operators = n.part, n.part.Operators()
@@ -72,7 +73,7 @@ func listen(at server.Config, n *Node) (_ *Node, err error) {
 	return n, nil
 }
 
-// Run serves until ctx ends, and drains; then what is served comes to its end.
+// Run serves until ctx ends, and drains. Then it ends the gateway or the MOM.
 func (n *Node) Run(ctx context.Context) error {
 	if n.store != nil {
 		defer n.store.Close()
@@ -80,10 +81,10 @@ func (n *Node) Run(ctx context.Context) error {
 	return serial(ctx, []runner{n.Server}, []runner{n.part})
 }
 
-// Drain ends what the node's callers wait for with handles, before the server drains.
+// Drain gives all held callers their handles, before the server drains.
 func (n *Node) Drain() { n.part.Drain() }
 
-// Close releases what a node that is never run has opened.
+// Close releases what the node has opened. It is for a node that is never run.
 func (n *Node) Close() {
 	if n == nil {
 		return

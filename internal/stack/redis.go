@@ -7,11 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"holdline/internal/child"
 )
 
 // embedded is a Redis of the stack's own: a redis-server or valkey-server child on a
@@ -57,7 +58,7 @@ func newEmbedded(state string) (*embedded, error) {
 		"--port", "0", "--unixsocket", e.socket, "--unixsocketperm", "700",
 		"--dir", state, "--logfile", filepath.Join(state, "redis.log"),
 		"--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no")
-	e.child.SysProcAttr = childAttr()
+	e.child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's Ctrl-C is not for it: it ends after the others
 	return e, nil
 }
 
@@ -72,7 +73,7 @@ func (e *embedded) claim(state string) error {
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close()
-		return fmt.Errorf("state directory %s is in use by another holdline up; --state gives another one", state)
+		return fmt.Errorf("state directory %s is in use by another holdline up; name another one with --state", state)
 	}
 	e.lock = lock
 	return nil
@@ -96,14 +97,10 @@ func (e *embedded) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	ended := make(chan struct{})
-	go func() {
-		// The kernel ends the child with the thread that started it.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(ended)
-		_ = e.child.Run() // how it ended is in its ProcessState
-	}()
+	ended, err := child.Start(e.child, syscall.SIGTERM)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", e.child.Path, err)
+	}
 	select {
 	case <-ended:
 		return fmt.Errorf("%s ended, its log is redis.log in the state directory: %v", filepath.Base(e.child.Path), e.child.ProcessState)

@@ -26,21 +26,24 @@ import (
 	"holdline/services"
 )
 
+// DefaultListen is the address of a stack's gateway.
+const DefaultListen = "127.0.0.1:8080"
+
 // Config is what a stack is told. A zero field means its default.
 type Config struct {
-	Listen string // the gateway's address; default 127.0.0.1:8080
-	// Port returns the port of "mom" or of a service, by its short name, given
-	// its usual one; "0" is any free one. Default: the usual one.
+	Listen string // the gateway's address; default DefaultListen
+	// Port returns the port of "mom" or of a service, by its short name and its usual
+	// port. "0" means any free port. Default: the usual port.
 	Port    func(name, usual string) string
 	Without []string // services to leave down, by short name
 	Routes  []string // more routes, beside those of the shipped services
 	Schemas []string // more schemas, as Buf images
 	// CORSOrigins may call the gateway from a browser. Default none.
 	CORSOrigins []string
-	// Redis is the URL of a Redis. Default: one of the stack's own, whose data
-	// is kept in State if there is a redis-server or valkey-server on PATH.
+	// Redis is the URL of a Redis. Default: the stack has a Redis of its own. Its data
+	// is kept in State if there is a redis-server or valkey-server on PATH, else in memory.
 	Redis string
-	// RedisPrefix begins every key, so that stacks can share a Redis.
+	// RedisPrefix is put before every key, so that several stacks can share a Redis.
 	RedisPrefix string
 	State       string
 	Secret      *secret.Secret // of gateway and MOM; default none
@@ -55,7 +58,7 @@ type Stack struct {
 	Metrics      string            // address; empty without
 	Admin        string            // address; empty without
 	Service      map[string]string // short name → address, those left down too
-	// Volatile: tasks end with this process, for want of a redis-server or valkey-server.
+	// Volatile: there is no redis-server or valkey-server, so tasks are lost when this process ends.
 	Volatile bool
 
 	gateway  *Node
@@ -101,7 +104,7 @@ func New(cfg Config) (_ *Stack, err error) {
 		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Metrics: metrics, Logger: cfg.Logger,
 		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Secret: cfg.Secret,
 	}, server.Config{
-		Addr: cmp.Or(cfg.Listen, "127.0.0.1:8080"), Logger: cfg.Logger,
+		Addr: cmp.Or(cfg.Listen, DefaultListen), Logger: cfg.Logger,
 		MetricsAddr: cfg.Metrics, Metrics: metrics, AdminAddr: cfg.Admin,
 		Drain: s.mom.Drain, // holds end with handles now, not when the gateway's time is up
 	})
@@ -168,9 +171,8 @@ func NewService(svc services.Service, addr string, log *slog.Logger) (*server.Se
 	})
 }
 
-// Run serves until ctx ends, then drains from the front to the back: gateway,
-// MOM, services and Redis, so that what is in flight still finds what it needs.
-// A part that fails ends all.
+// Run serves until ctx ends. Then it drains from the front to the back, gateway, MOM, services,
+// Redis, so that a call under way still finds what it needs. If one part fails, all end.
 func (s *Stack) Run(ctx context.Context) error {
 	behind := []runner{}
 	for _, svc := range s.services {

@@ -85,7 +85,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 		c.answered.Store(true)
 	}
 	if raw.StatusCode == http.StatusSwitchingProtocols {
-		// Nobody asked for it: Upgrade does not pass. What follows is no HTTP.
+		// We never forward Upgrade, so a 101 is a protocol error: the bytes after it are not HTTP.
 		_ = raw.Body.Close()
 		e.end(seat)
 		return nil, Outcome{Broken, "switched-protocols"}, errSwitched

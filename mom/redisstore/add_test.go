@@ -182,7 +182,7 @@ func TestLongTexts(t *testing.T) {
 			task.Cause = strings.Repeat("ä", 50)
 			task.Call.Procedure = name
 		})
-		_, err := e.Retry(e.ctx, e.lease(), "bad \xff "+strings.Repeat("x", 100), 0, 9)
+		_, err := e.Spend(e.ctx, e.lease(), "bad \xff "+strings.Repeat("x", 100), 0, 9)
 		e.ok(err)
 		task := e.get(id)
 		if task.Cause != strings.Repeat("ä", 30) || task.Procedure != name || task.LastFailure != "bad ? "+strings.Repeat("x", 54) {

@@ -148,7 +148,7 @@ func TestEveryFate(t *testing.T) {
 				case end == 1:
 					err = e.Release(e.ctx, lease)
 				case end == 2:
-					_, err = e.Retry(e.ctx, lease, "reset", 0, 3)
+					_, err = e.Spend(e.ctx, lease, "reset", 0, 3)
 				case end == 3:
 					_, err = e.Renew(e.ctx, e.shard, []mom.Lease{lease}, time.Millisecond) // and forget it
 				case end == 4 && !lease.Repeatable:

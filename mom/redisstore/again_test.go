@@ -87,7 +87,7 @@ func (e *env) addFailed(n int) (ids []contract.TaskID) {
 	leases, err := e.Lease(e.ctx, e.shard, n, time.Hour)
 	e.ok(err)
 	for _, lease := range leases {
-		_, err := e.Retry(e.ctx, lease, "reset", 0, 9)
+		_, err := e.Spend(e.ctx, lease, "reset", 0, 9)
 		e.ok(err)
 	}
 	e.reapUntil("all are due", func() bool { return e.state(ids[n-1]) == queued })

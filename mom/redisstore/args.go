@@ -15,8 +15,8 @@ import (
 // args are the arguments of a script, by name.
 type args map[string]string
 
-// argv puts arguments into the places where the script looks for them, and the rest behind these.
-// A name that is missing, or that the script does not list, is a mistake in this package.
+// argv puts arguments into the places where the script looks for them, and the rest behind them. It
+// panics when a name is missing, or is none that the script lists: that is a mistake in this package.
 func (s *script) argv(given args, rest []string) []string {
 	argv := make([]string, 0, len(s.args)+len(rest))
 	for _, name := range s.args {
@@ -38,7 +38,7 @@ func millis(d time.Duration) string {
 	return strconv.FormatInt(max(d.Milliseconds(), 1), 10)
 }
 
-// millisOrNone is millis where none is a number like any other.
+// millisOrNone is millis for what may be 0.
 func millisOrNone(d time.Duration) string {
 	return strconv.FormatInt(max(d, 0).Milliseconds(), 10)
 }

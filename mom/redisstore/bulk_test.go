@@ -145,7 +145,7 @@ func TestParkedLeaveFromAnywhere(t *testing.T) {
 		if n%2 == 0 {
 			e.ok(e.Dismiss(e.ctx, parked[i]))
 		} else {
-			e.ok(e.Revive(e.ctx, parked[i]))
+			e.ok(e.Retry(e.ctx, parked[i]))
 		}
 		gone(i)
 	}
@@ -171,15 +171,15 @@ func TestParkedLeaveFromAnywhere(t *testing.T) {
 	}
 
 	e.commands()
-	revived, err := e.ReviveDead(e.ctx, e.shard, true)
-	if e.ok(err); revived != 301 {
-		t.Errorf("revived: got %d, want 301", revived)
+	retried, err := e.RetryDead(e.ctx, e.shard, true)
+	if e.ok(err); retried != 301 {
+		t.Errorf("retried: got %d, want 301", retried)
 	}
 	if all, _ := e.commands(); all > 20*scriptCommands { // a short list is searched
-		t.Errorf("revived by %d commands", all)
+		t.Errorf("retried by %d commands", all)
 	}
 	if depth := e.depth(); depth.Dead != 0 || depth.Queued != 350 || depth.Parked != (mom.Parked{}) {
-		t.Errorf("revived: got %+v, want 350 queued", depth)
+		t.Errorf("retried: got %+v, want 350 queued", depth)
 	}
 	for _, key := range []string{"dead", "holes", "parked"} {
 		if n, err := e.do("EXISTS", e.key(key)).AsInt64(); err != nil || n != 0 {

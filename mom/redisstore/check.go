@@ -67,7 +67,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 		// others need not wait for it.
 		s.unsaved.Store(unsaved(infos))
 		for _, info := range infos {
-			s.setFlavour(info)
+			s.setFlagged(info)
 			if err := s.checkServer(info); err != nil {
 				return err
 			}

@@ -16,7 +16,7 @@ func TestClockSetBack(t *testing.T) {
 	for name, giveBack := range map[string]func(e *env, lease mom.Lease) error{
 		"released": func(e *env, lease mom.Lease) error { return e.Release(e.ctx, lease) },
 		"retried": func(e *env, lease mom.Lease) error {
-			_, err := e.Retry(e.ctx, lease, "reset", time.Hour, 9)
+			_, err := e.Spend(e.ctx, lease, "reset", time.Hour, 9)
 			return err
 		},
 	} {
@@ -54,7 +54,7 @@ func TestLeaseAfterClockSetBack(t *testing.T) {
 	leases, err := e.Lease(e.ctx, e.shard, 3, mom.LongestLease)
 	e.ok(err)
 	e.ok(e.MarkSent(e.ctx, leases[0]))
-	_, err = e.Retry(e.ctx, leases[2], "reset", mom.LongestBackoff, 9)
+	_, err = e.Spend(e.ctx, leases[2], "reset", mom.LongestBackoff, 9)
 	e.ok(err)
 
 	back := clockStart.Add(-time.Hour)

@@ -26,7 +26,7 @@ func TestMarkUndeclared(t *testing.T) {
 		tried := e.add()
 		lease = e.lease()
 		e.ok(e.MarkSent(e.ctx, lease))
-		if _, err := e.Retry(e.ctx, lease, "reset", 0, 20); err != nil {
+		if _, err := e.Spend(e.ctx, lease, "reset", 0, 20); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := e.Reap(e.ctx, e.shard); err != nil {

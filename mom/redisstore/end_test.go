@@ -30,7 +30,7 @@ var ways = map[string]struct {
 	}, cancelled},
 	"cancelled while leased": {nil, func(e *env, l mom.Lease) { e.ok(e.Cancel(e.ctx, l.ID)) }, cancelled},
 	"dismissed when dead": {nil, func(e *env, l mom.Lease) {
-		_, err := e.Retry(e.ctx, l, "reset", 0, 1)
+		_, err := e.Spend(e.ctx, l, "reset", 0, 1)
 		e.ok(err)
 		e.ok(e.Dismiss(e.ctx, l.ID))
 	}, dead},
@@ -40,7 +40,7 @@ var ways = map[string]struct {
 	}, uncertain},
 	"expired in the queue": {ttl(blink), func(e *env, l mom.Lease) { e.ok(e.Release(e.ctx, l)) }, expired},
 	"expired while retrying": {ttl(blink), func(e *env, l mom.Lease) {
-		_, err := e.Retry(e.ctx, l, "reset", time.Hour, 9)
+		_, err := e.Spend(e.ctx, l, "reset", time.Hour, 9)
 		e.ok(err)
 	}, expired},
 	"expired when its lease ended": {ttl(blink), func(e *env, l mom.Lease) {
@@ -54,8 +54,8 @@ var ways = map[string]struct {
 	}, expired},
 	"expired when retried": {ttl(blink), func(e *env, l mom.Lease) {
 		e.overdue(l)
-		if state, err := e.Retry(e.ctx, l, "reset", time.Hour, 9); err != nil || state != expired {
-			e.t.Fatalf("retry: got %v, %v, want EXPIRED", state, err)
+		if state, err := e.Spend(e.ctx, l, "reset", time.Hour, 9); err != nil || state != expired {
+			e.t.Fatalf("spend: got %v, %v, want EXPIRED", state, err)
 		}
 	}, expired},
 	"succeeded after its TTL": {ttl(blink), func(e *env, l mom.Lease) {

@@ -68,14 +68,14 @@ func TestWatchHearsEachTransition(t *testing.T) {
 		a := e.add()
 		lease := e.lease()
 		e.ok(e.MarkSent(e.ctx, lease))
-		_, err := e.Retry(e.ctx, lease, "reset", 0, 9)
+		_, err := e.Spend(e.ctx, lease, "reset", 0, 9)
 		e.ok(err)
 		e.reapUntil("it is due", func() bool { return e.state(a) == queued })
 		lease = e.lease()
 		e.ok(e.Settle(e.ctx, lease, success("done")))
 		b := e.add(undeclared)
 		e.ok(e.Park(e.ctx, e.lease(), "cut off"))
-		e.ok(e.Revive(e.ctx, b))
+		e.ok(e.Retry(e.ctx, b))
 		e.ok(e.Release(e.ctx, e.lease()))
 		e.ok(e.Cancel(e.ctx, b))
 		e.shard = unwatched
@@ -166,11 +166,11 @@ func TestBellRings(t *testing.T) {
 			lease := e.lease() // the bell goes with the last task
 			e.ok(e.Release(e.ctx, lease))
 		},
-		"task revived": func(e *env) {
+		"task retried": func(e *env) {
 			e.add()
 			lease := e.lease()
 			e.ok(e.Park(e.ctx, lease, "cut off"))
-			e.ok(e.Revive(e.ctx, lease.ID))
+			e.ok(e.Retry(e.ctx, lease.ID))
 		},
 		"lease ended": func(e *env) {
 			e.add()

@@ -54,7 +54,7 @@ func TestGivenBackAtTheHead(t *testing.T) {
 		},
 		"retried": func(e *env, leases []mom.Lease) {
 			for _, lease := range leases {
-				_, err := e.Retry(e.ctx, lease, "reset", 0, 9)
+				_, err := e.Spend(e.ctx, lease, "reset", 0, 9)
 				e.ok(err)
 			}
 			e.reapUntil("all are due", func() bool { return e.state(leases[0].ID) == queued && e.state(leases[2].ID) == queued })
@@ -112,10 +112,10 @@ func TestFencing(t *testing.T) {
 		e.reapUntil("the lease ends", func() bool { return e.state(id) == queued })
 		fenced := func(when string, holder mom.Lease) {
 			t.Helper()
-			_, retry := e.Retry(e.ctx, holder, "late", 0, 1)
+			_, spend := e.Spend(e.ctx, holder, "late", 0, 1)
 			for what, err := range map[string]error{
 				"mark": e.MarkSent(e.ctx, holder), "settle": e.Settle(e.ctx, holder, success("late")),
-				"release": e.Release(e.ctx, holder), "park": e.Park(e.ctx, holder, "late"), "retry": retry,
+				"release": e.Release(e.ctx, holder), "park": e.Park(e.ctx, holder, "late"), "spend": spend,
 			} {
 				if !errors.Is(err, mom.ErrFenced) {
 					t.Errorf("%s, %s: got %v, want ErrFenced", when, what, err)
@@ -187,12 +187,12 @@ func TestRelease(t *testing.T) {
 	})
 }
 
-func TestRetryUntilDead(t *testing.T) {
+func TestSpendUntilDead(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		id := e.add()
 		lease := e.lease()
 		for range 2 {
-			if state, err := e.Retry(e.ctx, lease, "reset", time.Hour, 2); err != nil || state != retrying {
+			if state, err := e.Spend(e.ctx, lease, "reset", time.Hour, 2); err != nil || state != retrying {
 				t.Fatalf("first: got %v, %v, want RETRYING", state, err)
 			}
 		}
@@ -212,7 +212,7 @@ func TestRetryUntilDead(t *testing.T) {
 			t.Errorf("attempts: got %d, want 1", lease.Attempts)
 		}
 		for range 2 {
-			if state, err := e.Retry(e.ctx, lease, "reset again", time.Hour, 2); err != nil || state != dead {
+			if state, err := e.Spend(e.ctx, lease, "reset again", time.Hour, 2); err != nil || state != dead {
 				t.Fatalf("second: got %v, %v, want DEAD", state, err)
 			}
 		}
@@ -225,7 +225,7 @@ func TestRetryUntilDead(t *testing.T) {
 	})
 }
 
-func TestParkThenRevive(t *testing.T) {
+func TestParkThenRetry(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		id := e.add(undeclared)
 		lease := e.lease()
@@ -237,24 +237,24 @@ func TestParkThenRevive(t *testing.T) {
 			t.Errorf("parked: got %v", task)
 		}
 		behind := e.add()
-		e.ok(e.Revive(e.ctx, id))
-		if err := e.Revive(e.ctx, id); !errors.Is(err, mom.ErrTaskState) {
-			t.Errorf("revived twice: got %v, want ErrTaskState", err)
+		e.ok(e.Retry(e.ctx, id))
+		if err := e.Retry(e.ctx, id); !errors.Is(err, mom.ErrTaskState) {
+			t.Errorf("retried twice: got %v, want ErrTaskState", err)
 		}
-		if err := e.Revive(e.ctx, e.id()); !errors.Is(err, mom.ErrNotFound) {
+		if err := e.Retry(e.ctx, e.id()); !errors.Is(err, mom.ErrNotFound) {
 			t.Errorf("unknown: got %v, want ErrNotFound", err)
 		}
 		task = e.get(id)
 		if task.State != queued || task.Attempts != 0 || task.LastFailure != "" || task.EndTime != nil {
-			t.Errorf("revived: got %v", task)
+			t.Errorf("retried: got %v", task)
 		}
 		if got := e.order(); !slices.Equal(got, []contract.TaskID{behind, id}) {
-			t.Errorf("order: got %v, want the revived one last", got)
+			t.Errorf("order: got %v, want the retried one last", got)
 		}
 	})
 }
 
-func TestReviveDead(t *testing.T) {
+func TestRetryDead(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		const n = 130 // more than a batch
 		for i := range n {
@@ -264,14 +264,14 @@ func TestReviveDead(t *testing.T) {
 				e.ok(e.Park(e.ctx, lease, "cut off"))
 				continue
 			}
-			_, err := e.Retry(e.ctx, lease, "reset", 0, 1)
+			_, err := e.Spend(e.ctx, lease, "reset", 0, 1)
 			e.ok(err)
 		}
 		for _, c := range []struct {
 			uncertain bool
 			want      int64
 		}{{false, n - n/10}, {false, 0}, {true, n / 10}, {true, 0}} {
-			if got, err := e.ReviveDead(e.ctx, e.shard, c.uncertain); err != nil || got != c.want {
+			if got, err := e.RetryDead(e.ctx, e.shard, c.uncertain); err != nil || got != c.want {
 				t.Errorf("uncertain %v: got %d, %v, want %d", c.uncertain, got, err, c.want)
 			}
 		}
@@ -294,8 +294,8 @@ func TestCancel(t *testing.T) {
 			"queued":   {func(l mom.Lease) { e.ok(e.Release(e.ctx, l)) }, nil},
 			"leased":   {func(mom.Lease) {}, nil},
 			"sent":     {func(l mom.Lease) { e.ok(e.MarkSent(e.ctx, l)) }, mom.ErrTaskState},
-			"retrying": {func(l mom.Lease) { _, err := e.Retry(e.ctx, l, "reset", time.Hour, 9); e.ok(err) }, mom.ErrTaskState},
-			"dead":     {func(l mom.Lease) { _, err := e.Retry(e.ctx, l, "reset", 0, 1); e.ok(err) }, nil},
+			"retrying": {func(l mom.Lease) { _, err := e.Spend(e.ctx, l, "reset", time.Hour, 9); e.ok(err) }, mom.ErrTaskState},
+			"dead":     {func(l mom.Lease) { _, err := e.Spend(e.ctx, l, "reset", 0, 1); e.ok(err) }, nil},
 			"parked":   {func(l mom.Lease) { e.ok(e.Park(e.ctx, l, "cut off")) }, nil},
 			"settled":  {func(l mom.Lease) { e.ok(e.Settle(e.ctx, l, success("done"))) }, mom.ErrTaskState},
 		} {

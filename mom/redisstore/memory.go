@@ -18,7 +18,8 @@ const memoryLook = 250 * time.Millisecond
 // time of day it is never set back, which would put off the next look.
 var clock = time.Now().Add(-time.Hour)
 
-// known is the argument of add.lua. It looks again when the last look is older than so long.
+// known returns the argument memory of add.lua. It is time for another look when the last one is
+// longer ago than the given time.
 func (m *memory) known(look time.Duration) string {
 	now, looked := int64(time.Since(clock)), m.looked.Load()
 	switch {

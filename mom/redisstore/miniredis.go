@@ -6,9 +6,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// suitMiniredis makes a store that keeps its tasks in a miniredis, within this process. That one
-// does not speak RESP3, and says nothing of its memory, which has no limit. The rest it needs no
-// word for: it does not tell its version, so it gets the scripts of servers before Redis 7.
+// suitMiniredis fits a store to a miniredis. A miniredis does not speak RESP3, and its INFO tells
+// nothing of memory, so no Add looks. It does not tell its version either, and so it gets the
+// scripts for servers before Redis 7 without a word here.
 func (s *Store) suitMiniredis(option *rueidis.ClientOption) {
 	option.AlwaysRESP2 = true
 	s.memoryLook = math.MaxInt64

@@ -32,7 +32,7 @@ func (m *model) dismiss(id contract.TaskID) error {
 	return nil
 }
 
-func (m *model) revive(id contract.TaskID) error {
+func (m *model) retry(id contract.TaskID) error {
 	t := m.tasks[id]
 	switch {
 	case t == nil:
@@ -50,10 +50,10 @@ func (m *model) revive(id contract.TaskID) error {
 	return nil
 }
 
-func (m *model) reviveDead(too bool) (n int64) {
+func (m *model) retryDead(too bool) (n int64) {
 	for _, t := range slices.Clone(m.dead) {
 		if t.state == dead || too {
-			_ = m.revive(t.id) // it is in dead
+			_ = m.retry(t.id) // it is in dead
 			n++
 		}
 	}

@@ -82,8 +82,8 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 		}
 		r.Repeat(map[string]func(*rapid.T){
 			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "mark": w.markSent, "settle": w.settleLease,
-			"release": w.releaseLease, "retry": w.retryLease, "pass over": w.passOver, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
-			"abandon": w.abandon, "keep": w.keep, "dismiss": w.dismissTask, "revive": w.reviveTask, "revive dead": w.reviveAll, "pause": w.pauseShard, "reap": w.reapShard,
+			"release": w.releaseLease, "spend": w.spendLease, "pass over": w.passOver, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
+			"abandon": w.abandon, "keep": w.keep, "dismiss": w.dismissTask, "retry": w.retryTask, "retry dead": w.retryAll, "pause": w.pauseShard, "reap": w.reapShard,
 			"time passes": w.wait, "": w.check,
 		})
 		w.wantNothingLeft()
@@ -278,15 +278,15 @@ func holders(leases []mom.Lease) (list []string) {
 	return list
 }
 
-func (w *world) retryLease(r *rapid.T) {
+func (w *world) spendLease(r *rapid.T) {
 	lease := pick(r, w.leases)
 	backoff := rapid.SampledFrom([]time.Duration{0, 100 * time.Millisecond, 10 * time.Second}).Draw(r, "backoff")
 	most := rapid.IntRange(1, 4).Draw(r, "max")
 	w.step(r, func(e *env) string {
-		state, err := e.Retry(e.ctx, lease, "reset", backoff, most)
+		state, err := e.Spend(e.ctx, lease, "reset", backoff, most)
 		return fmt.Sprint(state, word(err))
 	}, func() string {
-		state, err := w.m.retry(lease, "reset", backoff, most)
+		state, err := w.m.spend(lease, "reset", backoff, most)
 		return fmt.Sprint(state, word(err))
 	})
 }
@@ -320,16 +320,16 @@ func (w *world) keep(r *rapid.T) {
 	}, func() string { return fmt.Sprint(w.m.keep(id), word(nil)) })
 }
 
-func (w *world) reviveTask(r *rapid.T) {
-	w.steered(r, func(e *env, id contract.TaskID) error { return e.Revive(e.ctx, id) }, w.m.revive)
+func (w *world) retryTask(r *rapid.T) {
+	w.steered(r, func(e *env, id contract.TaskID) error { return e.Retry(e.ctx, id) }, w.m.retry)
 }
 
-func (w *world) reviveAll(r *rapid.T) {
+func (w *world) retryAll(r *rapid.T) {
 	too := rapid.Bool().Draw(r, "uncertain")
 	w.step(r, func(e *env) string {
-		n, err := e.ReviveDead(e.ctx, e.shard, too)
+		n, err := e.RetryDead(e.ctx, e.shard, too)
 		return fmt.Sprint(n, word(err))
-	}, func() string { return fmt.Sprint(w.m.reviveDead(too), word(nil)) })
+	}, func() string { return fmt.Sprint(w.m.retryDead(too), word(nil)) })
 }
 
 func (w *world) pauseShard(r *rapid.T) {

@@ -244,7 +244,7 @@ func (m *model) release(lease mom.Lease) error {
 	}, queued, expired)
 }
 
-func (m *model) retry(lease mom.Lease, failure string, backoff time.Duration, most int) (momv1.TaskState, error) {
+func (m *model) spend(lease mom.Lease, failure string, backoff time.Duration, most int) (momv1.TaskState, error) {
 	err := m.from(lease, func(t *modelTask) {
 		switch {
 		case t.attempts+1 >= most:

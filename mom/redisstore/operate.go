@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,27 +20,25 @@ func (s *Store) Dismiss(ctx context.Context, id contract.TaskID) error {
 	return s.do(ctx, dismissScript, s.keysOf(id), args{"ulid": id.ULID.String(), "tombstone": s.tombstone()})
 }
 
-// Revive implements mom.Store. It may fill a queue over its limit: the task is
+// Retry implements mom.Store. It may fill a queue over its limit: the task is
 // stored already.
-func (s *Store) Revive(ctx context.Context, id contract.TaskID) error {
-	return s.do(ctx, reviveScript, s.keysOf(id), args{"ulid": id.ULID.String()})
+func (s *Store) Retry(ctx context.Context, id contract.TaskID) error {
+	return s.do(ctx, retryScript, s.keysOf(id), args{"ulid": id.ULID.String()})
 }
 
-// ReviveDead implements mom.Store. It goes in batches, so that other calls get
+// RetryDead implements mom.Store. It goes in batches, so that other calls get
 // their turn, and stops at the tasks that were there when it began: those that
 // die again meanwhile stay dead. After an error the number counts what was done.
-func (s *Store) ReviveDead(ctx context.Context, shard mom.Shard, uncertain bool) (int64, error) {
-	there := func(index, _ int64) bool { return index >= 0 }
-	return s.inBatches(ctx, shard, reviveDeadScript, args{"uncertain": flag(uncertain)}, "from", "before", there)
+func (s *Store) RetryDead(ctx context.Context, shard mom.Shard, uncertain bool) (int64, error) {
+	return s.inBatches(ctx, shard, retryDeadScript, args{"uncertain": flag(uncertain)}, "from", "before")
 }
 
 // Restore implements mom.Store. It goes in batches, and once more until it finds nothing left
 // to do: tasks may come and go meanwhile.
 func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
-	there := func(open, parked int64) bool { return open >= 0 || parked >= 0 }
 	var uncertain int64
 	for {
-		found, err := s.inBatches(ctx, shard, restoreScript, args{}, "from_open", "from_parked", there)
+		found, err := s.inBatches(ctx, shard, restoreScript, args{}, "from_open", "from_parked")
 		uncertain += found
 		if err != nil || found == 0 {
 			return uncertain, err
@@ -47,16 +46,19 @@ func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
 	}
 }
 
-// inBatches runs a script, each time in its turn, as long as more says so of the two places where
-// the script is to go on. They are arguments of the given names, and 0 at first. It adds up what
-// the script has done, which comes before the places in its reply.
-func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, given args, one, two string, more func(one, two int64) bool) (done int64, err error) {
-	counts := make([]int64, 3)
-	for err == nil && more(counts[1], counts[2]) {
-		given[one], given[two] = strconv.FormatInt(counts[1], 10), strconv.FormatInt(counts[2], 10)
-		err = s.requests.run(ctx, func() (err error) {
-			if counts, err = s.numbers(ctx, sc, s.keys(shard), 3, given); err == nil {
-				done += counts[0]
+// inBatches runs a script again and again, each time in its turn, and returns how much the script
+// has done. The script replies with what one run has done, and with the places from which the next
+// run goes on, all of them -1 at the end. The places are its arguments of these names, 0 at first.
+func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, given args, places ...string) (done int64, err error) {
+	at := make([]int64, len(places))
+	for err == nil && slices.Max(at) >= 0 {
+		for i, place := range places {
+			given[place] = strconv.FormatInt(at[i], 10)
+		}
+		err = s.requests.run(ctx, func() error {
+			counts, err := s.numbers(ctx, sc, s.keys(shard), 1+len(places), given)
+			if err == nil {
+				done, at = done+counts[0], counts[1:]
 			}
 			return err
 		})

@@ -26,9 +26,9 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 	}
 	switch {
 	case cfg.Cluster && sentinel:
-		return option, errors.New("a Redis Cluster has no sentinels: give one of the two")
+		return option, errors.New("a Redis Cluster has no Sentinels: name one of the two")
 	case option.ForceSingleClient && len(option.InitAddress) > 1:
-		return option, errors.New("several hosts are those of a cluster or of sentinels: say which")
+		return option, errors.New("the URL names several hosts: say whether they are a Redis Cluster or Sentinels")
 	}
 	option.DisableCache = true
 	// A read would be retried until its deadline, a write never is: one rule

@@ -65,8 +65,8 @@ func (e *env) wantGivenUp(id contract.TaskID) {
 	if ms, err := e.do("PTTL", e.key("t:"+id.ULID.String())).AsInt64(); err != nil || ms <= 0 {
 		e.t.Errorf("its record expires in %d ms, %v", ms, err)
 	}
-	if err := e.Revive(e.ctx, id); !errors.Is(err, mom.ErrCallDropped) {
-		e.t.Errorf("revive: got %v, want ErrCallDropped", err)
+	if err := e.Retry(e.ctx, id); !errors.Is(err, mom.ErrCallDropped) {
+		e.t.Errorf("retry: got %v, want ErrCallDropped", err)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestParkedBytes(t *testing.T) {
 			t.Errorf("its key expires in %d ms, %v", ms, err)
 		}
 		// A task that waits for its service again has room there no more than others.
-		e.ok(e.Revive(e.ctx, ids[1]))
+		e.ok(e.Retry(e.ctx, ids[1]))
 		if depth := e.depth(); depth.Dead != 2 || depth.Parked.Bytes != 2*depth.Bytes/3 {
 			t.Errorf("after a retry: got %+v, want two thirds parked", depth)
 		}
@@ -175,11 +175,11 @@ func TestParkedByAnOlderRelease(t *testing.T) {
 			t.Errorf("reaped: got %+v, want one given up", reaped)
 		}
 		e.wantGivenUp(ids[0])
-		if revived, err := newer.ReviveDead(e.ctx, e.shard, true); err != nil || revived != n-1 {
-			t.Errorf("revived: got %d, %v, want %d", revived, err, n-1)
+		if retried, err := newer.RetryDead(e.ctx, e.shard, true); err != nil || retried != n-1 {
+			t.Errorf("retried: got %d, %v, want %d", retried, err, n-1)
 		}
 		if got := newer.depth(); got.Parked.Bytes != 0 || got.Bytes != want.Bytes/n*(n-1) {
-			t.Errorf("revived: got %+v, want no bytes parked", got)
+			t.Errorf("retried: got %+v, want no bytes parked", got)
 		}
 	})
 }
@@ -216,8 +216,8 @@ func TestDismiss(t *testing.T) {
 				e.ok(e.Dismiss(e.ctx, id))
 				e.ok(e.Cancel(e.ctx, id))
 				e.ok(e.Abandon(e.ctx, e.shard, []mom.Departure{{ID: id}}))
-				if n, err := e.ReviveDead(e.ctx, e.shard, true); err != nil || n != 1 {
-					t.Errorf("revive dead: got %d, %v, want the other one", n, err)
+				if n, err := e.RetryDead(e.ctx, e.shard, true); err != nil || n != 1 {
+					t.Errorf("retry dead: got %d, %v, want the other one", n, err)
 				}
 				e.wantGivenUp(id)
 				if got := e.get(id); !proto.Equal(got, first) {
@@ -248,13 +248,13 @@ func TestEarlierAttempts(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		id := e.parkOne(100)
 		for n := range int32(2) {
-			e.ok(e.Revive(e.ctx, id))
+			e.ok(e.Retry(e.ctx, id))
 			if got := e.get(id); got.Attempts != 0 || got.EarlierAttempts != n+1 {
-				t.Errorf("revived: got %v, want %d earlier attempts", got, n+1)
+				t.Errorf("retried: got %v, want %d earlier attempts", got, n+1)
 			}
 			e.ok(e.Park(e.ctx, e.lease(), "cut off"))
 		}
-		e.ok(e.Revive(e.ctx, id))
+		e.ok(e.Retry(e.ctx, id))
 		e.ok(e.Cancel(e.ctx, id))
 		if got := e.get(id); got.State != cancelled || got.EarlierAttempts != 3 {
 			t.Errorf("cancelled: got %v, want it to tell of its attempts", got)
@@ -283,18 +283,18 @@ func TestParkedMiscounted(t *testing.T) {
 	})
 }
 
-// A clock that was set back since tasks died keeps none of them from being revived.
-func TestReviveDeadAfterTheClockWasSetBack(t *testing.T) {
+// A clock that was set back since tasks died keeps none of them from being retried.
+func TestRetryDeadAfterTheClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	e, after := clocked(t)
 	const n = 30 // more than a batch
 	for range n {
 		e.add(ttl(24 * time.Hour))
-		_, err := e.Retry(e.ctx, e.lease(), "reset", time.Second, 1)
+		_, err := e.Spend(e.ctx, e.lease(), "reset", time.Second, 1)
 		e.ok(err)
 	}
 	after(-time.Hour)
-	if got, err := e.ReviveDead(e.ctx, e.shard, false); err != nil || got != n {
-		t.Errorf("revived: got %d, %v, want %d", got, err, n)
+	if got, err := e.RetryDead(e.ctx, e.shard, false); err != nil || got != n {
+		t.Errorf("retried: got %d, %v, want %d", got, err, n)
 	}
 }

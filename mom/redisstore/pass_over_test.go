@@ -55,7 +55,7 @@ func TestPassOver(t *testing.T) {
 	after(time.Hour)
 	e.wantState(id, dead)
 	e.wantState(behind, expired)
-	e.ok(e.Revive(e.ctx, id))
+	e.ok(e.Retry(e.ctx, id))
 	after(2 * time.Hour) // waits for its service, and no longer for what it is
 	e.wantState(id, expired)
 }

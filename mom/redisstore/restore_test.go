@@ -35,11 +35,11 @@ func TestRestore(t *testing.T) {
 	led(running, uncertain, func(mom.Lease) {})
 	led(running, uncertain, func(lease mom.Lease) { e.ok(e.MarkSent(e.ctx, lease)) })
 	led(retrying, uncertain, func(lease mom.Lease) {
-		_, err := e.Retry(e.ctx, lease, "reset", time.Hour, 9)
+		_, err := e.Spend(e.ctx, lease, "reset", time.Hour, 9)
 		e.ok(err)
 	})
 	led(dead, uncertain, func(lease mom.Lease) {
-		_, err := e.Retry(e.ctx, lease, "reset", time.Hour, 1)
+		_, err := e.Spend(e.ctx, lease, "reset", time.Hour, 1)
 		e.ok(err)
 	})
 	led(uncertain, uncertain, func(lease mom.Lease) { e.ok(e.Park(e.ctx, lease, "reset")) })
@@ -90,7 +90,7 @@ func TestRestore(t *testing.T) {
 	// A person decides, and then it is new.
 	for id, state := range want {
 		if state == uncertain {
-			e.ok(e.Revive(e.ctx, id))
+			e.ok(e.Retry(e.ctx, id))
 			if n, err := e.Restore(e.ctx, e.shard); err != nil || n != 0 {
 				t.Errorf("restored after a retry: got %d, %v, want none", n, err)
 			}

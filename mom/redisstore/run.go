@@ -35,7 +35,7 @@ func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, given args
 	return reply, nil
 }
 
-// alone runs a script on a key of its own, outside the shards. It answers with a text.
+// alone runs a script that belongs to no shard on its one key, and returns the text of its reply.
 func (s *Store) alone(ctx context.Context, sc *script, key string, given args) (string, error) {
 	argv := sc.argv(given, nil)
 	return query(ctx, s, s.link.shares.of(sc), func(ctx context.Context, client rueidis.Client) (string, error) {
@@ -54,20 +54,21 @@ const largeText = 1 << 20
 
 // exec runs a script in the form that the server understands.
 func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, keys, argv []string) (rueidis.RedisMessage, error) {
-	if err := s.learnFlavour(ctx, client); err != nil {
+	flagged, err := s.takesFlags(ctx, client)
+	if err != nil {
 		return rueidis.RedisMessage{}, err
 	}
 	form := sc.plain
-	if s.flavour.Load() == flavourFlagged {
+	if flagged {
 		form = sc.flagged
 	}
-	result := form.lua.Exec
+	var result rueidis.RedisResult
 	if slices.ContainsFunc(argv, func(arg string) bool { return len(arg) >= largeText }) {
-		result = func(ctx context.Context, client rueidis.Client, keys, argv []string) rueidis.RedisResult {
-			return client.Do(ctx, client.B().Eval().Script(form.text).Numkeys(int64(len(keys))).Key(keys...).Arg(argv...).Build().Pin())
-		}
+		result = client.Do(ctx, client.B().Eval().Script(form.text).Numkeys(int64(len(keys))).Key(keys...).Arg(argv...).Build().Pin())
+	} else {
+		result = form.lua.Exec(ctx, client, keys, argv)
 	}
-	reply, err := result(ctx, client, keys, argv).ToMessage()
+	reply, err := result.ToMessage()
 	if err := s.judge(err); err != nil {
 		return rueidis.RedisMessage{}, err
 	}
@@ -93,36 +94,22 @@ func (s *Store) numbers(ctx context.Context, sc *script, keys *shardKeys, n int,
 	return numbers, nil
 }
 
-// Which form of the scripts a server understands.
-const (
-	flavourUnknown int32 = iota
-	flavourPlain
-	flavourFlagged
-)
-
-// learnFlavour asks the server once what it is; Check asks again.
-func (s *Store) learnFlavour(ctx context.Context, client rueidis.Client) error {
-	if s.flavour.Load() != flavourUnknown {
-		return nil
+// takesFlags asks the server once whether it understands the flags of a script; Check asks again.
+func (s *Store) takesFlags(ctx context.Context, client rueidis.Client) (bool, error) {
+	if known := s.flagged.Load(); known != nil {
+		return *known, nil
 	}
 	info, err := s.serverInfo(ctx, client)
 	if err != nil {
-		return err
+		return false, err
 	}
-	s.setFlavour(info)
-	return nil
+	return s.setFlagged(info), nil
 }
 
-func (s *Store) setFlavour(info map[string]string) {
-	flavour := flavourPlain
-	if major(info["redis_version"]) >= 7 {
-		flavour = flavourFlagged
-	}
-	s.flavour.Store(flavour)
-}
-
-func major(version string) int {
-	first, _, _ := strings.Cut(version, ".")
-	n, _ := strconv.Atoi(first) // 0 for a server that does not say
-	return n
+func (s *Store) setFlagged(info map[string]string) (flagged bool) {
+	first, _, _ := strings.Cut(info["redis_version"], ".")
+	major, _ := strconv.Atoi(first) // 0 for a server that does not say
+	flagged = major >= 7
+	s.flagged.Store(&flagged)
+	return flagged
 }

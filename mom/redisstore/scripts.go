@@ -20,7 +20,7 @@ var sources embed.FS
 // A script is one transition, in the two forms that servers understand.
 type script struct {
 	name string
-	// args are the names of its arguments, in the order of ARGV. The headers of its files list them.
+	// args are the names of its arguments, in the order of ARGV.
 	args []string
 	// flagged begins with the line that lets it write at maxmemory: what
 	// drains the queues must work when they have filled Redis.
@@ -31,7 +31,7 @@ type script struct {
 	upkeep bool
 }
 
-// form is a text that a server understands, and what calls it by its hash.
+// form is the text of a script, and what calls the script by the hash of this text.
 type form struct {
 	text string
 	lua  *rueidis.Lua
@@ -40,30 +40,30 @@ type form struct {
 func newForm(text string) form { return form{text, rueidis.NewLuaScript(text)} }
 
 var (
-	addScript        = newScript("add").needsRoom()
-	leaseScript      = newScript("lease", "finish", "skip")
-	renewScript      = newScript("renew", "held").asUpkeep()
-	markScript       = newScript("mark", "held", "parked", "park")
-	settleScript     = newScript("settle", "held", "finish")
-	releaseScript    = newScript("release", "held", "finish", "give_back")
-	putBackScript    = newScript("put_back", "held", "finish")
-	bypassScript     = newScript("bypass", "held", "parked", "park")
-	retryScript      = newScript("retry", "held", "finish", "parked", "park")
-	parkScript       = newScript("park", "held", "parked", "park")
-	cancelScript     = newScript("cancel", "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
-	abandonScript    = newScript("abandon", "finish", "pass_over").asUpkeep()
-	keepScript       = newScript("keep")
-	dismissScript    = newScript("dismiss", "finish", "parked", "unpark", "give_up")
-	reviveScript     = newScript("revive", "parked", "unpark", "revive")
-	reviveDeadScript = newScript("revive_dead", "parked", "unpark", "revive")
-	restoreScript    = newScript("restore", "parked", "park").asUpkeep()
-	reapScript       = newScript("reap", "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
-	countScript      = newScript("count_parked", "parked").asUpkeep()
-	rouseScript      = newScript("rouse").asUpkeep()
-	depthScript      = newScript("depth", "parked").asUpkeep()
-	pauseScript      = newScript("pause")
-	limitScript      = newScript("limit")
-	numberScript     = newScript("number").asUpkeep()
+	addScript       = newScript("add").needsRoom()
+	leaseScript     = newScript("lease", "finish", "skip")
+	renewScript     = newScript("renew", "held").asUpkeep()
+	markScript      = newScript("mark", "held", "parked", "park")
+	settleScript    = newScript("settle", "held", "finish")
+	releaseScript   = newScript("release", "held", "finish", "give_back")
+	putBackScript   = newScript("put_back", "held", "finish")
+	bypassScript    = newScript("bypass", "held", "parked", "park")
+	spendScript     = newScript("spend", "held", "finish", "parked", "park")
+	parkScript      = newScript("park", "held", "parked", "park")
+	cancelScript    = newScript("cancel", "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
+	abandonScript   = newScript("abandon", "finish", "pass_over").asUpkeep()
+	keepScript      = newScript("keep")
+	dismissScript   = newScript("dismiss", "finish", "parked", "unpark", "give_up")
+	retryScript     = newScript("retry", "parked", "unpark", "retry")
+	retryDeadScript = newScript("retry_dead", "parked", "unpark", "retry")
+	restoreScript   = newScript("restore", "parked", "park").asUpkeep()
+	reapScript      = newScript("reap", "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
+	countScript     = newScript("count_parked", "parked").asUpkeep()
+	rouseScript     = newScript("rouse").asUpkeep()
+	depthScript     = newScript("depth", "parked").asUpkeep()
+	pauseScript     = newScript("pause")
+	limitScript     = newScript("limit")
+	numberScript    = newScript("number").asUpkeep()
 
 	identifyScript = join("identify", "", "identify").asUpkeep()
 	swapScript     = join("swap", "", "swap").asUpkeep()
@@ -79,8 +79,8 @@ func newScript(name string, shared ...string) *script {
 	return join(name, constants, append(files, name)...)
 }
 
-// join makes a script of some files. Before them it puts constants, and a local variable for each
-// argument that the files list.
+// join makes one script of several files. The constants come first, then a local variable for each
+// argument that a file lists, then the files.
 func join(name, constants string, files ...string) *script {
 	s := &script{name: name}
 	var locals, body strings.Builder
@@ -107,7 +107,7 @@ func join(name, constants string, files ...string) *script {
 	return s
 }
 
-// needsRoom makes it a script that a server at its maxmemory refuses.
+// needsRoom says that a server at its maxmemory is to refuse the script.
 func (s *script) needsRoom() *script {
 	s.flagged = s.plain
 	return s

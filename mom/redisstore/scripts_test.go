@@ -12,8 +12,8 @@ import (
 func all(t *testing.T) []*script {
 	t.Helper()
 	list := []*script{
-		addScript, leaseScript, renewScript, markScript, settleScript, releaseScript, putBackScript, bypassScript, retryScript,
-		parkScript, cancelScript, abandonScript, keepScript, dismissScript, reviveScript, reviveDeadScript, restoreScript,
+		addScript, leaseScript, renewScript, markScript, settleScript, releaseScript, putBackScript, bypassScript, spendScript,
+		parkScript, cancelScript, abandonScript, keepScript, dismissScript, retryScript, retryDeadScript, restoreScript,
 		reapScript, countScript, rouseScript, depthScript, pauseScript, limitScript, numberScript, identifyScript, swapScript,
 	}
 	files, err := fs.Glob(sources, "scripts/*.lua")
@@ -68,8 +68,8 @@ func TestScriptsUseTheirArguments(t *testing.T) {
 // Whoever calls a script without an argument that it lists, or with another, is told so at once.
 func TestScriptsRefuseOtherArguments(t *testing.T) {
 	t.Parallel()
-	if got := reviveScript.argv(args{"ulid": "u", "base": "b"}, []string{"more"}); !slices.Equal(got, []string{"b", "u", "more"}) {
-		t.Errorf("got %v, want them in the order of %v", got, reviveScript.args)
+	if got := retryScript.argv(args{"ulid": "u", "base": "b"}, []string{"more"}); !slices.Equal(got, []string{"b", "u", "more"}) {
+		t.Errorf("got %v, want them in the order of %v", got, retryScript.args)
 	}
 	for what, given := range map[string]args{
 		"one is missing":  {"base": "b"},
@@ -82,7 +82,7 @@ func TestScriptsRefuseOtherArguments(t *testing.T) {
 					t.Errorf("%s: no panic", what)
 				}
 			}()
-			reviveScript.argv(given, nil)
+			retryScript.argv(given, nil)
 		}()
 	}
 }

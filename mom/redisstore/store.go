@@ -18,6 +18,14 @@ import (
 
 var _ mom.Store = (*Store)(nil)
 
+// Defaults of a Config.
+const (
+	DefaultTombstoneTTL = 24 * time.Hour
+	DefaultMaxQueued    = 100_000
+	DefaultMaxBytes     = 256 << 20
+	DefaultParkedTTL    = 30 * 24 * time.Hour
+)
+
 // Config says which Redis to use and how. Only URL is needed.
 type Config struct {
 	// URL is redis://[user:password@]host:port[/db], rediss://… with TLS, or
@@ -42,15 +50,16 @@ type Config struct {
 	Prefix string
 
 	// TombstoneTTL is how long a record is kept after its task has ended and
-	// its answer has expired. Default 24 h.
+	// its answer has expired. Default DefaultTombstoneTTL.
 	TombstoneTTL time.Duration
-	// MaxQueued is how many open tasks a shard may hold. Default 100 000.
+	// MaxQueued is how many open tasks a shard may hold. Default DefaultMaxQueued.
 	MaxQueued int
 	// MaxBytes is how many bytes the calls of a shard may take together, without
-	// those of parked tasks. Default 256 MiB.
+	// those of parked tasks. Default DefaultMaxBytes.
 	MaxBytes int64
 	// ParkedTTL is how long a DEAD or UNCERTAIN task waits for a person. Then its
-	// call is dropped, and its record is kept for TombstoneTTL. Default 30 days.
+	// call is dropped, and its record is kept for TombstoneTTL. Default
+	// DefaultParkedTTL.
 	ParkedTTL time.Duration
 	// MaxParkedBytes is how many bytes the calls of a shard's parked tasks may take
 	// together. With more, the oldest of these tasks end as if their ParkedTTL was
@@ -87,7 +96,7 @@ type Store struct {
 	unsaved atomic.Int64           // changes that are in no file; negative: each is in one
 	name    atomic.Pointer[string] // which store this is; nil until it was seen
 
-	flavour atomic.Int32 // which form of the scripts the server understands
+	flagged atomic.Pointer[bool] // whether the server understands the flags of scripts; nil until it was asked
 	// memoryLook is how long an Add goes by what another has seen of the server's memory.
 	memoryLook time.Duration
 	warned     sync.Map // what is wrong with which run of a server, as far as it was logged
@@ -97,10 +106,10 @@ type Store struct {
 // connected to when it comes, and until then calls fail with
 // mom.ErrUnavailable. Close it when done.
 func Open(cfg Config) (*Store, error) {
-	cfg.TombstoneTTL = cmp.Or(cfg.TombstoneTTL, 24*time.Hour)
-	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, 100_000)
-	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 256<<20)
-	cfg.ParkedTTL = cmp.Or(cfg.ParkedTTL, 30*24*time.Hour)
+	cfg.TombstoneTTL = cmp.Or(cfg.TombstoneTTL, DefaultTombstoneTTL)
+	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, DefaultMaxQueued)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, DefaultMaxBytes)
+	cfg.ParkedTTL = cmp.Or(cfg.ParkedTTL, DefaultParkedTTL)
 	cfg.MaxParkedBytes = cmp.Or(cfg.MaxParkedBytes, cfg.MaxBytes)
 	cfg.LeaseGrace = cmp.Or(cfg.LeaseGrace, 4*time.Second)
 	cfg.CommandTimeout = cmp.Or(cfg.CommandTimeout, 400*time.Millisecond)

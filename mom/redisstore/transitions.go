@@ -56,9 +56,9 @@ func (s *Store) Park(ctx context.Context, lease mom.Lease, failure string) error
 	return s.fenced(ctx, parkScript, lease, args{"failure": shorten(failure)})
 }
 
-// Retry implements mom.Store.
-func (s *Store) Retry(ctx context.Context, lease mom.Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error) {
-	reply, err := s.leased(ctx, retryScript, lease, args{
+// Spend implements mom.Store.
+func (s *Store) Spend(ctx context.Context, lease mom.Lease, failure string, backoff time.Duration, maxAttempts int) (momv1.TaskState, error) {
+	reply, err := s.leased(ctx, spendScript, lease, args{
 		"failure": shorten(failure), "backoff": millisOrNone(backoff), "max_attempts": strconv.Itoa(maxAttempts), "tombstone": s.tombstone(),
 	})
 	if err != nil {

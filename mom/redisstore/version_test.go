@@ -29,7 +29,7 @@ func TestUnknownRecordVersion(t *testing.T) {
 		_, _, get := e.Get(e.ctx, id)
 		_, lease := e.Lease(e.ctx, e.shard, 2, time.Hour)
 		for what, err := range map[string]error{
-			"get": get, "lease": lease, "cancel": e.Cancel(e.ctx, id), "revive": e.Revive(e.ctx, id),
+			"get": get, "lease": lease, "cancel": e.Cancel(e.ctx, id), "retry": e.Retry(e.ctx, id),
 			"dismiss": e.Dismiss(e.ctx, id),
 			"settle":  e.Settle(e.ctx, mom.Lease{ID: id}, success("done")),
 		} {

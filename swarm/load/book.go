@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"holdline/internal/load"
 )
 
 // counts is what came of the calls of a time.
@@ -73,22 +75,14 @@ func (b *book) end(note string) {
 	b.now, b.failed, b.repeated, b.name = counts{}, "-", "-", ""
 }
 
-// count changes the counts of now and of all.
-func (b *book) count(change func(*counts)) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	change(&b.now)
-	change(&b.all)
-}
-
-// done counts a call that began at that time.
-func (b *book) done(started time.Time, accepted, held bool) {
+// done counts a call that began at that time, and was answered or accepted.
+func (b *book) done(started time.Time, reply load.Reply, held bool) {
 	took := time.Since(started)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range []*counts{&b.now, &b.all} {
 		c.calls++
-		if accepted {
+		if reply == load.Handle {
 			c.accepted++
 		}
 	}
@@ -101,12 +95,17 @@ func (b *book) done(started time.Time, accepted, held bool) {
 	}
 }
 
-// tell prints why a call was sent again.
-func (b *book) tell(what string, err error) {
+// again counts a call that is sent again, and prints why.
+func (b *book) again(caller string, reply load.Reply, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if reply == load.Refused {
+		b.now.failed++
+	} else {
+		b.now.repeated++
+	}
 	if b.told++; b.told <= maxTold {
-		_, _ = fmt.Fprintf(os.Stderr, "%s %s: %s: %v\n", time.Now().Format(time.TimeOnly), b.name, what, err)
+		_, _ = fmt.Fprintf(os.Stderr, "%s %s: %s: %v\n", time.Now().Format(time.TimeOnly), b.name, caller, err)
 	}
 }
 

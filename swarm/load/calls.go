@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
-	"google.golang.org/protobuf/proto"
 
 	"holdline/client"
 	arithmeticv1 "holdline/gen/arithmetic/v1"
 	"holdline/gen/arithmetic/v1/arithmeticv1connect"
+	"holdline/internal/load"
 )
 
 const (
@@ -83,21 +81,17 @@ func callersOf(server string) []caller {
 }
 
 // clientsOf returns a client of each protocol.
-func clientsOf(server string) []*connect.Client {
-	h1, h2 := &http.Transport{Protocols: new(http.Protocols)}, &http.Transport{Protocols: new(http.Protocols)}
-	h1.Protocols.SetHTTP1(true)
-	h2.Protocols.SetUnencryptedHTTP2(true)
-	base := "http://" + server
-	return []*connect.Client{
-		connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: h1}, base)),
-		connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: h2}, base, connecthttp.WithGRPC())),
-		connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: h1}, base, connecthttp.WithGRPCWeb())),
+func clientsOf(server string) (list []*connect.Client) {
+	for _, name := range []string{"connect/proto/h1", "grpc/proto/h2c", "grpcweb/proto/h1"} {
+		wire := load.Named(name)
+		list = append(list, wire.Client(wire.Transport(), server))
 	}
+	return list
 }
 
 // run calls until calling ends; a call under way may go on until answering does.
 func (c *caller) run(calling, answering context.Context, number int, b *book, accepted chan<- task) error {
-	for n := 0; sleep(calling, callPause); n++ {
+	for n := 0; load.Pause(calling, callPause); n++ {
 		c.once(answering, number*1_000_000+n, b, accepted)
 	}
 	return nil
@@ -109,25 +103,21 @@ func (c *caller) once(ctx context.Context, n int, b *book, accepted chan<- task)
 	defer cancel()
 	for started := time.Now(); ; {
 		got, want, err := c.try(ctx, n)
-		handle := client.TaskFrom(err)
-		var rpcErr *connect.Error
-		switch {
-		case err == nil && got != want:
-			b.lose("%s %d: got %v, want %v", c.name, n, got, want)
-			return
-		case err == nil, handle != nil:
-			b.done(started, handle != nil, c.held)
-			if handle != nil {
-				accepted <- task{handle.GetId(), want}
+		switch reply := load.ReplyOf(err); reply {
+		case load.Answered:
+			b.done(started, reply, c.held)
+			if got != want {
+				b.lose("%s %d: got %v, want %v", c.name, n, got, want)
 			}
 			return
-		case errors.As(err, &rpcErr) && rpcErr.IsRemote():
-			b.count(func(now *counts) { now.failed++ })
+		case load.Handle:
+			b.done(started, reply, c.held)
+			accepted <- task{client.TaskFrom(err).GetId(), want}
+			return
 		default:
-			b.count(func(now *counts) { now.repeated++ })
+			b.again(c.name, reply, err)
 		}
-		b.tell(c.name, err)
-		if !sleep(ctx, repeatPause) {
+		if !load.Pause(ctx, repeatPause) {
 			b.lose("%s %d: no answer in %v, at last %v", c.name, n, giveUp, err)
 			return
 		}
@@ -169,7 +159,7 @@ func (r reader) run(ctx context.Context, b *book, accepted <-chan task) error {
 			}
 			// Reading is repeatable; what says that there is no answer is final.
 			var rpcErr *connect.Error
-			if !errors.As(err, &rpcErr) || connect.CodeOf(err) == connect.CodeNotFound || !sleep(ctx, repeatPause) {
+			if !errors.As(err, &rpcErr) || connect.CodeOf(err) == connect.CodeNotFound || !load.Pause(ctx, repeatPause) {
 				b.lose("task %s: %v", t.id, err)
 				break
 			}
@@ -190,26 +180,9 @@ func (r reader) read(ctx context.Context, id string) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("ended without an answer: %v", answer.GetError())
 	}
-	return resultOf(message)
-}
-
-func resultOf(message proto.Message) (float64, error) {
-	switch m := message.(type) {
-	case interface{ GetResult() float64 }:
-		return m.GetResult(), nil
-	default:
+	sum, ok := message.(interface{ GetResult() float64 })
+	if !ok {
 		return 0, fmt.Errorf("an answer of type %T", message)
 	}
-}
-
-// sleep waits; false when ctx ends meanwhile.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return sum.GetResult(), nil
 }

@@ -29,14 +29,13 @@ const answerTime = 2 * time.Minute
 func main() {
 	server := flag.String("server", "127.0.0.1:8080", "host:port of the gateway")
 	flag.Parse()
-	if err := run(*server, os.Stdin, os.Stdout); err != nil {
+	if err := run(*server, os.Stdin, newBook(os.Stdout)); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
 }
 
-func run(server string, in io.Reader, out io.Writer) error {
-	b := newBook(out)
+func run(server string, in io.Reader, b *book) error {
 	answering, cut := context.WithCancel(context.Background())
 	defer cut()
 	calling, stop := context.WithCancel(answering)

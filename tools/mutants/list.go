@@ -4,7 +4,7 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, trust)
+var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust)
 
 const (
 	decide  = "gateway/decide.go"
@@ -161,6 +161,8 @@ var decisions = []mutant{
 
 // What an attempt came to.
 var outcomes = []mutant{
+	{"internal/load/reply.go", "case client.TaskFrom(err) != nil:", "case client.TaskFrom(err) == nil:", "./internal/load"},
+	{"internal/load/reply.go", " && rpcErr.IsRemote()", "", "./internal/load"},
 	{outcome, "case !taken, httpMajor", "case httpMajor", upstreamTests},
 	{outcome, "case !taken, httpMajor == 1 && writeFailed(err):", "case !taken:", upstreamTests},
 	{outcome, "httpMajor == 1 && writeFailed(err)", "writeFailed(err)", upstreamTests},
@@ -239,16 +241,16 @@ var transitions = []mutant{
 	{script + "shared/give_back.lua", "if orders[other] > task.o then", "if orders[other] < task.o then", store("TestGivenBackAtTheHead")},
 	{script + "shared/give_back.lua", "  redis.call('HDEL', t, 'm', 'd')\n", "", store("TestRelease")},
 	{script + "shared/give_back.lua", "  redis.call('ZADD', TTL, task.x, ulid)\n", "", store("TestClockSetBack")},
-	{script + "retry.lua", "redis.call('ZADD', TTL, task.x, ulid) -- again: see give_back\n", "", store("TestClockSetBack")},
-	{script + "retry.lua", "if attempts >= max_attempts then", "if attempts > max_attempts then", store("TestRetryUntilDead")},
-	{script + "retry.lua", "if task.x <= now then", "if false then", modelTest},
+	{script + "spend.lua", "redis.call('ZADD', TTL, task.x, ulid) -- again: see give_back\n", "", store("TestClockSetBack")},
+	{script + "spend.lua", "if attempts >= max_attempts then", "if attempts > max_attempts then", store("TestSpendUntilDead")},
+	{script + "spend.lua", "if task.x <= now then", "if false then", modelTest},
 	{script + "settle.lua", ", 'PX', task.w)", ")", modelTest},
 	{script + "settle.lua", "if task.m then redis", "if true then redis", modelTest},
 	{script + "settle.lua", "task.w + tombstone", "tombstone", modelTest},
 	{script + "settle.lua", "if task.s == S_SUCCEEDED or task.s == S_FAILED then return 'OK' end\n", "", store("TestSettle")},
 	{script + "release.lua", "  give_back(ulid, task)\n", "  redis.call('HINCRBY', base .. 't:' .. ulid, 'n', 1)\n  give_back(ulid, task)\n", store("TestRelease")},
 	{script + "release.lua", "if task.x <= now then", "if false then", modelTest},
-	{script + "park.lua", "task.n + 1, failure", "task.n, failure", store("TestParkThenRevive")},
+	{script + "park.lua", "task.n + 1, failure", "task.n, failure", store("TestParkThenRetry")},
 	{script + "lease.lua", "tonumber(task.e) + 1", "tonumber(task.e)", store("TestFencing")},
 	{script + "lease.lua", "if redis.call('EXISTS', PAUSED) == 1 then return taken end\n", "", modelTest},
 	{script + "lease.lua", "n = math.min(n, tonumber(most) - redis.call('ZCARD', LEASE))", "n = math.min(n, tonumber(most))", store("TestLimits")},
@@ -258,8 +260,8 @@ var transitions = []mutant{
 	{script + "lease.lua", "elseif task.x <= now then", "elseif false then", store("TestExpiresOnTheWayToItsLease")},
 	{script + "lease.lua", "for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end\n", "", store("TestTasksBehindThoseOfANewerRelease")},
 	{script + "lease.lua", "redis.call('ZADD', LEASE, now + duration, ulid)", "redis.call('ZADD', LEASE, now, ulid)", modelTest},
-	{script + "shared/revive.lua", "'n', 0, 'q', earlier", "'q', earlier", store("TestParkThenRevive")},
-	{script + "shared/revive.lua", "'x', now + task.l)", "'x', task.x)", modelTest},
+	{script + "shared/retry.lua", "'n', 0, 'q', earlier", "'q', earlier", store("TestParkThenRetry")},
+	{script + "shared/retry.lua", "'x', now + task.l)", "'x', task.x)", modelTest},
 	{script + "add.lua", "if redis.call('ZCARD', TTL) >= max_queued then return {'FULL', 'tasks'} end\n", "", store("TestQueueFull")},
 	{script + "add.lua", "if bytes - parked + #call > max_bytes then return {'FULL', 'bytes'} end\n", "", store("TestFullOfBytes")},
 	{script + "add.lua", "if memory == 'full' then return {'FULL', 'memory'} end\n", "", store("TestFullOfMemory")},
@@ -293,6 +295,37 @@ var transitions = []mutant{
 	{script + "restore.lua", "if task.s == S_QUEUED then redis.call('INCRBY', base .. 'passed', 1) end", "", store("TestRestore")},
 	{script + "restore.lua", "    from_open = from_open + 1\n", "    from_open = from_open + 2\n", store("TestRestore")},
 	{"mom/watch.go", "if shared == nil || shared.old() {", "if true {", "./e2e -timeout 100s -run ^TestManyWatchQueues$"},
+}
+
+// mom runs a test of the MOM's parts.
+func mom(test string) string { return "./mom -timeout 60s -run ^" + test + "$" }
+
+// When tasks go to their service, what follows from an attempt, and who is held for how long.
+var replays = []mutant{
+	{"mom/attempt.go", "case res.unsent():", "case false:", mom("TestAttempt")},
+	{"mom/attempt.go", "case lease.Repeatable:", "case true:", mom("TestAttempt")},
+	{"mom/attempt.go", "min(firstBackoff<<min(lease.Attempts, 10), maxBackoff)", "firstBackoff", mom("TestAttempt")},
+	{"mom/attempt.go", "		if !errors.Is(err, ErrFenced) {\n			a.unmark", "		if true {\n			a.unmark", mom("TestAttemptIsNotRecorded")},
+	{"mom/sender.go", "r.outcome.Kind == upstream.NotSent || ", "", mom("TestAttempt")},
+	{"mom/persist.go", "errors.Is(err, ErrFenced), ctx.Err() != nil", "errors.Is(err, ErrFenced)", mom("TestPersist")},
+	{"mom/persist.go", "&& !errors.Is(err, ErrQueueFull)", "", mom("TestPersist")},
+	{"mom/persist.go", "		default:\n			alone = 0\n", "		case others != nil:\n			alone++\n", mom("TestPersist")},
+	{"mom/replayer.go", "			r.rest = r.failed.Add(failPause)\n", "", mom("TestReplayRestsAfterAFailedCanary")},
+	{"mom/replayer.go", "	case !one.up && !one.unsent && r.othersDoWell(one.flight): // it is the task\n", "", mom("TestReplayBlamesTheTask")},
+	{"mom/replayer.go", "	case one.refused:\n		r.pace.reset()\n", "", mom("TestReplayOfRefusals")},
+	{"mom/replayer.go", "		r.pace.stuck()\n", "", mom("TestReplayPassesSlowTasks")},
+	{"mom/replayer.go", "time.AfterFunc(drainTime, cut)", "time.AfterFunc(2*drainTime, cut)", mom("TestReplayDrains")},
+	{"mom/flights.go", " && f.lease.Epoch == lost.Epoch", "", mom("TestRenewalEndsLostAttempts")},
+	{"mom/reaper.go", "due.Before(r.due)", "true", mom("TestReaperOfAQuietShard")},
+	{"mom/reaper.go", "			r.within(heardPause)\n", "", mom("TestReaperOfAStoreThatIsAway")},
+	{"mom/demand.go", "time.Since(d.asked) >= demandPause && ", "", mom("TestDemandAsksOnlyInDoubt")},
+	{"mom/waiters.go", "!w.ends || ", "", mom("TestWaiters")},
+	{"mom/hold.go", "!task.Kept && ", "", mom("TestHoldIsLost")},
+	{"mom/hold.go", " && time.Now().Before(until.Add(-gatewaysClock))", "", mom("TestHoldIsLost")},
+	{"mom/hold.go", "h.callers.Add(1) > int64(h.limit)", "false", mom("TestHoldIsCutShort")},
+	{"mom/check.go", "late && errors.Is(err, ErrUnavailable)", "errors.Is(err, ErrUnavailable)", mom("TestReadiness")},
+	{"mom/look.go", " || there && epoch != is.Epoch\n", "\n", mom("TestShardsOfOtherMOMs")},
+	{"mom/request.go", "case (r.JSON || first.JSON) && r.known() == first.known():", "case false:", mom("TestRequestsAreCompared")},
 }
 
 // Who is taken for a gateway, and who for an operator.

@@ -39,26 +39,26 @@ type Queue struct {
 	Paused bool `protobuf:"varint,6,opt,name=paused,proto3" json:"paused,omitempty"`
 	// How long the oldest queued task has waited.
 	OldestWait *durationpb.Duration `protobuf:"bytes,7,opt,name=oldest_wait,json=oldestWait,proto3" json:"oldest_wait,omitempty"`
-	// What the stored calls take, in bytes; those that wait for a person too.
+	// Size of all stored calls, in bytes, also of those that wait for a person.
 	Bytes int64 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// How many tasks may be under way at once. 0: no limit.
 	MaxRunning int64 `protobuf:"varint,9,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
 	// How many tasks may be sent in any second. 0: no limit.
 	MaxPerSecond float64 `protobuf:"fixed64,10,opt,name=max_per_second,json=maxPerSecond,proto3" json:"max_per_second,omitempty"`
-	// What the calls of the DEAD and UNCERTAIN tasks take, of bytes above.
+	// Size of the calls of DEAD and UNCERTAIN tasks, which are a part of bytes.
 	ParkedBytes int64 `protobuf:"varint,11,opt,name=parked_bytes,json=parkedBytes,proto3" json:"parked_bytes,omitempty"`
 	// How long the oldest DEAD or UNCERTAIN task has waited for a person.
 	OldestParked *durationpb.Duration `protobuf:"bytes,12,opt,name=oldest_parked,json=oldestParked,proto3" json:"oldest_parked,omitempty"`
-	// Whether the MOM that tells is on hold: it replays nothing, and no task expires.
+	// Whether the MOM that answers is on hold: it replays nothing, and no task expires.
 	OnHold bool `protobuf:"varint,13,opt,name=on_hold,json=onHold,proto3" json:"on_hold,omitempty"`
 	// This MOM has no route to the service: the tasks wait for a MOM that has one,
 	// or expire.
 	NoRoute bool `protobuf:"varint,14,opt,name=no_route,json=noRoute,proto3" json:"no_route,omitempty"`
-	// How many shards new tasks are placed among.
+	// Among how many shards new tasks are placed.
 	Shards int32 `protobuf:"varint,15,opt,name=shards,proto3" json:"shards,omitempty"`
-	// How many shards still have tasks, and get no new ones.
+	// How many shards get no new tasks, but still have some.
 	OldShards int32 `protobuf:"varint,16,opt,name=old_shards,json=oldShards,proto3" json:"old_shards,omitempty"`
-	// The store does not tell of this queue now, so all else is empty.
+	// The store cannot be asked about this queue now, so all other fields are empty.
 	Unreadable bool `protobuf:"varint,17,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	// How many of the tasks that dead counts are UNCERTAIN: they may have run.
 	Uncertain     int64 `protobuf:"varint,18,opt,name=uncertain,proto3" json:"uncertain,omitempty"`
@@ -489,18 +489,18 @@ func (x *ResumeQueueResponse) GetQueue() *Queue {
 	return nil
 }
 
-// LimitQueueRequest names a queue and its limits. The shards of a queue share
-// them, so each is at least one for a shard.
+// LimitQueueRequest names a queue and its limits. The shards of a queue share the
+// limits, and each shard is allowed at least one task.
 type LimitQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The service.
 	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
 	// How many tasks may be under way at once. 0: no limit.
 	MaxRunning int64 `protobuf:"varint,2,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
-	// How many tasks may be sent in any second, also after one in which none was
-	// sent; 0.1, which is one in ten seconds, at least. Each shard counts whole
-	// tasks alone: where this is less than one for each, a second may hold one of
-	// each shard. To set it again changes nothing. 0: no limit.
+	// How many tasks may be sent in any second, also in one that follows a pause. At
+	// least 0.1, which means one in ten seconds. Each shard counts its own whole
+	// tasks: if the limit is less than one for each shard, each shard may still send
+	// one in a second. Setting the same limit again changes nothing. 0: no limit.
 	MaxPerSecond  float64 `protobuf:"fixed64,3,opt,name=max_per_second,json=maxPerSecond,proto3" json:"max_per_second,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

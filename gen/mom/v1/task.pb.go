@@ -156,24 +156,24 @@ const (
 	Reason_REASON_TASK_NOT_FOUND Reason = 16
 	// The task's state does not allow this. failed_precondition; HTTP 400.
 	Reason_REASON_TASK_STATE Reason = 17
-	// There is an answer, and it cannot be written in the codec of its reader: the
-	// schema that it was written by is not known any more, or it does not follow its
-	// schema. It can still be read in the codec in which it came.
+	// There is an answer, but it cannot be written in the codec of its reader: its
+	// schema is not known any more, or the answer does not follow its schema. It
+	// can still be read in the codec in which it came.
 	// failed_precondition; HTTP 406.
 	Reason_REASON_ANSWER_UNREADABLE Reason = 18
-	// The call's headers are more than its service takes, or more than the MOM
-	// takes of a call that asks to be stored; the call was not executed.
+	// The headers of the call are larger than its service takes, or larger than
+	// the MOM takes when the call asks to be stored. The call was not executed.
 	// invalid_argument; HTTP 431.
 	Reason_REASON_HEADERS_TOO_LARGE Reason = 19
 	// The service does not speak the call's protocol: gRPC without HTTP/2, or it
 	// answered 415, or an error of gRPC to another protocol. The call was not
 	// executed. unimplemented; HTTP 415.
 	Reason_REASON_PROTOCOL_UNSUPPORTED Reason = 20
-	// The call is none that Holdline can store, and its service cannot take it now
-	// or the call asks to be stored. Its codec or its compression is not known to
-	// Holdline, or it is too large. unavailable; HTTP 503.
+	// The service cannot take the call now, or the call asks to be stored, and
+	// Holdline cannot store it: it does not know the codec or the compression of
+	// the call, or the call is too large. unavailable; HTTP 503.
 	Reason_REASON_CALL_NOT_STORABLE Reason = 21
-	// Only operators may ask for this, who have a listener of their own.
+	// Only operators may ask for this, on the admin listener.
 	// permission_denied; HTTP 403.
 	Reason_REASON_OPERATORS_ONLY Reason = 22
 )

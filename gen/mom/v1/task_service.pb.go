@@ -240,7 +240,7 @@ type ListTasksRequest struct {
 	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
 	// Only tasks in one of these states. Empty: all.
 	States []TaskState `protobuf:"varint,2,rep,packed,name=states,proto3,enum=mom.v1.TaskState" json:"states,omitempty"`
-	// At most so many: 50 if absent, 1000 at most.
+	// Maximum number of tasks on the page: 50 if absent, at most 1000.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -311,8 +311,8 @@ type ListTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tasks, newest first.
 	Tasks []*Task `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	// Names the next page. Empty: this is the last one. A page may be short, or
-	// empty, and not be the last.
+	// Names the next page. Empty: this is the last page. A page may be short or
+	// empty although it is not the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -61,12 +61,11 @@ var (
 
 // HoldServiceClient is a client for the mom.v1.HoldService service.
 type HoldServiceClient interface {
-	// KeepTasks keeps tasks whose callers get a handle now: they go on though
-	// nobody holds them any more.
+	// KeepTasks keeps tasks whose callers get a handle now: these tasks go on
+	// although their callers are no longer held.
 	KeepTasks(context.Context, *v1.KeepTasksRequest) (*v1.KeepTasksResponse, error)
-	// AbandonTasks cancels tasks whose callers left without a handle, as far as
-	// they were never sent. Kept tasks, and those that do not exist, are left as
-	// they are.
+	// AbandonTasks cancels tasks whose callers left without a handle, if they were
+	// never sent. It does nothing to tasks that were kept or do not exist.
 	AbandonTasks(context.Context, *v1.AbandonTasksRequest) (*v1.AbandonTasksResponse, error)
 	// ListRoutes lists the services whose calls this MOM can store.
 	ListRoutes(context.Context, *v1.ListRoutesRequest) (*v1.ListRoutesResponse, error)
@@ -80,12 +79,11 @@ func NewHoldServiceClient(client *connect.Client) HoldServiceClient {
 
 // HoldServiceHandler is an implementation of the mom.v1.HoldService service.
 type HoldServiceHandler interface {
-	// KeepTasks keeps tasks whose callers get a handle now: they go on though
-	// nobody holds them any more.
+	// KeepTasks keeps tasks whose callers get a handle now: these tasks go on
+	// although their callers are no longer held.
 	KeepTasks(context.Context, *v1.KeepTasksRequest) (*v1.KeepTasksResponse, error)
-	// AbandonTasks cancels tasks whose callers left without a handle, as far as
-	// they were never sent. Kept tasks, and those that do not exist, are left as
-	// they are.
+	// AbandonTasks cancels tasks whose callers left without a handle, if they were
+	// never sent. It does nothing to tasks that were kept or do not exist.
 	AbandonTasks(context.Context, *v1.AbandonTasksRequest) (*v1.AbandonTasksResponse, error)
 	// ListRoutes lists the services whose calls this MOM can store.
 	ListRoutes(context.Context, *v1.ListRoutesRequest) (*v1.ListRoutesResponse, error)

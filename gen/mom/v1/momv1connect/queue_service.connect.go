@@ -117,19 +117,19 @@ type QueueServiceClient interface {
 	PauseQueue(context.Context, *v1.PauseQueueRequest) (*v1.PauseQueueResponse, error)
 	// ResumeQueue starts the replay again.
 	ResumeQueue(context.Context, *v1.ResumeQueueRequest) (*v1.ResumeQueueResponse, error)
-	// LimitQueue bounds the replay of a service's tasks, over all MOMs.
+	// LimitQueue limits the replay of a service's tasks, for all MOMs together.
 	LimitQueue(context.Context, *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error)
-	// SetShards changes the number of shards that a service's new tasks are placed
-	// among. It may be called while tasks wait: they stay where they are, and
+	// SetShards changes the number of shards among which a service's new tasks are
+	// placed. It may be called while tasks wait: they stay where they are, and
 	// shards that get no new tasks are replayed until they are empty. All MOMs and
-	// gateways must know how to do so.
+	// gateways must be of a release that has this method.
 	SetShards(context.Context, *v1.SetShardsRequest) (*v1.SetShardsResponse, error)
-	// RetryDead puts the DEAD tasks of a service back into its queue; the
-	// UNCERTAIN ones, which may have run, too when asked to.
+	// RetryDead puts the DEAD tasks of a service back into its queue. If asked to,
+	// it does so with the UNCERTAIN ones too, which may have run.
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
-	// RestoreQueue is for a store that was restored from a backup: what is not declared repeatable
-	// and was stored before the store was started becomes UNCERTAIN, since it may have run after
-	// the backup. Only a MOM that is on hold takes it.
+	// RestoreQueue is for a store that was restored from a backup. Each task that was stored before the
+	// store was started, and whose method is not declared repeatable, becomes UNCERTAIN, since it may have
+	// run after the backup. Only a MOM that is on hold does this.
 	RestoreQueue(context.Context, *v1.RestoreQueueRequest) (*v1.RestoreQueueResponse, error)
 	// WatchQueues sends the list of queues at once and then in the given
 	// interval.
@@ -171,19 +171,19 @@ type QueueServiceHandler interface {
 	PauseQueue(context.Context, *v1.PauseQueueRequest) (*v1.PauseQueueResponse, error)
 	// ResumeQueue starts the replay again.
 	ResumeQueue(context.Context, *v1.ResumeQueueRequest) (*v1.ResumeQueueResponse, error)
-	// LimitQueue bounds the replay of a service's tasks, over all MOMs.
+	// LimitQueue limits the replay of a service's tasks, for all MOMs together.
 	LimitQueue(context.Context, *v1.LimitQueueRequest) (*v1.LimitQueueResponse, error)
-	// SetShards changes the number of shards that a service's new tasks are placed
-	// among. It may be called while tasks wait: they stay where they are, and
+	// SetShards changes the number of shards among which a service's new tasks are
+	// placed. It may be called while tasks wait: they stay where they are, and
 	// shards that get no new tasks are replayed until they are empty. All MOMs and
-	// gateways must know how to do so.
+	// gateways must be of a release that has this method.
 	SetShards(context.Context, *v1.SetShardsRequest) (*v1.SetShardsResponse, error)
-	// RetryDead puts the DEAD tasks of a service back into its queue; the
-	// UNCERTAIN ones, which may have run, too when asked to.
+	// RetryDead puts the DEAD tasks of a service back into its queue. If asked to,
+	// it does so with the UNCERTAIN ones too, which may have run.
 	RetryDead(context.Context, *v1.RetryDeadRequest) (*v1.RetryDeadResponse, error)
-	// RestoreQueue is for a store that was restored from a backup: what is not declared repeatable
-	// and was stored before the store was started becomes UNCERTAIN, since it may have run after
-	// the backup. Only a MOM that is on hold takes it.
+	// RestoreQueue is for a store that was restored from a backup. Each task that was stored before the
+	// store was started, and whose method is not declared repeatable, becomes UNCERTAIN, since it may have
+	// run after the backup. Only a MOM that is on hold does this.
 	RestoreQueue(context.Context, *v1.RestoreQueueRequest) (*v1.RestoreQueueResponse, error)
 	// WatchQueues sends the list of queues at once and then in the given
 	// interval.

@@ -101,18 +101,18 @@ var (
 // TaskServiceClient is a client for the mom.v1.TaskService service.
 type TaskServiceClient interface {
 	// GetTask returns a task, and its answer if it has one. not_found
-	// (TASK_NOT_FOUND) when there is no such task, or none of yours.
+	// (TASK_NOT_FOUND) when there is no such task, or it is not yours.
 	GetTask(context.Context, *v1.GetTaskRequest) (*v1.GetTaskResponse, error)
 	// WaitTask returns once the task has ended or the wait is over, whichever
-	// is first. A wait that is over is no error: look at the state.
+	// is first. It is not an error that the wait is over: look at the state.
 	WaitTask(context.Context, *v1.WaitTaskRequest) (*v1.WaitTaskResponse, error)
 	// ListTasks lists the caller's tasks, newest first. While callers have no
-	// identities, all tasks are everybody's, and the list tells their ids: it is for
+	// identities it lists the tasks of everybody, with their ids, so it is only for
 	// operators, on the admin listeners of gateways and MOMs.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
 	// CancelTask cancels a task whose stored call has not been sent to its service:
 	// it becomes CANCELLED. A DEAD or UNCERTAIN task may have run, so it is
-	// dismissed, see DismissTask, and keeps its state. failed_precondition
+	// dismissed instead (see DismissTask), and keeps its state. failed_precondition
 	// (TASK_STATE) for a task that was sent, or has ended. Cancelling twice is
 	// harmless.
 	CancelTask(context.Context, *v1.CancelTaskRequest) (*v1.CancelTaskResponse, error)
@@ -121,9 +121,9 @@ type TaskServiceClient interface {
 	// any other state, and for a task whose call is no longer kept: one that was
 	// dismissed, or that has waited for a person for too long.
 	RetryTask(context.Context, *v1.RetryTaskRequest) (*v1.RetryTaskResponse, error)
-	// DismissTask says that nobody will retry a DEAD or UNCERTAIN task. Nothing new
-	// is known of what the call did, so the state stays, and whoever reads the task
-	// goes on to hear ATTEMPTS_SPENT or OUTCOME_UNKNOWN until its record expires.
+	// DismissTask says that nobody will retry a DEAD or UNCERTAIN task. It is still
+	// not known whether the call ran, so the state stays, and readers of the task
+	// still get ATTEMPTS_SPENT or OUTCOME_UNKNOWN until its record expires.
 	// Its call is dropped, and it no longer counts as waiting for a person.
 	// failed_precondition (TASK_STATE) for any other state. Dismissing twice is
 	// harmless.
@@ -162,18 +162,18 @@ func (s TaskServiceWatchTasksClientStream) Close() error {
 // TaskServiceHandler is an implementation of the mom.v1.TaskService service.
 type TaskServiceHandler interface {
 	// GetTask returns a task, and its answer if it has one. not_found
-	// (TASK_NOT_FOUND) when there is no such task, or none of yours.
+	// (TASK_NOT_FOUND) when there is no such task, or it is not yours.
 	GetTask(context.Context, *v1.GetTaskRequest) (*v1.GetTaskResponse, error)
 	// WaitTask returns once the task has ended or the wait is over, whichever
-	// is first. A wait that is over is no error: look at the state.
+	// is first. It is not an error that the wait is over: look at the state.
 	WaitTask(context.Context, *v1.WaitTaskRequest) (*v1.WaitTaskResponse, error)
 	// ListTasks lists the caller's tasks, newest first. While callers have no
-	// identities, all tasks are everybody's, and the list tells their ids: it is for
+	// identities it lists the tasks of everybody, with their ids, so it is only for
 	// operators, on the admin listeners of gateways and MOMs.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
 	// CancelTask cancels a task whose stored call has not been sent to its service:
 	// it becomes CANCELLED. A DEAD or UNCERTAIN task may have run, so it is
-	// dismissed, see DismissTask, and keeps its state. failed_precondition
+	// dismissed instead (see DismissTask), and keeps its state. failed_precondition
 	// (TASK_STATE) for a task that was sent, or has ended. Cancelling twice is
 	// harmless.
 	CancelTask(context.Context, *v1.CancelTaskRequest) (*v1.CancelTaskResponse, error)
@@ -182,9 +182,9 @@ type TaskServiceHandler interface {
 	// any other state, and for a task whose call is no longer kept: one that was
 	// dismissed, or that has waited for a person for too long.
 	RetryTask(context.Context, *v1.RetryTaskRequest) (*v1.RetryTaskResponse, error)
-	// DismissTask says that nobody will retry a DEAD or UNCERTAIN task. Nothing new
-	// is known of what the call did, so the state stays, and whoever reads the task
-	// goes on to hear ATTEMPTS_SPENT or OUTCOME_UNKNOWN until its record expires.
+	// DismissTask says that nobody will retry a DEAD or UNCERTAIN task. It is still
+	// not known whether the call ran, so the state stays, and readers of the task
+	// still get ATTEMPTS_SPENT or OUTCOME_UNKNOWN until its record expires.
 	// Its call is dropped, and it no longer counts as waiting for a person.
 	// failed_precondition (TASK_STATE) for any other state. Dismissing twice is
 	// harmless.

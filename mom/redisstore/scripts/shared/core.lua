@@ -23,7 +23,7 @@
 --   x expires, ms      l time to live, ms w answer TTL, ms d next attempt, ms
 --   z ended, ms        a answer until, ms p procedure      u caller
 --   h cause            f last failure     k key hash       g kept
---   b bytes in parked  y dismissed, ms     q attempts before it was revived
+--   b bytes in parked  y dismissed, ms     q attempts before it was retried
 --   U counted in uncertain
 --   j last offer       i cancelled since its caller's connection was lost
 --   t times put back   A times passed over in a row, since it cannot be sent as it is

@@ -1,5 +1,5 @@
--- revive makes a parked task new again; the caller takes it out of dead.
-local function revive(ulid, task)
+-- retry makes a parked task new again; the caller takes it out of dead.
+local function retry(ulid, task)
   local t = base .. 't:' .. ulid
   local earlier = tonumber(redis.call('HGET', t, 'q') or 0) + task.n
   redis.call('HSET', t, 's', S_QUEUED, 'n', 0, 'q', earlier, 'o', now_us, 'x', now + task.l)

@@ -1,13 +1,13 @@
--- Revives a batch of parked tasks.
+-- Retries a batch of parked tasks.
 --
 -- ARGV: uncertain from:n before:n     (uncertain: 1 takes those along; from and before
 --       are places in dead, before is 0 at first)
--- Returns: {revived, from, before} to go on with; from is -1 at the end
--- Effect: as revive, for some of the tasks between these places. Before is where dead
+-- Returns: {retried, from, before} to go on with; from and before are -1 at the end
+-- Effect: as retry, for some of the tasks between these places. Before is where dead
 --         ended at first: those that die again meanwhile stay dead. It is a place and not
 --         a time, since the clock may have been set back since they were parked.
 if before == 0 then before = redis.call('LLEN', DEAD) end
-local revived = 0
+local retried = 0
 
 local function vacated(ulid)
   if vacate(from, ulid) then before = before - 1 else from = from + 1 end
@@ -19,8 +19,8 @@ for _, ulid in ipairs(entries) do
   if task and is_parked(task) and (uncertain == '1' or task.s == S_DEAD) then
     vacated(ulid)
     leave(ulid)
-    revive(ulid, task)
-    revived = revived + 1
+    retry(ulid, task)
+    retried = retried + 1
   elseif is_hole(ulid) or task or err then
     from = from + 1
   else
@@ -29,5 +29,5 @@ for _, ulid in ipairs(entries) do
 end
 local closed = close_up()
 from, before = math.max(from - closed, 0), before - closed
-if #entries == 0 or from >= before then from = -1 end
-return {revived, from, before}
+if #entries == 0 or from >= before then from, before = -1, -1 end
+return {retried, from, before}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package child
+
+import "syscall"
+
+// dieWithParent needs Linux.
+func dieWithParent(*syscall.SysProcAttr, syscall.Signal) {}

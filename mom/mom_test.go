@@ -1,0 +1,159 @@
+package mom
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdline/gen/arithmetic/v1/arithmeticv1connect"
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/internal/outage"
+	"holdline/internal/route"
+)
+
+// New refuses what it cannot work with.
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	schemas, err := route.LoadSchemas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes, err := route.ParseTable([]string{arithmeticv1connect.SumServiceName + "=http://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, _ := discard()
+	for name, cfg := range map[string]Config{
+		"no routes":                     {Schemas: schemas, Logger: log},
+		"no schemas":                    {Routes: routes, Logger: log},
+		"no logger":                     {Routes: routes, Schemas: schemas},
+		"answers for long":              {Routes: routes, Schemas: schemas, Logger: log, AnswerTTL: contract.MaxAnswerTTL + 1},
+		"answers for less than no time": {Routes: routes, Schemas: schemas, Logger: log, AnswerTTL: -1},
+	} {
+		if _, err := New(cfg, newFakeStore()); err == nil {
+			t.Errorf("%s: got no error", name)
+		}
+	}
+}
+
+// A service without a schema is routed, and its calls are not stored.
+func TestNoSchemaNoIntake(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	store := newFakeStore()
+	newFake(t, store, func(cfg *Config) {
+		routes, err := route.ParseTable([]string{"nobody.v1.Service=http://127.0.0.1:1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Routes, cfg.Logger = routes, slog.New(slog.NewTextHandler(&text, nil))
+	})
+	if !strings.Contains(text.String(), "no schema: calls of this service are not stored") {
+		t.Errorf("logged %q, want to hear of it", text.String())
+	}
+}
+
+// Tasks of a service that this MOM has no route to are told of, once an hour; it counts and reaps their queue.
+func TestUnroutedTasksAreToldOf(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		store := newFakeStore()
+		store.services["other.v1.Service"] = 1
+		store.numbers["other.v1.Service"] = Numbering{Shards: 1, Epoch: 1}
+		m := newFake(t, store, func(cfg *Config) { cfg.OnHold, cfg.Logger = true, slog.New(slog.NewTextHandler(&text, nil)) })
+		inBackground(t, m.shards.Run)
+		synctest.Wait()
+		id := contract.NewTaskID("other.v1.Service", 1, "", "", "")
+		told := func() int { return strings.Count(text.String(), "this MOM has no route to their service") }
+		for range 3 {
+			m.heard(id, momv1.TaskState_TASK_STATE_QUEUED)
+		}
+		m.heard(sumID(), momv1.TaskState_TASK_STATE_QUEUED)
+		if told() != 1 || !strings.Contains(text.String(), "service=other.v1.Service") {
+			t.Errorf("logged %q, want to hear of it once", text.String())
+		}
+		time.Sleep(alarmPause)
+		synctest.Wait()
+		m.heard(id, momv1.TaskState_TASK_STATE_QUEUED)
+		if told() != 2 {
+			t.Errorf("an hour later: told %d times, want twice", told())
+		}
+	})
+}
+
+// An outage that lasts is told with what waits: callers, tasks, and the oldest of them.
+func TestOutageTellsWhatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		m := newFake(t, newFakeStore(), func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&text, nil)) })
+		stop := inBackground(t, m.outages.Run)
+		go call(t.Context(), m, sumID(), "Prefer: wait=300", contract.HeaderCause+": dns")
+		call(t.Context(), m, sumID(), "Prefer: respond-async", contract.HeaderCause+": dns")
+		for range 4 {
+			time.Sleep(outage.Every / 3)
+			m.outages.Down(arithmeticv1connect.SumServiceName, "dns", nil) // it goes on
+		}
+		stop()
+		synctest.Wait()
+		for _, want := range []string{"a service fails: its calls are stored", "cause=dns", "a service still fails: its calls wait", "held=1", "queued=2", "oldest_wait=3"} {
+			if !strings.Contains(text.String(), want) {
+				t.Errorf("logged %q, want %q", text.String(), want)
+			}
+		}
+		m.Drain()
+	})
+}
+
+// Those who watch the queues share a look, one that is not older than they may be told; who waits for another's look
+// need not wait longer than it likes.
+func TestLooksAreShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen lastLook
+		looks := 0
+		fail := error(nil)
+		list := func(context.Context) ([]*momv1.Queue, error) {
+			looks++
+			time.Sleep(10 * time.Millisecond)
+			return []*momv1.Queue{{Queued: int64(looks)}}, fail
+		}
+		var watching sync.WaitGroup
+		for range 9 {
+			watching.Go(func() {
+				if queues, err := seen.get(t.Context(), list); err != nil || queues[0].GetQueued() != 1 {
+					t.Errorf("got %v, %v, want the first look", queues, err)
+				}
+			})
+		}
+		watching.Wait()
+		time.Sleep(minInterval - time.Millisecond)
+		if queues, err := seen.get(t.Context(), list); err != nil || queues[0].GetQueued() != 1 {
+			t.Errorf("a look that is new enough: got %v, %v, want it again", queues, err)
+		}
+		time.Sleep(time.Millisecond)
+		fail = errors.New("away")
+		if _, err := seen.get(t.Context(), list); !errors.Is(err, fail) {
+			t.Errorf("a look that fails: got %v, want %v", err, fail)
+		}
+		fail = nil
+		go func() { _, _ = seen.get(t.Context(), list) }()
+		synctest.Wait()
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err := seen.get(gone, list); !errors.Is(err, context.Canceled) {
+			t.Errorf("who has left: got %v, want %v", err, context.Canceled)
+		}
+		time.Sleep(time.Second)
+		if looks != 3 {
+			t.Errorf("%d looks, want 3", looks)
+		}
+	})
+}
