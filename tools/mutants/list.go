@@ -321,7 +321,7 @@ var replays = []mutant{
 	{"mom/demand.go", "time.Since(d.asked) >= demandPause && ", "", mom("TestDemandAsksOnlyInDoubt")},
 	{"mom/waiters.go", "!w.ends || ", "", mom("TestWaiters")},
 	{"mom/hold.go", "!task.Kept && ", "", mom("TestHoldIsLost")},
-	{"mom/hold.go", " && time.Now().Before(until.Add(-gatewaysClock))", "", mom("TestHoldIsLost")},
+	{"mom/hold.go", "until.Add(-gatewaysClock)", "until", mom("TestHoldIsLost")},
 	{"mom/hold.go", "h.callers.Add(1) > int64(h.limit)", "false", mom("TestHoldIsCutShort")},
 	{"mom/check.go", "late && errors.Is(err, ErrUnavailable)", "errors.Is(err, ErrUnavailable)", mom("TestReadiness")},
 	{"mom/look.go", " || there && epoch != is.Epoch\n", "\n", mom("TestShardsOfOtherMOMs")},
