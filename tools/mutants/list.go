@@ -269,7 +269,7 @@ var transitions = []mutant{
 	{script + "add.lua", " or first == twin", "", store("TestReusedKeyTellsOfTheFirst")},
 	{script + "add.lua", "if expires and not again then\n", "if false then\n", store("TestAddTwiceStoresOnce")},
 	{script + "add.lua", "  if kept == '1' then redis.call('HSET', t, 'g', '1') end\n", "", modelTest},
-	{script + "add.lua", "epoch or 0, 'n'", "0, 'n'", modelTest},
+	{script + "add.lua", "epoch or 0, 'n'", "0, 'n'", store("TestAbandonLost")},
 	{script + "add.lua", "if offer > tonumber(offered or 0) then", "if true then", store("TestAbandonLost")},
 	{script + "add.lua", "if redis.call('EXISTS', base .. 't:' .. other) == 1 then", "if true then", store("TestKeyWithoutItsTask")},
 	{script + "shared/core.lua", "  redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)\n", "", store("TestWatchHearsEachTransition")},
