@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"holdline/cmd"
 )
@@ -32,32 +33,50 @@ func files(t *testing.T, end string) (names []string) {
 	return names
 }
 
-// prose is a page without its blocks of code, in which nothing is a link or a heading.
-func prose(t *testing.T, name string) string {
+// prose returns the lines of a page without its blocks of code, in which nothing is a link or a heading.
+func prose(t *testing.T, name string) (lines []string) {
 	t.Helper()
-	return regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(read(t, name), "")
+	code := false
+	for line := range strings.Lines(read(t, name)) {
+		if strings.HasPrefix(line, "```") {
+			code = !code
+		} else if !code {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
 }
 
 // Each link from one page to another names a file that is there, and a heading of that file.
 func TestLinks(t *testing.T) {
 	t.Parallel()
+	anchors := map[string][]string{} // by page
+	for _, page := range files(t, ".md") {
+		for _, line := range prose(t, page) {
+			if heading, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && line[0] == '#' {
+				anchors[page] = append(anchors[page], anchor(heading))
+			}
+		}
+	}
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	checked := 0
-	for _, page := range files(t, ".md") {
-		for _, found := range link.FindAllStringSubmatch(prose(t, page), -1) {
-			target, anchor, _ := strings.Cut(found[1], "#")
-			if strings.Contains(target, "://") {
-				continue // it is not ours to keep
-			}
-			checked++
-			to := page
-			if target != "" {
-				to = filepath.Join(filepath.Dir(page), target)
-			}
-			if _, err := os.Stat(to); err != nil {
-				t.Errorf("%s: %s is not there", page, found[1])
-			} else if anchor != "" && !slices.Contains(anchors(prose(t, to)), anchor) {
-				t.Errorf("%s: %s has no such heading", page, found[1])
+	for page := range anchors {
+		for _, line := range prose(t, page) {
+			for _, found := range link.FindAllStringSubmatch(line, -1) {
+				target, anchor, _ := strings.Cut(found[1], "#")
+				if strings.Contains(target, "://") {
+					continue // it is not ours to keep
+				}
+				checked++
+				to := page
+				if target != "" {
+					to = filepath.Join(filepath.Dir(page), target)
+				}
+				if _, err := os.Stat(to); err != nil {
+					t.Errorf("%s: %s is not there", page, found[1])
+				} else if anchor != "" && !slices.Contains(anchors[to], anchor) {
+					t.Errorf("%s: %s has no such heading", page, found[1])
+				}
 			}
 		}
 	}
@@ -66,13 +85,17 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// anchors are the names by which GitHub knows the headings of a page.
-func anchors(page string) (names []string) {
-	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
-		name := strings.ReplaceAll(strings.ToLower(heading[1]), " ", "-")
-		names = append(names, regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(name, ""))
-	}
-	return names
+// anchor is the name by which GitHub knows a heading.
+func anchor(heading string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c == ' ':
+			return '-'
+		case unicode.IsLetter(c), unicode.IsDigit(c), c == '-', c == '_':
+			return unicode.ToLower(c)
+		}
+		return -1
+	}, heading)
 }
 
 // The Go code in docs/clients.md is a part of an example, so it compiles.
@@ -124,10 +147,12 @@ func TestCommandsInPages(t *testing.T) {
 func TestGuarantees(t *testing.T) {
 	t.Parallel()
 	there := map[string]bool{}
-	function := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 	for _, name := range files(t, "_test.go") {
-		for _, found := range function.FindAllStringSubmatch(read(t, name), -1) {
-			there[filepath.Base(filepath.Dir(name))+"."+found[1]] = true
+		for line := range strings.Lines(read(t, name)) {
+			if rest, ok := strings.CutPrefix(line, "func Test"); ok {
+				test, _, _ := strings.Cut(rest, "(")
+				there[filepath.Base(filepath.Dir(name))+".Test"+test] = true
+			}
 		}
 	}
 	named := regexp.MustCompile("`(\\w+\\.Test\\w+)`").FindAllStringSubmatch(read(t, "docs/guarantees.md"), -1)

@@ -18,7 +18,7 @@ import (
 // The limits that the reference names are those of the code.
 func TestReferenceLimits(t *testing.T) {
 	t.Parallel()
-	constants := constantsOf(t)
+	constants, rows := constantsOf(t), rows(t)
 	for _, c := range []struct {
 		constant string
 		row      string // what the row begins with
@@ -74,7 +74,7 @@ func TestReferenceLimits(t *testing.T) {
 			continue
 		}
 		want := regexp.MustCompile(`\b` + c.unit(values[0]) + `\b`)
-		if !slices.ContainsFunc(rows(t), func(row []string) bool { return strings.HasPrefix(row[1], c.row) && want.MatchString(row[2]) }) {
+		if !slices.ContainsFunc(rows, func(row []string) bool { return strings.HasPrefix(row[1], c.row) && want.MatchString(row[2]) }) {
 			t.Errorf("%q does not say %s, as %s does", c.row, c.unit(values[0]), c.constant)
 		}
 	}

@@ -154,13 +154,14 @@ func rows(t *testing.T) [][]string {
 // The reference says of each state what a reader of such a task without an answer gets.
 func TestReferenceStates(t *testing.T) {
 	t.Parallel()
+	rows := rows(t)
 	for number := range momv1.TaskState_name {
 		state := momv1.TaskState(number)
 		want := "202"
 		if err := contract.TaskError(&momv1.Task{State: state}, nil); !contract.IsOpen(state) {
 			want = contract.Name(contract.ReasonOf(err))
 		}
-		if number != 0 && !slices.ContainsFunc(rows(t), func(row []string) bool {
+		if number != 0 && !slices.ContainsFunc(rows, func(row []string) bool {
 			return strings.Contains(row[1], contract.StateName(state)) && strings.Contains(row[2], want)
 		}) {
 			t.Errorf("%s does not say %s of a task that is %s", reference, want, contract.StateName(state))

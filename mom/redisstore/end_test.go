@@ -312,6 +312,8 @@ func TestAbandonLost(t *testing.T) {
 		add(1) // it was late
 		lost(1)
 		e.wantState(task.ID, queued)
+		old := e.lease()
+		e.ok(e.Release(e.ctx, old))
 		lost(2)
 		e.wantState(task.ID, cancelled)
 		if added := add(3); added.Known {
@@ -320,6 +322,9 @@ func TestAbandonLost(t *testing.T) {
 		e.wantState(task.ID, queued)
 		if got := e.order(); !slices.Equal(got, []contract.TaskID{task.ID}) {
 			t.Errorf("leased %v, want the task once", got)
+		}
+		if err := e.Settle(e.ctx, old, success("late")); !errors.Is(err, mom.ErrFenced) {
+			t.Errorf("settle by a lease from before it was stored anew: got %v, want ErrFenced", err)
 		}
 		e.ok(e.Cancel(e.ctx, task.ID))
 		if added := add(4); !added.Known {

@@ -42,7 +42,7 @@ var ends = []mutant{
 	{finish, "by == byNobody && v.decided == decidedPass", "by == byNobody", endTests},
 	{finish, "by == byNobody && v.decided == decidedPass", "v.decided == decidedPass", endTests},
 	{finish, ", res.Trailer.Get(\"Grpc-Status\")", "", endTests},
-	{finish, " || status != \"0\"", "", endTests},
+	{finish, " || status != \"0\"", " || status == \"-\"", endTests},
 	{finish, "	default:\n		abort = true\n", "", "./gateway -run HalfClosed|Left"},
 }
 
@@ -152,7 +152,7 @@ var decisions = []mutant{
 	{direct, "if counts(last.Kind) && c.tries.made", "if c.tries.made", table("REFUSED_STREAM")},
 	{finish, " && !counts(c.tries.last.Kind)", "", table("unavailable")},
 	{finish, "		c.target.breaker.failed(\"broken-answer\")\n", "", "./gateway -run WhoEnded"},
-	{finish, "case answered && by == byNobody:", "case answered && by != byService:", "./gateway -run WhoEnded"},
+	{finish, "case answered && by == byService:", "case answered && by != byNobody:", "./gateway -run WhoEnded"},
 	{breaker, "b.streak.IsOpen() || b.rate.IsOpen()", "b.streak.IsOpen()", breaks},
 	{breaker, "	b.streak.RecordSuccess()\n", "", breaks},
 	{breaker, "		b.streak.Close()\n", "", breaks},
@@ -269,7 +269,7 @@ var transitions = []mutant{
 	{script + "add.lua", " or first == twin", "", store("TestReusedKeyTellsOfTheFirst")},
 	{script + "add.lua", "if expires and not again then\n", "if false then\n", store("TestAddTwiceStoresOnce")},
 	{script + "add.lua", "  if kept == '1' then redis.call('HSET', t, 'g', '1') end\n", "", modelTest},
-	{script + "add.lua", "epoch or 0, 'n'", "0, 'n'", modelTest},
+	{script + "add.lua", "epoch or 0, 'n'", "0, 'n'", store("TestAbandonLost")},
 	{script + "add.lua", "if offer > tonumber(offered or 0) then", "if true then", store("TestAbandonLost")},
 	{script + "add.lua", "if redis.call('EXISTS', base .. 't:' .. other) == 1 then", "if true then", store("TestKeyWithoutItsTask")},
 	{script + "shared/core.lua", "  redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)\n", "", store("TestWatchHearsEachTransition")},
