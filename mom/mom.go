@@ -71,8 +71,8 @@ type MOM struct {
 	cfg      Config
 	store    Store
 	shards   *shards
-	pools    map[string]*upstream.Pool // by service, of those with a route
-	traffic  map[string]*traffic       // likewise
+	senders  map[string]*sender  // by service, of those with a route
+	traffic  map[string]*traffic // likewise
 	outages  *outage.Log
 	once     *logonce.Logger
 	waiters  *waiters
@@ -101,36 +101,37 @@ func New(cfg Config, store Store) (*MOM, error) {
 	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, contract.DefaultAnswerTTL)
 	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
 	cfg.Metrics = cmp.Or[prometheus.Registerer](cfg.Metrics, prometheus.NewRegistry())
+	shelf, err := newShelf(store, cfg.Schemas, cfg.Routes.Services(), cfg.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("mom: %w", err)
+	}
+	once := logonce.New(cfg.Logger)
 	m := &MOM{
 		cfg:      cfg,
 		store:    store,
-		pools:    make(map[string]*upstream.Pool, len(cfg.Routes)),
+		senders:  make(map[string]*sender, len(cfg.Routes)),
 		traffic:  make(map[string]*traffic, len(cfg.Routes)),
-		once:     logonce.New(cfg.Logger),
-		metrics:  newMetrics(cfg.Metrics),
+		once:     once,
+		shelf:    shelf,
+		lapses:   newLapses(store, once),
 		waiters:  newWaiters(),
+		metrics:  newMetrics(cfg.Metrics),
 		recheck:  make(chan struct{}, 1),
 		draining: make(chan struct{}),
 	}
 	m.outages = m.newOutages()
-	m.lapses = newLapses(store, m.once)
-	var err error
-	if m.shelf, err = newShelf(store, cfg.Schemas, cfg.Routes.Services(), cfg.Logger); err != nil {
-		return nil, fmt.Errorf("mom: %w", err)
-	}
-	for _, name := range cfg.Routes.Services() {
-		r := cfg.Routes[name]
-		m.pools[name] = upstream.NewPool(r.Pool(cfg.Logger))
+	for name, r := range cfg.Routes {
+		m.senders[name] = newSender(upstream.NewPool(r.Pool(cfg.Logger)), shelf, r)
 		m.traffic[name] = &traffic{}
 	}
 	m.holds = &holds{
-		store: store, shelf: m.shelf, lapses: m.lapses, traffic: m.traffic, limit: cfg.MaxHeld, draining: m.draining, once: m.once,
+		store: store, shelf: shelf, lapses: m.lapses, traffic: m.traffic, limit: cfg.MaxHeld, draining: m.draining, once: once,
 	}
-	m.shards = &shards{store: store, routes: cfg.Routes, newPart: m.newPart, onHold: cfg.OnHold, log: cfg.Logger, once: m.once}
+	m.shards = &shards{store: store, routes: cfg.Routes, newPart: m.newPart, onHold: cfg.OnHold, log: cfg.Logger, once: once}
 	m.shards.begin()
 	m.registerGauges()
 	own := connect.NewServer(tellErrors(m.once))
-	tasks := &taskService{store: store, shelf: m.shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
+	tasks := &taskService{store: store, shelf: shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
 	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: cfg.Routes, schemas: cfg.Schemas})
@@ -141,7 +142,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	calls := connect.NewServer(tellErrors(m.once))
 	m.mountIntake(calls)
 	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCompressors(coding.Compressors()...),
-		connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(m.shelf)))
+		connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(shelf)))
 	m.handler = withWriter(withText(mux))
 	return m, nil
 }
@@ -181,8 +182,8 @@ func (m *MOM) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealt
 // store until ctx ends, which has to be once nothing is served any more.
 func (m *MOM) Run(ctx context.Context) error {
 	defer func() {
-		for _, pool := range m.pools {
-			pool.Close()
+		for _, sender := range m.senders {
+			sender.pool.Close()
 		}
 	}()
 	group, ctx := errgroup.WithContext(ctx)

@@ -19,17 +19,17 @@ func (m *MOM) newPart(shard Shard, parked *alarm) *part {
 		}, m.cfg.Logger),
 		demand: &demand{store: m.store, shard: shard},
 	}
-	r, pool := m.cfg.Routes[shard.Service], m.pools[shard.Service]
-	if r == nil {
+	sender := m.senders[shard.Service]
+	if sender == nil {
 		return p
 	}
 	log := m.cfg.Logger.With("service", shard.Service, "shard", shard.Index)
 	attempter := &attempter{
-		store: m.store, shard: shard, sender: newSender(pool, m.shelf, r), reaper: p.reaper,
+		store: m.store, shard: shard, sender: sender, reaper: p.reaper,
 		metrics: m.metrics, traffic: m.traffic[shard.Service], outages: m.outages, log: log, once: m.once,
 	}
 	p.replayer = &replayer{
-		store: m.store, shard: shard, endpoints: pool, attempt: attempter.attempt, demand: p.demand,
+		store: m.store, shard: shard, endpoints: sender.pool, attempt: attempter.attempt, demand: p.demand,
 		outages: m.outages, log: log, once: m.once, pace: pace{window: 1},
 	}
 	return p

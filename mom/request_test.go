@@ -163,3 +163,25 @@ func TestAnswersAreRead(t *testing.T) {
 		t.Errorf("of a store that is away: got %v, want STORE_UNAVAILABLE", err)
 	}
 }
+
+// A task is shown whatever its answer has in it: what no schema makes JSON of is shown as bytes.
+func TestUnknownMessagesAreShown(t *testing.T) {
+	t.Parallel()
+	m := newFake(t, newFakeStore(), nil)
+	known, err := anypb.New(&arithmeticv1.SumResponse{Result: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := &anypb.Any{TypeUrl: "type.googleapis.com/nobody.v1.Detail", Value: []byte("abc")}
+	task := &momv1.GetTaskResponse{Answer: &momv1.Answer{Result: &momv1.Answer_Error{Error: &momv1.CallError{Code: 5, Details: []*anypb.Any{known, unknown}}}}}
+	var shown strings.Builder
+	if err := newJSONCodec(m.shelf).MarshalWrite(t.Context(), &shown, task); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(shown.String(), " ", "")
+	for _, want := range []string{`"@type":"type.googleapis.com/arithmetic.v1.SumResponse","result":3`, "mom.v1.UnknownMessage", `"typeUrl":"type.googleapis.com/nobody.v1.Detail"`, `"value":"YWJj"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("got %s, want %s", text, want)
+		}
+	}
+}
