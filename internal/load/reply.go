@@ -37,10 +37,8 @@ func ReplyOf(err error) Reply {
 
 // Pause waits, and returns false when ctx ends meanwhile.
 func Pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

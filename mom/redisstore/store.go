@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,7 +45,7 @@ type Config struct {
 	// SentinelMaster: URL names Redis Sentinels, and this is the name by which
 	// they know the master. User, password and database are the master's.
 	SentinelMaster string
-	// Embedded: the server is a miniredis: see miniredis.go.
+	// Embedded: the server is a miniredis. Open says what that changes.
 	Embedded bool
 	// Prefix begins every key, so that several stores can share a server.
 	Prefix string
@@ -125,7 +126,9 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{cfg: cfg, log: cfg.Logger, memoryLook: memoryLook, doubts: make(chan struct{}, 1)}
 	s.unsaved.Store(-1)
 	if cfg.Embedded {
-		s.suitMiniredis(&option)
+		// A miniredis does not speak RESP3, and its INFO tells nothing of memory, so no Add looks. It
+		// does not tell its version either, so it gets the scripts for servers before Redis 7.
+		option.AlwaysRESP2, s.memoryLook = true, math.MaxInt64
 	}
 	if s.link, err = newLink(option); err != nil {
 		return nil, fmt.Errorf("redis store: %w", err)

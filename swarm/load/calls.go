@@ -40,8 +40,7 @@ type caller struct {
 
 // callersOf returns a caller for each service and way of calling, who speak
 // different protocols.
-func callersOf(server string) []caller {
-	clients := clientsOf(server)
+func callersOf(clients []*connect.Client) []caller {
 	start := strconv.FormatInt(time.Now().UnixNano(), 36)
 	ways := []struct {
 		name    string
@@ -90,11 +89,10 @@ func clientsOf(server string) (list []*connect.Client) {
 }
 
 // run calls until calling ends; a call under way may go on until answering does.
-func (c *caller) run(calling, answering context.Context, number int, b *book, accepted chan<- task) error {
+func (c *caller) run(calling, answering context.Context, number int, b *book, accepted chan<- task) {
 	for n := 0; load.Pause(calling, callPause); n++ {
 		c.once(answering, number*1_000_000+n, b, accepted)
 	}
-	return nil
 }
 
 // once makes a call, and sends it again until it is answered or accepted.
@@ -134,21 +132,11 @@ func (c *caller) try(ctx context.Context, n int) (got, want float64, err error) 
 	return c.call(ctx, float64(n%1000), float64(n%7)+0.5)
 }
 
-// reader reads the answers of accepted calls.
-type reader struct{ tasks *client.Tasks }
-
-func readersOf(server string) []reader {
-	list := make([]reader, readers)
-	for i, clients := 0, clientsOf(server); i < readers; i++ {
-		list[i] = reader{client.New(clients[i%len(clients)])}
-	}
-	return list
-}
-
-func (r reader) run(ctx context.Context, b *book, accepted <-chan task) error {
+// readAll reads the answers of accepted calls, until there are no more of them.
+func readAll(ctx context.Context, tasks *client.Tasks, b *book, accepted <-chan task) {
 	for t := range accepted {
 		for {
-			got, err := r.read(ctx, t.id)
+			got, err := read(ctx, tasks, t.id)
 			if err == nil && got == t.want {
 				b.answer()
 				break
@@ -165,14 +153,13 @@ func (r reader) run(ctx context.Context, b *book, accepted <-chan task) error {
 			}
 		}
 	}
-	return nil
 }
 
 // read reads an answer; the three services answer with the same field.
-func (r reader) read(ctx context.Context, id string) (float64, error) {
+func read(ctx context.Context, tasks *client.Tasks, id string) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, answer, err := r.tasks.Wait(ctx, id, nil)
+	_, answer, err := tasks.Wait(ctx, id, nil)
 	if err != nil {
 		return 0, err
 	}

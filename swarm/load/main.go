@@ -18,9 +18,10 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"holdline/client"
 )
 
 // answerTime is how long answers are waited for once nobody calls any more.
@@ -41,12 +42,13 @@ func run(server string, in io.Reader, b *book) error {
 	calling, stop := context.WithCancel(answering)
 	defer stop()
 	accepted := make(chan task, 1000)
-	var callers, readers errgroup.Group
-	for i, c := range callersOf(server) {
-		callers.Go(func() error { return c.run(calling, answering, i, b, accepted) })
+	var calls, reads sync.WaitGroup
+	for i, c := range callersOf(clientsOf(server)) {
+		calls.Go(func() { c.run(calling, answering, i, b, accepted) })
 	}
-	for _, c := range readersOf(server) {
-		readers.Go(func() error { return c.run(answering, b, accepted) })
+	clients := clientsOf(server)
+	for i := range readers {
+		reads.Go(func() { readAll(answering, client.New(clients[i%len(clients)]), b, accepted) })
 	}
 	var bad error
 	for lines := bufio.NewScanner(in); lines.Scan() && bad == nil; {
@@ -62,9 +64,9 @@ func run(server string, in io.Reader, b *book) error {
 	}
 	stop()
 	time.AfterFunc(answerTime, cut)
-	_ = callers.Wait() // they have no errors but those in the book
+	calls.Wait()
 	close(accepted)
-	_ = readers.Wait()
+	reads.Wait()
 	if bad != nil {
 		return bad
 	}

@@ -278,7 +278,7 @@ var transitions = []mutant{
 	{script + "pause.lua", "  ring()\n", "", store("TestBellRings")},
 	{redis + "scripts.go", "place := len(s.args) + 1", "place := len(s.args) + 2", store("TestSettle")},
 	{redis + "scripts.go", "case isNumber:", "case isNumber && place == 0:", store("TestQueueFull")},
-	{redis + "args.go", " || len(given) != len(s.args)", "", store("TestScriptsRefuseOtherArguments")},
+	{redis + "run.go", " || len(given) != len(s.args)", "", store("TestScriptsRefuseOtherArguments")},
 	{redis + "errors.go", "	\"FENCED\":  mom.ErrFenced,\n", "", store("TestFencing")},
 	{redis + "bulk.go", "bulkBatch = 25", "bulkBatch = 1000", store("TestBulkOfEnds")},
 	{script + "lease.lua", "    passes = passes + BATCH / BULK\n", "", store("TestLeaseBehindABulk")},
