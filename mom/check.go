@@ -34,7 +34,7 @@ type checkStore interface {
 func (m *MOM) check(ctx context.Context) error {
 	var failing time.Time // since when; zero while the store can be trusted
 	var looked time.Time  // when all were told last to look for their tasks
-	warned := false
+	warned, told := false, false // that it is not ready; that it answers, and what is wrong
 	for ctx.Err() == nil {
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -47,16 +47,18 @@ func (m *MOM) check(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
-			failing, warned = time.Time{}, false
+			failing, warned, told = time.Time{}, false, false
 			if !m.ready.Swap(true) {
 				m.cfg.Logger.Info("store ready")
 				m.shards.doubt() // it may not have been there before
 			}
 		case late && errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotSent):
 		default:
-			if was := m.ready.Swap(false); !warned && (was || !late) {
+			// A store that was away may come back with something wrong, which is another thing to do.
+			answers := !errors.Is(err, ErrUnavailable)
+			if was := m.ready.Swap(false); (!warned || answers && !told) && (was || !late) {
 				m.cfg.Logger.Warn("store not ready: nothing is taken", "error", err)
-				warned = true
+				warned, told = true, answers
 			}
 		}
 		switch {

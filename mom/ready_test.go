@@ -1,7 +1,10 @@
 package mom
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -89,6 +92,28 @@ func TestReadiness(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A store that is away and comes back with something wrong is two things to be told of, once each.
+func TestEachFaultIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, wrong := newFakeStore(), &fault{}
+		store.fail = wrong.of("check")
+		m := newFake(t, store, nil)
+		var out bytes.Buffer
+		m.cfg.Logger = slog.New(slog.NewTextHandler(&out, nil))
+		inBackground(t, m.check)
+		synctest.Wait()
+		for _, err := range []error{ErrUnavailable, errors.New("it evicts keys"), ErrUnavailable, errors.New("it evicts keys")} {
+			wrong.set(err)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		if got := strings.Count(out.String(), "store not ready"); got != 2 || !strings.Contains(out.String(), "it evicts keys") {
+			t.Errorf("told %d times, want twice, and what is wrong:\n%s", got, &out)
+		}
+	})
 }
 
 // A store that has refused something is looked at soon, one that was reconnected at once, any other every few seconds.
