@@ -64,9 +64,11 @@ func try(ctx context.Context, m mutant) (verdict string, ok bool) {
 	if err != nil {
 		return err.Error(), false
 	}
-	args := append([]string{"test", "-overlay", overlay, "-vet=off", "-failfast", "-count=1", "-timeout=3m"}, strings.Fields(m.tests)...)
+	args := append([]string{"test", "-vet=off", "-failfast", "-count=1", "-timeout=3m"}, strings.Fields(m.tests)...)
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = ".."
+	// In the environment, so that it is read by a go command of the tests, too.
+	command.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+overlay)
 	said, err := command.CombinedOutput()
 	switch {
 	case err == nil && strings.Contains(string(said), "[no tests to run]"):
