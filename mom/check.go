@@ -32,8 +32,8 @@ type checkStore interface {
 
 // check keeps m.ready.
 func (m *MOM) check(ctx context.Context) error {
-	var failing time.Time // since when; zero while the store can be trusted
-	var looked time.Time  // when all were told last to look for their tasks
+	var failing time.Time        // since when; zero while the store can be trusted
+	var looked time.Time         // when all were told last to look for their tasks
 	warned, told := false, false // that it is not ready; that it answers, and what is wrong
 	for ctx.Err() == nil {
 		began := time.Now()
