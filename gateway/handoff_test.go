@@ -276,7 +276,7 @@ func TestHoldEnds(t *testing.T) {
 func TestDeadline(t *testing.T) {
 	t.Parallel()
 	for _, p := range all {
-		for _, m := range []method{get, add} {
+		for _, m := range []method{get, add, bigAdd} {
 			t.Run(p.name+"/"+m.name, func(t *testing.T) {
 				t.Parallel()
 				service, mom := newFaulty(t, fault{act: (*exchange).hang}), newStandIn(t, nil)
