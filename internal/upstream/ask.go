@@ -16,14 +16,14 @@ import (
 type Health uint8
 
 const (
-	// HealthAuto asks for the service by its name; where no endpoint has ever known that, whatever is
-	// there as a whole. Whoever answers at all, and does not say that it is not serving, is alive.
+	// HealthAuto asks for the service by its name. Where no endpoint has ever known that name, it asks
+	// for the server as a whole. A server that answers, and does not say that it is not serving, is alive.
 	HealthAuto Health = iota
-	// HealthName asks for the service by its name. One that does not know it is another one.
+	// HealthName asks for the service by its name. A server that does not know the name is another service.
 	HealthName
-	// HealthOverall asks for whatever is there as a whole.
+	// HealthOverall asks for the server as a whole.
 	HealthOverall
-	// HealthDial asks nothing. One that can be dialled is healthy.
+	// HealthDial asks nothing. An endpoint that can be dialled is healthy.
 	HealthDial
 )
 
@@ -33,8 +33,8 @@ const (
 	anotherService = "another-service"
 )
 
-// Healthy reports whether the endpoint is healthy, as its route understands that. Breaker,
-// ejection, the addresses of names and the replay all go by it.
+// Healthy reports whether the endpoint is healthy, in the way that its route asks for. The breaker, the
+// ejection of endpoints, the addresses of names and the replay all use it.
 func (e *Endpoint) Healthy(ctx context.Context) bool {
 	ailment := e.ailment(ctx)
 	if ailment != "" && !errors.Is(ctx.Err(), context.Canceled) {
@@ -62,7 +62,7 @@ func (e *Endpoint) ailment(ctx context.Context) string {
 	if name != "" {
 		why = e.ask(ctx, "")
 	}
-	if why == anotherService { // it does not even know itself, but it is there
+	if why == anotherService { // it does not know the empty name of the server itself, but it answers
 		return ""
 	}
 	return why
@@ -73,7 +73,7 @@ func (e *Endpoint) ask(ctx context.Context, name string) (why string) {
 	askers := e.askers()
 	for i, asker := range askers {
 		bounded, cancel := ctx, context.CancelFunc(func() {})
-		if deadline, ok := ctx.Deadline(); ok { // the first may meet silence
+		if deadline, ok := ctx.Deadline(); ok { // the server may not answer the first question at all
 			bounded, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(askers)-i))
 		}
 		serving, status, err := asker.ask(bounded, name)

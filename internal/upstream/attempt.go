@@ -102,7 +102,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 	return res, outcome, nil
 }
 
-// transport is that for a version of HTTP. Over HTTP/2 the call has a seat, to be left
+// transport returns the transport for a version of HTTP. Over HTTP/2 the call has a seat, which it leaves
 // when it has ended.
 func (e *Endpoint) transport(req *Request, major int) (*http.Transport, *seat) {
 	if major < 2 {
@@ -135,7 +135,7 @@ func (e *Endpoint) end(seat *seat) {
 // sent is how far the request of one attempt has come.
 type sent struct {
 	taken atomic.Bool          // the transport has all of it
-	given atomic.Bool          // a connection has what is nothing but headers
+	given atomic.Bool          // a connection has the request, which is nothing but headers
 	conn  atomic.Pointer[conn] // once there is one, and only if something depends on it
 	tls   atomic.Pointer[tls.Conn]
 	seat  *seat // nil over HTTP/1.1
@@ -143,7 +143,7 @@ type sent struct {
 
 // outcome classifies an attempt without a response.
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
-	// HTTP/2 may write the headers yet that it was given, when it is us who ended it.
+	// When we end the attempt, HTTP/2 may still write the headers that it was given.
 	taken := s.taken.Load() || s.given.Load() && ctx.Err() != nil
 	if ctx.Err() == nil && s.foreign(err) {
 		return Outcome{NotSent, wrongVersion}
@@ -169,7 +169,7 @@ func (s *sent) refusal(err error) error {
 		return err
 	}
 	select {
-	case <-c.closed: // so this reads nothing, and says how reading ended
+	case <-c.closed: // this Read gets no bytes, and returns the error that ended reading
 		if _, err := secure.Read(make([]byte, 1)); refusesHandshake(err) {
 			return err
 		}

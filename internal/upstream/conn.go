@@ -31,7 +31,7 @@ const (
 	lastWords = 100 * time.Millisecond
 )
 
-// errSilent ends what would be sent to an endpoint that gives no sign of life.
+// errSilent is the error of attempts at an endpoint that gives no sign of life.
 var errSilent = errors.New("the endpoint gives no sign of life")
 
 // newTransport returns a transport for calls. The endpoint knows its connections,

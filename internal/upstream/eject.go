@@ -6,9 +6,9 @@ import "context"
 // ejected. One that cannot be dialled is ejected at once.
 const maxBroken = 3
 
-// note watches over an endpoint by what its attempts come to. One that fails is
-// picked last until the service there says its name again: by then the address
-// may be another's.
+// note judges an endpoint by what its attempts come to. An endpoint that fails is
+// picked last until the service there tells its name again, since the address
+// may belong to another service by then.
 func (e *Endpoint) note(kind Kind) {
 	switch kind {
 	case NotSent:
@@ -51,7 +51,7 @@ func (e *Endpoint) readmit() {
 			return
 		}
 		if e.silent.Load() {
-			pause = probePause // it was there a moment ago, and calls may be kept from it until it is asked
+			pause = probePause // it answered a moment ago, and calls go elsewhere until it is asked
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// LargeHeaders is from where on headers may be more than a service takes, in
-// bytes as HeaderBytes counts them. Servers in common use take 8 KiB at least.
+// LargeHeaders is the size, in bytes as HeaderBytes counts them, above which headers may be more than a
+// service takes. Servers in common use take at least 8 KiB.
 const LargeHeaders = 4 << 10
 
 // What keeps a call from being sent to any endpoint.
@@ -33,7 +33,7 @@ func HeaderBytes(header http.Header) (bytes int) {
 // unsendable tells why no endpoint takes a call, if that is what an error says; else
 // it returns nothing. net/http writes nothing of a request that is over the limit in
 // the service's SETTINGS, or that has a header which HTTP does not allow; its errors
-// have no types. Nothing that the service says ends as the first of them does.
+// have no types, so they are told by their texts. No text of a service ends like the first of these.
 func unsendable(err error) (cause string) {
 	switch text := err.Error(); {
 	case strings.HasSuffix(text, "request header list larger than peer's advertised limit"):

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A service that is down is asked for its health so often, and rarely once it has
+// How often a service that is down is asked for its health: often at first, and rarely when it has
 // been down for long.
 const (
 	probePause     = 250 * time.Millisecond
@@ -27,7 +27,7 @@ func (p *Pool) Healthy(ctx context.Context) bool {
 	for range all {
 		if <-answers {
 			healthy = true
-			cancel() // one is enough
+			cancel() // one healthy endpoint is enough
 		}
 	}
 	if !healthy {

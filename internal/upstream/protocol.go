@@ -22,7 +22,7 @@ const (
 type protocol uint8
 
 const (
-	otherProtocol protocol = iota // in no way that we know
+	otherProtocol protocol = iota // none that we know
 	connectUnary
 	grpcWeb
 	grpc
@@ -75,8 +75,8 @@ func protocolOf(mediaType string) protocol {
 // one after an outage, and calls that are refused for that would never find out.
 const remembered = 10 * time.Minute
 
-// newLacks are the media types of which it is remembered whether a service understands them: those
-// that callers' libraries use. With others somebody may try his luck.
+// newLacks are the media types of which we remember whether a service understands them: those
+// that callers' libraries use. Any other type may be the invention of one caller.
 func newLacks() map[string]*lacking {
 	all := map[string]*lacking{"application/json": {}, "application/proto": {}}
 	for _, family := range []string{"application/grpc", "application/grpc-web", "application/grpc-web-text"} {
@@ -111,8 +111,8 @@ func (res *Response) failsAsGRPC() bool {
 }
 
 // failsAlike tells whether the endpoint answers a question for its health, in the protocol of a
-// call, just as it has answered the call. Then it has not got as far as to either: gRPC-Web has the
-// same messages as gRPC, so a server that only knows the latter may have run the call, or not.
+// call, just as it has answered the call. Then it has understood neither of them. This has to be asked, since
+// gRPC-Web has the same messages as gRPC: a server that only knows gRPC may have run the call.
 func (e *Endpoint) failsAlike(ctx context.Context, req *Request, res *Response, major int) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -138,8 +138,8 @@ func (e *Endpoint) failsAlike(ctx context.Context, req *Request, res *Response, 
 }
 
 // judge classifies the response to a unary call by its head, and takes note of whether the call was
-// understood. A codec of nobody's is the service's own matter. A call that was not understood tells
-// nothing of others if it is written in a way of its own: compressed, with a parameter of its type,
+// understood. A codec that no library uses is a matter between caller and service. A call that was not understood tells
+// nothing of other calls if it is written in a way of its own: compressed, with a parameter of its type,
 // or as a GET.
 func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major int) Outcome {
 	mediaType, compression := req.Written()
@@ -163,8 +163,8 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	return outcome
 }
 
-// Refuses tells whether no endpoint takes a call for its protocol, by what they have shown of
-// late, and the cause.
+// Refuses tells whether all endpoints have lately shown that they do not understand a call's protocol, and the
+// cause.
 func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
 	mediaType, _ := req.Written()
 	switch lack := p.lacks[mediaType]; {

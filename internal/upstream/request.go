@@ -69,7 +69,7 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 	u.Scheme, u.Host = e.url.Scheme, e.url.Host
 	out := &http.Request{
 		Method:     req.Method,
-		ProtoMajor: 1, ProtoMinor: 1, // at least, or Expect is not looked at
+		ProtoMajor: 1, ProtoMinor: 1, // net/http looks at Expect from HTTP/1.1 on
 		URL:           &u,
 		Host:          req.Host,
 		Header:        hideIdempotencyKey(req.Header),
@@ -90,10 +90,10 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 		body.Reset(req.Body)
 		out.Body = body
 	default:
-		// No reads to count: with the headers goes the message, if there is one.
+		// The message, if there is one, goes with the headers, so there are no reads to count.
 		out.Body, out.ContentLength = http.NoBody, int64(len(req.Body))
 		if len(req.Body) > 0 {
-			out.Body = io.NopCloser(bytes.NewReader(req.Body)) // net/http knows this one
+			out.Body = io.NopCloser(bytes.NewReader(req.Body)) // net/http sends this type with the headers
 		}
 		trace = &httptrace.ClientTrace{
 			GotConn: func(info httptrace.GotConnInfo) {

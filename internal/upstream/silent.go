@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A process that is frozen and a node that is cut off say nothing, not even that.
+// A process that is frozen, or a node that is cut off, closes no connection: it only stops to answer.
 // An endpoint that has calls and sends nothing on any connection for a while is
 // asked for its health, on another connection. Two such questions without a sign of
 // life make it silent, about 3 s after the last one. While the first of them is not
@@ -46,8 +46,8 @@ func (e *Endpoint) hear() {
 }
 
 // doubt has the pool's other endpoints asked at once: those without calls, and those
-// with calls that have been quiet for long. Others are asked in their own time: one
-// that does a thing at a time answers nobody while it has a call.
+// with calls that have been quiet for long. All other endpoints are asked in their own time, since a service that does
+// one thing at a time answers nobody while it has a call.
 func (e *Endpoint) doubt() {
 	for _, other := range *e.pool.endpoints.Load() {
 		if other != e {
@@ -86,7 +86,7 @@ func (e *Endpoint) watch() {
 		quiet, patience = 0, min(2*patience, maxPatience)
 	}
 	e.watched.Store(false)
-	// Whoever began an attempt meanwhile, or doubts, has seen that the endpoint is watched.
+	// An attempt that began meanwhile, or a doubt, has seen that the endpoint is watched.
 	if (e.inflight.Load() > 0 || e.doubted.Load()) && e.pool.ctx.Err() == nil && e.watched.CompareAndSwap(false, true) {
 		e.pool.spawn(e.watch)
 	}
@@ -95,9 +95,9 @@ func (e *Endpoint) watch() {
 // givesSign asks for the endpoint's health, over HTTP/2 and then over HTTP/1.1: a
 // server that knows only one of them may meet the other with silence. Any byte is a
 // sign of life, on any connection, and so is a connection that is refused or
-// closed. One that is accepted is none: a frozen process has a kernel that does.
+// closed. A connection that is accepted is no sign: the kernel accepts it, for a frozen process too.
 func (e *Endpoint) givesSign(doubted bool) bool {
-	if !doubted { // or they would doubt each other without end
+	if !doubted { // else the endpoints of a pool would make each other ask without end
 		defer time.AfterFunc(doubtAfter, e.doubt).Stop()
 	}
 	for _, asker := range e.askers() {
@@ -119,8 +119,8 @@ func unheard(err error) bool {
 		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
-// cut ends the attempts that wait for a silent endpoint. None is made there before
-// it gives a sign of life.
+// cut ends the attempts that wait for a silent endpoint. No attempt is made there before
+// the endpoint gives a sign of life.
 func (e *Endpoint) cut() {
 	e.pool.once.Warn("silent "+e.String(), "endpoint silent: its calls are cut", "service", e.pool.service, "endpoint", e, "calls", e.inflight.Load())
 	e.connsMu.Lock()

@@ -78,9 +78,8 @@ func (s *Stream) fill() {
 	}()
 }
 
-// sending is a Stream as one attempt reads it, as long as neither is over: the
-// attempt or the connection. The transports end a read in neither case, and HTTP/1's
-// waits for it.
+// sending is a Stream as one attempt reads it. A read ends when the attempt or the connection is over. The
+// transports would end it in neither case, and HTTP/1's would wait for it.
 type sending struct {
 	*Stream
 	*sent
@@ -108,7 +107,7 @@ func (s *sending) Read(p []byte) (int, error) {
 			return 0, errLetGo
 		}
 		if n == 0 && err == nil {
-			n, err = s.body.Read(p) // nobody else will
+			n, err = s.body.Read(p) // no other attempt will read it
 		}
 		s.bytes += n
 		if errors.Is(err, io.EOF) || n > 0 && !s.unary {
@@ -124,8 +123,8 @@ func (s *sending) Read(p []byte) (int, error) {
 	}
 }
 
-// take reads what is at hand, or returns what to wait for. Nothing at all: the
-// caller's body is the attempt's alone from now on.
+// take reads what is at hand, or returns what to wait for. When it returns neither, the caller's
+// body belongs to this attempt alone from now on.
 func (s *sending) take(p []byte) (n int, wait <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -30,7 +30,7 @@ var errVersion = errors.New("the endpoint does not speak this version of HTTP")
 // not understood, so nothing ran.
 type versions struct {
 	only HTTP
-	// HTTP/1, HTTP/2: spoken, and not, by who has the connections that there are.
+	// HTTP/1 and HTTP/2: what the server has shown that it speaks, and does not, while there were connections to it.
 	yes, no [2]atomic.Bool
 }
 
@@ -52,7 +52,7 @@ func (v *versions) show(major int, spoken bool) {
 	}
 }
 
-// doubt says that no connections are left: who listens next may be another one.
+// doubt says that no connections are left: another server may listen there next.
 func (v *versions) doubt() {
 	for i := range v.yes {
 		v.yes[i].Store(false)
@@ -76,8 +76,8 @@ func (v *versions) pick(major int, needs2 bool) int {
 	return major
 }
 
-// greeted takes the first byte that comes on a connection in the clear. The length of a frame
-// has three bytes, and that of SETTINGS fits two.
+// greeted takes the first byte that comes on a connection without TLS. An HTTP/2 server sends SETTINGS first. A
+// frame begins with its length, in three bytes, and the length of SETTINGS fits two: so the first byte is 0.
 func (c *conn) greeted(first byte) {
 	const ofFrame, ofStatus = 0, 'H'
 	v := &c.endpoint.versions
@@ -113,10 +113,10 @@ func (e *Endpoint) awaitGreeting(ctx context.Context, trace *httptrace.ClientTra
 	})
 }
 
-// onlyHTTP2 is asked when a call over HTTP/1.1 broke at an endpoint that has shown none. Some
-// servers say nothing to a version that they do not speak. One that answers over HTTP/2, and breaks
-// over HTTP/1.1 what can be no call, has not understood the call either. It answers before that and
-// after, so that it has not broken since it ended.
+// onlyHTTP2 is asked when a call over HTTP/1.1 broke at an endpoint that has never shown that it speaks HTTP/1.1. Some
+// servers close a connection in a version that they do not speak. So the endpoint is asked for its health. If it
+// answers over HTTP/2, and breaks off over HTTP/1.1, then it has not understood the call either. It has to
+// answer before and after that, which shows that it did not break off because it was ending.
 func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
 	if !e.versions.speaks(2) {
 		return false
@@ -131,12 +131,12 @@ func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
 		return false
 	}
 	_, status, err := e.asking[of(1)].ask(ctx, e.pool.service)
-	// Whoever is not told, since nobody waits any more, has learned nothing.
+	// If ctx has ended meanwhile, the question was cut short, and says nothing.
 	return status == 0 && err != nil && ctx.Err() == nil && hungUp(causeOf(err)) && answers()
 }
 
-// hungUp tells whether a cause is that of a connection that there was, and that the other side ended
-// or did not speak HTTP on.
+// hungUp tells whether a cause means that there was a connection, and that the other side ended it
+// or sent something that is not HTTP.
 func hungUp(cause string) bool { return cause == "closed" || cause == "reset" || cause == "connection" }
 
 // onConn has a trace do something first when there is a connection. There may be no trace yet.
@@ -154,8 +154,8 @@ func onConn(trace *httptrace.ClientTrace, do func(httptrace.GotConnInfo)) *httpt
 	return trace
 }
 
-// negotiated is for a TLS handshake that was to agree on HTTP/2: net/http would speak HTTP/1.1
-// with a server that has no say in it.
+// negotiated checks that a TLS handshake has agreed on HTTP/2. Without this, net/http would speak HTTP/1.1
+// with a server that does not negotiate.
 func negotiated(state tls.ConnectionState) error {
 	if state.NegotiatedProtocol != "h2" {
 		return errVersion
