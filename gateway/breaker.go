@@ -12,8 +12,8 @@ import (
 	"holdline/internal/upstream"
 )
 
-// The breaker opens on so many failed calls in a row, or when half of at least
-// so many calls failed within the window.
+// The breaker opens after breakerStreak failed calls in a row, or when at least breakerCalls calls came within the
+// window and half of them failed.
 const (
 	breakerStreak = 5
 	breakerRate   = 0.5
@@ -21,7 +21,7 @@ const (
 	breakerWindow = 10 * time.Second
 )
 
-// firstProbe is how long after it opened the service is asked for its health.
+// firstProbe is the time from the opening of the breaker to the first question for the service's health.
 const firstProbe = 250 * time.Millisecond
 
 // breaker knows when a service is not worth a dial. Only its health closes it
@@ -36,7 +36,7 @@ type breaker struct {
 }
 
 func newBreaker(pool *upstream.Pool, once *logonce.Logger) *breaker {
-	const never = 1000 * time.Hour // it is a probe that closes, not time
+	const never = 1000 * time.Hour // a probe closes the breaker, not time
 	b := &breaker{
 		pool: pool, once: once,
 		streak: circuitbreaker.NewBuilder[any]().WithFailureThreshold(breakerStreak).WithDelay(never).Build(),

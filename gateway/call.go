@@ -66,7 +66,7 @@ func (c *call) repeatable() bool { return c.method != nil && c.method.Repeatable
 // replayable calls are kept whole, and can be sent more than once.
 func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
 
-// json calls lose what whoever reads them does not know; proto keeps it.
+// json tells whether the message is JSON. Who reads JSON loses what its schema does not know; proto keeps it.
 func (c *call) json() bool {
 	if c.req.Method == http.MethodGet {
 		return c.req.URL.Query().Get("encoding") == "json"
@@ -91,11 +91,11 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	if in.ContentLength > maxReplay {
 		return c.stream(w, in.Body)
 	}
-	// Whoever waits for a 100 gets it from the read; a service that has the
-	// whole body at once need not be asked.
+	// Our read of the body sends the 100 that a caller may wait for. The service gets the
+	// whole body at once, and need not be asked.
 	delete(c.req.Header, "Expect")
-	// The deadline is set when it is over, not before: HTTP/2 asks its serving
-	// goroutine each time, a fifth of what a small call costs.
+	// The read deadline is set only when the time is over. To set it in advance would cost a fifth of a small
+	// call, since HTTP/2 asks its serving goroutine each time.
 	patience := bodyTimeout
 	if !c.deadline.IsZero() {
 		patience = min(patience, time.Until(c.deadline)+deadlineGrace)
@@ -119,7 +119,7 @@ func (c *call) readBody(w http.ResponseWriter) error {
 func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
 	c.req.Stream = upstream.NewStream(&noting{body, &c.broken}, c.unary())
 	if c.in.ProtoMajor == 1 {
-		// Else the first byte of the response would end the request.
+		// Without this, net/http ends the request with the first byte of the response.
 		return http.NewResponseController(w).EnableFullDuplex()
 	}
 	return nil

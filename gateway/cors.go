@@ -67,8 +67,8 @@ func (w *corsWriter) Flush() {
 // Unwrap is for http.ResponseController.
 func (w *corsWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// judge sets the headers once, just before they are written. The names of those that
-// there are stand there, and not *, which means all of them to newer browsers alone.
+// judge sets the headers once, just before they are written. It names each header of the response instead of
+// writing *, which only newer browsers understand.
 func (w *corsWriter) judge() {
 	if w.done {
 		return

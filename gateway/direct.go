@@ -32,9 +32,9 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 			return next.final(), res
 		}
 		res.Drop()
-		sleep(ctx, wait) // once ctx has ended, the next attempt says why
+		sleep(ctx, wait) // if ctx ends meanwhile, the next attempt tells why
 		if !c.deadline.IsZero() {
-			c.req.Header = c.req.Header.Clone() // the last attempt may not have let go yet
+			c.req.Header = c.req.Header.Clone() // the last attempt may still read it
 			contract.SetTimeout(c.req.Header, isGRPC(c.req.Header), time.Until(c.deadline))
 		}
 		tried = append(tried, endpoint)
@@ -94,5 +94,5 @@ func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.
 	case ctx.Err() != nil:
 		return verdict{end: endLeft}
 	}
-	return refused(c.badBody(nil)) // it is the request that broke off: its caller may be there
+	return refused(c.badBody(nil)) // the request broke off, and its caller may still read an answer
 }

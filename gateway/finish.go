@@ -62,7 +62,7 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 		var by ender
 		by, abort = respond(w, c, v.res)
 		v.end = v.endBy(by)
-		answered := v.decided == decidedPass && !counts(c.tries.last.Kind) // of those that count, the breaker has heard
+		answered := v.decided == decidedPass && !counts(c.tries.last.Kind) // the breaker has heard of outcomes that count
 		switch {
 		case answered && by == byNobody:
 			c.target.breaker.answered()
@@ -83,8 +83,8 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 	}
 	c.target.calls.WithLabelValues(string(v.end)).Observe(time.Since(c.began).Seconds())
 	if abort {
-		// If we returned, net/http would end the response as if it were whole, and make a 200 of
-		// none. A caller of HTTP/1.1 who has closed its half of the connection would read that.
+		// If we returned, net/http would end the response as if it were whole, and would write a 200 where there is
+		// no response. A caller of HTTP/1.1 that has closed its half of the connection would read that.
 		panic(http.ErrAbortHandler)
 	}
 }

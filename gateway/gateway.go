@@ -154,7 +154,7 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 	)
 	mux.HandleFunc("/", front.notFound)
 	if tasks := g.targets[momv1connect.TaskServiceName]; front.mom != nil {
-		// A GET of a task is as good as a call that may be made again.
+		// A GET of a task may be repeated, as a call of a repeatable method may.
 		read := &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
 		for _, place := range []string{"/v1/tasks/{id}", "/v1/tasks/{id}/answer"} {
 			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read) })

@@ -14,15 +14,14 @@ import (
 )
 
 const (
-	// handOffTime is how long a MOM has to say that it has a call, and how long MOMs
-	// are tried that surely have not got it. What is left of half a second goes to the
-	// answer.
+	// handOffTime is how long a MOM may take to say that it has a call. It is also how long we go on asking while
+	// surely no MOM has the call. The rest of half a second is for the answer.
 	handOffTime = 450 * time.Millisecond
 	// certainty is how long a caller who is not held waits to learn whether its call
 	// is stored, while a MOM may have it.
 	certainty = 5 * time.Second
-	// lostTime is for how long a task that a MOM has stored surely waits after its hold was
-	// lost; the MOM's grace is longer.
+	// lostTime is how long a stored task surely waits after the MOM has lost its hold. The MOM's grace is
+	// longer.
 	lostTime = 2 * time.Second
 	// holdSlack is how much longer than its caller allows a hold may take: the MOM
 	// ends it, and this is the time for its handle to come.
@@ -46,11 +45,11 @@ type handOff struct {
 	// stored is the handle of the task as a MOM named it that has the call: the key may
 	// name another task than ours.
 	stored *momv1.TaskHandle
-	// holder is the MOM that said so, and lost is when it was lost while it held the caller;
-	// zero when it was not, or when it has died since.
+	// holder is the MOM that said so. lost is when the connection to it was lost while it held the caller;
+	// zero when that did not happen, or when the MOM has died since.
 	holder *upstream.Endpoint
 	lost   time.Time
-	unsure bool     // one may have it
+	unsure bool     // a MOM may have it
 	former []string // ids under which it was offered before, with other shards
 }
 
@@ -82,7 +81,7 @@ func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 	if c.req.Method != http.MethodGet { // without parameters that say nothing to a MOM
 		h.header.Set("Content-Type", upstream.MediaType(h.header))
 	}
-	// The protocol has one version. Services may not look at it, and a MOM would.
+	// There is only one version of the protocol. A service may ignore this header, but a MOM would check it.
 	h.header.Del("Connect-Protocol-Version")
 	return h.run(ctx)
 }
@@ -141,7 +140,7 @@ func (h *handOff) run(ctx context.Context) verdict {
 		case askOther:
 			others--
 		case askAgain:
-			if said == mayHave || said == slow { // it gets more time, not more work
+			if said == mayHave || said == slow { // a busy MOM gets more time instead of more offers
 				patience = min(2*patience, contract.MaxHold)
 			}
 			sleep(ctx, pause)
@@ -152,15 +151,15 @@ func (h *handOff) run(ctx context.Context) verdict {
 }
 
 // learn takes note of what an offer to a MOM came to, and returns what is known of the call now.
-// A MOM that has lost a hold cancels the task after a grace, of which enough must be left for our
-// word to overtake it: what was stored may no longer be.
+// A MOM that has lost a hold cancels the task after a grace. What was stored counts as stored only while enough of that
+// grace is left for our word to keep the task.
 func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Outcome, handle *momv1.TaskHandle) known {
 	if handle != nil {
 		h.stored, h.holder, h.lost = handle, mom, time.Time{}
 	}
 	switch {
 	case handle != nil && outcome.Kind == upstream.Broken && outcome.Cause != upstream.TryTimeout && outcome.Cause != upstream.Silent:
-		h.lost = time.Now() // by the MOM too, if it lives: a silent one hears of it later
+		h.lost = time.Now() // a MOM that lives has lost the hold too; a silent one notices later
 	case mom == h.holder && outcome.Cause == upstream.DialRefused:
 		h.lost = time.Time{} // it is dead, and has forgotten the hold
 	}
@@ -217,7 +216,7 @@ func (h *handOff) giveUp(next action, last upstream.Outcome) verdict {
 		return h.failed(momv1.Reason_REASON_OUTCOME_UNKNOWN, last.Cause, "it may or may not be stored (%s)", last.Cause)
 	case last.Cause == upstream.HeadersTooLarge, last.Cause == "http-431":
 		reason := momv1.Reason_REASON_CALL_NOT_STORABLE
-		if h.call.tries == nil { // another time is no better
+		if h.call.tries == nil { // the call asked to be stored, and will not be smaller another time
 			reason = momv1.Reason_REASON_HEADERS_TOO_LARGE
 		}
 		return h.failed(reason, last.Cause, "it cannot be stored: it has %d bytes of headers, more than the MOM takes; %s", upstream.HeaderBytes(h.header), h.advice())
@@ -238,14 +237,14 @@ func (h *handOff) failed(reason momv1.Reason, cause, format string, args ...any)
 
 // handle is the verdict on a call that is stored, and that no MOM holds any more.
 func (h *handOff) handle(last upstream.Outcome) verdict {
-	if !h.kept && last.Cause != gatewayDrains { // else it is kept already
+	if !h.kept && last.Cause != gatewayDrains { // in these two cases the task is kept already
 		h.proxy.words.keep.add(h.stored.GetId(), nil)
 	}
 	v := verdict{end: endStored, decided: decidedStore, err: contract.Stored(h.stored), header: http.Header{}, cause: last.Cause, facts: []any{"task", h.id}}
 	grpc := isGRPC(h.header)
 	for key, value := range contract.StoredHeader(h.stored.GetId(), grpc) {
 		v.header.Set(key, value)
-		if grpc { // clients may look for it, and show it, in the trailers alone
+		if grpc { // some clients look for it, and show it, only in the trailers
 			v.header.Set(http.TrailerPrefix+key, value)
 		}
 	}

@@ -12,16 +12,16 @@ import (
 	"holdline/internal/upstream"
 )
 
-// deadlineGrace is how long after the caller's deadline the call is ended. The
-// service knows the deadline and may say itself that it is over; and a caller
-// that watches its clock has left by then, not met by half an answer.
+// deadlineGrace is the time from the caller's deadline to the end of the call. Until then the
+// service, which knows the deadline, may say itself that it is over. And a caller that
+// watches its clock leaves before we break off its answer.
 const deadlineGrace = 100 * time.Millisecond
 
-// deadlineRounding is how much earlier than the caller's deadline a service's may
-// be, since headers carry whole milliseconds.
+// deadlineRounding is how much earlier the deadline of the service may be than that of the caller, because
+// headers carry whole milliseconds.
 const deadlineRounding = time.Millisecond
 
-// lastWords is how long after that a caller may take to read what it is told. One
+// lastWords is how long a caller may then take to read the error. A caller
 // that reads nothing would keep the call for ever.
 const lastWords = time.Second
 
@@ -42,7 +42,7 @@ func (c *call) endAtDeadline(w http.ResponseWriter, timeout time.Duration) (stop
 	return func() {
 		close(stopped)
 		if !timer.Stop() {
-			<-done // or it would set the deadline of the next response
+			<-done // else it could still set the write deadline of the next response
 		}
 	}
 }
@@ -90,7 +90,7 @@ func endLate(w http.ResponseWriter, c *call, seen *envelopes, framed bool) bool 
 	case !framed || header.Get("Content-Encoding") != "":
 		return false
 	case strings.HasPrefix(contentType, "application/grpc-web"):
-		// In base64 nobody knows whether more of a message was to come.
+		// In base64 we cannot see where a message ends.
 		return !strings.HasPrefix(contentType, "application/grpc-web-text") &&
 			seen.close(w, webTrailers, []byte("grpc-status: "+grpcDeadline+"\r\ngrpc-message: "+err.Message()+"\r\n"))
 	case strings.HasPrefix(contentType, "application/grpc"):
@@ -120,7 +120,7 @@ type envelopes struct {
 	head  [envelopeHead]byte
 	have  int    // bytes of the head
 	left  uint32 // bytes of the message
-	ended bool   // the last one was to be the last
+	ended bool   // the service has sent the envelope that ends the stream
 }
 
 // pass reads what passes.
@@ -147,7 +147,7 @@ func (e *envelopes) close(w http.ResponseWriter, flags byte, message []byte) boo
 	}
 	if !e.ended {
 		head := binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message)))
-		_, _ = w.Write(append(head, message...)) // the caller left, else
+		_, _ = w.Write(append(head, message...)) // an error means that the caller has left
 	}
 	return true
 }

@@ -10,9 +10,9 @@ import (
 	"holdline/internal/server"
 )
 
-// limitCalls refuses calls while so many are under way, whoever makes them: a
-// connection may carry hundreds, each with its memory here and its stream to a
-// service. Health is told all the same, or a busy gateway would be restarted.
+// limitCalls refuses calls while the maximum number is under way, whoever makes them: a
+// connection may carry hundreds, and each takes memory here and a stream to a
+// service. Health is always told. Otherwise a gateway that is merely busy would be restarted.
 func limitCalls(next http.Handler, most int, log *logonce.Logger) http.Handler {
 	var calls atomic.Int64
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -21,9 +21,9 @@ import (
 const meetPause = 10 * time.Second
 
 // meeting compares what this gateway and each of its MOMs know of the services that
-// are stored. Calls of which a MOM does not know enough go to another one, or are
-// unavailable; this says so before the first of them. The number of shards is the
-// MOM's to say: it is taken over.
+// are stored. A call that a MOM does not know enough about goes to another MOM, or is
+// unavailable; the meeting warns before the first such call comes. The MOM decides the number of shards, and the
+// gateway takes it over.
 type meeting struct {
 	mom     *upstream.Pool
 	secret  *secret.Secret

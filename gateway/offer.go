@@ -55,7 +55,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	clock.Stop()
 	limit.Stop()
 	if res != nil && !over.CompareAndSwap(false, true) {
-		// There may be no more of it than its head.
+		// It came too late: there may be nothing but its head.
 		res.Drop()
 		<-holding.Done()
 		res, outcome = nil, upstream.Outcome{Kind: upstream.Broken, Cause: upstream.TryTimeout}
@@ -81,8 +81,8 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	return nil, outcome, handle
 }
 
-// receipt is what a MOM says as soon as it has a call, and who waits for a drain since
-// then. The transport may hand it over when the offer is given up already.
+// receipt is what a MOM says as soon as it has a call. From then on, a drain of the gateway ends
+// the hold. The transport may hand the receipt over when the offer is given up already.
 type receipt struct {
 	mu     sync.Mutex
 	handle *momv1.TaskHandle
@@ -117,8 +117,8 @@ func (r *receipt) close() *momv1.TaskHandle {
 func (h *handOff) request() upstream.Request {
 	h.offers++
 	req := h.call.req
-	req.Timeout, req.OneWrite = 0, true // one is for services alone, the other for the MOM
-	req.Header = h.header.Clone()       // a last offer may be read yet
+	req.Timeout, req.OneWrite = 0, true // the route's timeout is for its service
+	req.Header = h.header.Clone()       // the transport may still read that of the last offer
 	h.proxy.secret.Show(req.Header)
 	req.Header.Set(contract.HeaderOffer, strconv.FormatInt(h.offers, 10))
 	if prefer := contract.Prefer(req.Header); h.offers > 1 && prefer.Hold() > 0 {
@@ -132,9 +132,9 @@ func (h *handOff) request() upstream.Request {
 	return req
 }
 
-// leaveKept ends a hold because the gateway drains, once its task is kept. One that
-// cannot be kept is held on: its caller must not get the handle of a task that goes
-// with it.
+// leaveKept ends a hold because the gateway drains, once the task is kept. A caller whose task
+// cannot be kept is held on: it must not get the handle of a task that ends when
+// the caller leaves.
 func (h *handOff) leaveKept(holding context.Context, id string, letGo func(error)) {
 	if !h.kept {
 		kept := make(chan bool, 1)

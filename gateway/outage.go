@@ -11,7 +11,7 @@ import (
 // nothing of whether they are stored: the MOM does.
 const countHandedOff = "handed_off"
 
-// newOutages tells of the services whose calls go to the MOM since they fail.
+// newOutages tells of the services whose calls go to the MOM because the services fail.
 func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 	return outage.New(outage.Config{
 		Began:  "a service fails: its calls are handed off to the MOM",
@@ -28,8 +28,8 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 	})
 }
 
-// handedOff takes note of a call that goes to the MOM since its service fails. Of one
-// that was not tried, the cause is why others failed before.
+// handedOff takes note of a call that goes to the MOM because its service fails. For a call
+// that was not tried, the cause is why earlier calls failed.
 func (p *proxy) handedOff(c *call) {
 	cause := c.tries.last.Cause
 	if cause == outage.BreakerOpen {

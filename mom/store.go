@@ -174,8 +174,8 @@ type Depth struct {
 // Empty tells whether no task is there that waits for its service, for an answer or for a person.
 func (d Depth) Empty() bool { return d.Queued+d.Running+d.Retrying+d.Dead == 0 }
 
-// Nobody asks a Store for a longer lease, for a longer wait on behalf of a service, or for a
-// longer pause before the next attempt. By that it knows when its clock was set back.
+// The longest lease, wait on behalf of a service, and pause before the next attempt that a Store is asked for. When the
+// Store finds a longer one, its clock was set back.
 const (
 	LongestLease   = leaseTime
 	LongestWait    = maxRefusalWait
