@@ -26,9 +26,9 @@ const (
 type attemptStore interface {
 	depthStore
 	// MarkSent is the write-ahead mark: from here on the service may have seen
-	// the task. A lease that is not repeatable makes its task so for good; one that
-	// the service may have seen by then is UNCERTAIN, and not marked: ErrFenced.
-	// ErrFenced also when it was cancelled meanwhile.
+	// the task. A lease that is not repeatable makes its task unrepeatable for good. If the service may
+	// have seen such a task before, the task becomes UNCERTAIN and is not marked: ErrFenced.
+	// ErrFenced also when the task was cancelled meanwhile.
 	MarkSent(ctx context.Context, lease Lease) error
 	// Settle ends the task with its answer: SUCCEEDED or FAILED. The first
 	// settle wins. ErrFenced.
@@ -161,8 +161,8 @@ func (a *attempter) tell(lease Lease, res result, sent time.Time) {
 		"service", service, "cause", res.outcome.Cause, "procedure", lease.Call.GetProcedure(), "task", lease.ID, "attempt", lease.Attempts+1)
 }
 
-// unmark gives a task back that was not sent, since its mark may be there: with
-// its lease over, it would pass for one that has run.
+// unmark gives back a task that was not sent. The store may have marked it all the same, and when
+// the lease of a marked task ends, the task counts as one that may have run.
 func (a *attempter) unmark(ctx context.Context, lease Lease) {
 	err := persist(ctx, func(ctx context.Context) error { return a.store.Release(ctx, lease) }, nil)
 	if err != nil && !errors.Is(err, ErrFenced) {

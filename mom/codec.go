@@ -76,7 +76,7 @@ func (c jsonCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) er
 			return err
 		}
 		if len(m.raw) == 0 {
-			return errNoJSON // in an envelope of gRPC it is a message, of which no codec hears
+			return errNoJSON // gRPC does not ask a codec about an empty message
 		}
 		return nil
 	}

@@ -16,10 +16,10 @@ import (
 	"holdline/internal/route"
 )
 
-// decode reads a message by a schema. It is whole if nothing of it was left out: the
-// binary format keeps what the schema does not know, and of JSON such fields, values of
-// enums and types in an Any are lost. A message that lacks a required field is one:
-// whether it will do is for its service to say.
+// decode reads a message by a schema. The message is whole if nothing was left out: the
+// binary format keeps what the schema does not know, but fields, values of enums and types in an Any
+// that it does not know are lost from JSON. A message that lacks a required field is read, too:
+// its service decides whether to take it.
 func decode(raw []byte, codec string, desc protoreflect.MessageDescriptor, types *route.Schemas) (msg *dynamicpb.Message, whole bool, err error) {
 	msg = dynamicpb.NewMessage(desc)
 	switch {
@@ -34,7 +34,7 @@ func decode(raw []byte, codec string, desc protoreflect.MessageDescriptor, types
 	return msg, false, protojson.UnmarshalOptions{Resolver: lenient{types}, AllowPartial: true, DiscardUnknown: true}.Unmarshal(raw, msg)
 }
 
-// lenient takes a type that no schema has for one without fields.
+// lenient resolves a type that no schema has as a message without fields.
 type lenient struct{ *route.Schemas }
 
 // FindMessageByURL resolves the types of Any.

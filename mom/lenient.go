@@ -27,7 +27,7 @@ type lenientBody struct {
 	res *http.Response
 }
 
-// takeLeniently changes a response so.
+// takeLeniently makes the status of a response count, whatever its message and details look like.
 func takeLeniently(res *http.Response) {
 	mendType(res.Header)
 	mendStatus(res.Header)
@@ -114,7 +114,7 @@ func mendStatus(header http.Header) {
 }
 
 // readDetails reads the details out of a google.rpc.Status as they came: connect does not keep
-// the host of a type's URL. A status that says OK is none. Its message need not be UTF-8.
+// the host of a type's URL. A status that says OK is no error. Its message need not be UTF-8.
 func readDetails(encoded string) (details []*anypb.Any, ok bool) {
 	const codeField, detailsField = 1, 3
 	raw, err := connect.DecodeBinaryHeader(encoded)
@@ -145,8 +145,8 @@ func readDetails(encoded string) (details []*anypb.Any, ok bool) {
 	return details, code != 0
 }
 
-// mendType leaves a media type without what is said of its text: that is UTF-8 in any case, and
-// connect reads it in one spelling alone.
+// mendType removes the parameters of a media type, unless they name another charset than UTF-8: connect
+// understands a type with parameters in only one spelling.
 func mendType(header http.Header) {
 	mediaType, params, err := mime.ParseMediaType(header.Get("Content-Type"))
 	if charset, ok := params["charset"]; err == nil && (!ok || strings.EqualFold(charset, "utf-8")) {

@@ -37,8 +37,8 @@ import (
 // DefaultMaxHeld is that of Config.MaxHeld.
 const DefaultMaxHeld = 10_000
 
-// HeaderBytes is how many bytes of headers the server of a MOM takes whose gateways take so
-// many. A hand-off is a call with some more of them, and net/http may need twice as many bytes
+// HeaderBytes is how many bytes of headers the server of a MOM must take, if its gateways take the given number.
+// A hand-off is a call with some more headers, and net/http may need twice as many bytes
 // to write what a caller of HTTP/1.1 wrote without blanks.
 func HeaderBytes(gateway int) int { return 2*gateway + 4<<10 }
 
@@ -222,7 +222,7 @@ func (m *MOM) watch(ctx context.Context) error {
 			if ctx.Err() == nil {
 				return err
 			}
-		case <-grown: // what is missed until the next connect is looked for then
+		case <-grown: // what is missed now is looked for after the next connect
 			stop()
 			<-ended
 		}

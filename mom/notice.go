@@ -45,7 +45,7 @@ func notice(once *logonce.Logger, err error, procedure, task string) {
 	}
 	service, _, _ := route.SplitProcedure(procedure)
 	if id, err := contract.ParseTaskID(task); err == nil {
-		service = id.Service // that of who reads a task is our own
+		service = id.Service // the procedure is of our own TaskService
 	}
 	n, ok := contract.NoticeOf(err, service)
 	if !ok {
@@ -89,8 +89,8 @@ func (s *queueService) operated(ctx context.Context, msg, service string, attrs 
 	s.log.Info(msg, append(append([]any{"service", service}, attrs...), who...)...)
 }
 
-// changed logs what somebody has done to a task. A program may do so to thousands: one
-// of the same service's, by the same caller, is logged per interval.
+// changed logs what somebody has done to a task. A program may do the same to thousands of tasks, so only one
+// of a service is logged per caller and interval.
 func (s *taskService) changed(ctx context.Context, msg string, id contract.TaskID) {
 	who, host := asker(ctx)
 	s.once.Log(slog.LevelInfo, msg+" "+id.Service+" "+host, msg, append([]any{"task", id}, who...)...)

@@ -4,7 +4,7 @@ import "time"
 
 const (
 	maxWindow = 64 // tasks of a shard under way at once
-	// lowWindow is so few that an attempt takes what it takes without them.
+	// lowWindow is so few tasks that an attempt takes as long as it would without the others.
 	lowWindow = 2
 	// tolerance and slack are how much longer attempts may take with more of them
 	// under way: beyond that the service is busy, and its live callers come first.

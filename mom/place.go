@@ -37,7 +37,7 @@ func (in *intake) minted(header *connect.Header) (contract.TaskID, error) {
 func (in *intake) place(ctx context.Context, info *connect.CallInfo, task *NewTask) error {
 	is, err := in.shards.numbering(ctx, in.route.Service)
 	if err == nil && task.ID.Shard != unplaced && !task.placeBy(is) {
-		is, err = in.shards.read(ctx, in.route.Service) // the gateway may have heard more than we did
+		is, err = in.shards.read(ctx, in.route.Service) // the gateway may know a newer number than we do
 	}
 	switch {
 	case ctx.Err() != nil:
