@@ -243,7 +243,7 @@ var transitions = []mutant{
 	{script + "shared/give_back.lua", "  redis.call('ZADD', TTL, task.x, ulid)\n", "", store("TestClockSetBack")},
 	{script + "spend.lua", "redis.call('ZADD', TTL, task.x, ulid) -- again: see give_back\n", "", store("TestClockSetBack")},
 	{script + "spend.lua", "if attempts >= max_attempts then", "if attempts > max_attempts then", store("TestSpendUntilDead")},
-	{script + "spend.lua", "if task.x <= now then", "if false then", modelTest},
+	{script + "spend.lua", "if task.x <= now then", "if false then", store("TestEveryEndLeavesNothing$/expired_when_retried")},
 	{script + "settle.lua", ", 'PX', task.w)", ")", modelTest},
 	{script + "settle.lua", "if task.m then redis", "if true then redis", modelTest},
 	{script + "settle.lua", "task.w + tombstone", "tombstone", modelTest},
