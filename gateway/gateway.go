@@ -60,7 +60,7 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Gateway is an http.Handler, safe for concurrent use; what it has to do by itself it does while it runs.
+// Gateway is an http.Handler, safe for concurrent use. Run does its work in the background.
 type Gateway struct {
 	handler http.Handler
 	front   *proxy
@@ -178,9 +178,9 @@ func (g *Gateway) Drain() {
 	g.drain()
 }
 
-// Run compares what the MOMs know with what the gateway knows, and tells of outages, until ctx ends. That
-// has to be once nothing is served any more: then it says the last words to the MOMs, for as long
-// as settleTime, and drops idle connections.
+// Run compares what the MOMs know with what the gateway knows, and tells of outages, until ctx ends. The caller ends ctx
+// when nothing is served any more. Run then tells the MOMs what is still to be told of tasks, for at most
+// settleTime, and drops idle connections.
 func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.front.outages.Run(ctx) })

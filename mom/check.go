@@ -34,7 +34,7 @@ type checkStore interface {
 func (m *MOM) check(ctx context.Context) error {
 	var failing time.Time        // since when; zero while the store can be trusted
 	var looked time.Time         // when all were told last to look for their tasks
-	warned, told := false, false // that it is not ready; that it answers, and what is wrong
+	warned, told := false, false // of the store's absence or its fault; of its fault
 	for ctx.Err() == nil {
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, storeTimeout)

@@ -178,8 +178,8 @@ func (m *MOM) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealt
 	return &grpchealth.CheckResponse{Status: status}, nil
 }
 
-// Run replays and reaps until it drains, then lets attempts end and gives their leases up. It listens to the
-// store until ctx ends, which has to be once nothing is served any more.
+// Run replays and reaps until Drain is called. Then it lets attempts end, and gives their leases up. It listens to the
+// store until ctx ends. The caller ends ctx when nothing is served any more.
 func (m *MOM) Run(ctx context.Context) error {
 	defer func() {
 		for _, sender := range m.senders {

@@ -43,7 +43,7 @@ const (
 	RefusedSecret = "secret"
 )
 
-// Sender is who may send a header. What others send under its name is dropped.
+// Sender is who may send a header. A gateway removes a Holdline-* header from a call unless callers may send it.
 type Sender int
 
 // The senders. Callers get what Holdline sends; gateways and MOMs speak to each other.
