@@ -6,12 +6,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	arithmeticv1 "holdline/gen/arithmetic/v1"
@@ -125,6 +127,9 @@ func TestTasksAreListed(t *testing.T) {
 	var want []string
 	for range 5 {
 		want = append(want, w.handOff())
+		for then := ulid.Now(); ulid.Now() == then; { // ids of one millisecond are in no order
+			runtime.Gosched()
+		}
 	}
 	slices.Reverse(want)
 	list := func(req *momv1.ListTasksRequest) *momv1.ListTasksResponse {
