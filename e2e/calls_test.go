@@ -3,12 +3,8 @@ package e2e
 import (
 	"context"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -134,38 +130,6 @@ func readAnswer(tb testing.TB, addr, id string, status int, headers ...string) (
 	return body
 }
 
-// ports that are given out, so that no two tests of this process get the same.
-var ports struct {
-	sync.Mutex
-	given map[int]bool
-}
-
-// port reserves a port for a server that comes later, or comes and goes. It lies
-// below those that kernels give to connections, so that none takes it meanwhile.
-func port(tb testing.TB) string {
-	tb.Helper()
-	ports.Lock()
-	defer ports.Unlock()
-	if ports.given == nil {
-		ports.given = map[int]bool{}
-	}
-	for range 1000 {
-		n := 10000 + rand.IntN(20000)
-		if ports.given[n] {
-			continue
-		}
-		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(n)))
-		if err != nil {
-			continue
-		}
-		_ = ln.Close()
-		ports.given[n] = true
-		return strconv.Itoa(n)
-	}
-	tb.Fatal("no free port")
-	return ""
-}
-
 // awaitState waits until a task is in a state, and returns it.
 func awaitState(tb testing.TB, addr, id string, state momv1.TaskState) (task *momv1.Task) {
 	tb.Helper()
@@ -176,10 +140,4 @@ func awaitState(tb testing.TB, addr, id string, state momv1.TaskState) (task *mo
 		return err == nil && task.GetState() == state
 	}, "task %s is %v", id, state)
 	return task
-}
-
-// address is port with its host.
-func address(tb testing.TB) string {
-	tb.Helper()
-	return net.JoinHostPort("127.0.0.1", port(tb))
 }

@@ -12,6 +12,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -60,7 +61,7 @@ var newer = map[string]string{
 // there is in them that Holdline's schema does not know.
 func TestStoredAsItCame(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{imageAs(t, withExtra)}, Routes: []string{ledgerService + "=http://" + addr}})
 	contentTypes := []string{"application/json", "application/json; charset=utf-8", "application/grpc+json", "application/grpc-web+json"}
 	var callers sync.WaitGroup
@@ -112,7 +113,7 @@ func TestStoredAsItCame(t *testing.T) {
 // What is no message of its method in either codec never becomes a task.
 func TestNoMessageIsNotStored(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{Schemas: []string{imageAs(t, withExtra)}, Routes: []string{ledgerService + "=http://" + address(t)}})
+	s := up(t, stack.Config{Schemas: []string{imageAs(t, withExtra)}, Routes: []string{ledgerService + "=http://" + freeport.Addr(t)}})
 	for _, message := range []string{`{`, `null`, `[]`, `{"amount":"x"}`, `{"amount":1,"amount":2}`, `{"amount":1} {}`, "{\"owner\":{\"name\":\"caf\xe9\"}}", `{"since":}`} {
 		for _, contentType := range []string{"application/json", "application/grpc+json", "application/grpc-web+json"} {
 			if got := speak(t, s.Gateway, "Post", contentType, message, "Prefer: respond-async"); got.task != "" || got.code != "invalid_argument" && got.code != "3" {
@@ -132,7 +133,7 @@ func TestNoMessageIsNotStored(t *testing.T) {
 // An answer is kept in the codec in which it came, and written in that of whoever reads it.
 func TestAnswersAcrossCodecs(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	(&mirror{}).serve(t, addr)
 	const asJSON, later = `{"kind":"KIND_CREDIT", "amount":"7"}`, `{"amount":"7","since":"2026-11-26"}`

@@ -14,6 +14,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/stack"
 )
@@ -87,7 +88,7 @@ func (u use) comparable(next use, waits bool) bool {
 func TestKeyAcrossSchemas(t *testing.T) {
 	t.Parallel()
 	images := map[string]string{"whole": ledgerImage(t), "older": olderImage(t), "optional": imageAs(t, optional)}
-	place := address(t)
+	place := freeport.Addr(t)
 	systems := map[string]*stack.Stack{}
 	for name, image := range images {
 		systems[name], _ = withImage(t, redistest.Start(t), image, place)
@@ -176,7 +177,7 @@ func TestAnswersOfOtherSchemas(t *testing.T) {
 	for name, change := range map[string]func(*descriptorpb.FileDescriptorProto){"renamed": renamed, "retyped": retyped} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			redis, place := redistest.New(t), address(t)
+			redis, place := redistest.New(t), freeport.Addr(t)
 			run(t, (&ledger{}).serve(t, place))
 			before, _ := withImage(t, redis.URL(), ledgerImage(t), place)
 			after := imageAs(t, change)
@@ -235,7 +236,7 @@ func TestAnswersOfOtherSchemas(t *testing.T) {
 // An answer in JSON can be read as JSON for ever, and as proto by the schema that it was written by.
 func TestJSONAnswersOfOtherSchemas(t *testing.T) {
 	t.Parallel()
-	redis, place := redistest.New(t), address(t)
+	redis, place := redistest.New(t), freeport.Addr(t)
 	run(t, (&ledger{}).serve(t, place))
 	before, _ := withImage(t, redis.URL(), ledgerImage(t), place)
 	res, want := postEntry(t, before, "Post", "json", asCodec(t, "json", amounts(t, 41)), "Idempotency-Key: k", "Prefer: wait=60")
@@ -272,7 +273,7 @@ func withdrawn(file *descriptorpb.FileDescriptorProto) {
 // before: what the service may have seen is not sent again.
 func TestDeclarationWithdrawn(t *testing.T) {
 	t.Parallel()
-	redis, place := redistest.New(t), address(t)
+	redis, place := redistest.New(t), freeport.Addr(t)
 	ledgers := &ledger{}
 	broken := make(chan int64, 10)
 	brittle(t, place, ledgers, func(amount int64) bool {
@@ -319,7 +320,7 @@ func TestDeclarationWithdrawn(t *testing.T) {
 // is what a request is compared with; then nobody can tell, and nobody claims to.
 func TestKeyOfAnOlderRelease(t *testing.T) {
 	t.Parallel()
-	redis, place := redistest.New(t), address(t)
+	redis, place := redistest.New(t), freeport.Addr(t)
 	whole, _ := withImage(t, redis.URL(), ledgerImage(t), place)
 	older, _ := withImage(t, redis.URL(), olderImage(t), place)
 	request := entry(t, `amount: 7 kind: KIND_CREDIT proof: "x"`)

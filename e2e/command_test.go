@@ -20,6 +20,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -191,7 +192,7 @@ func TestCommandJSON(t *testing.T) {
 		{[]string{"call", "nobody.v1.Knows/It"}, 1, "unknown", ""},
 		{[]string{"call", sum, "--wait", "soon"}, 2, "invalid_argument", ""},
 		{[]string{"task", "get", "x"}, 40, "not_found", ""},
-		{[]string{"services", "--server", address(t)}, 112, "unavailable", ""},
+		{[]string{"services", "--server", freeport.Addr(t)}, 112, "unavailable", ""},
 	} {
 		got := holdline(t, s.Gateway, append(c.args, "--json")...)
 		var said struct{ Code, Message, Task string }
@@ -265,7 +266,7 @@ func TestNoGatewayThere(t *testing.T) {
 	})
 	const mind = "Is a gateway there?"
 	for name, c := range map[string]struct{ server, want string }{
-		"nobody":      {"http://" + address(t), mind},
+		"nobody":      {"http://" + freeport.Addr(t), mind},
 		"HTTP/1.1":    {page.URL, "without the answer of a gateway"},
 		"404":         {two.URL, "not as a gateway does"},
 		"wants TLS":   {strings.Replace(secure.URL, "https", "http", 1), "try --server https://"},
@@ -293,7 +294,7 @@ func TestHealthcheckSaysWhy(t *testing.T) {
 	secure := secureServer(http.NotFoundHandler())
 	defer secure.Close()
 	for url, want := range map[string]string{
-		"http://" + address(t):                "dial-refused",
+		"http://" + freeport.Addr(t):          "dial-refused",
 		"http://" + s.Gateway + "/no.v1.Such": "another-service",
 		secure.URL:                            "tls",
 	} {

@@ -18,6 +18,7 @@ import (
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 )
 
@@ -62,7 +63,7 @@ func TestMOMKnowsLess(t *testing.T) {
 	t.Parallel()
 	ownSystem(t)
 	bin := build(t)
-	place := address(t) // of the ledger, which is down
+	place := freeport.Addr(t) // of the ledger, which is down
 	route := []string{"--route", ledgerService + "=http://" + place}
 	for _, c := range []struct {
 		name string
@@ -76,7 +77,7 @@ func TestMOMKnowsLess(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			mom, addr, metrics := address(t), address(t), address(t)
+			mom, addr, metrics := freeport.Addr(t), freeport.Addr(t), freeport.Addr(t)
 			start(t, bin, append([]string{"mom", "--listen", mom, "--redis", redistest.New(t).URL()}, c.mom...)...)
 			start(t, bin, append([]string{"gateway", "--listen", addr, "--metrics", metrics, "--mom", "http://" + mom, "--schema", ledgerImage(t)}, route...)...)
 			awaitReady(t, mom)
@@ -112,11 +113,11 @@ func withoutRead(file *descriptorpb.FileDescriptorProto) {
 func TestOneMOMKnowsLess(t *testing.T) {
 	t.Parallel()
 	ownSystem(t)
-	bin, redis, addr := build(t), redistest.New(t), address(t)
-	route := []string{"--route", ledgerService + "=http://" + address(t)} // which is down
+	bin, redis, addr := build(t), redistest.New(t), freeport.Addr(t)
+	route := []string{"--route", ledgerService + "=http://" + freeport.Addr(t)} // which is down
 	gateway := slices.Concat([]string{"gateway", "--listen", addr, "--schema", ledgerImage(t)}, route)
 	for _, image := range []string{ledgerImage(t), imageAs(t, withoutRead)} {
-		mom := address(t)
+		mom := freeport.Addr(t)
 		start(t, bin, append([]string{"mom", "--listen", mom, "--redis", redis.URL(), "--schema", image}, route...)...)
 		gateway = append(gateway, "--mom", "http://"+mom)
 		awaitReady(t, mom)

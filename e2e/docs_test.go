@@ -11,6 +11,7 @@ import (
 
 	gatewayv1 "holdline/gen/gateway/v1"
 	"holdline/gen/gateway/v1/gatewayv1connect"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -20,7 +21,7 @@ func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	s := up(t, stack.Config{
 		Schemas: []string{ledgerImage(t)},
-		Routes:  []string{ledgerService + "=http://" + address(t), "nobody.v1.KnowsService=http://" + address(t)},
+		Routes:  []string{ledgerService + "=http://" + freeport.Addr(t), "nobody.v1.KnowsService=http://" + freeport.Addr(t)},
 	})
 	res, raw := get(t, s.Gateway, "/openapi.yaml")
 	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "application/yaml" {

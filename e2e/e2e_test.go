@@ -14,6 +14,7 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 	"go.uber.org/goleak"
 
+	"holdline/internal/freeport"
 	"holdline/internal/load"
 	"holdline/internal/redistest"
 	"holdline/internal/server/servertest"
@@ -77,7 +78,7 @@ func upUntil(tb testing.TB, cfg stack.Config) (s *stack.Stack, stop func()) {
 	cfg.Listen = "127.0.0.1:0"
 	cfg.Port = func(name, _ string) string {
 		if slices.Contains(cfg.Without, name) {
-			return port(tb)
+			return freeport.Port(tb)
 		}
 		return "0"
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -95,7 +96,7 @@ func encodingHeader(contentType, encoding string) string {
 // gRPC-Web in base64.
 func TestEncodingsStored(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	messages := map[string]string{
 		"application/json": `{"amount":"7"}`, "application/proto": "\x08\x07", "application/grpc": "\x08\x07", "application/grpc+json": `{"amount":"7"}`,
@@ -131,7 +132,7 @@ func TestEncodingsStored(t *testing.T) {
 // What Holdline does not read it cannot store, and says so: an outage is no reason for a final word.
 func TestNotStorable(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + address(t)}})
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + freeport.Addr(t)}})
 	for _, c := range []struct{ contentType, encoding string }{
 		{"application/json", "br"}, {"application/proto", "gzip, br"}, {"application/grpc", "lz4"}, {"application/grpc-web+proto", "br"},
 		{"application/grpc-web-text", "br"}, {"application/grpc+other", ""}, {"application/grpc-web+thrift", ""}, {"application/x-protobuf", ""},
@@ -159,7 +160,7 @@ func TestNotStorable(t *testing.T) {
 // A message that is small only while it is compressed is told what it is: too large to be stored.
 func TestSmallOnlyCompressed(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + address(t)}})
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + freeport.Addr(t)}})
 	large := map[string][]byte{
 		"json":  fmt.Appendf(nil, `{"owner":{"name":"%s"}}`, strings.Repeat("a", 1<<20)),
 		"proto": asCodec(t, "proto", entry(t, fmt.Sprintf("owner {name: %q}", strings.Repeat("a", 1<<20)))),

@@ -12,13 +12,14 @@ import (
 
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
 // A dead service and one that never answers keep no other's tasks.
 func TestQueuesAreApart(t *testing.T) {
 	t.Parallel()
-	stuck := address(t)
+	stuck := freeport.Addr(t)
 	s := up(t, stack.Config{
 		Without: []string{"subtraction"},
 		Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + stuck},
@@ -42,7 +43,7 @@ func TestQueuesAreApart(t *testing.T) {
 func TestLiveTrafficComesFirst(t *testing.T) {
 	t.Parallel()
 	const workers, callers, backlog = 4, 12, 400
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	desks := make(chan struct{}, workers)
 	var live atomic.Int64 // calls with an amount of backlog and more

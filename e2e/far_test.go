@@ -16,6 +16,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -56,7 +57,7 @@ func (w wire) speaks(deadline string) bool {
 // A deadline as far away as a protocol can say is one like any other: the call waits for its service.
 func TestFarDeadlinesHeld(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	var callers sync.WaitGroup
 	calls := 0
@@ -95,7 +96,7 @@ func TestFarDeadlinesHeld(t *testing.T) {
 // A service hears of a far deadline in as many digits as its protocol allows, whichever try it is.
 func TestFarDeadlinesAtTheService(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	var mu sync.Mutex
 	heard := map[string][]string{} // by what the caller sent
@@ -132,7 +133,7 @@ func TestFarDeadlinesAtTheService(t *testing.T) {
 // A deadline of zero is over: nobody waits for what was asked for in no time.
 func TestNoTimeAtAll(t *testing.T) {
 	t.Parallel()
-	serving, down := address(t), address(t)
+	serving, down := freeport.Addr(t), freeport.Addr(t)
 	l := &ledger{}
 	run(t, l.serve(t, serving))
 	for _, addr := range []string{serving, down} {

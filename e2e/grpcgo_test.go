@@ -18,6 +18,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -79,7 +80,7 @@ func (f *foreign) Run(ctx context.Context) error {
 // schema: direct and replayed, its callers see the same.
 func TestGRPCGo(t *testing.T) {
 	t.Parallel()
-	f := &foreign{addr: address(t)}
+	f := &foreign{addr: freeport.Addr(t)}
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + f.addr}})
 	stop := run(t, f)
 	var w wire

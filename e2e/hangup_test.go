@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"holdline/internal/freeport"
 )
 
 // A terminal that is closed ends what serves in it, in order and with a word; under
@@ -17,9 +19,9 @@ func TestHangup(t *testing.T) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	for _, shell := range []string{"", `trap "" HUP; `} {
 		var lines jsonLines
-		addr := address(t)
+		addr := freeport.Addr(t)
 		p := &process{name: "/bin/sh", log: &lines, args: []string{"-c", shell + `exec "$0" "$@"`, filepath.Join(build(t), "holdline"),
-			"gateway", "--listen", addr, "--route", "a.v1.B=http://" + address(t), "--log-format", "json"}}
+			"gateway", "--listen", addr, "--route", "a.v1.B=http://" + freeport.Addr(t), "--log-format", "json"}}
 		p.begin(t)
 		awaitReady(t, addr)
 		p.signal(t, syscall.SIGHUP)

@@ -18,6 +18,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/server"
 	"holdline/internal/stack"
 )
@@ -86,7 +87,7 @@ func TestLargeHeadersDirect(t *testing.T) {
 	for name, service := range tightServices(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 			serving, ran := service(addr)
 			run(t, serving)
@@ -150,7 +151,7 @@ func TestLargeHeadersStored(t *testing.T) {
 	for name, service := range tightServices(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}, Metrics: "127.0.0.1:0"})
 			const others = 100
 			poison := storedLarge(t, s, "1h")
@@ -212,7 +213,7 @@ func TestLargestHeadersReplayed(t *testing.T) {
 	for name, service := range services {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 			serving, _ := service(addr)
 			run(t, serving)
@@ -277,7 +278,7 @@ func (s serving) Run(ctx context.Context) error {
 // pass direct.
 func TestLargestHeadersStored(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	for _, name := range []string{"grpc/proto/h2c", "connect/json/h1"} {
 		w := wireOf(name)
@@ -297,7 +298,7 @@ func TestLargestHeadersStored(t *testing.T) {
 // A handler that says 431 of a call with small headers has had it: the call is not sent again.
 func TestHandlerSaysHeadersTooLarge(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	var ran atomic.Int64
 	service, err := server.Listen(server.Config{Addr: addr, Logger: testLog(t), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/stack"
 )
@@ -19,7 +20,7 @@ import (
 // each runs once, and nobody is told that its key was used for another request, nor of anything internal.
 func TestTwoImagesOnOneQueue(t *testing.T) {
 	t.Parallel()
-	redis, place := redistest.New(t), address(t)
+	redis, place := redistest.New(t), freeport.Addr(t)
 	whole, _ := withImage(t, redis.URL(), ledgerImage(t), place)
 	older, _ := withImage(t, redis.URL(), olderImage(t), place)
 	l := &ledger{}

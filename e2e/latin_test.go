@@ -15,6 +15,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/server"
 	"holdline/internal/stack"
 )
@@ -38,7 +39,7 @@ func latinLedger() *ledger {
 // when it comes late; whoever reads the task gets the answer too.
 func TestBytesThatAreNotUTF8(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	var callers sync.WaitGroup
 	amount := int64(0)
@@ -109,7 +110,7 @@ func (w wire) askLatin(tb testing.TB, s *stack.Stack, method string, req *dynami
 // when the service is behind another Holdline.
 func TestServiceBehindAnotherHoldline(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	l := &ledger{fail: func(info *connect.CallInfo, _ int64) error {
 		for _, header := range []*connect.Header{info.ResponseHeader(), info.ResponseTrailer()} {
@@ -137,7 +138,7 @@ func TestServiceBehindAnotherHoldline(t *testing.T) {
 // An answer that does not follow its schema hides nothing of its task, in JSON either.
 func TestAnswerThatFollowsNoSchema(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	run(t, serveFunc(t, addr, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/proto")
@@ -164,7 +165,7 @@ func TestMessageWithAPercentSign(t *testing.T) {
 	for name, announced := range map[string]string{"trailers": "Grpc-Status, Grpc-Message", "trailers only": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 			run(t, serveFunc(t, addr, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/grpc")

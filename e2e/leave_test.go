@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -16,7 +17,7 @@ import (
 // run, once.
 func TestCallerLeaves(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	var callers sync.WaitGroup
 	leaving, leave := context.WithCancel(t.Context())

@@ -10,6 +10,7 @@ import (
 
 	"holdline/gen/arithmetic/v1/arithmeticv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/stack"
 	"holdline/services"
@@ -59,7 +60,7 @@ func TestLogsOfAnOutage(t *testing.T) {
 	t.Parallel()
 	ownSystem(t)
 	const service = arithmeticv1connect.SumServiceName
-	bin, momAddr, addr, sumAddr := build(t), address(t), address(t), address(t)
+	bin, momAddr, addr, sumAddr := build(t), freeport.Addr(t), freeport.Addr(t), freeport.Addr(t)
 	var gatewayLog, momLog jsonLines
 	common := []string{"--route", service + "=http://" + sumAddr, "--log-format", "json"}
 	for _, p := range []*process{

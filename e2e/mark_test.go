@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/route"
 	"holdline/internal/server"
@@ -32,7 +33,7 @@ func (f *forgetful) MarkSent(ctx context.Context, lease mom.Lease) error {
 // lost, never sent, is sent later: it surely did not run.
 func TestMarkLost(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	routes, err := route.ParseTable([]string{ledgerService + "=http://" + addr})
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -43,7 +44,7 @@ func met(header http.Header) map[string]string {
 // itself is little, and only that is written anew.
 func TestMetadataReplayedAsDirect(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	var mu sync.Mutex
 	seen := map[string]map[string]string{} // by wire and direct or not
@@ -105,7 +106,7 @@ func TestMetadataReplayedAsDirect(t *testing.T) {
 // retried; and which task an error is the answer of.
 func TestHandleInTrailers(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	conn, err := grpc.NewClient(s.Gateway, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -154,7 +155,7 @@ func TestHandleInPython(t *testing.T) {
 	if err := exec.CommandContext(t.Context(), python, "-c", "import grpc").Run(); err != nil {
 		t.Skipf("needs python3-grpcio: %v", err)
 	}
-	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + address(t)}})
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + freeport.Addr(t)}})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	out, err := exec.CommandContext(ctx, python, "-c", grpcio, s.Gateway, ledgerSpec("Post").Procedure).CombinedOutput()

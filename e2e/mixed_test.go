@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 )
 
@@ -70,13 +71,13 @@ func TestMixed(t *testing.T) {
 		t.Log("-mixed.old names no older release: this one is on both sides")
 		old = bin
 	}
-	h := &house{redis: redistest.New(t, "--appendfsync", "always"), ledgers: []string{address(t)}}
+	h := &house{redis: redistest.New(t, "--appendfsync", "always"), ledgers: []string{freeport.Addr(t)}}
 	route := ledgerService + "=http://" + h.ledgers[0]
 	routes := []string{route}
-	otherRoutes := []string{"other.v1.Service=http://" + address(t), route + ";ttl=10m"}
+	otherRoutes := []string{"other.v1.Service=http://" + freeport.Addr(t), route + ";ttl=10m"}
 	older, newer := olderImage(t), ledgerImage(t)
 	for range 2 {
-		h.momAddr, h.addrs = append(h.momAddr, address(t)), append(h.addrs, address(t))
+		h.momAddr, h.addrs = append(h.momAddr, freeport.Addr(t)), append(h.addrs, freeport.Addr(t))
 	}
 	h.addr = h.addrs[0]
 	for i, s := range []side{{old, older, routes}, {bin, older, routes}} {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/freeport"
 )
 
 // admins are the admin listeners of what the tests have started, by the address of a gateway
@@ -24,7 +25,7 @@ func adminOf(tb testing.TB, addr string) string {
 // withAdmin returns the flags of a gateway or MOM at an address that has an admin listener.
 func withAdmin(tb testing.TB, addr string) []string {
 	tb.Helper()
-	admin := address(tb)
+	admin := freeport.Addr(tb)
 	admins.Store(addr, admin)
 	return []string{"--listen", addr, "--admin", admin}
 }

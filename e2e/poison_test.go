@@ -15,6 +15,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -111,7 +112,7 @@ func awaitEnds(tb testing.TB, s *stack.Stack, ids []string) (tasks []*momv1.Task
 // A task that breaks its connection makes no other uncertain.
 func TestPoison(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	const calls, every = 500, 100
 	ids := storeMany(t, s, "Post", 1, calls)
@@ -137,7 +138,7 @@ func TestPoison(t *testing.T) {
 // of a task that may not run twice never.
 func TestPoisonThatMayRunTwice(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	const calls, readsFrom, poison, times = 200, 1001, 1101, 5
 	posts, reads := storeMany(t, s, "Post", 1, calls), storeMany(t, s, "Read", readsFrom, calls)
@@ -160,7 +161,7 @@ func TestStuckCanary(t *testing.T) {
 	for _, method := range []string{"Read", "Post"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 			const poison, others = 1, 50
 			storeMany(t, s, method, poison, 1)

@@ -21,6 +21,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/child"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 )
 
@@ -140,7 +141,7 @@ func deployAs(tb testing.TB, l layout) *house {
 		h.redis = redistest.New(tb, l.redis...)
 	}
 	for range max(l.ledgers, 1) {
-		h.ledgers = append(h.ledgers, address(tb))
+		h.ledgers = append(h.ledgers, freeport.Addr(tb))
 	}
 	h.ledger = h.ledgers[0]
 	bin := build(tb)
@@ -148,7 +149,7 @@ func deployAs(tb testing.TB, l layout) *house {
 	common = append(common, l.flags...)
 	gateway := slices.Concat([]string{"gateway"}, common, l.gatewayFlags)
 	for range max(l.moms, 1) {
-		addr, metrics, redis := address(tb), address(tb), l.elsewhere
+		addr, metrics, redis := freeport.Addr(tb), freeport.Addr(tb), l.elsewhere
 		switch {
 		case l.linked:
 			link := newLink(tb, h.redis.URL())
@@ -165,7 +166,7 @@ func deployAs(tb testing.TB, l layout) *house {
 		gateway = append(gateway, "--mom", "http://"+addr)
 	}
 	for range max(l.gateways, 1) {
-		addr := address(tb)
+		addr := freeport.Addr(tb)
 		h.addrs = append(h.addrs, addr)
 		h.gateways = append(h.gateways, start(tb, bin, slices.Concat(gateway, withAdmin(tb, addr))...))
 	}

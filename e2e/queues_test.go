@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/stack"
 )
@@ -108,7 +109,7 @@ func TestManyWatchQueues(t *testing.T) {
 // Limits of a queue hold over its shards, until they are lifted.
 func TestLimitQueue(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr + ";shards=2"}})
 	var mu sync.Mutex
 	most, now := 0, 0

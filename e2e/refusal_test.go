@@ -15,6 +15,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -92,7 +93,7 @@ func TestRefusedAtReplay(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr + c.options}})
 			l := refusing(2, c.with)
 			run(t, l.serve(t, addr))
@@ -129,7 +130,7 @@ func TestFinalAtReplay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 			l := refusing(1, c.with)
 			run(t, l.serve(t, addr))
@@ -147,7 +148,7 @@ func TestFinalAtReplay(t *testing.T) {
 // may still be cancelled.
 func TestRefusedAlone(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	var refused atomic.Int64
 	l := &ledger{fail: func(info *connect.CallInfo, amount int64) error {
@@ -176,7 +177,7 @@ func TestRefusedAlone(t *testing.T) {
 // A proxy that sheds load without an RPC error is obeyed as the service is.
 func TestBareRefusalAtReplay(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	l := &ledger{}
 	var asked atomic.Int64

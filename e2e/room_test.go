@@ -13,6 +13,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/stack"
 )
@@ -20,7 +21,7 @@ import (
 // At the very limit of what a gateway takes, header by header and byte by byte, a call is stored or refused by the gateway itself.
 func TestLargestHeadersStoredToTheByte(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + address(t)}})
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + freeport.Addr(t)}})
 	for _, name := range []string{"grpc/proto/h2c", "connect/json/h2c", "connect/json/h1"} {
 		w := wireOf(name)
 		client := w.client(t, s.Gateway)
@@ -45,7 +46,7 @@ func TestLargestHeadersStoredToTheByte(t *testing.T) {
 // Headers that take more bytes when they are written again are stored all the same.
 func TestHeadersWithoutBlanksStored(t *testing.T) {
 	t.Parallel()
-	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + address(t)}})
+	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + freeport.Addr(t)}})
 	conn, err := net.Dial("tcp", s.Gateway)
 	if err != nil {
 		t.Fatal(err)
@@ -72,8 +73,8 @@ func TestHeadersWithoutBlanksStored(t *testing.T) {
 func TestHeadersTooLargeForTheMOM(t *testing.T) {
 	t.Parallel()
 	ownSystem(t)
-	bin, mom, addr := build(t), address(t), address(t)
-	known := []string{"--route", ledgerService + "=http://" + address(t), "--schema", ledgerImage(t)}
+	bin, mom, addr := build(t), freeport.Addr(t), freeport.Addr(t)
+	known := []string{"--route", ledgerService + "=http://" + freeport.Addr(t), "--schema", ledgerImage(t)}
 	start(t, bin, append([]string{"mom", "--listen", mom, "--redis", redistest.New(t).URL(), "--max-header-bytes", "4096"}, known...)...)
 	start(t, bin, append([]string{"gateway", "--listen", addr, "--mom", "http://" + mom}, known...)...)
 	awaitReady(t, mom)

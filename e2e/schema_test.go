@@ -18,6 +18,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -86,7 +87,7 @@ func (w wire) ask(tb testing.TB, addr, method string, req *dynamicpb.Message, he
 // codec, for a schema that came as an image.
 func TestReplayedAsDirect(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	direct := run(t, (&ledger{}).serve(t, addr))
 
@@ -136,7 +137,7 @@ func TestReplayedAsDirect(t *testing.T) {
 // Callers of the binary codec get the very bytes that the service sent.
 func TestSameBytes(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	stop := run(t, (&ledger{}).serve(t, addr))
 	call := func(req []byte, headers ...string) (*http.Response, string) {

@@ -13,6 +13,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/server"
 )
 
@@ -106,7 +107,7 @@ func TestWrongSecret(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log jsonLines
-			addr := address(t)
+			addr := freeport.Addr(t)
 			stranger := &process{name: filepath.Join(bin, "holdline"), log: &log, args: append([]string{"gateway", "--listen", addr, "--mom", "http://" + h.momAddr[0],
 				"--route", ledgerService + "=http://" + h.ledger, "--schema", ledgerImage(t), "--log-format", "json", "--log-level", "debug"}, flags...)}
 			stranger.begin(t)

@@ -19,6 +19,7 @@ import (
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 )
 
@@ -32,7 +33,7 @@ type site struct {
 func newSite(tb testing.TB) *site {
 	tb.Helper()
 	ownSystem(tb)
-	return &site{bin: build(tb), image: ledgerImage(tb), ledger: address(tb), redis: redistest.New(tb)}
+	return &site{bin: build(tb), image: ledgerImage(tb), ledger: freeport.Addr(tb), redis: redistest.New(tb)}
 }
 
 // route is that of the ledger.
@@ -44,7 +45,7 @@ const unused = "other.v1.Service=http://127.0.0.1:1"
 // mom starts a MOM and waits until it takes tasks.
 func (s *site) mom(tb testing.TB, route string) (addr string, p *process) {
 	tb.Helper()
-	addr = address(tb)
+	addr = freeport.Addr(tb)
 	p = start(tb, s.bin, slices.Concat([]string{"mom", "--redis", s.redis.URL(), "--schema", s.image, "--route", route}, withAdmin(tb, addr))...)
 	awaitReady(tb, addr)
 	return addr, p
@@ -53,7 +54,7 @@ func (s *site) mom(tb testing.TB, route string) (addr string, p *process) {
 // gateway starts a gateway before MOMs and waits until it is ready.
 func (s *site) gateway(tb testing.TB, route string, moms ...string) *house {
 	tb.Helper()
-	h := &house{addr: address(tb), momAddr: moms, ledger: s.ledger}
+	h := &house{addr: freeport.Addr(tb), momAddr: moms, ledger: s.ledger}
 	args := append([]string{"gateway", "--schema", s.image, "--route", route}, withAdmin(tb, h.addr)...)
 	for _, mom := range moms {
 		args = append(args, "--mom", "http://"+mom)
@@ -300,7 +301,7 @@ func TestTroubleOfOneQueue(t *testing.T) {
 	const sum = "arithmetic.v1.SumService"
 	s.redis.Ask(t, "HSET", "hl:shards:{"+ledgerService+"}", "not", "a number")
 	var log lines
-	addr := address(t)
+	addr := freeport.Addr(t)
 	p := &process{name: filepath.Join(s.bin, "holdline"), log: &log, args: slices.Concat([]string{
 		"mom", "--redis", s.redis.URL(), "--schema", s.image, "--route", s.route(""), "--route", sum + "=http://127.0.0.1:1",
 	}, withAdmin(t, addr))}

@@ -4,13 +4,14 @@ import (
 	"context"
 	"testing"
 
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
 // A slow call does not keep those that come after it.
 func TestSlowCall(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	entered, release := make(chan struct{}), make(chan struct{})
 	defer close(release)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -52,7 +53,7 @@ func TestUnreadableDetails(t *testing.T) {
 		"no Any": connect.EncodeBinaryHeader([]byte{0x08, 9, 0x1a, 1, 0xff}), "no code": connect.EncodeBinaryHeader(bare),
 	} {
 		for _, only := range []bool{false, true} {
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 			failingWith(t, addr, details, only)
 			for _, contentType := range []string{"application/grpc", "application/grpc-web+proto", "application/grpc+json"} {
@@ -81,7 +82,7 @@ func TestDetailsOfAnotherHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, only := range []bool{false, true} {
-		addr := address(t)
+		addr := freeport.Addr(t)
 		s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 		failingWith(t, addr, connect.EncodeBinaryHeader(raw), only)
 		for _, contentType := range []string{"application/grpc", "application/grpc-web+proto"} {
@@ -111,7 +112,7 @@ func required(file *descriptorpb.FileDescriptorProto) {
 // to read.
 func TestRequiredFieldIsTheServices(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{imageAs(t, required)}, Routes: []string{ledgerService + "=http://" + addr}})
 	(&mirror{}).serve(t, addr)
 	for contentType, message := range map[string]string{

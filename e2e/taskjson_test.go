@@ -13,6 +13,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -20,7 +21,7 @@ import (
 // of its error, came with --schema alone; so can it with the client commands.
 func TestTasksAsJSON(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	run(t, (&ledger{}).serve(t, addr))
 	bin := build(t)

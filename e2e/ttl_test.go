@@ -9,6 +9,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -30,7 +31,7 @@ func TestRunningAtTheEndOfItsLife(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 			l := &ledger{}
 			entered, release := make(chan struct{}, 1), make(chan struct{})

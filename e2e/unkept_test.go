@@ -7,6 +7,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/stack"
 )
@@ -16,7 +17,7 @@ import (
 func TestAnswerThatCannotBeKept(t *testing.T) {
 	t.Parallel()
 	redis := redistest.New(t)
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Redis: redis.URL(), RedisPrefix: "x:", Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr}})
 	l := &ledger{fail: func(info *connect.CallInfo, amount int64) error {
 		if amount == 1 {

@@ -10,6 +10,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/stack"
 )
@@ -18,7 +19,7 @@ import (
 // nobody.
 func TestUnknownMethod(t *testing.T) {
 	t.Parallel()
-	addr, redis := address(t), redistest.Start(t)
+	addr, redis := freeport.Addr(t), redistest.Start(t)
 	with := func(schema string) stack.Config {
 		return stack.Config{Redis: redis, RedisPrefix: "TestUnknownMethod:", Schemas: []string{schema}, Routes: []string{ledgerService + "=http://" + addr}}
 	}

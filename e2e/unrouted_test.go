@@ -12,6 +12,7 @@ import (
 	"holdline/client"
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 )
 
 // storeAt stores a call of Post at a MOM, and returns its task's id.
@@ -41,7 +42,7 @@ func TestRouteRemoved(t *testing.T) {
 	s.redis.Ask(t, "DEL", "hl:services") // as if that MOM was of the release before
 
 	var log lines
-	addr, metrics := address(t), address(t)
+	addr, metrics := freeport.Addr(t), freeport.Addr(t)
 	p := &process{name: filepath.Join(s.bin, "holdline"), log: &log, args: slices.Concat([]string{
 		"mom", "--metrics", metrics, "--redis", s.redis.URL(), "--schema", s.image, "--route", unused,
 	}, withAdmin(t, addr))}

@@ -10,6 +10,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/stack"
 )
@@ -18,14 +19,14 @@ import (
 // caller does not learn on the day of an outage what it has asked for.
 func TestHeadersInAllWeather(t *testing.T) {
 	t.Parallel()
-	place := address(t)
+	place := freeport.Addr(t)
 	with := func(name, place string) *stack.Stack {
 		return up(t, stack.Config{
 			Redis: redistest.Start(t), RedisPrefix: t.Name() + name, Without: []string{"sum", "subtraction", "multiplication"},
 			Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + place},
 		})
 	}
-	fair, foul := with("fair:", place), with("foul:", address(t))
+	fair, foul := with("fair:", place), with("foul:", freeport.Addr(t))
 	run(t, (&ledger{}).serve(t, place))
 	for _, header := range []string{
 		"Holdline-Ttl: 1d", "Holdline-Ttl: ", "Holdline-Ttl: -5s", "Holdline-Ttl: 5",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -16,7 +17,7 @@ import (
 func TestFastCallsBesideSickOnes(t *testing.T) {
 	t.Parallel()
 	const crashing, hanging, callers, each = 20, 4, 5, 25
-	addr := address(t)
+	addr := freeport.Addr(t)
 	s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr + ";attempt-timeout=5m"}})
 	l := &ledger{}
 	release := make(chan struct{})
@@ -67,7 +68,7 @@ func TestFastCallsBehindHangingOnes(t *testing.T) {
 		t.Run(hanging, func(t *testing.T) {
 			t.Parallel()
 			const many, others = 64, 200
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{ledgerImage(t)}, Routes: []string{ledgerService + "=http://" + addr + ";attempt-timeout=5m"}})
 			storeMany(t, s, hanging, 1, many)
 			ids := storeMany(t, s, fast, many+1, others)

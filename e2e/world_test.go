@@ -29,6 +29,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -84,7 +85,7 @@ func TestWorld(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr := address(t)
+			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{image}, Routes: []string{ledgerService + "=http://" + addr}, CORSOrigins: []string{"*"}})
 			w := &world{t: t, s: s, callers: worldCallers(t, s, image)}
 			w.understands = func(caller string) bool {

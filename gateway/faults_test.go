@@ -7,21 +7,21 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect/v2"
 	"golang.org/x/net/http2"
+
+	"holdline/internal/freeport"
 )
 
 // Nobody is there, or nobody who speaks HTTP.
 var (
-	dialRefused = fault{name: "refused dial", endpoint: func(tb testing.TB) string { return "http://" + closedPort(tb) }}
+	dialRefused = fault{name: "refused dial", endpoint: func(tb testing.TB) string { return "http://" + freeport.Addr(tb) }}
 	droppedSYN  = fault{name: "dropped SYN", endpoint: func(tb testing.TB) string { return "http://" + fullBacklog(tb) }}
 	noName      = fault{name: "no such name", endpoint: func(testing.TB) string { return "http://no.such.host.invalid:1" }}
 	noTLS       = fault{name: "no TLS", endpoint: func(tb testing.TB) string {
@@ -220,20 +220,4 @@ func rpc(code connect.Code, header ...string) func(x *exchange) {
 			x.end()
 		}
 	}
-}
-
-// closedPort is an address where nobody listens, now or later: it lies below those
-// that kernels give to servers of other tests.
-func closedPort(tb testing.TB) (addr string) {
-	tb.Helper()
-	for range 1000 {
-		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(20000))))
-		if err != nil {
-			continue
-		}
-		_ = ln.Close()
-		return ln.Addr().String()
-	}
-	tb.Fatal("no free port")
-	return ""
 }

@@ -13,6 +13,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 )
 
 // within is how long a MOM has to take a call that surely nobody has, with slack for
@@ -111,7 +112,7 @@ func TestMOMFails(t *testing.T) {
 				t.Run(strings.ReplaceAll(c.name+"/"+m.name+"/"+p.name, " ", "-"), func(t *testing.T) {
 					t.Parallel()
 					mom := newStandIn(t, c.answer)
-					url := frontMOM(t, "http://"+closedPort(t), mom.addr)
+					url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
 					started := time.Now()
 					got := p.call(t, client(t, p.major), url, *m, "Prefer: wait=1")
 					if took := time.Since(started); got.what != want || took > heldWithin {
@@ -146,7 +147,7 @@ func TestMOMAnswersTooLate(t *testing.T) {
 	for _, p := range []protocol{grpc, web} { // which are looked into for the status
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, _ offer) {
+			url := frontMOM(t, "http://"+freeport.Addr(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, _ offer) {
 				w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 				_ = http.NewResponseController(w).Flush()
 				<-r.Context().Done()
@@ -164,7 +165,7 @@ func TestMOMRefused(t *testing.T) {
 	for _, p := range all {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			url := frontMOM(t, "http://"+newFaulty(t, bare502).addr, closedPort(t))
+			url := frontMOM(t, "http://"+newFaulty(t, bare502).addr, freeport.Addr(t))
 			started := time.Now()
 			got := p.call(t, client(t, p.major), url, get)
 			if took := time.Since(started); got.what != "unavailable STORE_UNAVAILABLE retry" || took > within {
@@ -193,7 +194,7 @@ func TestSecondMOMHolds(t *testing.T) {
 		hold(w, r, o)
 	}
 	first, second := newStandIn(t, answer), newStandIn(t, answer)
-	url := frontMOM(t, "http://"+closedPort(t), first.addr, second.addr)
+	url := frontMOM(t, "http://"+freeport.Addr(t), first.addr, second.addr)
 	got := connect1.call(t, client(t, 1), url, add)
 	if got.what != "held" || len(first.got()) != 1 || len(second.got()) != 1 || len(ids(first.got(), second.got())) != 1 {
 		t.Errorf("caller read %q, MOMs got %+v and %+v; want one id at each", got.what, first.got(), second.got())
@@ -208,7 +209,7 @@ func TestHandleOfTheKeysTask(t *testing.T) {
 	for _, p := range all {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
+			url := frontMOM(t, "http://"+freeport.Addr(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
 				o.id = other
 				accept(w, o)
 				abort(w, r, o)
@@ -246,7 +247,7 @@ func TestHoldLostForLong(t *testing.T) {
 				})
 				mom.Start()
 				t.Cleanup(mom.Close)
-				url := frontMOM(t, "http://"+closedPort(t), mom.Listener.Addr().String())
+				url := frontMOM(t, "http://"+freeport.Addr(t), mom.Listener.Addr().String())
 				if dies {
 					want = "deadline_exceeded CALL_STORED"
 				}
@@ -261,7 +262,7 @@ func TestHoldLostForLong(t *testing.T) {
 // However often a MOM dies, a hold ends when the caller wanted it to.
 func TestHoldEnds(t *testing.T) {
 	t.Parallel()
-	url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
+	url := frontMOM(t, "http://"+freeport.Addr(t), newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
 		accept(w, o)
 		abort(w, r, o)
 	}).addr)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdline/gateway"
+	"holdline/internal/freeport"
 )
 
 // Calls over the limit are refused, safe to be sent again, in every protocol;
@@ -67,7 +68,7 @@ func TestMaxHeld(t *testing.T) {
 		}
 		hold(w, r, o)
 	})
-	url := "http://" + serve(t, configured(t, gateway.Config{MaxHeld: 1}, "http://"+closedPort(t), mom.addr))
+	url := "http://" + serve(t, configured(t, gateway.Config{MaxHeld: 1}, "http://"+freeport.Addr(t), mom.addr))
 	var first sync.WaitGroup
 	first.Go(func() {
 		if got := connect2.call(t, client(t, 2), url, add); got.what != "held" {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdline/internal/freeport"
 	"holdline/internal/server"
 )
 
@@ -120,8 +121,8 @@ func TestReplicas(t *testing.T) {
 	for _, p := range []protocol{connect1, connect2} {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			one, two := newReplica(t, closedPort(t)), newReplica(t, closedPort(t)) // which they get back
-			third := closedPort(t)
+			one, two := newReplica(t, freeport.Addr(t)), newReplica(t, freeport.Addr(t)) // which they get back
+			third := freeport.Addr(t)
 			url, client := frontMOM(t, "http://"+one.addr+",http://"+two.addr+",http://"+third), client(t, p.major)
 			load := newLoad(t, 4, func() string { return p.call(t, client, url, get).what })
 			more(t, &load.calls, 200)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"holdline/gateway"
+	"holdline/internal/freeport"
 	"holdline/internal/route"
 	"holdline/internal/server/servertest"
 )
@@ -111,7 +112,7 @@ func callOnce(t *testing.T, base, path, body string, headers ...string) {
 // and one when the service is back, however many calls there were.
 func TestOutageIsLogged(t *testing.T) {
 	t.Parallel()
-	addr := closedPort(t)
+	addr := freeport.Addr(t)
 	base, out := frontLogged(t, "http://"+addr, newStandIn(t, nil).addr)
 	for range 20 {
 		callOnce(t, base, add.path, "{}")

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 )
 
 // placed says that a call is stored, if its id is in the shard that it has among so many.
@@ -31,7 +32,7 @@ func TestMOMSaysShard(t *testing.T) {
 			t.Parallel()
 			for _, headers := range [][]string{nil, {"Idempotency-Key: k-7"}} {
 				mom := newStandIn(t, placed("64", 64))
-				url := frontMOM(t, "http://"+closedPort(t), mom.addr)
+				url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
 				for range 20 {
 					before := len(mom.got())
 					if got := p.call(t, client(t, p.major), url, add, headers...); got.what != "held" {
@@ -61,7 +62,7 @@ func TestMOMSaysShard(t *testing.T) {
 func TestMOMSaysNoShard(t *testing.T) {
 	t.Parallel()
 	for _, shards := range []string{"0", "-1", "65", "many", "1"} {
-		url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, func(w http.ResponseWriter, _ *http.Request, _ offer) {
+		url := frontMOM(t, "http://"+freeport.Addr(t), newStandIn(t, func(w http.ResponseWriter, _ *http.Request, _ offer) {
 			w.Header().Set(contract.HeaderRefused, contract.RefusedNow)
 			w.Header().Set(contract.HeaderShards, shards)
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -91,7 +92,7 @@ func TestLeftWhilePlaced(t *testing.T) {
 		accept(w, offer{id: elsewhere}) // it was stored before the number changed
 		<-r.Context().Done()
 	})
-	url := frontMOM(t, "http://"+closedPort(t), mom.addr)
+	url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan struct{})
 	go func() {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 )
 
 // What a MOM says of itself is not the service's word: a caller hears that its call
@@ -52,12 +53,12 @@ func TestMOMSpeaksOfItself(t *testing.T) {
 		for _, p := range all {
 			t.Run(strings.ReplaceAll(c.name+"/"+p.name, " ", "-"), func(t *testing.T) {
 				t.Parallel()
-				url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, c.answer).addr)
+				url := frontMOM(t, "http://"+freeport.Addr(t), newStandIn(t, c.answer).addr)
 				if got := p.call(t, client(t, p.major), url, add, "Prefer: wait=1"); got.what != c.want {
 					t.Errorf("caller read %q, want %q", got.what, c.want)
 				}
 				// Another MOM may know the call.
-				url = frontMOM(t, "http://"+closedPort(t), newStandIn(t, c.answer).addr, newStandIn(t, nil).addr)
+				url = frontMOM(t, "http://"+freeport.Addr(t), newStandIn(t, c.answer).addr, newStandIn(t, nil).addr)
 				if got := p.call(t, client(t, p.major), url, add); got.what != "held" {
 					t.Errorf("caller of two MOMs read %q, want it held", got.what)
 				}
@@ -70,7 +71,7 @@ func TestMOMSpeaksOfItself(t *testing.T) {
 func TestMOMRefusesCall(t *testing.T) {
 	t.Parallel()
 	for _, p := range onC {
-		url := frontMOM(t, "http://"+closedPort(t), newStandIn(t, func(w http.ResponseWriter, _ *http.Request, _ offer) {
+		url := frontMOM(t, "http://"+freeport.Addr(t), newStandIn(t, func(w http.ResponseWriter, _ *http.Request, _ offer) {
 			w.Header().Set(contract.HeaderRefused, contract.RefusedCall)
 			w.WriteHeader(http.StatusTeapot)
 		}).addr)
@@ -104,7 +105,7 @@ func TestMOMFreezes(t *testing.T) {
 			t.Run(strings.ReplaceAll(c.name+"/"+p.name, " ", "-"), func(t *testing.T) {
 				t.Parallel()
 				mom := newStandIn(t, c.answer)
-				url := frontMOM(t, "http://"+closedPort(t), mom.addr)
+				url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
 				got := p.call(t, client(t, p.major), url, add, c.header)
 				if got.what != c.want {
 					t.Errorf("caller read %q, want %q", got.what, c.want)
@@ -130,7 +131,7 @@ func TestLeftWhileHeld(t *testing.T) {
 				held <- o.id
 				<-r.Context().Done()
 			})
-			url := frontMOM(t, "http://"+closedPort(t), mom.addr)
+			url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
 			leaveHeld := func(headers ...string) string {
 				ctx, leave := context.WithCancel(t.Context())
 				left := make(chan struct{})

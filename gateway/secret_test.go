@@ -7,6 +7,7 @@ import (
 
 	"holdline/gateway"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/secret"
 )
 
@@ -24,7 +25,7 @@ func TestSecretIsShown(t *testing.T) {
 		mu.Unlock()
 		mom.ServeHTTP(w, r)
 	}))
-	url := "http://" + serve(t, configured(t, gateway.Config{Secret: shown}, "http://"+closedPort(t), addr))
+	url := "http://" + serve(t, configured(t, gateway.Config{Secret: shown}, "http://"+freeport.Addr(t), addr))
 	connect1.call(t, client(t, 1), url, add, contract.HeaderSecret+": mine")
 	const path = "/mom.v1.TaskService/GetTask"
 	connect1.call(t, client(t, 1), url, method{path: path}, contract.HeaderSecret+": mine")

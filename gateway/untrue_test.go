@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"holdline/internal/freeport"
 )
 
 // A caller of HTTP/1.1 that closes its half of the connection has left, as far as
@@ -27,7 +29,7 @@ func TestHalfClosedCaller(t *testing.T) {
 			})
 			endpoint := "http://" + service.addr
 			if held {
-				endpoint = "http://" + closedPort(t)
+				endpoint = "http://" + freeport.Addr(t)
 			}
 			conn, err := net.Dial("tcp", strings.TrimPrefix(frontMOM(t, endpoint, mom.addr), "http://"))
 			if err != nil {
@@ -52,7 +54,7 @@ func TestNotExecutedIsTrue(t *testing.T) {
 	t.Parallel()
 	for _, headers := range [][]string{{"Holdline-Mode: direct"}, nil} {
 		service := newFaulty(t, fault{act: (*exchange).close})
-		url := frontMOM(t, "http://"+service.addr+",http://"+closedPort(t), closedPort(t))
+		url := frontMOM(t, "http://"+service.addr+",http://"+freeport.Addr(t), freeport.Addr(t))
 		for range 4 { // whichever endpoint comes first
 			before := service.seen()
 			got := connect1.call(t, client(t, 1), url, get, headers...)
@@ -67,7 +69,7 @@ func TestNotExecutedIsTrue(t *testing.T) {
 func TestReadingOfTasksMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	mom := newStandIn(t, abort)
-	url := frontMOM(t, "http://"+closedPort(t), mom.addr)
+	url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
 	for _, path := range []string{"/v1/tasks/x", "/v1/tasks/x/answer"} {
 		res, err := client(t, 1).Get(url + path)
 		if err != nil {

@@ -6,11 +6,9 @@ import (
 	"io"
 	stdlog "log"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +21,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/freeport"
 	"holdline/internal/redistest"
 	"holdline/internal/route"
 	"holdline/internal/server"
@@ -59,7 +58,7 @@ func newToldOf(t *testing.T, url string) *told {
 // newToldWith is newToldOf with a Config of the test's.
 func newToldWith(t *testing.T, url string, configure func(*mom.Config)) *told {
 	t.Helper()
-	w := &told{t: t, log: &lines{}, service: closedPort(t)}
+	w := &told{t: t, log: &lines{}, service: freeport.Addr(t)}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + w.service + ":", CommandTimeout: 20 * time.Second, Logger: log})
 	if err != nil {
@@ -90,21 +89,6 @@ func newToldWith(t *testing.T, url string, configure func(*mom.Config)) *told {
 	w.rpc = connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, w.base))
 	w.await("store ready")
 	return w
-}
-
-// closedPort is an address where nobody listens until the test does: it lies below those
-// that the system gives out by itself.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(20000)))
-		if listener, err := net.Listen("tcp", addr); err == nil {
-			_ = listener.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // begin starts the service.

@@ -2,11 +2,12 @@ package redistest
 
 import (
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"holdline/internal/freeport"
 )
 
 const (
@@ -41,7 +42,7 @@ func newCluster(tb testing.TB, tick func(), env []string, options ...string) *Cl
 	tb.Helper()
 	c := &Cluster{}
 	for range 2 * masters {
-		bus := strconv.Itoa(freePort(tb))
+		bus := freeport.Port(tb)
 		c.Nodes = append(c.Nodes, newTCP(tb, env, append([]string{
 			"--cluster-enabled", "yes", "--cluster-port", bus, "--repl-diskless-sync-delay", "0",
 		}, options...)...))
@@ -104,21 +105,10 @@ func (c *Cluster) Replicate(tb testing.TB) {
 // newTCP starts a server that listens on a port of 127.0.0.1 too.
 func newTCP(tb testing.TB, env []string, options ...string) *Server {
 	tb.Helper()
-	port := strconv.Itoa(freePort(tb))
+	port := freeport.Port(tb)
 	s := startFor(tb, env, append([]string{"--bind", "127.0.0.1", "--port", port}, options...))
 	s.port = port
 	return s
-}
-
-// freePort returns one that was free a moment ago.
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // Replicate returns once the replicas of the server, if it is a master, have what

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
+
+	"holdline/internal/freeport"
 )
 
 // SentinelMaster is the name that a Sentinel knows its master by.
@@ -26,7 +27,7 @@ func NewSentinel(tb testing.TB) *Sentinel {
 	s.Replica = newTCP(tb, nil, "--replicaof", "127.0.0.1", s.Master.port)
 	s.Replica.awaitReplica(tb)
 	var err error
-	if s.sentinel, err = startSentinel(s.Master.port, strconv.Itoa(freePort(tb))); err != nil {
+	if s.sentinel, err = startSentinel(s.Master.port, freeport.Port(tb)); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(s.sentinel.remove)

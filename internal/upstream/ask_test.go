@@ -12,6 +12,8 @@ import (
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
+
+	"holdline/internal/freeport"
 )
 
 // knows is a health service that knows some names.
@@ -114,7 +116,7 @@ func TestHealth(t *testing.T) {
 // Where the name was known once, who does not know it is another service.
 func TestHealthOfAnother(t *testing.T) {
 	t.Parallel()
-	addr := "127.0.0.1:" + freePort(t)
+	addr := freeport.Addr(t)
 	p := NewPool(Config{Service: service, Endpoints: []*url.URL{{Scheme: "http", Host: addr}}, Log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(p.Close)
 	for _, c := range []struct {

@@ -7,13 +7,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"holdline/internal/freeport"
 )
 
 // However long a service was down, up to ten minutes, half a second is enough to
 // see it back.
 func TestAwaitHealthyAfterAnOutage(t *testing.T) {
 	t.Parallel()
-	addr := "127.0.0.1:" + freePort(t)
+	addr := freeport.Addr(t)
 	started := make(chan struct{})
 	go func() { // a listener would keep the bubble's clock from moving
 		<-started

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"connectrpc.com/grpchealth"
+
+	"holdline/internal/freeport"
 )
 
 const service = "test.v1.Service"
@@ -41,18 +43,6 @@ func replica(tb testing.TB, addr, name string) (stop func()) {
 	return stop
 }
 
-// freePort is a port that is free on every loopback address, as far as one can tell.
-func freePort(tb testing.TB) string {
-	tb.Helper()
-	ln, err := net.Listen("tcp", "0.0.0.0:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
-}
-
 func openPool(tb testing.TB, lookup func(context.Context, string) ([]string, error), urls ...string) *Pool {
 	tb.Helper()
 	var parsed []*url.URL
@@ -80,7 +70,7 @@ func (p *Pool) addrs() (list []string) {
 // The endpoints follow the resolver as long as it makes sense.
 func TestResolve(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := freeport.Port(t)
 	stopOne := replica(t, "127.0.0.11:"+port, service)
 	replica(t, "127.0.0.12:"+port, service)
 	replica(t, "127.0.0.13:"+port, "another.v1.Service")
@@ -147,7 +137,7 @@ func eventually(t *testing.T, what string, so func() bool) {
 // An endpoint that cannot be dialled is picked last, until it is healthy again.
 func TestEjection(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := freeport.Port(t)
 	replica(t, "127.0.0.21:"+port, service)
 	stop := replica(t, "127.0.0.22:"+port, service)
 	p := openPool(t, nil, "http://127.0.0.21:"+port, "http://127.0.0.22:"+port)

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"testing"
 	"time"
+
+	"holdline/internal/freeport"
 )
 
 // mute accepts connections on a loopback address, and says nothing.
@@ -44,7 +46,7 @@ func TestSilentTogether(t *testing.T) {
 // fit serves the health of the service.
 func fit(tb testing.TB) (url string) {
 	tb.Helper()
-	addr := "127.0.0.1:" + freePort(tb)
+	addr := freeport.Addr(tb)
 	replica(tb, addr, service)
 	return "http://" + addr
 }

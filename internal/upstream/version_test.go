@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"holdline/internal/freeport"
 )
 
 // speaker is a server of some versions of HTTP that counts what it runs.
@@ -71,7 +73,7 @@ func TestVersions(t *testing.T) {
 					}
 					t.Run(map[bool]string{false: "clear/", true: "tls/"}[secure]+name+"/"+kind, func(t *testing.T) {
 						t.Parallel()
-						addr := "127.0.0.1:" + freePort(t)
+						addr := freeport.Addr(t)
 						var s *speaker
 						var e *Endpoint
 						if secure {
@@ -119,7 +121,7 @@ func TestVersions(t *testing.T) {
 // Another program may listen at an address later, and speak another version.
 func TestVersionChanges(t *testing.T) {
 	t.Parallel()
-	addr := "127.0.0.1:" + freePort(t)
+	addr := freeport.Addr(t)
 	e := (*openPool(t, nil, "http://"+addr).endpoints.Load())[0]
 	for _, major := range []int{1, 2, 1, 2} {
 		s := speak(t, addr, nil, major == 1, major == 2)
@@ -153,7 +155,7 @@ func TestVersionChangesUnseen(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "clear", true: "tls"}[secure], func(t *testing.T) {
 			t.Parallel()
-			addr := "127.0.0.1:" + freePort(t)
+			addr := freeport.Addr(t)
 			var config *tls.Config
 			var e *Endpoint
 			if secure {
