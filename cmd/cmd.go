@@ -165,15 +165,21 @@ type Routing struct {
 	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schemas of routed services. May be repeated. Calls of a service without a schema pass, but are never stored."`
 }
 
-// load reads the routes of all three sources, and the schemas.
-func (r Routing) load() (route.Table, *route.Schemas, error) {
+// specs reads the routes of all three sources.
+func (r Routing) specs() ([]string, error) {
 	specs := append(strings.Fields(os.Getenv("HOLDLINE_ROUTES")), r.Route...)
-	if r.Routes != "" {
-		more, err := route.ReadFile(r.Routes)
-		if err != nil {
-			return nil, nil, err
-		}
-		specs = append(specs, more...)
+	if r.Routes == "" {
+		return specs, nil
+	}
+	more, err := route.ReadFile(r.Routes)
+	return append(specs, more...), err
+}
+
+// load reads the routes, of which there must be some, and the schemas.
+func (r Routing) load() (route.Table, *route.Schemas, error) {
+	specs, err := r.specs()
+	if err != nil {
+		return nil, nil, err
 	}
 	if len(specs) == 0 {
 		return nil, nil, route.ErrNoRoutes

@@ -2,69 +2,141 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"holdline/internal/secret"
+	"holdline/internal/server"
 	"holdline/internal/stack"
 	"holdline/services"
 )
 
 // Up is `holdline up`.
 type Up struct {
-	Listen  string   `default:"${gateway_address}" help:"The address of the gateway."`
-	Redis   string   `placeholder:"URL" help:"The Redis or Valkey that keeps the tasks, such as redis://127.0.0.1:6379. Default: a Redis of its own, with its data in --state, if redis-server or valkey-server is on PATH. If neither is there, tasks are kept in memory."`
-	State   string   `placeholder:"DIR" default:"${state}" help:"The folder in which the Redis of its own keeps its data."`
-	Without []string `placeholder:"SERVICE" help:"Do not start this service: sum, subtraction or multiplication. May be repeated."`
-	Admin   string   `default:"${admin_address}" help:"Serve operators at this address, or at unix:PATH: queues, the tasks of all callers, /metrics and pprof. Empty: nowhere."`
+	Listen     string   `default:"${gateway_address}" help:"The address of the gateway."`
+	Ports      *uint16  `placeholder:"BASE" help:"Give everything another port: the gateway gets BASE, the example services the next three, the MOM BASE+10, and the admin listener BASE+11. With 0 each gets any port that is free."`
+	Redis      string   `placeholder:"URL" help:"The Redis or Valkey that keeps the tasks, such as redis://127.0.0.1:6379. Default: a Redis of its own, with its data in --state, if redis-server or valkey-server is on PATH. If neither is there, tasks are kept in memory."`
+	State      string   `placeholder:"DIR" default:"${state}" help:"The folder in which the Redis of its own keeps its data."`
+	Without    []string `xor:"services" placeholder:"SERVICE" help:"Do not start this service: sum, subtraction or multiplication. May be repeated."`
+	NoServices bool     `name:"no-services" xor:"services" help:"Start none of the three example services, and have no routes to them."`
+	Routing
+	Admin string `default:"${admin_address}" help:"Serve operators at this address, or at unix:PATH: queues, the tasks of all callers, /metrics and pprof. Empty: nowhere."`
 	Metrics
 	Logs
 }
 
+// The places of a MOM and an admin listener in a block of ports.
+const momPlace, adminPlace = 10, 11
+
 // Run runs everything until it is interrupted.
 func (c *Up) Run(ctx context.Context, out io.Writer) error {
-	log := c.logger()
-	defer announceEnd(ctx, log)()
-	s, err := stack.New(stack.Config{
-		Listen:  c.Listen,
-		Redis:   c.Redis,
-		State:   c.State,
-		Without: c.Without,
-		Metrics: c.Metrics.Metrics,
-		Admin:   listenAt(c.Admin),
-		Secret:  secret.Random(),
-		// This is a playground, so pages of any origin may try it.
-		CORSOrigins: []string{"*"},
-		Logger:      log,
-	})
+	specs, err := c.specs()
 	if err != nil {
 		return err
 	}
-	c.greet(out, s)
+	log := c.logger()
+	defer announceEnd(ctx, log)()
+	cfg := stack.Config{
+		Listen:     c.Listen,
+		Redis:      c.Redis,
+		State:      c.State,
+		Without:    c.Without,
+		NoServices: c.NoServices,
+		Routes:     specs,
+		Schemas:    c.Schema,
+		Metrics:    c.Metrics.Metrics,
+		Admin:      listenAt(c.Admin),
+		Secret:     secret.Random(),
+		// This is a playground, so pages of any origin may try it.
+		CORSOrigins: []string{"*"},
+		Logger:      log,
+	}
+	if c.Ports != nil {
+		if err := c.move(&cfg); err != nil {
+			return err
+		}
+	}
+	s, err := stack.New(cfg)
+	var taken *server.TakenError
+	if errors.As(err, &taken) && taken.Flag == "listen" {
+		taken.Flag = "ports" // the MOM and the services have no other flag
+	}
+	if err != nil {
+		return err
+	}
+	c.greet(out, s, specs)
 	return s.Run(ctx)
 }
 
-// greet prints where everything is, and what to try.
-func (c *Up) greet(out io.Writer, s *stack.Stack) {
-	line := func(name, addr, note string) {
-		_, _ = fmt.Fprintf(out, "  %-16s http://%s%s\n", name, addr, note)
+// move gives all parts the ports of --ports.
+func (c *Up) move(cfg *stack.Config) (err error) {
+	port := func(place int) string {
+		if *c.Ports == 0 {
+			return "0"
+		}
+		return strconv.Itoa(int(*c.Ports) + place)
 	}
+	if *c.Ports > math.MaxUint16-adminPlace {
+		return fmt.Errorf("--ports: %d is too high, since the last of its ports is %d ports above it", *c.Ports, adminPlace)
+	}
+	if cfg.Listen, err = withPort("--listen", cfg.Listen, port(0)); err != nil {
+		return err
+	}
+	if cfg.Admin != "" && !strings.HasPrefix(cfg.Admin, unixPrefix) {
+		if cfg.Admin, err = withPort("--admin", cfg.Admin, port(adminPlace)); err != nil {
+			return err
+		}
+	}
+	cfg.Port = func(name, _ string) string {
+		place := slices.IndexFunc(services.All, func(svc services.Service) bool { return svc.Name == name })
+		if place < 0 {
+			return port(momPlace)
+		}
+		return port(1 + place)
+	}
+	return nil
+}
+
+// withPort replaces the port in the address of a flag.
+func withPort(flag, addr, port string) (string, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("%s: %q, want host:port", flag, addr)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// greet prints where everything is, and what to try.
+func (c *Up) greet(out io.Writer, s *stack.Stack, routes []string) {
+	width := 16
+	for _, spec := range routes {
+		service, _, _ := strings.Cut(spec, "=")
+		width = max(width, len(service))
+	}
+	row := func(name, where string) { _, _ = fmt.Fprintf(out, "  %-*s %s\n", width, name, where) }
+	line := func(name, addr, note string) { row(name, "http://"+addr+note) }
 	_, _ = fmt.Fprintln(out)
 	line("gateway", s.Gateway, "")
 	line("docs", s.Gateway, "/docs")
 	line("mom", s.MOM, "")
 	for _, svc := range services.All {
-		note := ""
-		if slices.Contains(c.Without, svc.Name) {
-			note = "   not started"
+		switch addr := s.Service[svc.Name]; {
+		case c.NoServices:
+		case slices.Contains(c.Without, svc.Name):
+			line(svc.Name, addr, "   not started")
+		default:
+			line(svc.Name, addr, "")
 		}
-		line(svc.Name, s.Service[svc.Name], note)
 	}
 	switch {
 	case strings.HasPrefix(s.Admin, "unix:"):
-		_, _ = fmt.Fprintf(out, "  %-16s %s\n", "admin", s.Admin)
+		row("admin", s.Admin)
 	case s.Admin != "":
 		line("admin", s.Admin, "/metrics")
 	}
@@ -74,10 +146,23 @@ func (c *Up) greet(out io.Writer, s *stack.Stack) {
 	if s.Volatile {
 		_, _ = fmt.Fprintln(out, "\n  Neither redis-server nor valkey-server is on PATH: tasks are kept in memory, and are lost when this command ends.")
 	}
-	_, _ = fmt.Fprintf(out, `
-Try it in another terminal:
+	for _, spec := range routes {
+		service, urls, _ := strings.Cut(spec, "=")
+		urls, _, _ = strings.Cut(urls, ";")
+		row(service, urls)
+	}
+	_, _ = fmt.Fprint(out, "\nTry it in another terminal:\n\n")
+	if c.NoServices {
+		service, _, _ := strings.Cut(routes[0], "=")
+		_, _ = fmt.Fprintf(out, `  go run . services --server http://%[1]s
+  curl -d '{}' -H 'Content-Type: application/json' http://%[1]s/%[2]s/METHOD
 
-  curl -d '{"a": 1, "b": 2}' -H 'Content-Type: application/json' http://%[1]s/arithmetic.v1.SumService/Sum
+To play an outage, end a service, call it, and start it again.
+
+`, s.Gateway, service)
+		return
+	}
+	_, _ = fmt.Fprintf(out, `  curl -d '{"a": 1, "b": 2}' -H 'Content-Type: application/json' http://%[1]s/arithmetic.v1.SumService/Sum
   buf curl --protocol grpc --http2-prior-knowledge -d '{"a": 1, "b": 2}' http://%[1]s/arithmetic.v1.SumService/Sum
   go run . services --server http://%[1]s
 

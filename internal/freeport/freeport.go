@@ -27,21 +27,36 @@ var (
 // else gets it from here as long as this process lives.
 func Port(tb testing.TB) string {
 	tb.Helper()
+	return strconv.Itoa(Ports(tb, 1))
+}
+
+// Ports returns the first of n such ports, one after the other. n is less than 100.
+func Ports(tb testing.TB, n int) (first int) {
+	tb.Helper()
 	mu.Lock()
 	defer mu.Unlock()
 	for range blocks * block {
-		if next == end {
+		if next+n > end {
 			claim(tb)
 		}
-		port := next
-		next++
-		if ln, err := listen("0.0.0.0", port); err == nil {
-			_ = ln.Close()
-			return strconv.Itoa(port)
+		first, next = next, next+n
+		if free(first, n) {
+			return first
 		}
 	}
 	tb.Fatal("no port is free between 10000 and 30000")
-	return ""
+	return 0
+}
+
+func free(first, n int) bool {
+	for port := first; port < first+n; port++ {
+		ln, err := listen("0.0.0.0", port)
+		if err != nil {
+			return false
+		}
+		_ = ln.Close()
+	}
+	return true
 }
 
 // claim takes a block of ports for this process. Tests of several packages run at the same time: who

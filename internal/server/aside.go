@@ -27,7 +27,7 @@ type aside struct {
 }
 
 func listenAside(name, addr string, handler http.Handler, limits Limits, log *slog.Logger) (*aside, error) {
-	ln, err := listenLimited(addr, maxAside, logonce.New(log))
+	ln, err := listenLimited(name, addr, maxAside, logonce.New(log))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -71,11 +71,11 @@ func (a *aside) close() {
 
 // listenUnix listens on a socket that is its user's alone. One that a server left behind,
 // which was killed, is replaced.
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(flag, path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
 		if used, err := net.Dial("unix", path); err == nil {
 			_ = used.Close()
-			return nil, fmt.Errorf("listen on unix:%s: the socket is in use; is another holdline running?", path)
+			return nil, &TakenError{unixPrefix + path, flag}
 		}
 		_ = os.Remove(path)
 	}

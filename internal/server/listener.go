@@ -58,8 +58,8 @@ func (l *listener) wait() {
 	l.lingering.Wait()
 }
 
-func listenLimited(addr string, most int, log *logonce.Logger) (*listener, error) {
-	ln, err := listen(addr)
+func listenLimited(flag, addr string, most int, log *logonce.Logger) (*listener, error) {
+	ln, err := listen(flag, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -168,17 +168,28 @@ func (s *Server) listen(cfg Config, limits Limits) (err error) {
 			s.log.Warn("whoever reaches the admin listener is an operator: let nobody else reach it", "address", at)
 		}
 	}
-	s.ln, err = listenLimited(cfg.Addr, limits.Connections, s.once)
+	s.ln, err = listenLimited("listen", cfg.Addr, limits.Connections, s.once)
 	return err
 }
 
-func listen(addr string) (net.Listener, error) {
+// TakenError says that another program listens at an address.
+type TakenError struct {
+	Addr string
+	Flag string // that gives the server another address
+}
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("listen on %s: the address is in use, by another holdline or another program; choose another one with --%s", e.Addr, e.Flag)
+}
+
+// listen opens the listener of a flag.
+func listen(flag, addr string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(addr, unixPrefix); ok {
-		return listenUnix(path)
+		return listenUnix(flag, path)
 	}
 	ln, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: the address is in use; is another holdline running?", addr)
+		return nil, &TakenError{addr, flag}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)

@@ -36,8 +36,10 @@ type Config struct {
 	// port. "0" means any free port. Default: the usual port.
 	Port    func(name, usual string) string
 	Without []string // services to leave down, by short name
-	Routes  []string // more routes, beside those of the shipped services
-	Schemas []string // more schemas, as Buf images
+	// NoServices: there are no shipped services, nor routes to them.
+	NoServices bool
+	Routes     []string // more routes, beside those of the shipped services
+	Schemas    []string // more schemas, as Buf images
 	// CORSOrigins may call the gateway from a browser. Default none.
 	CORSOrigins []string
 	// Redis is the URL of a Redis. Default: the stack has a Redis of its own. Its data
@@ -92,6 +94,9 @@ func New(cfg Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(routes) == 0 {
+		return nil, route.ErrNoRoutes
+	}
 	schemas, err := route.LoadSchemas(cfg.Schemas...)
 	if err != nil {
 		return nil, err
@@ -121,6 +126,9 @@ func (s *Stack) openServices(cfg Config) (specs []string, err error) {
 		if _, ok := services.Find(name); !ok {
 			return nil, fmt.Errorf("no service %q to leave down; there are %s", name, services.Names())
 		}
+	}
+	if cfg.NoServices {
+		return nil, nil
 	}
 	for _, svc := range services.All {
 		part, err := NewService(svc, net.JoinHostPort(host, cfg.Port(svc.Name, svc.Port)), cfg.Logger)
