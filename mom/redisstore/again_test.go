@@ -9,8 +9,8 @@ import (
 	"holdline/mom"
 )
 
-// A task that has failed before lets others go past it, as many as are wanted; without others it
-// goes itself.
+// A lease takes at most Again tasks that have failed before, and passes over the rest of them. If
+// it finds no others, it takes one that has failed.
 func TestFailedTasksLetOthersPass(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		failed, fresh := e.addFailed(3), []contract.TaskID{e.add(), e.add()}
@@ -33,7 +33,7 @@ func TestFailedTasksLetOthersPass(t *testing.T) {
 	})
 }
 
-// Where there is no room for tasks that may not run twice, others go past them, and they
+// If there is no room for tasks that may not run twice, others are leased before them, and they
 // keep their places.
 func TestRoomForThoseThatMayRunTwice(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
@@ -56,7 +56,7 @@ func TestRoomForThoseThatMayRunTwice(t *testing.T) {
 	})
 }
 
-// However many have failed, and wait before all others: these get their turn.
+// A task gets its turn, however many tasks that have failed wait before it.
 func TestManyFailedTasksStepBehind(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		e.addFailed(250)
@@ -78,7 +78,7 @@ func TestManyFailedTasksStepBehind(t *testing.T) {
 	})
 }
 
-// addFailed queues so many tasks, each with an attempt behind it.
+// addFailed queues n tasks, each of which has failed once.
 func (e *env) addFailed(n int) (ids []contract.TaskID) {
 	e.t.Helper()
 	for range n {

@@ -1,16 +1,16 @@
--- What lies at the head of the queue, and since when; read once, by give_back.
--- Nothing may be taken out of ready after that.
+-- The ULIDs at the head of ready, and when these tasks arrived. give_back reads them once, so no
+-- task may be taken out of ready after that.
 local heads, orders
 
--- give_back queues a task again, before those that came after it: at the head,
--- but in the order of arrival when several come back.
+-- give_back queues a task again, at the head, but before tasks that came after it: so several
+-- that come back keep their order of arrival.
 local function give_back(ulid, task)
   local t = base .. 't:' .. ulid
   redis.call('HSET', t, 's', S_QUEUED)
   redis.call('HDEL', t, 'm', 'd')
   redis.call('ZREM', LEASE, ulid)
   redis.call('ZREM', LATER, ulid)
-  -- Again: it may have been past its TTL on a clock that was set back since.
+  -- Again: reap.lua set it to inf if the task was past its TTL, on a clock that was set back since.
   redis.call('ZADD', TTL, task.x, ulid)
   if not heads then heads, orders = redis.call('LRANGE', READY, 0, BATCH), {} end
   local at = #heads + 1
