@@ -56,6 +56,23 @@ func TestRoomForThoseThatMayRunTwice(t *testing.T) {
 	})
 }
 
+// A task that comes back goes behind all that came before it. An ended task whose id was stored again
+// has two places among these.
+func TestGivenBackBehindTwoPlaces(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		first, second := e.add(undeclared).ULID.String(), e.add().ULID.String()
+		e.ok(e.do("LPUSH", e.key("ready"), first).Error())
+		leases, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1}, time.Hour)
+		if err != nil || len(leases) != 1 {
+			t.Fatalf("lease: got %v, %v, want the one that may run twice", leases, err)
+		}
+		e.ok(e.Release(e.ctx, leases[0]))
+		if got, err := e.do("LRANGE", e.key("ready"), "0", "-1").AsStrSlice(); err != nil || !slices.Equal(got, []string{first, first, second}) {
+			t.Errorf("the queue is %v, %v, want %s twice and then %s", got, err, first, second)
+		}
+	})
+}
+
 // A task gets its turn, however many tasks that have failed wait before it.
 func TestManyFailedTasksStepBehind(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
