@@ -17,8 +17,8 @@ import (
 type Service struct {
 	Name     string // short, as on the command line
 	FullName string // as in its schema
-	Method   string // the one it has
-	Port     string // where it listens unless told otherwise
+	Method   string // its only method
+	Port     string // its default port
 	Register func(*connect.Server)
 }
 
@@ -29,7 +29,7 @@ var All = []Service{
 	{"multiplication", arithmeticv1connect.MultiplicationServiceName, "Multiply", "8083", multiplication.Register},
 }
 
-// Find returns the service of that short name.
+// Find returns the service with this short name.
 func Find(name string) (Service, bool) {
 	for _, s := range All {
 		if s.Name == name {

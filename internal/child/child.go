@@ -1,5 +1,5 @@
-// Package child runs other programs. On Linux they end with the process that
-// started them, even when that has no time to end them: a test's timeout runs no cleanup.
+// Package child runs other programs. On Linux they end with the process that started them, even if that
+// process cannot stop them: a test binary that times out runs no cleanup.
 package child
 
 import (
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Start starts a command, which gets the signal last when this process is gone. Once the command has
-// ended, gone is closed, and cmd.ProcessState says how.
+// Start starts a command. On Linux, the command gets the signal last when this process ends. When the command
+// has ended, gone is closed, and cmd.ProcessState says how it ended.
 func Start(cmd *exec.Cmd, last syscall.Signal) (gone <-chan struct{}, err error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -17,15 +17,15 @@ func Start(cmd *exec.Cmd, last syscall.Signal) (gone <-chan struct{}, err error)
 	dieWithParent(cmd.SysProcAttr, last)
 	ended, started := make(chan struct{}), make(chan error, 1)
 	go func() {
-		// The kernel looks at the thread that started the child, not at the
-		// process: the thread stays for as long.
+		// The kernel sends the signal when the thread that started the child ends, not when the process
+		// ends. So this thread must live as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(ended)
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // that it was killed is no news
+			_ = cmd.Wait() // an error says how it ended; ProcessState says it too
 		}
 	}()
 	return ended, <-started

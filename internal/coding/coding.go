@@ -1,4 +1,4 @@
-// Package coding knows the compressions of bodies and messages.
+// Package coding has the compressions of bodies and messages that Holdline knows.
 package coding
 
 import (
@@ -14,11 +14,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxWindow is how far back a zstd stream may refer, in bytes: what RFC 9659 asks of HTTP.
+// maxWindow is the maximum window of a zstd stream, in bytes. RFC 9659 sets it for HTTP.
 const maxWindow = 8 << 20
 
-// Compressors are the compressions that are known, by the names that they have in
-// Content-Encoding and grpc-encoding. They are safe for concurrent use.
+// Compressors returns the known compressions. Their names are those of Content-Encoding and grpc-encoding.
+// They are safe for concurrent use.
 func Compressors() []connect.Compressor {
 	return []connect.Compressor{
 		connectgzip.New(),
@@ -31,7 +31,7 @@ func Compressors() []connect.Compressor {
 		}, func(dst io.Writer) (io.WriteCloser, error) {
 			return zstd.NewWriter(dst, zstd.WithEncoderConcurrency(1))
 		}},
-		// HTTP and gRPC call zlib's format so (RFC 9110, 8.4.1.2).
+		// In HTTP and gRPC, deflate is the format of zlib (RFC 9110, 8.4.1.2).
 		compressor{"deflate", zlib.NewReader, func(dst io.Writer) (io.WriteCloser, error) {
 			return zlib.NewWriter(dst), nil
 		}},
@@ -59,7 +59,7 @@ func (c compressor) Compress(dst io.Writer) (io.WriteCloser, error) { return c.w
 // Decompress implements connect.Compressor.
 func (c compressor) Decompress(src io.Reader) (io.ReadCloser, error) { return c.read(src) }
 
-// known are the Compressors by their names; those that leave a body as it is are nil.
+// known has the Compressors by name. A nil value means that the body is not compressed.
 var known = byName()
 
 func byName() map[string]connect.Compressor {
@@ -70,14 +70,14 @@ func byName() map[string]connect.Compressor {
 	return names
 }
 
-// Known tells whether a compression can be undone.
+// Known tells whether Decode can undo the compression of this name, in upper or lower case.
 func Known(name string) bool {
 	_, ok := known[strings.ToLower(name)]
 	return ok
 }
 
-// Decode returns what is in a body, as far as it can be read and at most limit bytes of it; an
-// error when it does not end well, or not within the limit, or its compression is not Known.
+// Decode decompresses a body to at most limit bytes. It returns an error, and the bytes so far, if the body
+// is damaged, incomplete or larger than limit, or if its compression is not Known.
 func Decode(name string, raw []byte, limit int) ([]byte, error) {
 	c, ok := known[strings.ToLower(name)]
 	if !ok {
@@ -94,6 +94,6 @@ func Decode(name string, raw []byte, limit int) ([]byte, error) {
 	if len(text) > limit {
 		text, err = text[:limit], io.ErrShortBuffer
 	}
-	_ = reader.Close() // it reads what is in memory
+	_ = reader.Close() // it only reads from memory
 	return text, err
 }

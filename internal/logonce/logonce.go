@@ -12,7 +12,7 @@ import (
 // Every is the interval: how long the same thing is not logged again.
 const Every = 30 * time.Second
 
-// maxKeys bounds what is remembered. Keys are causes, of which there are few.
+// maxKeys is how many keys are remembered before all are forgotten. Keys are causes, so there are few.
 const maxKeys = 1024
 
 // Logger is safe for concurrent use.
@@ -30,9 +30,9 @@ type said struct {
 // New returns a Logger that has logged nothing yet.
 func New(log *slog.Logger) *Logger { return &Logger{log: log, said: map[string]*said{}} }
 
-// Warn logs a warning, unless one with the same key was logged within the interval.
-// The next one has the number of those that were not logged, as "unlogged". The key
-// says what is the same, such as the message with the service's name.
+// Warn logs a warning, unless one with the same key was logged within the interval. The next line with that
+// key has the number of warnings that were not logged, as "unlogged". Warnings about the same thing have the
+// same key, such as the message with the service's name.
 func (l *Logger) Warn(key, msg string, args ...any) { l.Log(slog.LevelWarn, key, msg, args...) }
 
 // Log is Warn at a level of the caller's choice.
@@ -47,7 +47,7 @@ func (l *Logger) Log(level slog.Level, key, msg string, args ...any) {
 	l.log.Log(context.Background(), level, msg, args...)
 }
 
-// due tells whether it is time to log a key, and how often it was not.
+// due tells whether a key may be logged now, and if so, how many times it was not logged since the last line.
 func (l *Logger) due(key string) (unlogged int, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -24,7 +24,7 @@ func TestOncePerInterval(t *testing.T) {
 			t.Errorf("%d lines, want one for each of two keys:\n%s", got, &out)
 		}
 		out.Reset()
-		time.Sleep(logonce.Every) // of the bubble's clock
+		time.Sleep(logonce.Every) // on the clock of synctest
 		log.Warn("full", "limit reached", "limit", 1)
 		log.Warn("full", "limit reached", "limit", 1)
 		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "limit=1 unlogged=2") {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// ask sends a command and reads a reply that is one word or text. Errors of the
-// server's begin with "-".
+// ask sends a command and returns its reply, which must be one word, number or text. If the server replies
+// with an error, ask returns that as the reply: it begins with "-".
 func (s *Server) ask(words ...string) (string, error) {
 	conn, err := net.DialTimeout("unix", s.socket(), patience)
 	if err != nil {
@@ -49,14 +49,14 @@ func (s *Server) ask(words ...string) (string, error) {
 	return line[1:], nil
 }
 
-// says tells whether a text is in the reply to a command. A server that changes its role closes
-// its connections meanwhile, and says nothing.
+// says tells whether the reply to a command contains a text. It is false if there is no reply: a server that
+// changes its role closes its connections.
 func (s *Server) says(text string, words ...string) bool {
 	reply, err := s.ask(words...)
 	return err == nil && strings.Contains(reply, text)
 }
 
-// Ask runs a command whose reply is a word or a text.
+// Ask runs a command whose reply is one word, number or text. An error fails the test.
 func (s *Server) Ask(tb testing.TB, words ...string) string {
 	tb.Helper()
 	reply, err := s.ask(words...)

@@ -10,13 +10,13 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// Clock is the time of day of a server, which stands still until a test sets it.
+// Clock is the time of day of a server. It stands still until a test calls Set or Run.
 type Clock struct {
 	set  func(time.Time) error
 	file string // what libfaketime reads
 }
 
-// Set makes it t for the server's next command. It is exact to the microsecond.
+// Set sets the clock to t, exact to the microsecond. The server's next command sees it.
 func (c *Clock) Set(tb testing.TB, t time.Time) {
 	tb.Helper()
 	if err := c.set(t); err != nil {
@@ -24,8 +24,8 @@ func (c *Clock) Set(tb testing.TB, t time.Time) {
 	}
 }
 
-// Run makes the clock go on as the real one does, so much ahead of it; or behind,
-// when that is negative. It is for servers of NewClocked.
+// Run makes the clock go on as the real clock does, but ahead of it, or behind it if ahead is negative. It is
+// for servers of NewClocked and NewShifted.
 func (c *Clock) Run(tb testing.TB, ahead time.Duration) {
 	tb.Helper()
 	if err := c.write(fmt.Appendf(nil, "%+.6f", ahead.Seconds())); err != nil {
@@ -33,7 +33,7 @@ func (c *Clock) Run(tb testing.TB, ahead time.Duration) {
 	}
 }
 
-// write changes the clock whole or not at all: servers read it with each look at it.
+// write replaces the file in one step, because the server may read it at any moment.
 func (c *Clock) write(next []byte) error {
 	if err := os.WriteFile(c.file+".next", next, 0o600); err != nil {
 		return err
@@ -41,16 +41,16 @@ func (c *Clock) write(next []byte) error {
 	return os.Rename(c.file+".next", c.file)
 }
 
-// NewClocked starts a server for one test whose clock the test sets. That needs
-// libfaketime; where it is missing, the test is skipped.
+// NewClocked starts a server for one test, with a clock that the test sets. If libfaketime is missing, the
+// test is skipped.
 func NewClocked(tb testing.TB, start time.Time, options ...string) (*Server, *Clock) {
 	tb.Helper()
 	clock, env := fakeClock(tb, start)
 	return startFor(tb, env, options), clock
 }
 
-// NewShifted starts a server for one test whose clock runs, and that the test puts
-// forward or back by Run. Where libfaketime is missing the clock is nil.
+// NewShifted starts a server for one test. Its clock runs, and the test can move it forward or back with Run.
+// If libfaketime is missing, the clock is nil.
 func NewShifted(tb testing.TB, options ...string) (*Server, *Clock) {
 	tb.Helper()
 	library := libfaketime()
@@ -59,11 +59,11 @@ func NewShifted(tb testing.TB, options ...string) (*Server, *Clock) {
 	}
 	clock := &Clock{file: filepath.Join(tb.TempDir(), "clock")}
 	clock.Run(tb, 0)
-	// It looks once a second, which costs the server less than each time.
+	// libfaketime then reads the file once a second. To read it at each look at the clock costs more time.
 	return startFor(tb, append(fakeEnv(library, clock.file), "FAKETIME_CACHE_DURATION=1"), options), clock
 }
 
-// libfaketime is the library's path; empty where it is missing.
+// libfaketime is the library's path; empty if it is missing.
 func libfaketime() string {
 	libraries, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
 	if len(libraries) == 0 {
@@ -75,12 +75,12 @@ func libfaketime() string {
 // fakeEnv is the environment of a server whose clock is in a file.
 func fakeEnv(library, file string) []string {
 	return []string{
-		// libc again, so that its malloc comes before jemalloc's, which asks for the time before libfaketime can tell it.
+		// libc's malloc must come before jemalloc's, which asks for the time before libfaketime can tell it.
 		"LD_PRELOAD=" + library + ":libc.so.6", "DONT_FAKE_MONOTONIC=1", "FAKETIME_TIMESTAMP_FILE=" + file,
 	}
 }
 
-// fakeClock makes a clock, and the environment of the servers that go by it.
+// fakeClock makes a clock, and the environment of the servers that use it.
 func fakeClock(tb testing.TB, start time.Time) (clock *Clock, env []string) {
 	tb.Helper()
 	library := libfaketime()
@@ -90,7 +90,7 @@ func fakeClock(tb testing.TB, start time.Time) (clock *Clock, env []string) {
 	file := filepath.Join(tb.TempDir(), "clock")
 	clock = &Clock{file: file}
 	clock.set = func(t time.Time) error {
-		// libfaketime computes with floating point: half a microsecond more is cut off again.
+		// libfaketime's floating point could round t down. Half a microsecond more prevents that.
 		t = t.Truncate(time.Microsecond).Add(500 * time.Nanosecond)
 		return clock.write(fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond()))
 	}

@@ -18,20 +18,19 @@ const (
 // Cluster is a Redis Cluster of three masters with a replica each.
 type Cluster struct{ Nodes []*Server }
 
-// NewCluster starts a cluster for one test. A dead master's place is taken within
-// seconds.
+// NewCluster starts a cluster for one test. A replica replaces a dead master within seconds.
 func NewCluster(tb testing.TB) *Cluster {
 	tb.Helper()
 	return newCluster(tb, func() {}, nil, "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0")
 }
 
-// NewClockedCluster starts a cluster whose clock the test sets. None of its nodes
-// ever passes for dead.
+// NewClockedCluster starts a cluster with a clock that the test sets. No node is ever taken for dead when the
+// clock jumps.
 func NewClockedCluster(tb testing.TB, start time.Time) (*Cluster, *Clock) {
 	tb.Helper()
 	clock, env := fakeClock(tb, start)
-	const never = "1000000000000" // ms; many jumps are allowed for
-	tick := func() {              // nodes begin to serve after two seconds
+	const never = "1000000000000" // ms; longer than many jumps of the clock
+	tick := func() {              // nodes begin to serve after two seconds of this clock
 		start = start.Add(100 * time.Millisecond)
 		clock.Set(tb, start)
 	}
@@ -74,7 +73,7 @@ func newCluster(tb testing.TB, tick func(), env []string, options ...string) *Cl
 	return c
 }
 
-// URL names all nodes, whoever is up.
+// URL names all nodes, even those that are down.
 func (c *Cluster) URL() string {
 	url := "redis://" + c.Nodes[0].Addr()
 	for i, node := range c.Nodes[1:] {
@@ -83,10 +82,10 @@ func (c *Cluster) URL() string {
 	return url
 }
 
-// Master returns the node that has a key, or nil while none has.
+// Master returns the node that serves a key, or nil if there is none at the moment.
 func (c *Cluster) Master(key string) *Server {
 	for _, node := range c.Nodes {
-		// The others name that one.
+		// The other nodes reply with an error, which names this node.
 		if reply, err := node.ask("EXISTS", key); err == nil && !strings.HasPrefix(reply, "-") {
 			return node
 		}
@@ -94,7 +93,7 @@ func (c *Cluster) Master(key string) *Server {
 	return nil
 }
 
-// Replicate returns once every replica has what its master has.
+// Replicate waits until every replica has all data of its master.
 func (c *Cluster) Replicate(tb testing.TB) {
 	tb.Helper()
 	for _, node := range c.Nodes {
@@ -111,8 +110,7 @@ func newTCP(tb testing.TB, env []string, options ...string) *Server {
 	return s
 }
 
-// Replicate returns once the replicas of the server, if it is a master, have what
-// it has.
+// Replicate waits until the replicas of a master have all its data. On any other server it does not wait.
 func (s *Server) Replicate(tb testing.TB) {
 	tb.Helper()
 	s.await(tb, "the replicas have it all", func() bool {
@@ -141,7 +139,7 @@ func (s *Server) Replicate(tb testing.TB) {
 // Addr is host and port of a server that has a port.
 func (s *Server) Addr() string { return "127.0.0.1:" + s.port }
 
-// awaitReplica waits until the server has what its master has.
+// awaitReplica waits until the server has its master's data.
 func (s *Server) awaitReplica(tb testing.TB) {
 	tb.Helper()
 	s.await(tb, "a replica has its master's data", func() bool {

@@ -1,5 +1,5 @@
-// Package redistest gives tests a Redis: a real redis-server, or valkey-server, of their own, that
-// can be killed, or a miniredis.
+// Package redistest gives tests a Redis: a miniredis, or a real redis-server or valkey-server, which can be
+// killed.
 package redistest
 
 import (
@@ -17,22 +17,21 @@ import (
 	"holdline/internal/child"
 )
 
-// patience bounds every wait for a server. Nothing is asserted about it.
+// patience is how long to wait for a server before the test fails.
 const patience = 20 * time.Second
 
-// Server is a redis-server process on a unix socket, with its append-only file
-// on.
+// Server is a redis-server process that listens on a unix socket and writes an append-only file.
 type Server struct {
 	dir  string
 	port string // empty: the socket only
 	args []string
-	env  []string // beside that of the tests
+	env  []string // in addition to the environment of the tests
 	cmd  *exec.Cmd
 	gone <-chan struct{}
 }
 
-// New starts a server for one test, with more options if need be, such as
-// "--appendonly", "no". It ends with the test.
+// New starts a server for one test. Options are added to its command line, such as "--appendonly", "no". The
+// server ends with the test.
 func New(tb testing.TB, options ...string) *Server {
 	tb.Helper()
 	return startFor(tb, nil, options)
@@ -48,10 +47,10 @@ func startFor(tb testing.TB, env, options []string) *Server {
 	return s
 }
 
-// URL names the server, also while it is down.
+// URL is the address of the server. It stays the same while the server is down.
 func (s *Server) URL() string { return "unix://" + s.socket() }
 
-// Dir is where its files are: the append-only file, in appendonlydir, and snapshots.
+// Dir is the folder with the server's files: the append-only file, in appendonlydir, and snapshots.
 func (s *Server) Dir() string { return s.dir }
 
 // Kill ends the server as a crash does (SIGKILL).
@@ -61,8 +60,7 @@ func (s *Server) Kill(tb testing.TB) {
 	<-s.gone
 }
 
-// Restart starts a server that was killed, on the same files, and returns once
-// it has read them.
+// Restart starts a server that was killed, with the same files, and waits until it has read them.
 func (s *Server) Restart(tb testing.TB) {
 	tb.Helper()
 	if err := s.run(); err != nil {
@@ -70,8 +68,7 @@ func (s *Server) Restart(tb testing.TB) {
 	}
 }
 
-// Start starts a server that was killed, and does not wait for it to read its
-// files.
+// Start starts a server that was killed, and does not wait until it has read its files.
 func (s *Server) Start(tb testing.TB) {
 	tb.Helper()
 	if err := s.launch(); err != nil {
@@ -79,7 +76,7 @@ func (s *Server) Start(tb testing.TB) {
 	}
 }
 
-// Freeze stops the server without closing anything: it is silent until Thaw.
+// Freeze stops the server's process and closes no connection: the server is silent until Thaw.
 func (s *Server) Freeze(tb testing.TB) {
 	tb.Helper()
 	s.signal(tb, syscall.SIGSTOP)
@@ -105,9 +102,9 @@ var shared struct {
 	main   bool
 }
 
-// Main runs the tests of a binary and ends the server that they shared. Call it
-// in TestMain; check, if given, may look for what the tests left behind and
-// returns the exit code.
+// Main runs the tests of a binary, stops the server that they shared, and exits. Call it in TestMain. If
+// check is not nil, it runs last: it can look for what the tests left behind, such as goroutines, and returns
+// the exit code.
 func Main(m *testing.M, check func(code int) int) {
 	shared.main = true
 	code := m.Run()
@@ -122,8 +119,8 @@ func Main(m *testing.M, check func(code int) int) {
 	os.Exit(code)
 }
 
-// Start returns the URL of the server that all tests of this binary share. It
-// starts with the first of them. Use a prefix for your keys.
+// Start returns the URL of the server that all tests of this binary share. The first call starts the server.
+// Give your keys a prefix, because other tests use the server at the same time.
 func Start(tb testing.TB) (url string) {
 	tb.Helper()
 	shared.Lock()
@@ -141,15 +138,14 @@ func Start(tb testing.TB) (url string) {
 	return shared.server.URL()
 }
 
-// Mini returns the URL of a miniredis that ends with the test. Its keys expire
-// by the clock.
+// Mini returns the URL of a miniredis that ends with the test. Its keys expire by the real clock.
 func Mini(tb testing.TB) (url string) {
 	tb.Helper()
 	return serve(tb, miniredis.NewMiniRedis())
 }
 
 func start(env, options []string) (*Server, error) {
-	// Not a test's own directory: the path of a socket must be short.
+	// We do not use tb.TempDir, because the path of a socket must be short.
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
 		return nil, err

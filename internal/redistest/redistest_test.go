@@ -50,7 +50,7 @@ func TestMiniIsOneEach(t *testing.T) {
 	}
 }
 
-// What was written before a crash is there after it.
+// A key that was written before a crash is there after it.
 func TestKillAndRestart(t *testing.T) {
 	t.Parallel()
 	server, ctx := redistest.New(t, "--maxmemory", "50mb"), context.Background()
@@ -70,7 +70,7 @@ func TestKillAndRestart(t *testing.T) {
 	}
 }
 
-// The clock of a server is what the test says, and keys expire by it.
+// The test sets the clock of a server, and keys expire by that clock.
 func TestClock(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2030, 1, 2, 3, 4, 5, 678e6, time.UTC)
@@ -104,7 +104,7 @@ func TestClock(t *testing.T) {
 	})
 }
 
-// A clock that runs is the real one, but for what it is ahead or behind.
+// A running clock is ahead of the real clock, or behind it, by the time that the test gave.
 func TestRunningClock(t *testing.T) {
 	t.Parallel()
 	server, clock := redistest.NewClocked(t, time.Now())
@@ -127,7 +127,7 @@ func TestRunningClock(t *testing.T) {
 	}
 }
 
-// A cluster takes any key, and goes on without one of its masters.
+// A cluster takes any key, and another node replaces a master that is killed.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	cluster, ctx := redistest.NewCluster(t), context.Background()

@@ -10,17 +10,16 @@ import (
 	"holdline/internal/freeport"
 )
 
-// SentinelMaster is the name that a Sentinel knows its master by.
+// SentinelMaster is the name of the master in the configuration of a Sentinel.
 const SentinelMaster = "holdline"
 
 // Sentinel is a master and a replica, and a Redis Sentinel that watches them.
 type Sentinel struct {
-	Master, Replica *Server // as they began
+	Master, Replica *Server // their roles at the start
 	sentinel        *Server
 }
 
-// NewSentinel starts them for one test. The replica takes a dead master's place
-// within seconds.
+// NewSentinel starts all three for one test. The replica replaces a dead master within seconds.
 func NewSentinel(tb testing.TB) *Sentinel {
 	tb.Helper()
 	s := &Sentinel{Master: newTCP(tb, nil)}
@@ -52,7 +51,7 @@ func (s *Sentinel) HandOver(tb testing.TB) {
 	})
 }
 
-// startSentinel starts a sentinel, which keeps what it knows in its configuration.
+// startSentinel starts a sentinel. The sentinel writes its state into its configuration file.
 func startSentinel(master, port string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {

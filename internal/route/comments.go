@@ -13,8 +13,8 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// shipped is a Buf image of our own schemas, which `make generate` writes: what
-// is linked has no comments.
+// shipped is a Buf image of our own schemas, written by `make generate`. We need it for their comments, which
+// the linked packages do not have.
 //
 //go:embed shipped.binpb
 var shipped []byte
@@ -24,16 +24,15 @@ var shippedFiles = sync.OnceValues(func() (*protoregistry.Files, error) {
 	if err := proto.Unmarshal(shipped, &set); err != nil {
 		return nil, fmt.Errorf("shipped schemas: %w", err)
 	}
-	files, err := protodesc.FileOptions{AllowUnresolvable: true}.NewFiles(&set) // imports have no comments of ours
+	files, err := protodesc.FileOptions{AllowUnresolvable: true}.NewFiles(&set) // the image is built without imports
 	if err != nil {
 		return nil, fmt.Errorf("shipped schemas: %w", err)
 	}
 	return files, nil
 })
 
-// keepComments drops what is known of the places of a file's elements but their
-// comments. A Buf image knows the place of every word, which would take more memory
-// than the schema itself.
+// keepComments drops all source locations without a comment from a file. A Buf image has the location of
+// every word, which would take more memory than the schema itself.
 func keepComments(file *descriptorpb.FileDescriptorProto) {
 	info := file.GetSourceCodeInfo()
 	if info == nil {
@@ -49,8 +48,8 @@ func keepComments(file *descriptorpb.FileDescriptorProto) {
 	info.Location = commented
 }
 
-// Comment returns what the schema says of a descriptor, its paragraphs a line
-// each (as far as they are prose); empty where it says nothing.
+// Comment returns the comment that a descriptor has in its schema, with each paragraph of prose on one line.
+// It is empty if there is no comment.
 func (s *Schemas) Comment(d protoreflect.Descriptor) string {
 	locations := d.ParentFile().SourceLocations()
 	if locations.Len() == 0 {
@@ -68,8 +67,8 @@ func (s *Schemas) Comment(d protoreflect.Descriptor) string {
 	return unwrap(comment)
 }
 
-// unwrap joins the lines of a paragraph. Lines that are set apart, as lists and
-// examples are, stay.
+// unwrap joins the lines of each paragraph. Lines of lists, headings, tables, quotes and indented examples
+// stay apart.
 func unwrap(comment string) string {
 	var text strings.Builder
 	for line := range strings.Lines(strings.TrimSpace(comment)) {

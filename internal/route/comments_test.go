@@ -13,7 +13,7 @@ import (
 	"holdline/internal/route"
 )
 
-// commented is a file as a Buf image has it: comments are found by path and place.
+// commented is a file as a Buf image has it. The path of a location names the element that has the comment.
 const commented = `
 name: "c.proto" package: "c.v1" syntax: "proto3"
 message_type { name: "Above" field { name: "beside" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING } }

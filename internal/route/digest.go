@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Digest names what the schema says of a service: two parties with the same digest
-// agree on its methods and on every message that they carry, whatever files they
-// read it from. It is empty when no schema has the service.
+// Digest is a hash of the schema of a service. Two processes with the same digest have the same schema of its
+// methods and of all messages that these carry, even if they read it from different files. It is empty if no
+// schema has the service.
 func (s *Schemas) Digest(service string) string {
 	sd := s.Service(service)
 	if sd == nil {
@@ -29,7 +29,7 @@ func (s *Schemas) Digest(service string) string {
 	return hex.EncodeToString(hash.Sum(nil)[:16])
 }
 
-// digester writes what matters of a schema, each message once.
+// digester writes the parts of a schema that the digest depends on, each message once.
 type digester struct {
 	out  io.Writer
 	seen map[protoreflect.FullName]bool

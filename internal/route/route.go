@@ -27,30 +27,30 @@ type Route struct {
 	// TTL is how long a task may wait for the service unless its caller says
 	// otherwise. Default 15 min, at most 24 h.
 	TTL time.Duration
-	// AttemptTimeout bounds one replay. Default 30 s.
+	// AttemptTimeout is the maximum time of one replay. Default 30 s.
 	AttemptTimeout time.Duration
-	// TryTimeout bounds the time to the response headers of one direct try.
-	// Default 0: only the caller's deadline does.
+	// TryTimeout is how long one direct try may take to the response headers. Default 0: only the deadline of
+	// the caller limits it.
 	TryTimeout time.Duration
-	// Shards is the number of shards that the service's queue begins with: once it has
-	// one, the store has the number. Default 1; 0 where the route says nothing.
+	// Shards is the number of shards that a new queue of the service gets. Later, only the number in the
+	// store counts. 0 means that the route gives no number: then a new queue gets 1.
 	Shards int
-	// SafeRefusals: a service that says unavailable to a stored call has not run
-	// it, so the call may be sent again. Default false: it is the answer, unless
-	// it names a time.
+	// SafeRefusals: if the service answers a stored call with unavailable, it has not run the call, so the
+	// call is sent again. Default false: unavailable is the final answer, unless it names a time to try again
+	// or the call has an idempotency key.
 	SafeRefusals bool
 	// Health is how the endpoints' health is found out. Default: see upstream.HealthAuto.
 	Health upstream.Health
-	// HTTP is the version that the endpoints speak. Default: what they show.
+	// HTTP is the version that the endpoints speak. Default: see upstream.AnyHTTP.
 	HTTP upstream.HTTP
 }
 
-// Pool is what a pool of the route's endpoints needs.
+// Pool returns the configuration for a pool of the route's endpoints.
 func (r *Route) Pool(log *slog.Logger) upstream.Config {
 	return upstream.Config{Service: r.Service, Endpoints: r.Endpoints, Health: r.Health, HTTP: r.HTTP, Log: log}
 }
 
-// The words of the options.
+// The values of the options health and http.
 var (
 	healths = map[string]upstream.Health{
 		"auto": upstream.HealthAuto, "name": upstream.HealthName, "overall": upstream.HealthOverall, "dial": upstream.HealthDial,
@@ -152,8 +152,8 @@ func setDuration(to *time.Duration, option, value string, most time.Duration) er
 // Table maps a service's full name to its route. It is read-only once made.
 type Table map[string]*Route
 
-// ParseTable reads many routes. The same service twice is an error: two lists
-// of endpoints are more often a mistake than a wish.
+// ParseTable reads many routes. Two routes of the same service are an error, because that is usually a
+// mistake.
 func ParseTable(specs []string) (Table, error) {
 	table := make(Table, len(specs))
 	for _, spec := range specs {
@@ -179,8 +179,7 @@ func (t Table) Services() []string {
 	return names
 }
 
-// ReadFile reads routes from a file, one a line; blank lines and lines that
-// start with # are skipped.
+// ReadFile reads routes from a file, one per line. It skips blank lines and lines that start with #.
 func ReadFile(name string) ([]string, error) {
 	file, err := os.Open(name)
 	if err != nil {

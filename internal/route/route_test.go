@@ -31,7 +31,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// What is wrong is said, and what would be right.
+// An error says what would be right.
 func TestParseErrors(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]string{

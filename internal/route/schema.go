@@ -32,8 +32,8 @@ type Schemas struct {
 	methods map[string]*Method
 }
 
-// LoadSchemas reads Buf images, or file descriptor sets that hold their
-// imports. A file that several hold must be the same in all.
+// LoadSchemas reads Buf images, or file descriptor sets that include their imports. If several of them have
+// the same file, it must be equal in all.
 func LoadSchemas(images ...string) (*Schemas, error) {
 	var set descriptorpb.FileDescriptorSet
 	seen := map[string]*descriptorpb.FileDescriptorProto{}
@@ -47,8 +47,7 @@ func LoadSchemas(images ...string) (*Schemas, error) {
 			return nil, fmt.Errorf("schema %s is not a Buf image; make one with: buf build -o %s", name, "image.binpb")
 		}
 		for _, file := range image.GetFile() {
-			// Buf marks imports with an extension of its own; two images
-			// may differ in that alone.
+			// Buf marks imports with an extension of its own. Two images may differ in nothing else.
 			file.ProtoReflect().SetUnknown(nil)
 			keepComments(file)
 			if twin := seen[file.GetName()]; twin == nil {
@@ -146,8 +145,8 @@ func (s *Schemas) FindExtensionByNumber(message protoreflect.FullName, number pr
 	return extension, err
 }
 
-// RangeExtensionsByMessage lists a message's extensions, for reflection:
-// dynamicpb.Types cannot.
+// RangeExtensionsByMessage lists the extensions of a message. Server reflection needs this, and
+// dynamicpb.Types cannot do it.
 func (s *Schemas) RangeExtensionsByMessage(message protoreflect.FullName, yield func(protoreflect.ExtensionType) bool) {
 	more := true
 	s.files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
@@ -164,7 +163,7 @@ func (s *Schemas) RangeExtensionsByMessage(message protoreflect.FullName, yield 
 	}
 }
 
-// either asks the images first, then what is linked.
+// either asks the images first, then the linked packages.
 func either[K, V any](key K, images, linked func(K) (V, error)) (V, error) {
 	v, err := images(key)
 	if errors.Is(err, protoregistry.NotFound) {

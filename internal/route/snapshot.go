@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// Snapshot is what the schema of a service says today: its file and all that it imports, without
-// comments, for OpenSnapshot to read when the schema is another. The same schema makes the same bytes.
-// It is empty when no schema has the service.
+// Snapshot returns the current schema of a service: its file and all imports, without comments. OpenSnapshot
+// can read it after the schema has changed. The same schema gives the same bytes. It is empty if no schema
+// has the service.
 func (s *Schemas) Snapshot(service string) ([]byte, error) {
 	sd := s.Service(service)
 	if sd == nil {
@@ -40,8 +40,8 @@ func (s *Schemas) Snapshot(service string) ([]byte, error) {
 	return raw, nil
 }
 
-// OpenSnapshot reads what Snapshot wrote, perhaps in another release. What the snapshot does not have
-// is looked for among the linked packages.
+// OpenSnapshot reads what Snapshot returned, perhaps in another release. Names that are not in the snapshot
+// are looked up in the linked packages.
 func OpenSnapshot(raw []byte) (*Schemas, error) {
 	var set descriptorpb.FileDescriptorSet
 	if err := proto.Unmarshal(raw, &set); err != nil {

@@ -1,5 +1,5 @@
-// Package secret is what gateways and MOMs share, so that a MOM can tell its gateways
-// from everybody else who reaches its port.
+// Package secret has the secret that gateways and MOMs share. With it, a MOM can tell its gateways from all
+// others that reach its port.
 package secret
 
 import (
@@ -20,31 +20,30 @@ import (
 	"holdline/internal/logonce"
 )
 
-// fileAge is how long what was read of the file is used: with more calls than that, the
-// file is not read for each.
+// fileAge is the minimum time between two reads of the file, so that it is not read for each call.
 const fileAge = time.Second
 
-// maxLine keeps the secret within what a MOM takes of headers beyond those of a call.
+// maxLine is the maximum length of a secret: a MOM accepts few headers beside those of a call.
 const maxLine = 1024
 
-// Secret is one or more lines of visible ASCII. The first is shown, and each is taken, so
-// that a new one can be given out before the old one goes. It is safe for concurrent use.
+// Secret is one or more lines of visible ASCII. Show uses the first line, and Take accepts each line, so that
+// a new line can be handed out before the old one is removed. It is safe for concurrent use.
 //
-// A nil Secret is none: it shows nothing, and takes everybody.
+// A nil Secret shows nothing, and accepts everybody.
 type Secret struct {
 	file string // empty: it never changes
 	log  *slog.Logger
-	once *logonce.Logger // a file that cannot be read stays so for a while
+	once *logonce.Logger // for errors, which last until somebody repairs the file
 
 	mu     sync.Mutex
 	read   time.Time
-	raw    []byte // what was last read, good or bad
+	raw    []byte // what was read last, usable or not
 	first  string
 	hashes [][sha256.Size]byte // of all lines
 }
 
-// Open reads the secret from a file, and again when the file changes. A change that cannot
-// be used is logged, and the secret of before stays.
+// Open reads the secret from a file. When the file changes, the secret is read again. If the new text cannot
+// be used, that is logged, and the old secret stays.
 func Open(file string, log *slog.Logger) (*Secret, error) {
 	s := &Secret{file: file, log: log, once: logonce.New(log), read: time.Now()}
 	raw, err := os.ReadFile(file)
@@ -58,10 +57,10 @@ func Open(file string, log *slog.Logger) (*Secret, error) {
 	return s, nil
 }
 
-// Random is a secret for parts that live in one process.
+// Random returns a new secret for a gateway and a MOM in the same process.
 func Random() *Secret {
 	s := &Secret{}
-	_ = s.use([]byte(rand.Text())) // its letters are visible
+	_ = s.use([]byte(rand.Text())) // it is visible ASCII: no error
 	return s
 }
 
@@ -76,8 +75,8 @@ func (s *Secret) Show(header http.Header) {
 	header.Set(contract.HeaderSecret, s.first)
 }
 
-// Take removes what was shown from the headers of a request, and tells whether it is the
-// secret. How long that takes says nothing of the secret.
+// Take removes the secret from the headers of a request, and tells whether it is right. The time that this
+// takes reveals nothing about the secret.
 func (s *Secret) Take(header http.Header) bool {
 	shown := header[contract.HeaderSecret]
 	delete(header, contract.HeaderSecret)
@@ -97,7 +96,7 @@ func (s *Secret) Take(header http.Header) bool {
 	return same == 1
 }
 
-// refresh reads the file again, if it was not read just now.
+// refresh reads the file again, if the last read was at least fileAge ago.
 func (s *Secret) refresh() {
 	now := time.Now()
 	if s.file == "" || now.Sub(s.read) < fileAge {
@@ -119,7 +118,7 @@ func (s *Secret) refresh() {
 	s.log.Info("secret of gateway and MOM renewed", "lines", len(s.hashes))
 }
 
-// use takes over the lines of a file.
+// use replaces the secret with the lines of a file. If there is an error, the old secret stays.
 func (s *Secret) use(raw []byte) error {
 	var lines []string
 	for line := range strings.Lines(string(raw)) {

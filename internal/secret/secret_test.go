@@ -21,7 +21,7 @@ func open(t *testing.T, text string) (*secret.Secret, error) {
 	return secret.Open(name, slog.New(slog.DiscardHandler))
 }
 
-// The first line is shown, and each is taken, whatever blanks and empty lines are around them.
+// Show uses the first line, and Take accepts each line. Blanks and empty lines around them do not matter.
 func TestLines(t *testing.T) {
 	t.Parallel()
 	s, err := open(t, "\n  new \r\n\nold\t")
@@ -46,7 +46,7 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// What is no secret is an error that does not tell what is in the file.
+// A file without a usable secret is an error. The error does not contain text of the file.
 func TestNoSecret(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "\n \n", "hush hush", "hüsh", "hush\x00", "hush\n" + strings.Repeat("hush", 1000)} {
@@ -59,7 +59,7 @@ func TestNoSecret(t *testing.T) {
 	}
 }
 
-// Without a secret nothing is shown, and everybody is taken; what they show is removed.
+// A nil Secret shows nothing and accepts everybody. Take still removes the header.
 func TestNone(t *testing.T) {
 	t.Parallel()
 	var none *secret.Secret
@@ -72,7 +72,7 @@ func TestNone(t *testing.T) {
 	}
 }
 
-// Each process has a secret of its own.
+// Random returns another secret each time.
 func TestRandom(t *testing.T) {
 	t.Parallel()
 	header := http.Header{}

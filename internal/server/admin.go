@@ -12,9 +12,9 @@ import (
 	"holdline/internal/logonce"
 )
 
-// adminHandler serves operators: the metrics, /debug/pprof/, and what the room has for them.
-// Whoever reaches the listener is an operator, so what somebody else may have sent through
-// an operator's machine or browser is refused.
+// adminHandler serves operators: the metrics, /debug/pprof/, and cfg.Operators. Whoever can reach the
+// listener counts as an operator. Requests that somebody else may have sent, through a proxy or through an
+// operator's browser, are therefore refused.
 func adminHandler(cfg Config) http.Handler {
 	mux := metricsHandler(cfg)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

@@ -15,7 +15,7 @@ import (
 	"holdline/internal/server"
 )
 
-// withAdmin runs a server with an admin listener, and returns where that is.
+// withAdmin runs a server with an admin listener, and returns the address of that listener.
 func withAdmin(t *testing.T, addr string) (admin string, stop func()) {
 	t.Helper()
 	s, err := server.Listen(server.Config{
@@ -42,7 +42,7 @@ func withAdmin(t *testing.T, addr string) (admin string, stop func()) {
 	return s.AdminAddr(), stop
 }
 
-// What an operator's own tools send is served, and what comes through them is refused.
+// Requests of operators are served. Requests that a proxy passed on or another page sent are refused.
 func TestAdminRefusesForeignRequests(t *testing.T) {
 	t.Parallel()
 	admin, _ := withAdmin(t, "127.0.0.1:0")
@@ -101,11 +101,11 @@ func TestAdminRefusesForeignRequests(t *testing.T) {
 	}
 }
 
-// A unix socket is its user's alone. One that a killed server left behind is replaced, and one
-// that is in use is not.
+// The unix socket has mode 0600. A socket that a killed server left behind is replaced; a socket that is in
+// use is not.
 func TestAdminOnASocket(t *testing.T) {
 	t.Parallel()
-	folder, err := os.MkdirTemp("", "holdline") //nolint:usetesting // shorter than a test's own
+	folder, err := os.MkdirTemp("", "holdline") //nolint:usetesting // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}

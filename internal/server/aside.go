@@ -13,13 +13,13 @@ import (
 	"holdline/internal/logonce"
 )
 
-// maxAside bounds the connections to a listener that is not for callers.
+// maxAside is the connection limit of each listener that is not for callers.
 const maxAside = 1000
 
 // unixPrefix begins the address of a unix socket.
 const unixPrefix = "unix:"
 
-// aside serves those who are no callers, on a listener of its own.
+// aside serves the metrics, or operators, on a listener that is not for callers.
 type aside struct {
 	name string
 	http *http.Server
@@ -41,7 +41,7 @@ func listenAside(name, addr string, handler http.Handler, limits Limits, log *sl
 	}}, nil
 }
 
-// addr is where it listens; empty for none.
+// addr is the address of the listener; empty if a is nil.
 func (a *aside) addr() string {
 	switch {
 	case a == nil:
@@ -62,15 +62,15 @@ func (a *aside) run(ctx context.Context) error {
 	return nil
 }
 
-// close closes the listener of one that is never run; there may be none.
+// close closes the listener of a server that is never run. a may be nil.
 func (a *aside) close() {
 	if a != nil {
 		_ = a.ln.Close()
 	}
 }
 
-// listenUnix listens on a socket that is its user's alone. One that a server left behind,
-// which was killed, is replaced.
+// listenUnix listens on a unix socket with mode 0600. It replaces a socket on which nobody listens, because
+// a server that was killed leaves its socket behind.
 func listenUnix(flag, path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
 		if used, err := net.Dial("unix", path); err == nil {

@@ -11,23 +11,21 @@ import (
 	"time"
 )
 
-// A connection that we close is read until its caller closes it too, because a
-// caller who is still sending would get a reset, and lose the answer with it
-// (RFC 9112, section 9.6): this long and this much at most, and no longer than this
-// in silence.
+// When we close a connection, we read on until the caller closes it too, or one of these limits is reached.
+// Otherwise a caller who is still sending would get a reset, and could lose the answer (RFC 9112, 9.6).
 const (
-	lingerTime    = 5 * time.Second
-	lingerSilence = time.Second
+	lingerTime    = 5 * time.Second // in all
+	lingerSilence = time.Second     // without a byte from the caller
 	lingerBytes   = 8 << 20
 )
 
-// conn is a caller's connection. Closing it ends our half at once, and the other
-// once the caller has ended it.
+// conn is a caller's connection. Close ends our half at once. The other half ends when the caller ends it,
+// or when lingering has reached a limit.
 type conn struct {
 	*net.TCPConn
 	listener *listener
-	spare    *time.Timer // ends a connection beyond the limit; nil within it
-	admitted bool        // it was beyond the limit; listener.mu guards it
+	spare    *time.Timer // ends a connection that was accepted beyond the limit; nil for all others
+	admitted bool        // was accepted beyond the limit, and now counts within it; guarded by listener.mu
 	streams  atomic.Int64
 
 	reading sync.Mutex // held during a read
@@ -51,15 +49,15 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) Close() error {
 	if c.closed.CompareAndSwap(false, true) && !c.listener.linger(c.linger) {
 		defer c.listener.release(c)
-		return c.TCPConn.Close() //nolint:wrapcheck // it is the connection's
+		return c.TCPConn.Close() //nolint:wrapcheck // the error of the connection itself
 	}
 	return nil
 }
 
 func (c *conn) linger() {
-	defer c.listener.release(c) // once its descriptor is free
+	defer c.listener.release(c) // runs last, when the descriptor is free
 	defer func() { _ = c.TCPConn.Close() }()
-	_ = c.TCPConn.SetDeadline(time.Unix(1, 0)) // whoever reads or writes yet is not waited for
+	_ = c.TCPConn.SetDeadline(time.Unix(1, 0)) // reads and writes that still run end now
 	c.reading.Lock()
 	defer c.reading.Unlock()
 	if c.ended || c.CloseWrite() != nil {
@@ -79,7 +77,7 @@ func (c *conn) linger() {
 // cut ends both halves at once.
 func (c *conn) cut() { _ = c.TCPConn.Close() }
 
-// The deadlines of a closed connection are linger's.
+// Once a connection is closed, only linger sets its deadlines.
 
 // SetDeadline implements net.Conn.
 func (c *conn) SetDeadline(t time.Time) error {
@@ -99,7 +97,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 
 type connKey struct{}
 
-// withConn is http.Server's ConnContext.
+// withConn implements http.Server.ConnContext, for connOf.
 func withConn(ctx context.Context, under net.Conn) context.Context {
 	if secure, ok := under.(*tls.Conn); ok {
 		under = secure.NetConn()
@@ -107,7 +105,7 @@ func withConn(ctx context.Context, under net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, under)
 }
 
-// connOf returns the connection of a request.
+// connOf returns the connection of a request; nil if it is not one of ours.
 func connOf(ctx context.Context) *conn {
 	c, _ := ctx.Value(connKey{}).(*conn)
 	return c

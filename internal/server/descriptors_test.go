@@ -19,10 +19,10 @@ import (
 	"holdline/internal/server"
 )
 
-// descriptorsEnv makes this binary a server with few file descriptors.
+// descriptorsEnv, when set, makes this test binary run few instead of the tests.
 const descriptorsEnv = "SERVER_TEST_DESCRIPTORS"
 
-// few serves until its input ends.
+// few is a server with few file descriptors. It serves until its standard input ends.
 func few() {
 	const most = 48
 	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: most, Max: most})
@@ -46,8 +46,8 @@ func few() {
 	}
 }
 
-// A server without a file descriptor left tells its health and serves its metrics,
-// and says in its log what it lacks.
+// A server that has no file descriptors left still answers health checks and serves its metrics. It logs
+// that it has none left.
 func TestNoDescriptors(t *testing.T) {
 	t.Parallel()
 	child := exec.CommandContext(t.Context(), os.Args[0])
@@ -84,7 +84,7 @@ func TestNoDescriptors(t *testing.T) {
 	if err := child.Wait(); err != nil {
 		t.Error(err)
 	}
-	if got := bytes.Count(log.Bytes(), []byte("no file descriptors left")); got < 1 || got > 2 { // of each listener
+	if got := bytes.Count(log.Bytes(), []byte("no file descriptors left")); got < 1 || got > 2 { // per listener
 		t.Errorf("logged %d times what it lacks, want once:\n%s", got, &log)
 	}
 }

@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// maxDrain is what net/http itself reads of a body that nobody wants, so that the
-// connection can be used again.
+// maxDrain is how many bytes of an unread body net/http reads at most, so that the connection can be used
+// again.
 const maxDrain = 256 << 10
 
-// early is an HTTP/1.1 response together with the body of its request, which may not
-// have come whole when the response goes out. Then the response says that the
-// connection ends: whoever sent the rest could not tell from where on it counts as
-// the next request. net/http says so only where there is no full duplex.
+// early is an HTTP/1.1 response together with the body of its request. The response may go out before the
+// whole body has come. It then says that the connection ends: a caller that went on sending could not know
+// which bytes we take for its next request. In full duplex, net/http does not say this itself.
 type early struct {
 	http.ResponseWriter
 	body   io.ReadCloser
@@ -27,14 +26,14 @@ type early struct {
 	over    bool       // the handler has returned
 }
 
-// newEarly returns the request with itself in place of the body; the request as it
-// came is net/http's to look at. A body that net/http would wait for before it writes
-// an answer makes the exchange full duplex.
+// newEarly returns the response, and a copy of the request that reads its body through it. The original
+// request must not change, because net/http looks at its body. If the body is larger than maxDrain or of
+// unknown length, the exchange is full duplex: net/http would otherwise wait for it before it answers.
 func newEarly(w http.ResponseWriter, r *http.Request) (*early, *http.Request) {
 	e, copied := &early{ResponseWriter: w, body: r.Body}, *r
 	copied.Body = e
 	if r.ContentLength < 0 || r.ContentLength > maxDrain {
-		_ = e.EnableFullDuplex() // it is HTTP/1.1, which can
+		_ = e.EnableFullDuplex() // no error: HTTP/1.1 supports it
 	}
 	return e, &copied
 }
@@ -79,7 +78,7 @@ func (e *early) say() {
 	}
 }
 
-// Flush implements http.Flusher, which connect asks server streams for.
+// Flush implements http.Flusher, which connect needs for server streams.
 func (e *early) Flush() { _ = e.FlushError() }
 
 // FlushError is for http.ResponseController.
@@ -94,9 +93,9 @@ func (e *early) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 // Close implements io.Closer.
 func (e *early) Close() error { return nil } // net/http closes the body itself
 
-// end lets nobody read the body any more, once the handler has returned. A
-// transport may still be reading: net/http panics when somebody reads beside it, and
-// would wait without end for what a silent caller has announced.
+// end is called when the handler has returned, and ends all reading of the body. A transport may still read
+// it: net/http would panic if it read at the same time, and would wait forever for a caller that announced a
+// body and does not send it.
 func (e *early) end() {
 	if !e.duplex || e.whole.Load() {
 		return

@@ -20,7 +20,7 @@ import (
 	"holdline/internal/upstream"
 )
 
-// logBuffer is a log that is written and read at once.
+// logBuffer is a log. It is safe for concurrent use.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -38,7 +38,7 @@ func (b *logBuffer) count(words string) int {
 	return strings.Count(b.buf.String(), words)
 }
 
-// healthy asks as `holdline healthcheck` does.
+// healthy asks for the server's health as `holdline healthcheck` does.
 func healthy(tb testing.TB, addr string) bool {
 	tb.Helper()
 	pool := upstream.NewPool(upstream.Config{Service: "", Endpoints: []*url.URL{{Scheme: "http", Host: addr}}, Log: slog.New(slog.DiscardHandler)})
@@ -46,7 +46,7 @@ func healthy(tb testing.TB, addr string) bool {
 	return pool.Healthy(tb.Context())
 }
 
-// occupy makes a connection and a call on it.
+// occupy opens a connection, makes a call on it, and leaves the connection open.
 func occupy(tb testing.TB, addr string) net.Conn {
 	tb.Helper()
 	conn := dial(tb, addr)
@@ -57,9 +57,9 @@ func occupy(tb testing.TB, addr string) net.Conn {
 	return conn
 }
 
-// A server with all the connections that it may have tells its health and serves its
-// metrics, however many others knock. They are told to come again, and served once
-// there is room. The log says once which flag gives more room.
+// A server that has reached its connection limit still answers health checks, however many callers connect.
+// It refuses their calls with 503, and serves them again when a connection has ended. It logs once which
+// flag raises the limit.
 func TestFull(t *testing.T) {
 	t.Parallel()
 	const most = 3
@@ -88,11 +88,11 @@ func TestFull(t *testing.T) {
 		}
 	}
 	upload := dial(t, addr)
-	_, _ = io.WriteString(upload, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n") // and no more
+	_, _ = io.WriteString(upload, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n") // the rest never comes
 	if res, err := http.ReadResponse(bufio.NewReader(upload), nil); err != nil || res.StatusCode != http.StatusServiceUnavailable || !res.Close {
 		t.Errorf("an upload that stalls: %+v, %v; want 503, and the end of the connection", res, err)
 	}
-	for range 200 { // silent ones
+	for range 200 { // connections that send nothing
 		dial(t, addr)
 	}
 	if !healthy(t, addr) {
@@ -113,7 +113,7 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// A connection with as many streams as it may have is worth a warning.
+// The server logs a warning when a connection has reached the limit of streams.
 func TestStreamsAreFull(t *testing.T) {
 	t.Parallel()
 	const streams = 4
@@ -136,11 +136,11 @@ func TestStreamsAreFull(t *testing.T) {
 	calls.Wait()
 }
 
-// Who sends on after an early answer is not reset, and the connection ends once the
-// caller has ended it.
+// A caller that sends on after an early answer gets no reset. The connection ends when the caller has ended
+// it.
 func TestEndsInOrder(t *testing.T) {
 	t.Parallel()
-	addr := listen(t, server.Limits{}, nil) // it reads no body
+	addr := listen(t, server.Limits{}, nil) // the handler reads no body
 	for _, framing := range []string{"Content-Length: 4194304", "Transfer-Encoding: chunked"} {
 		conn := dial(t, addr)
 		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\n"+framing+"\r\n\r\n")

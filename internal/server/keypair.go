@@ -9,19 +9,18 @@ import (
 	"time"
 )
 
-// keyPairAge is how old what is known of the files may be: handshakes more
-// often than that look at no file.
+// keyPairAge is the minimum time between two looks at the files. Handshakes in between use the known pair.
 const keyPairAge = time.Second
 
-// keyPair is a certificate that follows its files: whoever renews it replaces
-// them, and the next handshakes use the new one. It is safe for concurrent use.
+// keyPair is a certificate with its key, read from files. When the files have been replaced, the next
+// handshakes use the new pair. It is safe for concurrent use.
 type keyPair struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
 	mu      sync.Mutex
 	checked time.Time
-	version [2]fileVersion // of what was last read, good or bad
+	version [2]fileVersion // of the files that were read last, usable or not
 	pair    *tls.Certificate
 }
 
@@ -37,15 +36,14 @@ func loadKeyPair(certFile, keyFile string, log *slog.Logger) (*keyPair, error) {
 	return p, p.load()
 }
 
-// get implements tls.Config.GetCertificate. A new pair that cannot be used is
-// logged, once, and the old one stays: files that are replaced one after the
-// other do not fit for a moment.
+// get implements tls.Config.GetCertificate. If a new pair cannot be used, get logs that once and keeps the
+// old pair. While one file has been replaced and the other not yet, the two do not match.
 func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now := time.Now(); now.Sub(p.checked) >= keyPairAge {
 		p.checked = now
-		// Looked at before it is read: what changes in between is read again.
+		// Look before reading: if the files change in between, the next look sees it.
 		if version := p.look(); version != p.version {
 			p.version = version
 			if err := p.load(); err != nil {
@@ -58,7 +56,7 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return p.pair, nil
 }
 
-// look returns zeros for files that are not there.
+// look returns the versions of the two files; zero for a file that is missing.
 func (p *keyPair) look() (version [2]fileVersion) {
 	for i, name := range [...]string{p.certFile, p.keyFile} {
 		if info, err := os.Stat(name); err == nil {

@@ -52,8 +52,8 @@ func write(tb testing.TB, name string, raw []byte) {
 	}
 }
 
-// The certificate follows its files, looks at them at most once a second, and
-// stays what it was when the new pair is bad, which is said once.
+// The certificate changes when its files change. They are looked at once a second at most. If the new pair
+// is bad, that is logged once, and the old certificate stays.
 func TestKeyPairFollowsItsFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestKeyPairFollowsItsFiles(t *testing.T) {
 				t.Errorf("%s: got the %s certificate, want the %s", when, got, name)
 			}
 		}
-		// changed makes it certain that the files' time differs from before.
+		// changed gives the files a modification time that they never had before.
 		age := time.Hour
 		changed := func() {
 			t.Helper()
@@ -90,7 +90,7 @@ func TestKeyPairFollowsItsFiles(t *testing.T) {
 		WritePair(t, certFile, keyFile, "second")
 		changed()
 		expect("within a second", "first")
-		time.Sleep(keyPairAge) // the bubble's clock: nobody waits
+		time.Sleep(keyPairAge) // on the clock of synctest: nobody waits
 		expect("a second later", "second")
 
 		good, err := os.ReadFile(keyFile)

@@ -7,14 +7,13 @@ import (
 	"time"
 )
 
-// leaveTime is how long callers are told to go before connections are closed. One
-// that closes without a word may do so just when a request comes, and no caller
-// can tell whether that was read.
+// leaveTime is how long we ask callers to close their connections before we do it. If we closed a connection
+// without notice, a request could arrive at that moment, and its caller could not know whether we read it.
 const leaveTime = time.Second
 
-// leave ends the listener, so that who dials is refused and goes elsewhere, and
-// has each answer say that its connection ends. It returns when nobody is
-// connected any more, or after leaveTime.
+// leave closes the listener, so that new connections are refused and their callers go to another server.
+// From then on, each answer says that its connection ends. leave returns when no connection is left, or
+// after leaveTime.
 func (s *Server) leave(ctx context.Context) {
 	s.leaving.Store(true)
 	_ = s.ln.Close()
@@ -31,7 +30,7 @@ func (s *Server) leave(ctx context.Context) {
 	}
 }
 
-// count keeps the number of connections.
+// count implements http.Server.ConnState. It counts the open connections.
 func (s *Server) count(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -41,8 +40,8 @@ func (s *Server) count(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// lastWriter writes the last response of a connection. On HTTP/2 net/http makes a
-// GOAWAY of the header, and what is under way goes on.
+// lastWriter writes the last response of a connection. On HTTP/2, net/http sends GOAWAY instead of the
+// header, and the calls in flight go on.
 type lastWriter struct{ http.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
@@ -59,7 +58,7 @@ func (w *lastWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// Flush implements http.Flusher, which connect asks server streams for.
+// Flush implements http.Flusher, which connect needs for server streams.
 func (w *lastWriter) Flush() {
 	w.Header().Set("Connection", "close") // of no effect after WriteHeader
 	_ = http.NewResponseController(w.ResponseWriter).Flush()

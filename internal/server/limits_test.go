@@ -17,7 +17,7 @@ import (
 	"holdline/internal/server/servertest"
 )
 
-// listen runs a server whose handler says "ok" until the test ends.
+// listen runs a server until the test ends. Without a handler, it answers "ok".
 func listen(tb testing.TB, limits server.Limits, handler http.HandlerFunc) (addr string) {
 	tb.Helper()
 	if handler == nil {
@@ -53,7 +53,7 @@ func fine(t *testing.T, addr string) {
 	}
 }
 
-// Who sends headers byte by byte is cut off.
+// The server closes a connection whose headers do not come in time.
 func TestSlowHeaders(t *testing.T) {
 	t.Parallel()
 	addr := listen(t, server.Limits{HeaderTimeout: 50 * time.Millisecond}, nil)
@@ -81,8 +81,7 @@ func TestHeaderFlood(t *testing.T) {
 	fine(t, addr)
 }
 
-// Streams that are opened and reset at once take no more handlers than the limit
-// of streams allows.
+// Streams that are opened and reset at once do not make more handlers run than the limit of streams allows.
 func TestRapidReset(t *testing.T) {
 	t.Parallel()
 	const streams = 10
@@ -106,7 +105,7 @@ func TestRapidReset(t *testing.T) {
 	for id := uint32(1); id < 2000; id += 2 {
 		if framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: []byte(block.String()), EndStream: true, EndHeaders: true}) != nil ||
 			framer.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
-			break // the server has had enough
+			break // the server has closed the connection
 		}
 	}
 	fine(t, addr)
@@ -116,7 +115,7 @@ func TestRapidReset(t *testing.T) {
 	}
 }
 
-// More connections than the limit wait for one to end.
+// A connection beyond the limit ends in order, without a reset.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	addr := listen(t, server.Limits{Connections: 1}, nil)
@@ -133,7 +132,7 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// A caller who has calls under way and answers no ping is gone: its calls end.
+// If a caller with calls in flight answers no ping, the server ends its connection and its calls.
 func TestDeadCaller(t *testing.T) {
 	t.Parallel()
 	left := make(chan struct{})

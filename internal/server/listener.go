@@ -13,16 +13,15 @@ import (
 	"holdline/internal/logonce"
 )
 
-// Connections beyond the limit are taken all the same, to tell of the server's
-// health, and to tell all others to come again: so many at once, of which the oldest
-// makes room for one more, and none longer than this.
+// Connections beyond the limit are accepted too. On them we answer health checks, and refuse all other calls
+// with unavailable.
 const (
-	maxBeyond  = 64
-	beyondTime = 2 * time.Second
+	maxBeyond  = 64              // at once; if one more comes, the oldest is cut
+	beyondTime = 2 * time.Second // after this time, such a connection is cut
 )
 
-// spareDescriptors are kept for when the process has no others: calls to services
-// take them too, and health is told all the same.
+// spareDescriptors is how many file descriptors we keep for new connections. Connections to services can take
+// all others, and health checks must still be answered.
 const spareDescriptors = 8
 
 // listener counts the connections that it accepts, and marks those beyond the limit.
@@ -31,7 +30,7 @@ type listener struct {
 	most      int
 	log       *logonce.Logger
 	lingering sync.WaitGroup
-	over      bool // nothing lingers any more
+	over      bool // wait was called: closed connections no longer linger
 	spares    chan *os.File
 
 	crowded atomic.Bool // there are connections beyond the limit
@@ -40,7 +39,7 @@ type listener struct {
 	beyond  []*conn // oldest first
 }
 
-// linger ends a connection in the background; false once nobody waits for that.
+// linger runs end in the background. After wait was called, linger does not run it and returns false.
 func (l *listener) linger(end func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -50,7 +49,7 @@ func (l *listener) linger(end func()) bool {
 	return !l.over
 }
 
-// wait waits for those that linger. Connections that are closed from now on end at once.
+// wait waits for the connections that linger. Connections that are closed from now on end at once.
 func (l *listener) wait() {
 	l.mu.Lock()
 	l.over = true
@@ -95,7 +94,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// accept accepts a connection; a scarce one took a descriptor that was kept for it.
+// accept accepts a connection. It is scarce if no descriptor was left and makeRoom had to free one.
 func (l *listener) accept() (accepted net.Conn, scarce bool, err error) {
 	for {
 		accepted, err = l.Listener.Accept()
@@ -110,8 +109,8 @@ func (l *listener) accept() (accepted net.Conn, scarce bool, err error) {
 	}
 }
 
-// makeRoom gives back a descriptor: one that was kept, or that of the oldest
-// connection beyond the limit.
+// makeRoom frees a descriptor: a spare one, or that of the oldest connection beyond the limit. It returns
+// false if there is neither.
 func (l *listener) makeRoom() bool {
 	select {
 	case spare := <-l.spares:
@@ -129,7 +128,7 @@ func (l *listener) makeRoom() bool {
 	return true
 }
 
-// refill keeps descriptors again, as far as there are any.
+// refill opens spare descriptors until there are enough, or the process has no more.
 func (l *listener) refill() {
 	for len(l.spares) < cap(l.spares) {
 		spare, err := os.Open(os.DevNull)
@@ -157,7 +156,7 @@ func (l *listener) Close() error {
 	}
 }
 
-// admit tells whether a connection is within the limit by now.
+// admit tells whether a connection counts within the limit. One from beyond it moves in if there is room.
 func (l *listener) admit(c *conn) bool {
 	if c == nil || c.spare == nil {
 		return true

@@ -10,11 +10,11 @@ import (
 	"connectrpc.com/grpcreflect/v2"
 )
 
-// maxRequestBytes bounds a message that Holdline's own services take.
+// maxRequestBytes is the maximum size of a message to Holdline's own services.
 const maxRequestBytes = 4 << 20
 
-// Mux mounts the services of an RPC server in all three protocols, with
-// grpc.health.v1 by service name and server reflection beside them.
+// Mux serves the services of an RPC server over Connect, gRPC and gRPC-Web. It adds grpc.health.v1, which is
+// asked by service name, and server reflection.
 func Mux(rpc *connect.Server, health grpchealth.Checker, reflect ...grpcreflect.Option) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle(grpchealth.NewHandler(health, connectv1.WithReadMaxBytes(maxRequestBytes)))

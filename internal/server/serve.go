@@ -11,7 +11,7 @@ import (
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beyond := s.ln.crowded.Load() && !s.ln.admit(connOf(r.Context()))
-	if beyond || s.leaving.Load() { // to leave room for the next one, or with us
+	if beyond || s.leaving.Load() { // close: to make room for others, or because the server ends
 		w = &lastWriter{w}
 	}
 	switch {
@@ -31,14 +31,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.handler.ServeHTTP(w, r)
 }
 
-// IsHealth tells whether a request asks for the server's health, which is told
-// whatever limit is reached: a server that is merely full must not be restarted.
+// IsHealth tells whether a request is a health check. Health checks are answered at every limit, because a
+// server that is only full must not be restarted.
 func IsHealth(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/")
 }
 
-// countStream counts the streams of a connection until ended is called. net/http
-// keeps the limit.
+// countStream counts a stream of a connection until ended is called, and warns at the limit. net/http
+// enforces the limit.
 func (s *Server) countStream(c *conn) (ended func()) {
 	if c == nil {
 		return func() {}

@@ -1,6 +1,5 @@
-// Package server is what every Holdline process does the same way: listen,
-// serve HTTP/1.1 and HTTP/2 with or without TLS, tell its health and its schemas,
-// and drain.
+// Package server does what every Holdline process does in the same way: listen, serve HTTP/1.1 and HTTP/2
+// with or without TLS, answer health checks and server reflection, and drain.
 package server
 
 import (
@@ -24,9 +23,9 @@ import (
 	"holdline/internal/logonce"
 )
 
-// maxFrame is the largest HTTP/2 frame that is read. A connection keeps room for
-// the largest that came, and net/http's clients, such as a gateway's, for as much
-// with each stream that they send; net/http's default is 1 MiB, and hardly faster.
+// maxFrame is the largest HTTP/2 frame that we read, in bytes. A connection keeps a buffer for the largest
+// frame that came. Clients of net/http, such as gateways, use a buffer of up to maxFrame for each stream that
+// they send. net/http's default is 1 MiB, which is hardly faster.
 const maxFrame = 64 << 10
 
 // pingTimeout is how long a caller has to answer a ping.
@@ -44,16 +43,15 @@ const (
 	DefaultIdleTimeout   = 2 * time.Minute
 )
 
-// Limits keep callers from taking more than their share. A zero field means its
-// default. There is no write timeout and no limit to a whole request: a call may
-// be as slow as its caller allows.
+// Limits bound what callers can take from the server. A zero field means its default. There is no write
+// timeout and no time limit for a whole request: a call may take as long as its caller allows.
 type Limits struct {
-	Connections   int           // at once; more are told the server's health, else to come again
+	Connections   int           // at once; beyond them, health is served and other calls are unavailable
 	Streams       int           // of HTTP/2, per connection
-	HeaderBytes   int           // of one request, else 431
+	HeaderBytes   int           // of one request; more get status 431
 	HeaderTimeout time.Duration // for one request's headers
-	// IdleTimeout is when a connection without a call is closed, and one with
-	// calls, of HTTP/2, is asked for a sign of life.
+	// IdleTimeout is after how long a connection without calls is closed. An HTTP/2 connection with calls
+	// gets a ping instead, if its caller has sent nothing for that long.
 	IdleTimeout time.Duration
 }
 
@@ -96,8 +94,8 @@ type Server struct {
 	ln          *listener
 	maxStreams  int
 	once        *logonce.Logger
-	metrics     *aside // nil: nowhere, or where the admin listener is
-	admin       *aside // nil without
+	metrics     *aside // nil if MetricsAddr is empty, or the same as AdminAddr
+	admin       *aside // nil if there is no admin listener
 	handler     http.Handler
 	log         *slog.Logger
 	drain       func()
@@ -105,8 +103,7 @@ type Server struct {
 	connections atomic.Int64
 }
 
-// Listen opens the listener, so that callers know the address before anything
-// is served.
+// Listen opens the listeners of a server, so that its addresses are known before Run serves anything.
 func Listen(cfg Config) (*Server, error) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -155,7 +152,7 @@ func Listen(cfg Config) (*Server, error) {
 
 // listen opens the listeners.
 func (s *Server) listen(cfg Config, limits Limits) (err error) {
-	if cfg.MetricsAddr != "" && (cfg.MetricsAddr != cfg.AdminAddr || strings.HasSuffix(cfg.AdminAddr, ":0")) { // any port is never the same one
+	if cfg.MetricsAddr != "" && (cfg.MetricsAddr != cfg.AdminAddr || strings.HasSuffix(cfg.AdminAddr, ":0")) { // two :0 are two ports
 		if s.metrics, err = listenAside("metrics", cfg.MetricsAddr, metricsHandler(cfg), limits, cfg.Logger); err != nil {
 			return err
 		}
@@ -206,8 +203,7 @@ func Loopback(addr string) bool {
 	return err == nil && ip.Addr().Unmap().IsLoopback()
 }
 
-// MetricsAddr is where its metrics are served, on a listener of their own; empty when they
-// are not.
+// MetricsAddr is the address of the listener that serves metrics only; empty if there is none.
 func (s *Server) MetricsAddr() string { return s.metrics.addr() }
 
 // AdminAddr is where operators are served, host:port or unix:PATH; empty when they are not.
@@ -222,9 +218,8 @@ func (s *Server) Close() {
 	s.admin.close()
 }
 
-// Run serves until ctx ends, then drains: it accepts nothing more, tells callers to
-// go, lets calls in flight end for 30 s, and then cuts them. It returns nil after a
-// drain.
+// Run serves until ctx ends, then drains: it accepts no more connections, asks callers to close theirs, waits
+// up to 30 s for the calls in flight, and then cuts those that are left. It returns nil after a drain.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	drained, done := context.WithCancel(context.WithoutCancel(ctx))

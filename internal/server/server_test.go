@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// serve runs a server that says which version of HTTP it was called in.
+// serve runs a server that answers with the version of HTTP of the request.
 func serve(tb testing.TB, certFile, keyFile string) (addr string) {
 	tb.Helper()
 	addr, _ = servertest.Run(tb, server.Config{
@@ -73,7 +73,7 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// ALPN chooses the version of HTTP, and nothing passes without TLS.
+// ALPN chooses the version of HTTP. Calls without TLS are refused.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -100,7 +100,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// A server that cannot speak TLS as it was told does not start.
+// A server whose certificate and key cannot be used does not start.
 func TestTLSNeedsThePair(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -1,4 +1,4 @@
-// Package webfile serves files to browsers that stay the same as long as the process lives.
+// Package webfile serves browsers files that do not change while the process runs.
 package webfile
 
 import (
@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// csp keeps a page to itself: no script, style or call of another origin. The
-// styles are React's and Swagger UI's own, written into elements.
+// csp allows no script, style or call of another origin. 'unsafe-inline' is for the styles that React and
+// Swagger UI write into elements.
 const csp = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 
@@ -25,13 +25,12 @@ type File struct {
 	gzipped bool
 }
 
-// New returns a file of a media type. A content that is gzipped is kept so.
+// New returns a file with a media type. gzipped says that content is compressed with gzip.
 func New(mediaType string, content []byte, gzipped bool) *File {
 	return &File{mediaType, fmt.Sprintf(`"%x"`, sha256.Sum256(content)), content, gzipped}
 }
 
-// ServeHTTP implements http.Handler. Browsers keep the file and ask each time
-// whether it is another one.
+// ServeHTTP implements http.Handler. Browsers may keep the file, but ask each time whether it has changed.
 func (f *File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", f.kind)
@@ -42,7 +41,7 @@ func (f *File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		header.Set("Vary", "Accept-Encoding")
 		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 			if plain, err := gzip.NewReader(bytes.NewReader(f.content)); err == nil {
-				_, _ = io.Copy(w, plain) // the caller left, else
+				_, _ = io.Copy(w, plain) // an error means that the caller left
 			}
 			return
 		}

@@ -61,7 +61,7 @@ func (g *guarded) start(t *testing.T) {
 	}
 }
 
-// script is redis.sh, run by a shell.
+// script returns the command that runs redis.sh in a shell.
 func (g *guarded) script(shell string) *exec.Cmd {
 	cmd := exec.Command(shell, "../../swarm/redis.sh")
 	cmd.Env = append(os.Environ(), "CONF="+filepath.Join(g.dir, "redis.conf"), "SECRETS="+filepath.Join(g.dir, "secrets"))
@@ -99,7 +99,7 @@ func (g *guarded) open(t *testing.T, password string) *redisstore.Store {
 	}
 }
 
-// admin asks as a user of this test's own.
+// admin sends a command as admin, a user that only this test has.
 func (g *guarded) admin(t *testing.T, args ...string) rueidis.RedisResult {
 	t.Helper()
 	option, err := rueidis.ParseURL("unix://admin@" + g.socket())
@@ -115,11 +115,11 @@ func (g *guarded) admin(t *testing.T, args ...string) rueidis.RedisResult {
 	return client.Do(t.Context(), client.B().Arbitrary(args...).Build())
 }
 
-// The user that swarm/redis.sh makes may do all that a store does, with each of
-// its passwords, and nothing else; and what it did is there after a restart.
+// The user that swarm/redis.sh makes may do all that a store does, with each of its passwords,
+// and nothing else. What the store wrote is there after a restart.
 func TestSwarmUser(t *testing.T) {
 	t.Parallel()
-	g := newGuarded(t, map[string]string{"old": "yesterday\n", "next": "tomorrow"}) // without an end of its line
+	g := newGuarded(t, map[string]string{"old": "yesterday\n", "next": "tomorrow"}) // one has no newline
 	g.start(t)
 	s := g.open(t, "yesterday")
 	shard := mom.Shard{Service: "test.v1.Service"}
@@ -214,7 +214,7 @@ func TestSwarmUser(t *testing.T) {
 	stop()
 	<-watched
 
-	// The user of the release before has no SCAN: what it finds is missing, and nothing else.
+	// The user of the release before may not call SCAN: then services are missing, and nothing else.
 	must("DEL", g.admin(t, "DEL", "hl:services").Error())
 	must("ACL SETUSER", g.admin(t, "ACL", "SETUSER", "holdline", "-scan").Error())
 	_, err = s.Services(t.Context())
@@ -224,7 +224,7 @@ func TestSwarmUser(t *testing.T) {
 	_, err = s.Services(t.Context())
 	must("Services", err)
 
-	// What it was denied. CLIENT SETINFO a client asks for and does without.
+	// What the user was denied. Clients try CLIENT SETINFO, and work without it.
 	denied, err := g.admin(t, "ACL", "LOG").ToArray()
 	must("ACL LOG", err)
 	for _, entry := range denied {
@@ -250,7 +250,7 @@ func TestSwarmUser(t *testing.T) {
 	}
 }
 
-// Whatever is in a secret is the password, and no rule.
+// Everything in a secret is the password; nothing in it becomes an ACL rule.
 func TestSwarmSecrets(t *testing.T) {
 	t.Parallel()
 	for name, secret := range map[string]string{
@@ -295,7 +295,7 @@ func TestSwarmSecrets(t *testing.T) {
 	}
 }
 
-// aKey is the hash of a key that nobody else has.
+// aKey returns another key hash at each call.
 func aKey() string {
 	return contract.NewTaskID("test.v1.Service", 1, "", "", "").ULID.String()
 }

@@ -14,7 +14,7 @@ import (
 	"holdline/mom"
 )
 
-// Add implements mom.Store. A Redis at four fifths of its maxmemory is a full queue.
+// Add implements mom.Store. It returns ErrQueueFull also when Redis uses over 80% of its maxmemory.
 func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	if task.TTL <= 0 || task.AnswerTTL <= 0 {
 		return mom.Added{}, errors.New("add: a task needs a TTL and an answer TTL")
@@ -23,8 +23,8 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	if err != nil {
 		return mom.Added{}, fmt.Errorf("add: %w", err)
 	}
-	// Where it was placed by an earlier number. None of these shards can get it any
-	// more: they are closed to tasks that are placed by that number.
+	// The shards in which earlier numbers of shards placed this task. It may be stored in one of them.
+	// Nobody can add it there any more: they are closed to tasks that are placed by those numbers.
 	for _, shard := range task.Earlier {
 		earlier := task
 		earlier.ID.Shard = shard
@@ -35,8 +35,8 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	return s.add(ctx, task, call, false)
 }
 
-// add adds a task to the shard that its ID says. With onlyKnown it adds nothing, and
-// returns nothing for a task that is not there.
+// add adds a task to the shard that its ID names. With onlyKnown it adds no new task, and returns
+// a zero Added when the shard does not have the task.
 func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnown bool) (mom.Added, error) {
 	keys := s.keysOf(task.ID)
 	memory := keys.memory.known(s.memoryLook)

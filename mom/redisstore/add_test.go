@@ -119,7 +119,7 @@ func TestKeyIsFreeAfterTheTombstone(t *testing.T) {
 	})
 }
 
-// A key whose task is gone names nothing, whatever it still says.
+// A key whose task is gone names no task, although the key is still stored.
 func TestKeyWithoutItsTask(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		first := e.add(keyed("hash", "print"))
@@ -206,7 +206,7 @@ func TestList(t *testing.T) {
 		for i := range ids {
 			ids[i] = e.add()
 		}
-		// The ids of one millisecond have no order of their own.
+		// IDs of the same millisecond are not in the order of their creation.
 		slices.SortFunc(ids, func(a, b contract.TaskID) int { return a.ULID.Compare(b.ULID) })
 		e.caller = "somebody else"
 		e.add()

@@ -16,7 +16,7 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// A shard takes so many bytes of calls, and gives them back in every end.
+// The calls of a shard may take MaxBytes. A task that has ended or is parked makes room for others.
 func TestFullOfBytes(t *testing.T) {
 	const each = 1000
 	onEachWith(t, redisstore.Config{MaxBytes: 3 * each}, func(t *testing.T, e *env) {
@@ -47,8 +47,8 @@ func TestFullOfBytes(t *testing.T) {
 	})
 }
 
-// A Redis that is nearly full takes no new task, says so, and takes them again when
-// there is room.
+// When Redis is nearly full, Add refuses new tasks and says why. When there is room again, it
+// takes them.
 func TestFullOfMemory(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, redisstore.Config{URL: redistest.New(t).URL()})
@@ -88,7 +88,7 @@ func TestFullOfMemory(t *testing.T) {
 	until(t, "there is room again", func() bool { _, err := e.Add(e.ctx, e.task()); return err == nil })
 }
 
-// However 50,000 tasks end, nothing of them stays.
+// 50,000 tasks end in different ways, and leave no key behind.
 func TestEveryFate(t *testing.T) {
 	t.Parallel()
 	const tasks, workers = 50_000, 16

@@ -9,8 +9,8 @@ import (
 	"holdline/mom"
 )
 
-// A task that has failed before lets others go past it, as many as are wanted; without others it
-// goes itself.
+// A lease takes at most Again tasks that have failed before, and passes over the rest of them. If
+// it finds no others, it takes one that has failed.
 func TestFailedTasksLetOthersPass(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		failed, fresh := e.addFailed(3), []contract.TaskID{e.add(), e.add()}
@@ -33,7 +33,7 @@ func TestFailedTasksLetOthersPass(t *testing.T) {
 	})
 }
 
-// Where there is no room for tasks that may not run twice, others go past them, and they
+// If there is no room for tasks that may not run twice, others are leased before them, and they
 // keep their places.
 func TestRoomForThoseThatMayRunTwice(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
@@ -56,7 +56,24 @@ func TestRoomForThoseThatMayRunTwice(t *testing.T) {
 	})
 }
 
-// However many have failed, and wait before all others: these get their turn.
+// A task that comes back goes behind all that came before it. An ended task whose id was stored again
+// has two places among these.
+func TestGivenBackBehindTwoPlaces(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		first, second := e.add(undeclared).ULID.String(), e.add().ULID.String()
+		e.ok(e.do("LPUSH", e.key("ready"), first).Error())
+		leases, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1}, time.Hour)
+		if err != nil || len(leases) != 1 {
+			t.Fatalf("lease: got %v, %v, want the one that may run twice", leases, err)
+		}
+		e.ok(e.Release(e.ctx, leases[0]))
+		if got, err := e.do("LRANGE", e.key("ready"), "0", "-1").AsStrSlice(); err != nil || !slices.Equal(got, []string{first, first, second}) {
+			t.Errorf("the queue is %v, %v, want %s twice and then %s", got, err, first, second)
+		}
+	})
+}
+
+// A task gets its turn, however many tasks that have failed wait before it.
 func TestManyFailedTasksStepBehind(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		e.addFailed(250)
@@ -78,7 +95,7 @@ func TestManyFailedTasksStepBehind(t *testing.T) {
 	})
 }
 
-// addFailed queues so many tasks, each with an attempt behind it.
+// addFailed queues n tasks, each of which has failed once.
 func (e *env) addFailed(n int) (ids []contract.TaskID) {
 	e.t.Helper()
 	for range n {

@@ -7,21 +7,21 @@ import (
 )
 
 const (
-	// bulkBatch is how many tasks a script leads to another state at most: BULK in Lua.
+	// bulkBatch is the maximum number of tasks whose state one script changes. Lua calls it BULK.
 	bulkBatch = 25
-	// bulkShare is the part of its time that Redis has for a bulk: one in so many.
+	// bulkShare: batches take about one part in bulkShare of the time of Redis.
 	bulkShare = 4
-	// longestBatch bounds the pause after a batch that had to wait for others.
+	// longestBatch is the most that counts as a batch's own time. In a longer batch the rest was waiting.
 	longestBatch = 50 * time.Millisecond
 )
 
-// bulk spaces out the batches of what happens to many tasks at once, in all shards together:
-// tasks expire, callers leave, an operator retries what is dead. Each batch is followed by a
-// pause in which Redis is there for others. It is safe for concurrent use.
+// bulk spaces out batches that change many tasks, in all shards together: tasks expire, callers
+// leave, an operator retries dead tasks. After each batch comes a pause in which Redis serves
+// other commands. It is safe for concurrent use.
 type bulk struct {
 	mu   sync.Mutex
 	next time.Time     // when the next batch may begin
-	took time.Duration // what the last one took
+	took time.Duration // by the last batch
 }
 
 // turn waits until a batch may begin.

@@ -17,12 +17,12 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// scriptCommands is more than one script may make Redis do: it is over within a few
+// scriptCommands is the limit of commands for one script. So a script takes only a few
 // milliseconds, however many tasks there are.
 const scriptCommands = 1000
 
-// commands counts what the server has done since it was asked last: all commands, and
-// those which search through a list.
+// commands counts what the server has done since the last call: all commands, and those that
+// search through a list.
 func (e *env) commands() (all, searches int64) {
 	e.t.Helper()
 	info, err := e.do("INFO", "commandstats").ToString()
@@ -31,7 +31,7 @@ func (e *env) commands() (all, searches int64) {
 	for line := range strings.SplitSeq(info, "\r\n") {
 		name, rest, _ := strings.Cut(line, ":calls=")
 		calls, _, _ := strings.Cut(rest, ",")
-		n, _ := strconv.ParseInt(calls, 10, 64) // of a heading: none
+		n, _ := strconv.ParseInt(calls, 10, 64) // 0 for a heading
 		all += n
 		if name == "cmdstat_lrem" {
 			searches += n
@@ -40,7 +40,7 @@ func (e *env) commands() (all, searches int64) {
 	return all, searches
 }
 
-// wantShort checks what was done since the last look: so many scripts, each of them short.
+// wantShort checks the commands since the last look: those of so many scripts, each of them short.
 func (e *env) wantShort(what string, scripts int64) {
 	e.t.Helper()
 	all, searches := e.commands()
@@ -87,8 +87,8 @@ func TestBulkOfEnds(t *testing.T) {
 	}
 }
 
-// A service that returns just when its tasks expire gets the first good one after short
-// scripts, too.
+// When a service returns just as its tasks expire, short scripts lead to the first task that has
+// not expired.
 func TestLeaseBehindABulk(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -104,7 +104,7 @@ func TestLeaseBehindABulk(t *testing.T) {
 		leases, err := e.Lease(e.ctx, e.shard, 1, time.Hour)
 		e.wantShort("a lease", 1)
 		if limited := new(mom.LimitedError); errors.As(err, &limited) {
-			continue // there is more to come to
+			continue // there are more tasks to look at
 		}
 		if e.ok(err); len(leases) != 1 || leases[0].ID != good {
 			t.Errorf("leased: got %v, want %v", leases, good)
@@ -113,7 +113,7 @@ func TestLeaseBehindABulk(t *testing.T) {
 	}
 }
 
-// parkMany parks tasks, more of them than a short list has. It returns them, the oldest first.
+// parkMany parks n tasks and returns them, the oldest first.
 func (e *env) parkMany(n int) (parked []contract.TaskID) {
 	e.t.Helper()
 	for range n {
@@ -158,7 +158,7 @@ func TestParkedLeaveFromAnywhere(t *testing.T) {
 	parked = append(parked, again.ID)
 	e.wantDead(parked...)
 
-	// A release before takes holes for tasks without a record, and does not tell.
+	// An older release takes holes for tasks without a record, and removes them without counting.
 	entries, err := e.do("LRANGE", e.key("dead"), "0", "-1").AsStrSlice()
 	e.ok(err)
 	hole := slices.IndexFunc(entries, func(entry string) bool { return len(entry) < ulid.EncodedSize })
@@ -188,8 +188,8 @@ func TestParkedLeaveFromAnywhere(t *testing.T) {
 	}
 }
 
-// With a clock that was set back the order of parked tasks is not that of their times. They
-// leave all the same.
+// After the clock was set back, parked tasks are not in the order of their times. They can leave
+// all the same.
 func TestParkedLeaveOutOfOrder(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)

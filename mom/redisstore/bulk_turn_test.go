@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Batches of many shards share the time that Redis has for them.
+// Batches of all shards together leave time to other commands.
 func TestBulkLeavesTimeToOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const shards, batches, each = 4, 10, 10 * time.Millisecond
-		const unknown = 2 * shards // what the first of each shard takes is not known yet, and so for those after them
+		const unknown = 2 * shards // may begin before it is known how long a batch takes
 		var b bulk
 		began := time.Now()
 		var working sync.WaitGroup

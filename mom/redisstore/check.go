@@ -16,23 +16,23 @@ import (
 	"holdline/mom"
 )
 
-// Check implements mom.Store. Redis must not evict keys: a task that was evicted is a lost call.
-// Without an append-only file it can be trusted no further than its last snapshot, which is the
-// operator's choice and logged once for each run of the server.
+// Check implements mom.Store. Redis must not evict keys: an evicted task is a lost call. A Redis
+// without an append-only file loses, when it dies, what came after its last snapshot. That is the
+// operator's choice; Check logs it once for each run of the server.
 func (s *Store) Check(ctx context.Context) error {
 	err := s.checkServers(ctx)
 	if errors.Is(err, mom.ErrUnavailable) {
 		return fmt.Errorf("check: %w", err)
 	}
-	// A server that is set wrongly may have lost tasks for that.
+	// After another error the name is checked too: a server with wrong settings may have lost tasks.
 	if err := errors.Join(err, s.checkName(ctx)); err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
 	return nil
 }
 
-// checkName finds out whether this is the store that it was. The name goes when everything goes,
-// and another Redis has another name.
+// checkName finds out whether this is still the same store. The store's name is a key in it: an
+// emptied store has lost its name, and another Redis has another name.
 func (s *Store) checkName(ctx context.Context) error {
 	name, err := s.alone(ctx, identifyScript, storeNameKey(s.cfg.Prefix), args{"new_name": rand.Text()})
 	if err != nil {
@@ -63,8 +63,8 @@ func (s *Store) checkServers(ctx context.Context) error {
 		if err != nil && (!s.cfg.Cluster || len(infos) == 0) {
 			return err
 		}
-		// What a node of a cluster has while it is away fails by itself; the
-		// others need not wait for it.
+		// While a node of a cluster is down, commands for its shards fail by themselves. This
+		// check goes on with the nodes that answer.
 		s.unsaved.Store(unsaved(infos))
 		for _, info := range infos {
 			s.setFlagged(info)
@@ -79,8 +79,8 @@ func (s *Store) checkServers(ctx context.Context) error {
 	})
 }
 
-// checkScripts finds a server that runs no Lua: its engine is left out or not loaded, or the
-// commands were renamed. Every transition is a script. Once one has run, nothing is asked again.
+// checkScripts finds a server that cannot run Lua, which every transition needs: it has no Lua engine,
+// or the commands were renamed. Once all servers have run a script, it does not ask again.
 func (s *Store) checkScripts(ctx context.Context, client rueidis.Client) error {
 	if s.runsLua.Load() {
 		return nil
@@ -93,22 +93,22 @@ func (s *Store) checkScripts(ctx context.Context, client rueidis.Client) error {
 		case err != nil && !refused && !s.cfg.Cluster:
 			return s.judge(err)
 		case err != nil:
-			return nil //nolint:nilerr // the first script hears the same
+			return nil //nolint:nilerr // the first script gets the same error
 		}
 	}
 	s.runsLua.Store(true)
 	return nil
 }
 
-// noLua matches what Redis says of a command that it does not know, and Valkey of an engine.
+// noLua matches the error of Redis for an unknown command, and that of Valkey for a missing engine.
 var noLua = regexp.MustCompile(`(?i)unknown command|unknown redis command|scripting engine`)
 
-// largestText is more than any text takes that is sent to Redis: the largest answer, with its
-// headers and trailers.
+// largestText is larger than any text that we send to Redis, in bytes. The largest is an answer
+// with its headers and trailers.
 const largestText = 8 << 20
 
-// checkTexts finds a server that takes no such text: it would close the connection at the first
-// one, with all commands on it. GETBIT has the same bound, and asks for no memory.
+// checkTexts finds a server that does not accept texts of this size: it would close the connection at
+// the first one, and all commands on it would fail. GETBIT has the same limit, and needs no memory.
 func (s *Store) checkTexts(ctx context.Context, client rueidis.Client) error {
 	for _, node := range client.Nodes() {
 		err := node.Do(ctx, node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8*(largestText-1)).Build()).Error()
@@ -119,7 +119,7 @@ func (s *Store) checkTexts(ctx context.Context, client rueidis.Client) error {
 		case err != nil && !ok && !s.cfg.Cluster:
 			return s.judge(err)
 		}
-		// Another refusal tells nothing: the user lacks the right, or the key is another node's.
+		// Another refusal says nothing about texts: the user lacks the right, or another node has the key.
 	}
 	return nil
 }
@@ -130,7 +130,7 @@ func (s *Store) checkServer(info map[string]string) error {
 		return fmt.Errorf("redis: maxmemory-policy is %s, must be noeviction", policy)
 	}
 	if info["role"] == "slave" && !s.cfg.Cluster {
-		s.link.cutOff() // its address may be the new master's by now
+		s.link.cutOff() // its address may now belong to the new master
 		return notSent(errors.New("this server is a replica, and takes no writes"))
 	}
 	if info["aof_last_write_status"] == "err" {
@@ -147,8 +147,8 @@ func (s *Store) checkServer(info map[string]string) error {
 	return nil
 }
 
-// unsaved counts the changes that are in no file of a server which has no append-only file;
-// negative when all have one.
+// unsaved counts the changes since the last snapshot of each server that has no append-only file.
+// It is negative when all servers have one.
 func unsaved(infos []map[string]string) int64 {
 	sum := int64(-1)
 	for _, info := range infos {
@@ -172,7 +172,7 @@ func (s *Store) Durability() mom.Durability {
 	return mom.Durability{Snapshots: changes >= 0, Unsaved: max(changes, 0)}
 }
 
-// warnWhile warns once of what is wrong, and again when it is wrong anew.
+// warnWhile logs a warning once while something is wrong, and again if that ends and comes back.
 func (s *Store) warnWhile(wrong bool, what, msg string, attrs ...any) {
 	if !wrong {
 		s.warned.Delete(what)
@@ -181,9 +181,9 @@ func (s *Store) warnWhile(wrong bool, what, msg string, attrs ...any) {
 	}
 }
 
-// infoOfAll reads the INFO of all nodes that answer, and says why one does not.
+// infoOfAll reads the INFO of all nodes that answer, and returns the error of one that does not.
 func (s *Store) infoOfAll(ctx context.Context, client rueidis.Client) (infos []map[string]string, err error) {
-	// Not all the time there is for those that are silent: the others are to be heard.
+	// Silent nodes get half of the command's time. The other half is left to use what the others answer.
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommandTimeout/2)
 	defer cancel()
 	var mu sync.Mutex
@@ -216,7 +216,7 @@ func (s *Store) serverInfo(ctx context.Context, client rueidis.Client) (map[stri
 			info[field] = value
 		}
 	}
-	if info["loading"] == "1" { // the rest of it is not true yet
+	if info["loading"] == "1" { // its other fields are not true yet
 		return nil, notSent(errors.New("LOADING"))
 	}
 	return info, nil

@@ -2,7 +2,7 @@ package redisstore_test
 
 import "testing"
 
-// A server that is set as it must be passes, and so does a miniredis, which says nothing of itself.
+// A server with correct settings passes, and so does a miniredis, which tells no settings.
 func TestCheckPasses(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		e.ok(e.Check(e.ctx))

@@ -9,8 +9,8 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// A task that was past its TTL while it ran comes back on a clock that was set
-// back: it has its end of life again.
+// A task runs past its TTL, then the clock is set back and the task comes back. It expires when
+// the clock reaches its TTL again.
 func TestClockSetBack(t *testing.T) {
 	t.Parallel()
 	for name, giveBack := range map[string]func(e *env, lease mom.Lease) error{
@@ -80,8 +80,8 @@ func TestLeaseAfterClockSetBack(t *testing.T) {
 	e.wantState(later, queued)
 }
 
-// Where the clock is set ahead, all leases are over at once. Those that are renewed
-// go on, and what their holders do counts.
+// When the clock is set ahead, all leases are over at once. Those that are renewed go on, and
+// their holders can still settle the tasks.
 func TestLeaseAfterClockSetAhead(t *testing.T) {
 	t.Parallel()
 	server, clock := redistest.NewClocked(t, clockStart)
@@ -111,7 +111,7 @@ func TestLeaseAfterClockSetAhead(t *testing.T) {
 	e.ok(e.Settle(e.ctx, leases[0], success("done")))
 }
 
-// A process that has not watched a lease for long enough by its own clock ends none,
+// A process ends a lease only when it has watched the lease for LeaseGrace by its own clock,
 // however often it looks.
 func TestLeaseGrace(t *testing.T) {
 	t.Parallel()
@@ -135,7 +135,7 @@ func TestLeaseGrace(t *testing.T) {
 	e.wantState(id, queued)
 }
 
-// A limit of leases a second goes on at its rate on a clock that was set back.
+// A limit of leases a second keeps its rate after the clock was set back.
 func TestLimitAfterClockSetBack(t *testing.T) {
 	t.Parallel()
 	server, clock := redistest.NewClocked(t, clockStart)

@@ -38,7 +38,7 @@ func (e *env) addIn(shard mom.Shard) contract.TaskID {
 	return e.add()
 }
 
-// What one shard can do, shards on all nodes can, also without a replica.
+// Shards on all nodes of a cluster work as one shard does, also when a replica is down.
 func TestClusterShards(t *testing.T) {
 	t.Parallel()
 	e, cluster, shards := onCluster(t)
@@ -62,15 +62,15 @@ func TestClusterShards(t *testing.T) {
 			t.Errorf("list: got %v, %q, %v, want %s", tasks, next, err, id)
 		}
 	}
-	// Of different nodes they come in any order.
+	// Events of different nodes come in any order.
 	until(t, "all events", func() bool {
 		got, _ := l.seen()
 		return len(got) == len(want) && !slices.ContainsFunc(want, func(e string) bool { return !slices.Contains(got, e) })
 	})
 }
 
-// A master dies and its replica takes its place: until then calls fail as they
-// do without a Redis, then all is as it was.
+// A master dies and its replica takes its place. Until then calls fail as they do without a
+// Redis. After that all is as before.
 func TestClusterFailover(t *testing.T) {
 	t.Parallel()
 	e, cluster, shards := onCluster(t)
@@ -120,7 +120,7 @@ func TestClusterFailover(t *testing.T) {
 	until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(id, queued)) })
 }
 
-// The node that a watch listens to dies: it listens to another.
+// When the node that a watch is connected to dies, the watch connects to another one.
 func TestClusterWatchMoves(t *testing.T) {
 	t.Parallel()
 	e, cluster, shards := onCluster(t)
@@ -144,7 +144,7 @@ func TestClusterWatchMoves(t *testing.T) {
 	}
 }
 
-// A node that is silent holds up the shards on other nodes no more than one that is not there.
+// A silent node delays the shards on other nodes no more than a node that is down.
 func TestClusterNodeIsSilent(t *testing.T) {
 	t.Parallel()
 	e, cluster, shards := onCluster(t)

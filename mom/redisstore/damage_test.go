@@ -13,7 +13,7 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// A damaged record ends, and holds up nobody.
+// A task with a damaged record ends, and does not block others.
 func TestDamagedRecords(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		for _, field := range []string{"x", "o", "n", "e", "s", "u", "w", "r"} {
@@ -42,8 +42,8 @@ func TestDamagedRecords(t *testing.T) {
 	})
 }
 
-// An error in the midst of a script is logged, with what it was about, and is never said to be
-// without effect.
+// An error in the middle of a script is logged with the script and its task, and is never taken
+// for a command that was not sent.
 func TestScriptFailsMidway(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

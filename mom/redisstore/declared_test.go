@@ -9,8 +9,8 @@ import (
 	"holdline/mom"
 )
 
-// A task whose method may not run twice any more is sent if it surely has not run, and is UNCERTAIN
-// if its lease ends; one that may have run is UNCERTAIN at once, with no attempt more.
+// A task whose method may not run twice any more is sent if it surely has not run, and is
+// UNCERTAIN if its lease ends. One that may have run is UNCERTAIN at once; no attempt is counted.
 func TestMarkUndeclared(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		fresh := e.add()
@@ -44,8 +44,8 @@ func TestMarkUndeclared(t *testing.T) {
 	})
 }
 
-// What a key was used for is told to whoever asks with another fingerprint, and one that was found to
-// be the same request is attached.
+// An Add with a key that was used with another fingerprint returns the first request. With the
+// first fingerprint as its Twin, it attaches to the first task.
 func TestReusedKeyTellsOfTheFirst(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		want := mom.Request{Fingerprint: "a", Known: "b", JSON: true, Schema: "s"}
@@ -71,7 +71,7 @@ func TestReusedKeyTellsOfTheFirst(t *testing.T) {
 	})
 }
 
-// A schema is kept until it is kept no more.
+// A schema is kept, for longer than a parked task.
 func TestSchemas(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		if _, err := e.Schema(e.ctx, "name"); !errors.Is(err, mom.ErrNotFound) {

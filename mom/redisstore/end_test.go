@@ -15,8 +15,8 @@ import (
 
 const blink = 20 * time.Millisecond
 
-// ways are all ways for a task to end and leave in time. Each takes one task
-// that has been leased, and leads it to its end.
+// ways are all ways in which a task ends and is removed in time. Each leads one leased task to
+// its end.
 var ways = map[string]struct {
 	change func(*mom.NewTask)
 	end    func(e *env, lease mom.Lease)
@@ -76,7 +76,7 @@ func (e *env) overdue(l mom.Lease) {
 	e.wantState(l.ID, running)
 }
 
-// Every end gives back every byte: first the call, then answer and record.
+// After every end all keys are deleted: first the call, then the answer and the record.
 func TestEveryEndLeavesNothing(t *testing.T) {
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -106,7 +106,7 @@ func TestEveryEndLeavesNothing(t *testing.T) {
 	}
 }
 
-// led adds a task with a key, leases it and leads it on.
+// led adds a task with a key, leases it and calls end.
 func (e *env) led(change func(*mom.NewTask), end func(*env, mom.Lease)) contract.TaskID {
 	e.t.Helper()
 	changes := []func(*mom.NewTask){keyed("hash", "print"), answerTTL(blink)}
@@ -124,7 +124,7 @@ func (e *env) led(change func(*mom.NewTask), end func(*env, mom.Lease)) contract
 			end(e, leases[0])
 			return id
 		}
-		// On a slow machine the TTL was over first: again, under the same key.
+		// On a slow machine the TTL may be over before the lease: try again with the same key.
 		e.reapUntil("the first one is gone", func() bool {
 			task, _, err := e.Get(e.ctx, id)
 			return errors.Is(err, mom.ErrNotFound) || task.GetState() == expired
@@ -133,7 +133,7 @@ func (e *env) led(change func(*mom.NewTask), end func(*env, mom.Lease)) contract
 	}
 }
 
-// wantKeys compares with all keys of the test's shard.
+// wantKeys checks that these are all keys of the test's shard.
 func (e *env) wantKeys(names ...string) {
 	e.t.Helper()
 	want := make(map[string]bool)
@@ -151,7 +151,7 @@ func (e *env) wantKeys(names ...string) {
 	}
 }
 
-// A task past its TTL is not handed out, and does not stand in the way.
+// A task past its TTL is not leased, and does not block others.
 func TestExpiresOnTheWayToItsLease(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		late, good := e.add(ttl(time.Millisecond)), e.add()
@@ -196,8 +196,8 @@ func TestLeaseEndsAfterTheMark(t *testing.T) {
 	}
 }
 
-// The answer goes first, then the record: in between it is known that there was
-// one.
+// The answer expires first, then the record: in between, Get still tells that there was an
+// answer.
 func TestAnswerExpiresBeforeItsTask(t *testing.T) {
 	t.Run("the answer", func(t *testing.T) {
 		onEachWith(t, redisstore.Config{TombstoneTTL: time.Hour}, func(t *testing.T, e *env) {
@@ -226,7 +226,7 @@ func TestAnswerExpiresBeforeItsTask(t *testing.T) {
 	})
 }
 
-// More due tasks than one round takes: reap says that it is not done.
+// When more tasks are due than one Reap takes, it reports that there is more to do.
 func TestReapGoesInBatches(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		const n = 40
@@ -267,7 +267,7 @@ func TestReapOfNothing(t *testing.T) {
 	})
 }
 
-// A task whose caller left goes, unless somebody has its handle.
+// Abandon cancels a task whose caller left, unless somebody has its handle.
 func TestAbandon(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		left, kept, later := e.task(), e.task(), e.task()
@@ -292,8 +292,8 @@ func TestAbandon(t *testing.T) {
 	})
 }
 
-// A caller whose connection was lost counts as gone only if it did not come back,
-// and may come back later.
+// A caller whose connection was lost counts as gone only if it has not offered the call again. It
+// may still do so later.
 func TestAbandonLost(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		task := e.task()
@@ -309,7 +309,7 @@ func TestAbandonLost(t *testing.T) {
 			e.ok(e.Abandon(e.ctx, e.shard, []mom.Departure{{ID: task.ID, Lost: true, Offer: offer}}))
 		}
 		add(2)
-		add(1) // it was late
+		add(1) // this offer comes late
 		lost(1)
 		e.wantState(task.ID, queued)
 		old := e.lease()
@@ -333,8 +333,8 @@ func TestAbandonLost(t *testing.T) {
 	})
 }
 
-// Callers who leave cost the same behind a long queue, and those before them are
-// leased in their order.
+// To abandon tasks costs no more behind a long queue. The tasks before them are leased in their
+// order.
 func TestAbandonMany(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		const n = 250 // more than one lease skips
@@ -351,7 +351,7 @@ func TestAbandonMany(t *testing.T) {
 		for range n {
 			leases, err := e.Lease(e.ctx, e.shard, 1000, time.Hour)
 			if limited := new(mom.LimitedError); errors.As(err, &limited) {
-				continue // there is more to come to
+				continue // there are more tasks to look at
 			}
 			e.ok(err)
 			for _, lease := range leases {

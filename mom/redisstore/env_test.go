@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 			if err == nil {
 				break
 			}
-			err = goleak.Find() // rueidis closes what it knows of a cluster's former nodes after 5 s
+			err = goleak.Find() // rueidis closes connections to former nodes of a cluster after 5 s
 		}
 		if err != nil && code == 0 {
 			fmt.Println(err)
@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// env is a store of one test, and a way to look behind it.
+// env is the store of one test, and a client of its own to look at what is stored.
 type env struct {
 	*redisstore.Store
 	t      testing.TB
@@ -93,7 +93,7 @@ func newEnv(t testing.TB, cfg redisstore.Config) *env {
 	if cfg.Prefix == "" {
 		cfg.Prefix = fmt.Sprintf("%s.%d:", t.Name(), envs.Add(1)) // tests may run twice
 	}
-	// Who waits for the end of a lease looks twice; that is grace enough.
+	// A test that waits for the end of a lease reaps twice; that is grace enough.
 	if cfg.LeaseGrace == 0 {
 		cfg.LeaseGrace = time.Nanosecond
 	}
@@ -165,7 +165,7 @@ func (e *env) Lease(ctx context.Context, shard mom.Shard, n int, d time.Duration
 	return e.Store.Lease(ctx, shard, mom.Room{Tasks: n, Again: n, Once: n}, d)
 }
 
-// lease takes one task for an hour; which one is the caller's to check.
+// lease takes one task for an hour. The caller checks which one it is.
 func (e *env) lease() mom.Lease {
 	e.t.Helper()
 	return e.leaseFor(time.Hour)
@@ -221,7 +221,7 @@ func (e *env) ok(err error) {
 	}
 }
 
-// reapUntil reaps until what it waits for has come.
+// reapUntil reaps until done returns true.
 func (e *env) reapUntil(what string, done func() bool) {
 	e.t.Helper()
 	until(e.t, what, func() bool {
@@ -231,8 +231,7 @@ func (e *env) reapUntil(what string, done func() bool) {
 	})
 }
 
-// until asks again and again; that it gives up in the end is no statement about
-// time.
+// until calls done until it returns true. The limit is only for tests that hang.
 func until(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline, tick := time.After(30*time.Second), time.NewTicker(5*time.Millisecond)
@@ -268,8 +267,8 @@ func (e *env) key(name string) string {
 	return fmt.Sprintf("%shl:{%s#%d}:%s", e.cfg.Prefix, e.shard.Service, e.shard.Index, name)
 }
 
-// do runs a Redis command on the test's own connection. The second word, if
-// any, is a key: a cluster goes by it.
+// do runs a Redis command on the test's own connection. The second word, if any, is a key: in a
+// cluster it selects the node.
 func (e *env) do(words ...string) rueidis.RedisResult {
 	command := e.raw.B().Arbitrary(words[0])
 	if len(words) > 1 {

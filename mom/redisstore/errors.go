@@ -11,8 +11,8 @@ import (
 	"holdline/mom"
 )
 
-// ErrRecordVersion says that a record was written by a release that this one
-// does not know. It is left as it is.
+// ErrRecordVersion says that another release wrote the record in a format that this release does
+// not know. The record is left unchanged.
 var ErrRecordVersion = errors.New("unknown record version")
 
 var errSilent = errors.New("redis does not answer")
@@ -22,7 +22,7 @@ type greetingError struct{ text string }
 
 func (e *greetingError) Error() string { return e.text }
 
-// refusals are the words with which scripts answer that they do not do what they were asked for.
+// refusals has the errors of mom.Store for the words by which a script refuses a transition.
 var refusals = map[string]error{
 	"FENCED":  mom.ErrFenced,
 	"NONE":    mom.ErrNotFound,
@@ -30,14 +30,14 @@ var refusals = map[string]error{
 	"DROPPED": mom.ErrCallDropped,
 }
 
-// notSent says that nothing can have happened.
+// notSent returns an error which says that Redis surely has not run the command.
 func notSent(err error) error {
 	return fmt.Errorf("%w: %w: redis: %w", mom.ErrUnavailable, mom.ErrNotSent, err)
 }
 
-// judge maps what Redis or the way to it says to what mom.Store promises, and draws
-// consequences. A nil reply is not an error here. After a refusal the store is to be looked at;
-// one that another server or another password may lift ends the connections too.
+// judge maps an error of Redis, or of the connection to it, to the errors that mom.Store
+// promises. A nil reply is not an error here. After a refusal, judge asks for a Check. If another
+// server or another password may help, it also closes the connections.
 func (s *Store) judge(err error) error {
 	if err == nil || rueidis.IsRedisNil(err) {
 		return nil
@@ -52,8 +52,8 @@ func (s *Store) judge(err error) error {
 	}
 	text := reply.Error()
 	if strings.HasPrefix(strings.TrimPrefix(text, "ERR "), "Protocol error") {
-		// Some command on this connection has a text over proto-max-bulk-len, and Redis closes
-		// it. Which one that is nobody can tell: the reply goes to the first that is due.
+		// A command on this connection has a text over proto-max-bulk-len, and Redis closes the connection.
+		// We cannot tell which command: the first one that waits for a reply gets this error.
 		return fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, err)
 	}
 	code, _, _ := strings.Cut(text, " ")
@@ -63,13 +63,13 @@ func (s *Store) judge(err error) error {
 	case "OOM":
 		return fmt.Errorf("%w: redis is at its maxmemory", mom.ErrQueueFull)
 	case "READONLY", "MISCONF", "NOREPLICAS":
-		// A server that refuses writes does so from the first one of a script.
+		// Such a server already refuses the first write of a script, so nothing was changed.
 	default:
 		if inScript.MatchString(text) || code == "WRONGTYPE" {
 			return fmt.Errorf("%w: redis: %w", errDefect, err)
 		}
 	}
-	// It was refused before it ran.
+	// The command was refused before it ran.
 	s.doubt()
 	switch code {
 	case "READONLY", "MASTERDOWN", "NOAUTH":
@@ -78,8 +78,8 @@ func (s *Store) judge(err error) error {
 	return notSent(err)
 }
 
-// errDefect says that a command failed on what is stored. A script's effects until then stay.
+// errDefect says that a command failed because of stored data. What a script wrote before that stays.
 var errDefect = errors.New("failed on what is stored")
 
-// inScript matches what Redis 7, older ones and miniredis say of a failure inside a script.
+// inScript matches the errors of Redis 7, older ones and miniredis for a failure inside a script.
 var inScript = regexp.MustCompile(` script: [0-9a-f]{40}|user_script:|Error (running|compiling) script`)

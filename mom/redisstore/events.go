@@ -13,7 +13,7 @@ import (
 	"holdline/mom"
 )
 
-// bell wakes a replayer of this process. It keeps one ring that nobody has heard yet.
+// bell wakes a replayer of this process. It keeps one ring until a replayer hears it.
 type bell chan struct{}
 
 func newBell() bell { return make(bell, 1) }
@@ -25,8 +25,8 @@ func (b bell) ring() {
 	}
 }
 
-// WaitBell implements mom.Store. A Watch rings, with what it hears on its one connection: to wait
-// costs Redis nothing, however many shards there are.
+// WaitBell implements mom.Store. Watch rings the bell when a message on its one connection says
+// so. So waiting costs Redis nothing, however many shards there are.
 func (s *Store) WaitBell(ctx context.Context, shard mom.Shard) error {
 	select {
 	case <-s.keys(shard).bell:
@@ -36,9 +36,9 @@ func (s *Store) WaitBell(ctx context.Context, shard mom.Shard) error {
 	}
 }
 
-// Watch implements mom.Store. It has a connection of its own, so that a slow
-// callback holds up nothing else; Redis ends the connection of one that is too
-// slow, and a resync follows. It returns ctx's error.
+// Watch implements mom.Store. It has a connection of its own, so that a slow callback delays
+// nothing else. If a callback is too slow, Redis closes this connection, and a resync follows.
+// Watch returns ctx's error.
 func (s *Store) Watch(ctx context.Context, shards []mom.Shard, changed func(contract.TaskID, momv1.TaskState), resync func()) error {
 	channels := make([]string, len(shards))
 	byChannel := make(map[string]mom.Shard, len(shards))
@@ -79,15 +79,15 @@ type watcher struct {
 	resync   func()
 }
 
-// watch subscribes and stays until the connection or ctx ends. It says whether
-// it ever heard from Redis. Neither callback runs once it has returned.
+// watch subscribes, and returns when the connection or ctx ends. connected tells whether Redis
+// has confirmed all subscriptions. Neither callback runs after watch has returned.
 func (w *watcher) watch(ctx context.Context, client rueidis.Client, timeout time.Duration) (connected bool) {
 	conn, release := client.Dedicate()
 	defer release()
 	events := make(chan func())
 	left := make(chan struct{})
-	// The hooks run on the connection's reader. They hand over to this
-	// goroutine and wait, so Redis keeps what can't be taken yet.
+	// The hooks run in the goroutine that reads the connection. They hand over to this goroutine
+	// and wait for it, so that Redis buffers the messages that we cannot take yet.
 	handOver := func(event func()) {
 		select {
 		case events <- event:
@@ -123,8 +123,8 @@ func (w *watcher) watch(ctx context.Context, client rueidis.Client, timeout time
 		defer close(subscribed)
 		failed = conn.Do(subscribe, conn.B().Subscribe().Channel(w.channels...).Build()).Error()
 	}()
-	// Closing is quicker than taking the subscriptions back, and can't hang on a
-	// silent server. The reader must be let go first: closing waits for it.
+	// Closing is quicker than unsubscribing, and cannot hang on a silent server. left is closed
+	// first, so that no hook holds up the reader: Close waits for the reader.
 	defer func() {
 		close(left)
 		conn.Close()
@@ -133,7 +133,7 @@ func (w *watcher) watch(ctx context.Context, client rueidis.Client, timeout time
 	var look <-chan time.Time
 	began := addressOf(client)
 	if client.Mode() == rueidis.ClientModeSentinel {
-		// A master that has handed over may keep us until it is a replica.
+		// After a failover the old master may keep our connection until it becomes a replica.
 		ticker := time.NewTicker(time.Second)
 		defer ticker.Stop()
 		look = ticker.C
@@ -159,7 +159,7 @@ func (w *watcher) watch(ctx context.Context, client rueidis.Client, timeout time
 	}
 }
 
-// addressOf tells which server a client has now, unless it has many.
+// addressOf returns the address of the client's server, or of any of its servers.
 func addressOf(client rueidis.Client) string {
 	for address := range client.Nodes() {
 		return address

@@ -95,7 +95,7 @@ func TestWatchHearsEachTransition(t *testing.T) {
 	})
 }
 
-// A callback may use the store, and a slow one holds up nobody else.
+// A callback may use the store, and a slow callback delays nothing else.
 func TestWatchCallbackUsesTheStore(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		ctx, cancel := context.WithCancel(e.ctx)
@@ -126,7 +126,7 @@ func TestWatchCallbackUsesTheStore(t *testing.T) {
 	})
 }
 
-// After each connect there is a resync: what was said in between is lost.
+// After each connect there is a resync, since events in between are lost.
 func TestWatchResyncsAfterReconnect(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -147,7 +147,7 @@ func TestWatchResyncsAfterReconnect(t *testing.T) {
 	})
 }
 
-// rings waits for the bell beside the test.
+// rings waits for the bell in a goroutine.
 func (e *env) rings(ctx context.Context) chan error {
 	done := make(chan error, 1)
 	go func() { done <- e.WaitBell(ctx, e.shard) }()
@@ -163,7 +163,7 @@ func TestBellRings(t *testing.T) {
 		},
 		"task released": func(e *env) {
 			e.add()
-			lease := e.lease() // the bell goes with the last task
+			lease := e.lease() // with the last task the key bell is deleted
 			e.ok(e.Release(e.ctx, lease))
 		},
 		"task retried": func(e *env) {
@@ -182,11 +182,11 @@ func TestBellRings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, e *env) {
 				l := e.watch(e.shard)
-				e.ok(<-e.rings(e.ctx)) // for the connection
+				e.ok(<-e.rings(e.ctx)) // the ring of the new connection
 				ring(e)
 				heard := e.add() // an event after it
 				until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(heard, queued)) })
-				e.ok(<-e.rings(e.ctx)) // one that rang before
+				e.ok(<-e.rings(e.ctx)) // the ring from before the event
 				for len(e.order()) > 0 {
 				}
 				waiting := e.rings(e.ctx)
@@ -197,14 +197,14 @@ func TestBellRings(t *testing.T) {
 	}
 }
 
-// While tasks wait, each look at the shard rings: between the nodes of a cluster a bell may be lost.
+// While tasks wait, each Reap rings: a bell between the nodes of a cluster may be lost.
 func TestReapRings(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		l := e.watch(e.shard)
-		e.ok(<-e.rings(e.ctx)) // for the connection
+		e.ok(<-e.rings(e.ctx)) // the ring of the new connection
 		id := e.add()
 		until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(id, queued)) })
-		e.ok(<-e.rings(e.ctx)) // for the task
+		e.ok(<-e.rings(e.ctx)) // the ring of the task
 		waiting := e.rings(e.ctx)
 		_, err := e.Reap(e.ctx, e.shard)
 		e.ok(err)
@@ -212,7 +212,7 @@ func TestReapRings(t *testing.T) {
 	})
 }
 
-// Whoever waits looks again after a reconnect: a bell may have rung unheard.
+// After a reconnect the bell rings, since a ring may have been lost in between.
 func TestBellAfterAReconnect(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -225,7 +225,7 @@ func TestBellAfterAReconnect(t *testing.T) {
 	e.ok(<-waiting)
 }
 
-// Those who wait need no connection, however many they are.
+// All who wait for bells share one connection.
 func TestBellsShareAConnection(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -237,7 +237,7 @@ func TestBellsShareAConnection(t *testing.T) {
 	e.watch(shards...)
 	rung := make(chan error)
 	for _, shard := range shards {
-		e.ok(e.WaitBell(e.ctx, shard)) // for the connection
+		e.ok(e.WaitBell(e.ctx, shard)) // the ring of the new connection
 		go func() { rung <- e.WaitBell(e.ctx, shard) }()
 	}
 	for _, shard := range shards {

@@ -30,7 +30,7 @@ func TestOpenRefusesNonsense(t *testing.T) {
 	}
 }
 
-// What is wrong with a URL is said without its password, however it is mistaken.
+// Errors about a URL do not show its password, whatever is wrong with the URL.
 func TestOpenKeepsPasswords(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
@@ -49,7 +49,7 @@ func TestOpenKeepsPasswords(t *testing.T) {
 	}
 }
 
-// A part starts without its neighbours, and is ready when they come.
+// A store opens while Redis is down, and works when Redis comes.
 func TestRedisComesLater(t *testing.T) {
 	t.Parallel()
 	// With everysec a crash may lose the last second, and a task with it.
@@ -76,15 +76,15 @@ func TestRedisComesLater(t *testing.T) {
 	}
 	server.Restart(t)
 	until(t, "the store is back", func() bool { return e.Check(e.ctx) == nil })
-	// Each of its connections finds out for itself that it is broken.
+	// Each connection of the store notices for itself that it is broken.
 	until(t, "the task is there", func() bool {
 		task, _, err := e.Get(e.ctx, id)
 		return err == nil && task.State == queued
 	})
 }
 
-// A silent Redis costs a caller the deadline, however many there are, and the
-// store comes back with it.
+// While Redis is silent, each call ends at its deadline, however many calls there are. When Redis
+// is back, the store is, too.
 func TestFrozenRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -104,7 +104,7 @@ func TestFrozenRedis(t *testing.T) {
 	until(t, "the store is back", func() bool { _, err := e.Add(e.ctx, e.task()); return err == nil })
 }
 
-// What Redis says after its reader has left disturbs nobody; the race detector watches.
+// A reply that comes after its caller has left disturbs no other call; the race detector watches.
 func TestLateReplies(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -135,7 +135,7 @@ func TestLateReplies(t *testing.T) {
 	}
 	reads.Wait()
 	server.Thaw(t)
-	time.Sleep(50 * time.Millisecond) // in which nobody else speaks to the store, as that would tell the detector an order
+	time.Sleep(50 * time.Millisecond) // another call would give the detector an order
 }
 
 func TestClosedStore(t *testing.T) {
@@ -162,7 +162,7 @@ func TestCancelledContext(t *testing.T) {
 	})
 }
 
-// A full Redis takes no new task, but the stored ones get out.
+// A full Redis takes no new tasks, but the stored ones can end.
 func TestFullRedisDrains(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -217,8 +217,8 @@ func TestFullRedisDrains(t *testing.T) {
 	until(t, "there is room again", func() bool { _, err := e.Add(e.ctx, e.task()); return err == nil })
 }
 
-// wantNothingHalf checks that a refused Add wrote nothing: so many records and
-// calls there may be.
+// wantNothingHalf checks that a refused Add wrote nothing: there are as many records as calls,
+// and fewer than the given number.
 func (e *env) wantNothingHalf(fewer int) {
 	e.t.Helper()
 	records, calls := 0, 0
@@ -268,8 +268,8 @@ func TestCheckRefusesEviction(t *testing.T) {
 	e.ok(e.Check(e.ctx))
 }
 
-// Redis may be set to refuse large texts, and would close the connection of all commands at the
-// first one.
+// Redis can be set to refuse large texts. At the first one, it would close the connection that
+// all commands share.
 func TestCheckRefusesSmallTexts(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t, "--proto-max-bulk-len", "8388607")
@@ -286,7 +286,7 @@ func TestCheckRefusesSmallTexts(t *testing.T) {
 	refuses()
 }
 
-// A server without Lua is named as that, and not as one that does not answer.
+// Check says that a server has no Lua, and not that the server does not answer.
 func TestCheckRefusesNoLua(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", "")
@@ -329,13 +329,13 @@ func TestCheckWarnsOfNoAppendOnlyFile(t *testing.T) {
 	}
 }
 
-// A Redis that reads its append-only file says that it has none.
+// While Redis loads its append-only file, its INFO says that it has none. Check must not log that.
 func TestCheckWhileLoading(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	server := redistest.New(t, "--key-load-delay", "500") // microseconds a command
 	e := newEnv(t, redisstore.Config{URL: server.URL(), Logger: slog.New(slog.NewTextHandler(&out, nil))})
-	for range 300 { // it looks up from loading at each 1024th
+	for range 300 { // while loading, it answers after each 1024 commands
 		e.add()
 	}
 	server.Kill(t)

@@ -35,7 +35,7 @@ func (s *Store) Keep(ctx context.Context, shard mom.Shard, ids []contract.TaskID
 	return missing, nil
 }
 
-// Abandon implements mom.Store. After an error some may be cancelled, and others not.
+// Abandon implements mom.Store. After an error some tasks may be cancelled, and others not.
 func (s *Store) Abandon(ctx context.Context, shard mom.Shard, left []mom.Departure) error {
 	for batch := range slices.Chunk(left, bulkBatch) {
 		each := make([]string, 0, 2*len(batch))

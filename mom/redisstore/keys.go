@@ -9,26 +9,26 @@ import (
 )
 
 // All keys of a shard begin with hl:{package.Service#shard}: and so share a
-// slot of a Redis Cluster. Behind it, for the whole shard:
+// slot of a Redis Cluster. After it, for the whole shard:
 //
 //	ready   list        ULIDs, first in, first out
 //	dead    list        ULIDs that are DEAD or UNCERTAIN and wait for a person
-//	bell    list        woke idle replayers in the release before; lease deletes what is left
+//	bell    list        of the release before, to wake idle replayers; lease.lua deletes it
 //	lease   sorted set  ULIDs by the end of their lease: what is in flight
 //	later   sorted set  ULIDs by the time their next attempt is due
 //	ttl     sorted set  open ULIDs by the end of their life; its size is the
 //	                    number of open tasks
 //	paused  string      there while leasing is stopped
-//	wait    string      until when the service has asked to be left alone, in ms
-//	gone    sorted set  "ULID caller" of ended tasks by the end of their record
+//	wait    string      until when the service has asked to get no calls, in ms
+//	gone    sorted set  "ULID caller" of ended tasks by the time their record expires
 //	passed  string      how many ended tasks are still in ready, to be skipped
-//	bytes   string      what the stored calls take
+//	bytes   string      how many bytes the stored calls take
 //	holes   string      how many places in dead are holes: see shared/unpark.lua
-//	parked  string      what those of the tasks in dead take; bytes has it too
-//	uncertain  string   how many of those in dead are UNCERTAIN
-//	limits  hash        of the leases: c at once, r a second, b in hand at the time a
+//	parked  string      how many bytes the calls of the tasks in dead take; bytes counts them too
+//	uncertain  string   how many tasks in dead are UNCERTAIN
+//	limits  hash        of leases: c at once, r a second; b tokens in the bucket at the time a
 //	numbering  string   the epoch of the number of shards by which new tasks are
-//	                    placed here; not there before the number was ever changed
+//	                    placed here; missing until the number is first changed
 //
 // and for one task, key or caller:
 //
@@ -39,22 +39,22 @@ import (
 //	c:<caller>  sorted set  the caller's ULIDs, all with score 0
 //
 // Transitions are published on the channel events, and "bell" when replay may go on without one.
-// Outside the shards, hl:shards:{package.Service} is the number of shards, and what numbering.go says
-// of its changes; hl:services is a sorted set of all services, by the epochs of their numbers; and
-// hl:store names the store: it is gone when its tasks are. hl:schema:<hash> is a schema that records
-// were written by.
+// Outside the shards, hl:shards:{package.Service} is the number of shards with its changes, see
+// numbering.go; hl:services is a sorted set of all services, by the epochs of their numbers; hl:store
+// is the name of the store, which is lost together with the tasks; and hl:schema:<hash> is a schema by
+// which stored requests were read.
 type shardKeys struct {
 	base   string // what every key of the shard begins with
-	memory memory // of the server that has them
-	// counted: the parked tasks of an older release are in the key parked.
+	memory memory // of the server that has these keys
+	// counted: the key parked counts all tasks that an older release has parked.
 	counted atomic.Bool
 	more    atomic.Bool // the last Reap has left something to do
-	// How many due tasks of a newer release the next Reap passes over in ttl and later.
+	// Numbers of due tasks in ttl and in later that the next Reap skips: only a newer release can read them.
 	fromTTL, fromLater atomic.Int64
 	leases             leaseWatch // as this process sees them
 	all                []string   // KEYS of every script, in the order of shared/core.lua
 	bell               bell
-	shares             shares // of the shard's own, in a cluster
+	shares             shares // used in a cluster only, see sharesOf
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {

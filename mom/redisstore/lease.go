@@ -16,8 +16,8 @@ import (
 	"holdline/mom"
 )
 
-// Lease implements mom.Store. A task whose stored call cannot be read would
-// come back for ever; it is parked as DEAD.
+// Lease implements mom.Store. A task whose stored call cannot be read is parked as DEAD, since it
+// would come back for ever.
 func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d time.Duration) ([]mom.Lease, error) {
 	if room.Tasks < 1 {
 		return nil, nil
@@ -54,7 +54,7 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d tim
 		}
 	}
 	if len(leases) > 0 {
-		// What could not be parked comes back when its lease ends.
+		// A task that could not be parked comes back when its lease ends.
 		return leases, nil
 	}
 	return nil, errors.Join(errs...)

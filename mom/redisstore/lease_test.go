@@ -34,7 +34,7 @@ func TestFirstInFirstOut(t *testing.T) {
 	})
 }
 
-// What comes back is next again, in the order of arrival, however it comes.
+// Tasks that come back are leased next, in the order of arrival, in whatever way they come back.
 func TestGivenBackAtTheHead(t *testing.T) {
 	for name, giveBack := range map[string]func(e *env, leases []mom.Lease){
 		"released": func(e *env, leases []mom.Lease) {
@@ -104,7 +104,7 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// An older holder gets nothing done, whatever it tries.
+// The holder of an old lease can do nothing with the task.
 func TestFencing(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		id := e.add()
@@ -178,7 +178,7 @@ func TestRelease(t *testing.T) {
 		if task := e.get(id); task.State != queued || task.Attempts != 0 {
 			t.Errorf("got %v, want it queued without an attempt", task)
 		}
-		// The mark is off: the lease ends harmlessly.
+		// The mark is gone, so the end of the lease does no harm.
 		e.leaseFor(time.Millisecond)
 		e.reapUntil("it is back", func() bool { return e.state(id) == queued })
 		if got := e.order(); len(got) != 1 {
@@ -204,7 +204,7 @@ func TestSpendUntilDead(t *testing.T) {
 		if err != nil || reaped.Next <= 0 || reaped.Next > time.Hour {
 			t.Errorf("reap: got %v, %v, want what is left of an hour", reaped.Next, err)
 		}
-		// Due now instead.
+		// Make it due now.
 		e.ok(e.do("ZADD", e.key("later"), "1", id.ULID.String()).Error())
 		e.reapUntil("it is due", func() bool { return e.state(id) == queued })
 		lease = e.lease()
@@ -286,7 +286,7 @@ func TestCancel(t *testing.T) {
 		if err := e.Cancel(e.ctx, e.id()); !errors.Is(err, mom.ErrNotFound) {
 			t.Errorf("unknown: got %v, want ErrNotFound", err)
 		}
-		// Each leads one leased task to where it is cancelled.
+		// Each leads one leased task to a state in which it is then cancelled.
 		for name, c := range map[string]struct {
 			prepare func(lease mom.Lease)
 			want    error

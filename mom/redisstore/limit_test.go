@@ -9,7 +9,7 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// Limits hold for all who lease together, and for as long as they are set.
+// Limits hold for all replayers together, for as long as they are set.
 func TestLimits(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		other := newEnv(t, e.cfg)
@@ -42,7 +42,7 @@ func TestLimits(t *testing.T) {
 		e.ok(e.Settle(e.ctx, first[0], success("done")))
 		take(other, 5, 1)
 
-		e.ok(e.Limit(e.ctx, e.shard, mom.Limits{PerSecond: 0.5})) // that it is a second is a matter of its own
+		e.ok(e.Limit(e.ctx, e.shard, mom.Limits{PerSecond: 0.5})) // other tests check the rate itself
 		take(e, 5, 0+1)
 		if wait := limited(other); wait > 2*time.Second {
 			t.Errorf("wait: got %s, want at most the time of one task", wait)
@@ -61,7 +61,7 @@ func TestLimits(t *testing.T) {
 	})
 }
 
-// Tasks become allowed as time passes.
+// As time passes, a rate allows more leases.
 func TestRate(t *testing.T) {
 	onEachWith(t, redisstore.Config{}, func(t *testing.T, e *env) {
 		for range 300 {

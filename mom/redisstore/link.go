@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	multiplex = -1 // to rueidis: one connection to a server carries all commands
+	multiplex = -1 // tells rueidis: one connection to a server carries all commands
 	ringScale = 9  // 2^9 commands may be under way on it: far more than there are places
 )
 
-// link is the way to Redis: a client that exists once the server was there, its connections,
-// and places for the commands under way.
+// link is the connection to Redis: the client, its open connections, and places for the commands
+// under way. The client of a cluster or of sentinels exists only after these were reached.
 type link struct {
 	client atomic.Pointer[rueidis.Client]
-	why    atomic.Pointer[error] // there is no client yet
+	why    atomic.Pointer[error] // why there is no client yet
 	conns  sync.Map              // *conn → nil: the open ones
-	cut    atomic.Int64          // when they were cut last, in ns
+	cut    atomic.Int64          // when cutOff closed them last, in ns
 
 	shares shares
 
@@ -38,8 +38,8 @@ func newLink(option rueidis.ClientOption) (*link, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &link{shares: newShares(), stop: cancel}
 	option.DialCtxFn = l.watched(option.DialCtxFn, option.ConnWriteTimeout)
-	// Dials once. A single client lives on when that fails and dials again
-	// with each call; one of a cluster or of sentinels must be made anew.
+	// NewClient dials once. If that fails, the client of a single server exists all the same, and
+	// dials again with each call. A client of a cluster or of sentinels does not exist then.
 	client, err := rueidis.NewClient(option)
 	switch {
 	case client != nil:
@@ -54,12 +54,12 @@ func newLink(option rueidis.ClientOption) (*link, error) {
 	return l, nil
 }
 
-// cutPause is the least time between two cuts. A server that goes on refusing is found out by
-// Check; to connect again and again helps nobody.
+// cutPause is the minimum time between two cuts. If a server goes on refusing, it does not help
+// to connect more often: Check reports that server.
 const cutPause = 2 * time.Second
 
-// cutOff ends all connections, so that new ones find the server that has the address now, with
-// the password of now.
+// cutOff closes all connections. New connections reach the server that has the address now, and
+// use the present password.
 func (l *link) cutOff() {
 	now, last := time.Now().UnixNano(), l.cut.Load()
 	if now-last < int64(cutPause) || !l.cut.CompareAndSwap(last, now) {
@@ -71,7 +71,7 @@ func (l *link) cutOff() {
 	})
 }
 
-// dial makes the client of a cluster or of sentinels, however long that takes.
+// dial makes the client of a cluster or of sentinels. It tries until it succeeds or ctx ends.
 func (l *link) dial(ctx context.Context, option rueidis.ClientOption) {
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		select {
@@ -98,7 +98,7 @@ func (l *link) close() {
 	})
 }
 
-// get returns the client, or what mom.Store promises when there is none.
+// get returns the client, or the error that mom.Store promises while there is none.
 func (l *link) get() (rueidis.Client, error) {
 	client := l.client.Load()
 	if client == nil {
@@ -107,23 +107,23 @@ func (l *link) get() (rueidis.Client, error) {
 	return *client, nil
 }
 
-// conn is a connection to Redis that ends itself when the server does not answer. rueidis would
-// notice with its next ping, seconds later, and until then write everything after it.
+// conn is a connection to Redis that closes itself when the server does not answer. rueidis would
+// notice only at its next ping, seconds later, and until then go on writing commands.
 type conn struct {
 	net.Conn
 	link *link
 
-	silence time.Duration // after which a server that was asked is given up
+	silence time.Duration // if the server has not answered after this time, it is given up
 	asked   atomic.Bool   // something was written after the last read
 	timer   *time.Timer   // runs while asked
 	silent  atomic.Bool   // the server was given up
 
-	greeted atomic.Bool // rueidis has greeted the server: only then it sends commands of ours
+	greeted atomic.Bool // rueidis has greeted the server; our commands are sent only after that
 }
 
 type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
 
-// watched dials by dial, or over TCP when that is nil, and watches over the connections.
+// watched returns a function that dials by dial, or over TCP when dial is nil, and returns a conn.
 func (l *link) watched(dial dialFunc, silence time.Duration) dialFunc {
 	if dial == nil {
 		dial = dialTCP
@@ -162,8 +162,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, c.explain(err)
 }
 
-// Read implements net.Conn. Any byte is a sign of life. Other answers may be due then; the
-// next command, or ping, asks again.
+// Read implements net.Conn. Any byte shows that the server is alive, and stops the timer, though
+// other answers may be due. The next command or ping starts it again.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.asked.Swap(false) {
@@ -172,8 +172,8 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, c.explain(err)
 }
 
-// SetDeadline implements net.Conn. rueidis bounds its greeting, and lifts the bound before it
-// sends commands.
+// SetDeadline implements net.Conn. rueidis sets a deadline for its greeting, and removes it
+// before it sends commands.
 func (c *conn) SetDeadline(t time.Time) error {
 	if t.IsZero() {
 		c.greeted.Store(true)
@@ -201,8 +201,8 @@ func (c *conn) explain(err error) error {
 	return err
 }
 
-// sharesOf returns the places of a shard. In a cluster it has its own: those of a node that is
-// silent hold up no other node's.
+// sharesOf returns the places for commands of a shard. In a cluster each shard has its own, so
+// that commands to a silent node do not take the places of other nodes.
 func (s *Store) sharesOf(keys *shardKeys) shares {
 	if s.cfg.Cluster {
 		return keys.shares
@@ -210,11 +210,11 @@ func (s *Store) sharesOf(keys *shardKeys) shares {
 	return s.link.shares
 }
 
-// query calls fn with the client once there is a place, and waits for its end as long as ctx and
-// the time of a command allow. Whoever leaves before there is a place takes the command along;
-// after that it goes on, since Redis will answer it anyway, and keeps its place until Redis has
-// or the connection is given up. So fn may still run when query has returned: what it finds out
-// it returns, and it writes no variable of its caller.
+// query waits for a place, calls fn with the client, and returns what fn returns. If ctx or the
+// CommandTimeout ends before there is a place, fn is not called. If it ends later, query returns,
+// but fn goes on, since Redis will answer anyway, and keeps its place until Redis has answered or
+// the connection is given up. So fn may still run when query has returned: it returns what it
+// finds, and writes no variable of its caller.
 func query[T any](ctx context.Context, s *Store, share *places, fn func(context.Context, rueidis.Client) (T, error)) (found T, err error) {
 	if err := ctx.Err(); err != nil {
 		return found, notSent(err)
@@ -235,8 +235,8 @@ func query[T any](ctx context.Context, s *Store, share *places, fn func(context.
 	done := make(chan answer, 1)
 	go func() {
 		defer share.give()
-		// rueidis returns when a context ends, while its answer is still due. Without one it
-		// returns when the answer is there.
+		// If the context could end, rueidis would return then, while the answer is still due.
+		// With this one it returns when the answer is there.
 		found, err := fn(context.WithoutCancel(ctx), client)
 		done <- answer{found, err}
 	}()
@@ -248,7 +248,7 @@ func query[T any](ctx context.Context, s *Store, share *places, fn func(context.
 	}
 }
 
-// command is query for what answers nothing but that it was done.
+// command is query for an fn that returns only an error.
 func (s *Store) command(ctx context.Context, share *places, fn func(context.Context, rueidis.Client) error) error {
 	_, err := query(ctx, s, share, func(ctx context.Context, client rueidis.Client) (struct{}, error) {
 		return struct{}{}, fn(ctx, client)

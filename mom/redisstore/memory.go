@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// memory is what is known of a server's memory. To look costs Redis more than an
-// add does, so it is done now and then.
+// memory is what is known about a server's memory. A look at it costs Redis more than an add, so
+// only some of the adds look.
 type memory struct {
-	looked atomic.Int64 // when, in ns of clock
+	looked atomic.Int64 // time of the last look, in ns since clock
 	full   atomic.Bool
 }
 
 const memoryLook = 250 * time.Millisecond
 
-// clock began before the process, so that a first look is due at once. Unlike the
-// time of day it is never set back, which would put off the next look.
+// clock is a time before the process began, so that the first look is due at once. The time since
+// then is monotonic: the next look is not delayed when the time of day is set back.
 var clock = time.Now().Add(-time.Hour)
 
-// known returns the argument memory of add.lua. It is time for another look when the last one is
-// longer ago than the given time.
+// known returns the argument memory of add.lua. Another look is due when the last one is longer
+// ago than look.
 func (m *memory) known(look time.Duration) string {
 	now, looked := int64(time.Since(clock)), m.looked.Load()
 	switch {

@@ -24,13 +24,13 @@ func (m *model) passOver(lease mom.Lease, why string, wait time.Duration) (due i
 	return due, err
 }
 
-// parkUnsent parks a task without an attempt spent.
+// parkUnsent parks a task, and counts no attempt.
 func (m *model) parkUnsent(t *modelTask, why string) {
 	m.park(t, dead, why)
 	t.attempts--
 }
 
-// rouse makes due what was passed over, when a MOM reaps for the first time.
+// rouse makes tasks due that were passed over, when a MOM reaps for the first time.
 func (m *model) rouse() {
 	if m.roused[m.mom] {
 		return

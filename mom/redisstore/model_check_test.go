@@ -16,7 +16,7 @@ import (
 	"holdline/mom"
 )
 
-// check compares all that the store tells of the shard, and where its tasks lie.
+// check compares what the store tells of each task and of the shard, and where the tasks lie.
 func (w *world) check(r *rapid.T) {
 	for _, id := range w.ids {
 		t := w.m.tasks[id]
@@ -39,7 +39,7 @@ func (w *world) check(r *rapid.T) {
 			r.Fatalf("%s is %v: has its call: got %v, want %v", id, t.state, got, want)
 		}
 	}
-	// Each is looked at once more after it is gone.
+	// Each task is checked once more after it is gone.
 	w.ids = slices.DeleteFunc(w.ids, func(id contract.TaskID) bool { return w.m.tasks[id] == nil })
 
 	if got, want := w.places(), w.m.places(); got != want {
@@ -48,7 +48,7 @@ func (w *world) check(r *rapid.T) {
 	w.checkReads(r)
 }
 
-// checkReads compares what is told of the shard as a whole.
+// checkReads compares what Depth and List tell of the shard.
 func (w *world) checkReads(r *rapid.T) {
 	depth, err := w.Depth(w.ctx, w.shard)
 	want := mom.Depth{
@@ -105,7 +105,7 @@ func (t *modelTask) view(caller string) *momv1.Task {
 	}
 }
 
-// places says what lies where, and until when.
+// places tells which tasks are in which list, and with what time.
 func (m *model) places() string {
 	var ready, parked, lease, later, ttl, gone []string
 	at := func(list *[]string, t *modelTask, ms int64) {
@@ -138,7 +138,7 @@ func (m *model) places() string {
 
 func placed(ready, parked, lease, later, ttl, gone []string) string {
 	for _, set := range [][]string{lease, later, ttl, gone} {
-		slices.Sort(set) // when what is due has its turn is for Reap to show
+		slices.Sort(set) // their order is not compared here
 	}
 	return fmt.Sprintf("ready %q\ndead %q\nlease %q\nlater %q\nttl %q\ngone %q", ready, parked, lease, later, ttl, gone)
 }
@@ -166,7 +166,7 @@ func (w *world) exists(key string) bool {
 	return n == 1
 }
 
-// wantNothingLeft ends all tasks and sees that not a key of the shard is left.
+// wantNothingLeft ends all tasks, and checks that no key of the shard is left.
 func (w *world) wantNothingLeft() {
 	const aLongTime = int64(240 * time.Hour / time.Millisecond)
 	w.m.mom = 0

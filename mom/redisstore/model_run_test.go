@@ -27,8 +27,8 @@ const (
 
 var modelStart = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// Whatever two MOMs do to a shard in whatever order, whenever: each result, each
-// task and each list is what the model says, to the millisecond.
+// Two MOMs do things to a shard in random order, at random times. Each result, each task and each
+// list is what the model says, to the millisecond.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	cfg := redisstore.Config{TombstoneTTL: modelTombstone, MaxQueued: modelMax, ParkedTTL: modelParkedTTL, MaxParkedBytes: modelMaxParked}
@@ -57,7 +57,7 @@ func TestModel(t *testing.T) {
 }
 
 func init() {
-	// A few seconds' worth. More with -rapid.checks and -rapid.steps.
+	// This takes a few seconds. To run more, set -rapid.checks and -rapid.steps.
 	for name, value := range map[string]string{"rapid.checks": "12", "rapid.steps": "60"} {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)
@@ -91,7 +91,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 	})
 }
 
-// world is what the test did so far, to two stores on one Redis and to the model.
+// world has what the test acts on, two stores on one Redis and the model, and what it did so far.
 type world struct {
 	*env
 	m      *model
@@ -100,11 +100,11 @@ type world struct {
 	clock  *redistest.Clock
 	steps  int
 	ids    []contract.TaskID
-	leases []mom.Lease // also those that are long lost: their holders wake up late
+	leases []mom.Lease // also lost ones: their holders may act late
 }
 
-// step does the same to a store and to the model, and compares. Now and then it
-// is repeated, as by somebody who never heard that it was done.
+// step does the same to a store and to the model, and compares. Now and then it repeats that,
+// like a caller who got no reply.
 func (w *world) step(r *rapid.T, store func(*env) string, want func() string) {
 	for range 1 + rapid.IntRange(0, 6).Draw(r, "again")/6 {
 		w.steps++
@@ -126,8 +126,7 @@ func (w *world) setTime(ms int64) {
 	w.clock.Set(w.t, time.UnixMilli(ms))
 }
 
-// wait lets time go on: by so much, or to just about when something is due. Or
-// somebody sets the clock back.
+// wait changes the time: by some duration, to just about when something is due, or back.
 func (w *world) wait(r *rapid.T) {
 	to := w.m.now + rapid.SampledFrom([]time.Duration{
 		time.Millisecond, time.Second, 10 * time.Second, time.Minute, time.Hour,
@@ -143,7 +142,7 @@ func (w *world) wait(r *rapid.T) {
 		to = rapid.SampledFrom(times).Draw(r, "which") - rapid.Int64Range(0, 2).Draw(r, "before")
 	}
 	to = max(w.m.now, to)
-	// miniredis knows how long a key has, not until when.
+	// miniredis stores how long a key has to live, and not until when.
 	if !w.cfg.Embedded && rapid.IntRange(0, 9).Draw(r, "set back") == 0 {
 		to = max(w.m.dropped, w.m.now-time.Minute.Milliseconds())
 	}
@@ -157,7 +156,7 @@ func pick[T any](r *rapid.T, from []T) T {
 	return rapid.SampledFrom(from).Draw(r, "which")
 }
 
-// word is what a transition answers without a value.
+// word is the result of a transition that returns only an error, as a text.
 func word(err error) string {
 	for _, known := range []error{mom.ErrFenced, mom.ErrNotFound, mom.ErrTaskState, mom.ErrCallDropped, mom.ErrKeyReused, mom.ErrQueueFull} {
 		if errors.Is(err, known) {
@@ -173,9 +172,9 @@ func added(a mom.Added, err error) string {
 
 func (w *world) addTask(r *rapid.T) {
 	task := w.task()
-	// An id that the same draws give again.
+	// The same draws give the same ID.
 	task.ID.ULID = ulid.ULID{14: byte(w.steps >> 8), 15: byte(w.steps)}
-	_ = task.ID.ULID.SetTime(uint64(w.m.now)) // it is not that late
+	_ = task.ID.ULID.SetTime(uint64(w.m.now)) // no error, the time is not too late for a ULID
 	task.Repeatable = rapid.Bool().Draw(r, "repeatable")
 	task.Kept = rapid.Bool().Draw(r, "kept")
 	task.Offer = rapid.Int64Range(0, 1).Draw(r, "offer")
@@ -226,7 +225,7 @@ func (w *world) leaseSome(r *rapid.T) {
 	})
 }
 
-// fenced is a step from a lease that answers with an error or none.
+// fenced is a step that starts from a lease and returns only an error.
 func (w *world) fenced(r *rapid.T, store func(*env, mom.Lease) error, want func(mom.Lease) error) {
 	lease := pick(r, w.leases)
 	w.step(r, func(e *env) string { return word(store(e, lease)) }, func() string { return word(want(lease)) })

@@ -13,11 +13,11 @@ import (
 
 const leaseEnded = "lease ended after the call was sent"
 
-// model is a shard as the store promises it, without a store. Times are
-// milliseconds. It knows nothing of batches: keep it below a hundred tasks.
+// model does what the store promises of one shard. Times are milliseconds. It has no batches, so
+// the test must keep it below a hundred tasks.
 type model struct {
 	now       int64
-	dropped   int64 // when something last expired by itself: there is no way back before that
+	dropped   int64 // when a key last expired by itself: the clock is not set back before that
 	tombstone int64
 	max       int
 	parkedTTL int64 // ms
@@ -35,7 +35,7 @@ type model struct {
 	// Ends of leases that each MOM has seen to be over.
 	seen   [2]map[contract.TaskID]int64
 	roused [2]bool // it has reaped before
-	mom    int     // which of them acts
+	mom    int     // which of the two MOMs acts
 }
 
 type modelTask struct {
@@ -60,7 +60,7 @@ type modelTask struct {
 	answer                  *momv1.Answer
 }
 
-// pass makes it another time. Redis drops what has expired by itself.
+// pass changes the time. Redis drops by itself what has expired.
 func (m *model) pass(to int64) {
 	m.now = to
 	for id, t := range m.tasks {
@@ -125,8 +125,8 @@ func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	return mom.Added{ID: t.id, ExpireTime: time.UnixMilli(t.expires)}, nil
 }
 
-// end ends a task for good; its record stays for so many milliseconds. In ready it is
-// skipped by whoever comes to it.
+// end ends a task for good. Its record stays for keep milliseconds. If it is in ready, it stays
+// there and is skipped.
 func (m *model) end(t *modelTask, state momv1.TaskState, keep int64) {
 	t.state, t.ended, t.until, t.marked, t.next = state, m.now, m.now+keep, false, 0
 	m.gone[t.id] = t.until
@@ -196,8 +196,7 @@ func (m *model) held(lease mom.Lease) *modelTask {
 	return nil
 }
 
-// from runs a transition of a leased task; in the states of done it has been
-// made before.
+// from runs a transition of a leased task. In the states of done, the transition was made before.
 func (m *model) from(lease mom.Lease, transition func(t *modelTask), done ...momv1.TaskState) error {
 	t := m.held(lease)
 	switch {
@@ -273,7 +272,7 @@ func (t *modelTask) unsent() bool {
 	return t.attempts == 0 && (t.state == queued || t.state == retrying || t.state == running && !t.marked)
 }
 
-// drop cancels a task; in ready it is past its life, for those who do not skip.
+// drop cancels a task. In ready it is also past its TTL, for releases that do not skip ended tasks.
 func (m *model) drop(t *modelTask) {
 	if t.state == queued {
 		t.expires = min(t.expires, m.now)
@@ -305,7 +304,7 @@ func (m *model) abandon(left mom.Departure) {
 	}
 }
 
-// keep returns how many there are not.
+// keep returns the number of missing tasks: 1 when this one is missing or cancelled, else 0.
 func (m *model) keep(id contract.TaskID) int {
 	t := m.tasks[id]
 	if t == nil || t.state == cancelled {
@@ -405,8 +404,8 @@ func (m *model) reap() (reaped mom.Reaped) {
 	return reaped
 }
 
-// endOfLife is the end of an open task's life in the store's eyes; never for one that
-// is past it and runs.
+// endOfLife is when the store ends the life of an open task; never when the task is past it and
+// still runs.
 func (t *modelTask) endOfLife() int64 {
 	if t.overdue {
 		return 1 << 62
@@ -414,7 +413,7 @@ func (t *modelTask) endOfLife() int64 {
 	return t.expires
 }
 
-// times are those at which something is due.
+// times lists the times at which something is due.
 func (m *model) times() (times []int64) {
 	for _, t := range m.open() {
 		if !t.overdue {

@@ -15,18 +15,18 @@ import (
 	"holdline/mom"
 )
 
-// numbering is the text at hl:shards:{package.Service}. A number that was never changed is
-// written as the number alone, which is all that the release before knows.
+// numbering is the text at hl:shards:{package.Service}. As long as the number was never changed,
+// the text is this number alone, the only form that the release before can read.
 type numbering struct {
 	Shards  int       `json:"shards"`
 	Epoch   int64     `json:"epoch"`
 	Earlier []earlier `json:"earlier,omitempty"`
-	// Next is a change that has begun. Its epoch closes the shards one by one to tasks that
-	// are placed by this numbering; once it has closed all, it takes this one's place.
+	// Next is a change that has begun. Its epoch is written to the shards one by one, which closes them
+	// to tasks placed by this numbering. When all are closed, Next replaces this numbering.
 	Next *next `json:"next,omitempty"`
 }
 
-// earlier is a number of before.
+// earlier is a former number of shards.
 type earlier struct {
 	Shards int   `json:"shards"`
 	Until  int64 `json:"until"` // ms, by the clock of Redis
@@ -60,7 +60,7 @@ func (n numbering) text() (string, error) {
 	return string(text), err
 }
 
-// numbers are all that it names.
+// numbers returns the present, the earlier and the next number of shards.
 func (n numbering) numbers() []int {
 	list := []int{n.Shards}
 	for _, e := range n.Earlier {
@@ -72,7 +72,7 @@ func (n numbering) numbers() []int {
 	return list
 }
 
-// after is the numbering that follows once a change has ended, at a time of Redis.
+// after returns the numbering once its change has ended, at the time now of Redis in ms.
 func (n numbering) after(now int64) numbering {
 	then := numbering{Shards: n.Next.Shards, Epoch: n.Next.Epoch}
 	for _, e := range append([]earlier{{n.Shards, now}}, n.Earlier...) {
@@ -84,7 +84,7 @@ func (n numbering) after(now int64) numbering {
 	return then
 }
 
-// known is what a MOM needs of it.
+// known returns the part that a MOM needs.
 func (n numbering) known() mom.Numbering {
 	is := mom.Numbering{Shards: n.Shards, Epoch: n.Epoch}
 	for _, e := range n.Earlier {
@@ -114,8 +114,8 @@ func (s *Store) Numbering(ctx context.Context, service string, first int) (mom.N
 	return n.known(), nil
 }
 
-// Renumber implements mom.Store. The change is written down before it begins, so that
-// whoever reads it can end it.
+// Renumber implements mom.Store. The change is written down before it begins, so that any MOM
+// that reads it can complete it.
 func (s *Store) Renumber(ctx context.Context, service string, shards int) (mom.Numbering, error) {
 	if shards < 1 || shards > route.MaxShards {
 		return mom.Numbering{}, fmt.Errorf("renumber %s: want 1 to %d shards", service, route.MaxShards)
@@ -131,7 +131,7 @@ func (s *Store) Renumber(ctx context.Context, service string, shards int) (mom.N
 	}
 }
 
-// beginChange writes down a change, unless there is one, or a later numbering.
+// beginChange writes down a change, unless another one has begun or the number has a later epoch.
 func (s *Store) beginChange(ctx context.Context, service string, to next) error {
 	text, n, err := s.numbering(ctx, service)
 	if err != nil || text == "" || n.Next != nil || n.Epoch >= to.Epoch {
@@ -143,11 +143,11 @@ func (s *Store) beginChange(ctx context.Context, service string, to next) error 
 }
 
 // endChange closes all shards to tasks that are placed by the present number or an earlier one,
-// and puts the next number in its place. In a shard that is closed, whatever was placed by those
-// numbers is there by now, or never will be.
+// and then puts the next number in its place. Once a shard is closed, no more tasks that were
+// placed by those numbers can come into it.
 func (s *Store) endChange(ctx context.Context, service, text string, n numbering) (string, numbering, error) {
-	// Others read the number when they see its epoch, so that all end the change if we do not.
-	// A Redis at its maxmemory does not take even that.
+	// Other MOMs read the number when they see its new epoch, and end the change if we do not. A
+	// Redis at its maxmemory refuses this write; we go on without it.
 	if err := s.Register(ctx, map[string]int64{service: n.Next.Epoch}); err != nil && !errors.Is(err, mom.ErrQueueFull) {
 		return text, n, err
 	}
@@ -163,8 +163,8 @@ func (s *Store) endChange(ctx context.Context, service, text string, n numbering
 	return s.swap(ctx, service, text, n.after(now.UnixMilli()))
 }
 
-// forgetEarlier drops numbers whose tasks have all ended: none is stored for longer, unless an
-// operator has retried it meanwhile, and the shards beyond the other numbers are empty.
+// forgetEarlier drops numbers by which no stored task is placed any more. No record is kept for longer than
+// longestRecord, unless an operator retried its task. So shards that no other number has must be empty, too.
 func (s *Store) forgetEarlier(ctx context.Context, service, text string, n numbering) (numbering, error) {
 	now, err := s.now(ctx)
 	if err != nil {
@@ -187,9 +187,9 @@ func (s *Store) forgetEarlier(ctx context.Context, service, text string, n numbe
 	return n, err
 }
 
-// reconcile mends a shard, or a number, of which the last change was lost: a node of a cluster
-// that fails may take along what it has acknowledged in the last moment. Another Add follows,
-// which finds out whether that has helped.
+// reconcile repairs a shard, or a number, whose last change was lost: a node of a cluster that
+// fails can lose what it acknowledged just before. The caller sends another Add, which shows
+// whether the repair has helped.
 func (s *Store) reconcile(ctx context.Context, shard mom.Shard, epoch string) {
 	has, err := strconv.ParseInt(epoch, 10, 64)
 	var is mom.Numbering
@@ -208,12 +208,12 @@ func (s *Store) reconcile(ctx context.Context, shard mom.Shard, epoch string) {
 	}
 }
 
-// number opens a shard for tasks that are placed by the numbering of that epoch.
+// number opens a shard for tasks placed by the numbering of that epoch, and closes it for earlier ones.
 func (s *Store) number(ctx context.Context, shard mom.Shard, epoch int64) error {
 	return s.do(ctx, numberScript, s.keys(shard), args{"epoch": strconv.FormatInt(epoch, 10)})
 }
 
-// numbering reads the numbering of a service, and the text that it is; empty: there is none.
+// numbering reads the numbering of a service, and its text, which is empty when there is none.
 func (s *Store) numbering(ctx context.Context, service string) (text string, n numbering, err error) {
 	text, err = query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (string, error) {
 		text, err := client.Do(ctx, client.B().Get().Key(shardCountKey(s.cfg.Prefix, service)).Build()).ToString()
@@ -226,8 +226,8 @@ func (s *Store) numbering(ctx context.Context, service string) (text string, n n
 	return text, n, err
 }
 
-// swap puts a numbering in the place of another, unless somebody else was quicker, and returns
-// what is there then.
+// swap replaces the numbering whose text is old, unless another process has replaced it before, and
+// returns the one that is stored then.
 func (s *Store) swap(ctx context.Context, service, old string, to numbering) (text string, n numbering, err error) {
 	want, err := to.text()
 	if err != nil {
@@ -241,7 +241,7 @@ func (s *Store) swap(ctx context.Context, service, old string, to numbering) (te
 	return text, n, err
 }
 
-// now is the time of Redis.
+// now reads the clock of Redis.
 func (s *Store) now(ctx context.Context) (time.Time, error) {
 	return query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) (time.Time, error) {
 		parts, err := client.Do(ctx, client.B().Time().Build()).AsIntSlice()

@@ -16,10 +16,10 @@ import (
 
 const numberedService = "test.v1.Service"
 
-// numberKey is where the number of shards is.
+// numberKey is the key of the number of shards.
 func (e *env) numberKey() string { return e.cfg.Prefix + "hl:shards:{" + numberedService + "}" }
 
-// numbered is a task of the first shard, as it is placed by a numbering.
+// numbered makes a task one of the first shard, as a numbering places it.
 func numbered(is mom.Numbering, earlier ...int) func(*mom.NewTask) {
 	return func(t *mom.NewTask) { t.ID.Shard, t.Epoch, t.Earlier = 0, is.Epoch, earlier }
 }
@@ -31,8 +31,8 @@ func (e *env) numbering(first int) mom.Numbering {
 	return is
 }
 
-// The first number is kept, whoever comes with another one, and is written as the release before
-// reads it.
+// The first number is kept, even when others come with another number. It is written so that the
+// release before can read it.
 func TestFirstNumberIsKept(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		if _, err := e.Numbering(e.ctx, numberedService, 0); !errors.Is(err, mom.ErrNotFound) {
@@ -49,8 +49,8 @@ func TestFirstNumberIsKept(t *testing.T) {
 	})
 }
 
-// What was stored by an earlier number is found there, by its id and by its key, and is not stored
-// again; whoever does not know of the change yet stores nothing.
+// A task that was placed by an earlier number is found in its shard, by its ID and by its key,
+// and is not stored again. An Add that does not know the change stores nothing.
 func TestRenumberWhileTasksWait(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		before := e.numbering(1)
@@ -102,7 +102,7 @@ func TestRenumberWhileTasksWait(t *testing.T) {
 			t.Errorf("a new task: got %+v, want it stored in its shard", fresh)
 		}
 
-		// A caller is back whose connection was lost: its task is stored anew, where it was.
+		// A caller whose connection was lost is back: its task is stored anew, in the same shard.
 		lost := e.task()
 		lost.ID.Shard, lost.Epoch = 3, after.Epoch
 		_, err = e.Add(e.ctx, lost)
@@ -124,8 +124,8 @@ func TestRenumberWhileTasksWait(t *testing.T) {
 	})
 }
 
-// A change that was broken off is ended by whoever comes next, wherever it was broken off, and
-// until then nothing is stored by both numbers.
+// A change that stopped midway is completed by the next reader, wherever it stopped. Until then
+// no task can be stored by both numbers.
 func TestRenumberBrokenOff(t *testing.T) {
 	t.Parallel()
 	const change = `{"shards":2,"epoch":0,"next":{"shards":3,"epoch":1}}`
@@ -139,7 +139,7 @@ func TestRenumberBrokenOff(t *testing.T) {
 			for i := range closed {
 				e.ok(e.do("SET", fmt.Sprintf("%shl:{%s#%d}:numbering", e.cfg.Prefix, numberedService, i), "1").Error())
 			}
-			// Until it is ended, the old place is the only one.
+			// Until the change begins in the shards, the old place takes the task; after that it does not.
 			task := e.task()
 			numbered(before)(&task)
 			_, err := e.Add(e.ctx, task)
@@ -167,7 +167,7 @@ func TestRenumberBrokenOff(t *testing.T) {
 	}
 }
 
-// Two operators who change the number at once come to an end, with the number of one of them.
+// When operators change the number at the same time, all succeed, and one of their numbers remains.
 func TestRenumberAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		e.numbering(1)
@@ -187,8 +187,8 @@ func TestRenumberAtOnce(t *testing.T) {
 	})
 }
 
-// A node that failed may have lost the last thing that it acknowledged: its part of a change. That
-// stops nobody for long.
+// A node that failed may have lost its part of a change, although it acknowledged it. Soon after,
+// tasks can be stored again.
 func TestLostPartOfChange(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, redisstore.Config{URL: redistest.Start(t)})
@@ -219,8 +219,8 @@ func TestLostPartOfChange(t *testing.T) {
 	}
 }
 
-// An earlier number is forgotten once no task that was placed by it can be left, and not while the
-// shards that only it has hold any.
+// An earlier number is forgotten once no task that was placed by it can be left, but not while a
+// shard that only this number has holds tasks.
 func TestEarlierNumberIsForgotten(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, redisstore.Config{URL: redistest.Start(t)})
@@ -243,7 +243,7 @@ func TestEarlierNumberIsForgotten(t *testing.T) {
 	}
 }
 
-// A number that cannot be read is an error that says so, of its service alone.
+// A number that cannot be read is an error that says so, only for its service.
 func TestNumberUnread(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, redisstore.Config{URL: redistest.Start(t)})

@@ -20,21 +20,20 @@ func (s *Store) Dismiss(ctx context.Context, id contract.TaskID) error {
 	return s.do(ctx, dismissScript, s.keysOf(id), args{"ulid": id.ULID.String(), "tombstone": s.tombstone()})
 }
 
-// Retry implements mom.Store. It may fill a queue over its limit: the task is
-// stored already.
+// Retry implements mom.Store. The queue may then exceed its limit: the task is stored already.
 func (s *Store) Retry(ctx context.Context, id contract.TaskID) error {
 	return s.do(ctx, retryScript, s.keysOf(id), args{"ulid": id.ULID.String()})
 }
 
-// RetryDead implements mom.Store. It goes in batches, so that other calls get
-// their turn, and stops at the tasks that were there when it began: those that
-// die again meanwhile stay dead. After an error the number counts what was done.
+// RetryDead implements mom.Store. It works in batches, so that other calls get their turn. It
+// retries only tasks that were there when it began: those that die again meanwhile stay dead.
+// After an error the number counts what was done.
 func (s *Store) RetryDead(ctx context.Context, shard mom.Shard, uncertain bool) (int64, error) {
 	return s.inBatches(ctx, shard, retryDeadScript, args{"uncertain": flag(uncertain)}, "from", "before")
 }
 
-// Restore implements mom.Store. It goes in batches, and once more until it finds nothing left
-// to do: tasks may come and go meanwhile.
+// Restore implements mom.Store. It works in batches, and starts again until it finds nothing left
+// to do, since tasks may come and go meanwhile.
 func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
 	var uncertain int64
 	for {
@@ -46,9 +45,9 @@ func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
 	}
 }
 
-// inBatches runs a script again and again, each time in its turn, and returns how much the script
-// has done. The script replies with what one run has done, and with the places from which the next
-// run goes on, all of them -1 at the end. The places are its arguments of these names, 0 at first.
+// inBatches runs a script until it has come to the end, each time in its turn, and returns how many tasks it
+// has changed. The script replies with the number that one run has changed, and with the places where the
+// next run starts, all -1 at the end. It gets them as arguments of these names, at first 0.
 func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, given args, places ...string) (done int64, err error) {
 	at := make([]int64, len(places))
 	for err == nil && slices.Max(at) >= 0 {

@@ -31,28 +31,28 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 		return option, errors.New("the URL names several hosts: say whether they are a Redis Cluster or Sentinels")
 	}
 	option.DisableCache = true
-	// A read would be retried until its deadline, a write never is: one rule
-	// for both, and the caller's own loop decides.
+	// rueidis would retry a read until its deadline, and a write never. We let it retry neither:
+	// the caller decides in its own loop.
 	option.DisableRetry = true
-	// Half a megabyte each way per connection is meant for large pipelines.
+	// The default, half a megabyte each way per connection, is meant for large pipelines.
 	option.ReadBufferEachConn = 64 << 10
 	option.WriteBufferEachConn = 64 << 10
 	option.RingScaleEachConn = ringScale
 	option.PipelineMultiplex = multiplex
 	option.Dialer.Timeout = cfg.DialTimeout
-	// To rueidis this is the gap between pings, which see to it that a server that nobody asks
-	// is found silent too: see conn. A host that is gone is the kernel's to find.
+	// rueidis pings at this interval, so that conn finds a silent server also when there are no
+	// commands. The kernel finds a host that is gone, by the probes that are set below.
 	option.Dialer.KeepAlive = 5 * time.Second
 	option.Dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 5}
 	option.ConnWriteTimeout = max(time.Second, cfg.CommandTimeout)
-	// One way for all commands: rueidis would send a lone one on its own, and close the
-	// connection when its time is up.
+	// All commands go through the pipeline. Otherwise rueidis would send a lone one outside of
+	// it, and close the connection when the command's time is up.
 	option.AlwaysPipelining = true
 	option.Sentinel.Dialer = option.Dialer
-	// A failover that nobody told of.
+	// To notice a failover that no sentinel has told us of.
 	option.Sentinel.TopologyRefreshInterval = 5 * time.Second
 	if sentinel && option.TLSConfig != nil {
-		option.TLSConfig.ServerName = "" // that of each host, not the first sentinel's
+		option.TLSConfig.ServerName = "" // each host has its own name, not that of the first sentinel
 		option.Sentinel.TLSConfig = option.TLSConfig
 	}
 	return option, nil
@@ -78,23 +78,23 @@ func setPassword(option *rueidis.ClientOption, read func() (string, error), sent
 	return nil
 }
 
-// What parseURL says of a URL that it cannot use. None of it quotes the URL: a password with a
-// slash or a hash in it comes out as a host, a port or a path.
+// Errors of parseURL. They never quote the URL: if a password has a slash or a hash in it, parts
+// of it are parsed as a host, a port or a path.
 var (
 	errScheme = errors.New("the URL must begin with redis://, rediss:// or unix://")
 	errURL    = errors.New("the URL must look like redis://user:password@host:6379/0, rediss://host or unix:///path?db=0; " +
 		"in a password, characters such as / ? # @ % must be percent-encoded")
 )
 
-// parseURL is rueidis.ParseURL, with several hosts by comma, and with errors that keep the
-// password.
+// parseURL is rueidis.ParseURL, but takes several hosts, separated by commas, and its errors do
+// not show the password.
 func parseURL(raw string) (rueidis.ClientOption, error) {
 	scheme, _, found := strings.Cut(raw, "://")
 	if !found || !slices.Contains([]string{"redis", "rediss", "valkey", "valkeys", "unix"}, scheme) {
 		return rueidis.ClientOption{}, errScheme
 	}
 	u, err := url.Parse(raw)
-	// A password that is not encoded would be taken for a host, and be found in a log.
+	// Part of a password that is not encoded would be taken for a host, and then stand in a log.
 	if err != nil || u.Fragment != "" || scheme != "unix" && strings.Contains(u.Path+u.RawQuery, "@") {
 		return rueidis.ClientOption{}, errURL
 	}

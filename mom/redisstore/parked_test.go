@@ -96,7 +96,7 @@ func TestParkedBytes(t *testing.T) {
 		if ms, err := e.do("PTTL", e.key("i:0")).AsInt64(); err != nil || ms <= 0 {
 			t.Errorf("its key expires in %d ms, %v", ms, err)
 		}
-		// A task that waits for its service again has room there no more than others.
+		// A task that was retried does not count as parked any more.
 		e.ok(e.Retry(e.ctx, ids[1]))
 		if depth := e.depth(); depth.Dead != 2 || depth.Parked.Bytes != 2*depth.Bytes/3 {
 			t.Errorf("after a retry: got %+v, want two thirds parked", depth)
@@ -121,7 +121,7 @@ func TestParkedTTL(t *testing.T) {
 	})
 }
 
-// Reap comes in time for the end of a parked task, and not before.
+// Reap's Next is just when a parked task ends.
 func TestParkedEndOnTime(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -143,7 +143,7 @@ func TestParkedEndOnTime(t *testing.T) {
 	e.wantDead(second)
 }
 
-// What an older release has parked is counted, and ends, as what this one parks.
+// Tasks that an older release has parked are counted, and end like those that this one parks.
 func TestParkedByAnOlderRelease(t *testing.T) {
 	onEachWith(t, redisstore.Config{ParkedTTL: time.Hour}, func(t *testing.T, e *env) {
 		const n = 130 // more than a batch
@@ -184,7 +184,7 @@ func TestParkedByAnOlderRelease(t *testing.T) {
 	})
 }
 
-// A parked task of a newer release is left to it, and nobody waits behind it.
+// A parked task of a newer release is left to that release, and does not block others.
 func TestParkedByANewerRelease(t *testing.T) {
 	onEachWith(t, redisstore.Config{ParkedTTL: blink}, func(t *testing.T, e *env) {
 		newer, own := e.parkOne(100), e.parkOne(100)
@@ -198,8 +198,8 @@ func TestParkedByANewerRelease(t *testing.T) {
 	})
 }
 
-// A dismissed task tells what is known until its record expires, however often
-// somebody steers it.
+// A dismissed task tells what is known until its record expires, whatever else an operator tries
+// with the task.
 func TestDismiss(t *testing.T) {
 	for name, dismiss := range map[string]func(e *env, id contract.TaskID) error{
 		"dismissed": func(e *env, id contract.TaskID) error { return e.Dismiss(e.ctx, id) },
@@ -262,7 +262,7 @@ func TestEarlierAttempts(t *testing.T) {
 	})
 }
 
-// Two releases at once may miscount. That holds up nothing, and ends with the last
+// Two releases at the same time may count wrongly. That blocks nothing, and ends with the last
 // parked task.
 func TestParkedMiscounted(t *testing.T) {
 	onEachWith(t, redisstore.Config{ParkedTTL: time.Hour}, func(t *testing.T, e *env) {
@@ -283,7 +283,7 @@ func TestParkedMiscounted(t *testing.T) {
 	})
 }
 
-// A clock that was set back since tasks died keeps none of them from being retried.
+// Dead tasks can be retried although the clock was set back after they died.
 func TestRetryDeadAfterTheClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	e, after := clocked(t)

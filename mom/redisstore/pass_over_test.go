@@ -56,12 +56,12 @@ func TestPassOver(t *testing.T) {
 	e.wantState(id, dead)
 	e.wantState(behind, expired)
 	e.ok(e.Retry(e.ctx, id))
-	after(2 * time.Hour) // waits for its service, and no longer for what it is
+	after(2 * time.Hour) // now it waits for its service, and not because it cannot be sent
 	e.wantState(id, expired)
 }
 
-// Whoever may run out of patience: the end of its life is the same when it comes during
-// the attempt, one that can never be sent is parked at once, and one may be cancelled.
+// A task whose TTL ends during the attempt is parked too. One that can never be sent is parked at
+// once. One that was passed over may be cancelled.
 func TestPassOverForGood(t *testing.T) {
 	t.Parallel()
 	e, after := clocked(t)
@@ -83,8 +83,8 @@ func TestPassOverForGood(t *testing.T) {
 	e.wantState(withdrawn, cancelled)
 }
 
-// A MOM that starts may know what another did not: it looks at once. What waits for
-// another reason waits on.
+// A MOM that starts may be able to send what another could not: such tasks are due at once. Tasks
+// that wait for another reason go on waiting.
 func TestPassedOverUntilAMOMStarts(t *testing.T) {
 	t.Parallel()
 	e, _ := clocked(t)
@@ -104,7 +104,7 @@ func TestPassedOverUntilAMOMStarts(t *testing.T) {
 	e.wantState(refused, retrying)
 }
 
-// What was not sent takes nothing of the rate: those behind go at once.
+// A task that was not sent takes nothing of the rate: the next one is leased at once.
 func TestPassOverUnderARate(t *testing.T) {
 	t.Parallel()
 	e, _ := clocked(t)

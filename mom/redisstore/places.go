@@ -7,27 +7,27 @@ import (
 	"sync"
 )
 
-// How many commands may be on their way to Redis at once. Few, because a command that is on
-// its way cannot be taken back, while one that still waits for a place can: its caller hears
-// that it surely was not sent. Enough all the same to keep a Redis busy that is a few
-// milliseconds away.
+// How many commands may be under way to Redis at once. There are few places, because a command
+// that is under way cannot be taken back, while one that still waits for a place can: its caller
+// learns that it was not sent. They are enough to keep a Redis busy that is a few milliseconds
+// away.
 const (
 	callerPlaces = 128
-	// upkeepPlaces are for reaping, renewing, cancelling and counting: a thousand callers who
-	// leave do not keep others from storing, nor the other way round.
+	// upkeepPlaces are for reaping, renewing, cancelling and counting. When a thousand callers
+	// leave, that does not delay those who store calls, nor the other way round.
 	upkeepPlaces = 32
-	// maxWaiting bounds those who wait for one of either. Redis serves as many in a third of a
-	// second, which is what they are given.
+	// maxWaiting bounds how many commands wait for places of one kind. Redis serves as many in a
+	// third of a second, which is about as long as they may wait.
 	maxWaiting = 8192
 )
 
-// errCrowded says that others, who came later, are served sooner than this one could be.
+// errCrowded says that too many commands have come later, and are served before this one.
 var errCrowded = errors.New("too many commands wait")
 
-// places are a number of commands that may be on their way at once. When all are taken, the
-// next free one goes to whoever came last: that one has the most time left. First come, first
-// served would, with more to do than Redis can, serve each just as its time is up. It is safe
-// for concurrent use.
+// places limit how many commands are under way at once. When all are taken, the next free place
+// goes to the command that came last, since it has the most time left. If the oldest came first,
+// an overloaded Redis would get each command just as its time is up. places are safe for
+// concurrent use.
 type places struct {
 	mu      sync.Mutex
 	free    int
@@ -41,7 +41,7 @@ type waiter struct {
 
 func newPlaces(n int) *places { return &places{free: n} }
 
-// shares keep upkeep and the rest from crowding each other out.
+// shares has separate places for upkeep and for the rest, so that neither crowds the other out.
 type shares struct{ callers, upkeep *places }
 
 func newShares() shares { return shares{newPlaces(callerPlaces), newPlaces(upkeepPlaces)} }
@@ -53,7 +53,7 @@ func (s shares) of(sc *script) *places {
 	return s.callers
 }
 
-// take waits for a place until ctx ends. Whoever gets nil gives the place back.
+// take waits for a place until ctx ends. If it returns nil, the caller must give the place back.
 func (p *places) take(ctx context.Context) error {
 	p.mu.Lock()
 	if p.free > 0 {

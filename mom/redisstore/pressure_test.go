@@ -14,7 +14,7 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// What makes a Redis silent for a while.
+// pauses are ways to make a Redis silent for a while.
 var pauses = map[string]func(t *testing.T, server *redistest.Server) (end func()){
 	"paused": func(t *testing.T, server *redistest.Server) func() {
 		server.Ask(t, "CLIENT", "PAUSE", "900", "ALL")
@@ -31,8 +31,8 @@ var pauses = map[string]func(t *testing.T, server *redistest.Server) (end func()
 	},
 }
 
-// When a silent Redis is back it takes tasks at once, however many calls were given up meanwhile.
-// Of those only the few that were on their way may be stored.
+// When a silent Redis is back, it takes tasks at once, however many calls were given up
+// meanwhile. Of these calls, only the few that were under way may be stored.
 func TestSilenceEndsWithThePause(t *testing.T) {
 	t.Parallel()
 	for name, pause := range pauses {
@@ -70,7 +70,7 @@ func TestSilenceEndsWithThePause(t *testing.T) {
 	}
 }
 
-// Those who can wait for the end of a pause are not refused.
+// Calls that can wait for the end of a pause are not refused.
 func TestWhoCanWaitIsServed(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -94,8 +94,8 @@ func TestWhoCanWaitIsServed(t *testing.T) {
 	calls.Wait()
 }
 
-// A caller who leaves need not wait for the end, nor does cleaning up after him keep others from
-// storing.
+// A caller who leaves need not wait until Redis is back. To clean up after callers does not keep
+// others from storing.
 func TestLeavingInBulk(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -125,7 +125,7 @@ func TestLeavingInBulk(t *testing.T) {
 	cleaners.Wait()
 }
 
-// A connection that is silent is given up, and a new one made, long before a ping would notice.
+// A silent connection is given up and replaced long before a ping would notice.
 func TestSilentConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -148,7 +148,7 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 	}
 }
 
-// ids are those of the connections in a CLIENT LIST, but for the one that asks.
+// ids lists the ids of the connections in a CLIENT LIST, without the one that asks.
 func ids(list string) (ids string) {
 	for line := range strings.Lines(list) {
 		if !strings.Contains(line, "cmd=client") {

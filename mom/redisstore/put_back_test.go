@@ -11,8 +11,8 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// clocked is a store whose time stands still, and moves on and reaps when it is told
-// to.
+// clocked returns a store whose time stands still, and a function that moves the time on and
+// reaps.
 func clocked(t *testing.T) (e *env, after func(time.Duration)) {
 	t.Helper()
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -34,8 +34,8 @@ func (e *env) putBack(lease mom.Lease, wait time.Duration, all bool) (due time.D
 	return due
 }
 
-// A service that asks for time gets it from all who lease, and the task that it
-// refused is not the first after that; nothing is spent.
+// When a service asks for time, nobody leases its tasks meanwhile. The task that it refused is
+// not the first after that, and no attempt is spent.
 func TestPutBack(t *testing.T) {
 	t.Parallel()
 	e, after := clocked(t)
@@ -69,8 +69,8 @@ func TestPutBack(t *testing.T) {
 	}
 }
 
-// Alone, a task waits twice as long each time; an old lease is of no use, and it may
-// be cancelled, or expires.
+// A task that is put back alone waits twice as long each time. An old lease is of no use, and the
+// task may be cancelled, or expires.
 func TestPutBackAlone(t *testing.T) {
 	t.Parallel()
 	e, after := clocked(t)

@@ -12,8 +12,8 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// A rate is the most that any second holds, also after idleness, and however often it is set; and
-// nearly as much is to be had.
+// No second has more leases than the rate, also after idle time, and however often the rate is
+// set. Nearly as many are possible.
 func TestRateInAnySecond(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -58,7 +58,7 @@ func TestRateInAnySecond(t *testing.T) {
 	}
 }
 
-// What another rate allows counts from what was taken under the one before.
+// Under a new rate, the leases that were taken under the old one still count.
 func TestRateSetAnew(t *testing.T) {
 	t.Parallel()
 	e, after := clocked(t)

@@ -30,8 +30,8 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 		answer string
 	}
 	stored, err := query(ctx, s, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) (r record, err error) {
-		// Two reads in one round trip. The record is read first: an answer that
-		// comes in between is not looked at.
+		// Two reads in one round trip. The record is read first: an answer that is stored between
+		// the two reads is ignored.
 		replies := client.DoMulti(ctx,
 			client.B().Hgetall().Key(keys.task(name)).Build(),
 			client.B().Get().Key(keys.answer(name)).Build())
@@ -61,8 +61,8 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 	return task, answer, nil
 }
 
-// List implements mom.Store. It reads page by page until it has found enough or
-// has looked at enough.
+// List implements mom.Store. It reads page by page until it has found enough tasks or has read
+// maxPages.
 func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string, limit int, states []momv1.TaskState) (found []*momv1.Task, next string, err error) {
 	for range maxPages {
 		upTo := "+"
@@ -97,7 +97,7 @@ type page struct {
 	last  string        // the ULID where the next page begins; empty: there is none
 }
 
-// page reads one page, from upTo on.
+// page reads one page, from upTo on to older tasks.
 func (s *Store) page(ctx context.Context, shard mom.Shard, caller, upTo string) (page, error) {
 	keys := s.keys(shard)
 	return query(ctx, s, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) (p page, err error) {
@@ -119,7 +119,7 @@ func (s *Store) page(ctx context.Context, shard mom.Shard, caller, upTo string) 
 				return p, s.judge(err)
 			}
 			if len(fields) == 0 {
-				continue // its record is gone, and reap has not come by yet
+				continue // its record has expired, and reap has not yet removed it from the list
 			}
 			id := contract.TaskID{Service: shard.Service, Shard: shard.Index}
 			if id.ULID, err = ulid.ParseStrict(names[i]); err != nil {
@@ -144,7 +144,7 @@ func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error)
 		return nil, fmt.Errorf("%w: %q of task %s", ErrRecordVersion, fields["v"], id)
 	}
 	attempts, _ := strconv.ParseInt(fields["n"], 10, 32)
-	earlier, _ := strconv.ParseInt(fields["q"], 10, 32) // not there: none
+	earlier, _ := strconv.ParseInt(fields["q"], 10, 32) // missing: 0
 	return &momv1.Task{
 		Id:               id.String(),
 		Procedure:        fields["p"],
@@ -163,7 +163,7 @@ func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error)
 	}, nil
 }
 
-// readState returns UNSPECIFIED for a state that is none.
+// readState returns UNSPECIFIED for a text that is no number.
 func readState(s string) momv1.TaskState {
 	n, err := strconv.ParseInt(s, 10, 32)
 	if err != nil {
@@ -172,7 +172,7 @@ func readState(s string) momv1.TaskState {
 	return momv1.TaskState(n)
 }
 
-// readTime returns nil for a time that is not there.
+// readTime returns nil when the time is missing.
 func readTime(ms string) *timestamppb.Timestamp {
 	n, err := strconv.ParseInt(ms, 10, 64)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"holdline/mom"
 )
 
-// Reap implements mom.Store. After a batch that was not all it takes its turn among the
-// shards.
+// Reap implements mom.Store. If the last batch has left something to do, the next one waits for
+// its turn among the shards.
 func (s *Store) Reap(ctx context.Context, shard mom.Shard) (reaped mom.Reaped, err error) {
 	keys := s.keys(shard)
 	reap := func() (err error) {
@@ -71,7 +71,7 @@ func (s *Store) reap(ctx context.Context, keys *shardKeys) (mom.Reaped, error) {
 	return mom.Reaped{Next: next, GivenUp: counts[1], Parked: s.parked(counts[2], counts[3])}, nil
 }
 
-// readNear reads the leases that reap.lua wants to have watched.
+// readNear reads the leases that reap.lua asks to watch.
 func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
 	fields, err := reply.ToArray()
 	if err != nil || len(fields)%3 != 0 {
@@ -90,10 +90,10 @@ func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
 	return near, nil
 }
 
-// walk runs a script over all of a list, in parts, when a MOM starts, and so by the last MOM of
-// a rolling update too: the calls of the tasks that an older release has parked are counted, and
-// tasks that another MOM could not send are due at once. A part gets, by these names, the numbers
-// that the one before has returned; the first of them is where to go on, -1 at the end.
+// walk runs a script over all of a list, in parts, when a MOM starts. The last MOM of a rolling
+// update does so too. So the calls of all tasks that an older release has parked are counted, and
+// tasks that another MOM could not send are due at once. Each part gets, by these names, the
+// numbers that the part before has returned; the first is the place to go on from, -1 at the end.
 func (s *Store) walk(ctx context.Context, sc *script, keys *shardKeys, names ...string) error {
 	numbers := make([]int64, len(names))
 	step := func() (err error) {
@@ -118,21 +118,21 @@ func (s *Store) parked(bytes, oldest int64) mom.Parked {
 	return p
 }
 
-// leaseWatch knows since when leases near their end were seen not to be renewed, by
-// the clock of this process: that of Redis may be set ahead, and then all leases
-// are over at once, those too whose holders go on to renew them.
+// leaseWatch notes since when each lease near its end was not renewed, by the clock of this
+// process. If the clock of Redis is set ahead, all leases are over at once, even those that their
+// holders still renew.
 type leaseWatch struct {
 	mu   sync.Mutex
 	seen map[string]seenLease // by ULID
 }
 
-// seenLease is a lease that ends, or ended, at a time of Redis.
+// seenLease is when a lease ends by the clock of Redis, and since when we have seen it with that end.
 type seenLease struct {
 	end   string
 	since time.Time
 }
 
-// ripe lists ULID and end of each lease that was not renewed for so long.
+// ripe lists ULID and end of each lease that was not renewed for the time grace.
 func (w *leaseWatch) ripe(now time.Time, grace time.Duration) (list []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -144,22 +144,22 @@ func (w *leaseWatch) ripe(now time.Time, grace time.Duration) (list []string) {
 	return list
 }
 
-// nearLease is a lease whose time is over soon: in left, or since then.
+// nearLease is a lease that is over soon, in left; if left is not positive, it is over.
 type nearLease struct {
 	ulid, end string
 	left      time.Duration
 }
 
 const (
-	// watchPause is the least time between two looks at a lease.
+	// watchPause is the minimum time between two looks at a lease.
 	watchPause = time.Millisecond
-	// strangerPause is that for a lease which this process cannot end, since only a
-	// newer release knows its task.
+	// strangerPause is the same for a lease that this process cannot end, since only a newer
+	// release can read the task.
 	strangerPause = time.Second
 )
 
-// see is told of all leases that are near their end. It returns the time until one
-// of them may be over; negative when there is none.
+// see gets all leases that are near their end. It returns the time until one of them may be over;
+// negative when there is none.
 func (w *leaseWatch) see(now time.Time, grace time.Duration, near []nearLease) (next time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

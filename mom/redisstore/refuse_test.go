@@ -15,7 +15,7 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// doubts waits until a store asks to be looked at.
+// doubts waits until a store asks for a Check.
 func (e *env) doubts() {
 	e.t.Helper()
 	select {
@@ -63,8 +63,8 @@ func TestRefusalsAreCertain(t *testing.T) {
 	}
 }
 
-// switchboard is one address for two servers: new connections go to the one it is switched to,
-// and those that there are stay.
+// switchboard is one address for two servers. New connections go to the server that it is
+// switched to, and those that exist stay.
 type switchboard struct {
 	url string
 	to  atomic.Pointer[string] // the socket
@@ -110,8 +110,8 @@ func (b *switchboard) switchTo(server *redistest.Server) {
 	b.to.Store(&socket)
 }
 
-// A failover behind one address: the server that took our writes is a replica now, and the address
-// leads to its successor. Nothing but its refusal tells.
+// A failover behind one address: the server that took our writes is a replica now, and the
+// address leads to its successor. We learn that only when the replica refuses a write.
 func TestFailoverBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	first, second := redistest.New(t), redistest.New(t)
@@ -130,14 +130,14 @@ func TestFailoverBehindOneAddress(t *testing.T) {
 	e.doubts()
 	until(t, "the next server takes tasks", func() bool { _, err := e.Add(e.ctx, e.task()); return err == nil })
 	until(t, "a second resync", func() bool { _, n := l.seen(); return n >= 2 })
-	// Nothing was replicated to it: it is another store, and that is said once.
+	// Nothing was replicated to the second server: it is another store, and Check says so once.
 	if err := e.Check(e.ctx); !errors.Is(err, mom.ErrStoreLost) {
 		t.Errorf("check: got %v, want ErrStoreLost", err)
 	}
 	e.ok(e.Check(e.ctx))
 }
 
-// A replica cannot be trusted with tasks, also while nobody tries.
+// Check refuses a replica, even while nobody writes.
 func TestCheckRefusesReplicas(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -151,7 +151,7 @@ func TestCheckRefusesReplicas(t *testing.T) {
 	until(t, "it can be trusted again", func() bool { return e.Check(e.ctx) == nil })
 }
 
-// A password that is rotated is read again with the next connection.
+// A password that was rotated is read again at the next connection.
 func TestRotatedPassword(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)

@@ -28,8 +28,8 @@ func (e *env) rewrite() {
 	})
 }
 
-// While Redis reads its files calls fail, surely without effect; then all is as
-// it was.
+// While Redis loads its files, calls fail, and surely have no effect. After that all is as
+// before.
 func TestRedisLoading(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t, "--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
@@ -52,7 +52,7 @@ func TestRedisLoading(t *testing.T) {
 		}
 		return strings.Contains(err.Error(), "LOADING")
 	})
-	// Each of its connections finds out for itself that it was broken.
+	// Each connection of the store notices for itself that it was broken.
 	until(t, "calls are refused", func() bool {
 		_, add := e.Add(e.ctx, e.task())
 		_, _, get := e.Get(e.ctx, ids[0])
@@ -115,7 +115,7 @@ func TestRewriteWhileCallsRun(t *testing.T) {
 	server.Kill(t)
 	server.Restart(t)
 	until(t, "the store is back", func() bool { return e.Check(e.ctx) == nil })
-	e = newEnv(t, redisstore.Config{URL: server.URL(), Prefix: e.cfg.Prefix}) // whose connections are whole
+	e = newEnv(t, redisstore.Config{URL: server.URL(), Prefix: e.cfg.Prefix}) // with new connections
 	for id := range stored {
 		if answered[id] {
 			e.wantAnswer(id, success(id.String()))
@@ -126,7 +126,7 @@ func TestRewriteWhileCallsRun(t *testing.T) {
 	t.Logf("%d stored, %d answered", len(stored), len(answered))
 }
 
-// Redis takes no writes while it cannot save: neither do we, and we say so.
+// While Redis cannot save, it refuses writes, and so do we, and say why.
 func TestRedisCannotSave(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t, "--enable-protected-configs", "yes", "--save", "3600 1")
@@ -155,7 +155,7 @@ func TestRedisCannotSave(t *testing.T) {
 	}
 	e.wantState(id, running)
 	e.ok(os.Mkdir(dir, 0o700))
-	e.ok(e.do("CONFIG", "SET", "dir", dir).Error()) // the new one
+	e.ok(e.do("CONFIG", "SET", "dir", dir).Error()) // the new directory
 	status("ok")
 	e.ok(e.Settle(e.ctx, lease, success("done")))
 	e.add()

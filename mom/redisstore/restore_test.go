@@ -12,7 +12,7 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// After a restore, what may have run and may not run twice is uncertain; all else is as it was.
+// After a restore, tasks that may have run and may not run twice are UNCERTAIN; others are as before.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -54,7 +54,7 @@ func TestRestore(t *testing.T) {
 	}
 
 	server.Kill(t)
-	clock.Set(t, start.Add(2*time.Hour)) // all lives are over
+	clock.Set(t, start.Add(2*time.Hour)) // all TTLs are over
 	server.Restart(t)
 	until(t, "the test is connected again", func() bool { return e.do("PING").Error() == nil })
 	clock.Set(t, start.Add(2*time.Hour+2*time.Second))
@@ -87,7 +87,7 @@ func TestRestore(t *testing.T) {
 	if got := len(e.dead()); got != 37 {
 		t.Errorf("dead: got %d, want 37", got)
 	}
-	// A person decides, and then it is new.
+	// A person retries it, and then it is as new.
 	for id, state := range want {
 		if state == uncertain {
 			e.ok(e.Retry(e.ctx, id))
@@ -109,7 +109,7 @@ func TestRestore(t *testing.T) {
 	})
 }
 
-// one is 1 where something is so.
+// one returns 1 when so is true, else 0.
 func one(so bool) int32 {
 	if so {
 		return 1

@@ -19,8 +19,8 @@ import (
 // args are the arguments of a script, by name.
 type args map[string]string
 
-// argv puts arguments into the places where the script looks for them, and the rest behind them. It
-// panics when a name is missing, or is none that the script lists: that is a mistake in this package.
+// argv puts the arguments in the order that the script expects, and the rest after them. It panics when
+// an argument is missing, or is not in the script's list: that is a bug in this package.
 func (s *script) argv(given args, rest []string) []string {
 	argv := make([]string, 0, len(s.args)+len(rest))
 	for _, name := range s.args {
@@ -69,9 +69,9 @@ func (s *Store) alone(ctx context.Context, sc *script, key string, given args) (
 	})
 }
 
-// largeText is the least that Redis can be set to refuse as one text
-// (proto-max-bulk-len). It then answers before it has read all of the command, whose
-// memory rueidis would use again while it still writes it: such a command is pinned.
+// largeText is the smallest limit that Redis can have for one text (proto-max-bulk-len). Redis
+// refuses a longer text before it has read the whole command, and rueidis would reuse the
+// command's memory while it still writes it. So such a command is pinned.
 const largeText = 1 << 20
 
 // exec runs a script in the form that the server understands.
@@ -97,7 +97,7 @@ func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, key
 	return reply, nil
 }
 
-// do runs a script whose reply says nothing but that it was done.
+// do runs a script that replies only whether it was done.
 func (s *Store) do(ctx context.Context, sc *script, keys *shardKeys, given args) error {
 	_, err := s.run(ctx, sc, keys, given)
 	return err
@@ -140,7 +140,7 @@ func (s *Store) tombstone() string { return millis(s.cfg.TombstoneTTL) }
 
 func epoch(lease mom.Lease) string { return strconv.FormatInt(lease.Epoch, 10) }
 
-// millis is at least one: Redis refuses an expiry of none.
+// millis returns at least 1: Redis refuses an expiry of 0.
 func millis(d time.Duration) string {
 	return strconv.FormatInt(max(d.Milliseconds(), 1), 10)
 }

@@ -10,11 +10,11 @@ import (
 	"holdline/mom"
 )
 
-// schemaSlack is for MOMs that end, and for a store that is away when a schema is due to be
-// kept again.
+// schemaSlack is how much longer a schema is kept than a record: MOMs may end, or the store may
+// be down, when the schema is due to be kept again.
 const schemaSlack = 7 * 24 * time.Hour
 
-// longestRecord is how long the record of a task may be there, unless an operator retries it.
+// longestRecord is how long the record of a task is kept at most, unless an operator retries the task.
 func (s *Store) longestRecord() time.Duration {
 	return contract.MaxTTL + max(contract.MaxAnswerTTL, s.cfg.ParkedTTL) + s.cfg.TombstoneTTL
 }

@@ -22,12 +22,12 @@ type script struct {
 	name string
 	// args are the names of its arguments, in the order of ARGV.
 	args []string
-	// flagged begins with the line that lets it write at maxmemory: what
-	// drains the queues must work when they have filled Redis.
+	// flagged begins with the line that allows writes at maxmemory: the scripts that drain the
+	// queues must work when the queues have filled Redis.
 	flagged form
 	// plain is for servers before Redis 7, and for those that do not tell their version.
 	plain form
-	// upkeep: it has places of its own, apart from those that callers and replay wait for.
+	// upkeep: it uses the places for upkeep, not those that callers and replay wait for.
 	upkeep bool
 }
 
@@ -69,8 +69,8 @@ var (
 	swapScript     = join("swap", "", "swap").asUpkeep()
 )
 
-// newScript puts a script of a shard together. Only what it shares is prepended: Lua builds
-// all of it anew at each call, a sixth of what an add took.
+// newScript builds a script of a shard. Only the shared files that it names are prepended: Lua defines
+// their functions anew at each call. With all files this took a sixth of the time of an add.
 func newScript(name string, shared ...string) *script {
 	files := []string{"shared/core"}
 	for _, part := range shared {
@@ -107,7 +107,7 @@ func join(name, constants string, files ...string) *script {
 	return s
 }
 
-// needsRoom says that a server at its maxmemory is to refuse the script.
+// needsRoom makes a server at its maxmemory refuse the script.
 func (s *script) needsRoom() *script {
 	s.flagged = s.plain
 	return s
@@ -128,8 +128,8 @@ var constants = func() string {
 	return lua.String()
 }()
 
-// argvLines matches the arguments in the header of a file: what follows ARGV:, on further lines
-// that are indented too, up to an explanation in brackets.
+// argvLines matches the arguments in the header of a file: what follows ARGV:, also on further
+// lines that are indented, up to an explanation in brackets.
 var argvLines = regexp.MustCompile(`-- ARGV:([^(\n]*(?:\n-- {7}[^(\n]*)*)`)
 
 // listed returns the arguments that a file lists.

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// all are the scripts, each of which has its file.
+// all returns all scripts. Each of them has a file.
 func all(t *testing.T) []*script {
 	t.Helper()
 	list := []*script{
@@ -38,8 +38,8 @@ var (
 var known = strings.Fields(`and break do else elseif end false for function if in local nil not or repeat return then true until while
 	KEYS ARGV redis string math table tonumber type ipairs unpack`)
 
-// A script uses each argument that its header lists, under its name, and no name that nothing declares:
-// to Redis that is an error, when it comes to it.
+// A script uses each argument that its header lists, by its name, and no undeclared name: Redis
+// reports such a name only when the script comes to it.
 func TestScriptsUseTheirArguments(t *testing.T) {
 	t.Parallel()
 	for _, sc := range all(t) {
@@ -65,7 +65,7 @@ func TestScriptsUseTheirArguments(t *testing.T) {
 	}
 }
 
-// Whoever calls a script without an argument that it lists, or with another, is told so at once.
+// A script that is called without a listed argument, or with another one, panics at once.
 func TestScriptsRefuseOtherArguments(t *testing.T) {
 	t.Parallel()
 	if got := retryScript.argv(args{"ulid": "u", "base": "b"}, []string{"more"}); !slices.Equal(got, []string{"b", "u", "more"}) {

@@ -13,8 +13,8 @@ import (
 	"holdline/mom/redisstore"
 )
 
-// The master dies or is told to hand over, and its replica becomes it: what was
-// replicated goes on.
+// The master dies or is told to hand over, and its replica becomes the master: tasks that were
+// replicated go on.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(testing.TB, *redistest.Sentinel){
@@ -64,7 +64,7 @@ func sentinelFailover(t *testing.T, end func(testing.TB, *redistest.Sentinel)) {
 	until(t, "its event", func() bool { got, _ := l.seen(); return slices.Contains(got, event(id, queued)) })
 }
 
-// Sentinels that come later are found, and until then it is said what is missing.
+// Sentinels that come later are found. Until then, errors say what is missing.
 func TestSentinelComesLater(t *testing.T) {
 	t.Parallel()
 	servers := redistest.NewSentinel(t)

@@ -8,8 +8,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Services implements mom.Store. The release before listed no services, so a store without a list
-// is searched for them, once.
+// Services implements mom.Store. The release before kept no list of services, so a store without
+// one is searched for services, once.
 func (s *Store) Services(ctx context.Context) (map[string]int64, error) {
 	members, err := query(ctx, s, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) ([]rueidis.ZScore, error) {
 		members, err := client.Do(ctx, client.B().Zrange().Key(servicesKey(s.cfg.Prefix)).Min("0").Max("-1").Withscores().Build()).AsZScores()
@@ -49,7 +49,7 @@ func (s *Store) Register(ctx context.Context, epochs map[string]int64) error {
 	return nil
 }
 
-// globs are what SCAN takes for a pattern.
+// globs escapes the characters that SCAN would take for a pattern.
 var globs = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
 // searchBatch is how many keys one step of a search looks at.

@@ -1,7 +1,7 @@
-// Package redisstore keeps tasks in Redis: lists carry them, strings with an
-// expiry carry their answers, and each transition is one Lua script, so that it
-// happens whole or not at all. keys.go names every key; scripts/ has every
-// transition, and run.go runs it over the one way to Redis, which is link.go's.
+// Package redisstore keeps tasks in Redis. Queues are lists, answers are strings with an expiry,
+// and each transition is one Lua script, so that it happens completely or not at all. keys.go
+// names every key, scripts/ has every transition, run.go runs the scripts, and link.go connects
+// to Redis.
 package redisstore
 
 import (
@@ -29,18 +29,17 @@ const (
 
 // Config says which Redis to use and how. Only URL is needed.
 type Config struct {
-	// URL is redis://[user:password@]host:port[/db], rediss://… with TLS, or
-	// unix:///path[?db=n]. Of a cluster or of sentinels it may name several
-	// hosts, by comma.
+	// URL is redis://[user:password@]host:port[/db], rediss://… with TLS, or unix:///path[?db=n].
+	// For a cluster or for sentinels it may name several hosts, separated by commas.
 	URL string
 	// Password, if given, is used in place of the URL's.
 	Password string
-	// ReadPassword, if given, is asked for the password at each new connection, so that one
-	// that is rotated is followed. Behind sentinels it is asked once: what a client sends to its
-	// master it would send to the sentinels too.
+	// ReadPassword, if given, is called for the password at each new connection, so that a
+	// rotated one is used. With sentinels, Open calls it once: rueidis would otherwise send
+	// this password to the sentinels, too.
 	ReadPassword func() (string, error)
-	// Cluster: URL names nodes of a Redis Cluster. Else the server is used
-	// as it is, whatever it may be part of.
+	// Cluster: URL names nodes of a Redis Cluster. Otherwise the server is used as a single one,
+	// even if it is part of a cluster.
 	Cluster bool
 	// SentinelMaster: URL names Redis Sentinels, and this is the name by which
 	// they know the master. User, password and database are the master's.
@@ -67,9 +66,8 @@ type Config struct {
 	// over. Default MaxBytes.
 	MaxParkedBytes int64
 
-	// LeaseGrace is how long this process watches a lease near its end, by its own
-	// clock, before it takes the lease for over: longer than holders take to renew
-	// theirs. Default 4 s.
+	// LeaseGrace is how long this process watches a lease near its end, by its own clock, before
+	// it ends the lease. It must be longer than holders take to renew their leases. Default 4 s.
 	LeaseGrace time.Duration
 
 	// CommandTimeout bounds every command whose context has no earlier
@@ -89,7 +87,7 @@ type Store struct {
 	link   *link
 	shards sync.Map // mom.Shard → *shardKeys
 
-	// Apart from each other, so that callers who leave do not wait for tasks that expire.
+	// Separate, so that callers who leave do not wait for tasks that expire.
 	reaps, requests bulk
 
 	doubts  chan struct{}
@@ -98,14 +96,13 @@ type Store struct {
 	name    atomic.Pointer[string] // which store this is; nil until it was seen
 
 	flagged atomic.Pointer[bool] // whether the server understands the flags of scripts; nil until it was asked
-	// memoryLook is how long an Add goes by what another has seen of the server's memory.
+	// memoryLook is how long Adds use the result of the last look at the server's memory.
 	memoryLook time.Duration
-	warned     sync.Map // what is wrong with which run of a server, as far as it was logged
+	warned     sync.Map // warnings that were logged and still hold, by kind and run_id of a server
 }
 
-// Open returns a store. It fails for a bad Config only: a Redis that is down is
-// connected to when it comes, and until then calls fail with
-// mom.ErrUnavailable. Close it when done.
+// Open returns a store. It fails only for a bad Config. If Redis is down, the store connects when
+// Redis comes, and until then calls fail with mom.ErrUnavailable. Close the store when done.
 func Open(cfg Config) (*Store, error) {
 	cfg.TombstoneTTL = cmp.Or(cfg.TombstoneTTL, DefaultTombstoneTTL)
 	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, DefaultMaxQueued)

@@ -68,7 +68,7 @@ func (s *Store) Spend(ctx context.Context, lease mom.Lease, failure string, back
 	return readState(state), err
 }
 
-// later runs a transition by which a leased task waits, and returns for how long.
+// later runs a transition after which a leased task waits, and returns for how long.
 func (s *Store) later(ctx context.Context, sc *script, lease mom.Lease, given args) (time.Duration, error) {
 	reply, err := s.leased(ctx, sc, lease, given)
 	if err != nil {
@@ -81,13 +81,13 @@ func (s *Store) later(ctx context.Context, sc *script, lease mom.Lease, given ar
 	return time.Duration(due) * time.Millisecond, nil
 }
 
-// fenced is leased for a script whose reply says nothing but that it was done.
+// fenced is leased for a script that replies only whether it was done.
 func (s *Store) fenced(ctx context.Context, sc *script, lease mom.Lease, given args) error {
 	_, err := s.leased(ctx, sc, lease, given)
 	return err
 }
 
-// leased runs a transition that starts from a lease, which it adds to the arguments.
+// leased runs a transition that starts from a lease, whose ULID and epoch it adds to the arguments.
 func (s *Store) leased(ctx context.Context, sc *script, lease mom.Lease, given args) (rueidis.RedisMessage, error) {
 	given["ulid"], given["epoch"] = lease.ID.ULID.String(), epoch(lease)
 	return s.run(ctx, sc, s.keysOf(lease.ID), given)

@@ -15,13 +15,13 @@ import (
 // unknownVersion is a version that this release does not know.
 var unknownVersion = strconv.Itoa(mom.NewestRecord + 1)
 
-// setVersion makes a task one of another release, or again one of this.
+// setVersion sets the version of a task's record.
 func (e *env) setVersion(id contract.TaskID, v string) {
 	e.t.Helper()
 	e.ok(e.do("HSET", e.key("t:"+id.ULID.String()), "v", v).Error())
 }
 
-// A record of another release is neither read nor touched.
+// A record of another release is neither read nor changed.
 func TestUnknownRecordVersion(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		id := e.add()
@@ -45,8 +45,7 @@ func TestUnknownRecordVersion(t *testing.T) {
 	})
 }
 
-// Tasks of a newer release wait for its MOMs at their places, and nobody waits
-// behind them.
+// Tasks of a newer release keep their places until its MOMs come, and do not block other tasks.
 func TestTasksBehindThoseOfANewerRelease(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		newer, own := []contract.TaskID{e.add(), e.add()}, []contract.TaskID{e.add()}
@@ -63,7 +62,7 @@ func TestTasksBehindThoseOfANewerRelease(t *testing.T) {
 		if got := e.order(); !slices.Equal(got, own[1:]) {
 			t.Errorf("then: got %v, want %v", got, own[1:])
 		}
-		// What the newer release finds.
+		// What a MOM of the newer release finds.
 		for _, id := range newer {
 			e.setVersion(id, "1")
 		}
@@ -73,7 +72,7 @@ func TestTasksBehindThoseOfANewerRelease(t *testing.T) {
 	})
 }
 
-// What is due of a newer release is left to it, and in nobody's way.
+// Due tasks of a newer release are left to that release, and do not block others.
 func TestReapLeavesANewerRelease(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		var newer []contract.TaskID
@@ -99,8 +98,8 @@ func TestReapLeavesANewerRelease(t *testing.T) {
 	})
 }
 
-// The version of a call is that of its task: a release that does not know the one
-// passes over the other.
+// The record of a task has the version of its call: a release that does not know the version
+// passes over the task.
 func TestRecordVersionIsTheCalls(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		id := e.add(func(task *mom.NewTask) { task.Call.RecordVersion = 2 })

@@ -1,4 +1,4 @@
-// Package servertest runs servers, and what is behind them, for tests.
+// Package servertest runs servers, and other parts that have a Run method, for tests.
 package servertest
 
 import (
@@ -9,8 +9,8 @@ import (
 	"holdline/internal/server"
 )
 
-// Run runs a server until the test ends or stop is called, and returns where it
-// listens. Addr and Logger may be left out.
+// Run runs a server until the test ends or stop is called, and returns its address. Addr and Logger of cfg
+// may be left out.
 func Run(tb testing.TB, cfg server.Config) (addr string, stop func()) {
 	tb.Helper()
 	if cfg.Addr == "" {
@@ -26,7 +26,7 @@ func Run(tb testing.TB, cfg server.Config) (addr string, stop func()) {
 	return s.Addr(), Keep(tb, s)
 }
 
-// Keep runs a part until the test ends or stop is called.
+// Keep runs a part until the test ends or stop is called. An error that its Run returns fails the test.
 func Keep(tb testing.TB, part interface{ Run(context.Context) error }) (stop func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,11 +1,10 @@
--- Cancels tasks whose callers left without a handle, as far as they were never sent
--- and nobody keeps them.
+-- Cancels tasks whose callers left without a handle, unless they were sent or are kept.
 --
 -- ARGV: tombstone:ms ...     (ulid and offer of each; offer is empty for a caller who
 --       surely left, else the last offer of a caller whose connection was lost)
 -- Returns: 'OK'
--- Effect: out of lease, passed over in ready; CANCELLED. With an offer only if no
---         later one came, and so that add stores the task anew if one comes.
+-- Effect: out of lease, passed over in ready; CANCELLED. With an offer, only if no later offer
+--         came, and marked, so that add stores the task anew if a later one comes.
 for i = rest, #ARGV, 2 do
   local ulid, offer = ARGV[i], ARGV[i + 1]
   local task = load(ulid)

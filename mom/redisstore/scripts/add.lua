@@ -14,12 +14,11 @@
 --          call} of the request that the key names, where call is empty unless schema
 --          is, {'FULL', what} where what is tasks, bytes or memory, {'MOVED', epoch}
 --          when the shard has another epoch, or {'NONE'} of only_known: it is not here
--- Effect: t: p: i: c: written, in ready and ttl, counted in bytes. A task that was
---         cancelled since its caller's connection was lost is stored anew: its
---         caller is here.
+-- Effect: t: p: i: c: written, in ready and ttl, counted in bytes. A task that was cancelled
+--         because its caller's connection was lost is stored anew: the caller is here again.
 --
--- The only script that a Redis at maxmemory refuses: its first write is one
--- that needs memory, so it is refused whole.
+-- This is the only script that a Redis at maxmemory refuses. Its first write needs memory, so it
+-- is refused before it has written anything.
 local t = base .. 't:' .. ulid
 local expires, state, lost, epoch, offered = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e', 'j'))
 local again = state == S_CANCELLED and lost
@@ -36,7 +35,7 @@ if key_hash ~= '' then
       local first = string.sub(named, 28)
       if first == fingerprint or first == twin then return {'ATTACHED', other} end
       local G, H, I = unpack(redis.call('HMGET', base .. 't:' .. other, 'G', 'H', 'I'))
-      -- Without a schema, the call is all that there is to compare with.
+      -- Without a schema, Go can compare only with the call itself.
       local whole = not G and redis.call('GET', base .. 'p:' .. other)
       return {'REUSED', first, G or '', H or '', I or '', whole or ''}
     end
@@ -52,18 +51,18 @@ if bytes - parked + #call > max_bytes then return {'FULL', 'bytes'} end
 if memory == 'look' then
   local info = redis.call('INFO', 'memory')
   local used, limit = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
-  -- The rest is for answers, and for what drains the queues.
+  -- The remaining memory is for answers, and for the scripts that drain the queues.
   if tonumber(limit) > 0 and tonumber(used) > 0.8 * tonumber(limit) then memory = 'full' end
 end
 if memory == 'full' then return {'FULL', 'memory'} end
 
--- Where it was passed over it may still lie in ready, and then it lies there twice: the
--- first place is good, the other one is skipped as counted.
+-- If it was passed over, it may still be in ready, and is then there twice. It is leased from the
+-- first place, and skipped at the other one, as was counted.
 if again then
   redis.call('DEL', t)
   redis.call('ZREM', GONE, ulid .. ' ' .. caller)
 end
--- The epoch goes on: an old lease must not fit the new task.
+-- The epoch is kept, so that an old lease does not fit the new task.
 redis.call('HSET', t, 'v', version, 's', S_QUEUED, 'e', epoch or 0, 'n', 0, 'r', repeatable,
   'o', now_us, 'c', now, 'x', now + ttl, 'l', ttl, 'w', answer_ttl,
   'p', procedure, 'u', caller, 'h', cause, 'g', kept, 'j', offer)

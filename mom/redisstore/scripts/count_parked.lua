@@ -1,5 +1,5 @@
--- Counts what the calls of tasks take that an older release has parked, and the holes, some
--- of which it may have taken out.
+-- Counts the calls of tasks that an older release has parked, and the holes, of which that
+-- release may have removed some.
 --
 -- ARGV: offset:n holes:n     (holes: found before the offset)
 -- Returns: {the offset to go on from, -1 at the end; holes found before it}

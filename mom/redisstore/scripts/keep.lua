@@ -2,7 +2,7 @@
 --
 -- ARGV: ...     (ulids)
 -- Returns: the positions, from 1, of those that do not exist or were cancelled.
--- Effect: the mark of what nobody abandons.
+-- Effect: marks the others as kept, so that abandon.lua leaves them.
 local missing = {}
 for i = rest, #ARGV do
   local t = base .. 't:' .. ARGV[i]

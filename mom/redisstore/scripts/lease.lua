@@ -2,17 +2,16 @@
 --
 -- ARGV: n:tasks again:tasks once:tasks duration:ms tombstone:ms     (again is how many may have
 --       failed before, once how many may be such as may not run twice)
--- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back};
---          call is nil when it is missing. {'LIMITED', ms} when there are tasks and
---          the limits, or a service that asked to wait, allow none for so long, or all
---          that was come to has ended.
--- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The
---         bell goes with the last task. Up to 100 tasks are passed over, and keep
---         their places: those that only a newer release knows, and those beyond
---         again and once. Where no other was found, the first that has failed before
---         goes; if 100 were passed over, the rest of these step behind all others.
---         Ended ones lose their places, up to 100 of them, 25 that end now, and the bell
---         rings for the rest.
+-- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back}; call is nil
+--          when it is missing. {'LIMITED', ms to wait} when there are tasks, but the limits, or a
+--          service that asked to wait, allow none, or when all tasks that were looked at have
+--          ended.
+-- Effect: ready → lease; a new epoch. Tasks whose TTL is over end EXPIRED. The key bell is
+--         deleted with the last task. Up to 100 tasks are passed over, and keep their places:
+--         those that only a newer release can read, and those beyond again and once. If no other
+--         task was found, the first one that has failed before is taken; if 100 were passed over,
+--         the other failed ones go behind all others. Up to 100 ended tasks, or 25 that end now,
+--         lose their places, and the bell rings for the rest.
 local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
 if redis.call('EXISTS', PAUSED) == 1 then return taken end
 if redis.call('EXISTS', READY) == 0 then
@@ -21,23 +20,23 @@ if redis.call('EXISTS', READY) == 0 then
 end
 
 local wait = tonumber(redis.call('GET', base .. 'wait') or 0) - now -- see put_back.lua
-if wait > 0 and wait <= WAIT_MAX then return {'LIMITED', wait} end -- more, when the clock was set back
+if wait > 0 and wait <= WAIT_MAX then return {'LIMITED', wait} end -- longer: the clock was set back
 
--- Limits hold for all MOMs together: c leases at once, r a second with b of them in
--- hand at the time a.
+-- Limits hold for all MOMs together: c leases at once, and r a second by a token bucket, which
+-- had b tokens at the time a.
 local limits = base .. 'limits'
 local most, rate, hand, at = unpack(redis.call('HMGET', limits, 'c', 'r', 'b', 'a'))
--- The clock was set back: nothing passes until then.
+-- The clock was set back: the bucket fills again from now on.
 if at and tonumber(at) > now then redis.call('HSET', limits, 'a', now) end
 if most then
   n = math.min(n, tonumber(most) - redis.call('ZCARD', LEASE))
-  -- Others hold them, and do not tell when they end.
+  -- Others hold these leases, and nobody tells us when they end.
   if n < 1 then return {'LIMITED', 100} end
 end
 if rate then
-  -- No second may hold more than so many whole ones: what can be in hand at its begin and what
-  -- comes within it are less than one more. What can be in hand beside the next one makes up for
-  -- leases that come late.
+  -- In any second, fewer than second + 1 leases may begin: at most 1 + spare tokens are in the
+  -- bucket at its start, and second - spare come within it. spare makes up for leases that come
+  -- late.
   local second = tonumber(rate)
   if second > 1 then second = math.floor(second) end
   local spare = second < 10 and 0 or second / 100
@@ -95,7 +94,7 @@ if #taken == 0 then
   left = kept
 end
 if rate then
-  -- Rounded down: what is rounded up would add up.
+  -- Rounded down, since errors of rounding up would add up.
   redis.call('HSET', limits, 'b', string.format('%.6f', math.floor((hand - #taken) * 1e6) / 1e6), 'a', now)
 end
 for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
@@ -104,6 +103,6 @@ if redis.call('EXISTS', READY) == 0 then
   redis.call('DEL', BELL)
 elseif passes >= BATCH then
   if #taken == 0 then return {'LIMITED', 2} end
-  ring() -- there is more to come to
+  ring() -- there are more tasks to look at
 end
 return taken

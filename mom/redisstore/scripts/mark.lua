@@ -2,8 +2,8 @@
 --
 -- ARGV: ulid epoch repeatable     (repeatable is 1 or 0)
 -- Returns: 'OK' or 'FENCED'
--- Effect: the mark, once. A task that is not repeatable any more is so for good; one
---         that may have run before is not marked, but UNCERTAIN, no attempt spent.
+-- Effect: the mark, once. A task that is not repeatable any more stays so. If it may have run
+--         before, it is not marked, but UNCERTAIN, no attempt spent.
 local t = base .. 't:' .. ulid
 local task, reply = held(ulid, epoch)
 if not task then return reply end

@@ -3,8 +3,8 @@
 -- ARGV: ulid epoch why wait:ms all tombstone:ms     (all is 1 or 0)
 -- Returns: the ms until its next attempt, or 'FENCED'. 0 too when this lease has put
 --          it back before, or when its TTL is over.
--- Effect: lease → later, no attempt spent, no mark; EXPIRED when its TTL is over. With
---         all, wait is written, as long as the task waits: lease.lua obeys it.
+-- Effect: lease → later, no attempt spent, no mark; EXPIRED when its TTL is over. With all, the
+--         key wait is written, too, for wait ms: lease.lua obeys it.
 local task, reply = held(ulid, epoch)
 if not task then return reply end
 if task.s == S_RETRYING or task.s == S_EXPIRED then return 0 end
@@ -20,7 +20,7 @@ if all == '1' then
   if tonumber(redis.call('GET', base .. 'wait') or 0) < now + wait then
     redis.call('SET', base .. 'wait', now + wait, 'PX', wait)
   end
-  wait = wait + 250 -- another task may be the first: this one may be what is refused
+  wait = wait + 250 -- so another task goes first: the service may refuse only this one
 else
   wait = math.min(wait * 2 ^ math.min(task.t, 4), WAIT_MAX)
 end

@@ -4,17 +4,16 @@
 --       longest_backoff:ms from_ttl:tasks from_later:tasks ...
 --       (ulid and end of each lease that was not renewed for grace: see
 --       shared/end_leases.lua)
--- Returns: {next, given up, bytes of the parked calls, ms since the oldest was
---          parked, from_ttl, from_later, leases to watch}. next is ms until something is due next, 60000
---          at most while tasks wait, since a bell may be lost; 0 when there is
---          more to do now, -1 when nothing will be.
---          from_… is how many tasks of a newer release are to be passed over next time.
--- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when
---         marked and not repeatable; tasks past their TTL EXPIRED, or DEAD when they
---         cannot be sent as they are; due retries → ready; parked tasks whose time or
---         room is over are given up; the callers' lists lose those whose records are
---         gone; ended tasks at the head of ready lose their places; rings the bell.
-local more, left = false, 0 -- left: tasks that only a newer release knows
+-- Returns: {next, given up, bytes of the parked calls, ms since the oldest was parked, from_ttl,
+--          from_later, leases to watch}. next is the ms until something is due, 60000 at most
+--          while tasks wait, since a bell may be lost; 0 when there is more to do now, -1 when
+--          nothing will be due. from_… is how many tasks of a newer release to skip next time.
+-- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when marked and not
+--         repeatable; tasks past their TTL EXPIRED, or DEAD when they cannot be sent as they are;
+--         due retries → ready; parked tasks are given up when their time or room is used up;
+--         tasks whose records are gone leave their callers' lists; ended tasks leave the head of
+--         ready; rings the bell.
+local more, left = false, 0 -- left: tasks that only a newer release can read
 -- Without an open task there is little to look at: an idle shard is cheap.
 local open = redis.call('EXISTS', TTL) == 1
 
@@ -22,9 +21,9 @@ local function due(set, offset)
   return redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', offset, BULK)
 end
 
--- each calls what for each due task of a set, and drops those without a record. Tasks that
--- are left are passed over, so that they are not in the way of others: it returns how many
--- the next look is to pass over.
+-- each calls what for each due task of a set, and removes those without a record. Tasks that only
+-- a newer release can read are skipped, so that they do not block others. Returns how many of
+-- them the next look must skip.
 local function each(set, offset, what)
   if not open then return 0 end
   local ulids = due(set, offset)
@@ -46,15 +45,15 @@ local function each(set, offset, what)
   return 0
 end
 
--- First, with what follows it, since they take tasks out of ready: see give_back.
+-- This and the next step come first: the next one takes tasks out of ready, see give_back.
 from_ttl = each(TTL, from_ttl, function(ulid, task)
   if task.s == S_RUNNING then
-    -- It may finish; whoever ends its lease expires it.
+    -- It may still finish. When its lease ends unfinished, it expires.
     redis.call('ZADD', TTL, 'inf', ulid)
     return
   end
   if task.s == S_RETRYING and redis.call('HGET', base .. 't:' .. ulid, 'A') then
-    -- Nothing kept it waiting but what it is: see bypass.lua. A person may mend that.
+    -- It waited only because it cannot be sent as it is: see bypass.lua. A person may correct that.
     park(ulid, S_DEAD, task.n, redis.call('HGET', base .. 't:' .. ulid, 'f') or '')
     return
   end
@@ -64,7 +63,7 @@ end)
 
 if redis.call('EXISTS', base .. 'passed') == 1 then
   if redis.call('EXISTS', TTL) == 0 then
-    -- Nothing is open: all that is left in ready has ended.
+    -- No task is open: all that are left in ready have ended.
     redis.call('DEL', READY, base .. 'passed')
   else
     for i = 1, BATCH do
@@ -77,7 +76,7 @@ if redis.call('EXISTS', base .. 'passed') == 1 then
   end
 end
 
--- What is too late for a clock that was set back.
+-- Entries that are due too late, since the clock was set back.
 if open and soonest(LEASE, longest_lease) then more = true end
 if open and soonest(LATER, longest_backoff) then more = true end
 
@@ -114,7 +113,7 @@ for _, member in ipairs(gone) do
 end
 
 local waiting = open and redis.call('EXISTS', READY) == 1
--- Between the nodes of a cluster a message may be lost.
+-- Rings again, since a message between the nodes of a cluster may be lost.
 if waiting and redis.call('EXISTS', PAUSED) == 0 then ring() end
 
 local parked, parked_for = parked_now()
@@ -128,9 +127,9 @@ local function first(set, least)
   end
 end
 if open then
-  -- What is left stays due: no reason to look all the time.
+  -- Tasks of a newer release stay due. For them it is enough to look every second.
   local soon = left > 0 and 1000 or 1
-  -- Those that are nearer are watched.
+  -- Leases that end earlier are watched.
   local lease = redis.call('ZRANGEBYSCORE', LEASE, '(' .. now + grace, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   if lease and (next < 0 or lease - grace - now < next) then next = lease - grace - now end
   first(TTL, soon)

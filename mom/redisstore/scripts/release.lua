@@ -1,4 +1,4 @@
--- Gives a leased task back unseen.
+-- Gives back a leased task that the service has not seen.
 --
 -- ARGV: ulid epoch tombstone:ms
 -- Returns: 'OK' or 'FENCED'. 'OK' too when it is back already.

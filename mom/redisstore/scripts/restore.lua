@@ -1,21 +1,21 @@
--- Parks tasks that may have run after the backup was made from which Redis was restored.
+-- Parks tasks that may have run after the backup from which Redis was restored.
 --
 -- ARGV: from_open:n from_parked:n
 -- Returns: {tasks that are UNCERTAIN now, from_open, from_parked}: the places in ttl and
 --          in dead to go on from, -1 at their ends
--- Effect: of the tasks that are not repeatable and were queued, or parked, before this
---         server was started: open → dead as UNCERTAIN, DEAD → UNCERTAIN; some of them.
---         These and the repeatable ones count one more attempt, once.
+-- Effect: for some of the tasks that were queued or parked before this server was started. Those
+--         that are not repeatable go from open to dead as UNCERTAIN, or from DEAD to UNCERTAIN.
+--         These and the open repeatable ones count one more attempt, once.
 local failure = 'restored from a backup: may have run since'
 local changed = 0
 
--- INFO counts whole seconds: what came in the second of the start may have come before it.
+-- INFO has whole seconds: a task of the second of the start may have come before the start.
 local info = redis.pcall('INFO', 'server')
 local up = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0
 local started = (math.floor(now / 1000) - up + 1) * 1000
 
--- seen takes note that a service may have run a task since the backup, so that nobody is
--- told that it was not executed.
+-- seen notes that the service may have run a task since the backup, so that no caller is told
+-- that it was not executed.
 local function seen(ulid)
   local t = base .. 't:' .. ulid
   local earlier, known = unpack(redis.call('HMGET', t, 'q', 'M'))

@@ -1,4 +1,4 @@
--- Makes tasks due that were passed over: what they lacked may be here.
+-- Makes tasks due that were passed over: what they lacked may be there now.
 --
 -- ARGV: offset:n
 -- Returns: {the offset to go on from, -1 at the end}

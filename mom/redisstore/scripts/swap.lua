@@ -1,4 +1,4 @@
--- Puts a text in the place of another, if nobody else was quicker. It stands alone, without core.
+-- Replaces a text, unless it is not the old one any more. It is used alone, without core.
 --
 -- KEYS: the text's key
 -- ARGV: old new     (old is empty for none)

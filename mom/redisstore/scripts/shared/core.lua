@@ -1,5 +1,5 @@
--- Prepended to every script: the shard's keys, the clock, and what nearly all
--- share. The other files here are prepended to those that name them.
+-- Prepended to every script: the shard's keys, the clock, and what nearly all scripts share. The
+-- other files here are prepended to the scripts that scripts.go lists for them.
 --
 -- KEYS are the same for every script: ready dead bell lease later ttl paused gone.
 --
@@ -12,10 +12,10 @@
 -- says; it begins at ARGV[rest]. What Lua shares with Go is declared there too: the states
 -- S_QUEUED, S_RUNNING and so on, BULK, WAIT_MAX in ms, and NEWEST_RECORD.
 --
--- A task that is QUEUED lies in ready, RUNNING in lease, RETRYING in later,
--- DEAD or UNCERTAIN in dead, until it is given up; never in two of them. Ended
--- tasks may still lie in ready, where they are skipped; base .. 'passed' counts
--- them. The open ones are also in ttl, the ended ones that expire in gone.
+-- A QUEUED task is in ready, a RUNNING one in lease, a RETRYING one in later, a DEAD or UNCERTAIN
+-- one in dead until it is given up. No task is in two of these. Ended tasks may still be in
+-- ready, where they are skipped; base .. 'passed' counts them. Open tasks are also in ttl, ended
+-- ones whose records expire in gone.
 --
 -- Fields of t:<ulid>, all short, so that it stays a listpack:
 --   v record version   s state            e epoch          n attempts
@@ -25,15 +25,15 @@
 --   h cause            f last failure     k key hash       g kept
 --   b bytes in parked  y dismissed, ms     q attempts before it was retried
 --   U counted in uncertain
---   j last offer       i cancelled since its caller's connection was lost
---   t times put back   A times passed over in a row, since it cannot be sent as it is
+--   j last offer       i cancelled because its caller's connection was lost
+--   t times put back   A times passed over in a row because it cannot be sent as it is
 --   M restored from a backup, while it was open
---   G schema that the fingerprint was made by, H fingerprint of the fields that it
---   knows, I came as JSON: of tasks with a key, see Request in store.go
+--   of tasks with a key, see Request in store.go: G schema by which the fingerprint was
+--   made, H fingerprint of the fields that this schema knows, I came as JSON
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
 
--- How many entries a script looks at, as BULK is how many tasks it leads to another state: so few
--- that it is over within about a millisecond. Others wait for a script as long as it takes.
+-- Maximum number of entries that a script looks at. BULK is that of tasks whose state it changes.
+-- Both are so small that a script takes about a millisecond: all other commands wait meanwhile.
 local BATCH = 100
 
 local clock = redis.call('TIME')
@@ -41,11 +41,10 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 -- A string: microseconds are too long for Lua's conversion of numbers.
 local now_us = clock[1] .. string.format('%06d', tonumber(clock[2]))
 
--- load reads fields of a task: nil when there is no such task. Its second value
--- is an error reply when another release wrote the record in a way unknown here: the
--- version is that of the call, see Call in task.proto.
--- A damaged record must not end a script midway, with all that it had begun: what
--- is missing is taken for nought, so its life is over.
+-- load returns fields of a task, or nil when there is no such task. The second value is an error
+-- reply when this release does not know the version of the record, which is that of the call, see
+-- Call in task.proto. A damaged record must not stop a script midway, after it has begun to
+-- write: missing fields count as 0, and so the task has expired.
 local function load(ulid)
   local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k', 't')
   if not v[1] then return nil end

@@ -1,8 +1,7 @@
 -- Leases and retries on a clock that may jump.
 
--- soonest brings back what is later than it can be, since the clock was set back:
--- nothing in the set may be due later than in so many ms. Says whether there may be
--- more.
+-- soonest makes those entries of a set due in within ms that are due later: that is possible only
+-- after the clock was set back. Returns whether there may be more of them.
 local function soonest(set, within)
   local ulids = redis.call('ZRANGEBYSCORE', set, '(' .. now + within, '+inf', 'LIMIT', 0, BULK)
   for _, ulid in ipairs(ulids) do
@@ -13,11 +12,11 @@ local function soonest(set, within)
   return #ulids == BULK
 end
 
--- end_leases ends leases that are over, at most 25. The clock may have been set
--- ahead, so that a lease is over that its holder is about to renew: ripe tells, by
--- ULID, the ends of those leases that a MOM has seen not to be renewed for grace ms by
--- its own clock. Only these end. Returns whether there is more to do now, and what
--- is over within grace ms, to be watched: {ulid, end, ms until then, …}.
+-- end_leases ends leases that are over, at most 25. The clock may have been set ahead, so that a
+-- lease is over which its holder still renews. So only leases in ripe, ULID → end, are ended: a
+-- MOM has seen by its own clock that they were not renewed for grace ms. Returns whether there is
+-- more to do now, and the leases to watch, which are over within grace ms: {ulid, end, ms until
+-- then, …}.
 local function end_leases(grace, ripe, end_lease)
   local watch, ended = {}, 0
   local near = redis.call('ZRANGEBYSCORE', LEASE, '-inf', now + grace, 'WITHSCORES', 'LIMIT', 0, 10 * BATCH)
@@ -32,7 +31,7 @@ local function end_leases(grace, ripe, end_lease)
       elseif not err then
         redis.call('ZREM', LEASE, ulid)
       end
-      stays = err -- a newer release knows it
+      stays = err -- only a newer release can read it
     end
     if stays then
       watch[#watch + 1] = ulid

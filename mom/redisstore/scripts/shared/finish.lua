@@ -1,5 +1,5 @@
--- drop takes away the call of a task that has ended. Its record stays for so many
--- ms, and with it the idempotency key that names it.
+-- drop deletes the call of a task that has ended. Its record, and the idempotency key that names
+-- it, stay for keep ms.
 local function drop(ulid, task, keep)
   local gone = now + keep
   local size = redis.call('STRLEN', base .. 'p:' .. ulid)

@@ -1,6 +1,5 @@
--- give_up ends the wait of a parked task for a person: its call goes. Its state
--- stays, so whoever reads it goes on to hear what is known. It says whether the
--- task was waiting.
+-- give_up ends the wait of a parked task for a person, and deletes its call. Its state stays, so
+-- that whoever asks for the task still learns what is known. Returns whether the task was parked.
 local function give_up(ulid, task, keep)
   if not unpark(ulid) then return false end
   drop(ulid, task, keep)

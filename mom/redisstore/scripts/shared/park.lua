@@ -1,4 +1,4 @@
--- park puts a task aside for a person, call and all.
+-- park puts a task aside for a person, and keeps its call.
 local function park(ulid, state, attempts, failure)
   local t = base .. 't:' .. ulid
   redis.call('HSET', t, 's', state, 'z', now, 'n', attempts, 'f', failure)

@@ -1,9 +1,8 @@
--- Parked tasks are those in dead: DEAD or UNCERTAIN, they wait for a person, call
--- and all. What their calls take is counted twice, in bytes and in parked, so that
--- it can be told apart from the calls that wait for their service; uncertain is how
--- many of them are UNCERTAIN. The field b of a record is what parked counts for it,
--- U says that uncertain counts it; a task that an older release has parked has none
--- until count_parked.
+-- Parked tasks are those in dead. They are DEAD or UNCERTAIN, and wait for a person. Their calls
+-- are kept, and counted twice, in bytes and in parked, to tell them from calls that wait for
+-- their service. uncertain counts the UNCERTAIN ones. In a record, b is what parked counts for
+-- the task, and U says that uncertain counts it. count_parked writes both: tasks that an older
+-- release has parked do not have them.
 local function count_parked(ulid)
   local t = base .. 't:' .. ulid
   local size, counted, state = unpack(redis.call('HMGET', t, 'b', 'U', 's'))

@@ -1,7 +1,7 @@
--- reap_parked gives up parked tasks, the oldest first: those that were parked for
--- ttl ms, and more while the calls take more than max bytes. Returns how many
--- tasks it has given up, and the ms until the next is due: 0 when there is more to
--- do now, -1 when nothing will be. Tasks of a newer release are left to it.
+-- reap_parked gives up parked tasks, the oldest first: those that were parked for ttl ms, and
+-- others while the calls of parked tasks take more than max bytes. Returns how many it has given
+-- up, and the ms until the next one is due: 0 when there is more to do now, -1 when none will be
+-- due. Tasks that only a newer release can read are left to it.
 local function reap_parked(ttl, max, tombstone)
   local ended, passed = 0, 0
   if close_up() == BATCH then return 0, 0 end

@@ -1,4 +1,4 @@
--- retry makes a parked task new again; the caller takes it out of dead.
+-- retry queues a parked task as if it were new. The script itself removes it from dead.
 local function retry(ulid, task)
   local t = base .. 't:' .. ulid
   local earlier = tonumber(redis.call('HGET', t, 'q') or 0) + task.n

@@ -1,11 +1,11 @@
--- To take a task out of a long list costs as much as the list is long. So a task leaves a
--- hole in a long dead: the time at which it was parked, by which the places of others are
--- found. base .. 'holes' counts the holes. Those at the head go. An older release takes a
--- hole for a task without a record, and takes it out.
+-- The time to remove a task from a list grows with the length of the list. So a task that leaves
+-- a long dead is replaced by a hole: the time at which it was parked, by which place finds
+-- others. base .. 'holes' counts the holes. Holes at the head are removed. An older release takes
+-- a hole for a task without a record, and removes it.
 local SHORT = 256
 
--- place finds the index of a task in dead, whose order is that of the times at which tasks
--- were parked. nil: it is not there, or not in this order, since the clock was set back.
+-- place returns the index of a task in dead, which is ordered by the time of parking. It returns
+-- nil when the task is not there, or when the order is broken, since the clock was set back.
 local function place(ulid)
   local since = parked_since(ulid)
   local low, high = 0, redis.call('LLEN', DEAD)
@@ -22,12 +22,12 @@ local function place(ulid)
   end
 end
 
--- vacate takes a task out of its place in dead. It says whether those behind it moved up.
+-- vacate removes a task from its place in dead. Returns whether the entries behind it moved up.
 local function vacate(index, ulid)
   local since = parked_since(ulid)
   if index == 0 then
     redis.call('LPOP', DEAD)
-  -- A Redis whose user has no right to LSET, as with the release before, does more work.
+  -- If the user may not call LSET, as in the release before, LREM removes the task, with more work.
   elseif not since or redis.call('LLEN', DEAD) <= SHORT or redis.pcall('LSET', DEAD, index, since).err then
     redis.call('LREM', DEAD, 1, ulid)
   else
@@ -37,13 +37,13 @@ local function vacate(index, ulid)
   return true
 end
 
--- close_up takes holes from the head of dead, at most 100. It returns how many.
+-- close_up removes holes from the head of dead, at most 100. Returns how many.
 local function close_up()
   local closed = 0
   while closed < BATCH do
     local head = redis.call('LINDEX', DEAD, 0)
     if not head then
-      -- Also mends what an older release took out without telling.
+      -- Also corrects the counts after an older release, which removes entries without counting.
       redis.call('DEL', base .. 'holes', base .. 'parked', base .. 'uncertain')
       break
     end
@@ -55,7 +55,7 @@ local function close_up()
   return closed
 end
 
--- leave ends the parking of a task that has no place in dead any more.
+-- leave ends the counting of a task that has no place in dead any more.
 local function leave(ulid)
   local t = base .. 't:' .. ulid
   local size, uncertain = unpack(redis.call('HMGET', t, 'b', 'U'))
@@ -64,7 +64,7 @@ local function leave(ulid)
   if uncertain then redis.call('DECRBY', base .. 'uncertain', 1) end
 end
 
--- unpark takes a task out of dead. It says whether the task was there.
+-- unpark removes a task from dead. Returns whether the task was there.
 local function unpark(ulid)
   local index, there = nil, true
   if redis.call('LLEN', DEAD) > SHORT then index = place(ulid) end
