@@ -53,7 +53,7 @@ func TestReferenceLimits(t *testing.T) {
 		{"maxReplay", "a unary request that is kept", inBytes},
 		{"bodyTimeout", "a unary request that is kept", inTime},
 		{"maxRequest", "the request of a stored call", inBytes},
-		{"maxAnswer", "the answer to a stored call", inBytes},
+		{"MaxAnswer", "the answer to a stored call, or to one that is translated", inBytes},
 		{"maxSnapshot", "a schema that is kept", inBytes},
 		{"DefaultMaxQueued", "open tasks in one shard", plain},
 		{"DefaultMaxBytes", "bytes of the calls in one shard", inBytes},
@@ -86,7 +86,7 @@ func constantsOf(t *testing.T) map[string][]int64 {
 	t.Helper()
 	found := map[string][]int64{}
 	units := strings.NewReplacer("time.Millisecond", "1000000", "time.Second", "1000000000", "time.Minute", "60000000000", "time.Hour", "3600000000000")
-	for _, folder := range []string{"gateway", "mom", "mom/redisstore", "internal/contract", "internal/route", "internal/server", "internal/upstream"} {
+	for _, folder := range []string{"gateway", "mom", "mom/redisstore", "internal/bridge", "internal/contract", "internal/route", "internal/server", "internal/upstream"} {
 		names, err := filepath.Glob(folder + "/*.go")
 		if err != nil {
 			t.Fatal(err)

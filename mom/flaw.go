@@ -42,7 +42,8 @@ func (s *sender) flaw(call *momv1.Call) *flaw {
 		return unknownRecord
 	case s.schemas.Method(call.GetProcedure()) == nil:
 		return unknownMethod
-	case s.options[speechOf(call)] == nil:
+	}
+	if _, known := speechOf(call); !known {
 		return unknownProtocol
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 )
@@ -172,5 +173,5 @@ func (h *holds) reply(ctx context.Context, to caller, task *momv1.Task, answer *
 	if err != nil {
 		return err
 	}
-	return to.stream.Send(&stored{message})
+	return to.stream.Send(&bridge.Message{JSON: to.codec == codecJSON, Bytes: message})
 }

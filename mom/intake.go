@@ -15,7 +15,6 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
@@ -24,11 +23,8 @@ import (
 	"holdline/internal/route"
 )
 
-// Limits of what is stored, in bytes.
-const (
-	maxRequest = 1 << 20
-	maxAnswer  = 4 << 20
-)
+// maxRequest is the largest message that is stored, in bytes.
+const maxRequest = 1 << 20
 
 // errKeyEnded says that the record of the task which a key named has ended since: the
 // call is a new one. maxKeyEnds is how often in a row that may be so.
@@ -40,13 +36,10 @@ const maxKeyEnds = 3
 // whose schema is known. connect does all protocol work, in and out.
 func (m *MOM) mountIntake(calls *connect.Server) {
 	for _, name := range m.cfg.Routes.Services() {
-		sd := m.cfg.Schemas.Service(name)
-		if sd == nil {
+		if m.cfg.Schemas.Service(name) == nil {
 			m.cfg.Logger.Warn("no schema: calls of this service are not stored", "service", name)
-			continue
 		}
-		for i := range sd.Methods().Len() {
-			method := m.cfg.Schemas.Method(fmt.Sprintf("/%s/%s", name, sd.Methods().Get(i).Name()))
+		for _, method := range m.cfg.Schemas.Methods(name) {
 			if !method.Unary {
 				continue
 			}
@@ -55,18 +48,8 @@ func (m *MOM) mountIntake(calls *connect.Server) {
 				shelf: m.shelf, shards: m.shards, waiters: m.waiters, lapses: m.lapses, holds: m.holds,
 				outages: m.outages, metrics: m.metrics, once: m.once,
 			}
-			calls.Register(connect.Method{Spec: specOf(method), Handler: in.take})
+			calls.Register(connect.Method{Spec: method.Spec(), Handler: in.take})
 		}
-	}
-}
-
-// specOf describes a unary method to connect.
-func specOf(method *route.Method) connect.Spec {
-	options, _ := method.Descriptor.Options().(*descriptorpb.MethodOptions)
-	return connect.Spec{
-		Procedure:        method.Procedure,
-		Schema:           method.Descriptor,
-		IdempotencyLevel: connect.IdempotencyLevel(options.GetIdempotencyLevel()),
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/bridge"
 	"holdline/internal/coding"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
@@ -142,8 +143,8 @@ func New(cfg Config, store Store) (*MOM, error) {
 	calls := connect.NewServer(tellErrors(m.once))
 	m.mountIntake(calls)
 	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCompressors(coding.Compressors()...),
-		connecthttp.WithCodecs(newBinaryCodec(cfg.Schemas), newJSONCodec(shelf)))
-	m.handler = withWriter(withText(mux))
+		connecthttp.WithCodecs(bridge.NewBinaryCodec(cfg.Schemas), newJSONCodec(shelf)))
+	m.handler = withWriter(bridge.WithText(mux))
 	return m, nil
 }
 

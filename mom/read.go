@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/route"
 )
@@ -99,11 +100,11 @@ func (s *shelf) readProto(ctx context.Context, procedure string, answer *momv1.A
 		return nil, fmt.Errorf("no schema has %s any more", procedure)
 	}
 	output := method.Descriptor.Output()
-	msg, _, err := decode(answer.GetJson(), codecJSON, output, types)
+	msg, _, err := bridge.Decode(answer.GetJson(), true, output, types)
 	if err != nil {
 		return nil, fmt.Errorf("it is no %s: %w", output.FullName(), err)
 	}
-	value, err := deterministic(msg)
+	value, err := bridge.Deterministic(msg)
 	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(output.FullName()), Value: value}, err
 }
 
@@ -114,7 +115,7 @@ func readJSON(message *anypb.Any, types *route.Schemas) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no schema has %s any more", message.MessageName())
 	}
-	msg, _, err := decode(message.GetValue(), "", t.Descriptor(), types)
+	msg, _, err := bridge.Decode(message.GetValue(), false, t.Descriptor(), types)
 	if err != nil {
 		return nil, fmt.Errorf("it is no %s: %w", message.MessageName(), err)
 	}
@@ -126,7 +127,7 @@ func readJSON(message *anypb.Any, types *route.Schemas) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return marshalJSON(msg, types)
+	return bridge.JSON(msg, types)
 }
 
 // changed returns a field that a message has with another type than its descriptor says.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 )
 
@@ -65,14 +66,14 @@ func TestErrorsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	detail := &connect.ErrorDetail{Type: "google.rpc.ErrorInfo", Value: raw}
-	record := callError(connect.NewError(connect.CodeNotFound, "none").WithDetail(detail))
+	record := bridge.CallError(connect.NewError(connect.CodeNotFound, "none").WithDetail(detail), nil)
 	if record.GetCode() != 5 || record.GetMessage() != "none" || len(record.GetDetails()) != 1 || record.GetDetails()[0].GetTypeUrl() != "type.googleapis.com/google.rpc.ErrorInfo" {
 		t.Errorf("got %v, want code, message and detail", record)
 	}
-	if record = callError(connect.NewError(connect.CodeNotFound, "n\xf6ne")); string(record.GetRawMessage()) != "n\xf6ne" || record.GetMessage() != "" {
+	if record = bridge.CallError(connect.NewError(connect.CodeNotFound, "n\xf6ne"), nil); string(record.GetRawMessage()) != "n\xf6ne" || record.GetMessage() != "" {
 		t.Errorf("of a message that is no text: got %v, want its bytes", record)
 	}
-	if record = callError(errors.New("internals")); record.GetMessage() != "" || connect.Code(record.GetCode()) != connect.CodeUnknown {
+	if record = bridge.CallError(errors.New("internals"), nil); record.GetMessage() != "" || connect.Code(record.GetCode()) != connect.CodeUnknown {
 		t.Errorf("of an error that is none of RPC: got %v, want its code alone", record)
 	}
 }

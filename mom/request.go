@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/route"
 )
@@ -30,13 +31,18 @@ func newReceived(codec string, desc protoreflect.MessageDescriptor, types *route
 	return &received{codec: codec, desc: desc, types: types, msg: dynamicpb.NewMessage(desc), whole: true}
 }
 
-func (r *received) read(src io.Reader) (err error) {
+// Take implements bridge.Incoming.
+func (r *received) Take(src io.Reader, isJSON bool) (err error) {
 	if r.raw, err = io.ReadAll(src); err != nil {
 		return err
 	}
-	r.msg, r.whole, err = decode(r.raw, r.codec, r.desc, r.types)
+	if r.msg, r.whole, err = bridge.Decode(r.raw, isJSON, r.desc, r.types); err == nil && isJSON && len(r.raw) == 0 {
+		err = errNoJSON // gRPC does not ask a codec about an empty message
+	}
 	return err
 }
+
+var errNoJSON = errors.New("there is no JSON")
 
 func (r *received) json() bool { return r.codec == codecJSON }
 
@@ -53,21 +59,21 @@ func (r *received) ofBytes() string { return digest([]byte(r.codec), r.raw) }
 
 // by reads the request by another schema. What that does not know of JSON, ours may.
 func (r *received) by(desc protoreflect.MessageDescriptor, types *route.Schemas) (*dynamicpb.Message, bool, error) {
-	msg, whole, err := decode(r.raw, r.codec, desc, types)
+	msg, whole, err := bridge.Decode(r.raw, r.json(), desc, types)
 	if whole || err != nil || !r.whole {
 		return msg, whole, err
 	}
-	raw, err := deterministic(r.msg)
+	raw, err := bridge.Deterministic(r.msg)
 	if err != nil {
 		return nil, false, err
 	}
-	return decode(raw, "", desc, types)
+	return bridge.Decode(raw, false, desc, types)
 }
 
 // requestOf is what is kept of a whole message to compare others with. schema names the schema
 // that the message was read by.
 func requestOf(msg *dynamicpb.Message, json bool, schema string) (Request, error) {
-	whole, err := deterministic(msg)
+	whole, err := bridge.Deterministic(msg)
 	if err != nil {
 		return Request{}, err
 	}
@@ -79,7 +85,7 @@ func requestOf(msg *dynamicpb.Message, json bool, schema string) (Request, error
 	}
 	msg = proto.CloneOf(msg)
 	eachMessage(msg, func(m protoreflect.Message) { m.SetUnknown(nil) })
-	known, err := deterministic(msg)
+	known, err := bridge.Deterministic(msg)
 	req.Known = digest(known)
 	return req, err
 }
@@ -146,7 +152,7 @@ func (in *intake) sameCall(came *received, request Request, call *momv1.Call) (b
 	if call == nil || !came.whole {
 		return false, errIncomparable
 	}
-	msg, whole, err := decode(call.GetMessage(), call.GetCodec(), in.method.Descriptor.Input(), in.shelf.ours)
+	msg, whole, err := bridge.Decode(call.GetMessage(), call.GetCodec() == codecJSON, in.method.Descriptor.Input(), in.shelf.ours)
 	if err != nil || !whole {
 		return false, errors.Join(errIncomparable, err)
 	}

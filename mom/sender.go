@@ -4,48 +4,35 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	momv1 "holdline/gen/mom/v1"
-	"holdline/internal/coding"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
 
-// speech is how a caller spoke.
-type speech struct{ protocol, codec string }
-
-func speechOf(call *momv1.Call) speech { return speech{call.GetProtocol(), call.GetCodec()} }
-
-// sender sends tasks to their service, in the protocol family and the codec that their
-// callers used. It is safe for concurrent use.
+// sender sends tasks to their service, in the protocol and the codec that their callers used, or in
+// another one that the service understands. It is safe for concurrent use.
 type sender struct {
 	pool    *upstream.Pool
 	schemas *route.Schemas
 	route   *route.Route
-	options map[speech][]connecthttp.Option
 	schema  string // the name that the store knows it by
 }
 
 func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
-	schemas := shelf.ours
-	s := &sender{pool: pool, schemas: schemas, route: r, options: map[speech][]connecthttp.Option{}, schema: shelf.name(r.Service)}
-	for protocol, options := range map[string][]connecthttp.Option{
-		connect.ProtocolNameConnect: nil,
-		connect.ProtocolNameGRPC:    {connecthttp.WithGRPC()},
-		connect.ProtocolNameGRPCWeb: {connecthttp.WithGRPCWeb()},
-	} {
-		options = append(options, connecthttp.WithCodecs(newBinaryCodec(schemas), newJSONCodec(shelf)), connecthttp.WithReadMaxBytes(maxAnswer),
-			connecthttp.WithCompressors(coding.Compressors()...))
-		s.options[speech{protocol, ""}] = options
-		s.options[speech{protocol, codecJSON}] = append(slices.Clone(options), connecthttp.WithProtoJSON())
-	}
-	return s
+	return &sender{pool: pool, schemas: shelf.ours, route: r, schema: shelf.name(r.Service)}
+}
+
+// speechOf is how the caller spoke; false: as no release that we know of has it.
+func speechOf(call *momv1.Call) (bridge.Speech, bool) {
+	speech := bridge.Speech{Protocol: call.GetProtocol(), JSON: call.GetCodec() == codecJSON}
+	return speech, speech.Known() && (speech.JSON || call.GetCodec() == "")
 }
 
 // exchange is one request to an endpoint and its response. It is the HTTP client that connect makes
@@ -69,6 +56,7 @@ type result struct {
 	answer  *momv1.Answer    // may be an error; nil: there is none
 	outcome upstream.Outcome // that stands for no answer
 	refused *refusal         // the service has not run it, and takes it later
+	foreign bool             // the answer says that the service does not understand how it was spoken to
 }
 
 // unsent tells that the service has surely not seen the task.
@@ -78,10 +66,16 @@ func (r result) unsent() bool {
 
 // send makes one attempt at a call without a known flaw. What its direct try sent is
 // never too much: where our own headers are, they are left out.
-func (s *sender) send(ctx context.Context, lease Lease) result {
-	res := s.try(ctx, lease, false)
-	if res.outcome == (upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}) {
-		res = s.try(ctx, lease, true)
+func (s *sender) send(ctx context.Context, lease Lease) (res result) {
+	speech, _ := speechOf(lease.Call)
+	for _, speech := range bridge.Ways(s.pool, speech) {
+		res = s.try(ctx, lease, speech, false)
+		if res.outcome == (upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}) {
+			res = s.try(ctx, lease, speech, true)
+		}
+		if !res.foreign {
+			break
+		}
 	}
 	return res
 }
@@ -94,14 +88,14 @@ func (s *sender) repeatable(lease Lease) bool {
 
 // try sends the call once; bare: without headers that its caller did not send. The task's TTL
 // bounds the wait for its service, not the attempt: what was begun may finish.
-func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
+func (s *sender) try(ctx context.Context, lease Lease, speech bridge.Speech, bare bool) result {
 	call := lease.Call
 	method := s.schemas.Method(call.GetProcedure())
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
 	made := &exchange{pool: s.pool, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare}
 	// The host is a placeholder: the exchange picks its endpoint.
-	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.route.Service, s.options[speechOf(call)]...))
+	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.route.Service, speech.Options(s.schemas)...))
 	ctx, cancel := context.WithTimeoutCause(ctx, s.route.AttemptTimeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
@@ -112,14 +106,15 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 			info.RequestHeader().Set(key, value)
 		}
 	}
-	var message stored
-	err := client.CallUnary(ctx, specOf(method), &stored{bytes: call.GetMessage()}, &message)
-	if err == nil && len(message.bytes) > maxAnswer || made.tooLarge(err) {
+	sent := &bridge.Message{JSON: call.GetCodec() == codecJSON, Bytes: call.GetMessage(), Desc: method.Descriptor.Input()}
+	var message bridge.Message
+	err := client.CallUnary(ctx, method.Spec(), sent, &message)
+	if err == nil && len(message.Bytes) > bridge.MaxAnswer || made.tooLarge(err) {
 		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
-	switch made.outcome.Cause {
-	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
-		return result{answer: asAnswer(contract.NotUnderstood(s.route.Service, made.mediaType, made.compression, made.outcome.Cause == upstream.NeedsHTTP2))}
+	if made.outcome.Foreign() {
+		return result{foreign: true, answer: asAnswer(contract.NotUnderstood(
+			s.route.Service, made.mediaType, made.compression, made.outcome.Cause == upstream.NeedsHTTP2))}
 	}
 	// What another Holdline behind the service says so has run.
 	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
@@ -134,28 +129,19 @@ func (s *sender) try(ctx context.Context, lease Lease, bare bool) result {
 		Header:  metadata(info.ResponseHeader(), contract.FromHoldline),
 		Trailer: metadata(info.ResponseTrailer(), contract.FromHoldline),
 	}
-	json := false
 	switch {
 	case err != nil:
-		record := callError(err)
-		for _, header := range []*connect.Header{info.ResponseTrailer(), info.ResponseHeader()} {
-			if details, ok := readDetails(header.Get(grpcDetails)); ok {
-				record.Details = details
-				break
-			}
-		}
-		answer.Result = &momv1.Answer_Error{Error: record}
-	case call.GetCodec() == codecJSON:
-		json = true
-		answer.Result = &momv1.Answer_Json{Json: message.bytes}
+		answer.Result = &momv1.Answer_Error{Error: bridge.CallError(err, info)}
+	case message.JSON:
+		answer.Result = &momv1.Answer_Json{Json: message.Bytes}
 	default:
 		answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
 			TypeUrl: "type.googleapis.com/" + string(method.Descriptor.Output().FullName()),
-			Value:   message.bytes,
+			Value:   message.Bytes,
 		}}
 	}
 	answer.Schema = s.schema
-	answer.RecordVersion = versionOf(json, answer.GetError(), answer.GetHeader(), answer.GetTrailer())
+	answer.RecordVersion = versionOf(message.JSON, answer.GetError(), answer.GetHeader(), answer.GetTrailer())
 	return result{answer: answer}
 }
 
@@ -219,7 +205,7 @@ func (e *exchange) Do(req *http.Request) (*http.Response, error) {
 	if e.status == http.StatusRequestHeaderFieldsTooLarge && upstream.HeaderBytes(out.Header) > upstream.LargeHeaders {
 		e.outcome = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
 	}
-	takeLeniently(e.response)
+	bridge.TakeLeniently(e.response)
 	return e.response, nil
 }
 
@@ -244,5 +230,5 @@ func leaveBare(req *upstream.Request, call *momv1.Call) {
 
 // asAnswer makes an answer of an error that Holdline gives in the service's place.
 func asAnswer(err *connect.Error) *momv1.Answer {
-	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: callError(err)}}
+	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: bridge.CallError(err, nil)}}
 }

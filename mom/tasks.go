@@ -14,6 +14,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 )
@@ -297,7 +298,7 @@ func (s *taskService) serve(show func(*http.Request, *momv1.Task, *momv1.Answer)
 
 // showTask is for GET /v1/tasks/{id}.
 func (s *taskService) showTask(_ *http.Request, task *momv1.Task, _ *momv1.Answer) (string, []byte, error) {
-	raw, err := marshalJSON(task, s.shelf.ours)
+	raw, err := bridge.JSON(task, s.shelf.ours)
 	return "application/json", raw, err
 }
 

@@ -57,7 +57,7 @@ func TaskError(task *momv1.Task, answer *momv1.Answer) error {
 	means := states[task.GetState()]
 	switch {
 	case means.answered && answer.GetError() != nil:
-		return answerError(answer.GetError())
+		return AnswerError(answer.GetError())
 	case means.answered && answer != nil:
 		return nil
 	case means.say != nil:
@@ -80,9 +80,9 @@ func ran(task *momv1.Task) string {
 	return "the call was not executed"
 }
 
-// answerError rebuilds the error that the service answered with: connect turns
+// AnswerError rebuilds the error that the service answered with: connect turns
 // errors that came over the wire into `internal`.
-func answerError(e *momv1.CallError) error {
+func AnswerError(e *momv1.CallError) error {
 	err := connect.NewError(connect.Code(e.GetCode()), e.GetMessage()+string(e.GetRawMessage()))
 	for _, detail := range e.GetDetails() {
 		// With a host connect takes the type as it is; the usual one it adds by itself.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -20,6 +21,20 @@ type Method struct {
 	Unary      bool
 	// Repeatable methods may run more than once: NO_SIDE_EFFECTS or IDEMPOTENT.
 	Repeatable bool
+}
+
+// Spec describes the method to connect.
+func (m *Method) Spec() connect.Spec {
+	spec := connect.Spec{Procedure: m.Procedure, Schema: m.Descriptor}
+	if m.Descriptor.IsStreamingClient() {
+		spec.StreamType |= connect.StreamTypeClient
+	}
+	if m.Descriptor.IsStreamingServer() {
+		spec.StreamType |= connect.StreamTypeServer
+	}
+	options, _ := m.Descriptor.Options().(*descriptorpb.MethodOptions)
+	spec.IdempotencyLevel = connect.IdempotencyLevel(options.GetIdempotencyLevel())
+	return spec
 }
 
 // Schemas is every known schema: the given Buf images, then the linked
@@ -100,6 +115,15 @@ func (s *Schemas) add(file protoreflect.FileDescriptor) bool {
 
 // Method returns what is known of a procedure, nil when no schema has it.
 func (s *Schemas) Method(procedure string) *Method { return s.methods[procedure] }
+
+// Methods returns what is known of the methods of a service, in the order of its schema.
+func (s *Schemas) Methods(service string) (methods []*Method) {
+	sd := s.Service(service)
+	for i := 0; sd != nil && i < sd.Methods().Len(); i++ {
+		methods = append(methods, s.Method(fmt.Sprintf("/%s/%s", service, sd.Methods().Get(i).Name())))
+	}
+	return methods
+}
 
 // Service returns a service's descriptor, nil when no schema has it.
 func (s *Schemas) Service(name string) protoreflect.ServiceDescriptor {

@@ -21,7 +21,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		return nil, Outcome{NotSent, Silent}, errSilent
 	}
 	mediaType, _ := req.Written()
-	needs2 := protocolOf(mediaType) == grpc
+	needs2 := protocolOf(mediaType) == OnlyGRPC
 	for tried := false; ; tried = true {
 		major := e.versions.pick(req.HTTPMajor, needs2)
 		if major == 0 {

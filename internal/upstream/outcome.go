@@ -66,6 +66,11 @@ type Outcome struct {
 	Cause string
 }
 
+// Foreign tells whether the endpoint does not speak the call's protocol or codec, so that nothing ran.
+func (o Outcome) Foreign() bool {
+	return o.Kind == Unsendable && (o.Cause == NeedsHTTP2 || o.Cause == UnknownProtocol)
+}
+
 // Causes that say more than their kind: nobody listens there; the endpoint gives no sign
 // of life.
 const (
@@ -113,6 +118,14 @@ func ofError(ctx context.Context, err error, taken bool, httpMajor int) Outcome 
 		return Outcome{NotSent, causeOf(err)}
 	}
 	return Outcome{Broken, causeOf(err)}
+}
+
+// BrokeOff classifies an answer that was not whole when it ended.
+func BrokeOff(ctx context.Context, err error) Outcome {
+	if outcome := ofError(ctx, err, true, 2); outcome.Kind != Refused && outcome.Kind != NotSent && ctx.Err() != nil {
+		return outcome
+	}
+	return Outcome{Broken, "broken-answer"}
 }
 
 // writeFailed looks for a failed write(2) in the layers of a transport's error.
@@ -186,11 +199,11 @@ const maxErrorBody = 64 << 10
 // look classifies a response by its head: the status and headers, the trailers
 // when there is no message before them, and the body of a Connect error. What
 // it reads of the body it keeps in res.head.
-func (res *Response) look(asked protocol) Outcome {
+func (res *Response) look(asked Protocol) Outcome {
 	contentType := MediaType(res.Header)
 	switch res.StatusCode {
 	case http.StatusUnsupportedMediaType:
-		if asked == otherProtocol || asked == grpc && res.Header.Get("Grpc-Status") != "" ||
+		if asked == AnyProtocol || asked == OnlyGRPC && res.Header.Get("Grpc-Status") != "" ||
 			contentType == "application/json" && validCode(res.connectCode()) {
 			return Outcome{}
 		}

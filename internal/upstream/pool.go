@@ -23,7 +23,9 @@ type Pool struct {
 	urls    []*url.URL
 	health  Health
 	http    HTTP
-	lacks   map[string]*lacking // by media type: the last such call was not understood
+	// protocol is all that the service speaks; AnyProtocol: what its endpoints show.
+	protocol Protocol
+	lacks    map[string]*lacking // by media type: the last such call was not understood
 	// lacksHTTP2: the last gRPC call was not sent, since its endpoint does not speak it.
 	lacksHTTP2 lacking
 	named      atomic.Bool // some endpoint has known the service's name
@@ -48,6 +50,7 @@ type Config struct {
 	Endpoints []*url.URL // at least one
 	Health    Health
 	HTTP      HTTP
+	Protocol  Protocol
 	Log       *slog.Logger
 }
 
@@ -57,7 +60,7 @@ func NewPool(cfg Config) *Pool { return newPool(cfg, net.DefaultResolver.LookupH
 
 func newPool(cfg Config, lookup func(context.Context, string) ([]string, error)) *Pool {
 	p := &Pool{
-		service: cfg.Service, urls: cfg.Endpoints, health: cfg.Health, http: cfg.HTTP, lacks: newLacks(), lookup: lookup,
+		service: cfg.Service, urls: cfg.Endpoints, health: cfg.Health, http: cfg.HTTP, protocol: cfg.Protocol, lacks: newLacks(), lookup: lookup,
 		log: cfg.Log, once: logonce.New(cfg.Log),
 		unhealthy: make(chan struct{}, 1),
 	}

@@ -18,14 +18,15 @@ const (
 	UnknownProtocol = "unknown-protocol"
 )
 
-// protocol is the protocol of a unary call.
-type protocol uint8
+// Protocol is the protocol of a unary call, and what a route says that its service speaks.
+type Protocol uint8
 
+// AnyProtocol is that of a call which we do not know; of a service: what its endpoints show.
 const (
-	otherProtocol protocol = iota // none that we know
-	connectUnary
-	grpcWeb
-	grpc
+	AnyProtocol Protocol = iota
+	OnlyConnect
+	OnlyGRPCWeb
+	OnlyGRPC
 )
 
 // MediaType is the media type of a Content-Type, without its parameters and in lower case.
@@ -59,17 +60,19 @@ func (req *Request) Written() (mediaType, compression string) {
 }
 
 // protocolOf is the protocol that has messages of a media type.
-func protocolOf(mediaType string) protocol {
+func protocolOf(mediaType string) Protocol {
 	switch {
 	case mediaType == "application/json", mediaType == "application/proto":
-		return connectUnary
+		return OnlyConnect
 	case strings.HasPrefix(mediaType, "application/grpc-web"):
-		return grpcWeb
+		return OnlyGRPCWeb
 	case strings.HasPrefix(mediaType, "application/grpc"):
-		return grpc
+		return OnlyGRPC
 	}
-	return otherProtocol
+	return AnyProtocol
 }
+
+func isJSON(mediaType string) bool { return strings.HasSuffix(mediaType, "+json") }
 
 // remembered is for how long a service is known not to understand a protocol. It may be another
 // one after an outage, and calls that are refused for that would never find out.
@@ -111,13 +114,17 @@ func (res *Response) failsAsGRPC() bool {
 }
 
 // failsAlike tells whether the endpoint answers a question for its health, in the protocol of a
-// call, just as it has answered the call. Then it has understood neither of them. This has to be asked, since
-// gRPC-Web has the same messages as gRPC: a server that only knows gRPC may have run the call.
+// call, just as it has answered the call. Then it has understood neither of them. This has to be asked: gRPC-Web has
+// the same messages as gRPC, so a server that only knows gRPC may have run the call; and servers of grpc-go take
+// JSON for the binary format, and say of a message that it cannot be read, which a handler may say too.
 func (e *Endpoint) failsAlike(ctx context.Context, req *Request, res *Response, major int) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	const none = "\x00\x00\x00\x00\x00" // a message of no bytes
-	question, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("grpc.health.v1.Health", "Check").String(), strings.NewReader(none))
+	empty := "\x00\x00\x00\x00\x00"
+	if isJSON(MediaType(req.Header)) {
+		empty = "\x00\x00\x00\x00\x02{}"
+	}
+	question, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("grpc.health.v1.Health", "Check").String(), strings.NewReader(empty))
 	if err != nil {
 		return false
 	}
@@ -145,13 +152,13 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	mediaType, compression := req.Written()
 	lack := e.pool.lacks[mediaType]
 	if lack == nil {
-		return res.look(otherProtocol)
+		return res.look(AnyProtocol)
 	}
 	asked := protocolOf(mediaType)
 	outcome := res.look(asked)
 	// No message of Connect is one of gRPC, so nothing ran.
 	if outcome.Kind == Answered && res.failsAsGRPC() &&
-		(asked == connectUnary && res.StatusCode == http.StatusOK || asked == grpcWeb && e.failsAlike(ctx, req, res, major)) {
+		(asked == OnlyConnect && res.StatusCode == http.StatusOK || (asked == OnlyGRPCWeb || isJSON(mediaType)) && e.failsAlike(ctx, req, res, major)) {
 		outcome = Outcome{Unsendable, UnknownProtocol}
 	}
 	switch {
@@ -167,10 +174,18 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 // cause.
 func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
 	mediaType, _ := req.Written()
+	return p.Lacks(mediaType)
+}
+
+// Lacks is Refuses for all unary calls of a media type.
+func (p *Pool) Lacks(mediaType string) (cause string, lacks bool) {
+	spoken := protocolOf(mediaType)
 	switch lack := p.lacks[mediaType]; {
+	case p.protocol != AnyProtocol && p.protocol != spoken:
+		return UnknownProtocol, true
 	case lack != nil && lack.recently():
 		return UnknownProtocol, true
-	case protocolOf(mediaType) == grpc && (p.http == OnlyHTTP1 || p.lacksHTTP2.recently()):
+	case spoken == OnlyGRPC && (p.http == OnlyHTTP1 || p.lacksHTTP2.recently()):
 		return NeedsHTTP2, true
 	}
 	return "", false

@@ -27,6 +27,21 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 		}
 		say(w, "9", "no money")
 	}
+	// As grpc-go does, which reads JSON as the binary format.
+	misread := func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), "{") {
+			say(w, "13", "cannot parse")
+			return
+		}
+		say(w, "12", "")
+	}
+	failing := func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
+			say(w, "12", "")
+			return
+		}
+		say(w, "13", "cannot parse")
+	}
 	noSuchType := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnsupportedMediaType) }
 	busy := func(w http.ResponseWriter, _ *http.Request) { say(w, "14", "") }
 	for _, c := range []struct {
@@ -41,6 +56,8 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 		{"gRPC-Web in base64", "application/grpc-web-text", demanding, Outcome{Unsendable, UnknownProtocol}},
 		{"gRPC-Web, which may have run", "application/grpc-web", careless, Outcome{}},
 		{"gRPC", "application/grpc", demanding, Outcome{}},
+		{"gRPC in JSON", "application/grpc+json", misread, Outcome{Unsendable, UnknownProtocol}},
+		{"gRPC in JSON, which may have run", "application/grpc+json", failing, Outcome{}},
 		{"something else", "text/plain", demanding, Outcome{}},
 		{"a codec of nobody's", "application/grpc+foo", noSuchType, Outcome{}},
 		{"a codec that it lacks", "application/grpc+json", noSuchType, Outcome{Unsendable, UnknownProtocol}},
@@ -48,7 +65,7 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := openPool(t, nil, "http://"+serveIn(t, c.server, false, true))
-			req := &Request{Method: http.MethodPost, URL: &url.URL{Path: "/" + service + "/Call"}, HTTPMajor: 1, Header: http.Header{"Content-Type": {c.contentType}}, Look: true}
+			req := &Request{Method: http.MethodPost, URL: &url.URL{Path: "/" + service + "/Call"}, HTTPMajor: 1, Header: http.Header{"Content-Type": {c.contentType}}, Look: true, Body: []byte("\x00\x00\x00\x00\x02{}"), Length: 7}
 			res, outcome, err := p.Pick(nil).Try(t.Context(), req)
 			if err != nil {
 				t.Fatal(err)

@@ -20,6 +20,9 @@ type Response struct {
 	err      error     // what ended the body, once head has been given out
 }
 
+// NewResponse returns a response that did not come from an endpoint.
+func NewResponse(res *http.Response) *Response { return &Response{Response: res, body: res.Body} }
+
 // HTTP returns the response as net/http knows it, with its whole body.
 func (res *Response) HTTP() *http.Response {
 	res.Body = res

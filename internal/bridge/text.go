@@ -1,4 +1,4 @@
-package mom
+package bridge
 
 import (
 	"encoding/base64"
@@ -11,8 +11,8 @@ import (
 // base64, which browsers read as it comes.
 const grpcWeb, grpcWebText = "application/grpc-web", "application/grpc-web-text"
 
-// withText lets handlers of gRPC-Web serve calls in base64.
-func withText(next http.Handler) http.Handler {
+// WithText lets handlers of gRPC-Web serve calls in base64.
+func WithText(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		codec, isText := strings.CutPrefix(r.Header.Get("Content-Type"), grpcWebText)
 		if !isText {

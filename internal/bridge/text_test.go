@@ -1,4 +1,4 @@
-package mom
+package bridge
 
 import (
 	"encoding/base64"
@@ -12,7 +12,7 @@ import (
 // A call of gRPC-Web in base64 is the same call to its handler, and gets its response in base64. Others pass as they are.
 func TestTextOfGRPCWeb(t *testing.T) {
 	t.Parallel()
-	handler := withText(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := WithText(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)

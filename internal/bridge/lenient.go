@@ -1,4 +1,4 @@
-package mom
+package bridge
 
 import (
 	"bytes"
@@ -27,8 +27,8 @@ type lenientBody struct {
 	res *http.Response
 }
 
-// takeLeniently makes the status of a response count, whatever its message and details look like.
-func takeLeniently(res *http.Response) {
+// TakeLeniently makes the status of a response count, whatever its message and details look like.
+func TakeLeniently(res *http.Response) {
 	mendType(res.Header)
 	mendStatus(res.Header)
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc-web") {
@@ -57,7 +57,7 @@ type lenientWebBody struct {
 func (b *lenientWebBody) Read(p []byte) (int, error) {
 	if b.mended == nil {
 		const room = 64 << 10 // of trailers
-		raw, err := io.ReadAll(io.LimitReader(b.ReadCloser, maxAnswer+room))
+		raw, err := io.ReadAll(io.LimitReader(b.ReadCloser, MaxAnswer+room))
 		rest := io.Reader(b.ReadCloser)
 		if err != nil {
 			rest = failing{err}

@@ -1,4 +1,4 @@
-package mom
+package bridge
 
 import (
 	"bytes"
@@ -16,14 +16,14 @@ import (
 	"holdline/internal/route"
 )
 
-// decode reads a message by a schema. The message is whole if nothing was left out: the
+// Decode reads a message by a schema. The message is whole if nothing was left out: the
 // binary format keeps what the schema does not know, but fields, values of enums and types in an Any
 // that it does not know are lost from JSON. A message that lacks a required field is read, too:
 // its service decides whether to take it.
-func decode(raw []byte, codec string, desc protoreflect.MessageDescriptor, types *route.Schemas) (msg *dynamicpb.Message, whole bool, err error) {
+func Decode(raw []byte, isJSON bool, desc protoreflect.MessageDescriptor, types *route.Schemas) (msg *dynamicpb.Message, whole bool, err error) {
 	msg = dynamicpb.NewMessage(desc)
 	switch {
-	case codec != codecJSON:
+	case !isJSON:
 		return msg, true, proto.UnmarshalOptions{Resolver: types, AllowPartial: true}.Unmarshal(raw, msg)
 	case len(raw) == 0: // gRPC has no JSON for a message without fields
 		return msg, true, nil
@@ -57,7 +57,8 @@ func makeUnknownType() protoreflect.MessageType {
 	return dynamicpb.NewMessageType(file.Messages().Get(0))
 }
 
-func deterministic(msg proto.Message) ([]byte, error) {
+// Deterministic writes a message in the binary format, equal messages alike.
+func Deterministic(msg proto.Message) ([]byte, error) {
 	raw, err := proto.MarshalOptions{Deterministic: true, AllowPartial: true}.Marshal(msg)
 	if err != nil {
 		return nil, fmt.Errorf("in the binary format: %w", err)
@@ -65,7 +66,8 @@ func deterministic(msg proto.Message) ([]byte, error) {
 	return raw, nil
 }
 
-func marshalJSON(msg proto.Message, types *route.Schemas) ([]byte, error) {
+// JSON writes a message as JSON, on one line.
+func JSON(msg proto.Message, types *route.Schemas) ([]byte, error) {
 	raw, err := protojson.MarshalOptions{Resolver: types, AllowPartial: true}.Marshal(msg)
 	if err != nil {
 		return nil, fmt.Errorf("as JSON: %w", err)
