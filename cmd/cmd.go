@@ -160,7 +160,7 @@ func (s Shared) secret(log *slog.Logger) (*secret.Secret, error) {
 
 // Routing are the flags by which gateway and MOM learn routes and schemas.
 type Routing struct {
-	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs. May be repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals, health, http. The variable HOLDLINE_ROUTES takes several routes, separated by white space."`
+	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs. May be repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals, health, http, protocol. The variable HOLDLINE_ROUTES takes several routes, separated by white space."`
 	Routes string   `type:"existingfile" env:"-" placeholder:"FILE" help:"A file with routes, one on each line."`
 	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schemas of routed services. May be repeated. Calls of a service without a schema pass, but are never stored."`
 }

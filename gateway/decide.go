@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
 )
@@ -54,6 +55,8 @@ type tries struct {
 	budget *budget
 	last   upstream.Outcome // what the last one came to, or why there was none
 	err    error            // of the last one, for the log
+	way    bridge.Speech    // how the service was spoken to in the last one, across the bridge
+	across bool             // it was
 }
 
 // again tells whether there is another try, and how long to wait before it.
@@ -151,6 +154,11 @@ func failure(outcome upstream.Outcome, c *call, large bool) *connect.Error {
 // unsendable is for a call that no endpoint takes as it is: for its headers, or its protocol.
 func unsendable(cause string, c *call) *connect.Error {
 	switch cause {
+	case bridge.BadMessage:
+		var err *connect.Error
+		if errors.As(c.tries.err, &err) {
+			return err
+		}
 	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
 		mediaType, compression := c.req.Written()
 		return contract.NotUnderstood(c.target.route.Service, mediaType, compression, cause == upstream.NeedsHTTP2)

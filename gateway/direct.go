@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/outage"
 	"holdline/internal/upstream"
@@ -43,7 +44,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 
 // try makes one attempt, and takes note of what it came to.
 func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *upstream.Response {
-	res, outcome, err := endpoint.Try(ctx, &c.req)
+	res, outcome, err := p.send(ctx, c, endpoint)
 	if !c.target.stores && refusesSecret(res) {
 		// The MOM has not looked at the call, and another MOM may take it.
 		warnSecret(p.once, endpoint)
@@ -60,6 +61,43 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 	return res
 }
 
+// send sends the call to an endpoint as its caller wrote it, or else across the bridge, in the first of the
+// other protocols that the endpoint understands. An endpoint that does not understand a protocol has run
+// nothing, so all of this is one try.
+func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) (*upstream.Response, upstream.Outcome, error) {
+	caller, crosses := p.crosses(c)
+	if !crosses {
+		return endpoint.Try(ctx, &c.req)
+	}
+	var (
+		res     *upstream.Response
+		outcome upstream.Outcome
+		err     error
+	)
+	for _, way := range bridge.Ways(c.target.pool, caller) {
+		res.Drop()
+		c.tries.way, c.tries.across = way, way != caller
+		if c.tries.across {
+			res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, way)
+		} else {
+			res, outcome, err = endpoint.Try(ctx, &c.req)
+		}
+		if !outcome.Foreign() {
+			break
+		}
+	}
+	return res, outcome, err
+}
+
+// crosses tells how the caller speaks, and whether the call can cross the bridge.
+func (p *proxy) crosses(c *call) (bridge.Speech, bool) {
+	if !c.replayable() || !c.target.stores {
+		return bridge.Speech{}, false
+	}
+	mediaType, _ := c.req.Written()
+	return bridge.SpeechOf(mediaType)
+}
+
 // conclude does what follows from the last try. The breaker hears here, and not in finish, of a call
 // that every endpoint failed: after a hand-off its caller may be held for long.
 func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.Response) verdict {
@@ -73,7 +111,7 @@ func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.
 			next = pass // the service's own words say it best
 		}
 	}
-	if next == store && !c.ran {
+	if _, crosses := p.crosses(c); next == store && !c.ran && !crosses {
 		if cause, refused := c.target.pool.Refuses(&c.req); refused {
 			next, *last = fail, upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}
 		}

@@ -120,6 +120,9 @@ func (c *call) explain(decided string) string {
 		if c.tries.last.Cause != "" {
 			tries += ";" + c.tries.last.Cause
 		}
+		if c.tries.across {
+			tries += ";bridge=" + c.tries.way.Protocol
+		}
 		decided = tries + " → " + decided
 	}
 	if c.target.breaker.open() {

@@ -22,6 +22,7 @@ import (
 	"holdline/gateway/docs"
 	"holdline/gen/gateway/v1/gatewayv1connect"
 	"holdline/gen/mom/v1/momv1connect"
+	"holdline/internal/bridge"
 	"holdline/internal/logonce"
 	"holdline/internal/openapi"
 	"holdline/internal/route"
@@ -98,7 +99,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes)), drain: drain}
 	g.health = &health{targets: g.targets}
 	front := &proxy{
-		targets: g.targets, schemas: cfg.Schemas, secret: cfg.Secret, draining: draining,
+		targets: g.targets, schemas: cfg.Schemas, bridge: bridge.New(cfg.Schemas, cfg.Routes.Services()), secret: cfg.Secret, draining: draining,
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, DefaultMaxHeld)), log: cfg.Logger, once: logonce.New(cfg.Logger),
 		outages: newOutages(g.targets, cfg.Logger),
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
@@ -56,6 +57,7 @@ type proxy struct {
 	targets map[string]*target
 	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
+	bridge  *bridge.Bridge
 	mom     *upstream.Pool // nil: nothing is stored
 	secret  *secret.Secret // for the MOMs; nil without
 	words   *words         // nil without MOMs

@@ -43,17 +43,23 @@ type Route struct {
 	Health upstream.Health
 	// HTTP is the version that the endpoints speak. Default: see upstream.AnyHTTP.
 	HTTP upstream.HTTP
+	// Protocol is the only one that the endpoints speak: calls in any other are translated. Default: what
+	// they show.
+	Protocol upstream.Protocol
 }
 
 // Pool returns the configuration for a pool of the route's endpoints.
 func (r *Route) Pool(log *slog.Logger) upstream.Config {
-	return upstream.Config{Service: r.Service, Endpoints: r.Endpoints, Health: r.Health, HTTP: r.HTTP, Log: log}
+	return upstream.Config{Service: r.Service, Endpoints: r.Endpoints, Health: r.Health, HTTP: r.HTTP, Protocol: r.Protocol, Log: log}
 }
 
 // The values of the options health and http.
 var (
 	healths = map[string]upstream.Health{
 		"auto": upstream.HealthAuto, "name": upstream.HealthName, "overall": upstream.HealthOverall, "dial": upstream.HealthDial,
+	}
+	protocols = map[string]upstream.Protocol{
+		"auto": upstream.AnyProtocol, "grpc": upstream.OnlyGRPC, "connect": upstream.OnlyConnect, "grpcweb": upstream.OnlyGRPCWeb,
 	}
 	versions = map[string]upstream.HTTP{"auto": upstream.AnyHTTP, "1": upstream.OnlyHTTP1, "2": upstream.OnlyHTTP2}
 )
@@ -127,8 +133,10 @@ func (r *Route) set(option string) error {
 		return setWord(&r.Health, healths, option, value, "auto, name, overall or dial")
 	case "http":
 		return setWord(&r.HTTP, versions, option, value, "auto, 1 or 2")
+	case "protocol":
+		return setWord(&r.Protocol, protocols, option, value, "auto, grpc, connect or grpcweb")
 	}
-	return fmt.Errorf("%q: unknown option, want ttl, attempt-timeout, try-timeout, shards, refusals, health or http", option)
+	return fmt.Errorf("%q: unknown option, want ttl, attempt-timeout, try-timeout, shards, refusals, health, http or protocol", option)
 }
 
 func setWord[T any](to *T, words map[string]T, option, value, want string) error {

@@ -166,8 +166,8 @@ const (
 	// invalid_argument; HTTP 431.
 	Reason_REASON_HEADERS_TOO_LARGE Reason = 19
 	// The service does not speak the call's protocol: gRPC without HTTP/2, or it
-	// answered 415, or an error of gRPC to another protocol. The call was not
-	// executed. unimplemented; HTTP 415.
+	// answered 415, or an error of gRPC to another protocol; and the call cannot be
+	// translated. The call was not executed. unimplemented; HTTP 415.
 	Reason_REASON_PROTOCOL_UNSUPPORTED Reason = 20
 	// The service cannot take the call now, or the call asks to be stored, and
 	// Holdline cannot store it: it does not know the codec or the compression of

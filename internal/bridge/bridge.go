@@ -1,0 +1,238 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/coding"
+	"holdline/internal/contract"
+	"holdline/internal/route"
+	"holdline/internal/upstream"
+)
+
+// Bridge sends unary calls to endpoints that do not speak as their callers do: it is a server of the
+// caller's protocol and a client in the endpoint's. It is safe for concurrent use.
+type Bridge struct {
+	schemas *route.Schemas
+	server  http.Handler
+	clients map[Speech]*connect.Client
+}
+
+// New returns a bridge for the methods of these services, as far as they have a schema.
+func New(schemas *route.Schemas, services []string) *Bridge {
+	b := &Bridge{schemas: schemas, clients: map[Speech]*connect.Client{}}
+	for _, speech := range (Speech{}).Others() {
+		// The host is a placeholder: the exchange has its endpoint.
+		b.clients[speech] = connect.NewClient(connecthttp.NewTransport(sender{}, "http://service", speech.Options(schemas)...))
+	}
+	rpc, mux := connect.NewServer(), http.NewServeMux()
+	for _, name := range services {
+		for _, method := range schemas.Methods(name) {
+			if method.Unary {
+				rpc.Register(connect.Method{Spec: method.Spec(), Handler: func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+					return b.serve(ctx, method, spec, stream)
+				}})
+			}
+		}
+	}
+	connecthttp.Mount(mux, rpc, connecthttp.WithCompressors(coding.Compressors()...), connecthttp.WithCodecs(NewBinaryCodec(schemas), NewJSONCodec(schemas)))
+	b.server = WithText(mux)
+	return b
+}
+
+// exchange is one call at one endpoint.
+type exchange struct {
+	endpoint *upstream.Endpoint
+	req      *upstream.Request // the caller's
+	to       Speech
+
+	outcome upstream.Outcome
+	status  int   // of the endpoint's response; 0 without one
+	err     error // of the attempt, for the log
+	bad     *connect.Error
+}
+
+type exchangeKey struct{}
+
+// Try is upstream.Endpoint's Try, for a unary call whose body is at hand. The endpoint is spoken to in
+// another way, and the response is in the protocol and codec of the caller.
+func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upstream.Request, to Speech) (*upstream.Response, upstream.Outcome, error) {
+	x := &exchange{endpoint: endpoint, req: req, to: to, outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.UnknownProtocol}}
+	in := &http.Request{
+		Method: req.Method, URL: req.URL, Host: req.Host, ProtoMajor: req.HTTPMajor, Header: req.Header.Clone(),
+		Body: io.NopCloser(bytes.NewReader(req.Body)), ContentLength: int64(len(req.Body)),
+	}
+	for _, key := range timeouts { // the exchange gives the endpoint what is left of it
+		in.Header.Del(key)
+	}
+	in.Header.Del("Connect-Protocol-Version") // there is only one
+	rec := &recorder{header: http.Header{}}
+	b.server.ServeHTTP(rec, in.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
+	switch {
+	case x.bad != nil:
+		return nil, upstream.Outcome{Kind: upstream.Unsendable, Cause: BadMessage}, x.bad
+	case x.status == 0, x.outcome.Foreign():
+		return nil, x.outcome, x.err
+	case x.outcome.Kind == upstream.Broken, x.outcome.Kind == upstream.DeadlineOver, x.outcome.Kind == upstream.CallerLeft:
+		return nil, x.outcome, x.err
+	}
+	return upstream.NewResponse(rec.response()), x.outcome, nil
+}
+
+// BadMessage is the cause of a call that was not sent, since its message cannot be read. The error of Try
+// is then what its caller is to be told.
+const BadMessage = "bad-message"
+
+// timeouts are the headers of a caller's deadline.
+var timeouts = [...]string{"Connect-Timeout-Ms", "Grpc-Timeout"}
+
+// serve is the server's side of a call, and calls the endpoint.
+func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.Spec, stream connect.ServerStream) error {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	caller, _ := connect.CallInfoForServerContext(ctx)
+	asked := Message{JSON: isJSON(caller), Desc: method.Descriptor.Input()}
+	if err := stream.Receive(&asked); err != nil {
+		return x.refuse(err)
+	}
+	if asked.JSON && len(asked.Bytes) == 0 && caller.Protocol == connect.ProtocolNameConnect {
+		return x.refuse(connect.NewError(connect.CodeInvalidArgument, "the message cannot be read: it is empty, which is no JSON"))
+	}
+	raw, err := asked.In(x.to.JSON, b.schemas)
+	if err != nil {
+		return x.refuse(connect.Errorf(connect.CodeInvalidArgument, "the message cannot be read: %v", err))
+	}
+	sent, answer := Message{JSON: x.to.JSON, Bytes: raw}, Message{Desc: method.Descriptor.Output()}
+	out, service := connect.NewClientContext(ctx)
+	pass(service.RequestHeader(), caller.RequestHeader())
+	err = b.clients[x.to].CallUnary(out, spec, &sent, &answer)
+	if x.status == 0 {
+		return err // nobody reads it
+	}
+	pass(caller.ResponseHeader(), service.ResponseHeader())
+	pass(caller.ResponseTrailer(), service.ResponseTrailer())
+	if err != nil {
+		return x.failed(ctx, err, service)
+	}
+	if answer.Bytes, err = answer.In(isJSON(caller), b.schemas); err != nil {
+		return contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
+			"the call was executed, but its answer cannot be written as %s: %v", caller.Codec, err)
+	}
+	answer.JSON = isJSON(caller)
+	return stream.Send(&answer)
+}
+
+// refuse is for a call whose message cannot be read.
+func (x *exchange) refuse(err error) error {
+	if !errors.As(err, &x.bad) {
+		x.bad = connect.NewError(connect.CodeInvalidArgument, err.Error())
+	}
+	return err
+}
+
+// failed is what the caller hears of a call that did not bring a message: what the service says, or that its
+// answer broke off.
+func (x *exchange) failed(ctx context.Context, err error, service *connect.CallInfo) error {
+	var rpcErr *connect.Error
+	switch {
+	case !errors.As(err, &rpcErr), rpcErr.IsRemote(), x.status != http.StatusOK, x.outcome.Kind != upstream.Answered:
+	case rpcErr.Code() == connect.CodeResourceExhausted:
+		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and its answer is larger than %d bytes: call in the protocol of the service", MaxAnswer)
+	default:
+		x.outcome, x.err = upstream.BrokeOff(ctx, err), err
+	}
+	return contract.AnswerError(CallError(err, service))
+}
+
+// pass copies what application writes to application.
+func pass(to, from *connect.Header) {
+	for key, values := range from.All() {
+		if !OfTransport(key) {
+			to.SetValues(key, values)
+		}
+	}
+}
+
+// isJSON tells the codec of a call. A charset goes with connect's name of it.
+func isJSON(info *connect.CallInfo) bool { return strings.HasPrefix(info.Codec, connect.CodecNameJSON) }
+
+// isGRPC tells whether a media type is one of gRPC or gRPC-Web.
+func isGRPC(mediaType string) bool { return strings.HasPrefix(mediaType, "application/grpc") }
+
+// sender is the HTTP client of all clients: it sends to the endpoint of the exchange.
+type sender struct{}
+
+// Do implements connecthttp.HTTPClient.
+func (sender) Do(req *http.Request) (*http.Response, error) {
+	x, _ := req.Context().Value(exchangeKey{}).(*exchange)
+	out, err := upstream.Made(req, x.req.HTTPMajor)
+	if err != nil {
+		return nil, err
+	}
+	out.Host, out.Peer, out.Timeout, out.Look = x.req.Host, x.req.Peer, x.req.Timeout, true
+	if left, ok := contract.Timeout(x.req.Header, isGRPC(upstream.MediaType(x.req.Header))); ok {
+		contract.SetTimeout(out.Header, x.to.Protocol != connect.ProtocolNameConnect, left)
+	}
+	var res *upstream.Response
+	res, x.outcome, x.err = x.endpoint.Try(req.Context(), out)
+	if x.err != nil {
+		return nil, x.err
+	}
+	x.status = res.StatusCode
+	TakeLeniently(res.HTTP())
+	return res.Response, nil
+}
+
+// recorder keeps a response.
+type recorder struct {
+	header, sent http.Header
+	status       int
+	body         bytes.Buffer
+}
+
+// Header implements http.ResponseWriter.
+func (r *recorder) Header() http.Header { return r.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status, r.sent = status, r.header.Clone()
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (r *recorder) Write(p []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	return r.body.Write(p)
+}
+
+// Flush implements http.Flusher.
+func (r *recorder) Flush() {}
+
+// response is what was written, as a client would see it.
+func (r *recorder) response() *http.Response {
+	r.WriteHeader(http.StatusOK)
+	res := &http.Response{
+		StatusCode: r.status, Status: strconv.Itoa(r.status) + " " + http.StatusText(r.status), Header: r.sent, Trailer: http.Header{},
+		Body: io.NopCloser(&r.body), ContentLength: int64(r.body.Len()),
+	}
+	for key, values := range r.header {
+		if name, ok := strings.CutPrefix(key, http.TrailerPrefix); ok {
+			res.Trailer[name] = values
+		}
+	}
+	maps.DeleteFunc(res.Header, func(key string, _ []string) bool { return strings.HasPrefix(key, http.TrailerPrefix) })
+	if len(res.Trailer) == 0 {
+		res.Header.Set("Content-Length", strconv.Itoa(r.body.Len()))
+	}
+	return res
+}

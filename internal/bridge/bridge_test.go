@@ -1,0 +1,276 @@
+package bridge_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	arithmeticv1 "holdline/gen/arithmetic/v1"
+	"holdline/internal/bridge"
+	"holdline/internal/route"
+	"holdline/internal/upstream"
+)
+
+const (
+	service = "arithmetic.v1.SumService"
+	method  = "/" + service + "/Sum"
+)
+
+var inGRPC = bridge.Speech{Protocol: connect.ProtocolNameGRPC}
+
+// stock is a server of grpc-go that sums, and shows what it was asked with.
+func stock(tb testing.TB, sum func(context.Context, *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error)) *upstream.Endpoint {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s := grpc.NewServer()
+	s.RegisterService(&grpc.ServiceDesc{ServiceName: service, Methods: []grpc.MethodDesc{{MethodName: "Sum",
+		Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			req := new(arithmeticv1.SumRequest)
+			if err := decode(req); err != nil {
+				return nil, err
+			}
+			return sum(ctx, req)
+		}}}}, nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(ln)
+	}()
+	tb.Cleanup(func() {
+		s.Stop()
+		<-done
+	})
+	return at(tb, ln.Addr().String())
+}
+
+// at is the endpoint at an address.
+func at(tb testing.TB, addr string) *upstream.Endpoint {
+	tb.Helper()
+	pool := upstream.NewPool(upstream.Config{
+		Service: service, Endpoints: []*url.URL{{Scheme: "http", Host: addr}}, Log: slog.New(slog.DiscardHandler),
+	})
+	tb.Cleanup(pool.Close)
+	return pool.Pick()
+}
+
+func newBridge(tb testing.TB) *bridge.Bridge {
+	tb.Helper()
+	schemas, err := route.LoadSchemas()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return bridge.New(schemas, []string{service})
+}
+
+// inJSON is a call of Connect in JSON.
+func inJSON(body string, headers ...string) *upstream.Request {
+	req := &upstream.Request{
+		Method: http.MethodPost, URL: &url.URL{Path: method}, HTTPMajor: 1, Body: []byte(body), Length: int64(len(body)),
+		Header: http.Header{"Content-Type": {"application/json"}},
+	}
+	for _, header := range headers {
+		key, value, _ := strings.Cut(header, ": ")
+		req.Header.Add(key, value)
+	}
+	return req
+}
+
+func double(_ context.Context, req *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+	return &arithmeticv1.SumResponse{Result: req.GetA() + req.GetB()}, nil
+}
+
+// What application writes to application goes across, both ways; what belongs to a protocol does not.
+func TestBridgePassesAll(t *testing.T) {
+	t.Parallel()
+	endpoint := stock(t, func(ctx context.Context, req *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+		came, _ := metadata.FromIncomingContext(ctx)
+		deadline, ok := ctx.Deadline()
+		if left := time.Until(deadline); !ok || left > 5*time.Second || left < time.Second {
+			t.Errorf("the deadline is in %v (%v), want the caller's", left, ok)
+		}
+		_ = grpc.SetHeader(ctx, metadata.Pairs("page", strings.Join(came.Get("color"), "|"), "seal-bin", "\x00\xff"))
+		_ = grpc.SetTrailer(ctx, metadata.Pairs("weight", strings.Join(came.Get("connect-timeout-ms"), "")+"none"))
+		return double(ctx, req)
+	})
+	for name, c := range map[string]struct {
+		req  *upstream.Request
+		want string
+	}{
+		"JSON":               {inJSON(`{"a": 1, "b": 2, "later": true}`, "Connect-Timeout-Ms: 4000", "Color: red", "Color: blue"), `{"result":3}`},
+		"gRPC-Web in Base64": {textCall(), ""},
+	} {
+		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, c.req, inGRPC)
+		if err != nil || outcome != (upstream.Outcome{}) {
+			t.Fatalf("%s: got %v, %v", name, outcome, err)
+		}
+		body, _ := io.ReadAll(res)
+		if c.want == "" {
+			plain, err := base64.StdEncoding.DecodeString(string(body[:len(body)&^3]))
+			if err != nil || !strings.Contains(strings.ToLower(string(plain)), "weight: none") || res.Header.Get("Content-Type") != "application/grpc-web-text+proto" {
+				t.Errorf("%s: got %q, %v, %v", name, plain, err, res.Header)
+			}
+			continue
+		}
+		if string(body) != c.want || res.StatusCode != http.StatusOK || res.Header.Get("Page") != "red|blue" ||
+			res.Header.Get("Seal-Bin") != "AP8" || res.Header.Get("Trailer-Weight") != "none" || res.Header.Get("Grpc-Status") != "" {
+			t.Errorf("%s: got %d %q %v", name, res.StatusCode, body, res.Header)
+		}
+	}
+}
+
+// textCall is a call of gRPC-Web as browsers make it that read text.
+func textCall() *upstream.Request {
+	const message = "\x00\x00\x00\x00\x00"
+	req := inJSON(base64.StdEncoding.EncodeToString([]byte(message)), "Grpc-Timeout: 4S")
+	req.Header.Set("Content-Type", "application/grpc-web-text+proto")
+	return req
+}
+
+// An error is the service's, with its details. unavailable and resource_exhausted are told apart from
+// others, since they may lead to another try.
+func TestBridgePassesErrors(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[codes.Code]upstream.Kind{
+		codes.NotFound: upstream.Answered, codes.Unavailable: upstream.Unavailable, codes.ResourceExhausted: upstream.Exhausted,
+	} {
+		endpoint := stock(t, func(context.Context, *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+			return nil, status.Error(code, "not “there”")
+		})
+		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON("{}"), inGRPC)
+		if err != nil || outcome.Kind != want {
+			t.Fatalf("%v: got %v, %v, want %v", code, outcome, err, want)
+		}
+		body, _ := io.ReadAll(res)
+		if res.StatusCode < 400 || !strings.Contains(string(body), "not “there”") || strings.Contains(string(body), `"internal"`) {
+			t.Errorf("%v: got %d %s", code, res.StatusCode, body)
+		}
+	}
+}
+
+// A message that cannot be read is not sent, and its caller is told why.
+func TestBridgeRefusesBadMessages(t *testing.T) {
+	t.Parallel()
+	endpoint := stock(t, func(context.Context, *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+		t.Error("the service was called")
+		return nil, nil
+	})
+	for _, body := range []string{"", "[1]", `{"a": "many"}`} {
+		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON(body), inGRPC)
+		if res != nil || outcome != (upstream.Outcome{Kind: upstream.Unsendable, Cause: bridge.BadMessage}) || connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%q: got %v, %v, want invalid_argument, not sent", body, outcome, err)
+		}
+	}
+}
+
+// What goes wrong on the way to the service is told as it is without a bridge.
+func TestBridgeClassifies(t *testing.T) {
+	t.Parallel()
+	try := func(ctx context.Context, endpoint *upstream.Endpoint) upstream.Outcome {
+		res, outcome, err := newBridge(t).Try(ctx, endpoint, inJSON("{}"), inGRPC)
+		if res != nil || err == nil {
+			t.Errorf("got a response, %v, want an error", err)
+		}
+		return outcome
+	}
+	if got := try(t.Context(), at(t, "127.0.0.1:1")); got != (upstream.Outcome{Kind: upstream.NotSent, Cause: upstream.DialRefused}) {
+		t.Errorf("without a service: got %v", got)
+	}
+	left, leave := context.WithCancelCause(t.Context())
+	if got := try(left, stock(t, func(ctx context.Context, _ *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+		leave(upstream.ErrDeadline)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})); got.Kind != upstream.DeadlineOver {
+		t.Errorf("at the deadline: got %v", got)
+	}
+	// A message, and then no status.
+	broken := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/grpc")
+		_, _ = io.WriteString(w, "\x00\x00\x00\x00\x00")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	broken.Config.Protocols = new(http.Protocols)
+	broken.Config.Protocols.SetUnencryptedHTTP2(true)
+	broken.Start()
+	t.Cleanup(broken.Close)
+	if got := try(t.Context(), at(t, broken.Listener.Addr().String())); got.Kind != upstream.Broken {
+		t.Errorf("of an answer that breaks off: got %v", got)
+	}
+}
+
+// An answer that is larger than we read says so, and that the call has run.
+func TestBridgeBoundsAnswers(t *testing.T) {
+	t.Parallel()
+	endpoint := stock(t, func(ctx context.Context, _ *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+		res := new(arithmeticv1.SumResponse)
+		res.ProtoReflect().SetUnknown(append([]byte{0xba, 0x06, 0x80, 0x80, 0x80, 0x04}, make([]byte, 8<<20)...))
+		return res, nil
+	})
+	res, _, err := newBridge(t).Try(t.Context(), endpoint, inJSON("{}"), inGRPC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := io.ReadAll(res); !strings.Contains(string(body), "the call was executed") || res.StatusCode < 400 {
+		t.Errorf("got %d %s", res.StatusCode, body)
+	}
+}
+
+// A service that does not understand this either is told from one that fails.
+func TestBridgeIsNotUnderstood(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnsupportedMediaType) }))
+	t.Cleanup(server.Close)
+	for _, speech := range (bridge.Speech{Protocol: connect.ProtocolNameConnect, JSON: true}).Others() {
+		if _, outcome, err := newBridge(t).Try(t.Context(), at(t, server.Listener.Addr().String()), inJSON("{}"), speech); !outcome.Foreign() {
+			t.Errorf("%v: got %v, %v", speech, outcome, err)
+		}
+	}
+}
+
+// Media types and ways of speaking are the same thing.
+func TestSpeechOf(t *testing.T) {
+	t.Parallel()
+	for mediaType, want := range map[string]bridge.Speech{
+		"application/json": {Protocol: "connect", JSON: true}, "application/proto": {Protocol: "connect"},
+		"application/grpc": inGRPC, "application/grpc+proto": inGRPC, "application/grpc+json": {Protocol: "grpc", JSON: true},
+		"application/grpc-web": {Protocol: "grpcweb"}, "application/grpc-web-text": {Protocol: "grpcweb", Text: true},
+	} {
+		if got, ok := bridge.SpeechOf(mediaType); !ok || got != want {
+			t.Errorf("%s: got %v, %v, want %v", mediaType, got, ok, want)
+		}
+	}
+	for _, other := range []string{"", "text/plain", "application/grpc+thrift", "application/connect+json"} {
+		if got, ok := bridge.SpeechOf(other); ok {
+			t.Errorf("%s: got %v, want none", other, got)
+		}
+	}
+}
+
+var errNone = errors.New("none")
+
+// Errors that are none of RPC show their code alone.
+func TestCallError(t *testing.T) {
+	t.Parallel()
+	if got := bridge.CallError(errNone, nil); got.GetMessage() != "" || got.GetCode() != int32(connect.CodeUnknown) {
+		t.Errorf("got %v", got)
+	}
+}
