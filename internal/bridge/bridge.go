@@ -81,9 +81,7 @@ func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upst
 	switch {
 	case x.bad != nil:
 		return nil, upstream.Outcome{Kind: upstream.Unsendable, Cause: BadMessage}, x.bad
-	case x.status == 0, x.outcome.Foreign():
-		return nil, x.outcome, x.err
-	case x.outcome.Kind == upstream.Broken, x.outcome.Kind == upstream.DeadlineOver, x.outcome.Kind == upstream.CallerLeft:
+	case x.status == 0, x.outcome.Kind == upstream.Broken, x.outcome.Kind == upstream.DeadlineOver, x.outcome.Kind == upstream.CallerLeft:
 		return nil, x.outcome, x.err
 	}
 	return upstream.NewResponse(rec.response()), x.outcome, nil

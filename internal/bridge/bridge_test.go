@@ -183,8 +183,8 @@ func TestBridgeRefusesBadMessages(t *testing.T) {
 // What goes wrong on the way to the service is told as it is without a bridge.
 func TestBridgeClassifies(t *testing.T) {
 	t.Parallel()
-	try := func(ctx context.Context, endpoint *upstream.Endpoint) upstream.Outcome {
-		res, outcome, err := newBridge(t).Try(ctx, endpoint, inJSON("{}"), inGRPC)
+	try := func(ctx context.Context, endpoint *upstream.Endpoint, headers ...string) upstream.Outcome {
+		res, outcome, err := newBridge(t).Try(ctx, endpoint, inJSON("{}", headers...), inGRPC)
 		if res != nil || err == nil {
 			t.Errorf("got a response, %v, want an error", err)
 		}
@@ -201,20 +201,37 @@ func TestBridgeClassifies(t *testing.T) {
 	})); got.Kind != upstream.DeadlineOver {
 		t.Errorf("at the deadline: got %v", got)
 	}
+	// What ends a call at its deadline is the context, whose cause says so, and not the header.
+	late, over := context.WithCancelCause(t.Context())
+	hanging := overHTTP2(t, func(http.ResponseWriter, *http.Request) {
+		time.Sleep(50 * time.Millisecond)
+		over(upstream.ErrDeadline)
+		<-t.Context().Done()
+	})
+	if got := try(late, hanging, "Connect-Timeout-Ms: 5"); got.Kind != upstream.DeadlineOver {
+		t.Errorf("past the deadline: got %v", got)
+	}
 	// A message, and then no status.
-	broken := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	broken := overHTTP2(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
 		_, _ = io.WriteString(w, "\x00\x00\x00\x00\x00")
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
-	}))
-	broken.Config.Protocols = new(http.Protocols)
-	broken.Config.Protocols.SetUnencryptedHTTP2(true)
-	broken.Start()
-	t.Cleanup(broken.Close)
-	if got := try(t.Context(), at(t, broken.Listener.Addr().String())); got.Kind != upstream.Broken {
+	})
+	if got := try(t.Context(), broken); got.Kind != upstream.Broken {
 		t.Errorf("of an answer that breaks off: got %v", got)
 	}
+}
+
+// overHTTP2 is an endpoint that speaks HTTP/2 alone.
+func overHTTP2(tb testing.TB, handler http.HandlerFunc) *upstream.Endpoint {
+	tb.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	tb.Cleanup(server.Close)
+	return at(tb, server.Listener.Addr().String())
 }
 
 // An answer that is larger than we read says so, and that the call has run.

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -117,6 +118,20 @@ func TestOddRequestsTellNothing(t *testing.T) {
 		res.Drop()
 		if cause, refused := p.Refuses(&Request{Method: http.MethodPost, Header: http.Header{"Content-Type": {"application/json"}}}); refused {
 			t.Errorf("after %+v others are refused: %s", odd, cause)
+		}
+	}
+}
+
+// A route may say which protocol its service speaks: then no other is tried.
+func TestOnlyProtocol(t *testing.T) {
+	t.Parallel()
+	p := NewPool(Config{Service: service, Endpoints: []*url.URL{{Scheme: "http", Host: "127.0.0.1:1"}}, Protocol: OnlyGRPC, Log: slog.New(slog.DiscardHandler)})
+	t.Cleanup(p.Close)
+	for mediaType, want := range map[string]bool{
+		"application/json": true, "application/proto": true, "application/grpc-web+proto": true, "application/grpc": false, "application/grpc+json": false,
+	} {
+		if _, lacks := p.Lacks(mediaType); lacks != want {
+			t.Errorf("%s: lacks is %v", mediaType, lacks)
 		}
 	}
 }

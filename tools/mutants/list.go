@@ -4,7 +4,7 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust)
+var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust, bridges)
 
 const (
 	decide  = "gateway/decide.go"
@@ -338,4 +338,18 @@ var trust = []mutant{
 	{"internal/secret/secret.go", "	delete(header, contract.HeaderSecret)\n", "", "./internal/secret"},
 	{"internal/contract/operators.go", "		if origin != \"http://\"+r.Host {", "		if origin != \"http://\"+r.Host && false {", "./internal/server -run ^TestAdminRefusesForeignRequests$"},
 	{"internal/contract/operators.go", "	if !ownHost(r) {", "	if false {", "./internal/server -run ^TestAdminRefusesForeignRequests$"},
+}
+
+// Calls of services that do not speak as their callers do.
+var bridges = []mutant{
+	{"gateway/direct.go", "		if !outcome.Foreign() {\n			break\n		}\n", "		break\n", "./gateway -run ^TestBridgeToGRPC$"},
+	{"gateway/direct.go", "!c.ran && !crosses", "!c.ran && (true || crosses)", "./gateway -run ^TestBridgedCallsAreStored$"},
+	{"gateway/decide.go", "		if errors.As(c.tries.err, &err) {\n			return err", "		if errors.As(c.tries.err, &err) && false {\n			return err", "./gateway -run ^TestBridgeRefuses$"},
+	{"mom/sender.go", "		if !res.foreign {\n			break\n		}\n", "		break\n", "./e2e -run ^TestGRPCGo$"},
+	{"internal/bridge/bridge.go", "x.outcome, x.err = upstream.BrokeOff(ctx, err), err", "", "./internal/bridge -run ^TestBridgeClassifies$"},
+	{"internal/bridge/bridge.go", "x.to.Protocol != connect.ProtocolNameConnect, left", "false, left", "./internal/bridge -run ^TestBridgePassesAll$"},
+	{"internal/bridge/bridge.go", "range timeouts {", "range timeouts[:0] {", "./internal/bridge -run ^TestBridgeClassifies$"},
+	{"internal/bridge/bridge.go", "	pass(caller.ResponseTrailer(), service.ResponseTrailer())\n", "", "./internal/bridge -run ^TestBridgePassesAll$"},
+	{"internal/upstream/protocol.go", "	case p.protocol != AnyProtocol && p.protocol != spoken:\n		return UnknownProtocol, true\n", "", "./internal/upstream -run ^TestOnlyProtocol$"},
+	{"internal/upstream/protocol.go", "asked == OnlyGRPCWeb || isJSON(mediaType)", "asked == OnlyGRPCWeb", "./internal/upstream -run ^TestErrorsOfGRPCServers$"},
 }

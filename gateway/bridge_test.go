@@ -1,0 +1,172 @@
+package gateway_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	stock "google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"holdline/internal/freeport"
+)
+
+// plainGRPC is a service of grpc-go without health. It answers each call with a code.
+func plainGRPC(tb testing.TB, addr string, code codes.Code) (ran func() int) {
+	tb.Helper()
+	var mu sync.Mutex
+	runs := 0
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	handle := func(_ any, _ context.Context, decode func(any) error, _ stock.UnaryServerInterceptor) (any, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		runs++
+		message := new(emptypb.Empty)
+		if err := decode(message); err != nil || code != codes.OK {
+			return nil, status.Error(code, "as told")
+		}
+		return message, nil
+	}
+	s := stock.NewServer()
+	s.RegisterService(&stock.ServiceDesc{ServiceName: faultService, Methods: []stock.MethodDesc{
+		{MethodName: "Get", Handler: handle}, {MethodName: "Add", Handler: handle},
+	}}, nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(ln)
+	}()
+	tb.Cleanup(func() {
+		s.Stop()
+		<-done
+	})
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return runs
+	}
+}
+
+// Callers of Connect and gRPC-Web reach a service that only speaks gRPC, each by one try; what its route
+// says of it is not tried at all. What cannot be translated is refused.
+func TestBridgeToGRPC(t *testing.T) {
+	t.Parallel()
+	for _, option := range []string{"", ";protocol=grpc"} {
+		addr := freeport.Addr(t)
+		ran := plainGRPC(t, addr, codes.OK)
+		url := "http://" + serve(t, newGateway(t, "http://"+addr+option))
+		want := 0
+		for _, p := range []protocol{connect1, connect2, web} {
+			for _, m := range []method{get, add} {
+				want++
+				if got := p.call(t, client(t, p.major), url, m); got.what != "ok" || got.decision != "direct;try=1;bridge=grpc → passed" {
+					t.Errorf("%s %s%s: got %+v", p.name, m.name, option, got)
+				}
+			}
+			for _, m := range []method{bigGet, watch} {
+				if got := p.call(t, client(t, p.major), url, m); got.what == "ok" {
+					t.Errorf("%s %s%s: got %+v, want it refused", p.name, m.name, option, got)
+				}
+			}
+		}
+		if got := grpc.call(t, client(t, 2), url, add); got.what != "ok" || strings.Contains(got.decision, "bridge") {
+			t.Errorf("gRPC%s: got %+v, want no bridge", option, got)
+		}
+		if got := ran(); got != want+1 {
+			t.Errorf("%d calls ran%s, want %d", got, option, want+1)
+		}
+	}
+}
+
+// What follows from a service's word is the same across the bridge: unavailable is tried again where that is
+// safe, and every other error passes.
+func TestBridgeDecides(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		code codes.Code
+		m    method
+		want string
+		runs int
+	}{
+		{codes.NotFound, get, "not_found", 1},
+		{codes.Unavailable, add, "unavailable", 1},
+		{codes.Unavailable, get, "unavailable", 3},
+	} {
+		addr := freeport.Addr(t)
+		ran := plainGRPC(t, addr, c.code)
+		url := "http://" + serve(t, newGateway(t, "http://"+addr))
+		if got := connect1.call(t, client(t, 1), url, c.m); got.what != c.want || ran() != c.runs {
+			t.Errorf("%v of %s: got %+v after %d runs, want %s after %d", c.code, c.m.name, got, ran(), c.want, c.runs)
+		}
+	}
+}
+
+// A message that is none of the method is refused as the caller's mistake, and is not sent.
+func TestBridgeRefuses(t *testing.T) {
+	t.Parallel()
+	addr := freeport.Addr(t)
+	ran := plainGRPC(t, addr, codes.OK)
+	url := "http://" + serve(t, newGateway(t, "http://"+addr+";protocol=grpc"))
+	res, err := client(t, 1).Do(request(t, url+add.path, strings.NewReader("[1]"), "Content-Type: application/json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), `"invalid_argument"`) || !strings.Contains(string(body), "cannot be read") || ran() != 0 {
+		t.Errorf("got %d %s after %d runs, want it refused", res.StatusCode, body, ran())
+	}
+}
+
+// gRPC reaches a service that has HTTP/1.1 and Connect alone.
+func TestBridgeFromGRPC(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var types []string
+	service := "http://" + serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		kind := r.Header.Get("Content-Type")
+		if r.ProtoMajor != 1 || kind != "application/proto" {
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+			return
+		}
+		types = append(types, kind)
+		w.Header().Set("Content-Type", kind)
+	}))
+	url := "http://" + serve(t, newGateway(t, service+";http=1"))
+	for range 2 {
+		if got := grpc.call(t, client(t, 2), url, add); got.what != "ok" || got.decision != "direct;try=1;bridge=connect → passed" {
+			t.Errorf("got %+v", got)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(types, []string{"application/proto", "application/proto"}) {
+		t.Errorf("the service got %v", types)
+	}
+}
+
+// A call that can be translated is stored in an outage, although the service was seen not to understand it.
+func TestBridgedCallsAreStored(t *testing.T) {
+	t.Parallel()
+	addr := freeport.Addr(t)
+	mom := newStandIn(t, nil)
+	url := frontMOM(t, "http://"+addr+";protocol=grpc", mom.addr)
+	if got := connect1.call(t, client(t, 1), url, add); got.what != "held" {
+		t.Errorf("got %+v, want it held", got)
+	}
+	if got := connect1.call(t, client(t, 1), url, bigAdd); !strings.HasPrefix(got.what, "unimplemented") && !strings.HasPrefix(got.what, "unavailable") {
+		t.Errorf("a large call: got %+v, want it refused", got)
+	}
+}
