@@ -35,9 +35,8 @@ import (
 
 var withWorld = flag.Bool("world", false, "run TestWorld, which needs what e2e/world/package.json names")
 
-// Services and callers made with other people's libraries, each with each: what a service
-// understands is answered directly, through an outage, by its handle and under a key; what it does
-// not is refused in true words, and never stored.
+// Services and callers made with other people's libraries, each with each, whatever protocols they
+// speak: each call is answered directly, through an outage, by its handle and under a key.
 func TestWorld(t *testing.T) {
 	t.Parallel()
 	if !*withWorld {
@@ -50,55 +49,45 @@ func TestWorld(t *testing.T) {
 		}
 		return ctx, nil
 	}
-	for name, c := range map[string]struct {
-		serve func(t *testing.T, addr string) (stop func())
-		grpc  bool // understood
-		other bool // Connect and gRPC-Web
-	}{
-		"grpc-go": {func(t *testing.T, addr string) func() {
+	for name, serve := range map[string]func(t *testing.T, addr string) (stop func()){
+		"grpc-go": func(t *testing.T, addr string) func() {
 			t.Helper()
 			return run(t, &foreign{addr: addr, health: true})
-		}, true, false},
-		"grpc-go-auth": {func(t *testing.T, addr string) func() {
+		},
+		"grpc-go-auth": func(t *testing.T, addr string) func() {
 			t.Helper()
 			return run(t, &foreign{addr: addr, health: true, options: []grpc.ServerOption{grpc.InTapHandle(token)}})
-		}, true, false},
-		"connect-go": {func(t *testing.T, addr string) func() {
+		},
+		"connect-go": func(t *testing.T, addr string) func() {
 			t.Helper()
 			return run(t, (&ledger{}).serve(t, addr))
-		}, true, true},
-		"connect-node-http": {func(t *testing.T, addr string) func() {
+		},
+		"connect-node-http": func(t *testing.T, addr string) func() {
 			t.Helper()
 			return serveWith(t, addr, "node", "world/service.js", "http", portOf(addr), image)
-		}, false, true},
-		"connect-node-http2": {func(t *testing.T, addr string) func() {
+		},
+		"connect-node-http2": func(t *testing.T, addr string) func() {
 			t.Helper()
 			return serveWith(t, addr, "node", "world/service.js", "http2", portOf(addr), image)
-		}, true, true},
-		"python-grpcio": {func(t *testing.T, addr string) func() {
+		},
+		"python-grpcio": func(t *testing.T, addr string) func() {
 			t.Helper()
 			if exec.Command("/usr/bin/python3", "-c", "import grpc, google.protobuf").Run() != nil {
 				t.Skip("no grpcio: apt-get install python3-grpcio python3-protobuf")
 			}
 			return serveWith(t, addr, "/usr/bin/python3", "world/service.py", portOf(addr), image)
-		}, true, false},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr := freeport.Addr(t)
 			s := up(t, stack.Config{Schemas: []string{image}, Routes: []string{ledgerService + "=http://" + addr}, CORSOrigins: []string{"*"}})
 			w := &world{t: t, s: s, callers: worldCallers(t, s, image)}
-			w.understands = func(caller string) bool {
-				if strings.Contains(caller, "/grpc") || caller == "grpc-js" || caller == "grpc-go" {
-					return c.grpc
-				}
-				return c.other
-			}
-			stop := c.serve(t, addr)
+			stop := serve(t, addr)
 			w.direct()
 			stop()
 			held := w.outage()
-			c.serve(t, addr)
+			serve(t, addr)
 			held()
 		})
 	}
@@ -135,10 +124,9 @@ type caller func(method string, amount int64, header map[string]string) worldRep
 
 // world is one service and its callers.
 type world struct {
-	t           *testing.T
-	s           *stack.Stack
-	callers     map[string]caller
-	understands func(caller string) bool
+	t       *testing.T
+	s       *stack.Stack
+	callers map[string]caller
 }
 
 var ledgerMethods = []string{"Read", "Post"}
@@ -154,13 +142,6 @@ func (w *world) each(do func(name string, call caller, method string)) {
 	all.Wait()
 }
 
-// refused checks that a caller whom the service does not understand was told so.
-func (w *world) refused(what string, got worldReply) {
-	if got.Code != int(connect.CodeUnimplemented) || !strings.Contains(got.Message, "not executed") || got.Task != "" {
-		w.t.Errorf("%s: %+v, want unimplemented, not executed", what, got)
-	}
-}
-
 // direct calls while the service is there.
 func (w *world) direct() {
 	w.each(func(name string, call caller, method string) {
@@ -170,10 +151,7 @@ func (w *world) direct() {
 			for got = call(method, 1, with(header)); got.Code == int(connect.CodeUnavailable); { // it has yet to listen
 				got = call(method, 1, with(header))
 			}
-			switch {
-			case !w.understands(name):
-				w.refused(what, got)
-			case got.Code != 0 || got.Amount != 2 || (got.Task == "") != (len(header) == 0):
+			if got.Code != 0 || got.Amount != 2 || (got.Task == "") != (len(header) == 0) {
 				w.t.Errorf("%s: %+v, want an amount of 2", what, got)
 			}
 		}
@@ -188,18 +166,14 @@ func (w *world) outage() (held func()) {
 		waiting sync.WaitGroup
 		list    = momv1.TaskState_TASK_STATE_QUEUED
 	)
-	for name, call := range w.callers { // the first call finds out what has become of the connections
-		if w.understands(name) {
-			call("Read", 1, with(map[string]string{"prefer": "wait=0"}))
-			stored++
-			break
-		}
+	for _, call := range w.callers { // the first call finds out what has become of the connections
+		call("Read", 1, with(map[string]string{"prefer": "wait=0"}))
+		stored++
+		break
 	}
 	w.each(func(name string, call caller, method string) {
 		got := call(method, 10, with(map[string]string{"prefer": "wait=0"}))
 		switch {
-		case !w.understands(name):
-			w.refused(name+" "+method+" in an outage", got)
 		case got.Code != int(connect.CodeDeadlineExceeded) || got.Task == "":
 			w.t.Errorf("%s %s in an outage: %+v, want a handle", name, method, got)
 		default:
@@ -212,10 +186,6 @@ func (w *world) outage() (held func()) {
 			for _, header := range []map[string]string{{}, {"idempotency-key": "held" + name + method}} {
 				header["prefer"] = "wait=60"
 				what := fmt.Sprint(name, " ", method, " held, ", header)
-				if !w.understands(name) {
-					w.refused(what, call(method, 20, with(header)))
-					continue
-				}
 				stored++
 				waiting.Go(func() {
 					if got := call(method, 20, with(header)); got.Code != 0 || got.Amount != 21 || got.Task == "" {
@@ -223,9 +193,7 @@ func (w *world) outage() (held func()) {
 					}
 				})
 			}
-			if w.understands(name) {
-				stored++
-			}
+			stored++
 		}
 	}
 	awaitTasks(w.t, w.s.Gateway, stored, list)

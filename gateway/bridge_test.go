@@ -5,9 +5,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	stock "google.golang.org/grpc"
@@ -128,32 +128,32 @@ func TestBridgeRefuses(t *testing.T) {
 	}
 }
 
-// gRPC reaches a service that has HTTP/1.1 and Connect alone.
+// gRPC reaches a service that has HTTP/1.1 and one other protocol alone.
 func TestBridgeFromGRPC(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	var types []string
-	service := "http://" + serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		kind := r.Header.Get("Content-Type")
-		if r.ProtoMajor != 1 || kind != "application/proto" {
-			w.WriteHeader(http.StatusUnsupportedMediaType)
-			return
+	for kind, c := range map[string]struct{ protocol, answer string }{
+		"application/proto":          {"connect", ""},
+		"application/grpc-web+proto": {"grpcweb", envelope(0, "") + envelope(0x80, "grpc-status: 0\r\n")},
+	} {
+		var runs atomic.Int64
+		service := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor != 1 || r.Header.Get("Content-Type") != kind {
+				w.WriteHeader(http.StatusUnsupportedMediaType)
+				return
+			}
+			runs.Add(1)
+			w.Header().Set("Content-Type", kind)
+			_, _ = io.WriteString(w, c.answer)
+		}))
+		url := "http://" + serve(t, newGateway(t, "http://"+service+";http=1"))
+		for range 2 {
+			if got := grpc.call(t, client(t, 2), url, add); got.what != "ok" || got.decision != "direct;try=1;bridge="+c.protocol+" → passed" {
+				t.Errorf("%s: got %+v", kind, got)
+			}
 		}
-		types = append(types, kind)
-		w.Header().Set("Content-Type", kind)
-	}))
-	url := "http://" + serve(t, newGateway(t, service+";http=1"))
-	for range 2 {
-		if got := grpc.call(t, client(t, 2), url, add); got.what != "ok" || got.decision != "direct;try=1;bridge=connect → passed" {
-			t.Errorf("got %+v", got)
+		if got := runs.Load(); got != 2 {
+			t.Errorf("%s: %d calls ran, want 2", kind, got)
 		}
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if !slices.Equal(types, []string{"application/proto", "application/proto"}) {
-		t.Errorf("the service got %v", types)
 	}
 }
 
@@ -163,8 +163,10 @@ func TestBridgedCallsAreStored(t *testing.T) {
 	addr := freeport.Addr(t)
 	mom := newStandIn(t, nil)
 	url := frontMOM(t, "http://"+addr+";protocol=grpc", mom.addr)
-	if got := connect1.call(t, client(t, 1), url, add); got.what != "held" {
-		t.Errorf("got %+v, want it held", got)
+	for _, headers := range [][]string{nil, {"Idempotency-Key: k"}, {"Prefer: respond-async, wait=5"}} {
+		if got := connect1.call(t, client(t, 1), url, add, headers...); got.what != "held" {
+			t.Errorf("with %v: got %+v, want it held", headers, got)
+		}
 	}
 	if got := connect1.call(t, client(t, 1), url, bigAdd); !strings.HasPrefix(got.what, "unimplemented") && !strings.HasPrefix(got.what, "unavailable") {
 		t.Errorf("a large call: got %+v, want it refused", got)

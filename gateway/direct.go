@@ -64,38 +64,41 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 // send sends the call to an endpoint as its caller wrote it, or else across the bridge, in the first of the
 // other protocols that the endpoint understands. An endpoint that does not understand a protocol has run
 // nothing, so all of this is one try.
-func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) (*upstream.Response, upstream.Outcome, error) {
-	caller, crosses := p.crosses(c)
+func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) (res *upstream.Response, outcome upstream.Outcome, err error) {
+	c.tries.across = false
+	_, refused := c.target.pool.Refuses(&c.req)
+	caller, crosses := c.crosses(refused)
 	if !crosses {
-		return endpoint.Try(ctx, &c.req)
-	}
-	var (
-		res     *upstream.Response
-		outcome upstream.Outcome
-		err     error
-	)
-	for _, way := range bridge.Ways(c.target.pool, caller) {
-		res.Drop()
-		c.tries.way, c.tries.across = way, way != caller
-		if c.tries.across {
-			res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, way)
-		} else {
-			res, outcome, err = endpoint.Try(ctx, &c.req)
+		res, outcome, err = endpoint.Try(ctx, &c.req)
+		if caller, crosses = c.crosses(outcome.Foreign()); !crosses {
+			return res, outcome, err
 		}
-		if !outcome.Foreign() {
+	}
+	c.tries.across = true
+	for _, c.tries.way = range caller.Others(c.target.pool) {
+		res.Drop()
+		if res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, c.tries.way); !outcome.Foreign() {
 			break
 		}
 	}
 	return res, outcome, err
 }
 
-// crosses tells how the caller speaks, and whether the call can cross the bridge.
-func (p *proxy) crosses(c *call) (bridge.Speech, bool) {
-	if !c.replayable() || !c.target.stores {
+// crosses tells how the caller speaks, and whether a call that is not understood can cross the bridge.
+func (c *call) crosses(misunderstood bool) (bridge.Speech, bool) {
+	if !misunderstood || !c.replayable() || !c.target.stores {
 		return bridge.Speech{}, false
 	}
 	mediaType, _ := c.req.Written()
 	return bridge.SpeechOf(mediaType)
+}
+
+// lost tells whether no endpoint understands the call, in whatever protocol it is sent, and the cause. There
+// is no use in storing it.
+func (p *proxy) lost(c *call) (cause string, lost bool) {
+	cause, lost = c.target.pool.Refuses(&c.req)
+	_, crosses := c.crosses(lost)
+	return cause, lost && !crosses
 }
 
 // conclude does what follows from the last try. The breaker hears here, and not in finish, of a call
@@ -111,8 +114,8 @@ func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.
 			next = pass // the service's own words say it best
 		}
 	}
-	if _, crosses := p.crosses(c); next == store && !c.ran && !crosses {
-		if cause, refused := c.target.pool.Refuses(&c.req); refused {
+	if next == store && !c.ran {
+		if cause, lost := p.lost(c); lost {
 			next, *last = fail, upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}
 		}
 	}

@@ -33,7 +33,7 @@ func (p *proxy) judge(c *call) (err *connect.Error) {
 		return contract.Errorf(momv1.Reason_REASON_REQUEST_TOO_LARGE,
 			"a request with %s or %s: respond-async has at most %d bytes", contract.HeaderKey, contract.HeaderPrefer, maxReplay)
 	}
-	if cause, refused := c.target.pool.Refuses(&c.req); refused {
+	if cause, lost := p.lost(c); lost {
 		return unsendable(cause, c)
 	}
 	return nil

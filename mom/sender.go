@@ -32,7 +32,7 @@ func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
 // speechOf is how the caller spoke; false: as no release that we know of has it.
 func speechOf(call *momv1.Call) (bridge.Speech, bool) {
 	speech := bridge.Speech{Protocol: call.GetProtocol(), JSON: call.GetCodec() == codecJSON}
-	return speech, speech.Known() && (speech.JSON || call.GetCodec() == "")
+	return speech, speech.MediaType() != "" && (speech.JSON || call.GetCodec() == "")
 }
 
 // exchange is one request to an endpoint and its response. It is the HTTP client that connect makes
@@ -47,8 +47,6 @@ type exchange struct {
 	outcome  upstream.Outcome
 	status   int // of HTTP; 0 without a response
 	response *http.Response
-
-	mediaType, compression string // of the request
 }
 
 // result is what an attempt came to.
@@ -56,7 +54,7 @@ type result struct {
 	answer  *momv1.Answer    // may be an error; nil: there is none
 	outcome upstream.Outcome // that stands for no answer
 	refused *refusal         // the service has not run it, and takes it later
-	foreign bool             // the answer says that the service does not understand how it was spoken to
+	foreign bool             // nothing else: the service does not understand how it was spoken to
 }
 
 // unsent tells that the service has surely not seen the task.
@@ -67,17 +65,17 @@ func (r result) unsent() bool {
 // send makes one attempt at a call without a known flaw. What its direct try sent is
 // never too much: where our own headers are, they are left out.
 func (s *sender) send(ctx context.Context, lease Lease) (res result) {
-	speech, _ := speechOf(lease.Call)
-	for _, speech := range bridge.Ways(s.pool, speech) {
+	caller, _ := speechOf(lease.Call)
+	for _, speech := range caller.Ways(s.pool) {
 		res = s.try(ctx, lease, speech, false)
 		if res.outcome == (upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}) {
 			res = s.try(ctx, lease, speech, true)
 		}
 		if !res.foreign {
-			break
+			return res
 		}
 	}
-	return res
+	return result{answer: asAnswer(contract.NotUnderstood(s.route.Service, caller.MediaType(), "", false))}
 }
 
 // repeatable tells whether a call that it knows may run more than once: what its method said when it was
@@ -113,8 +111,7 @@ func (s *sender) try(ctx context.Context, lease Lease, speech bridge.Speech, bar
 		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
 	if made.outcome.Foreign() {
-		return result{foreign: true, answer: asAnswer(contract.NotUnderstood(
-			s.route.Service, made.mediaType, made.compression, made.outcome.Cause == upstream.NeedsHTTP2))}
+		return result{foreign: true}
 	}
 	// What another Holdline behind the service says so has run.
 	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
@@ -191,7 +188,6 @@ func (e *exchange) Do(req *http.Request) (*http.Response, error) {
 	}
 	e.begun = true
 	out.Look, out.Alone = true, e.alone
-	e.mediaType, e.compression = out.Written()
 	if e.bare {
 		leaveBare(out, e.call)
 	}

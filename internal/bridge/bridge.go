@@ -31,7 +31,7 @@ type Bridge struct {
 // New returns a bridge for the methods of these services, as far as they have a schema.
 func New(schemas *route.Schemas, services []string) *Bridge {
 	b := &Bridge{schemas: schemas, clients: map[Speech]*connect.Client{}}
-	for _, speech := range (Speech{}).Others() {
+	for _, speech := range all {
 		// The host is a placeholder: the exchange has its endpoint.
 		b.clients[speech] = connect.NewClient(connecthttp.NewTransport(sender{}, "http://service", speech.Options(schemas)...))
 	}

@@ -256,7 +256,7 @@ func TestBridgeIsNotUnderstood(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnsupportedMediaType) }))
 	t.Cleanup(server.Close)
-	for _, speech := range (bridge.Speech{Protocol: connect.ProtocolNameConnect, JSON: true}).Others() {
+	for _, speech := range []bridge.Speech{inGRPC, {Protocol: connect.ProtocolNameConnect}, {Protocol: connect.ProtocolNameGRPCWeb}} {
 		if _, outcome, err := newBridge(t).Try(t.Context(), at(t, server.Listener.Addr().String()), inJSON("{}"), speech); !outcome.Foreign() {
 			t.Errorf("%v: got %v, %v", speech, outcome, err)
 		}

@@ -19,68 +19,67 @@ type Speech struct {
 	Text     bool // gRPC-Web in base64
 }
 
+// mediaTypes are the Content-Types of unary calls, by how they are spoken; speeches are the same the
+// other way round, with the short names of those in the binary format.
+var mediaTypes, speeches = makeSpeeches()
+
+func makeSpeeches() (map[Speech]string, map[string]Speech) {
+	types, all := map[Speech]string{}, map[string]Speech{}
+	for prefix, s := range map[string]Speech{
+		"application/":      {Protocol: connect.ProtocolNameConnect},
+		"application/grpc+": {Protocol: connect.ProtocolNameGRPC},
+		grpcWeb + "+":       {Protocol: connect.ProtocolNameGRPCWeb},
+		grpcWebText + "+":   {Protocol: connect.ProtocolNameGRPCWeb, Text: true},
+	} {
+		types[s] = prefix + connect.CodecNameProto
+		all[types[s]] = s
+		if short, ok := strings.CutSuffix(prefix, "+"); ok {
+			all[short] = s
+		}
+		s.JSON = true
+		types[s] = prefix + connect.CodecNameJSON
+		all[types[s]] = s
+	}
+	return types, all
+}
+
 // SpeechOf is how the unary calls of a media type are spoken; false for one that is none of a protocol and
 // codec that we speak.
 func SpeechOf(mediaType string) (Speech, bool) {
-	for _, protocol := range []string{connect.ProtocolNameConnect, connect.ProtocolNameGRPC, connect.ProtocolNameGRPCWeb} {
-		for _, isJSON := range []bool{false, true} {
-			for _, text := range []bool{false, protocol == connect.ProtocolNameGRPCWeb} {
-				s := Speech{protocol, isJSON, text}
-				full := s.MediaType()
-				if bare, isProto := strings.CutSuffix(full, "+proto"); mediaType == full || isProto && mediaType == bare {
-					return s, true
-				}
-			}
-		}
-	}
-	return Speech{}, false
+	s, ok := speeches[mediaType]
+	return s, ok
 }
 
-// MediaType is the Content-Type of unary calls that are spoken so.
-func (s Speech) MediaType() string {
-	codec := connect.CodecNameProto
-	if s.JSON {
-		codec = connect.CodecNameJSON
+// MediaType is the Content-Type of unary calls that are spoken so; empty where there is no such protocol.
+func (s Speech) MediaType() string { return mediaTypes[s] }
+
+// Ways are how to speak to a service one after the other, until it understands: as the caller does, unless
+// the service has lately not understood that, and then as others do.
+func (s Speech) Ways(pool *upstream.Pool) []Speech {
+	if _, lacks := pool.Lacks(s.MediaType()); lacks {
+		return s.Others(pool)
 	}
-	switch s.Protocol {
-	case connect.ProtocolNameGRPC:
-		return "application/grpc+" + codec
-	case connect.ProtocolNameGRPCWeb:
-		if s.Text {
-			return grpcWebText + "+" + codec
-		}
-		return grpcWeb + "+" + codec
-	}
-	return "application/" + codec
+	return append([]Speech{s}, s.Others(pool)...)
 }
 
-// Known tells whether there is such a protocol.
-func (s Speech) Known() bool {
-	return s.Protocol == connect.ProtocolNameConnect || s.Protocol == connect.ProtocolNameGRPC || s.Protocol == connect.ProtocolNameGRPCWeb
+// all are how services can be spoken to, those first that most services understand.
+var all = []Speech{
+	{Protocol: connect.ProtocolNameGRPC}, {Protocol: connect.ProtocolNameConnect},
+	{Protocol: connect.ProtocolNameGRPCWeb}, {Protocol: connect.ProtocolNameConnect, JSON: true},
 }
 
-// Ways are how to speak to a service one after the other, until it understands: as the caller does, and
-// then as other callers would. What the service has lately not understood is left out, unless that is all.
-func Ways(pool *upstream.Pool, caller Speech) (ways []Speech) {
-	for _, speech := range append([]Speech{caller}, caller.Others()...) {
-		if _, lacks := pool.Lacks(speech.MediaType()); !lacks {
-			ways = append(ways, speech)
-		}
+// Others are how else a service may be spoken to. What the service has lately not understood is left out,
+// unless nothing else would be left.
+func (s Speech) Others(pool *upstream.Pool) []Speech {
+	others := slices.DeleteFunc(slices.Clone(all), func(other Speech) bool { return other == s })
+	understood := slices.DeleteFunc(slices.Clone(others), func(other Speech) bool {
+		_, lacks := pool.Lacks(other.MediaType())
+		return lacks
+	})
+	if len(understood) == 0 {
+		return others
 	}
-	if len(ways) == 0 {
-		return []Speech{caller}
-	}
-	return ways
-}
-
-// Others are how else a service may be spoken to that does not understand its caller, those first that
-// most services understand.
-func (s Speech) Others() []Speech {
-	all := []Speech{
-		{Protocol: connect.ProtocolNameGRPC}, {Protocol: connect.ProtocolNameConnect},
-		{Protocol: connect.ProtocolNameGRPCWeb}, {Protocol: connect.ProtocolNameConnect, JSON: true},
-	}
-	return slices.DeleteFunc(all, func(other Speech) bool { return other == s })
+	return understood
 }
 
 // Options are what connect needs of a client that speaks so, in messages of these schemas.

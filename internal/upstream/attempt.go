@@ -25,7 +25,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	for tried := false; ; tried = true {
 		major := e.versions.pick(req.HTTPMajor, needs2)
 		if major == 0 {
-			e.pool.lacksHTTP2.note(true)
+			e.pool.lacksOne(&e.pool.lacksHTTP2)
 			return nil, Outcome{Unsendable, NeedsHTTP2}, errVersion
 		}
 		res, outcome, err := e.try(ctx, req, major)
@@ -33,7 +33,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		case outcome.Cause != wrongVersion:
 			return res, outcome, err
 		case needs2:
-			e.pool.lacksHTTP2.note(true)
+			e.pool.lacksOne(&e.pool.lacksHTTP2)
 			return nil, Outcome{Unsendable, NeedsHTTP2}, err
 		case tried, e.versions.pick(req.HTTPMajor, needs2) == major, req.Stream != nil && !req.Stream.Rewind():
 			return nil, outcome, err

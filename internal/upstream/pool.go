@@ -28,6 +28,7 @@ type Pool struct {
 	lacks    map[string]*lacking // by media type: the last such call was not understood
 	// lacksHTTP2: the last gRPC call was not sent, since its endpoint does not speak it.
 	lacksHTTP2 lacking
+	picky      atomic.Bool // not everything was understood, or the route says so
 	named      atomic.Bool // some endpoint has known the service's name
 	lookup     func(ctx context.Context, host string) ([]string, error)
 	log        *slog.Logger
@@ -64,6 +65,7 @@ func newPool(cfg Config, lookup func(context.Context, string) ([]string, error))
 		log: cfg.Log, once: logonce.New(cfg.Log),
 		unhealthy: make(chan struct{}, 1),
 	}
+	p.picky.Store(p.protocol != AnyProtocol || p.http == OnlyHTTP1)
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	// Until its name is looked up, an endpoint is whatever dialling it gives.
 	var first []*Endpoint

@@ -93,6 +93,12 @@ func newLacks() map[string]*lacking {
 // or it has been seen to since.
 type lacking struct{ at atomic.Int64 }
 
+// lacksOne takes note that a call was not understood.
+func (p *Pool) lacksOne(l *lacking) {
+	l.note(true)
+	p.picky.Store(true)
+}
+
 func (l *lacking) note(is bool) {
 	switch {
 	case is:
@@ -165,7 +171,7 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	case outcome.Kind == Answered:
 		lack.note(false)
 	case outcome.Cause == UnknownProtocol && compression == "" && req.Header.Get("Content-Type") == mediaType && req.Method == http.MethodPost:
-		lack.note(true)
+		e.pool.lacksOne(lack)
 	}
 	return outcome
 }
@@ -173,6 +179,9 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 // Refuses tells whether all endpoints have lately shown that they do not understand a call's protocol, and the
 // cause.
 func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
+	if !p.picky.Load() {
+		return "", false
+	}
 	mediaType, _ := req.Written()
 	return p.Lacks(mediaType)
 }

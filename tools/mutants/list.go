@@ -342,10 +342,10 @@ var trust = []mutant{
 
 // Calls of services that do not speak as their callers do.
 var bridges = []mutant{
-	{"gateway/direct.go", "		if !outcome.Foreign() {\n			break\n		}\n", "		break\n", "./gateway -run ^TestBridgeToGRPC$"},
-	{"gateway/direct.go", "!c.ran && !crosses", "!c.ran && (true || crosses)", "./gateway -run ^TestBridgedCallsAreStored$"},
+	{"gateway/direct.go", "c.tries.way); !outcome.Foreign() {", "c.tries.way); true || !outcome.Foreign() {", "./gateway -run ^TestBridgeFromGRPC$"},
+	{"gateway/direct.go", "lost && !crosses", "lost && (true || crosses)", "./gateway -run ^TestBridgedCallsAreStored$"},
 	{"gateway/decide.go", "		if errors.As(c.tries.err, &err) {\n			return err", "		if errors.As(c.tries.err, &err) && false {\n			return err", "./gateway -run ^TestBridgeRefuses$"},
-	{"mom/sender.go", "		if !res.foreign {\n			break\n		}\n", "		break\n", "./e2e -run ^TestGRPCGo$"},
+	{"mom/sender.go", "		if !res.foreign {\n", "		if true {\n", "./e2e -run ^TestGRPCGo$"},
 	{"internal/bridge/bridge.go", "x.outcome, x.err = upstream.BrokeOff(ctx, err), err", "", "./internal/bridge -run ^TestBridgeClassifies$"},
 	{"internal/bridge/bridge.go", "x.to.Protocol != connect.ProtocolNameConnect, left", "false, left", "./internal/bridge -run ^TestBridgePassesAll$"},
 	{"internal/bridge/bridge.go", "range timeouts {", "range timeouts[:0] {", "./internal/bridge -run ^TestBridgeClassifies$"},
