@@ -53,7 +53,7 @@ func TestReferenceLimits(t *testing.T) {
 		{"maxReplay", "a unary request that is kept", inBytes},
 		{"bodyTimeout", "a unary request that is kept", inTime},
 		{"maxRequest", "the request of a stored call", inBytes},
-		{"MaxAnswer", "the answer to a stored call, or to one that is translated", inBytes},
+		{"MaxMessage", "the answer to a stored call, or to one that is translated", inBytes},
 		{"maxSnapshot", "a schema that is kept", inBytes},
 		{"DefaultMaxQueued", "open tasks in one shard", plain},
 		{"DefaultMaxBytes", "bytes of the calls in one shard", inBytes},

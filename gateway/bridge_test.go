@@ -172,3 +172,29 @@ func TestBridgedCallsAreStored(t *testing.T) {
 		t.Errorf("a large call: got %+v, want it refused", got)
 	}
 }
+
+// A service may be another one by now: what it did not understand before is tried last, and not given up.
+func TestBridgeIsNotForEver(t *testing.T) {
+	t.Parallel()
+	var kind atomic.Value
+	kind.Store("application/proto")
+	service := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Content-Type") != kind.Load() {
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+			return
+		}
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		if r.Header.Get("Content-Type") == "application/json" {
+			_, _ = io.WriteString(w, "{}")
+		}
+	}))
+	url := "http://" + serve(t, newGateway(t, "http://"+service))
+	for next, want := range map[string]string{"application/proto": "direct;try=1;bridge=connect → passed", "application/json": "direct;try=1 → passed"} {
+		kind.Store(next)
+		for range 2 {
+			if got := connect1.call(t, client(t, 1), url, add); got.what != "ok" || got.decision != want {
+				t.Errorf("while it takes %s: got %+v, want %s", next, got, want)
+			}
+		}
+	}
+}

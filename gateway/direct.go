@@ -74,10 +74,17 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 			return res, outcome, err
 		}
 	}
-	c.tries.across = true
-	for _, c.tries.way = range caller.Others(c.target.pool) {
+	for _, way := range caller.Ways(c.target.pool) {
+		if way == caller && !refused {
+			continue // it was just tried
+		}
 		res.Drop()
-		if res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, c.tries.way); !outcome.Foreign() {
+		if c.tries.way, c.tries.across = way, way != caller; c.tries.across {
+			res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, way)
+		} else {
+			res, outcome, err = endpoint.Try(ctx, &c.req)
+		}
+		if !outcome.Foreign() {
 			break
 		}
 	}

@@ -92,7 +92,7 @@ func TestAttempt(t *testing.T) {
 	}{
 		"answered":                         {says(200, proto, "abc"), "", nil, []string{"mark", "settle 3 bytes"}, true},
 		"answered with an error":           {says(400, json, `{"code":"invalid_argument"}`), "", nil, []string{"mark", "settle error 3"}, true},
-		"answered too much":                {says(200, proto, strings.Repeat("a", bridge.MaxAnswer+1)), "", nil, []string{"mark", "settle error 8"}, true},
+		"answered too much":                {says(200, proto, strings.Repeat("a", bridge.MaxMessage+1)), "", nil, []string{"mark", "settle error 8"}, true},
 		"not sent":                         {nil, "", nil, []string{"mark", "release"}, false},
 		"not sent, may run once":           {nil, "", once, []string{"mark", "release"}, false},
 		"broken":                           {breaks, "", nil, []string{"mark", "spend closed 100ms"}, false},

@@ -107,7 +107,7 @@ func (s *sender) try(ctx context.Context, lease Lease, speech bridge.Speech, bar
 	sent := &bridge.Message{JSON: call.GetCodec() == codecJSON, Bytes: call.GetMessage(), Desc: method.Descriptor.Input()}
 	var message bridge.Message
 	err := client.CallUnary(ctx, method.Spec(), sent, &message)
-	if err == nil && len(message.Bytes) > bridge.MaxAnswer || made.tooLarge(err) {
+	if err == nil && len(message.Bytes) > bridge.MaxMessage || made.tooLarge(err) {
 		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
 	if made.outcome.Foreign() {

@@ -45,10 +45,13 @@ func New(schemas *route.Schemas, services []string) *Bridge {
 			}
 		}
 	}
-	connecthttp.Mount(mux, rpc, connecthttp.WithCompressors(coding.Compressors()...), connecthttp.WithCodecs(NewBinaryCodec(schemas), NewJSONCodec(schemas)))
+	connecthttp.Mount(mux, rpc, connecthttp.WithReadMaxBytes(MaxMessage), connecthttp.WithCompressMinBytes(minCompress), connecthttp.WithCompressors(coding.Compressors()...), connecthttp.WithCodecs(NewBinaryCodec(schemas), NewJSONCodec(schemas)))
 	b.server = WithText(mux)
 	return b
 }
+
+// minCompress is the smallest answer, in bytes, that is compressed.
+const minCompress = 1 << 10
 
 // exchange is one call at one endpoint.
 type exchange struct {
@@ -144,7 +147,7 @@ func (x *exchange) failed(ctx context.Context, err error, service *connect.CallI
 	switch {
 	case !errors.As(err, &rpcErr), rpcErr.IsRemote(), x.status != http.StatusOK, x.outcome.Kind != upstream.Answered:
 	case rpcErr.Code() == connect.CodeResourceExhausted:
-		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and its answer is larger than %d bytes: call in the protocol of the service", MaxAnswer)
+		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and its answer is larger than %d bytes: call in the protocol of the service", MaxMessage)
 	default:
 		x.outcome, x.err = upstream.BrokeOff(ctx, err), err
 	}

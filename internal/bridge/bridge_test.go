@@ -1,6 +1,7 @@
 package bridge_test
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -172,12 +173,31 @@ func TestBridgeRefusesBadMessages(t *testing.T) {
 		t.Error("the service was called")
 		return nil, nil
 	})
+	bomb := inJSON(zipped(t, 16<<20), "Content-Encoding: gzip")
+	res, outcome, err := newBridge(t).Try(t.Context(), endpoint, bomb, inGRPC)
+	if res != nil || outcome.Cause != bridge.BadMessage || connect.CodeOf(err) != connect.CodeResourceExhausted {
+		t.Errorf("16 MiB that are zipped: got %v, %v, want resource_exhausted, not sent", outcome, err)
+	}
 	for _, body := range []string{"", "[1]", `{"a": "many"}`} {
 		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON(body), inGRPC)
 		if res != nil || outcome != (upstream.Outcome{Kind: upstream.Unsendable, Cause: bridge.BadMessage}) || connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("%q: got %v, %v, want invalid_argument, not sent", body, outcome, err)
 		}
 	}
+}
+
+// zipped is so many blanks.
+func zipped(tb testing.TB, n int) string {
+	tb.Helper()
+	var out strings.Builder
+	w := gzip.NewWriter(&out)
+	if _, err := io.WriteString(w, strings.Repeat(" ", n)); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return out.String()
 }
 
 // What goes wrong on the way to the service is told as it is without a bridge.

@@ -57,7 +57,7 @@ type lenientWebBody struct {
 func (b *lenientWebBody) Read(p []byte) (int, error) {
 	if b.mended == nil {
 		const room = 64 << 10 // of trailers
-		raw, err := io.ReadAll(io.LimitReader(b.ReadCloser, MaxAnswer+room))
+		raw, err := io.ReadAll(io.LimitReader(b.ReadCloser, MaxMessage+room))
 		rest := io.Reader(b.ReadCloser)
 		if err != nil {
 			rest = failing{err}

@@ -17,8 +17,8 @@ import (
 	"holdline/internal/route"
 )
 
-// MaxAnswer is the largest answer, in bytes, that is read whole.
-const MaxAnswer = 4 << 20
+// MaxMessage is the largest message that is read, in bytes without its compression.
+const MaxMessage = 4 << 20
 
 // Incoming is a message that takes its bytes as they come.
 type Incoming interface {

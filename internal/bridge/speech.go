@@ -53,40 +53,34 @@ func SpeechOf(mediaType string) (Speech, bool) {
 // MediaType is the Content-Type of unary calls that are spoken so; empty where there is no such protocol.
 func (s Speech) MediaType() string { return mediaTypes[s] }
 
-// Ways are how to speak to a service one after the other, until it understands: as the caller does, unless
-// the service has lately not understood that, and then as others do.
-func (s Speech) Ways(pool *upstream.Pool) []Speech {
-	if _, lacks := pool.Lacks(s.MediaType()); lacks {
-		return s.Others(pool)
-	}
-	return append([]Speech{s}, s.Others(pool)...)
-}
-
 // all are how services can be spoken to, those first that most services understand.
 var all = []Speech{
 	{Protocol: connect.ProtocolNameGRPC}, {Protocol: connect.ProtocolNameConnect},
 	{Protocol: connect.ProtocolNameGRPCWeb}, {Protocol: connect.ProtocolNameConnect, JSON: true},
 }
 
-// Others are how else a service may be spoken to. What the service has lately not understood is left out,
-// unless nothing else would be left.
-func (s Speech) Others(pool *upstream.Pool) []Speech {
-	others := slices.DeleteFunc(slices.Clone(all), func(other Speech) bool { return other == s })
-	understood := slices.DeleteFunc(slices.Clone(others), func(other Speech) bool {
-		_, lacks := pool.Lacks(other.MediaType())
-		return lacks
-	})
-	if len(understood) == 0 {
-		return others
+// Ways are how to speak to a service one after the other, until it understands: as the caller does, and then as
+// others do. What the service has lately not understood comes last, since the service may be another one by now.
+func (s Speech) Ways(pool *upstream.Pool) []Speech {
+	var ways, last []Speech
+	for _, speech := range append([]Speech{s}, all...) {
+		if slices.Contains(ways, speech) || slices.Contains(last, speech) {
+			continue
+		}
+		if _, lacks := pool.Lacks(speech.MediaType()); lacks {
+			last = append(last, speech)
+		} else {
+			ways = append(ways, speech)
+		}
 	}
-	return understood
+	return append(ways, last...)
 }
 
 // Options are what connect needs of a client that speaks so, in messages of these schemas.
 func (s Speech) Options(types *route.Schemas) []connecthttp.Option {
 	options := []connecthttp.Option{
 		connecthttp.WithCodecs(NewBinaryCodec(types), NewJSONCodec(types)),
-		connecthttp.WithReadMaxBytes(MaxAnswer), connecthttp.WithCompressors(coding.Compressors()...),
+		connecthttp.WithReadMaxBytes(MaxMessage), connecthttp.WithCompressors(coding.Compressors()...),
 	}
 	switch s.Protocol {
 	case connect.ProtocolNameGRPC:
