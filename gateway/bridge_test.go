@@ -197,4 +197,16 @@ func TestBridgeIsNotForEver(t *testing.T) {
 			}
 		}
 	}
+	// What only the service knows of a message is not lost, although the service is known not to take JSON.
+	for _, next := range []string{"application/proto", "application/json"} {
+		kind.Store(next)
+		res, err := client(t, 1).Do(request(t, url+add.path, strings.NewReader(`{"later": 1}`), "Content-Type: application/json", "Holdline-Explain: 1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if across := strings.Contains(res.Header.Get("Holdline-Decision"), "bridge"); res.StatusCode != http.StatusOK || across != (next == "application/proto") {
+			t.Errorf("while it takes %s: got %d %v", next, res.StatusCode, res.Header)
+		}
+	}
 }

@@ -161,7 +161,8 @@ func unsendable(cause string, c *call) *connect.Error {
 		}
 	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
 		mediaType, compression := c.req.Written()
-		return contract.NotUnderstood(c.target.route.Service, mediaType, compression, cause == upstream.NeedsHTTP2)
+		_, crosses := c.crosses(true) // then the other protocols were tried, too
+		return contract.NotUnderstood(c.target.route.Service, mediaType, compression, cause == upstream.NeedsHTTP2 && !crosses)
 	case upstream.HeadersTooLarge:
 		return contract.Errorf(momv1.Reason_REASON_HEADERS_TOO_LARGE,
 			"the call has %d bytes of headers, with those of HTTP/2 itself more than %s takes (SETTINGS_MAX_HEADER_LIST_SIZE); it was not executed",

@@ -34,11 +34,16 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 		}
 		res.Drop()
 		sleep(ctx, wait) // if ctx ends meanwhile, the next attempt tells why
-		if !c.deadline.IsZero() {
-			c.req.Header = c.req.Header.Clone() // the last attempt may still read it
-			contract.SetTimeout(c.req.Header, isGRPC(c.req.Header), time.Until(c.deadline))
-		}
+		c.setTimeout()
 		tried = append(tried, endpoint)
+	}
+}
+
+// setTimeout writes what is left of the caller's time into the header.
+func (c *call) setTimeout() {
+	if !c.deadline.IsZero() {
+		c.req.Header = c.req.Header.Clone() // the last attempt may still read it
+		contract.SetTimeout(c.req.Header, isGRPC(c.req.Header), time.Until(c.deadline))
 	}
 }
 
@@ -74,20 +79,25 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 			return res, outcome, err
 		}
 	}
-	for _, way := range caller.Ways(c.target.pool) {
+	bridge.Speak(caller.Ways(c.target.pool), func(way bridge.Speech, less bool) bridge.Heard {
 		if way == caller && !refused {
-			continue // it was just tried
+			return bridge.Foreign // it was just tried
 		}
 		res.Drop()
+		c.setTimeout()
 		if c.tries.way, c.tries.across = way, way != caller; c.tries.across {
-			res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, way)
+			res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, way, less)
 		} else {
 			res, outcome, err = endpoint.Try(ctx, &c.req)
 		}
-		if !outcome.Foreign() {
-			break
+		switch {
+		case outcome.Foreign():
+			return bridge.Foreign
+		case outcome.Cause == bridge.LossyMessage:
+			return bridge.Lossy
 		}
-	}
+		return bridge.Understood
+	})
 	return res, outcome, err
 }
 

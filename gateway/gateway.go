@@ -1,6 +1,7 @@
 // Package gateway is a thin, transparent reverse proxy for Connect and gRPC
 // services. It knows routes and schemas, and what is to be done when a service
-// does not answer; it decodes no message and touches no store.
+// does not answer. It touches no store, and decodes a message only for a service that
+// does not speak as its caller does.
 package gateway
 
 import (

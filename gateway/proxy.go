@@ -51,8 +51,8 @@ func (t *target) shards() int { return cmp.Or(int(t.said.Load()), t.route.Shards
 // learnShards takes over what a MOM said.
 func (t *target) learnShards(n int) { t.said.Store(int32(n)) }
 
-// proxy sends calls to their services. Bytes go through untouched, in the
-// version of HTTP that the caller spoke.
+// proxy sends calls to their services. Bytes go through untouched if the service speaks as the
+// caller does.
 type proxy struct {
 	targets map[string]*target
 	own     http.Handler // for all but calls of those

@@ -70,6 +70,24 @@ func says(status int, contentType, body string, headers ...string) http.HandlerF
 	}
 }
 
+// takesProto is a service that answers what it was asked, and understands no JSON. Its callers send something.
+func takesProto(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	if r.Header.Get("Content-Type") != "application/proto" || len(body) == 0 {
+		w.WriteHeader(http.StatusUnsupportedMediaType)
+		return
+	}
+	w.Header().Set("Content-Type", "application/proto")
+	_, _ = w.Write(body)
+}
+
+// inJSON makes the call one in JSON.
+func inJSON(message string) func(*Lease) {
+	return func(l *Lease) {
+		l.Call.Codec, l.Call.RecordVersion, l.Call.Message = codecJSON, jsonRecordVersion, []byte(message)
+	}
+}
+
 // breaks is a service that reads a call and breaks its connection.
 func breaks(_ http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
@@ -114,6 +132,10 @@ func TestAttempt(t *testing.T) {
 		"its method is unknown":            {says(200, proto, ""), "", func(l *Lease) { l.Call.Procedure += "s" }, []string{"pass over " + unknownMethod.words + " 250ms"}, true},
 		"its protocol is unknown":          {says(200, proto, ""), "", func(l *Lease) { l.Call.Protocol = "thrift" }, []string{"pass over " + unknownProtocol.words + " 250ms"}, true},
 		"its record is of a newer release": {says(200, proto, ""), "", func(l *Lease) { l.Call.RecordVersion = 9 }, []string{"pass over " + unknownRecord.words + " 250ms"}, true},
+		"in JSON, of which it takes none":  {takesProto, "", inJSON(`{"a": 1}`), []string{"mark", "settle 9 bytes"}, true},
+		"in JSON, with more than we know":  {takesProto, "", inJSON(`{"a": 1, "later": 2}`), []string{"mark", "settle 9 bytes"}, true},
+		"in JSON that we cannot translate": {takesProto, "", inJSON(`{"a": "many"}`), []string{"mark", "pass over " + notTranslated.words + " 1s"}, true},
+		"understood by nobody":             {says(415, "text/plain", ""), "", nil, []string{"mark", "settle error 12"}, true},
 		"its headers are no headers": {says(200, proto, ""), "", func(l *Lease) {
 			l.Call.Header = []*momv1.Metadata{{Key: "Not A Name", Values: []string{"x"}}}
 		}, []string{"mark", "pass over " + headerInvalid.words + " 0s"}, true},

@@ -31,6 +31,7 @@ var (
 	unknownProtocol = &flaw{"unknown-protocol", "cannot be sent: the MOM does not speak its protocol", unknownPause}
 	headersTooLarge = &flaw{upstream.HeadersTooLarge, "cannot be sent: its headers are more than the service takes", unsentPause}
 	headerInvalid   = &flaw{upstream.HeaderInvalid, "cannot be sent: one of its headers is not valid in HTTP", 0}
+	notTranslated   = &flaw{"not-translated", "cannot be sent: no schema writes it in its service's codec", unsentPause}
 	notEncoded      = &flaw{"not-encoded", "cannot be sent: no request can be made of it", 0}
 )
 
@@ -55,7 +56,7 @@ func flawOf(res result) *flaw {
 	if res.outcome.Kind != upstream.Unsendable {
 		return nil
 	}
-	for _, f := range []*flaw{headersTooLarge, headerInvalid} {
+	for _, f := range []*flaw{headersTooLarge, headerInvalid, notTranslated} {
 		if f.cause == res.outcome.Cause {
 			return f
 		}

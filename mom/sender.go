@@ -38,10 +38,11 @@ func speechOf(call *momv1.Call) (bridge.Speech, bool) {
 // exchange is one request to an endpoint and its response. It is the HTTP client that connect makes
 // one call with, and tells afterwards what connect does not.
 type exchange struct {
-	pool  *upstream.Pool
-	call  *momv1.Call
-	alone bool // on its connection
-	bare  bool // without headers of our own
+	endpoint *upstream.Endpoint
+	protocol string // that it is spoken to in
+	call     *momv1.Call
+	alone    bool // on its connection
+	bare     bool // without headers of our own
 
 	begun    bool // there was a request to be sent
 	outcome  upstream.Outcome
@@ -66,16 +67,38 @@ func (r result) unsent() bool {
 // never too much: where our own headers are, they are left out.
 func (s *sender) send(ctx context.Context, lease Lease) (res result) {
 	caller, _ := speechOf(lease.Call)
-	for _, speech := range caller.Ways(s.pool) {
-		res = s.try(ctx, lease, speech, false)
-		if res.outcome == (upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}) {
-			res = s.try(ctx, lease, speech, true)
-		}
+	var tried []*upstream.Endpoint
+	for range s.pool.Len() { // during an update they may speak different protocols
+		endpoint := s.pool.Pick(tried...)
+		bridge.Speak(caller.Ways(s.pool), func(speech bridge.Speech, less bool) bridge.Heard {
+			raw, err := s.message(lease.Call, speech, less)
+			if err != nil {
+				res = result{outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: notTranslated.cause}}
+				return bridge.Lossy
+			}
+			if res = s.try(ctx, lease, endpoint, speech, raw, false); res.outcome == tooLargeHeaders {
+				res = s.try(ctx, lease, endpoint, speech, raw, true)
+			}
+			if res.foreign {
+				return bridge.Foreign
+			}
+			return bridge.Understood
+		})
 		if !res.foreign {
 			return res
 		}
+		tried = append(tried, endpoint)
 	}
 	return result{answer: asAnswer(contract.NotUnderstood(s.route.Service, caller.MediaType(), "", false))}
+}
+
+// tooLargeHeaders is the outcome of headers that are more than the service takes.
+var tooLargeHeaders = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
+
+// message is that of a call as it is spoken.
+func (s *sender) message(call *momv1.Call, speech bridge.Speech, less bool) ([]byte, error) {
+	came := &bridge.Message{JSON: call.GetCodec() == codecJSON, Bytes: call.GetMessage(), Desc: s.schemas.Method(call.GetProcedure()).Descriptor.Input()}
+	return came.In(speech.JSON, s.schemas, less)
 }
 
 // repeatable tells whether a call that it knows may run more than once: what its method said when it was
@@ -86,13 +109,13 @@ func (s *sender) repeatable(lease Lease) bool {
 
 // try sends the call once; bare: without headers that its caller did not send. The task's TTL
 // bounds the wait for its service, not the attempt: what was begun may finish.
-func (s *sender) try(ctx context.Context, lease Lease, speech bridge.Speech, bare bool) result {
+func (s *sender) try(ctx context.Context, lease Lease, endpoint *upstream.Endpoint, speech bridge.Speech, raw []byte, bare bool) result {
 	call := lease.Call
 	method := s.schemas.Method(call.GetProcedure())
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
-	made := &exchange{pool: s.pool, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare}
-	// The host is a placeholder: the exchange picks its endpoint.
+	made := &exchange{endpoint: endpoint, protocol: speech.Protocol, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare}
+	// The host is a placeholder: the exchange has its endpoint.
 	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.route.Service, speech.Options(s.schemas)...))
 	ctx, cancel := context.WithTimeoutCause(ctx, s.route.AttemptTimeout, upstream.ErrTryTimeout)
 	defer cancel()
@@ -104,9 +127,8 @@ func (s *sender) try(ctx context.Context, lease Lease, speech bridge.Speech, bar
 			info.RequestHeader().Set(key, value)
 		}
 	}
-	sent := &bridge.Message{JSON: call.GetCodec() == codecJSON, Bytes: call.GetMessage(), Desc: method.Descriptor.Input()}
 	var message bridge.Message
-	err := client.CallUnary(ctx, method.Spec(), sent, &message)
+	err := client.CallUnary(ctx, method.Spec(), &bridge.Message{JSON: speech.JSON, Bytes: raw}, &message)
 	if err == nil && len(message.Bytes) > bridge.MaxMessage || made.tooLarge(err) {
 		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
@@ -173,11 +195,9 @@ func (e *exchange) noAnswer(ctx context.Context, err error, repeatable bool) (up
 	return upstream.Outcome{Kind: upstream.Broken, Cause: "broken-answer"}, true
 }
 
-// tooLarge tells an answer over the limit, which connect stops reading, from a
-// service that says resource_exhausted.
+// tooLarge tells an answer that is larger than we read.
 func (e *exchange) tooLarge(err error) bool {
-	var rpcErr *connect.Error
-	return e.status == http.StatusOK && errors.As(err, &rpcErr) && rpcErr.Code() == connect.CodeResourceExhausted && !rpcErr.IsRemote()
+	return e.status == http.StatusOK && bridge.TooLarge(err)
 }
 
 // Do implements connecthttp.HTTPClient.
@@ -191,17 +211,18 @@ func (e *exchange) Do(req *http.Request) (*http.Response, error) {
 	if e.bare {
 		leaveBare(out, e.call)
 	}
-	res, outcome, err := e.pool.Pick().Try(req.Context(), out)
+	res, outcome, err := e.endpoint.Try(req.Context(), out)
 	e.outcome = outcome
 	if err != nil {
 		return nil, err
 	}
-	e.status, e.response = res.StatusCode, res.HTTP()
+	e.response = res.HTTP()
 	// The server says so of large headers, before any handler. Of others only a handler does.
-	if e.status == http.StatusRequestHeaderFieldsTooLarge && upstream.HeaderBytes(out.Header) > upstream.LargeHeaders {
+	if res.StatusCode == http.StatusRequestHeaderFieldsTooLarge && upstream.HeaderBytes(out.Header) > upstream.LargeHeaders {
 		e.outcome = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
 	}
-	bridge.TakeLeniently(e.response)
+	bridge.TakeLeniently(e.response, e.protocol)
+	e.status = res.StatusCode
 	return e.response, nil
 }
 

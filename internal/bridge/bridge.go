@@ -58,19 +58,23 @@ type exchange struct {
 	endpoint *upstream.Endpoint
 	req      *upstream.Request // the caller's
 	to       Speech
+	less     bool
 
 	outcome upstream.Outcome
 	status  int   // of the endpoint's response; 0 without one
+	body    *Body // of that response
 	err     error // of the attempt, for the log
 	bad     *connect.Error
+	lossy   bool // bad, and less may help
 }
 
 type exchangeKey struct{}
 
 // Try is upstream.Endpoint's Try, for a unary call whose body is at hand. The endpoint is spoken to in
-// another way, and the response is in the protocol and codec of the caller.
-func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upstream.Request, to Speech) (*upstream.Response, upstream.Outcome, error) {
-	x := &exchange{endpoint: endpoint, req: req, to: to, outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.UnknownProtocol}}
+// another way, and the response is in the protocol and codec of the caller. less: what the schema does not know
+// of the message may be left out.
+func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upstream.Request, to Speech, less bool) (*upstream.Response, upstream.Outcome, error) {
+	x := &exchange{endpoint: endpoint, req: req, to: to, less: less, outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.UnknownProtocol}}
 	in := &http.Request{
 		Method: req.Method, URL: req.URL, Host: req.Host, ProtoMajor: req.HTTPMajor, Header: req.Header.Clone(),
 		Body: io.NopCloser(bytes.NewReader(req.Body)), ContentLength: int64(len(req.Body)),
@@ -82,6 +86,8 @@ func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upst
 	rec := &recorder{header: http.Header{}}
 	b.server.ServeHTTP(rec, in.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
 	switch {
+	case x.lossy && !less:
+		return nil, upstream.Outcome{Kind: upstream.Unsendable, Cause: LossyMessage}, x.bad
 	case x.bad != nil:
 		return nil, upstream.Outcome{Kind: upstream.Unsendable, Cause: BadMessage}, x.bad
 	case x.status == 0, x.outcome.Kind == upstream.Broken, x.outcome.Kind == upstream.DeadlineOver, x.outcome.Kind == upstream.CallerLeft:
@@ -90,9 +96,12 @@ func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upst
 	return upstream.NewResponse(rec.response()), x.outcome, nil
 }
 
-// BadMessage is the cause of a call that was not sent, since its message cannot be read. The error of Try
-// is then what its caller is to be told.
-const BadMessage = "bad-message"
+// BadMessage is the cause of a call that was not sent, since its message cannot be read, and LossyMessage of one
+// that would lose something on the way. The error of Try is then what its caller is to be told.
+const (
+	BadMessage   = "bad-message"
+	LossyMessage = "lossy-message"
+)
 
 // timeouts are the headers of a caller's deadline.
 var timeouts = [...]string{"Connect-Timeout-Ms", "Grpc-Timeout"}
@@ -108,8 +117,9 @@ func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.S
 	if asked.JSON && len(asked.Bytes) == 0 && caller.Protocol == connect.ProtocolNameConnect {
 		return x.refuse(connect.NewError(connect.CodeInvalidArgument, "the message cannot be read: it is empty, which is no JSON"))
 	}
-	raw, err := asked.In(x.to.JSON, b.schemas)
+	raw, err := asked.In(x.to.JSON, b.schemas, x.less)
 	if err != nil {
+		x.lossy = true
 		return x.refuse(connect.Errorf(connect.CodeInvalidArgument, "the message cannot be read: %v", err))
 	}
 	sent, answer := Message{JSON: x.to.JSON, Bytes: raw}, Message{Desc: method.Descriptor.Output()}
@@ -124,7 +134,7 @@ func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.S
 	if err != nil {
 		return x.failed(ctx, err, service)
 	}
-	if answer.Bytes, err = answer.In(isJSON(caller), b.schemas); err != nil {
+	if answer.Bytes, err = answer.In(isJSON(caller), b.schemas, true); err != nil {
 		return contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
 			"the call was executed, but its answer cannot be written as %s: %v", caller.Codec, err)
 	}
@@ -146,9 +156,9 @@ func (x *exchange) failed(ctx context.Context, err error, service *connect.CallI
 	var rpcErr *connect.Error
 	switch {
 	case !errors.As(err, &rpcErr), rpcErr.IsRemote(), x.status != http.StatusOK, x.outcome.Kind != upstream.Answered:
-	case rpcErr.Code() == connect.CodeResourceExhausted:
+	case TooLarge(err):
 		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and its answer is larger than %d bytes: call in the protocol of the service", MaxMessage)
-	default:
+	case ctx.Err() != nil, x.body.BrokeOff(err):
 		x.outcome, x.err = upstream.BrokeOff(ctx, err), err
 	}
 	return contract.AnswerError(CallError(err, service))
@@ -188,8 +198,8 @@ func (sender) Do(req *http.Request) (*http.Response, error) {
 	if x.err != nil {
 		return nil, x.err
 	}
+	x.body = TakeLeniently(res.HTTP(), x.to.Protocol)
 	x.status = res.StatusCode
-	TakeLeniently(res.HTTP())
 	return res.Response, nil
 }
 

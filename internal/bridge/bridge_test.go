@@ -118,7 +118,7 @@ func TestBridgePassesAll(t *testing.T) {
 		"JSON":               {inJSON(`{"a": 1, "b": 2, "later": true}`, "Connect-Timeout-Ms: 4000", "Color: red", "Color: blue"), `{"result":3}`},
 		"gRPC-Web in Base64": {textCall(), ""},
 	} {
-		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, c.req, inGRPC)
+		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, c.req, inGRPC, true)
 		if err != nil || outcome != (upstream.Outcome{}) {
 			t.Fatalf("%s: got %v, %v", name, outcome, err)
 		}
@@ -155,7 +155,7 @@ func TestBridgePassesErrors(t *testing.T) {
 		endpoint := stock(t, func(context.Context, *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
 			return nil, status.Error(code, "not “there”")
 		})
-		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON("{}"), inGRPC)
+		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON("{}"), inGRPC, true)
 		if err != nil || outcome.Kind != want {
 			t.Fatalf("%v: got %v, %v, want %v", code, outcome, err, want)
 		}
@@ -174,12 +174,12 @@ func TestBridgeRefusesBadMessages(t *testing.T) {
 		return nil, nil
 	})
 	bomb := inJSON(zipped(t, 16<<20), "Content-Encoding: gzip")
-	res, outcome, err := newBridge(t).Try(t.Context(), endpoint, bomb, inGRPC)
+	res, outcome, err := newBridge(t).Try(t.Context(), endpoint, bomb, inGRPC, true)
 	if res != nil || outcome.Cause != bridge.BadMessage || connect.CodeOf(err) != connect.CodeResourceExhausted {
 		t.Errorf("16 MiB that are zipped: got %v, %v, want resource_exhausted, not sent", outcome, err)
 	}
 	for _, body := range []string{"", "[1]", `{"a": "many"}`} {
-		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON(body), inGRPC)
+		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON(body), inGRPC, true)
 		if res != nil || outcome != (upstream.Outcome{Kind: upstream.Unsendable, Cause: bridge.BadMessage}) || connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("%q: got %v, %v, want invalid_argument, not sent", body, outcome, err)
 		}
@@ -204,7 +204,7 @@ func zipped(tb testing.TB, n int) string {
 func TestBridgeClassifies(t *testing.T) {
 	t.Parallel()
 	try := func(ctx context.Context, endpoint *upstream.Endpoint, headers ...string) upstream.Outcome {
-		res, outcome, err := newBridge(t).Try(ctx, endpoint, inJSON("{}", headers...), inGRPC)
+		res, outcome, err := newBridge(t).Try(ctx, endpoint, inJSON("{}", headers...), inGRPC, true)
 		if res != nil || err == nil {
 			t.Errorf("got a response, %v, want an error", err)
 		}
@@ -254,6 +254,59 @@ func overHTTP2(tb testing.TB, handler http.HandlerFunc) *upstream.Endpoint {
 	return at(tb, server.Listener.Addr().String())
 }
 
+// What the schema does not know is left out only when nothing else helps. A type that no schema has is
+// never left out.
+func TestBridgeLosesNothingUnasked(t *testing.T) {
+	t.Parallel()
+	endpoint := stock(t, double)
+	if _, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON(`{"a": 1, "later": 2}`), inGRPC, false); outcome.Cause != bridge.LossyMessage || err == nil {
+		t.Errorf("a field that the schema does not know: got %v, %v, want nothing sent", outcome, err)
+	}
+	res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON(`{"a": 1, "later": 2}`), inGRPC, true)
+	if err != nil || outcome != (upstream.Outcome{}) {
+		t.Fatalf("with less: got %v, %v", outcome, err)
+	}
+	if body, _ := io.ReadAll(res); string(body) != `{"result":1}` {
+		t.Errorf("with less: got %s", body)
+	}
+}
+
+// A status of gRPC counts, whatever status of HTTP goes with it: it may say that the call has run.
+func TestBridgeReadsStatus(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{http.StatusGatewayTimeout, http.StatusNoContent, http.StatusBadGateway} {
+		endpoint := overHTTP2(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header().Set("Grpc-Status", "4")
+			w.Header().Set("Grpc-Message", "too late")
+			w.WriteHeader(code)
+		})
+		res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON("{}"), inGRPC, true)
+		if err != nil || outcome.Kind != upstream.Answered {
+			t.Fatalf("HTTP %d: got %v, %v", code, outcome, err)
+		}
+		if body, _ := io.ReadAll(res); !strings.Contains(string(body), `"deadline_exceeded"`) || !strings.Contains(string(body), "too late") {
+			t.Errorf("HTTP %d: got %s, want the status of gRPC", code, body)
+		}
+	}
+}
+
+// A whole answer that is none of gRPC has not broken off.
+func TestBridgeCannotReadAnswer(t *testing.T) {
+	t.Parallel()
+	endpoint := overHTTP2(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<p>Welcome")
+	})
+	res, outcome, err := newBridge(t).Try(t.Context(), endpoint, inJSON("{}"), inGRPC, true)
+	if err != nil || outcome.Kind != upstream.Answered {
+		t.Fatalf("got %v, %v, want an answer", outcome, err)
+	}
+	if body, _ := io.ReadAll(res); strings.Contains(string(body), `"unavailable"`) || res.StatusCode < 400 {
+		t.Errorf("got %d %s, want an error that does not say that it did not run", res.StatusCode, body)
+	}
+}
+
 // An answer that is larger than we read says so, and that the call has run.
 func TestBridgeBoundsAnswers(t *testing.T) {
 	t.Parallel()
@@ -262,7 +315,7 @@ func TestBridgeBoundsAnswers(t *testing.T) {
 		res.ProtoReflect().SetUnknown(append([]byte{0xba, 0x06, 0x80, 0x80, 0x80, 0x04}, make([]byte, 8<<20)...))
 		return res, nil
 	})
-	res, _, err := newBridge(t).Try(t.Context(), endpoint, inJSON("{}"), inGRPC)
+	res, _, err := newBridge(t).Try(t.Context(), endpoint, inJSON("{}"), inGRPC, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +330,7 @@ func TestBridgeIsNotUnderstood(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnsupportedMediaType) }))
 	t.Cleanup(server.Close)
 	for _, speech := range []bridge.Speech{inGRPC, {Protocol: connect.ProtocolNameConnect}, {Protocol: connect.ProtocolNameGRPCWeb}} {
-		if _, outcome, err := newBridge(t).Try(t.Context(), at(t, server.Listener.Addr().String()), inJSON("{}"), speech); !outcome.Foreign() {
+		if _, outcome, err := newBridge(t).Try(t.Context(), at(t, server.Listener.Addr().String()), inJSON("{}"), speech, true); !outcome.Foreign() {
 			t.Errorf("%v: got %v, %v", speech, outcome, err)
 		}
 	}

@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"maps"
 	"mime"
@@ -10,8 +11,10 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"connectrpc.com/connect/v2"
+	"golang.org/x/net/http2"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -27,10 +30,54 @@ type lenientBody struct {
 	res *http.Response
 }
 
-// TakeLeniently makes the status of a response count, whatever its message and details look like.
-func TakeLeniently(res *http.Response) {
+// Body is the body of a response. It is safe for concurrent use.
+type Body struct {
+	io.ReadCloser
+	broken atomic.Bool
+}
+
+// Read implements io.Reader.
+func (b *Body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.broken.Store(true)
+	}
+	return n, err
+}
+
+// BrokeOff tells whether an answer was not whole, by the error that connect made of it: its body could not be
+// read to its end, or ended too early.
+func (b *Body) BrokeOff(err error) bool {
+	return b == nil || b.broken.Load() || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// TooLarge tells an answer over the limit, which connect stops reading, from a service that says
+// resource_exhausted, and from a stream that was reset with that meaning.
+func TooLarge(err error) bool {
+	var rpcErr *connect.Error
+	var reset http2.StreamError
+	return errors.As(err, &rpcErr) && rpcErr.Code() == connect.CodeResourceExhausted && !rpcErr.IsRemote() && !errors.As(err, &reset)
+}
+
+// TakeLeniently makes the status of a response count, whatever its message and details look like. In gRPC it
+// counts whatever the HTTP status is, too: connect would make `unavailable` of it where a proxy says 504, and
+// that means that the call did not run.
+func TakeLeniently(res *http.Response, protocol string) *Body {
+	body := &Body{ReadCloser: res.Body}
+	res.Body = body
 	mendType(res.Header)
 	mendStatus(res.Header)
+	if protocol != connect.ProtocolNameConnect && res.Header.Get("Grpc-Status") != "" && res.StatusCode != http.StatusOK {
+		res.StatusCode = http.StatusOK
+		if !strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc") {
+			res.Header.Set("Content-Type", Speech{Protocol: protocol}.MediaType())
+		}
+	}
+	takeLeniently(res)
+	return body
+}
+
+func takeLeniently(res *http.Response) {
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc-web") {
 		res.Body = &lenientWebBody{ReadCloser: res.Body}
 		return

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"connectrpc.com/connect/v2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/proto"
@@ -32,14 +33,14 @@ func TestStatusIsMended(t *testing.T) {
 			t.Errorf("%q: got %q, want %q", c[0], got, c[1])
 		}
 		trailers := &http.Response{Header: http.Header{"Content-Type": {"application/grpc"}}, Body: io.NopCloser(strings.NewReader("abc")), Trailer: http.Header{"Grpc-Message": {c[0]}}}
-		TakeLeniently(trailers)
+		TakeLeniently(trailers, connect.ProtocolNameGRPC)
 		if body, err := io.ReadAll(trailers.Body); err != nil || string(body) != "abc" || trailers.Trailer.Get("Grpc-Message") != c[1] {
 			t.Errorf("%q in trailers: got %q, %v, %v, want the body as it is, and %q", c[0], body, err, trailers.Trailer, c[1])
 		}
 		message := frame(0, "abc")
 		web := &http.Response{Header: http.Header{"Content-Type": {"application/grpc-web+proto"}},
 			Body: io.NopCloser(strings.NewReader(message + frame(0x80, "grpc-status: 5\r\ngrpc-message: "+c[0]+"\r\n")))}
-		TakeLeniently(web)
+		TakeLeniently(web, connect.ProtocolNameGRPCWeb)
 		want := message + frame(0x80, "grpc-message: "+c[1]+"\r\ngrpc-status: 5\r\n")
 		if body, err := io.ReadAll(web.Body); err != nil || string(body) != want {
 			t.Errorf("%q in a frame: got %q, %v, want %q", c[0], body, err, want)
@@ -56,7 +57,7 @@ func TestOtherBodiesAreLeft(t *testing.T) {
 		}
 	}
 	broken := &http.Response{Header: http.Header{"Content-Type": {"application/grpc-web"}}, Body: io.NopCloser(io.MultiReader(strings.NewReader("abc"), failing{io.ErrUnexpectedEOF}))}
-	TakeLeniently(broken)
+	TakeLeniently(broken, connect.ProtocolNameGRPCWeb)
 	if body, err := io.ReadAll(broken.Body); string(body) != "abc" || err != io.ErrUnexpectedEOF { //nolint:errorlint // as it is
 		t.Errorf("a body that breaks: got %q, %v, want it to break where it did", body, err)
 	}

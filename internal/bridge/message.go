@@ -7,12 +7,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/dynamicpb"
 
 	"holdline/internal/route"
 )
@@ -40,26 +41,41 @@ func (m *Message) Take(src io.Reader, isJSON bool) (err error) {
 	return err
 }
 
-// In returns the message in a codec. Like connect, it leaves out fields of JSON that the schema does
-// not know.
-func (m *Message) In(isJSON bool, types *route.Schemas) ([]byte, error) {
+// translating bounds how many messages are translated at once: a few kilobytes can be a million messages
+// within one.
+var translating = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// In returns the message in a codec. If the schema does not know all of it, that is an error; with less, what
+// the schema does not know is left out, as connect does.
+func (m *Message) In(isJSON bool, types *route.Schemas, less bool) ([]byte, error) {
 	switch {
-	case m.JSON == isJSON:
-		return m.Bytes, nil
-	case isJSON:
-		msg, _, err := Decode(m.Bytes, false, m.Desc, types)
-		if err != nil {
-			return nil, fmt.Errorf("it is no %s: %w", m.Desc.FullName(), err)
-		}
-		return JSON(msg, types)
+	case m.JSON != isJSON:
+		translating <- struct{}{}
+		defer func() { <-translating }()
+		return m.translate(types, less)
+	case isJSON && len(m.Bytes) == 0:
+		return []byte("{}"), nil // gRPC has no JSON for a message without fields
 	}
-	msg := dynamicpb.NewMessage(m.Desc)
-	if len(m.Bytes) > 0 { // gRPC has no JSON for a message without fields
-		if err := (protojson.UnmarshalOptions{Resolver: types, AllowPartial: true, DiscardUnknown: true}).Unmarshal(m.Bytes, msg); err != nil {
-			return nil, fmt.Errorf("it is no %s: %w", m.Desc.FullName(), err)
+	return m.Bytes, nil
+}
+
+func (m *Message) translate(types *route.Schemas, less bool) ([]byte, error) {
+	msg, whole, err := Decode(m.Bytes, m.JSON, m.Desc, types)
+	if !whole && err == nil {
+		if !less {
+			return nil, fmt.Errorf("the schema of %s does not know all that is in it", m.Desc.FullName())
 		}
+		// What cannot be read, such as a type that no schema has, is not the same as what may be left out.
+		proto.Reset(msg)
+		err = protojson.UnmarshalOptions{Resolver: types, AllowPartial: true, DiscardUnknown: true}.Unmarshal(m.Bytes, msg)
 	}
-	return Deterministic(msg)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("it is no %s: %w", m.Desc.FullName(), err)
+	case m.JSON:
+		return Deterministic(msg)
+	}
+	return JSON(msg, types)
 }
 
 // BinaryCodec passes messages as they are. For other types it is connect's, which also reads the
@@ -120,7 +136,7 @@ func (c JSONCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) er
 }
 
 func (m *Message) write(dst io.Writer, isJSON bool, types *route.Schemas) error {
-	raw, err := m.In(isJSON, types)
+	raw, err := m.In(isJSON, types, true)
 	if err == nil {
 		_, err = dst.Write(raw)
 	}

@@ -76,6 +76,36 @@ func (s Speech) Ways(pool *upstream.Pool) []Speech {
 	return append(ways, last...)
 }
 
+// Heard is what came of one way to speak.
+type Heard uint8
+
+// What may come of it. Foreign: the service does not understand it, and nothing ran. Lossy: nothing was
+// sent, since not all of the message can be said so.
+const (
+	Understood Heard = iota
+	Foreign
+	Lossy
+)
+
+// Speak tries ways until one is understood. A way in which not all of the message can be said is tried when no
+// other is left; then less is true, and what the schema does not know is left out.
+func Speak(ways []Speech, try func(way Speech, less bool) Heard) {
+	var lossy []Speech
+	for _, way := range ways {
+		switch try(way, false) {
+		case Understood:
+			return
+		case Lossy:
+			lossy = append(lossy, way)
+		}
+	}
+	for _, way := range lossy {
+		if try(way, true) == Understood {
+			return
+		}
+	}
+}
+
 // Options are what connect needs of a client that speaks so, in messages of these schemas.
 func (s Speech) Options(types *route.Schemas) []connecthttp.Option {
 	options := []connecthttp.Option{

@@ -126,17 +126,26 @@ func (res *Response) failsAsGRPC() bool {
 func (e *Endpoint) failsAlike(ctx context.Context, req *Request, res *Response, major int) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	empty := "\x00\x00\x00\x00\x00"
+	message := "\x00\x00\x00\x00\x00"
 	if isJSON(MediaType(req.Header)) {
-		empty = "\x00\x00\x00\x00\x02{}"
+		if string(req.Body) == message {
+			return false // in the binary format it is a message, too
+		}
+		message = "\x00\x00\x00\x00\x02{}"
 	}
-	question, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("grpc.health.v1.Health", "Check").String(), strings.NewReader(empty))
+	// A server may fail all questions alike, because of what is behind it.
+	asGRPC := http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
+	return e.failsSo(ctx, major, http.Header{"Content-Type": req.Header["Content-Type"], "Te": req.Header["Te"]}, message, res) &&
+		!e.failsSo(ctx, 2, asGRPC, "\x00\x00\x00\x00\x00", res)
+}
+
+// failsSo tells whether the endpoint answers a question for its health with the error of a response.
+func (e *Endpoint) failsSo(ctx context.Context, major int, header http.Header, message string, res *Response) bool {
+	question, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("grpc.health.v1.Health", "Check").String(), strings.NewReader(message))
 	if err != nil {
 		return false
 	}
-	for _, key := range []string{"Content-Type", "Te"} {
-		question.Header[key] = req.Header[key]
-	}
+	question.Header = header
 	answer, err := e.asking[of(major)].transport.RoundTrip(question)
 	if err != nil {
 		return false

@@ -20,7 +20,15 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 		w.Header().Set("Grpc-Message", message)
 	}
 	// As servers of gRPC's C core do, and as some do that look at no media type.
-	demanding := func(w http.ResponseWriter, _ *http.Request) { say(w, "2", "Missing :te header") }
+	demanding := func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Te") == "" {
+			say(w, "2", "Missing :te header")
+			return
+		}
+		say(w, "12", "")
+	}
+	// What is behind it is down, for calls and for its health.
+	failingAll := func(w http.ResponseWriter, _ *http.Request) { say(w, "13", "no database") }
 	careless := func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
 			say(w, "12", "")
@@ -56,6 +64,8 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 		{"gRPC-Web", "application/grpc-web+proto", demanding, Outcome{Unsendable, UnknownProtocol}},
 		{"gRPC-Web in base64", "application/grpc-web-text", demanding, Outcome{Unsendable, UnknownProtocol}},
 		{"gRPC-Web, which may have run", "application/grpc-web", careless, Outcome{}},
+		{"gRPC-Web, at a server that fails all", "application/grpc-web", failingAll, Outcome{}},
+		{"gRPC in JSON, at a server that fails all", "application/grpc+json", failingAll, Outcome{}},
 		{"gRPC", "application/grpc", demanding, Outcome{}},
 		{"gRPC in JSON", "application/grpc+json", misread, Outcome{Unsendable, UnknownProtocol}},
 		{"gRPC in JSON, which may have run", "application/grpc+json", failing, Outcome{}},

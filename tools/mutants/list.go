@@ -342,10 +342,16 @@ var trust = []mutant{
 
 // Calls of services that do not speak as their callers do.
 var bridges = []mutant{
-	{"gateway/direct.go", "		if !outcome.Foreign() {\n			break", "		if true {\n			break", "./gateway -run ^TestBridgeFromGRPC$"},
+	{"gateway/direct.go", "		case outcome.Foreign():\n			return bridge.Foreign\n", "", "./gateway -run ^TestBridgeFromGRPC$"},
 	{"gateway/direct.go", "lost && !crosses", "lost && (true || crosses)", "./gateway -run ^TestBridgedCallsAreStored$"},
 	{"gateway/decide.go", "		if errors.As(c.tries.err, &err) {\n			return err", "		if errors.As(c.tries.err, &err) && false {\n			return err", "./gateway -run ^TestBridgeRefuses$"},
-	{"mom/sender.go", "		if !res.foreign {\n", "		if true {\n", "./e2e -run ^TestGRPCGo$"},
+	{"mom/sender.go", "			if res.foreign {\n				return bridge.Foreign\n			}\n", "", mom("TestAttempt")},
+	{"mom/sender.go", "				return bridge.Lossy\n", "				return bridge.Understood\n", mom("TestAttempt")},
+	{"gateway/direct.go", "		case outcome.Cause == bridge.LossyMessage:\n			return bridge.Lossy\n", "", "./gateway -run ^TestBridgeIsNotForEver$"},
+	{"internal/bridge/message.go", "		if !less {\n", "		if false {\n", "./internal/bridge -run ^TestBridgeLosesNothingUnasked$"},
+	{"internal/bridge/lenient.go", "		res.StatusCode = http.StatusOK\n", "", "./internal/bridge -run ^TestBridgeReadsStatus$"},
+	{"internal/bridge/bridge.go", "case ctx.Err() != nil, x.body.BrokeOff(err):", "default:", "./internal/bridge -run ^TestBridgeCannotReadAnswer$"},
+	{"internal/upstream/protocol.go", "!e.failsSo(ctx, 2,", "!e.failsSo(ctx, 2, nil, \"\", res) || !e.failsSo(ctx, 2,", "./internal/upstream -run ^TestErrorsOfGRPCServers$"},
 	{"internal/bridge/bridge.go", "x.outcome, x.err = upstream.BrokeOff(ctx, err), err", "", "./internal/bridge -run ^TestBridgeClassifies$"},
 	{"internal/bridge/bridge.go", "x.to.Protocol != connect.ProtocolNameConnect, left", "false, left", "./internal/bridge -run ^TestBridgePassesAll$"},
 	{"internal/bridge/bridge.go", "range timeouts {", "range timeouts[:0] {", "./internal/bridge -run ^TestBridgeClassifies$"},

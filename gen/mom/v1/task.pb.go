@@ -138,7 +138,8 @@ const (
 	Reason_REASON_HEADER_INVALID Reason = 7
 	// The request is too large to be stored. invalid_argument; HTTP 413.
 	Reason_REASON_REQUEST_TOO_LARGE Reason = 8
-	// The answer is too large to be kept. resource_exhausted; HTTP 429.
+	// The answer is too large to be kept, or to be translated.
+	// resource_exhausted; HTTP 429.
 	Reason_REASON_ANSWER_TOO_LARGE Reason = 9
 	// The queue is full. resource_exhausted; HTTP 429.
 	Reason_REASON_QUEUE_FULL Reason = 10
@@ -157,8 +158,8 @@ const (
 	// The task's state does not allow this. failed_precondition; HTTP 400.
 	Reason_REASON_TASK_STATE Reason = 17
 	// There is an answer, but it cannot be written in the codec of its reader: its
-	// schema is not known any more, or the answer does not follow its schema. It
-	// can still be read in the codec in which it came.
+	// schema is not known any more, or the answer does not follow its schema. An
+	// answer that is kept can still be read in the codec in which it came.
 	// failed_precondition; HTTP 406.
 	Reason_REASON_ANSWER_UNREADABLE Reason = 18
 	// The headers of the call are larger than its service takes, or larger than
