@@ -3,7 +3,6 @@ package gateway_test
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"holdline/internal/freeport"
+	"holdline/internal/server/servertest"
 )
 
 // plainGRPC is a service of grpc-go without health. It answers each call with a code.
@@ -23,10 +23,6 @@ func plainGRPC(tb testing.TB, addr string, code codes.Code) (ran func() int) {
 	tb.Helper()
 	var mu sync.Mutex
 	runs := 0
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		tb.Fatal(err)
-	}
 	handle := func(_ any, _ context.Context, decode func(any) error, _ stock.UnaryServerInterceptor) (any, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -37,19 +33,9 @@ func plainGRPC(tb testing.TB, addr string, code codes.Code) (ran func() int) {
 		}
 		return message, nil
 	}
-	s := stock.NewServer()
-	s.RegisterService(&stock.ServiceDesc{ServiceName: faultService, Methods: []stock.MethodDesc{
+	servertest.GRPC(tb, addr, &stock.ServiceDesc{ServiceName: faultService, Methods: []stock.MethodDesc{
 		{MethodName: "Get", Handler: handle}, {MethodName: "Add", Handler: handle},
-	}}, nil)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.Serve(ln)
-	}()
-	tb.Cleanup(func() {
-		s.Stop()
-		<-done
-	})
+	}})
 	return func() int {
 		mu.Lock()
 		defer mu.Unlock()

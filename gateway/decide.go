@@ -55,8 +55,7 @@ type tries struct {
 	budget *budget
 	last   upstream.Outcome // what the last one came to, or why there was none
 	err    error            // of the last one, for the log
-	way    bridge.Speech    // how the service was spoken to in the last one, across the bridge
-	across bool             // it was
+	bridge string           // the protocol of the last one, if it went across the bridge
 }
 
 // again tells whether there is another try, and how long to wait before it.

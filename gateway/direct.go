@@ -43,7 +43,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 func (c *call) setTimeout() {
 	if !c.deadline.IsZero() {
 		c.req.Header = c.req.Header.Clone() // the last attempt may still read it
-		contract.SetTimeout(c.req.Header, isGRPC(c.req.Header), time.Until(c.deadline))
+		contract.SetTimeout(c.req.Header, upstream.IsGRPC(c.req.Header), time.Until(c.deadline))
 	}
 }
 
@@ -70,7 +70,7 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 // other protocols that the endpoint understands. An endpoint that does not understand a protocol has run
 // nothing, so all of this is one try.
 func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) (res *upstream.Response, outcome upstream.Outcome, err error) {
-	c.tries.across = false
+	c.tries.bridge = ""
 	_, refused := c.target.pool.Refuses(&c.req)
 	caller, crosses := c.crosses(refused)
 	if !crosses {
@@ -85,10 +85,12 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 		}
 		res.Drop()
 		c.setTimeout()
-		if c.tries.way, c.tries.across = way, way != caller; c.tries.across {
-			res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, way, less)
-		} else {
+		if way == caller {
+			c.tries.bridge = ""
 			res, outcome, err = endpoint.Try(ctx, &c.req)
+		} else {
+			c.tries.bridge = way.Protocol
+			res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, way, less)
 		}
 		switch {
 		case outcome.Foreign():
@@ -112,7 +114,7 @@ func (c *call) crosses(misunderstood bool) (bridge.Speech, bool) {
 
 // lost tells whether no endpoint understands the call, in whatever protocol it is sent, and the cause. There
 // is no use in storing it.
-func (p *proxy) lost(c *call) (cause string, lost bool) {
+func (c *call) lost() (cause string, lost bool) {
 	cause, lost = c.target.pool.Refuses(&c.req)
 	_, crosses := c.crosses(lost)
 	return cause, lost && !crosses
@@ -132,7 +134,7 @@ func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.
 		}
 	}
 	if next == store && !c.ran {
-		if cause, lost := p.lost(c); lost {
+		if cause, lost := c.lost(); lost {
 			next, *last = fail, upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}
 		}
 	}

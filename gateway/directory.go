@@ -47,17 +47,13 @@ func (d *directory) ListServices(ctx context.Context, _ *gatewayv1.ListServicesR
 }
 
 func methodsOf(schemas *route.Schemas, service string) []*gatewayv1.Method {
-	sd := schemas.Service(service)
-	if sd == nil {
-		return nil
-	}
 	var list []*gatewayv1.Method
-	for i := range sd.Methods().Len() {
-		md := sd.Methods().Get(i)
+	for _, m := range schemas.Methods(service) {
+		md := m.Descriptor
 		list = append(list, &gatewayv1.Method{
 			Name:       string(md.Name()),
 			Kind:       kindOf(md),
-			Repeatable: schemas.Method("/" + service + "/" + string(md.Name())).Repeatable,
+			Repeatable: m.Repeatable,
 			Input:      string(md.Input().FullName()),
 			Output:     string(md.Output().FullName()),
 		})

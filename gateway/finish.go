@@ -120,8 +120,8 @@ func (c *call) explain(decided string) string {
 		if c.tries.last.Cause != "" {
 			tries += ";" + c.tries.last.Cause
 		}
-		if c.tries.across {
-			tries += ";bridge=" + c.tries.way.Protocol
+		if c.tries.bridge != "" {
+			tries += ";bridge=" + c.tries.bridge
 		}
 		decided = tries + " → " + decided
 	}

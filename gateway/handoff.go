@@ -241,7 +241,7 @@ func (h *handOff) handle(last upstream.Outcome) verdict {
 		h.proxy.words.keep.add(h.stored.GetId(), nil)
 	}
 	v := verdict{end: endStored, decided: decidedStore, err: contract.Stored(h.stored), header: http.Header{}, cause: last.Cause, facts: []any{"task", h.id}}
-	grpc := isGRPC(h.header)
+	grpc := upstream.IsGRPC(h.header)
 	for key, value := range contract.StoredHeader(h.stored.GetId(), grpc) {
 		v.header.Set(key, value)
 		if grpc { // some clients look for it, and show it, only in the trailers

@@ -1,9 +1,6 @@
 package gateway
 
 import (
-	"net/http"
-	"strings"
-
 	"connectrpc.com/connect/v2"
 
 	momv1 "holdline/gen/mom/v1"
@@ -26,19 +23,15 @@ func (p *proxy) judge(c *call) (err *connect.Error) {
 	if c.key, err = contract.Key(header); err != nil {
 		return err
 	}
-	if err = contract.CheckTimeout(header, isGRPC(header)); err != nil || !wantsTask(header) {
+	if err = contract.CheckTimeout(header, upstream.IsGRPC(header)); err != nil || !wantsTask(header) {
 		return err
 	}
 	if c.req.Stream != nil {
 		return contract.Errorf(momv1.Reason_REASON_REQUEST_TOO_LARGE,
 			"a request with %s or %s: respond-async has at most %d bytes", contract.HeaderKey, contract.HeaderPrefer, maxReplay)
 	}
-	if cause, lost := p.lost(c); lost {
+	if cause, lost := c.lost(); lost {
 		return unsendable(cause, c)
 	}
 	return nil
-}
-
-func isGRPC(header http.Header) bool {
-	return strings.HasPrefix(upstream.MediaType(header), "application/grpc")
 }

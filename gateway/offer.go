@@ -127,7 +127,7 @@ func (h *handOff) request() upstream.Request {
 		req.Header.Set(contract.HeaderPrefer, prefer.Applied())
 	}
 	if !h.call.deadline.IsZero() {
-		contract.SetTimeout(req.Header, isGRPC(req.Header), time.Until(h.call.deadline))
+		contract.SetTimeout(req.Header, upstream.IsGRPC(req.Header), time.Until(h.call.deadline))
 	}
 	return req
 }

@@ -117,7 +117,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	c := &call{in: r, target: target, method: method, cancel: cancel, began: time.Now()}
-	if timeout, ok := contract.Timeout(r.Header, isGRPC(r.Header)); ok {
+	if timeout, ok := contract.Timeout(r.Header, upstream.IsGRPC(r.Header)); ok {
 		c.deadline = c.began.Add(timeout)
 		defer c.endAtDeadline(w, timeout)()
 	}

@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
@@ -78,9 +79,9 @@ type intake struct {
 	once      *logonce.Logger
 }
 
-// codecOf is the codec of a call as records have it. A charset goes with the name of connect's.
+// codecOf is the codec of a call as records have it.
 func codecOf(info *connect.CallInfo) string {
-	if strings.HasPrefix(info.Codec, codecJSON) {
+	if bridge.IsJSON(info) {
 		return codecJSON
 	}
 	return ""

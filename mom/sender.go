@@ -129,7 +129,7 @@ func (s *sender) try(ctx context.Context, lease Lease, endpoint *upstream.Endpoi
 	}
 	var message bridge.Message
 	err := client.CallUnary(ctx, method.Spec(), &bridge.Message{JSON: speech.JSON, Bytes: raw}, &message)
-	if err == nil && len(message.Bytes) > bridge.MaxMessage || made.tooLarge(err) {
+	if err == nil && len(message.Bytes) > bridge.MaxMessage || made.status == http.StatusOK && bridge.TooLarge(err) {
 		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
 	if made.outcome.Foreign() {
@@ -193,11 +193,6 @@ func (e *exchange) noAnswer(ctx context.Context, err error, repeatable bool) (up
 		return upstream.Outcome{}, false // the service's word, or that of what speaks for it
 	}
 	return upstream.Outcome{Kind: upstream.Broken, Cause: "broken-answer"}, true
-}
-
-// tooLarge tells an answer that is larger than we read.
-func (e *exchange) tooLarge(err error) bool {
-	return e.status == http.StatusOK && bridge.TooLarge(err)
 }
 
 // Do implements connecthttp.HTTPClient.

@@ -63,9 +63,7 @@ type exchange struct {
 	outcome upstream.Outcome
 	status  int   // of the endpoint's response; 0 without one
 	body    *Body // of that response
-	err     error // of the attempt, for the log
-	bad     *connect.Error
-	lossy   bool // bad, and less may help
+	err     error // of the attempt, or why there was none
 }
 
 type exchangeKey struct{}
@@ -85,12 +83,7 @@ func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upst
 	in.Header.Del("Connect-Protocol-Version") // there is only one
 	rec := &recorder{header: http.Header{}}
 	b.server.ServeHTTP(rec, in.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
-	switch {
-	case x.lossy && !less:
-		return nil, upstream.Outcome{Kind: upstream.Unsendable, Cause: LossyMessage}, x.bad
-	case x.bad != nil:
-		return nil, upstream.Outcome{Kind: upstream.Unsendable, Cause: BadMessage}, x.bad
-	case x.status == 0, x.outcome.Kind == upstream.Broken, x.outcome.Kind == upstream.DeadlineOver, x.outcome.Kind == upstream.CallerLeft:
+	if x.status == 0 || x.outcome.Kind == upstream.Broken || x.outcome.Kind == upstream.DeadlineOver || x.outcome.Kind == upstream.CallerLeft {
 		return nil, x.outcome, x.err
 	}
 	return upstream.NewResponse(rec.response()), x.outcome, nil
@@ -110,17 +103,20 @@ var timeouts = [...]string{"Connect-Timeout-Ms", "Grpc-Timeout"}
 func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.Spec, stream connect.ServerStream) error {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
 	caller, _ := connect.CallInfoForServerContext(ctx)
-	asked := Message{JSON: isJSON(caller), Desc: method.Descriptor.Input()}
+	asked := Message{JSON: IsJSON(caller), Desc: method.Descriptor.Input()}
 	if err := stream.Receive(&asked); err != nil {
-		return x.refuse(err)
+		return x.refuse(BadMessage, err)
 	}
 	if asked.JSON && len(asked.Bytes) == 0 && caller.Protocol == connect.ProtocolNameConnect {
-		return x.refuse(connect.NewError(connect.CodeInvalidArgument, "the message cannot be read: it is empty, which is no JSON"))
+		return x.refuse(BadMessage, connect.NewError(connect.CodeInvalidArgument, "the message cannot be read: it is empty, which is no JSON"))
 	}
 	raw, err := asked.In(x.to.JSON, b.schemas, x.less)
 	if err != nil {
-		x.lossy = true
-		return x.refuse(connect.Errorf(connect.CodeInvalidArgument, "the message cannot be read: %v", err))
+		cause := BadMessage
+		if !x.less {
+			cause = LossyMessage
+		}
+		return x.refuse(cause, connect.Errorf(connect.CodeInvalidArgument, "the message cannot be read: %v", err))
 	}
 	sent, answer := Message{JSON: x.to.JSON, Bytes: raw}, Message{Desc: method.Descriptor.Output()}
 	out, service := connect.NewClientContext(ctx)
@@ -134,20 +130,22 @@ func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.S
 	if err != nil {
 		return x.failed(ctx, err, service)
 	}
-	if answer.Bytes, err = answer.In(isJSON(caller), b.schemas, true); err != nil {
+	if answer.Bytes, err = answer.In(IsJSON(caller), b.schemas, true); err != nil {
 		return contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
 			"the call was executed, but its answer cannot be written as %s: %v", caller.Codec, err)
 	}
-	answer.JSON = isJSON(caller)
+	answer.JSON = IsJSON(caller)
 	return stream.Send(&answer)
 }
 
-// refuse is for a call whose message cannot be read.
-func (x *exchange) refuse(err error) error {
-	if !errors.As(err, &x.bad) {
-		x.bad = connect.NewError(connect.CodeInvalidArgument, err.Error())
+// refuse is for a call that is not sent, because of its message.
+func (x *exchange) refuse(cause string, err error) error {
+	var rpcErr *connect.Error
+	if !errors.As(err, &rpcErr) {
+		rpcErr = connect.NewError(connect.CodeInvalidArgument, err.Error())
 	}
-	return err
+	x.outcome, x.err = upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}, rpcErr
+	return rpcErr
 }
 
 // failed is what the caller hears of a call that did not bring a message: what the service says, or that its
@@ -173,11 +171,8 @@ func pass(to, from *connect.Header) {
 	}
 }
 
-// isJSON tells the codec of a call. A charset goes with connect's name of it.
-func isJSON(info *connect.CallInfo) bool { return strings.HasPrefix(info.Codec, connect.CodecNameJSON) }
-
-// isGRPC tells whether a media type is one of gRPC or gRPC-Web.
-func isGRPC(mediaType string) bool { return strings.HasPrefix(mediaType, "application/grpc") }
+// IsJSON tells the codec of a call. A charset goes with connect's name of it.
+func IsJSON(info *connect.CallInfo) bool { return strings.HasPrefix(info.Codec, connect.CodecNameJSON) }
 
 // sender is the HTTP client of all clients: it sends to the endpoint of the exchange.
 type sender struct{}
@@ -190,7 +185,7 @@ func (sender) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	out.Host, out.Peer, out.Timeout, out.Look = x.req.Host, x.req.Peer, x.req.Timeout, true
-	if left, ok := contract.Timeout(x.req.Header, isGRPC(upstream.MediaType(x.req.Header))); ok {
+	if left, ok := contract.Timeout(x.req.Header, upstream.IsGRPC(x.req.Header)); ok {
 		contract.SetTimeout(out.Header, x.to.Protocol != connect.ProtocolNameConnect, left)
 	}
 	var res *upstream.Response

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -22,8 +21,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	arithmeticv1 "holdline/gen/arithmetic/v1"
+	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/bridge"
 	"holdline/internal/route"
+	"holdline/internal/server/servertest"
 	"holdline/internal/upstream"
 )
 
@@ -37,29 +38,14 @@ var inGRPC = bridge.Speech{Protocol: connect.ProtocolNameGRPC}
 // stock is a server of grpc-go that sums, and shows what it was asked with.
 func stock(tb testing.TB, sum func(context.Context, *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error)) *upstream.Endpoint {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s := grpc.NewServer()
-	s.RegisterService(&grpc.ServiceDesc{ServiceName: service, Methods: []grpc.MethodDesc{{MethodName: "Sum",
+	return at(tb, servertest.GRPC(tb, "127.0.0.1:0", &grpc.ServiceDesc{ServiceName: service, Methods: []grpc.MethodDesc{{MethodName: "Sum",
 		Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			req := new(arithmeticv1.SumRequest)
 			if err := decode(req); err != nil {
 				return nil, err
 			}
 			return sum(ctx, req)
-		}}}}, nil)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.Serve(ln)
-	}()
-	tb.Cleanup(func() {
-		s.Stop()
-		<-done
-	})
-	return at(tb, ln.Addr().String())
+		}}}}))
 }
 
 // at is the endpoint at an address.
@@ -224,7 +210,9 @@ func TestBridgeClassifies(t *testing.T) {
 	// What ends a call at its deadline is the context, whose cause says so, and not the header.
 	late, over := context.WithCancelCause(t.Context())
 	hanging := overHTTP2(t, func(http.ResponseWriter, *http.Request) {
-		time.Sleep(50 * time.Millisecond)
+		past, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		<-past.Done() // and so is the time in the header
 		over(upstream.ErrDeadline)
 		<-t.Context().Done()
 	})
@@ -268,6 +256,14 @@ func TestBridgeLosesNothingUnasked(t *testing.T) {
 	}
 	if body, _ := io.ReadAll(res); string(body) != `{"result":1}` {
 		t.Errorf("with less: got %s", body)
+	}
+	schemas, err := route.LoadSchemas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	strange := bridge.Message{JSON: true, Bytes: []byte(`{"message": {"@type": "type.googleapis.com/acme.v1.Unknown"}}`), Desc: new(momv1.Answer).ProtoReflect().Descriptor()}
+	if raw, err := strange.In(false, schemas, true); err == nil {
+		t.Errorf("a type that no schema has became %q", raw)
 	}
 }
 

@@ -22,23 +22,21 @@ import (
 
 const grpcMessage, grpcDetails = "Grpc-Message", "Grpc-Status-Details-Bin"
 
-// lenientBody is the body of a gRPC response whose status counts even if the message is not
-// percent-encoded as it should be, which the gRPC specification asks for, or if the details
-// cannot be read. connect would drop the status with them, and the answer be lost.
-type lenientBody struct {
-	io.ReadCloser
-	res *http.Response
-}
-
-// Body is the body of a response. It is safe for concurrent use.
+// Body is the body of a response. Its status counts even if the message is not percent-encoded as it
+// should be, which the gRPC specification asks for, or if the details cannot be read: connect would drop
+// the status with them, and the answer be lost. It is safe for concurrent use.
 type Body struct {
 	io.ReadCloser
+	res    *http.Response
 	broken atomic.Bool
 }
 
 // Read implements io.Reader.
 func (b *Body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		mendStatus(b.res.Trailer) // they are there at the end of the body
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.broken.Store(true)
 	}
@@ -63,7 +61,7 @@ func TooLarge(err error) bool {
 // counts whatever the HTTP status is, too: connect would make `unavailable` of it where a proxy says 504, and
 // that means that the call did not run.
 func TakeLeniently(res *http.Response, protocol string) *Body {
-	body := &Body{ReadCloser: res.Body}
+	body := &Body{ReadCloser: res.Body, res: res}
 	res.Body = body
 	mendType(res.Header)
 	mendStatus(res.Header)
@@ -73,25 +71,10 @@ func TakeLeniently(res *http.Response, protocol string) *Body {
 			res.Header.Set("Content-Type", Speech{Protocol: protocol}.MediaType())
 		}
 	}
-	takeLeniently(res)
-	return body
-}
-
-func takeLeniently(res *http.Response) {
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc-web") {
-		res.Body = &lenientWebBody{ReadCloser: res.Body}
-		return
+		res.Body = &lenientWebBody{ReadCloser: body}
 	}
-	res.Body = &lenientBody{res.Body, res}
-}
-
-// Read implements io.Reader.
-func (b *lenientBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		mendStatus(b.res.Trailer) // they are there at the end of the body
-	}
-	return n, err
+	return body
 }
 
 // lenientWebBody is the same for gRPC-Web, which has its trailers in the last frame of the body.

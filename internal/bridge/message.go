@@ -26,12 +26,11 @@ type Incoming interface {
 	Take(src io.Reader, isJSON bool) error
 }
 
-// Message is a message as it came. In its own codec it is written as it is, and in the other one by
-// its schema.
+// Message is a message as it came. Codecs write its bytes as they are: In translates them before that.
 type Message struct {
 	JSON  bool
 	Bytes []byte
-	Desc  protoreflect.MessageDescriptor // nil for one that is never written in the other codec
+	Desc  protoreflect.MessageDescriptor // nil for one that is not translated
 }
 
 // Take implements Incoming.
@@ -48,15 +47,12 @@ var translating = make(chan struct{}, runtime.GOMAXPROCS(0))
 // In returns the message in a codec. If the schema does not know all of it, that is an error; with less, what
 // the schema does not know is left out, as connect does.
 func (m *Message) In(isJSON bool, types *route.Schemas, less bool) ([]byte, error) {
-	switch {
-	case m.JSON != isJSON:
-		translating <- struct{}{}
-		defer func() { <-translating }()
-		return m.translate(types, less)
-	case isJSON && len(m.Bytes) == 0:
-		return []byte("{}"), nil // gRPC has no JSON for a message without fields
+	if m.JSON == isJSON {
+		return m.Bytes, nil
 	}
-	return m.Bytes, nil
+	translating <- struct{}{}
+	defer func() { <-translating }()
+	return m.translate(types, less)
 }
 
 func (m *Message) translate(types *route.Schemas, less bool) ([]byte, error) {
@@ -80,33 +76,28 @@ func (m *Message) translate(types *route.Schemas, less bool) ([]byte, error) {
 
 // BinaryCodec passes messages as they are. For other types it is connect's, which also reads the
 // details of errors.
-type BinaryCodec struct {
-	*connectproto.BinaryCodec
-	types *route.Schemas
-}
+type BinaryCodec struct{ *connectproto.BinaryCodec }
 
 // JSONCodec is the same in JSON.
-type JSONCodec struct {
-	*connectproto.JSONCodec
-	types *route.Schemas
-}
+type JSONCodec struct{ *connectproto.JSONCodec }
 
 // NewBinaryCodec returns the codec of the binary format.
 func NewBinaryCodec(types *route.Schemas) BinaryCodec {
 	codec := connectproto.NewBinaryCodec(connectproto.WithTypeResolver(types))
 	codec.MarshalOptions.Deterministic = true
-	return BinaryCodec{codec, types}
+	return BinaryCodec{codec}
 }
 
 // NewJSONCodec returns the codec of JSON.
 func NewJSONCodec(types *route.Schemas) JSONCodec {
-	return JSONCodec{connectproto.NewJSONCodec(connectproto.WithTypeResolver(types)), types}
+	return JSONCodec{connectproto.NewJSONCodec(connectproto.WithTypeResolver(types))}
 }
 
 // MarshalWrite implements connect.Codec.
 func (c BinaryCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) error {
 	if m, ok := msg.(*Message); ok {
-		return m.write(dst, false, c.types)
+		_, err := dst.Write(m.Bytes)
+		return err
 	}
 	return c.BinaryCodec.MarshalWrite(ctx, dst, msg)
 }
@@ -122,7 +113,12 @@ func (c BinaryCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) 
 // MarshalWrite implements connect.Codec.
 func (c JSONCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) error {
 	if m, ok := msg.(*Message); ok {
-		return m.write(dst, true, c.types)
+		raw := m.Bytes
+		if len(raw) == 0 { // gRPC has no JSON for a message without fields
+			raw = []byte("{}")
+		}
+		_, err := dst.Write(raw)
+		return err
 	}
 	return c.JSONCodec.MarshalWrite(ctx, dst, msg)
 }
@@ -133,14 +129,6 @@ func (c JSONCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) er
 		return m.Take(src, true)
 	}
 	return c.JSONCodec.UnmarshalRead(ctx, src, msg)
-}
-
-func (m *Message) write(dst io.Writer, isJSON bool, types *route.Schemas) error {
-	raw, err := m.In(isJSON, types, true)
-	if err == nil {
-		_, err = dst.Write(raw)
-	}
-	return err
 }
 
 var (

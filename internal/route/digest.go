@@ -13,15 +13,13 @@ import (
 // methods and of all messages that these carry, even if they read it from different files. It is empty if no
 // schema has the service.
 func (s *Schemas) Digest(service string) string {
-	sd := s.Service(service)
-	if sd == nil {
+	if s.Service(service) == nil {
 		return ""
 	}
 	hash := sha256.New()
 	d := digester{hash, map[protoreflect.FullName]bool{}}
-	for i := range sd.Methods().Len() {
-		md := sd.Methods().Get(i)
-		m := s.Method(fmt.Sprintf("/%s/%s", service, md.Name()))
+	for _, m := range s.Methods(service) {
+		md := m.Descriptor
 		d.say("rpc", md.Name(), md.IsStreamingClient(), md.IsStreamingServer(), m.Repeatable)
 		d.message(md.Input())
 		d.message(md.Output())

@@ -53,7 +53,7 @@ func (r *Route) Pool(log *slog.Logger) upstream.Config {
 	return upstream.Config{Service: r.Service, Endpoints: r.Endpoints, Health: r.Health, HTTP: r.HTTP, Protocol: r.Protocol, Log: log}
 }
 
-// The values of the options health and http.
+// The values of the options health, http and protocol.
 var (
 	healths = map[string]upstream.Health{
 		"auto": upstream.HealthAuto, "name": upstream.HealthName, "overall": upstream.HealthOverall, "dial": upstream.HealthDial,

@@ -42,6 +42,9 @@ func MediaType(header http.Header) string {
 	return strings.ToLower(strings.TrimSpace(kind))
 }
 
+// IsGRPC tells whether a message is one of gRPC or gRPC-Web.
+func IsGRPC(header http.Header) bool { return strings.HasPrefix(MediaType(header), "application/grpc") }
+
 // Written tells how the message of a unary call is written: its media type, and its compression;
 // empty where there is none.
 func (req *Request) Written() (mediaType, compression string) {
