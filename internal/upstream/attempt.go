@@ -22,8 +22,8 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	}
 	mediaType, _ := req.Written()
 	needs2 := protocolOf(mediaType) == OnlyGRPC
+	major := e.versions.pick(req.HTTPMajor, needs2)
 	for tried := false; ; tried = true {
-		major := e.versions.pick(req.HTTPMajor, needs2)
 		if major == 0 {
 			e.pool.lacksOne(&e.pool.lacksHTTP2)
 			return nil, Outcome{Unsendable, NeedsHTTP2}, errVersion
@@ -35,9 +35,11 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		case needs2:
 			e.pool.lacksOne(&e.pool.lacksHTTP2)
 			return nil, Outcome{Unsendable, NeedsHTTP2}, err
-		case tried, e.versions.pick(req.HTTPMajor, needs2) == major, req.Stream != nil && !req.Stream.Rewind():
+		case tried, !e.versions.speaks(3 - major), req.Stream != nil && !req.Stream.Rewind():
 			return nil, outcome, err
 		}
+		// The endpoint's last connection may have gone, and what it showed with it: this attempt knows.
+		major = 3 - major
 	}
 }
 

@@ -118,6 +118,41 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// A call gets there in the other version even if its endpoint has no connection left when the first one was
+// not understood, so that all is forgotten that was shown.
+func TestVersionIsForgotten(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{1, 2} {
+		addr := freeport.Addr(t)
+		s := speak(t, addr, nil, major == 2, major == 1)
+		e := (*openPool(t, nil, "http://"+addr).endpoints.Load())[0]
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					e.versions.doubt()
+				}
+			}
+		}()
+		for range 500 {
+			if got := postWith(t, e, major, "message", false, http.Header{"Content-Type": {"application/json"}}); got != (Outcome{}) {
+				t.Errorf("HTTP/%d: got %+v, want it answered in the other version", major, got)
+			}
+		}
+		close(stop)
+		<-stopped
+		s.mu.Lock()
+		if len(s.ran) != 500 {
+			t.Errorf("HTTP/%d: %d calls ran, want 500", major, len(s.ran))
+		}
+		s.mu.Unlock()
+	}
+}
+
 // Another program may listen at an address later, and speak another version.
 func TestVersionChanges(t *testing.T) {
 	t.Parallel()
