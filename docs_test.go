@@ -138,7 +138,7 @@ func TestCommandsInPages(t *testing.T) {
 			t.Errorf("holdline %s: %v", command, err)
 		}
 	}
-	if len(commands) < 4 {
+	if len(commands) < 3 {
 		t.Errorf("%d commands, want those of both pages", len(commands))
 	}
 }

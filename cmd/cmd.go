@@ -160,9 +160,9 @@ func (s Shared) secret(log *slog.Logger) (*secret.Secret, error) {
 
 // Routing are the flags by which gateway and MOM learn routes and schemas.
 type Routing struct {
-	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs. May be repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals, health, http, protocol. The variable HOLDLINE_ROUTES takes several routes, separated by white space."`
+	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs. May be repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals, health, http, protocol, schema. The variable HOLDLINE_ROUTES takes several routes, separated by white space."`
 	Routes string   `type:"existingfile" env:"-" placeholder:"FILE" help:"A file with routes, one on each line."`
-	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schemas of routed services. May be repeated. Calls of a service without a schema pass, but are never stored."`
+	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schemas of routed services. May be repeated. A service that is in none is asked for its schema by server reflection. Calls of a service without a schema pass, but are never stored."`
 }
 
 // specs reads the routes of all three sources.
@@ -188,6 +188,6 @@ func (r Routing) load() (route.Table, *route.Schemas, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	schemas, err := route.LoadSchemas(r.Schema...)
+	schemas, err := table.Schemas(r.Schema...)
 	return table, schemas, err
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -12,9 +13,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -29,6 +33,7 @@ type foreign struct {
 	addr    string
 	options []grpc.ServerOption
 	health  bool // grpc-go's stock one
+	tells   bool // its schema, by grpc-go's stock reflection
 	mu      sync.Mutex
 	runs    int
 }
@@ -71,6 +76,13 @@ func (f *foreign) Run(ctx context.Context) error {
 	}}, nil)
 	if f.health {
 		registerHealth(s)
+	}
+	if f.tells {
+		files := new(protoregistry.Files)
+		if err := files.RegisterFile(ledgerDescriptor()); err != nil {
+			return err
+		}
+		reflectionv1.RegisterServerReflectionServer(s, reflection.NewServerV1(reflection.ServerOptions{Services: s, DescriptorResolver: files}))
 	}
 	stop := context.AfterFunc(ctx, s.Stop)
 	defer stop()
@@ -143,4 +155,40 @@ func TestGRPCGo(t *testing.T) {
 	if again.runs != len(all) {
 		t.Errorf("%d calls ran, want each of %d once", again.runs, len(all))
 	}
+}
+
+// A service with reflection joins by a route alone: callers of JSON reach it, and its outage is held.
+func TestRouteIsAll(t *testing.T) {
+	t.Parallel()
+	f := &foreign{addr: freeport.Addr(t), tells: true}
+	routes := []string{ledgerService + "=http://" + f.addr}
+	s, end := upUntil(t, stack.Config{Routes: routes})
+	stop := run(t, f)
+	url := "http://" + s.Gateway + "/" + ledgerService + "/Post"
+	eventually(t, func() bool {
+		res, body := post(t, url, `{"amount": "1"}`)
+		return res.StatusCode == http.StatusOK && strings.Contains(body, `"2"`)
+	}, "JSON reaches the service")
+	eventually(t, func() bool {
+		res, _ := post(t, url, `{"amount": "1"}`, "Idempotency-Key: k")
+		return res.StatusCode == http.StatusOK && res.Header.Get(contract.HeaderTask) != ""
+	}, "the MOM knows the service too")
+	stop()
+	// The schema outlives both that have learned it.
+	end()
+	s, _ = upUntil(t, stack.Config{Routes: routes})
+	url = "http://" + s.Gateway + "/" + ledgerService + "/Post"
+	eventually(t, func() bool {
+		res, body := post(t, url, `{"amount": "10"}`, "Prefer: respond-async")
+		return res.StatusCode == http.StatusAccepted || !strings.Contains(body, "STORE_UNAVAILABLE") && !strings.Contains(body, "SERVICE_UNAVAILABLE")
+	}, "a call is stored in the outage")
+	var held sync.WaitGroup
+	held.Go(func() {
+		if res, body := post(t, url, `{"amount": "10"}`, "Prefer: wait=60"); res.StatusCode != http.StatusOK || !strings.Contains(body, `"11"`) {
+			t.Errorf("held: got %d %s", res.StatusCode, body)
+		}
+	})
+	awaitTasks(t, s.Gateway, 2, momv1.TaskState_TASK_STATE_QUEUED)
+	run(t, &foreign{addr: f.addr, tells: true})
+	held.Wait()
 }

@@ -90,7 +90,7 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 			res, outcome, err = endpoint.Try(ctx, &c.req)
 		} else {
 			c.tries.bridge = way.Protocol
-			res, outcome, err = p.bridge.Try(ctx, endpoint, &c.req, way, less)
+			res, outcome, err = p.bridge.Try(ctx, endpoint, c.method, &c.req, way, less)
 		}
 		switch {
 		case outcome.Foreign():

@@ -26,6 +26,7 @@ import (
 	"holdline/internal/bridge"
 	"holdline/internal/logonce"
 	"holdline/internal/openapi"
+	"holdline/internal/reflection"
 	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/server"
@@ -71,6 +72,7 @@ type Gateway struct {
 	drain   context.CancelFunc
 	words   *words   // nil without MOMs
 	meeting *meeting // nil without MOMs
+	learner reflection.Learner
 }
 
 // ofMOM are the services that a MOM serves itself.
@@ -100,19 +102,18 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes)), drain: drain}
 	g.health = &health{targets: g.targets}
 	front := &proxy{
-		targets: g.targets, schemas: cfg.Schemas, bridge: bridge.New(cfg.Schemas, cfg.Routes.Services()), secret: cfg.Secret, draining: draining,
+		targets: g.targets, schemas: cfg.Schemas, bridge: bridge.New(cfg.Schemas), secret: cfg.Secret, draining: draining,
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, DefaultMaxHeld)), log: cfg.Logger, once: logonce.New(cfg.Logger),
 		outages: newOutages(g.targets, cfg.Logger),
 	}
 	g.front = front
-	metrics := newMetrics(cfg.Metrics, &front.held)
+	metrics, pools := newMetrics(cfg.Metrics, &front.held), map[string]*upstream.Pool{}
 	for name, r := range cfg.Routes {
 		g.targets[name] = newTarget(r, newBreaker(upstream.NewPool(r.Pool(cfg.Logger)), front.once), metrics)
-		g.targets[name].stores, g.targets[name].schema = true, cfg.Schemas.Digest(name)
-		if g.targets[name].schema == "" {
-			cfg.Logger.Warn("no schema: calls of this service pass, and are not stored", "service", name)
-		}
+		g.targets[name].stores = true
+		pools[name] = g.targets[name].pool
 	}
+	g.learner = reflection.Learner{Routes: cfg.Routes, Schemas: cfg.Schemas, Pools: pools, Log: cfg.Logger}
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Log: cfg.Logger})
 		shared := newBreaker(front.mom, front.once)
@@ -186,6 +187,7 @@ func (g *Gateway) Drain() {
 func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.front.outages.Run(ctx) })
+	group.Go(func() error { return g.learner.Run(ctx) })
 	if g.meeting != nil {
 		group.Go(func() error { return g.meeting.Run(ctx) })
 	}

@@ -56,7 +56,7 @@ func front(tb testing.TB, addr string) (url string) {
 	var specs []string
 	for _, procedure := range []string{repeatable, undeclared, streaming} {
 		service, _, _ := route.SplitProcedure(procedure)
-		specs = append(specs, service+"=http://"+addr)
+		specs = append(specs, service+"=http://"+addr+";schema=none") // nobody asks for it between the calls of a test
 	}
 	routes, err := route.ParseTable(specs)
 	if err != nil {

@@ -62,7 +62,7 @@ func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 	h.header.Set(contract.HeaderTask, h.id.String())
 	h.header.Set(contract.HeaderCaller, contract.Anonymous)
 	if c.json() {
-		h.header.Set(contract.HeaderSchema, c.target.schema)
+		h.header.Set(contract.HeaderSchema, p.schemas.Digest(c.target.route.Service))
 	}
 	if c.tries != nil {
 		h.header.Set(contract.HeaderCause, c.tries.last.Cause)

@@ -12,13 +12,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/logonce"
+	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/upstream"
 )
 
 // meetPause is the time between two looks at what the MOMs know.
 const meetPause = 10 * time.Second
+
+// unknownPause is the same while we do not know the schema of a service, which a MOM may know.
+const unknownPause = time.Second
 
 // meeting compares what this gateway and each of its MOMs know of the services that
 // are stored. A call that a MOM does not know enough about goes to another MOM, or is
@@ -28,7 +33,8 @@ type meeting struct {
 	mom     *upstream.Pool
 	secret  *secret.Secret
 	targets map[string]*target
-	known   map[string]*momv1.KnownRoute // ours, by service
+	schemas *route.Schemas
+	stored  []string // services
 	differs *prometheus.GaugeVec
 	log     *slog.Logger
 	once    *logonce.Logger
@@ -38,13 +44,8 @@ type meeting struct {
 
 func newMeeting(cfg Config, targets map[string]*target, mom *upstream.Pool, metrics *metrics, once *logonce.Logger) *meeting {
 	m := &meeting{
-		mom: mom, secret: cfg.Secret, targets: targets, known: map[string]*momv1.KnownRoute{}, differs: metrics.differs, log: cfg.Logger, once: once,
+		mom: mom, secret: cfg.Secret, targets: targets, schemas: cfg.Schemas, stored: cfg.Routes.Services(), differs: metrics.differs, log: cfg.Logger, once: once,
 		said: map[string]string{},
-	}
-	for name := range cfg.Routes {
-		if schema := cfg.Schemas.Digest(name); schema != "" { // else its calls are not stored
-			m.known[name] = &momv1.KnownRoute{Service: name, Schema: schema}
-		}
 	}
 	return m
 }
@@ -53,7 +54,11 @@ func newMeeting(cfg Config, targets map[string]*target, mom *upstream.Pool, metr
 func (m *meeting) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		m.look(ctx)
-		sleep(ctx, meetPause)
+		pause := meetPause
+		if slices.ContainsFunc(m.stored, func(service string) bool { return m.schemas.Digest(service) == "" }) {
+			pause = unknownPause
+		}
+		sleep(ctx, pause)
 	}
 	return nil
 }
@@ -63,7 +68,9 @@ func (m *meeting) look(ctx context.Context) {
 	counts := map[string]int{}
 	for _, mom := range m.mom.Endpoints() {
 		bounded, cancel := context.WithTimeout(ctx, wordTimeout)
-		res, err := holdsAt(func() *upstream.Endpoint { return mom }, m.secret).ListRoutes(bounded, &momv1.ListRoutesRequest{})
+		holds := holdsAt(func() *upstream.Endpoint { return mom }, m.secret)
+		res, err := holds.ListRoutes(bounded, &momv1.ListRoutesRequest{})
+		m.learn(bounded, holds, res.GetRoutes())
 		cancel()
 		if connect.CodeOf(err) == connect.CodeUnauthenticated {
 			warnSecret(m.once, mom)
@@ -83,8 +90,27 @@ func (m *meeting) look(ctx context.Context) {
 		}
 		m.tell(mom.String(), differences)
 	}
-	for service := range m.known {
+	for _, service := range m.stored {
 		m.differs.WithLabelValues(service).Set(float64(counts[service]))
+	}
+}
+
+// learn takes over schemas that the MOM knows and we do not: the service may be down since we were started.
+func (m *meeting) learn(ctx context.Context, mom momv1connect.HoldServiceClient, routes []*momv1.KnownRoute) {
+	for _, r := range routes {
+		if r.GetSchema() == "" || m.targets[r.GetService()] == nil || m.schemas.Digest(r.GetService()) != "" {
+			continue
+		}
+		res, err := mom.GetSchema(ctx, &momv1.GetSchemaRequest{Service: r.GetService()})
+		if err == nil {
+			var schema *route.Schemas
+			if schema, err = route.OpenSnapshot(res.GetFiles()); err == nil && m.schemas.Learn(r.GetService(), schema) {
+				m.log.Info("schema learned from the MOM", "service", r.GetService())
+			}
+		}
+		if err != nil {
+			m.log.Debug("schema not learned from the MOM", "service", r.GetService(), "error", err)
+		}
 	}
 }
 
@@ -95,13 +121,15 @@ func (m *meeting) compare(theirs []*momv1.KnownRoute) map[string]string {
 		byService[r.GetService()] = r
 	}
 	differences := map[string]string{}
-	for service, ours := range m.known {
+	for _, service := range m.stored {
+		ours := m.schemas.Digest(service)
 		switch r := byService[service]; {
+		case ours == "": // its calls are not stored
 		case r == nil:
 			differences[service] = "it has no such route"
 		case r.GetSchema() == "":
 			differences[service] = "it has no schema"
-		case r.GetSchema() != ours.GetSchema():
+		case r.GetSchema() != ours && m.schemas.Given(service): // else both follow what the service says
 			differences[service] = "its schema is another"
 		}
 	}

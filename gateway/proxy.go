@@ -30,8 +30,6 @@ type target struct {
 	budget *budget
 	// stores: calls that the service cannot take go to the MOM.
 	stores bool
-	// schema is a digest of what we know of the service; empty without a schema.
-	schema string
 
 	calls    prometheus.ObserverVec // by end
 	attempts *prometheus.CounterVec // by result

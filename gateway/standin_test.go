@@ -71,6 +71,11 @@ func (m *standIn) KeepTasks(_ context.Context, req *momv1.KeepTasksRequest) (*mo
 	return &momv1.KeepTasksResponse{}, nil
 }
 
+// GetSchema implements momv1connect.HoldServiceHandler.
+func (m *standIn) GetSchema(context.Context, *momv1.GetSchemaRequest) (*momv1.GetSchemaResponse, error) {
+	return nil, connect.NewError(connect.CodeNotFound, "no schema")
+}
+
 // AbandonTasks implements momv1connect.HoldServiceHandler.
 func (m *standIn) AbandonTasks(_ context.Context, req *momv1.AbandonTasksRequest) (*momv1.AbandonTasksResponse, error) {
 	m.mu.Lock()

@@ -34,10 +34,7 @@ func newAttempter(t *testing.T, store *fakeStore, url string, options ...string)
 		t.Fatal(err)
 	}
 	log, once := discard()
-	shelf, err := newShelf(store, schemas, routes.Services(), log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	shelf := newShelf(store, schemas, routes.Services(), log)
 	r := routes[arithmeticv1connect.SumServiceName]
 	pool := upstream.NewPool(r.Pool(log))
 	t.Cleanup(pool.Close)

@@ -27,6 +27,7 @@ type holdService struct {
 	shards  *shards
 	routes  route.Table
 	schemas *route.Schemas
+	shelf   *shelf
 }
 
 // KeepTasks implements momv1connect.HoldServiceHandler.
@@ -78,6 +79,16 @@ func (s *holdService) ListRoutes(ctx context.Context, _ *momv1.ListRoutesRequest
 		})
 	}
 	return res, nil
+}
+
+// GetSchema implements momv1connect.HoldServiceHandler.
+func (s *holdService) GetSchema(_ context.Context, req *momv1.GetSchemaRequest) (*momv1.GetSchemaResponse, error) {
+	if s.routes[req.GetService()] != nil {
+		if own := s.shelf.snapshot(req.GetService()); own.name != "" {
+			return &momv1.GetSchemaResponse{Files: own.raw}, nil
+		}
+	}
+	return nil, connect.Errorf(connect.CodeNotFound, "no schema of %q", req.GetService())
 }
 
 func parseIDs(raw []string) ([]contract.TaskID, error) {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/bridge"
+	"holdline/internal/coding"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
@@ -33,24 +35,28 @@ var errKeyEnded = errors.New("the task of the key has ended")
 
 const maxKeyEnds = 3
 
-// mountIntake registers a handler for every unary method of every routed service
-// whose schema is known. connect does all protocol work, in and out.
-func (m *MOM) mountIntake(calls *connect.Server) {
+// mountIntake serves every unary method of every routed service whose schema is known by the time it is
+// called. connect does all protocol work, in and out.
+func (m *MOM) mountIntake(mux *http.ServeMux) {
+	intakes := bridge.NewHandlers(func(method *route.Method) connect.ServerFunc { return m.newIntake(method).take },
+		[]connect.ServerInterceptor{tellErrors(m.once)}, connecthttp.WithReadMaxBytes(maxRequest),
+		connecthttp.WithCompressors(coding.Compressors()...), connecthttp.WithCodecs(bridge.NewBinaryCodec(m.cfg.Schemas), newJSONCodec(m.shelf)))
 	for _, name := range m.cfg.Routes.Services() {
-		if m.cfg.Schemas.Service(name) == nil {
-			m.cfg.Logger.Warn("no schema: calls of this service are not stored", "service", name)
-		}
-		for _, method := range m.cfg.Schemas.Methods(name) {
-			if !method.Unary {
-				continue
+		mux.HandleFunc("/"+name+"/", func(w http.ResponseWriter, r *http.Request) {
+			if method := m.cfg.Schemas.Method(r.URL.Path); method != nil && method.Unary {
+				intakes.Of(method).ServeHTTP(w, r)
+				return
 			}
-			in := &intake{
-				store: m.store, route: m.cfg.Routes[name], method: method, answerTTL: m.cfg.AnswerTTL, ready: &m.ready,
-				shelf: m.shelf, shards: m.shards, waiters: m.waiters, lapses: m.lapses, holds: m.holds,
-				outages: m.outages, metrics: m.metrics, once: m.once,
-			}
-			calls.Register(connect.Method{Spec: method.Spec(), Handler: in.take})
-		}
+			http.NotFound(w, r)
+		})
+	}
+}
+
+func (m *MOM) newIntake(method *route.Method) *intake {
+	return &intake{
+		store: m.store, route: m.cfg.Routes[method.Service()], method: method, answerTTL: m.cfg.AnswerTTL, ready: &m.ready,
+		shelf: m.shelf, shards: m.shards, waiters: m.waiters, lapses: m.lapses, holds: m.holds,
+		outages: m.outages, metrics: m.metrics, once: m.once,
 	}
 }
 
@@ -92,7 +98,7 @@ func codecOf(info *connect.CallInfo) string {
 func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	began := time.Now()
 	info, _ := connect.CallInfoForServerContext(ctx)
-	came := newReceived(codecOf(info), in.method.Descriptor.Input(), in.shelf.ours)
+	came := newReceived(codecOf(info), in.method.Descriptor.Input(), in.shelf.ours.Of(in.method.Service()))
 	if err := stream.Receive(came); err != nil {
 		refuse(info, contract.RefusedCall)
 		return in.notReceived(info, err) // an invalid message never reaches a queue

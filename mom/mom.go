@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -26,10 +25,10 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/bridge"
-	"holdline/internal/coding"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
+	"holdline/internal/reflection"
 	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/upstream"
@@ -79,6 +78,7 @@ type MOM struct {
 	waiters  *waiters
 	lapses   *lapses
 	holds    *holds
+	learner  reflection.Learner
 	shelf    *shelf
 	metrics  *metrics
 	handler  http.Handler
@@ -102,10 +102,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, contract.DefaultAnswerTTL)
 	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
 	cfg.Metrics = cmp.Or[prometheus.Registerer](cfg.Metrics, prometheus.NewRegistry())
-	shelf, err := newShelf(store, cfg.Schemas, cfg.Routes.Services(), cfg.Logger)
-	if err != nil {
-		return nil, fmt.Errorf("mom: %w", err)
-	}
+	shelf := newShelf(store, cfg.Schemas, cfg.Routes.Services(), cfg.Logger)
 	once := logonce.New(cfg.Logger)
 	m := &MOM{
 		cfg:      cfg,
@@ -121,10 +118,13 @@ func New(cfg Config, store Store) (*MOM, error) {
 		draining: make(chan struct{}),
 	}
 	m.outages = m.newOutages()
+	pools := map[string]*upstream.Pool{}
 	for name, r := range cfg.Routes {
 		m.senders[name] = newSender(upstream.NewPool(r.Pool(cfg.Logger)), shelf, r)
 		m.traffic[name] = &traffic{}
+		pools[name] = m.senders[name].pool
 	}
+	m.learner = reflection.Learner{Routes: cfg.Routes, Schemas: cfg.Schemas, Pools: pools, Learned: func(string) { shelf.keepAgain() }, Log: cfg.Logger}
 	m.holds = &holds{
 		store: store, shelf: shelf, lapses: m.lapses, traffic: m.traffic, limit: cfg.MaxHeld, draining: m.draining, once: once,
 	}
@@ -135,15 +135,12 @@ func New(cfg Config, store Store) (*MOM, error) {
 	tasks := &taskService{store: store, shelf: shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
-	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: cfg.Routes, schemas: cfg.Schemas})
+	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: cfg.Routes, schemas: cfg.Schemas, shelf: shelf})
 	mux := m.mountOwn(own)
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serve(tasks.showTask))
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serve(tasks.showAnswer))
 
-	calls := connect.NewServer(tellErrors(m.once))
-	m.mountIntake(calls)
-	connecthttp.Mount(mux, calls, connecthttp.WithReadMaxBytes(maxRequest), connecthttp.WithCompressors(coding.Compressors()...),
-		connecthttp.WithCodecs(bridge.NewBinaryCodec(cfg.Schemas), newJSONCodec(shelf)))
+	m.mountIntake(mux)
 	m.handler = withWriter(bridge.WithText(mux))
 	return m, nil
 }
@@ -192,6 +189,7 @@ func (m *MOM) Run(ctx context.Context) error {
 	group.Go(func() error { return m.check(ctx) })
 	group.Go(func() error { return m.lapses.Run(ctx) })
 	group.Go(func() error { return m.shelf.Run(ctx) })
+	group.Go(func() error { return m.learner.Run(ctx) })
 	group.Go(func() error { return m.outages.Run(ctx) })
 	if m.cfg.OnHold {
 		m.cfg.Logger.Warn("on hold: calls are stored, nothing is replayed and nothing expires, until this MOM is started without --hold")

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"holdline/gen/arithmetic/v1/arithmeticv1connect"
 	momv1 "holdline/gen/mom/v1"
@@ -42,20 +47,70 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// A service without a schema is routed, and its calls are not stored.
-func TestNoSchemaNoIntake(t *testing.T) {
+// The calls of a routed service are stored from when its schema is known, and as it says; an image is not
+// overruled.
+func TestIntakeFollowsSchemas(t *testing.T) {
 	t.Parallel()
-	var text strings.Builder
+	const service = "acme.v1.Users"
 	store := newFakeStore()
-	newFake(t, store, func(cfg *Config) {
-		routes, err := route.ParseTable([]string{"nobody.v1.Service=http://127.0.0.1:1"})
+	m := newFake(t, store, func(cfg *Config) {
+		routes, err := route.ParseTable([]string{service + "=http://127.0.0.1:1", arithmeticv1connect.SumServiceName + "=http://127.0.0.1:1"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg.Routes, cfg.Logger = routes, slog.New(slog.NewTextHandler(&text, nil))
+		cfg.Routes = routes
 	})
-	if !strings.Contains(text.String(), "no schema: calls of this service are not stored") {
-		t.Errorf("logged %q, want to hear of it", text.String())
+	offer := func(path string) int {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader("{}"))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Prefer", "respond-async")
+		w := httptest.NewRecorder()
+		m.ServeHTTP(w, r)
+		return w.Code
+	}
+	learn := func(service string, methods ...string) bool {
+		file := &descriptorpb.FileDescriptorProto{
+			Name: proto.String("users.proto"), Package: proto.String(service[:strings.LastIndex(service, ".")]), Syntax: proto.String("proto3"),
+			MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Nothing")}},
+			Service:     []*descriptorpb.ServiceDescriptorProto{{Name: proto.String(service[strings.LastIndex(service, ".")+1:])}},
+		}
+		for _, method := range methods {
+			nothing := proto.String("." + file.GetPackage() + ".Nothing")
+			file.Service[0].Method = append(file.Service[0].Method, &descriptorpb.MethodDescriptorProto{Name: &method, InputType: nothing, OutputType: nothing})
+		}
+		raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		schema, err := route.OpenSnapshot(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.cfg.Schemas.Learn(service, schema)
+	}
+	if got := offer("/" + service + "/Get"); got != http.StatusNotFound {
+		t.Errorf("before the schema is known: HTTP %d, want 404", got)
+	}
+	if !learn(service, "Get") || learn(service, "Get") {
+		t.Error("a schema is learned once")
+	}
+	if got := offer("/" + service + "/Get"); got != http.StatusAccepted {
+		t.Errorf("once the schema is known: HTTP %d, want 202", got)
+	}
+	if !learn(service, "Get", "Put") || offer("/"+service+"/Put") != http.StatusAccepted {
+		t.Error("a new method is not stored")
+	}
+	if learn(arithmeticv1connect.SumServiceName, "Add") || offer("/"+arithmeticv1connect.SumServiceName+"/Add") != http.StatusNotFound {
+		t.Error("what an image has was overruled")
+	}
+	name := m.shelf.name(service)
+	if err := m.shelf.keep(t.Context(), service); err != nil || store.schemas[name] == nil || string(store.schemas[latestOf(service)]) != name {
+		t.Errorf("kept: %v, %v", store.schemas, err)
+	}
+	// A MOM that starts in an outage knows it from the store.
+	m = newFake(t, store, func(cfg *Config) { cfg.Routes = m.cfg.Routes })
+	if err := m.shelf.keep(t.Context(), service); err != nil || offer("/"+service+"/Put") != http.StatusAccepted {
+		t.Errorf("another MOM: %v", err)
 	}
 }
 

@@ -152,7 +152,7 @@ func (in *intake) sameCall(came *received, request Request, call *momv1.Call) (b
 	if call == nil || !came.whole {
 		return false, errIncomparable
 	}
-	msg, whole, err := bridge.Decode(call.GetMessage(), call.GetCodec() == codecJSON, in.method.Descriptor.Input(), in.shelf.ours)
+	msg, whole, err := bridge.Decode(call.GetMessage(), call.GetCodec() == codecJSON, in.method.Descriptor.Input(), in.shelf.ours.Of(in.method.Service()))
 	if err != nil || !whole {
 		return false, errors.Join(errIncomparable, err)
 	}

@@ -41,7 +41,7 @@ func TestRequestsAreCompared(t *testing.T) {
 	m := newFake(t, store, nil)
 	in := &intake{shelf: m.shelf, method: m.cfg.Schemas.Method(arithmeticv1connect.SumServiceSumProcedure)}
 	ours := m.shelf.name(arithmeticv1connect.SumServiceName)
-	store.schemas["same"] = m.shelf.raw[ours]
+	store.schemas["same"] = m.shelf.snapshot(arithmeticv1connect.SumServiceName).raw
 	store.schemas["broken"] = []byte("no schema")
 	binary := func(a, b float64) []byte {
 		raw, err := proto.Marshal(&arithmeticv1.SumRequest{A: a, B: b})
@@ -107,7 +107,7 @@ func TestAnswersAreRead(t *testing.T) {
 	store := newFakeStore()
 	m := newFake(t, store, nil)
 	ours := m.shelf.name(arithmeticv1connect.SumServiceName)
-	store.schemas["same"] = m.shelf.raw[ours]
+	store.schemas["same"] = m.shelf.snapshot(arithmeticv1connect.SumServiceName).raw
 	raw, err := proto.Marshal(&arithmeticv1.SumResponse{Result: 3})
 	if err != nil {
 		t.Fatal(err)

@@ -22,11 +22,11 @@ type sender struct {
 	pool    *upstream.Pool
 	schemas *route.Schemas
 	route   *route.Route
-	schema  string // the name that the store knows it by
+	shelf   *shelf
 }
 
 func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
-	return &sender{pool: pool, schemas: shelf.ours, route: r, schema: shelf.name(r.Service)}
+	return &sender{pool: pool, schemas: shelf.ours, route: r, shelf: shelf}
 }
 
 // speechOf is how the caller spoke; false: as no release that we know of has it.
@@ -98,7 +98,7 @@ var tooLargeHeaders = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstrea
 // message is that of a call as it is spoken.
 func (s *sender) message(call *momv1.Call, speech bridge.Speech, less bool) ([]byte, error) {
 	came := &bridge.Message{JSON: call.GetCodec() == codecJSON, Bytes: call.GetMessage(), Desc: s.schemas.Method(call.GetProcedure()).Descriptor.Input()}
-	return came.In(speech.JSON, s.schemas, less)
+	return came.In(speech.JSON, s.schemas.Of(s.route.Service), less)
 }
 
 // repeatable tells whether a call that it knows may run more than once: what its method said when it was
@@ -116,7 +116,7 @@ func (s *sender) try(ctx context.Context, lease Lease, endpoint *upstream.Endpoi
 	// on its own: see docs/adr/0025.
 	made := &exchange{endpoint: endpoint, protocol: speech.Protocol, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare}
 	// The host is a placeholder: the exchange has its endpoint.
-	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.route.Service, speech.Options(s.schemas)...))
+	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.route.Service, speech.Options(s.schemas.Of(s.route.Service))...))
 	ctx, cancel := context.WithTimeoutCause(ctx, s.route.AttemptTimeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
@@ -159,7 +159,7 @@ func (s *sender) try(ctx context.Context, lease Lease, endpoint *upstream.Endpoi
 			Value:   message.Bytes,
 		}}
 	}
-	answer.Schema = s.schema
+	answer.Schema = s.shelf.name(s.route.Service)
 	answer.RecordVersion = versionOf(message.JSON, answer.GetError(), answer.GetHeader(), answer.GetTrailer())
 	return result{answer: answer}
 }

@@ -14,6 +14,8 @@ const (
 	// keepSchemaPause is the time between two times that the store is given our schemas: what
 	// it keeps ends after a while, and it may be emptied.
 	keepSchemaPause = time.Hour
+	// recallPause is the time between two looks for a schema that nobody knows yet.
+	recallPause = 10 * time.Second
 	// keepSchemaRetry is the pause after a store that has not taken them.
 	keepSchemaRetry = 2 * time.Second
 	// maxSnapshot is the largest schema that is kept, in bytes: less than any Redis takes.
@@ -24,8 +26,8 @@ const (
 
 // shelfStore is what the shelf needs of the store.
 type shelfStore interface {
-	// KeepSchema keeps a schema under a name, longer than a record that names it may live
-	// from now on. The same name has the same bytes.
+	// KeepSchema keeps a schema, or the name of one, under a name, longer than a record that names it may live
+	// from now on.
 	KeepSchema(ctx context.Context, name string, raw []byte) error
 	// Schema reads what KeepSchema has kept. ErrNotFound.
 	Schema(ctx context.Context, name string) ([]byte, error)
@@ -34,45 +36,62 @@ type shelfStore interface {
 // shelf has the schemas that records were written by: ours, and those of other times and other
 // MOMs, which the store keeps under the hash of their bytes. It is safe for concurrent use.
 type shelf struct {
-	store shelfStore
-	log   *slog.Logger
-	ours  *route.Schemas
-	names map[string]string // of our schemas, by service
-	raw   map[string][]byte // these, by name
-	again chan struct{}
+	store    shelfStore
+	log      *slog.Logger
+	ours     *route.Schemas
+	services []string // that have a route
+	again    chan struct{}
 
 	mu     sync.Mutex
+	mine   map[string]snapshot // by service, of what is known of it now
 	others map[string]*route.Schemas
 }
 
-func newShelf(store shelfStore, ours *route.Schemas, services []string, log *slog.Logger) (*shelf, error) {
-	s := &shelf{
-		store: store, log: log, ours: ours, names: map[string]string{}, raw: map[string][]byte{},
-		again: make(chan struct{}, 1), others: map[string]*route.Schemas{},
+// snapshot is a schema as it is kept.
+type snapshot struct {
+	of   *route.Schemas
+	name string // empty: there is none to be kept
+	raw  []byte
+}
+
+func newShelf(store shelfStore, ours *route.Schemas, services []string, log *slog.Logger) *shelf {
+	return &shelf{
+		store: store, log: log, ours: ours, services: services,
+		again: make(chan struct{}, 1), mine: map[string]snapshot{}, others: map[string]*route.Schemas{},
 	}
-	for _, service := range services {
-		raw, err := ours.Snapshot(service)
-		switch {
-		case err != nil:
-			return nil, err
-		case len(raw) > maxSnapshot:
-			log.Warn("schema too large to be kept beside its tasks: answers cannot be read as JSON once it changes", "service", service, "bytes", len(raw))
-		case len(raw) > 0:
-			s.names[service] = digest(raw)
-			s.raw[s.names[service]] = raw
-		}
+}
+
+// snapshot is that of our schema of a service.
+func (s *shelf) snapshot(service string) snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	of := s.ours.Of(service)
+	if known, ok := s.mine[service]; ok && known.of == of {
+		return known
 	}
-	return s, nil
+	raw, err := of.Snapshot(service)
+	switch {
+	case err != nil:
+		s.log.Error("schema cannot be kept", "service", service, "error", err)
+		raw = nil
+	case len(raw) > maxSnapshot:
+		s.log.Warn("schema too large to be kept beside its tasks: answers cannot be read as JSON once it changes", "service", service, "bytes", len(raw))
+		raw = nil
+	}
+	made := snapshot{of: of, raw: raw}
+	if len(raw) > 0 {
+		made.name = digest(raw)
+		s.others[made.name] = of
+	}
+	s.mine[service] = made
+	return made
 }
 
 // name is that of our schema of a service; empty when there is none to be kept.
-func (s *shelf) name(service string) string { return s.names[service] }
+func (s *shelf) name(service string) string { return s.snapshot(service).name }
 
 // find returns a schema that a record names. ErrNotFound.
 func (s *shelf) find(ctx context.Context, name string) (*route.Schemas, error) {
-	if s.raw[name] != nil {
-		return s.ours, nil
-	}
 	s.mu.Lock()
 	found := s.others[name]
 	s.mu.Unlock()
@@ -92,24 +111,28 @@ func (s *shelf) find(ctx context.Context, name string) (*route.Schemas, error) {
 	defer s.mu.Unlock()
 	if len(s.others) >= maxShelf {
 		clear(s.others)
+		for _, own := range s.mine {
+			s.others[own.name] = own.of
+		}
 	}
 	s.others[name] = found
 	return found, nil
 }
 
-// keepAgain has our schemas kept again: the store may not have them any more.
+// keepAgain has our schemas kept again: the store may not have them any more, or there are new ones.
 func (s *shelf) keepAgain() { nudge(s.again) }
 
-// Run keeps our schemas in the store until ctx ends.
+// Run keeps our schemas in the store until ctx ends, and learns those from it that their services have not
+// told yet.
 func (s *shelf) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		next := keepSchemaPause
-		for name, raw := range s.raw {
-			bounded, cancel := context.WithTimeout(ctx, storeTimeout)
-			err := s.store.KeepSchema(bounded, name, raw)
-			cancel()
-			if err != nil {
-				s.log.Debug("schema not kept", "schema", name, "error", err)
+		for _, service := range s.services {
+			err := s.keep(ctx, service)
+			if errors.Is(err, ErrNotFound) {
+				next = min(next, recallPause)
+			} else if err != nil {
+				s.log.Debug("schema not kept", "service", service, "error", err)
 				next = keepSchemaRetry
 				break // the store is away or full
 			}
@@ -118,3 +141,33 @@ func (s *shelf) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// keep keeps the schema of a service. One that we do not know may have been told to another MOM, or to us before we
+// were started again: ErrNotFound when the store does not know it either.
+func (s *shelf) keep(ctx context.Context, service string) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	own := s.snapshot(service)
+	if own.name != "" {
+		err := s.store.KeepSchema(ctx, own.name, own.raw)
+		if err == nil && !s.ours.Given(service) {
+			err = s.store.KeepSchema(ctx, latestOf(service), []byte(own.name))
+		}
+		return err
+	}
+	if s.ours.Service(service) != nil {
+		return nil // it is too large
+	}
+	name, err := s.store.Schema(ctx, latestOf(service))
+	if err != nil {
+		return err
+	}
+	found, err := s.find(ctx, string(name))
+	if err == nil && s.ours.Learn(service, found) {
+		s.log.Info("schema learned from the store", "service", service)
+	}
+	return err
+}
+
+// latestOf is the name under which the name of the schema is kept that a service has told last.
+func latestOf(service string) string { return "latest:" + service }

@@ -48,7 +48,7 @@ func TestShelfFindsSchemas(t *testing.T) {
 	if found, err := m.shelf.find(t.Context(), own); err != nil || found != m.shelf.ours || store.times("schema") != 0 {
 		t.Errorf("our own: got %v, %v, want ours, without asking the store", found, err)
 	}
-	store.schemas["other"], store.schemas["broken"] = m.shelf.raw[own], []byte("no schema")
+	store.schemas["other"], store.schemas["broken"] = m.shelf.snapshot(arithmeticv1connect.SumServiceName).raw, []byte("no schema")
 	for range 2 {
 		found, err := m.shelf.find(t.Context(), "other")
 		if err != nil || found.Method(arithmeticv1connect.SumServiceSumProcedure) == nil {

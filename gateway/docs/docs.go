@@ -29,17 +29,12 @@ type Config struct {
 //go:embed page
 var page embed.FS
 
-// Mount mounts document and page. The document is made once, when it is first
-// asked for: most gateways are never asked. It is kept compressed.
+// Mount mounts document and page. The document is made when it is first asked for, since most
+// gateways are never asked, and once for what the schemas are then. It is kept compressed.
 func Mount(mux *http.ServeMux, cfg Config) error {
-	document := sync.OnceValues(func() (*webfile.File, error) {
-		var content bytes.Buffer
-		compressed := gzip.NewWriter(&content)
-		err := errors.Join(openapi.Write(compressed, cfg.Config), compressed.Close())
-		return webfile.New("application/yaml", slices.Clip(content.Bytes()), true), err
-	})
+	document := &document{cfg: cfg.Config}
 	mux.HandleFunc("GET /openapi.yaml", func(w http.ResponseWriter, r *http.Request) {
-		made, err := document()
+		made, err := document.get()
 		if err != nil {
 			cfg.Logger.Error("no OpenAPI document", "error", err)
 			http.Error(w, "the schemas cannot be described", http.StatusInternalServerError)
@@ -52,6 +47,28 @@ func Mount(mux *http.ServeMux, cfg Config) error {
 		mux.Handle("GET "+path, file)
 	}
 	return err
+}
+
+// document is the OpenAPI document. It is safe for concurrent use.
+type document struct {
+	cfg openapi.Config
+
+	mu      sync.Mutex
+	version int64 // of the schemas
+	made    *webfile.File
+	err     error
+}
+
+func (d *document) get() (*webfile.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if version := d.cfg.Schemas.Version(); d.made == nil || d.version != version {
+		var content bytes.Buffer
+		compressed := gzip.NewWriter(&content)
+		d.err = errors.Join(openapi.Write(compressed, d.cfg), compressed.Close())
+		d.version, d.made = version, webfile.New("application/yaml", slices.Clip(content.Bytes()), true)
+	}
+	return d.made, d.err
 }
 
 // pageFiles are the files of the page, by path.

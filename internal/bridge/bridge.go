@@ -24,29 +24,23 @@ import (
 // caller's protocol and a client in the endpoint's. It is safe for concurrent use.
 type Bridge struct {
 	schemas *route.Schemas
-	server  http.Handler
 	clients map[Speech]*connect.Client
+	servers Handlers
 }
 
-// New returns a bridge for the methods of these services, as far as they have a schema.
-func New(schemas *route.Schemas, services []string) *Bridge {
+// New returns a bridge for the unary methods that the schemas have.
+func New(schemas *route.Schemas) *Bridge {
 	b := &Bridge{schemas: schemas, clients: map[Speech]*connect.Client{}}
 	for _, speech := range all {
 		// The host is a placeholder: the exchange has its endpoint.
 		b.clients[speech] = connect.NewClient(connecthttp.NewTransport(sender{}, "http://service", speech.Options(schemas)...))
 	}
-	rpc, mux := connect.NewServer(), http.NewServeMux()
-	for _, name := range services {
-		for _, method := range schemas.Methods(name) {
-			if method.Unary {
-				rpc.Register(connect.Method{Spec: method.Spec(), Handler: func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
-					return b.serve(ctx, method, spec, stream)
-				}})
-			}
+	b.servers = NewHandlers(func(method *route.Method) connect.ServerFunc {
+		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+			return b.serve(ctx, method, spec, stream)
 		}
-	}
-	connecthttp.Mount(mux, rpc, connecthttp.WithReadMaxBytes(MaxMessage), connecthttp.WithCompressMinBytes(minCompress), connecthttp.WithCompressors(coding.Compressors()...), connecthttp.WithCodecs(NewBinaryCodec(schemas), NewJSONCodec(schemas)))
-	b.server = WithText(mux)
+	}, nil, connecthttp.WithReadMaxBytes(MaxMessage), connecthttp.WithCompressMinBytes(minCompress),
+		connecthttp.WithCompressors(coding.Compressors()...), connecthttp.WithCodecs(NewBinaryCodec(schemas), NewJSONCodec(schemas)))
 	return b
 }
 
@@ -71,7 +65,7 @@ type exchangeKey struct{}
 // Try is upstream.Endpoint's Try, for a unary call whose body is at hand. The endpoint is spoken to in
 // another way, and the response is in the protocol and codec of the caller. less: what the schema does not know
 // of the message may be left out.
-func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upstream.Request, to Speech, less bool) (*upstream.Response, upstream.Outcome, error) {
+func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, method *route.Method, req *upstream.Request, to Speech, less bool) (*upstream.Response, upstream.Outcome, error) {
 	x := &exchange{endpoint: endpoint, req: req, to: to, less: less, outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.UnknownProtocol}}
 	in := &http.Request{
 		Method: req.Method, URL: req.URL, Host: req.Host, ProtoMajor: req.HTTPMajor, Header: req.Header.Clone(),
@@ -82,7 +76,7 @@ func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upst
 	}
 	in.Header.Del("Connect-Protocol-Version") // there is only one
 	rec := &recorder{header: http.Header{}}
-	b.server.ServeHTTP(rec, in.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
+	WithText(b.servers.Of(method)).ServeHTTP(rec, in.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
 	if x.status == 0 || x.outcome.Kind == upstream.Broken || x.outcome.Kind == upstream.DeadlineOver || x.outcome.Kind == upstream.CallerLeft {
 		return nil, x.outcome, x.err
 	}
@@ -110,7 +104,8 @@ func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.S
 	if asked.JSON && len(asked.Bytes) == 0 && caller.Protocol == connect.ProtocolNameConnect {
 		return x.refuse(BadMessage, connect.NewError(connect.CodeInvalidArgument, "the message cannot be read: it is empty, which is no JSON"))
 	}
-	raw, err := asked.In(x.to.JSON, b.schemas, x.less)
+	types := b.schemas.Of(method.Service())
+	raw, err := asked.In(x.to.JSON, types, x.less)
 	if err != nil {
 		cause := BadMessage
 		if !x.less {
@@ -130,7 +125,7 @@ func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.S
 	if err != nil {
 		return x.failed(ctx, err, service)
 	}
-	if answer.Bytes, err = answer.In(IsJSON(caller), b.schemas, true); err != nil {
+	if answer.Bytes, err = answer.In(IsJSON(caller), types, true); err != nil {
 		return contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
 			"the call was executed, but its answer cannot be written as %s: %v", caller.Codec, err)
 	}

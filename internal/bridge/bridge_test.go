@@ -58,13 +58,24 @@ func at(tb testing.TB, addr string) *upstream.Endpoint {
 	return pool.Pick()
 }
 
-func newBridge(tb testing.TB) *bridge.Bridge {
+func newBridge(tb testing.TB) tried {
 	tb.Helper()
 	schemas, err := route.LoadSchemas()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return bridge.New(schemas, []string{service})
+	return tried{bridge.New(schemas), schemas.Method(method)}
+}
+
+// tried is a bridge of one method.
+type tried struct {
+	*bridge.Bridge
+	method *route.Method
+}
+
+// Try is the bridge's.
+func (b tried) Try(ctx context.Context, endpoint *upstream.Endpoint, req *upstream.Request, to bridge.Speech, less bool) (*upstream.Response, upstream.Outcome, error) {
+	return b.Bridge.Try(ctx, endpoint, b.method, req, to, less)
 }
 
 // inJSON is a call of Connect in JSON.

@@ -13,18 +13,30 @@ import (
 // methods and of all messages that these carry, even if they read it from different files. It is empty if no
 // schema has the service.
 func (s *Schemas) Digest(service string) string {
-	if s.Service(service) == nil {
+	of := s.Of(service)
+	if known, _ := s.learned.digests.Load(service); known != nil && known.(digested).of == of { //nolint:forcetypeassert // nothing else is in it
+		return known.(digested).digest //nolint:forcetypeassert // likewise
+	}
+	if of.given(service) == nil {
 		return ""
 	}
 	hash := sha256.New()
 	d := digester{hash, map[protoreflect.FullName]bool{}}
-	for _, m := range s.Methods(service) {
+	for _, m := range of.Methods(service) {
 		md := m.Descriptor
 		d.say("rpc", md.Name(), md.IsStreamingClient(), md.IsStreamingServer(), m.Repeatable)
 		d.message(md.Input())
 		d.message(md.Output())
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:16])
+	digest := hex.EncodeToString(hash.Sum(nil)[:16])
+	s.learned.digests.Store(service, digested{of, digest})
+	return digest
+}
+
+// digested is a digest that was made before.
+type digested struct {
+	of     *Schemas
+	digest string
 }
 
 // digester writes the parts of a schema that the digest depends on, each message once.

@@ -43,6 +43,9 @@ type Route struct {
 	Health upstream.Health
 	// HTTP is the version that the endpoints speak. Default: see upstream.AnyHTTP.
 	HTTP upstream.HTTP
+	// Schema says where the schema of the service comes from: SchemaReflect, SchemaNone, or the file of an image.
+	// Default: the images that have the service, else as with SchemaReflect.
+	Schema string
 	// Protocol is the only one that the endpoints speak: calls in any other are translated. Default: what
 	// they show.
 	Protocol upstream.Protocol
@@ -63,6 +66,10 @@ var (
 	}
 	versions = map[string]upstream.HTTP{"auto": upstream.AnyHTTP, "1": upstream.OnlyHTTP1, "2": upstream.OnlyHTTP2}
 )
+
+// Schemas that are not read from a file. SchemaReflect: the service tells its schema by server reflection.
+// SchemaNone: it has none, so its calls are neither stored nor translated.
+const SchemaReflect, SchemaNone = "reflect", "none"
 
 // Defaults and limits of a route.
 const (
@@ -133,10 +140,16 @@ func (r *Route) set(option string) error {
 		return setWord(&r.Health, healths, option, value, "auto, name, overall or dial")
 	case "http":
 		return setWord(&r.HTTP, versions, option, value, "auto, 1 or 2")
+	case "schema":
+		if value == "" {
+			return fmt.Errorf("%q: want reflect, none, or the file of an image", option)
+		}
+		r.Schema = value
+		return nil
 	case "protocol":
 		return setWord(&r.Protocol, protocols, option, value, "auto, grpc, connect or grpcweb")
 	}
-	return fmt.Errorf("%q: unknown option, want ttl, attempt-timeout, try-timeout, shards, refusals, health, http or protocol", option)
+	return fmt.Errorf("%q: unknown option, want ttl, attempt-timeout, try-timeout, shards, refusals, health, http, protocol or schema", option)
 }
 
 func setWord[T any](to *T, words map[string]T, option, value, want string) error {
@@ -175,6 +188,28 @@ func ParseTable(specs []string) (Table, error) {
 		table[r.Service] = r
 	}
 	return table, nil
+}
+
+// Schemas reads the images, and those that routes name, and applies what routes say of schemas.
+func (t Table) Schemas(images ...string) (*Schemas, error) {
+	for _, name := range t.Services() {
+		if schema := t[name].Schema; schema != "" && schema != SchemaReflect && schema != SchemaNone && !slices.Contains(images, schema) {
+			images = append(images, schema)
+		}
+	}
+	s, err := LoadSchemas(images...)
+	if err != nil {
+		return nil, err
+	}
+	for name, r := range t {
+		if r.Schema == SchemaReflect || r.Schema == SchemaNone {
+			s.hidden[name] = true
+		}
+		if known := s.Service(name); r.Schema != "" && !s.hidden[name] && known == nil {
+			return nil, fmt.Errorf("route %s: the image %s does not have this service", name, r.Schema)
+		}
+	}
+	return s, nil
 }
 
 // Services returns the names of the routed services, sorted.

@@ -23,6 +23,9 @@ type Method struct {
 	Repeatable bool
 }
 
+// Service is the full name of the method's service.
+func (m *Method) Service() string { return string(m.Descriptor.Parent().FullName()) }
+
 // Spec describes the method to connect.
 func (m *Method) Spec() connect.Spec {
 	spec := connect.Spec{Procedure: m.Procedure, Schema: m.Descriptor}
@@ -45,6 +48,8 @@ type Schemas struct {
 	types   *dynamicpb.Types
 	shipped *protoregistry.Files // ours, for their comments
 	methods map[string]*Method
+	hidden  map[string]bool // services of which the images and linked packages do not count
+	learned learned
 }
 
 // LoadSchemas reads Buf images, or file descriptor sets that include their imports. If several of them have
@@ -85,7 +90,7 @@ func newSchemas(set *descriptorpb.FileDescriptorSet) (*Schemas, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Schemas{files: files, types: dynamicpb.NewTypes(files), shipped: shipped, methods: map[string]*Method{}}
+	s := &Schemas{files: files, types: dynamicpb.NewTypes(files), shipped: shipped, methods: map[string]*Method{}, hidden: map[string]bool{}}
 	files.RangeFiles(s.add)
 	protoregistry.GlobalFiles.RangeFiles(s.add)
 	return s, nil
@@ -114,7 +119,16 @@ func (s *Schemas) add(file protoreflect.FileDescriptor) bool {
 }
 
 // Method returns what is known of a procedure, nil when no schema has it.
-func (s *Schemas) Method(procedure string) *Method { return s.methods[procedure] }
+func (s *Schemas) Method(procedure string) *Method {
+	if len(s.hidden) == 0 && s.learned.schemas.Load() == nil {
+		return s.methods[procedure]
+	}
+	service, _, _ := SplitProcedure(procedure)
+	if of := s.Of(service); of != s || !s.hidden[service] {
+		return of.methods[procedure]
+	}
+	return nil
+}
 
 // Methods returns what is known of the methods of a service, in the order of its schema.
 func (s *Schemas) Methods(service string) (methods []*Method) {
@@ -126,38 +140,57 @@ func (s *Schemas) Methods(service string) (methods []*Method) {
 }
 
 // Service returns a service's descriptor, nil when no schema has it.
-func (s *Schemas) Service(name string) protoreflect.ServiceDescriptor {
-	d, err := s.FindDescriptorByName(protoreflect.FullName(name))
+func (s *Schemas) Service(name string) protoreflect.ServiceDescriptor { return s.Of(name).given(name) }
+
+func (s *Schemas) given(service string) protoreflect.ServiceDescriptor {
+	if s.hidden[service] {
+		return nil
+	}
+	d, err := s.findDescriptor(protoreflect.FullName(service))
 	if err != nil {
 		return nil
 	}
-	service, _ := d.(protoreflect.ServiceDescriptor)
-	return service
+	sd, _ := d.(protoreflect.ServiceDescriptor)
+	return sd
+}
+
+func (s *Schemas) findDescriptor(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	return either(name, s.files.FindDescriptorByName, protoregistry.GlobalFiles.FindDescriptorByName)
 }
 
 // FindFileByPath implements protodesc.Resolver.
 func (s *Schemas) FindFileByPath(path string) (protoreflect.FileDescriptor, error) {
-	return either(path, s.files.FindFileByPath, protoregistry.GlobalFiles.FindFileByPath)
+	return find(s, path, func(s *Schemas, path string) (protoreflect.FileDescriptor, error) {
+		return either(path, s.files.FindFileByPath, protoregistry.GlobalFiles.FindFileByPath)
+	})
 }
 
 // FindDescriptorByName implements protodesc.Resolver.
 func (s *Schemas) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
-	return either(name, s.files.FindDescriptorByName, protoregistry.GlobalFiles.FindDescriptorByName)
+	return find(s, name, func(s *Schemas, name protoreflect.FullName) (protoreflect.Descriptor, error) {
+		return either(name, s.files.FindDescriptorByName, protoregistry.GlobalFiles.FindDescriptorByName)
+	})
 }
 
 // FindMessageByName implements protoregistry.MessageTypeResolver.
 func (s *Schemas) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
-	return either(name, s.types.FindMessageByName, protoregistry.GlobalTypes.FindMessageByName)
+	return find(s, name, func(s *Schemas, name protoreflect.FullName) (protoreflect.MessageType, error) {
+		return either(name, s.types.FindMessageByName, protoregistry.GlobalTypes.FindMessageByName)
+	})
 }
 
 // FindMessageByURL implements protoregistry.MessageTypeResolver.
 func (s *Schemas) FindMessageByURL(url string) (protoreflect.MessageType, error) {
-	return either(url, s.types.FindMessageByURL, protoregistry.GlobalTypes.FindMessageByURL)
+	return find(s, url, func(s *Schemas, url string) (protoreflect.MessageType, error) {
+		return either(url, s.types.FindMessageByURL, protoregistry.GlobalTypes.FindMessageByURL)
+	})
 }
 
 // FindExtensionByName implements protoregistry.ExtensionTypeResolver.
 func (s *Schemas) FindExtensionByName(name protoreflect.FullName) (protoreflect.ExtensionType, error) {
-	return either(name, s.types.FindExtensionByName, protoregistry.GlobalTypes.FindExtensionByName)
+	return find(s, name, func(s *Schemas, name protoreflect.FullName) (protoreflect.ExtensionType, error) {
+		return either(name, s.types.FindExtensionByName, protoregistry.GlobalTypes.FindExtensionByName)
+	})
 }
 
 // FindExtensionByNumber implements protoregistry.ExtensionTypeResolver.

@@ -13,7 +13,7 @@ import (
 // can read it after the schema has changed. The same schema gives the same bytes. It is empty if no schema
 // has the service.
 func (s *Schemas) Snapshot(service string) ([]byte, error) {
-	sd := s.Service(service)
+	sd := s.Service(service) // its imports come with it
 	if sd == nil {
 		return nil, nil
 	}

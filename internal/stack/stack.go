@@ -97,7 +97,7 @@ func New(cfg Config) (_ *Stack, err error) {
 	if len(routes) == 0 {
 		return nil, route.ErrNoRoutes
 	}
-	schemas, err := route.LoadSchemas(cfg.Schemas...)
+	schemas, err := routes.Schemas(cfg.Schemas...)
 	if err != nil {
 		return nil, err
 	}

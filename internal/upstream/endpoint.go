@@ -49,6 +49,18 @@ func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 	return e
 }
 
+// SpeaksHTTP2 is false where the endpoint has shown that it does not, or is not to be spoken to so.
+func (e *Endpoint) SpeaksHTTP2() bool { return e.versions.speaks(2) }
+
+// Asking returns a client for questions over HTTP/2 that are no calls, on connections of their own, and the URL
+// to ask at. It follows no redirects.
+func (e *Endpoint) Asking() (client *http.Client, url string) {
+	return &http.Client{
+		Transport:     e.asking[of(2)].transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, e.url.String()
+}
+
 // String is the endpoint's address, or its URL where that is not known.
 func (e *Endpoint) String() string { return cmp.Or(e.addr, e.url.String()) }
 

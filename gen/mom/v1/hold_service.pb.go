@@ -343,6 +343,99 @@ func (x *KnownRoute) GetSchema() string {
 	return ""
 }
 
+// GetSchemaRequest names a service.
+type GetSchemaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service, such as acme.users.v1.UserService.
+	Service       string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSchemaRequest) Reset() {
+	*x = GetSchemaRequest{}
+	mi := &file_mom_v1_hold_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSchemaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSchemaRequest) ProtoMessage() {}
+
+func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_hold_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSchemaRequest.ProtoReflect.Descriptor instead.
+func (*GetSchemaRequest) Descriptor() ([]byte, []int) {
+	return file_mom_v1_hold_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetSchemaRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+// GetSchemaResponse is a schema.
+type GetSchemaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A google.protobuf.FileDescriptorSet with the file of the service and its
+	// imports.
+	Files         []byte `protobuf:"bytes,1,opt,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSchemaResponse) Reset() {
+	*x = GetSchemaResponse{}
+	mi := &file_mom_v1_hold_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSchemaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSchemaResponse) ProtoMessage() {}
+
+func (x *GetSchemaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mom_v1_hold_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSchemaResponse.ProtoReflect.Descriptor instead.
+func (*GetSchemaResponse) Descriptor() ([]byte, []int) {
+	return file_mom_v1_hold_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetSchemaResponse) GetFiles() []byte {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
 var File_mom_v1_hold_service_proto protoreflect.FileDescriptor
 
 const file_mom_v1_hold_service_proto_rawDesc = "" +
@@ -362,12 +455,17 @@ const file_mom_v1_hold_service_proto_rawDesc = "" +
 	"KnownRoute\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06shards\x18\x02 \x01(\x05R\x06shards\x12\x16\n" +
-	"\x06schema\x18\x03 \x01(\tR\x06schema2\xee\x01\n" +
+	"\x06schema\x18\x03 \x01(\tR\x06schema\",\n" +
+	"\x10GetSchemaRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\")\n" +
+	"\x11GetSchemaResponse\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\fR\x05files2\xb5\x02\n" +
 	"\vHoldService\x12E\n" +
 	"\tKeepTasks\x12\x18.mom.v1.KeepTasksRequest\x1a\x19.mom.v1.KeepTasksResponse\"\x03\x90\x02\x02\x12N\n" +
 	"\fAbandonTasks\x12\x1b.mom.v1.AbandonTasksRequest\x1a\x1c.mom.v1.AbandonTasksResponse\"\x03\x90\x02\x02\x12H\n" +
 	"\n" +
-	"ListRoutes\x12\x19.mom.v1.ListRoutesRequest\x1a\x1a.mom.v1.ListRoutesResponse\"\x03\x90\x02\x01Br\n" +
+	"ListRoutes\x12\x19.mom.v1.ListRoutesRequest\x1a\x1a.mom.v1.ListRoutesResponse\"\x03\x90\x02\x01\x12E\n" +
+	"\tGetSchema\x12\x18.mom.v1.GetSchemaRequest\x1a\x19.mom.v1.GetSchemaResponse\"\x03\x90\x02\x01Br\n" +
 	"\n" +
 	"com.mom.v1B\x10HoldServiceProtoP\x01Z\x19holdline/gen/mom/v1;momv1\xa2\x02\x03MXX\xaa\x02\x06Mom.V1\xca\x02\x06Mom\\V1\xe2\x02\x12Mom\\V1\\GPBMetadata\xea\x02\aMom::V1b\x06proto3"
 
@@ -383,7 +481,7 @@ func file_mom_v1_hold_service_proto_rawDescGZIP() []byte {
 	return file_mom_v1_hold_service_proto_rawDescData
 }
 
-var file_mom_v1_hold_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_mom_v1_hold_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_mom_v1_hold_service_proto_goTypes = []any{
 	(*KeepTasksRequest)(nil),     // 0: mom.v1.KeepTasksRequest
 	(*KeepTasksResponse)(nil),    // 1: mom.v1.KeepTasksResponse
@@ -392,17 +490,21 @@ var file_mom_v1_hold_service_proto_goTypes = []any{
 	(*ListRoutesRequest)(nil),    // 4: mom.v1.ListRoutesRequest
 	(*ListRoutesResponse)(nil),   // 5: mom.v1.ListRoutesResponse
 	(*KnownRoute)(nil),           // 6: mom.v1.KnownRoute
+	(*GetSchemaRequest)(nil),     // 7: mom.v1.GetSchemaRequest
+	(*GetSchemaResponse)(nil),    // 8: mom.v1.GetSchemaResponse
 }
 var file_mom_v1_hold_service_proto_depIdxs = []int32{
 	6, // 0: mom.v1.ListRoutesResponse.routes:type_name -> mom.v1.KnownRoute
 	0, // 1: mom.v1.HoldService.KeepTasks:input_type -> mom.v1.KeepTasksRequest
 	2, // 2: mom.v1.HoldService.AbandonTasks:input_type -> mom.v1.AbandonTasksRequest
 	4, // 3: mom.v1.HoldService.ListRoutes:input_type -> mom.v1.ListRoutesRequest
-	1, // 4: mom.v1.HoldService.KeepTasks:output_type -> mom.v1.KeepTasksResponse
-	3, // 5: mom.v1.HoldService.AbandonTasks:output_type -> mom.v1.AbandonTasksResponse
-	5, // 6: mom.v1.HoldService.ListRoutes:output_type -> mom.v1.ListRoutesResponse
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
+	7, // 4: mom.v1.HoldService.GetSchema:input_type -> mom.v1.GetSchemaRequest
+	1, // 5: mom.v1.HoldService.KeepTasks:output_type -> mom.v1.KeepTasksResponse
+	3, // 6: mom.v1.HoldService.AbandonTasks:output_type -> mom.v1.AbandonTasksResponse
+	5, // 7: mom.v1.HoldService.ListRoutes:output_type -> mom.v1.ListRoutesResponse
+	8, // 8: mom.v1.HoldService.GetSchema:output_type -> mom.v1.GetSchemaResponse
+	5, // [5:9] is the sub-list for method output_type
+	1, // [1:5] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
 	1, // [1:1] is the sub-list for extension extendee
 	0, // [0:1] is the sub-list for field type_name
@@ -419,7 +521,7 @@ func file_mom_v1_hold_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mom_v1_hold_service_proto_rawDesc), len(file_mom_v1_hold_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

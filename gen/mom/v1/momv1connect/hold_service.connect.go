@@ -30,6 +30,8 @@ const (
 	HoldServiceAbandonTasksProcedure = "/mom.v1.HoldService/AbandonTasks"
 	// HoldServiceListRoutesProcedure is the procedure name of the HoldService's ListRoutes RPC.
 	HoldServiceListRoutesProcedure = "/mom.v1.HoldService/ListRoutes"
+	// HoldServiceGetSchemaProcedure is the procedure name of the HoldService's GetSchema RPC.
+	HoldServiceGetSchemaProcedure = "/mom.v1.HoldService/GetSchema"
 )
 
 var (
@@ -57,6 +59,14 @@ var (
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
+	holdServiceGetSchemaSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_mom_v1_hold_service_proto.Services().ByName("HoldService").Methods().ByName("GetSchema"),
+			Procedure:        HoldServiceGetSchemaProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
 )
 
 // HoldServiceClient is a client for the mom.v1.HoldService service.
@@ -69,6 +79,10 @@ type HoldServiceClient interface {
 	AbandonTasks(context.Context, *v1.AbandonTasksRequest) (*v1.AbandonTasksResponse, error)
 	// ListRoutes lists the services whose calls this MOM can store.
 	ListRoutes(context.Context, *v1.ListRoutesRequest) (*v1.ListRoutesResponse, error)
+	// GetSchema returns the schema of a service, as this MOM knows it. It is for
+	// gateways that have not learned it from the service. not_found when it does
+	// not know one.
+	GetSchema(context.Context, *v1.GetSchemaRequest) (*v1.GetSchemaResponse, error)
 }
 
 // NewHoldServiceClient constructs a client for the mom.v1.HoldService service. Multiple service
@@ -87,6 +101,10 @@ type HoldServiceHandler interface {
 	AbandonTasks(context.Context, *v1.AbandonTasksRequest) (*v1.AbandonTasksResponse, error)
 	// ListRoutes lists the services whose calls this MOM can store.
 	ListRoutes(context.Context, *v1.ListRoutesRequest) (*v1.ListRoutesResponse, error)
+	// GetSchema returns the schema of a service, as this MOM knows it. It is for
+	// gateways that have not learned it from the service. not_found when it does
+	// not know one.
+	GetSchema(context.Context, *v1.GetSchemaRequest) (*v1.GetSchemaResponse, error)
 }
 
 // RegisterHoldServiceHandler registers svc as the mom.v1.HoldService implementation on server.
@@ -96,6 +114,7 @@ func RegisterHoldServiceHandler(server *connect.Server, svc HoldServiceHandler) 
 		connect.Method{Spec: holdServiceKeepTasksSpec(), Handler: adapter.keepTasks},
 		connect.Method{Spec: holdServiceAbandonTasksSpec(), Handler: adapter.abandonTasks},
 		connect.Method{Spec: holdServiceListRoutesSpec(), Handler: adapter.listRoutes},
+		connect.Method{Spec: holdServiceGetSchemaSpec(), Handler: adapter.getSchema},
 	)
 }
 
@@ -112,6 +131,10 @@ func (UnimplementedHoldServiceHandler) AbandonTasks(context.Context, *v1.Abandon
 
 func (UnimplementedHoldServiceHandler) ListRoutes(context.Context, *v1.ListRoutesRequest) (*v1.ListRoutesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.HoldService.ListRoutes is not implemented")
+}
+
+func (UnimplementedHoldServiceHandler) GetSchema(context.Context, *v1.GetSchemaRequest) (*v1.GetSchemaResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "mom.v1.HoldService.GetSchema is not implemented")
 }
 
 type holdServiceClient struct {
@@ -137,6 +160,14 @@ func (c *holdServiceClient) AbandonTasks(ctx context.Context, req *v1.AbandonTas
 func (c *holdServiceClient) ListRoutes(ctx context.Context, req *v1.ListRoutesRequest) (*v1.ListRoutesResponse, error) {
 	var res v1.ListRoutesResponse
 	if err := c.client.CallUnary(ctx, holdServiceListRoutesSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *holdServiceClient) GetSchema(ctx context.Context, req *v1.GetSchemaRequest) (*v1.GetSchemaResponse, error) {
+	var res v1.GetSchemaResponse
+	if err := c.client.CallUnary(ctx, holdServiceGetSchemaSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -174,6 +205,18 @@ func (h holdServiceHandler) listRoutes(ctx context.Context, _ connect.Spec, stre
 		return err
 	}
 	res, err := h.svc.ListRoutes(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h holdServiceHandler) getSchema(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.GetSchemaRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.GetSchema(ctx, &req)
 	if err != nil {
 		return err
 	}

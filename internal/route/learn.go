@@ -1,0 +1,75 @@
+package route
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// learned are the schemas that were learned while the program runs, by service. A service describes
+// itself: it has its schema for itself, and no other service sees its types.
+type learned struct {
+	mu      sync.Mutex
+	schemas atomic.Pointer[map[string]*Schemas] // replaced, never changed
+	digests sync.Map                            // service → digested
+	version atomic.Int64
+}
+
+// Learn takes over what a service, or somebody who knows it, says of the service. It returns false when that
+// is known already, or an image or a linked package has the service. It is safe for concurrent use.
+func (s *Schemas) Learn(service string, schema *Schemas) bool {
+	s.learned.mu.Lock()
+	defer s.learned.mu.Unlock()
+	if s.Given(service) || schema.Digest(service) == "" || schema.Digest(service) == s.Digest(service) {
+		return false
+	}
+	next := map[string]*Schemas{}
+	if old := s.learned.schemas.Load(); old != nil {
+		next = maps.Clone(*old)
+	}
+	next[service] = schema
+	s.learned.schemas.Store(&next)
+	s.learned.version.Add(1)
+	return true
+}
+
+// Version changes with each schema that is learned.
+func (s *Schemas) Version() int64 { return s.learned.version.Load() }
+
+// Given tells whether an image or a linked package has a service: then nothing is learned of it.
+func (s *Schemas) Given(service string) bool { return s.given(service) != nil }
+
+// Of returns what knows a service and the types of its messages.
+func (s *Schemas) Of(service string) *Schemas {
+	if all := s.learned.schemas.Load(); all != nil && (*all)[service] != nil {
+		return (*all)[service]
+	}
+	return s
+}
+
+// others are the learned schemas, in the order of their services.
+func (s *Schemas) others() (list []*Schemas) {
+	all := s.learned.schemas.Load()
+	if all == nil {
+		return nil
+	}
+	for _, service := range slices.Sorted(maps.Keys(*all)) {
+		list = append(list, (*all)[service])
+	}
+	return list
+}
+
+// find asks what was given first, and then what was learned.
+func find[K, V any](s *Schemas, key K, ask func(*Schemas, K) (V, error)) (V, error) {
+	v, err := ask(s, key)
+	if err == nil {
+		return v, nil
+	}
+	for _, other := range s.others() {
+		if v, err := ask(other, key); err == nil {
+			return v, nil
+		}
+	}
+	return v, err
+}
