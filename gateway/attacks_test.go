@@ -124,7 +124,7 @@ func rapidReset(t *testing.T, v *victim) {
 	}
 	const streams = 200
 	r := dial2(t, v.addr)
-	go func() { _, _ = io.Copy(io.Discard, r.conn) }()
+	r.pongs(t)
 	for range 20 {
 		var ids []uint32
 		for range streams {
@@ -200,6 +200,7 @@ func idleStreams(t *testing.T, v *victim) {
 		for range streams {
 			r.headers(t, false, watch.path, "hang: 1", "content-type: application/connect+json")
 		}
+		r.pongs(t)
 		callers = append(callers, r)
 	}
 	v.awaitHanging(t, conns*streams)
@@ -248,6 +249,29 @@ func dial2(t *testing.T, addr string) *raw2 {
 	_, _ = io.WriteString(r.conn, http2.ClientPreface)
 	_ = r.framer.WriteSettings()
 	return r
+}
+
+// pongs answers pings from now on, until the connection ends: on a slow machine an attack takes longer than a connection
+// may be silent.
+func (r *raw2) pongs(t *testing.T) {
+	t.Helper()
+	var answering sync.WaitGroup
+	answering.Go(func() {
+		beside := http2.NewFramer(r.conn, r.conn) // each frame is one Write
+		for {
+			frame, err := beside.ReadFrame()
+			if err != nil {
+				return
+			}
+			if ping, ok := frame.(*http2.PingFrame); ok && !ping.IsAck() {
+				_ = beside.WritePing(true, ping.Data)
+			}
+		}
+	})
+	t.Cleanup(func() {
+		_ = r.conn.Close()
+		answering.Wait()
+	})
 }
 
 func (r *raw2) block(fields ...string) []byte {

@@ -114,6 +114,57 @@ func TestBridgeRefuses(t *testing.T) {
 	}
 }
 
+// Who does not keep to his own protocol hears what is wrong with the call, and not that the service did not understand it.
+func TestBridgeTellsOfMalformed(t *testing.T) {
+	t.Parallel()
+	addr := freeport.Addr(t)
+	ran := plainGRPC(t, addr, codes.OK)
+	url := "http://" + serve(t, newGateway(t, "http://"+addr+";protocol=grpc"))
+	for want, req := range map[string]*http.Request{
+		"405 ":                     request(t, url+get.path, strings.NewReader("{}"), "Content-Type: application/json"),
+		`unknown compression "lz"`: request(t, url+add.path, strings.NewReader("{}"), "Content-Type: application/json", "Content-Encoding: lz"),
+	} {
+		if strings.HasPrefix(want, "405") {
+			req.Method = http.MethodPut
+		}
+		res, err := client(t, 1).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if said := res.Status + " " + strings.ReplaceAll(string(body), `\"`, `"`); !strings.Contains(said, want) || strings.Contains(said, "PROTOCOL_UNSUPPORTED") {
+			t.Errorf("got %s, want %s", said, want)
+		}
+	}
+	if got := ran(); got != 0 {
+		t.Errorf("%d calls ran", got)
+	}
+}
+
+// A caller of a method that no schema has hears why it was not translated, whatever a server of gRPC says to it.
+func TestBridgeNeedsSchema(t *testing.T) {
+	t.Parallel()
+	addr := freeport.Addr(t)
+	plainGRPC(t, addr, codes.OK)
+	asPython := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", "2")
+	}))
+	for _, service := range []string{addr, asPython} {
+		url := "http://" + serve(t, newGateway(t, "http://"+service))
+		res, err := client(t, 1).Do(request(t, url+"/"+faultService+"/Nobody", strings.NewReader("{}"), "Content-Type: application/json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusUnsupportedMediaType || !strings.Contains(string(body), "PROTOCOL_UNSUPPORTED") || !strings.Contains(string(body), "no schema has the method") {
+			t.Errorf("got %d %s", res.StatusCode, body)
+		}
+	}
+}
+
 // gRPC reaches a service that has HTTP/1.1 and one other protocol alone.
 func TestBridgeFromGRPC(t *testing.T) {
 	t.Parallel()

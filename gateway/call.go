@@ -63,6 +63,9 @@ func (c *call) unary() bool { return c.method != nil && c.method.Unary }
 
 func (c *call) repeatable() bool { return c.method != nil && c.method.Repeatable }
 
+// known calls are streams that can be sent in another protocol.
+func (c *call) known() bool { return c.method != nil && !c.method.Unary && c.target.stores }
+
 // replayable calls are kept whole, and can be sent more than once.
 func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
 

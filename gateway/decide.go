@@ -160,6 +160,11 @@ func unsendable(cause string, c *call) *connect.Error {
 		}
 	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
 		mediaType, compression := c.req.Written()
+		if c.method == nil && cause == upstream.UnknownProtocol {
+			return contract.Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
+				"%s does not understand calls of the type %s, and no schema has the method %s, so that they cannot be translated. The call was not executed",
+				c.target.route.Service, mediaType, c.req.URL.Path)
+		}
 		_, crosses := c.crosses(true) // then the other protocols were tried, too
 		return contract.NotUnderstood(c.target.route.Service, mediaType, compression, cause == upstream.NeedsHTTP2 && !crosses)
 	case upstream.HeadersTooLarge:

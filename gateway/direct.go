@@ -79,9 +79,12 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 			return res, outcome, err
 		}
 	}
-	bridge.Speak(caller.Ways(c.target.pool), func(way bridge.Speech, less bool) bridge.Heard {
+	bridge.Speak(caller.Ways(c.target.pool, !c.unary()), func(way bridge.Speech, less bool) bridge.Heard {
 		if way == caller && !refused {
 			return bridge.Foreign // it was just tried
+		}
+		if !c.rewind() {
+			return bridge.Understood // there is nothing left to be tried
 		}
 		res.Drop()
 		c.setTimeout()
@@ -105,7 +108,7 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 
 // crosses tells how the caller speaks, and whether a call that is not understood can cross the bridge.
 func (c *call) crosses(misunderstood bool) (bridge.Speech, bool) {
-	if !misunderstood || !c.replayable() || !c.target.stores {
+	if !misunderstood || !c.known() && !c.replayable() || !c.target.stores {
 		return bridge.Speech{}, false
 	}
 	mediaType, _ := c.req.Written()
@@ -138,8 +141,11 @@ func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.
 			next, *last = fail, upstream.Outcome{Kind: upstream.Unsendable, Cause: cause}
 		}
 	}
-	if next == pass {
+	switch {
+	case next == pass:
 		return verdict{end: endLeft, decided: decidedPass, res: res}
+	case next == fail && last.Cause == bridge.Malformed:
+		return verdict{end: endRefused, decided: decidedFail, res: res}
 	}
 	res.Drop()
 	switch {

@@ -223,6 +223,10 @@ func (s *faulty) serve2(conn net.Conn, reader io.Reader) {
 				}
 			}
 			if strings.HasPrefix(frame.PseudoValue("path"), "/grpc.health.v1.Health/") {
+				if !strings.HasPrefix(x.contentType, "application/grpc") {
+					x.head(http.StatusNotFound, 0)
+					continue
+				}
 				x.health(s.healthy.Load())
 				continue
 			}

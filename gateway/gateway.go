@@ -72,7 +72,7 @@ type Gateway struct {
 	drain   context.CancelFunc
 	words   *words   // nil without MOMs
 	meeting *meeting // nil without MOMs
-	learner reflection.Learner
+	learner *reflection.Learner
 }
 
 // ofMOM are the services that a MOM serves itself.
@@ -113,7 +113,8 @@ func New(cfg Config) (*Gateway, error) {
 		g.targets[name].stores = true
 		pools[name] = g.targets[name].pool
 	}
-	g.learner = reflection.Learner{Routes: cfg.Routes, Schemas: cfg.Schemas, Pools: pools, Log: cfg.Logger}
+	g.learner = &reflection.Learner{Schemas: cfg.Schemas, Pools: pools, Log: cfg.Logger}
+	front.learner = g.learner
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Log: cfg.Logger})
 		shared := newBreaker(front.mom, front.once)

@@ -56,13 +56,17 @@ func front(tb testing.TB, addr string) (url string) {
 	var specs []string
 	for _, procedure := range []string{repeatable, undeclared, streaming} {
 		service, _, _ := route.SplitProcedure(procedure)
-		specs = append(specs, service+"=http://"+addr+";schema=none") // nobody asks for it between the calls of a test
+		spec := service + "=http://" + addr
+		if procedure == streaming {
+			spec += ";schema=none" // nobody asks for it between the calls of a test
+		}
+		specs = append(specs, spec)
 	}
 	routes, err := route.ParseTable(specs)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	schemas, err := route.LoadSchemas()
+	schemas, err := routes.Schemas()
 	if err != nil {
 		tb.Fatal(err)
 	}

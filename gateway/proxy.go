@@ -15,6 +15,7 @@ import (
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
+	"holdline/internal/reflection"
 	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/upstream"
@@ -56,6 +57,7 @@ type proxy struct {
 	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
 	bridge  *bridge.Bridge
+	learner *reflection.Learner
 	mom     *upstream.Pool // nil: nothing is stored
 	secret  *secret.Secret // for the MOMs; nil without
 	words   *words         // nil without MOMs
@@ -88,7 +90,11 @@ func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 	case target == nil:
 		p.own.ServeHTTP(w, r)
 	default:
-		p.serve(w, r, target, p.schemas.Method(r.URL.Path))
+		method := p.schemas.Method(r.URL.Path)
+		if method == nil {
+			p.learner.Doubt(service)
+		}
+		p.serve(w, r, target, method)
 	}
 }
 
@@ -124,7 +130,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 		p.introduce(r)
 	}
 	c.req = upstream.Received(r)
-	c.req.Look = c.unary()
+	c.req.Look, c.req.Known = c.unary(), c.known()
 	p.finish(w, c, p.forward(ctx, w, c))
 }
 

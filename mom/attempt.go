@@ -73,10 +73,11 @@ type attempter struct {
 
 // attempt sends one task and records what came of it.
 func (a *attempter) attempt(ctx context.Context, lease Lease) report {
-	if f := a.sender.flaw(lease.Call); f != nil {
+	k, f := a.sender.look(lease.Call)
+	if f != nil {
 		return a.passOver(ctx, lease, f)
 	}
-	lease.Repeatable = a.sender.repeatable(lease)
+	lease.Repeatable = k.repeatable(lease)
 	if err := a.store.MarkSent(ctx, lease); err != nil {
 		// Cancelled, leased by another, not to be sent again, or the store is away.
 		a.log.Debug("task not sent", "task", lease.ID, "attempt", lease.Attempts+1, "error", err)
@@ -88,10 +89,10 @@ func (a *attempter) attempt(ctx context.Context, lease Lease) report {
 	defer a.traffic.attempts.Add(-1)
 	a.traffic.attempts.Add(1)
 	sent := time.Now()
-	res := a.sender.send(ctx, lease)
+	res := a.sender.send(ctx, lease, k)
 	took := time.Since(sent)
 	a.metrics.sent.WithLabelValues(a.shard.Service, res.outcome.Kind.String()).Inc()
-	if f := flawOf(res); f != nil {
+	if f = flawOf(res); f != nil {
 		return a.passOver(ctx, lease, f)
 	}
 	a.tell(lease, res, sent)

@@ -35,19 +35,21 @@ var (
 	notEncoded      = &flaw{"not-encoded", "cannot be sent: no request can be made of it", 0}
 )
 
-// flaw looks at a call before it is sent; nil: it can be. Another MOM, with other
-// schemas or of another release, may see none.
-func (s *sender) flaw(call *momv1.Call) *flaw {
+// look looks at a call before it is sent, for what is known of its method, and for a flaw; nil: it can be sent. Another
+// MOM, with other schemas or of another release, may see none.
+func (s *sender) look(call *momv1.Call) (knownMethod, *flaw) {
+	own := s.shelf.snapshot(s.route.Service)
+	k := knownMethod{own.of.Method(call.GetProcedure()), own.of, own.name}
 	switch {
 	case !knownRecord(call.GetRecordVersion()):
-		return unknownRecord
-	case s.schemas.Method(call.GetProcedure()) == nil:
-		return unknownMethod
+		return k, unknownRecord
+	case k.method == nil || !k.method.Unary:
+		return k, unknownMethod
 	}
-	if _, known := speechOf(call); !known {
-		return unknownProtocol
+	if _, ok := speechOf(call); !ok {
+		return k, unknownProtocol
 	}
-	return nil
+	return k, nil
 }
 
 // flawOf finds the flaw that kept an attempt from its service; nil: it is the service

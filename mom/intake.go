@@ -47,6 +47,7 @@ func (m *MOM) mountIntake(mux *http.ServeMux) {
 				intakes.Of(method).ServeHTTP(w, r)
 				return
 			}
+			m.learner.Doubt(name)
 			http.NotFound(w, r)
 		})
 	}

@@ -78,7 +78,7 @@ type MOM struct {
 	waiters  *waiters
 	lapses   *lapses
 	holds    *holds
-	learner  reflection.Learner
+	learner  *reflection.Learner
 	shelf    *shelf
 	metrics  *metrics
 	handler  http.Handler
@@ -124,7 +124,8 @@ func New(cfg Config, store Store) (*MOM, error) {
 		m.traffic[name] = &traffic{}
 		pools[name] = m.senders[name].pool
 	}
-	m.learner = reflection.Learner{Routes: cfg.Routes, Schemas: cfg.Schemas, Pools: pools, Learned: func(string) { shelf.keepAgain() }, Log: cfg.Logger}
+	m.learner = &reflection.Learner{Schemas: cfg.Schemas, Pools: pools, Log: cfg.Logger}
+	cfg.Schemas.OnLearn(shelf.keepAgain)
 	m.holds = &holds{
 		store: store, shelf: shelf, lapses: m.lapses, traffic: m.traffic, limit: cfg.MaxHeld, draining: m.draining, once: once,
 	}
@@ -141,7 +142,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serve(tasks.showAnswer))
 
 	m.mountIntake(mux)
-	m.handler = withWriter(bridge.WithText(mux))
+	m.handler = withWriter(bridge.WithText(mux, false))
 	return m, nil
 }
 

@@ -19,15 +19,26 @@ import (
 // sender sends tasks to their service, in the protocol and the codec that their callers used, or in
 // another one that the service understands. It is safe for concurrent use.
 type sender struct {
-	pool    *upstream.Pool
-	schemas *route.Schemas
-	route   *route.Route
-	shelf   *shelf
+	pool  *upstream.Pool
+	route *route.Route
+	shelf *shelf
 }
 
 func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
-	return &sender{pool: pool, schemas: shelf.ours, route: r, shelf: shelf}
+	return &sender{pool: pool, route: r, shelf: shelf}
 }
+
+// knownMethod is what is known of the method of a task, all of it from one schema: another one may be learned
+// while the task is sent.
+type knownMethod struct {
+	method *route.Method
+	types  *route.Schemas
+	schema string // its name in the store
+}
+
+// repeatable tells whether a task may run more than once: what its method said when it was
+// stored does not hold any longer than the method says it.
+func (k knownMethod) repeatable(lease Lease) bool { return lease.Repeatable && k.method.Repeatable }
 
 // speechOf is how the caller spoke; false: as no release that we know of has it.
 func speechOf(call *momv1.Call) (bridge.Speech, bool) {
@@ -65,19 +76,19 @@ func (r result) unsent() bool {
 
 // send makes one attempt at a call without a known flaw. What its direct try sent is
 // never too much: where our own headers are, they are left out.
-func (s *sender) send(ctx context.Context, lease Lease) (res result) {
+func (s *sender) send(ctx context.Context, lease Lease, k knownMethod) (res result) {
 	caller, _ := speechOf(lease.Call)
 	var tried []*upstream.Endpoint
 	for range s.pool.Len() { // during an update they may speak different protocols
 		endpoint := s.pool.Pick(tried...)
-		bridge.Speak(caller.Ways(s.pool), func(speech bridge.Speech, less bool) bridge.Heard {
-			raw, err := s.message(lease.Call, speech, less)
+		bridge.Speak(caller.Ways(s.pool, false), func(speech bridge.Speech, less bool) bridge.Heard {
+			raw, err := k.message(lease.Call, speech, less)
 			if err != nil {
 				res = result{outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: notTranslated.cause}}
 				return bridge.Lossy
 			}
-			if res = s.try(ctx, lease, endpoint, speech, raw, false); res.outcome == tooLargeHeaders {
-				res = s.try(ctx, lease, endpoint, speech, raw, true)
+			if res = s.try(ctx, lease, k, endpoint, speech, raw, false); res.outcome == tooLargeHeaders {
+				res = s.try(ctx, lease, k, endpoint, speech, raw, true)
 			}
 			if res.foreign {
 				return bridge.Foreign
@@ -96,27 +107,20 @@ func (s *sender) send(ctx context.Context, lease Lease) (res result) {
 var tooLargeHeaders = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
 
 // message is that of a call as it is spoken.
-func (s *sender) message(call *momv1.Call, speech bridge.Speech, less bool) ([]byte, error) {
-	came := &bridge.Message{JSON: call.GetCodec() == codecJSON, Bytes: call.GetMessage(), Desc: s.schemas.Method(call.GetProcedure()).Descriptor.Input()}
-	return came.In(speech.JSON, s.schemas.Of(s.route.Service), less)
-}
-
-// repeatable tells whether a call that it knows may run more than once: what its method said when it was
-// stored does not hold any longer than the method says it.
-func (s *sender) repeatable(lease Lease) bool {
-	return lease.Repeatable && s.schemas.Method(lease.Call.GetProcedure()).Repeatable
+func (k knownMethod) message(call *momv1.Call, speech bridge.Speech, less bool) ([]byte, error) {
+	came := &bridge.Message{JSON: call.GetCodec() == codecJSON, Bytes: call.GetMessage(), Desc: k.method.Descriptor.Input()}
+	return came.In(speech.JSON, k.types, less)
 }
 
 // try sends the call once; bare: without headers that its caller did not send. The task's TTL
 // bounds the wait for its service, not the attempt: what was begun may finish.
-func (s *sender) try(ctx context.Context, lease Lease, endpoint *upstream.Endpoint, speech bridge.Speech, raw []byte, bare bool) result {
+func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *upstream.Endpoint, speech bridge.Speech, raw []byte, bare bool) result {
 	call := lease.Call
-	method := s.schemas.Method(call.GetProcedure())
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
 	made := &exchange{endpoint: endpoint, protocol: speech.Protocol, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare}
 	// The host is a placeholder: the exchange has its endpoint.
-	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.route.Service, speech.Options(s.schemas.Of(s.route.Service))...))
+	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.route.Service, speech.Options(k.types)...))
 	ctx, cancel := context.WithTimeoutCause(ctx, s.route.AttemptTimeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
@@ -128,7 +132,7 @@ func (s *sender) try(ctx context.Context, lease Lease, endpoint *upstream.Endpoi
 		}
 	}
 	var message bridge.Message
-	err := client.CallUnary(ctx, method.Spec(), &bridge.Message{JSON: speech.JSON, Bytes: raw}, &message)
+	err := client.CallUnary(ctx, k.method.Spec(), &bridge.Message{JSON: speech.JSON, Bytes: raw}, &message)
 	if err == nil && len(message.Bytes) > bridge.MaxMessage || made.status == http.StatusOK && bridge.TooLarge(err) {
 		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
 	}
@@ -155,11 +159,11 @@ func (s *sender) try(ctx context.Context, lease Lease, endpoint *upstream.Endpoi
 		answer.Result = &momv1.Answer_Json{Json: message.Bytes}
 	default:
 		answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
-			TypeUrl: "type.googleapis.com/" + string(method.Descriptor.Output().FullName()),
+			TypeUrl: "type.googleapis.com/" + string(k.method.Descriptor.Output().FullName()),
 			Value:   message.Bytes,
 		}}
 	}
-	answer.Schema = s.shelf.name(s.route.Service)
+	answer.Schema = k.schema
 	answer.RecordVersion = versionOf(message.JSON, answer.GetError(), answer.GetHeader(), answer.GetTrailer())
 	return result{answer: answer}
 }

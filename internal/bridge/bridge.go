@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,12 +33,15 @@ type Bridge struct {
 // New returns a bridge for the unary methods that the schemas have.
 func New(schemas *route.Schemas) *Bridge {
 	b := &Bridge{schemas: schemas, clients: map[Speech]*connect.Client{}}
-	for _, speech := range all {
+	for _, speech := range append(slices.Clone(unary), streams...) {
 		// The host is a placeholder: the exchange has its endpoint.
 		b.clients[speech] = connect.NewClient(connecthttp.NewTransport(sender{}, "http://service", speech.Options(schemas)...))
 	}
 	b.servers = NewHandlers(func(method *route.Method) connect.ServerFunc {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+			if !method.Unary {
+				return b.serveStream(ctx, method, spec, stream)
+			}
 			return b.serve(ctx, method, spec, stream)
 		}
 	}, nil, connecthttp.WithReadMaxBytes(MaxMessage), connecthttp.WithCompressMinBytes(minCompress),
@@ -55,18 +60,24 @@ type exchange struct {
 	less     bool
 
 	outcome upstream.Outcome
-	status  int   // of the endpoint's response; 0 without one
-	body    *Body // of that response
-	err     error // of the attempt, or why there was none
+	status  int           // of the endpoint's response; 0 without one
+	head    http.Header   // of that response
+	body    *Body         // of that response
+	err     error         // of the attempt, or why there was none
+	tried   chan struct{} // closed after the attempt
+	piped   *piped        // of a stream
 }
 
 type exchangeKey struct{}
 
-// Try is upstream.Endpoint's Try, for a unary call whose body is at hand. The endpoint is spoken to in
+// Try is upstream.Endpoint's Try, for a stream, or a unary call whose body is at hand. The endpoint is spoken to in
 // another way, and the response is in the protocol and codec of the caller. less: what the schema does not know
-// of the message may be left out.
+// of the message may be left out, as it always is of a stream's.
 func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, method *route.Method, req *upstream.Request, to Speech, less bool) (*upstream.Response, upstream.Outcome, error) {
-	x := &exchange{endpoint: endpoint, req: req, to: to, less: less, outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.UnknownProtocol}}
+	x := &exchange{
+		endpoint: endpoint, req: req, to: to, less: less, tried: make(chan struct{}),
+		outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: Malformed},
+	}
 	in := &http.Request{
 		Method: req.Method, URL: req.URL, Host: req.Host, ProtoMajor: req.HTTPMajor, Header: req.Header.Clone(),
 		Body: io.NopCloser(bytes.NewReader(req.Body)), ContentLength: int64(len(req.Body)),
@@ -75,19 +86,25 @@ func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, method *r
 		in.Header.Del(key)
 	}
 	in.Header.Del("Connect-Protocol-Version") // there is only one
+	ctx, handler := context.WithValue(ctx, exchangeKey{}, x), WithText(b.servers.Of(method), !method.Unary)
+	if !method.Unary {
+		return x.stream(ctx, handler, in)
+	}
 	rec := &recorder{header: http.Header{}}
-	WithText(b.servers.Of(method)).ServeHTTP(rec, in.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
-	if x.status == 0 || x.outcome.Kind == upstream.Broken || x.outcome.Kind == upstream.DeadlineOver || x.outcome.Kind == upstream.CallerLeft {
+	handler.ServeHTTP(rec, in.WithContext(ctx))
+	if x.outcome.Cause != Malformed && (x.status == 0 || x.outcome.Kind == upstream.Broken || x.outcome.Kind == upstream.DeadlineOver || x.outcome.Kind == upstream.CallerLeft) {
 		return nil, x.outcome, x.err
 	}
 	return upstream.NewResponse(rec.response()), x.outcome, nil
 }
 
 // BadMessage is the cause of a call that was not sent, since its message cannot be read, and LossyMessage of one
-// that would lose something on the way. The error of Try is then what its caller is to be told.
+// that would lose something on the way. The error of Try is then what its caller is to be told. Malformed is the cause of a call
+// that is none of its own protocol; then the response says so, and no service has seen the call.
 const (
 	BadMessage   = "bad-message"
 	LossyMessage = "lossy-message"
+	Malformed    = "malformed"
 )
 
 // timeouts are the headers of a caller's deadline.
@@ -115,13 +132,13 @@ func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.S
 	}
 	sent, answer := Message{JSON: x.to.JSON, Bytes: raw}, Message{Desc: method.Descriptor.Output()}
 	out, service := connect.NewClientContext(ctx)
-	pass(service.RequestHeader(), caller.RequestHeader())
+	pass(service.RequestHeader(), caller.RequestHeader().All())
 	err = b.clients[x.to].CallUnary(out, spec, &sent, &answer)
 	if x.status == 0 {
 		return err // nobody reads it
 	}
-	pass(caller.ResponseHeader(), service.ResponseHeader())
-	pass(caller.ResponseTrailer(), service.ResponseTrailer())
+	pass(caller.ResponseHeader(), service.ResponseHeader().All())
+	pass(caller.ResponseTrailer(), service.ResponseTrailer().All())
 	if err != nil {
 		return x.failed(ctx, err, service)
 	}
@@ -150,7 +167,9 @@ func (x *exchange) failed(ctx context.Context, err error, service *connect.CallI
 	switch {
 	case !errors.As(err, &rpcErr), rpcErr.IsRemote(), x.status != http.StatusOK, x.outcome.Kind != upstream.Answered:
 	case TooLarge(err):
-		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and its answer is larger than %d bytes: call in the protocol of the service", MaxMessage)
+		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and a message of its answer is larger than %d bytes: call in the protocol of the service", MaxMessage)
+	case x.piped != nil && (ctx.Err() != nil || x.body.BrokeOff(err)):
+		x.piped.breakOff(err)
 	case ctx.Err() != nil, x.body.BrokeOff(err):
 		x.outcome, x.err = upstream.BrokeOff(ctx, err), err
 	}
@@ -158,8 +177,8 @@ func (x *exchange) failed(ctx context.Context, err error, service *connect.CallI
 }
 
 // pass copies what application writes to application.
-func pass(to, from *connect.Header) {
-	for key, values := range from.All() {
+func pass(to *connect.Header, from iter.Seq2[string, []string]) {
+	for key, values := range from {
 		if !OfTransport(key) {
 			to.SetValues(key, values)
 		}
@@ -175,21 +194,27 @@ type sender struct{}
 // Do implements connecthttp.HTTPClient.
 func (sender) Do(req *http.Request) (*http.Response, error) {
 	x, _ := req.Context().Value(exchangeKey{}).(*exchange)
-	out, err := upstream.Made(req, x.req.HTTPMajor)
+	major := x.req.HTTPMajor
+	if x.piped != nil {
+		major = 2 // it may be needed both ways
+	}
+	out, err := upstream.Made(req, major)
 	if err != nil {
 		return nil, err
 	}
-	out.Host, out.Peer, out.Timeout, out.Look = x.req.Host, x.req.Peer, x.req.Timeout, true
+	out.Host, out.Peer, out.Timeout = x.req.Host, x.req.Peer, x.req.Timeout
+	out.Look, out.Known = x.piped == nil, x.piped != nil
 	if left, ok := contract.Timeout(x.req.Header, upstream.IsGRPC(x.req.Header)); ok {
 		contract.SetTimeout(out.Header, x.to.Protocol != connect.ProtocolNameConnect, left)
 	}
+	defer close(x.tried)
 	var res *upstream.Response
 	res, x.outcome, x.err = x.endpoint.Try(req.Context(), out)
 	if x.err != nil {
 		return nil, x.err
 	}
 	x.body = TakeLeniently(res.HTTP(), x.to.Protocol)
-	x.status = res.StatusCode
+	x.status, x.head = res.StatusCode, res.Header
 	return res.Response, nil
 }
 
@@ -222,18 +247,29 @@ func (r *recorder) Flush() {}
 // response is what was written, as a client would see it.
 func (r *recorder) response() *http.Response {
 	r.WriteHeader(http.StatusOK)
-	res := &http.Response{
-		StatusCode: r.status, Status: strconv.Itoa(r.status) + " " + http.StatusText(r.status), Header: r.sent, Trailer: http.Header{},
-		Body: io.NopCloser(&r.body), ContentLength: int64(r.body.Len()),
-	}
-	for key, values := range r.header {
-		if name, ok := strings.CutPrefix(key, http.TrailerPrefix); ok {
-			res.Trailer[name] = values
-		}
-	}
-	maps.DeleteFunc(res.Header, func(key string, _ []string) bool { return strings.HasPrefix(key, http.TrailerPrefix) })
+	res := newResponse(r.status, r.sent, io.NopCloser(&r.body))
+	res.ContentLength = int64(r.body.Len())
+	addTrailers(res, r.header)
 	if len(res.Trailer) == 0 {
 		res.Header.Set("Content-Length", strconv.Itoa(r.body.Len()))
 	}
 	return res
+}
+
+// newResponse is a response of a handler, without trailers yet.
+func newResponse(status int, header http.Header, body io.ReadCloser) *http.Response {
+	maps.DeleteFunc(header, func(key string, _ []string) bool { return strings.HasPrefix(key, http.TrailerPrefix) })
+	return &http.Response{
+		StatusCode: status, Status: strconv.Itoa(status) + " " + http.StatusText(status), Header: header, Trailer: http.Header{},
+		Body: body, ContentLength: -1,
+	}
+}
+
+// addTrailers adds the trailers that a handler has left among its headers.
+func addTrailers(res *http.Response, header http.Header) {
+	for key, values := range header {
+		if name, ok := strings.CutPrefix(key, http.TrailerPrefix); ok {
+			res.Trailer[name] = values
+		}
+	}
 }

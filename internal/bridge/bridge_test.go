@@ -349,13 +349,14 @@ func TestSpeechOf(t *testing.T) {
 	for mediaType, want := range map[string]bridge.Speech{
 		"application/json": {Protocol: "connect", JSON: true}, "application/proto": {Protocol: "connect"},
 		"application/grpc": inGRPC, "application/grpc+proto": inGRPC, "application/grpc+json": {Protocol: "grpc", JSON: true},
+		"application/connect+json": {Protocol: "connect", JSON: true, Stream: true}, "application/connect+proto": {Protocol: "connect", Stream: true},
 		"application/grpc-web": {Protocol: "grpcweb"}, "application/grpc-web-text": {Protocol: "grpcweb", Text: true},
 	} {
 		if got, ok := bridge.SpeechOf(mediaType); !ok || got != want {
 			t.Errorf("%s: got %v, %v, want %v", mediaType, got, ok, want)
 		}
 	}
-	for _, other := range []string{"", "text/plain", "application/grpc+thrift", "application/connect+json"} {
+	for _, other := range []string{"", "text/plain", "application/grpc+thrift", "application/connect+thrift"} {
 		if got, ok := bridge.SpeechOf(other); ok {
 			t.Errorf("%s: got %v, want none", other, got)
 		}

@@ -11,6 +11,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"connectrpc.com/connect/v2"
@@ -29,6 +30,7 @@ type Body struct {
 	io.ReadCloser
 	res    *http.Response
 	broken atomic.Bool
+	close  func() error // once
 }
 
 // Read implements io.Reader.
@@ -42,6 +44,9 @@ func (b *Body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Close implements io.Closer. It ends a Read that is under way.
+func (b *Body) Close() error { return b.close() }
 
 // BrokeOff tells whether an answer was not whole, by the error that connect made of it: its body could not be
 // read to its end, or ended too early.
@@ -61,7 +66,7 @@ func TooLarge(err error) bool {
 // counts whatever the HTTP status is, too: connect would make `unavailable` of it where a proxy says 504, and
 // that means that the call did not run.
 func TakeLeniently(res *http.Response, protocol string) *Body {
-	body := &Body{ReadCloser: res.Body, res: res}
+	body := &Body{ReadCloser: res.Body, res: res, close: sync.OnceValue(res.Body.Close)}
 	res.Body = body
 	mendType(res.Header)
 	mendStatus(res.Header)
@@ -71,66 +76,73 @@ func TakeLeniently(res *http.Response, protocol string) *Body {
 			res.Header.Set("Content-Type", Speech{Protocol: protocol}.MediaType())
 		}
 	}
-	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc-web") {
-		res.Body = &lenientWebBody{ReadCloser: body}
+	if strings.HasPrefix(res.Header.Get("Content-Type"), grpcWeb) {
+		res.Body = &webBody{ReadCloser: body}
 	}
 	return body
 }
 
-// lenientWebBody is the same for gRPC-Web, which has its trailers in the last frame of the body.
-type lenientWebBody struct {
+// webBody is a body of gRPC-Web: its trailers are the last frame.
+type webBody struct {
 	io.ReadCloser
-	mended io.Reader
+	left int64        // bytes of the message that passes
+	at   bytes.Buffer // read, and not given out yet
 }
 
-// Read implements io.Reader.
-func (b *lenientWebBody) Read(p []byte) (int, error) {
-	if b.mended == nil {
-		const room = 64 << 10 // of trailers
-		raw, err := io.ReadAll(io.LimitReader(b.ReadCloser, MaxMessage+room))
-		rest := io.Reader(b.ReadCloser)
-		if err != nil {
-			rest = failing{err}
-		}
-		b.mended = io.MultiReader(bytes.NewReader(mendFrames(raw)), rest)
-	}
-	return b.mended.Read(p)
-}
-
-type failing struct{ err error }
+// maxTrailers is how large trailers may be that we look into.
+const maxTrailers = 64 << 10
 
 // Read implements io.Reader.
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
-
-// mendFrames mends the trailers among the frames of a body, if they are not compressed.
-func mendFrames(body []byte) []byte {
+func (b *webBody) Read(p []byte) (int, error) {
 	const head, trailers = 5, 0x80
-	for at := 0; len(body)-at >= head; {
-		size := int(binary.BigEndian.Uint32(body[at+1:]))
-		if size > len(body)-at-head {
-			break
-		}
-		if body[at] != trailers {
-			at += head + size
-			continue
-		}
-		header := http.Header{}
-		for line := range strings.SplitSeq(string(body[at+head:at+head+size]), "\r\n") {
-			if key, value, ok := strings.Cut(line, ":"); ok {
-				header.Add(textproto.TrimString(key), textproto.TrimString(value))
-			}
-		}
-		mendStatus(header)
-		var frame bytes.Buffer
-		for _, key := range slices.Sorted(maps.Keys(header)) {
-			for _, value := range header[key] {
-				frame.WriteString(strings.ToLower(key) + ": " + value + "\r\n")
-			}
-		}
-		mended := binary.BigEndian.AppendUint32(append(slices.Clone(body[:at]), trailers), uint32(frame.Len()))
-		return append(append(mended, frame.Bytes()...), body[at+head+size:]...)
+	switch {
+	case b.at.Len() > 0:
+		return b.at.Read(p)
+	case b.left > 0:
+		n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+		b.left -= int64(n)
+		return n, err
 	}
-	return body
+	var frame [head]byte
+	n, err := io.ReadFull(b.ReadCloser, frame[:])
+	b.left = int64(binary.BigEndian.Uint32(frame[1:]))
+	if n < head {
+		b.left = 0
+	}
+	if frame[0] != trailers || n < head || b.left > maxTrailers {
+		b.at.Write(frame[:n])
+	} else {
+		raw := make([]byte, b.left)
+		if n, err = io.ReadFull(b.ReadCloser, raw); err != nil {
+			b.at.Write(append(frame[:], raw[:n]...))
+		} else {
+			raw = mendTrailers(raw)
+			b.at.Write(append(binary.BigEndian.AppendUint32([]byte{trailers}, uint32(len(raw))), raw...))
+		}
+		b.left = 0
+	}
+	if b.at.Len() > 0 {
+		return b.at.Read(p) // the next Read finds the end
+	}
+	return 0, err
+}
+
+// mendTrailers is mendStatus for trailers as gRPC-Web writes them.
+func mendTrailers(raw []byte) []byte {
+	header := http.Header{}
+	for line := range strings.SplitSeq(string(raw), "\r\n") {
+		if key, value, ok := strings.Cut(line, ":"); ok {
+			header.Add(textproto.TrimString(key), textproto.TrimString(value))
+		}
+	}
+	mendStatus(header)
+	var mended bytes.Buffer
+	for _, key := range slices.Sorted(maps.Keys(header)) {
+		for _, value := range header[key] {
+			mended.WriteString(strings.ToLower(key) + ": " + value + "\r\n")
+		}
+	}
+	return mended.Bytes()
 }
 
 // mendStatus encodes what is not encoded in a message, and drops details that cannot be read.

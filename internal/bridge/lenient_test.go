@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"connectrpc.com/connect/v2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -52,11 +53,15 @@ func TestStatusIsMended(t *testing.T) {
 func TestOtherBodiesAreLeft(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"", "abc", frame(0, "abc"), frame(0, "abc")[:6], frame(0, "abc") + frame(1, "zip")} {
-		if got := mendFrames([]byte(body)); string(got) != body {
-			t.Errorf("%q: got %q, want it as it is", body, got)
+		for size := 1; size <= len(body)+1; size++ { // however it comes
+			web := &webBody{ReadCloser: io.NopCloser(iotest.OneByteReader(strings.NewReader(body)))}
+			got, err := io.ReadAll(io.MultiReader(io.LimitReader(web, int64(size)), web))
+			if string(got) != body || err != nil {
+				t.Errorf("%q: got %q, %v, want it as it is", body, got, err)
+			}
 		}
 	}
-	broken := &http.Response{Header: http.Header{"Content-Type": {"application/grpc-web"}}, Body: io.NopCloser(io.MultiReader(strings.NewReader("abc"), failing{io.ErrUnexpectedEOF}))}
+	broken := &http.Response{Header: http.Header{"Content-Type": {"application/grpc-web"}}, Body: io.NopCloser(io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(io.ErrUnexpectedEOF)))}
 	TakeLeniently(broken, connect.ProtocolNameGRPCWeb)
 	if body, err := io.ReadAll(broken.Body); string(body) != "abc" || err != io.ErrUnexpectedEOF { //nolint:errorlint // as it is
 		t.Errorf("a body that breaks: got %q, %v, want it to break where it did", body, err)

@@ -17,19 +17,21 @@ type Speech struct {
 	Protocol string // as connect names it
 	JSON     bool
 	Text     bool // gRPC-Web in base64
+	Stream   bool // of Connect, which has other types for streams
 }
 
-// mediaTypes are the Content-Types of unary calls, by how they are spoken; speeches are the same the
+// mediaTypes are the Content-Types of calls, by how they are spoken; speeches are the same the
 // other way round, with the short names of those in the binary format.
 var mediaTypes, speeches = makeSpeeches()
 
 func makeSpeeches() (map[Speech]string, map[string]Speech) {
 	types, all := map[Speech]string{}, map[string]Speech{}
 	for prefix, s := range map[string]Speech{
-		"application/":      {Protocol: connect.ProtocolNameConnect},
-		"application/grpc+": {Protocol: connect.ProtocolNameGRPC},
-		grpcWeb + "+":       {Protocol: connect.ProtocolNameGRPCWeb},
-		grpcWebText + "+":   {Protocol: connect.ProtocolNameGRPCWeb, Text: true},
+		"application/":         {Protocol: connect.ProtocolNameConnect},
+		"application/connect+": {Protocol: connect.ProtocolNameConnect, Stream: true},
+		"application/grpc+":    {Protocol: connect.ProtocolNameGRPC},
+		grpcWeb + "+":          {Protocol: connect.ProtocolNameGRPCWeb},
+		grpcWebText + "+":      {Protocol: connect.ProtocolNameGRPCWeb, Text: true},
 	} {
 		types[s] = prefix + connect.CodecNameProto
 		all[types[s]] = s
@@ -43,26 +45,36 @@ func makeSpeeches() (map[Speech]string, map[string]Speech) {
 	return types, all
 }
 
-// SpeechOf is how the unary calls of a media type are spoken; false for one that is none of a protocol and
+// SpeechOf is how the calls of a media type are spoken; false for one that is none of a protocol and
 // codec that we speak.
 func SpeechOf(mediaType string) (Speech, bool) {
 	s, ok := speeches[mediaType]
 	return s, ok
 }
 
-// MediaType is the Content-Type of unary calls that are spoken so; empty where there is no such protocol.
+// MediaType is the Content-Type of calls that are spoken so; empty where there is no such protocol.
 func (s Speech) MediaType() string { return mediaTypes[s] }
 
-// all are how services can be spoken to, those first that most services understand.
-var all = []Speech{
-	{Protocol: connect.ProtocolNameGRPC}, {Protocol: connect.ProtocolNameConnect},
-	{Protocol: connect.ProtocolNameGRPCWeb}, {Protocol: connect.ProtocolNameConnect, JSON: true},
-}
+// unary and streams are how services can be spoken to, those first that most services understand.
+var (
+	unary = []Speech{
+		{Protocol: connect.ProtocolNameGRPC}, {Protocol: connect.ProtocolNameConnect},
+		{Protocol: connect.ProtocolNameGRPCWeb}, {Protocol: connect.ProtocolNameConnect, JSON: true},
+	}
+	streams = []Speech{
+		{Protocol: connect.ProtocolNameGRPC}, {Protocol: connect.ProtocolNameConnect, Stream: true},
+		{Protocol: connect.ProtocolNameGRPCWeb}, {Protocol: connect.ProtocolNameConnect, JSON: true, Stream: true},
+	}
+)
 
 // Ways are how to speak to a service one after the other, until it understands: as the caller does, and then as
 // others do. What the service has lately not understood comes last, since the service may be another one by now.
-func (s Speech) Ways(pool *upstream.Pool) []Speech {
+func (s Speech) Ways(pool *upstream.Pool, stream bool) []Speech {
 	var ways, last []Speech
+	all := unary
+	if stream {
+		all = streams
+	}
 	for _, speech := range append([]Speech{s}, all...) {
 		if slices.Contains(ways, speech) || slices.Contains(last, speech) {
 			continue

@@ -11,8 +11,8 @@ import (
 // base64, which browsers read as it comes.
 const grpcWeb, grpcWebText = "application/grpc-web", "application/grpc-web-text"
 
-// WithText lets handlers of gRPC-Web serve calls in base64.
-func WithText(next http.Handler) http.Handler {
+// WithText lets handlers of gRPC-Web serve calls in base64; streams: what is flushed does not wait for more.
+func WithText(next http.Handler, streams bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		codec, isText := strings.CutPrefix(r.Header.Get("Content-Type"), grpcWebText)
 		if !isText {
@@ -25,7 +25,7 @@ func WithText(next http.Handler) http.Handler {
 			io.Reader
 			io.Closer
 		}{base64.NewDecoder(base64.StdEncoding, r.Body), r.Body}
-		text := &textWriter{ResponseWriter: w, body: base64.NewEncoder(base64.StdEncoding, w)}
+		text := &textWriter{ResponseWriter: w, streams: streams, body: base64.NewEncoder(base64.StdEncoding, w)}
 		next.ServeHTTP(text, plain)
 		_ = text.body.Close() // the caller left, else
 	})
@@ -34,7 +34,8 @@ func WithText(next http.Handler) http.Handler {
 // textWriter writes a response of gRPC-Web in base64.
 type textWriter struct {
 	http.ResponseWriter
-	body io.WriteCloser
+	streams bool
+	body    io.WriteCloser
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -49,8 +50,15 @@ func (w *textWriter) Write(p []byte) (int, error) {
 	return w.body.Write(p)
 }
 
-// Flush implements http.Flusher, which connect asks for. What makes no whole quantum of base64 waits.
-func (w *textWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+// Flush implements http.Flusher, which connect asks for. The base64 of a stream is padded there, as gRPC-Web
+// allows; in any other what makes no whole quantum waits.
+func (w *textWriter) Flush() {
+	if w.streams {
+		_ = w.body.Close() // the caller left, else
+		w.body = base64.NewEncoder(base64.StdEncoding, w.ResponseWriter)
+	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
 
 // Unwrap is for http.ResponseController.
 func (w *textWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +20,8 @@ const (
 	// slowPause is the time between two questions, and quickPause that to a service whose schema nobody knows yet
 	// and that could not be asked.
 	slowPause, quickPause = 30 * time.Second, 2 * time.Second
+	// doubtPause is the least time between two questions to a service whose schema is in doubt.
+	doubtPause = time.Second
 )
 
 // errHTTP1 says that a service cannot be asked.
@@ -26,18 +29,29 @@ var errHTTP1 = fmt.Errorf("%w: it does not speak HTTP/2", ErrNone)
 
 // Learner asks services for their schemas, as long as it runs: those that no image has.
 type Learner struct {
-	Routes  route.Table
 	Schemas *route.Schemas
 	Pools   map[string]*upstream.Pool // by service
-	Learned func(service string)      // called when something new was learned; may be nil
 	Log     *slog.Logger
+
+	doubts sync.Map // service → chan struct{}
+}
+
+// Doubt says that there is a call of a method that is not in the schema of its service: it may have a new one, and is
+// asked soon. It is safe for concurrent use.
+func (l *Learner) Doubt(service string) {
+	if doubt, ok := l.doubts.Load(service); ok {
+		select {
+		case doubt.(chan struct{}) <- struct{}{}: //nolint:forcetypeassert // nothing else is in it
+		default: // it is in doubt already
+		}
+	}
 }
 
 // Run asks until ctx ends.
 func (l *Learner) Run(ctx context.Context) error {
 	var asking errgroup.Group
 	for service, pool := range l.Pools {
-		if r := l.Routes[service]; r.Schema != route.SchemaNone && !l.Schemas.Given(service) {
+		if l.Schemas.Learns(service) {
 			asking.Go(func() error {
 				l.follow(ctx, service, pool)
 				return nil
@@ -49,6 +63,8 @@ func (l *Learner) Run(ctx context.Context) error {
 
 // follow asks one service again and again.
 func (l *Learner) follow(ctx context.Context, service string, pool *upstream.Pool) {
+	doubt := make(chan struct{}, 1)
+	l.doubts.Store(service, doubt)
 	for said := false; ctx.Err() == nil; {
 		err, pause := l.ask(ctx, service, pool.Pick()), slowPause
 		switch known := l.Schemas.Digest(service) != ""; {
@@ -63,13 +79,25 @@ func (l *Learner) follow(ctx context.Context, service string, pool *upstream.Poo
 				pause = quickPause
 			}
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
+		if errors.Is(err, ErrNone) {
+			wait(ctx, pause, nil) // whatever is called
+		} else if wait(ctx, doubtPause, nil) {
+			wait(ctx, pause, doubt)
 		}
-		timer.Stop()
 	}
+}
+
+// wait waits for a time, or for the first of these signals; false when ctx ends before.
+func wait(ctx context.Context, pause time.Duration, signal <-chan struct{}) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-signal:
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 // ask asks an endpoint once.
@@ -86,9 +114,6 @@ func (l *Learner) ask(ctx context.Context, service string, endpoint *upstream.En
 	}
 	if l.Schemas.Learn(service, schema) {
 		l.Log.Info("schema learned from the service", "service", service, "methods", len(schema.Methods(service)))
-		if l.Learned != nil {
-			l.Learned(service)
-		}
 	}
 	return nil
 }

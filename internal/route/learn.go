@@ -14,14 +14,15 @@ type learned struct {
 	schemas atomic.Pointer[map[string]*Schemas] // replaced, never changed
 	digests sync.Map                            // service → digested
 	version atomic.Int64
+	heard   []func() // of each change
 }
 
 // Learn takes over what a service, or somebody who knows it, says of the service. It returns false when that
-// is known already, or an image or a linked package has the service. It is safe for concurrent use.
+// is known already, or nothing is to be learned of the service. It is safe for concurrent use.
 func (s *Schemas) Learn(service string, schema *Schemas) bool {
 	s.learned.mu.Lock()
 	defer s.learned.mu.Unlock()
-	if s.Given(service) || schema.Digest(service) == "" || schema.Digest(service) == s.Digest(service) {
+	if !s.Learns(service) || schema.Digest(service) == "" || schema.Digest(service) == s.Digest(service) {
 		return false
 	}
 	next := map[string]*Schemas{}
@@ -31,14 +32,28 @@ func (s *Schemas) Learn(service string, schema *Schemas) bool {
 	next[service] = schema
 	s.learned.schemas.Store(&next)
 	s.learned.version.Add(1)
+	for _, tell := range s.learned.heard {
+		tell()
+	}
 	return true
+}
+
+// OnLearn has a function called whenever something was learned. The function must not block.
+func (s *Schemas) OnLearn(tell func()) {
+	s.learned.mu.Lock()
+	defer s.learned.mu.Unlock()
+	s.learned.heard = append(s.learned.heard, tell)
 }
 
 // Version changes with each schema that is learned.
 func (s *Schemas) Version() int64 { return s.learned.version.Load() }
 
-// Given tells whether an image or a linked package has a service: then nothing is learned of it.
+// Given tells whether an image or a linked package has a service.
 func (s *Schemas) Given(service string) bool { return s.given(service) != nil }
+
+// Learns tells whether the schema of a service is to be learned from it: it is not given, and its route does not say
+// SchemaNone.
+func (s *Schemas) Learns(service string) bool { return !s.none[service] && !s.Given(service) }
 
 // Of returns what knows a service and the types of its messages.
 func (s *Schemas) Of(service string) *Schemas {

@@ -67,9 +67,13 @@ var (
 	versions = map[string]upstream.HTTP{"auto": upstream.AnyHTTP, "1": upstream.OnlyHTTP1, "2": upstream.OnlyHTTP2}
 )
 
-// Schemas that are not read from a file. SchemaReflect: the service tells its schema by server reflection.
-// SchemaNone: it has none, so its calls are neither stored nor translated.
-const SchemaReflect, SchemaNone = "reflect", "none"
+// Schemas that are not read from a file.
+const (
+	// SchemaReflect: the service tells its schema by server reflection.
+	SchemaReflect = "reflect"
+	// SchemaNone: it has none, so its calls are neither stored nor translated.
+	SchemaNone = "none"
+)
 
 // Defaults and limits of a route.
 const (
@@ -203,7 +207,7 @@ func (t Table) Schemas(images ...string) (*Schemas, error) {
 	}
 	for name, r := range t {
 		if r.Schema == SchemaReflect || r.Schema == SchemaNone {
-			s.hidden[name] = true
+			s.hidden[name], s.none[name] = true, r.Schema == SchemaNone
 		}
 		if known := s.Service(name); r.Schema != "" && !s.hidden[name] && known == nil {
 			return nil, fmt.Errorf("route %s: the image %s does not have this service", name, r.Schema)

@@ -49,6 +49,7 @@ type Schemas struct {
 	shipped *protoregistry.Files // ours, for their comments
 	methods map[string]*Method
 	hidden  map[string]bool // services of which the images and linked packages do not count
+	none    map[string]bool // services without a schema, whoever has one
 	learned learned
 }
 
@@ -90,7 +91,7 @@ func newSchemas(set *descriptorpb.FileDescriptorSet) (*Schemas, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Schemas{files: files, types: dynamicpb.NewTypes(files), shipped: shipped, methods: map[string]*Method{}, hidden: map[string]bool{}}
+	s := &Schemas{files: files, types: dynamicpb.NewTypes(files), shipped: shipped, methods: map[string]*Method{}, hidden: map[string]bool{}, none: map[string]bool{}}
 	files.RangeFiles(s.add)
 	protoregistry.GlobalFiles.RangeFiles(s.add)
 	return s, nil

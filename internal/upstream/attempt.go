@@ -22,6 +22,9 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	}
 	mediaType, _ := req.Written()
 	needs2 := protocolOf(mediaType) == OnlyGRPC
+	if (req.Known || needs2 && req.Look && isJSON(mediaType)) && e.mistakes(ctx, req, mediaType) {
+		return nil, Outcome{Unsendable, UnknownProtocol}, errMistakes
+	}
 	major := e.versions.pick(req.HTTPMajor, needs2)
 	for tried := false; ; tried = true {
 		if major == 0 {
@@ -54,6 +57,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 		inTime = func() { timer.Stop() }
 		ctx = bounded
 	}
+	mediaType, _ := req.Written()
 	transport, seat := e.transport(req, major)
 	sent := &sent{seat: seat}
 	out := e.request(&ctx, req, major, shown, sent)
@@ -92,13 +96,21 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 		e.end(seat)
 		return nil, Outcome{Broken, "switched-protocols"}, errSwitched
 	}
-	if streams {
-		sending.begin()
-	}
 	res := &Response{Response: raw, body: raw.Body, endpoint: e, seat: seat}
 	var outcome Outcome
-	if req.Look {
+	switch {
+	case req.Look:
 		outcome = e.judge(ctx, req, res, major)
+	case req.Known:
+		outcome = e.judgeStream(req, res)
+	case mediaType == "application/json", mediaType == "application/proto":
+		outcome = res.unread()
+	}
+	switch {
+	case streams && outcome.Foreign():
+		_ = sending.Close() // the next attempt reads
+	case streams:
+		sending.begin()
 	}
 	e.note(outcome.Kind)
 	return res, outcome, nil

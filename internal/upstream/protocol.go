@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"mime"
 	"net/http"
 	"slices"
@@ -65,7 +67,7 @@ func (req *Request) Written() (mediaType, compression string) {
 // protocolOf is the protocol that has messages of a media type.
 func protocolOf(mediaType string) Protocol {
 	switch {
-	case mediaType == "application/json", mediaType == "application/proto":
+	case mediaType == "application/json", mediaType == "application/proto", strings.HasPrefix(mediaType, "application/connect+"):
 		return OnlyConnect
 	case strings.HasPrefix(mediaType, "application/grpc-web"):
 		return OnlyGRPCWeb
@@ -84,7 +86,7 @@ const remembered = 10 * time.Minute
 // newLacks are the media types of which we remember whether a service understands them: those
 // that callers' libraries use. Any other type may be the invention of one caller.
 func newLacks() map[string]*lacking {
-	all := map[string]*lacking{"application/json": {}, "application/proto": {}}
+	all := map[string]*lacking{"application/json": {}, "application/proto": {}, "application/connect+json": {}, "application/connect+proto": {}}
 	for _, family := range []string{"application/grpc", "application/grpc-web", "application/grpc-web-text"} {
 		all[family] = &lacking{}
 		all[family+"+proto"], all[family+"+json"] = all[family], &lacking{}
@@ -94,7 +96,11 @@ func newLacks() map[string]*lacking {
 
 // lacking is what a service was seen not to understand, and when, in Unix nanoseconds; 0: never,
 // or it has been seen to since.
-type lacking struct{ at atomic.Int64 }
+type lacking struct {
+	at         atomic.Int64
+	told       atomic.Int64 // when it was last seen not to take this for gRPC, likewise
+	understood atomic.Bool  // once
+}
 
 // lacksOne takes note that a call was not understood.
 func (p *Pool) lacksOne(l *lacking) {
@@ -111,55 +117,163 @@ func (l *lacking) note(is bool) {
 	}
 }
 
-func (l *lacking) recently() bool {
-	at := l.at.Load()
+// answered takes note of a response to a call of this kind.
+func (l *lacking) answered(res *Response) {
+	l.note(false)
+	if res.StatusCode == http.StatusOK && !l.understood.Load() {
+		l.understood.Store(true)
+	}
+}
+
+func (l *lacking) recently() bool { return recent(&l.at) }
+
+func recent(when *atomic.Int64) bool {
+	at := when.Load()
 	return at != 0 && time.Since(time.Unix(0, at)) < remembered
+}
+
+// emptyMessage is a message without fields in its envelope, in the binary format.
+const emptyMessage = "\x00\x00\x00\x00\x00"
+
+// empty is the same as a media type has it.
+func empty(mediaType string) string {
+	if isJSON(mediaType) {
+		return "\x00\x00\x00\x00\x02{}"
+	}
+	return emptyMessage
 }
 
 // failsAsGRPC tells whether a response is an error of gRPC without any message.
 func (res *Response) failsAsGRPC() bool {
-	status, contentType := res.Header.Get("Grpc-Status"), MediaType(res.Header)
-	return status != "" && status != "0" && strings.HasPrefix(contentType, "application/grpc") && !strings.HasPrefix(contentType, "application/grpc-web")
+	status := res.Header.Get("Grpc-Status")
+	return status != "" && status != "0" && speaksGRPC(res.Response)
+}
+
+// Heard are the media types of calls that the service has shown that it understands, and of those that it does
+// not, as far as there were such calls or its route says so.
+func (p *Pool) Heard() (understood, lacking []string) {
+	for _, mediaType := range slices.Sorted(maps.Keys(p.lacks)) {
+		if strings.HasPrefix(mediaType, "application/grpc") && strings.HasSuffix(mediaType, "+proto") {
+			continue // the same as without
+		}
+		if _, lacks := p.Lacks(mediaType); lacks {
+			lacking = append(lacking, mediaType)
+		} else if p.lacks[mediaType].understood.Load() {
+			understood = append(understood, mediaType)
+		}
+	}
+	return understood, lacking
 }
 
 // failsAlike tells whether the endpoint answers a question for its health, in the protocol of a
 // call, just as it has answered the call. Then it has understood neither of them. This has to be asked: gRPC-Web has
-// the same messages as gRPC, so a server that only knows gRPC may have run the call; and servers of grpc-go take
-// JSON for the binary format, and say of a message that it cannot be read, which a handler may say too.
+// the same messages as gRPC, so a server that only knows gRPC may have run the call.
 func (e *Endpoint) failsAlike(ctx context.Context, req *Request, res *Response, major int) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	message := "\x00\x00\x00\x00\x00"
-	if isJSON(MediaType(req.Header)) {
-		if string(req.Body) == message {
-			return false // in the binary format it is a message, too
-		}
-		message = "\x00\x00\x00\x00\x02{}"
+	mediaType := MediaType(req.Header)
+	if isJSON(mediaType) && string(req.Body) == emptyMessage {
+		return false // in the binary format it is a message, too
 	}
 	// A server may fail all questions alike, because of what is behind it.
 	asGRPC := http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
-	return e.failsSo(ctx, major, http.Header{"Content-Type": req.Header["Content-Type"], "Te": req.Header["Te"]}, message, res) &&
-		!e.failsSo(ctx, 2, asGRPC, "\x00\x00\x00\x00\x00", res)
+	return e.failsSo(ctx, major, http.Header{"Content-Type": req.Header["Content-Type"], "Te": req.Header["Te"]}, empty(mediaType), res) &&
+		!e.failsSo(ctx, 2, asGRPC, emptyMessage, res)
 }
 
 // failsSo tells whether the endpoint answers a question for its health with the error of a response.
 func (e *Endpoint) failsSo(ctx context.Context, major int, header http.Header, message string, res *Response) bool {
-	question, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("grpc.health.v1.Health", "Check").String(), strings.NewReader(message))
+	answer, err := e.askAs(ctx, major, header, message)
 	if err != nil {
 		return false
 	}
-	question.Header = header
-	answer, err := e.asking[of(major)].transport.RoundTrip(question)
-	if err != nil {
-		return false
-	}
-	_ = answer.Body.Close()
 	for _, key := range []string{"Content-Type", "Grpc-Status", "Grpc-Message"} {
 		if !slices.Equal(answer.Header[key], res.Header[key]) {
 			return false
 		}
 	}
 	return true
+}
+
+// askAs asks the endpoint for its health with a message as it is, and returns the answer without its body.
+func (e *Endpoint) askAs(ctx context.Context, major int, header http.Header, message string) (*http.Response, error) {
+	question, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("grpc.health.v1.Health", "Check").String(), strings.NewReader(message))
+	if err != nil {
+		return nil, err
+	}
+	question.Header = header
+	answer, err := e.asking[of(major)].transport.RoundTrip(question)
+	if err == nil {
+		_ = answer.Body.Close()
+	}
+	return answer, err
+}
+
+// errMistakes says that a stream was not sent.
+var errMistakes = errors.New("the endpoint answers this protocol in gRPC")
+
+// mistakes tells whether the endpoint would take a call for another one. Streams of all protocols have the same
+// envelopes, and some servers of gRPC alone look at nothing else: they run the stream, and answer what its
+// caller cannot read. Others take JSON in gRPC for the binary format. So before the first such call, the endpoint is asked for its
+// health in the same form. Who answers that in gRPC does not speak another protocol; and who has no answer in JSON, or nothing but
+// an error, may not know JSON in gRPC, while all know the binary format.
+func (e *Endpoint) mistakes(ctx context.Context, req *Request, mediaType string) bool {
+	lack, inGRPC := e.pool.lacks[mediaType], protocolOf(mediaType) == OnlyGRPC
+	if lack == nil || inGRPC && !isJSON(mediaType) || e.pool.protocol != AnyProtocol && !inGRPC || recent(&lack.told) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	header := http.Header{"Content-Type": {mediaType}, "Te": {"trailers"}}
+	major := max(e.versions.pick(req.HTTPMajor, inGRPC), 1)
+	answer, err := e.askAs(ctx, major, header, empty(mediaType))
+	if err != nil && e.versions.speaks(3-major) {
+		answer, err = e.askAs(ctx, 3-major, header, empty(mediaType))
+	}
+	switch {
+	case err != nil:
+		return false // the stream shows what there is
+	case speaksGRPC(answer) && (!inGRPC || answer.Header.Get("Grpc-Status") != "" || !isJSON(MediaType(answer.Header))):
+		e.pool.lacksOne(lack)
+		return true
+	}
+	lack.told.Store(time.Now().UnixNano())
+	return false
+}
+
+// speaksGRPC tells whether a response is one of gRPC, and not of gRPC-Web.
+func speaksGRPC(res *http.Response) bool { return protocolOf(MediaType(res.Header)) == OnlyGRPC }
+
+// judgeStream is judge for a stream, whose messages may come late: it tells whether the endpoint understands
+// the protocol.
+func (e *Endpoint) judgeStream(req *Request, res *Response) Outcome {
+	mediaType := MediaType(req.Header)
+	lack := e.pool.lacks[mediaType]
+	if lack == nil {
+		return Outcome{}
+	}
+	if res.StatusCode != http.StatusUnsupportedMediaType {
+		lack.answered(res)
+		return Outcome{}
+	}
+	outcome := res.look(protocolOf(mediaType))
+	if outcome.Cause == UnknownProtocol && req.Header.Get("Content-Type") == mediaType {
+		e.pool.lacksOne(lack)
+	}
+	return outcome
+}
+
+// unread classifies the response to a call of a method that no schema has, in a type of Connect's unary calls: its
+// caller would find nothing in an empty 415, and take an error of gRPC for an answer. No message of Connect is one of gRPC, so
+// nothing ran.
+func (res *Response) unread() Outcome {
+	switch {
+	case res.StatusCode == http.StatusUnsupportedMediaType:
+		return res.look(OnlyConnect)
+	case res.StatusCode == http.StatusOK && speaksGRPC(res.Response):
+		return Outcome{Unsendable, UnknownProtocol}
+	}
+	return Outcome{}
 }
 
 // judge classifies the response to a unary call by its head, and takes note of whether the call was
@@ -176,12 +290,12 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	outcome := res.look(asked)
 	// No message of Connect is one of gRPC, so nothing ran.
 	if outcome.Kind == Answered && res.failsAsGRPC() &&
-		(asked == OnlyConnect && res.StatusCode == http.StatusOK || (asked == OnlyGRPCWeb || isJSON(mediaType)) && e.failsAlike(ctx, req, res, major)) {
+		(asked == OnlyConnect && res.StatusCode == http.StatusOK || asked == OnlyGRPCWeb && e.failsAlike(ctx, req, res, major)) {
 		outcome = Outcome{Unsendable, UnknownProtocol}
 	}
 	switch {
 	case outcome.Kind == Answered:
-		lack.note(false)
+		lack.answered(res)
 	case outcome.Cause == UnknownProtocol && compression == "" && req.Header.Get("Content-Type") == mediaType && req.Method == http.MethodPost:
 		e.pool.lacksOne(lack)
 	}

@@ -41,6 +41,9 @@ type Request struct {
 	OneWrite bool
 	// Look at the head of the response to classify it: for unary calls.
 	Look bool
+	// Known: it is a stream of a method that we know, and can be sent in another protocol. Look only
+	// whether the endpoint understands this one.
+	Known bool
 	// Alone: the attempt shares its HTTP/2 connection with no other, so that neither
 	// takes the other along when it breaks.
 	Alone bool
@@ -51,10 +54,15 @@ func Received(r *http.Request) Request {
 	return Request{Method: r.Method, URL: r.URL, Host: r.Host, HTTPMajor: r.ProtoMajor, Peer: r.RemoteAddr, Header: r.Header, Length: r.ContentLength}
 }
 
-// Made returns a request that a client library has made, to be sent in a version of HTTP, and reads its body.
+// Made returns a request that a client library has made, to be sent in a version of HTTP. It reads a body whose length is
+// known.
 func Made(r *http.Request, httpMajor int) (*Request, error) {
 	req := &Request{Method: r.Method, URL: r.URL, HTTPMajor: httpMajor, Header: r.Header}
-	if r.Body == nil {
+	switch {
+	case r.Body == nil:
+		return req, nil
+	case r.ContentLength < 0:
+		req.Stream, req.Length = NewStream(r.Body, false), -1
 		return req, nil
 	}
 	var err error

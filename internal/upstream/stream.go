@@ -52,7 +52,13 @@ func (s *Stream) Rewind() bool {
 	return s.kept
 }
 
-// begin says that a response has begun.
+// Reader returns the body as an attempt reads it that is not the endpoint's own. Close ends a Read that
+// is under way.
+func (s *Stream) Reader() io.ReadCloser {
+	return &sending{Stream: s, sent: new(sent), over: make(chan struct{})}
+}
+
+// begin says that a response has begun: no other attempt follows.
 func (s *Stream) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
