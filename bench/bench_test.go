@@ -65,7 +65,11 @@ func TestCallers(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	proxy := httptest.NewUnstartedServer(reverseProxy(backend.Addr()))
+	handler, err := reverseProxy(backend.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewUnstartedServer(handler)
 	proxy.Config.Protocols = both()
 	proxy.Start()
 	t.Cleanup(proxy.Close)
@@ -221,13 +225,45 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestStoredPath runs every scenario of the stored path, briefly; each checks
+// Libraries that translate answer as the gateway does.
+func TestTranslators(t *testing.T) {
+	t.Parallel()
+	addrs, err := freePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- serveSumInGRPC(ctx, addrs[0]) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	for name, proxy := range map[string]func(string) (http.Handler, error){"vanguard": vanguardProxy, "grpc-gateway": grpcGateway} {
+		handler, err := proxy(addrs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewServer(handler)
+		t.Cleanup(server.Close)
+		c := dialFor(t, dialers[protocolConnect], server.Listener.Addr().String(), askSum)
+		for i := range 100 {
+			if err := c.call(); err != nil {
+				t.Fatalf("%s: call %d: %v", name, i, err)
+			}
+		}
+	}
+}
+
+// TestQuickRuns runs every scenario of the stored path, and that of the bridge, briefly; each checks
 // answers and counts tasks.
-func TestStoredPath(t *testing.T) {
+func TestQuickRuns(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "rows.json")
 	s, err := parse([]string{
-		"-scenario", "stored,keyed,replay", "-rounds", "1", "-duration", "20ms", "-connections", "2", "-tasks", "50", "-json", file,
+		"-scenario", "bridged,stored,keyed,replay", "-rounds", "1", "-duration", "20ms", "-connections", "2", "-tasks", "50", "-json", file,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +272,7 @@ func TestStoredPath(t *testing.T) {
 	if err := s.run(t.Context(), &report); err != nil {
 		t.Fatal(err)
 	}
-	for _, title := range []string{"## stored", "## keyed", "## replay"} {
+	for _, title := range []string{"## bridged", "holdline to vanguard", "## stored", "## keyed", "## replay"} {
 		if !strings.Contains(report.String(), title) {
 			t.Errorf("no %q in the report:\n%s", title, report.String())
 		}
@@ -258,6 +294,7 @@ func TestStoredPath(t *testing.T) {
 	}
 	protocols := len(dialers)
 	want := map[string]int{
+		"bridged/holdline": 1, "bridged/vanguard": 1, "bridged/grpc-gateway": 1,
 		"stored/stored": protocols, "keyed/keyed": protocols, "keyed/no key": protocols,
 		"replay/replay": protocols, "replay/held": protocols * heldCalls,
 	}

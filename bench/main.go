@@ -32,14 +32,22 @@ func main() {
 
 // dispatch runs the benchmark, or is one of its peers.
 func dispatch(ctx context.Context, args []string) error {
-	if len(args) == 3 && args[0] == reverseProxyCommand {
-		return serveReverseProxy(ctx, args[1], args[2])
+	if len(args) > 1 && commands[args[0]] != nil {
+		return commands[args[0]](ctx, args[1:])
 	}
 	s, err := parse(args)
 	if err != nil {
 		return err
 	}
 	return s.run(ctx, os.Stdout)
+}
+
+// commands make this program a peer, or a backend.
+var commands = map[string]func(ctx context.Context, args []string) error{
+	reverseProxyCommand: proxyCommand(reverseProxy),
+	vanguardCommand:     proxyCommand(vanguardProxy),
+	grpcGatewayCommand:  proxyCommand(grpcGateway),
+	grpcServiceCommand:  func(ctx context.Context, args []string) error { return serveSumInGRPC(ctx, args[0]) },
 }
 
 // settings are the flags.
@@ -58,15 +66,16 @@ type settings struct {
 
 // The names of the scenarios, as in -scenario.
 const (
-	scenarioDirect = "direct"
-	scenarioStored = "stored"
-	scenarioKeyed  = "keyed"
-	scenarioReplay = "replay"
-	scenarioBulk   = "bulk"
+	scenarioDirect  = "direct"
+	scenarioStored  = "stored"
+	scenarioKeyed   = "keyed"
+	scenarioReplay  = "replay"
+	scenarioBulk    = "bulk"
+	scenarioBridged = "bridged"
 )
 
 // scenarioNames are those of all scenarios, in the order of the report.
-var scenarioNames = []string{scenarioDirect, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk}
+var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk}
 
 // maxTasks is half of what a queue takes.
 const maxTasks = 50_000
@@ -168,15 +177,15 @@ func (s *settings) run(ctx context.Context, out io.Writer) (err error) {
 
 // round measures every cell of every scenario once. Processes are new in every
 // round: two of the same binary differ by several per cent for as long as they run.
-func (s *settings) round(ctx context.Context, dir string, kinds []peerKind) (rows []row, err error) {
+func (s *settings) round(ctx context.Context, dir string, kinds map[string][]peerKind) (rows []row, err error) {
 	for _, scenario := range scenarioNames {
 		if !slices.Contains(s.scenarios, scenario) {
 			continue
 		}
 		var more []row
 		switch scenario {
-		case scenarioDirect:
-			more, err = s.direct(ctx, dir, kinds)
+		case scenarioDirect, scenarioBridged:
+			more, err = s.proxies(ctx, dir, scenario, kinds[scenario])
 		case scenarioStored:
 			more, err = s.stored(ctx, dir)
 		case scenarioKeyed:
@@ -207,10 +216,10 @@ func (s *settings) cells() iter.Seq2[string, int] {
 	}
 }
 
-// direct measures the direct path. Peers take turns within a cell, in random
+// proxies measures what passes a proxy. Peers take turns within a cell, in random
 // order, so that a busy minute of the machine meets all of them.
-func (s *settings) direct(ctx context.Context, dir string, kinds []peerKind) ([]row, error) {
-	set, err := startPeers(ctx, dir, kinds)
+func (s *settings) proxies(ctx context.Context, dir, scenario string, kinds []peerKind) ([]row, error) {
+	set, err := startPeers(ctx, dir, scenario, kinds)
 	if err != nil {
 		return nil, err
 	}
@@ -222,6 +231,9 @@ func (s *settings) direct(ctx context.Context, dir string, kinds []peerKind) ([]
 				return nil, err
 			}
 			p := set.peers[i]
+			if p.addr[protocol] == "" {
+				continue
+			}
 			r, err := measure(ctx, p, protocol, connections, s.duration)
 			if err != nil {
 				return nil, fmt.Errorf("%s, %s, %d connections: %w", p.name, protocol, connections, err)

@@ -18,6 +18,8 @@ const (
 	peerNginx        = "nginx"
 	peerHAProxy      = "haproxy"
 	peerCaddy        = "caddy"
+	peerVanguard     = "vanguard"
+	peerGRPCGateway  = "grpc-gateway"
 )
 
 // peer is what is between the load and the backend.
@@ -43,29 +45,39 @@ type peerKind struct {
 type ports struct{ backend, h1, h2 string }
 
 // peerNames are those of all peers, in the order of the report.
-var peerNames = []string{peerDirect, peerHoldline, peerOther, peerReverseProxy, peerNginx, peerHAProxy, peerCaddy}
+var peerNames = []string{peerDirect, peerHoldline, peerOther, peerReverseProxy, peerNginx, peerHAProxy, peerCaddy, peerVanguard, peerGRPCGateway}
 
-// kindsOf returns the kinds named, or without names all that are there.
-func kindsOf(names []string, dir, other string) ([]peerKind, error) {
+// kindsOf returns the kinds named, or without names all that are there, by scenario.
+func kindsOf(names []string, dir, other string) (map[string][]peerKind, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	var kinds []peerKind
-	for _, k := range []peerKind{
-		{peerDirect, true, self, nil}, // only the backend is started
-		{peerHoldline, true, holdlineBinary(dir), holdlineArgs},
-		{peerOther, true, other, holdlineArgs},
-		{peerReverseProxy, true, self, reverseProxyArgs},
-		{peerNginx, false, onPath("nginx"), nginxArgs},
-		{peerHAProxy, false, onPath("haproxy"), haproxyArgs},
-		{peerCaddy, false, onPath("caddy"), caddyArgs},
+	kinds := map[string][]peerKind{}
+	for scenario, all := range map[string][]peerKind{
+		scenarioDirect: {
+			{peerDirect, true, self, nil}, // only the backend is started
+			{peerHoldline, true, holdlineBinary(dir), holdlineArgs},
+			{peerOther, true, other, holdlineArgs},
+			{peerReverseProxy, true, self, selfArgs(reverseProxyCommand)},
+			{peerNginx, false, onPath("nginx"), nginxArgs},
+			{peerHAProxy, false, onPath("haproxy"), haproxyArgs},
+			{peerCaddy, false, onPath("caddy"), caddyArgs},
+		},
+		scenarioBridged: {
+			{peerHoldline, true, holdlineBinary(dir), holdlineArgs},
+			{peerOther, true, other, holdlineArgs},
+			{peerVanguard, true, self, selfArgs(vanguardCommand)},
+			{peerGRPCGateway, true, self, selfArgs(grpcGatewayCommand)},
+		},
 	} {
-		switch asked := slices.Contains(names, k.name); {
-		case k.binary == "" && asked:
-			return nil, fmt.Errorf("%s is not on this machine", k.name)
-		case k.binary != "" && (asked || len(names) == 0):
-			kinds = append(kinds, k)
+		for _, k := range all {
+			switch asked := slices.Contains(names, k.name); {
+			case k.binary == "" && asked:
+				return nil, fmt.Errorf("%s is not on this machine", k.name)
+			case k.binary != "" && (asked || len(names) == 0):
+				kinds[scenario] = append(kinds[scenario], k)
+			}
 		}
 	}
 	return kinds, nil
@@ -75,8 +87,9 @@ func holdlineArgs(_ string, p ports) ([]string, error) {
 	return []string{"gateway", "--listen", p.h1, "--route", service + "=http://" + p.backend}, nil
 }
 
-func reverseProxyArgs(_ string, p ports) ([]string, error) {
-	return []string{reverseProxyCommand, p.h1, p.backend}, nil
+// selfArgs are those of a peer that is this program.
+func selfArgs(command string) func(string, ports) ([]string, error) {
+	return func(_ string, p ports) ([]string, error) { return []string{command, p.h1, p.backend}, nil }
 }
 
 func onPath(name string) string {
@@ -94,8 +107,8 @@ type peerSet struct {
 }
 
 // startPeers starts those kinds, in random order: neither memory nor ports
-// should favour one.
-func startPeers(ctx context.Context, dir string, kinds []peerKind) (_ *peerSet, err error) {
+// should favour one. In the scenario of the bridge, the backend only speaks gRPC, and is called in JSON alone.
+func startPeers(ctx context.Context, dir, scenario string, kinds []peerKind) (_ *peerSet, err error) {
 	s := &peerSet{processes: processes{dir: dir}}
 	defer func() {
 		if err != nil {
@@ -107,14 +120,18 @@ func startPeers(ctx context.Context, dir string, kinds []peerKind) (_ *peerSet, 
 		return nil, err
 	}
 	p := ports{backend: addrs[0]}
-	if _, err := s.start("backend", holdlineBinary(dir), "service", "sum", "--listen", p.backend); err != nil {
+	direct := &peer{scenario: scenario, name: peerDirect, addr: everywhere(p.backend), ask: askSum}
+	if scenario == scenarioBridged {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		direct.addr = map[string]string{protocolGRPC: p.backend}
+		if _, err := s.start("backend", self, grpcServiceCommand, p.backend); err != nil {
+			return nil, err
+		}
+	} else if _, err := s.start("backend", holdlineBinary(dir), "service", "sum", "--listen", p.backend); err != nil {
 		return nil, err
-	}
-	direct := &peer{
-		scenario: scenarioDirect,
-		name:     peerDirect,
-		addr:     everywhere(p.backend),
-		ask:      askSum,
 	}
 	if err := s.await(ctx, direct); err != nil {
 		return nil, err
@@ -125,7 +142,7 @@ func startPeers(ctx context.Context, dir string, kinds []peerKind) (_ *peerSet, 
 			continue
 		}
 		p.h1, p.h2 = addrs[1+2*i], addrs[2+2*i]
-		if err := s.add(ctx, kinds[i], p); err != nil {
+		if err := s.add(ctx, scenario, kinds[i], p); err != nil {
 			return nil, err
 		}
 	}
@@ -133,7 +150,7 @@ func startPeers(ctx context.Context, dir string, kinds []peerKind) (_ *peerSet, 
 }
 
 // add starts a peer and waits until it passes calls on.
-func (s *peerSet) add(ctx context.Context, k peerKind, p ports) error {
+func (s *peerSet) add(ctx context.Context, scenario string, k peerKind, p ports) error {
 	args, err := k.args(s.dir, p)
 	if err != nil {
 		return err
@@ -143,10 +160,13 @@ func (s *peerSet) add(ctx context.Context, k peerKind, p ports) error {
 		return err
 	}
 	proxy := &peer{
-		scenario: scenarioDirect, name: k.name, ask: askSum,
+		scenario: scenario, name: k.name, ask: askSum,
 		addr: map[string]string{protocolConnect: p.h1, protocolGRPC: p.h2},
 	}
-	if k.shared {
+	switch {
+	case scenario == scenarioBridged:
+		delete(proxy.addr, protocolGRPC)
+	case k.shared:
 		proxy.addr[protocolGRPC] = p.h1
 	}
 	if err := s.await(ctx, proxy); err != nil {

@@ -54,12 +54,12 @@ func (s *processes) close() {
 	}
 }
 
-// await waits until a peer answers in every protocol. It is the last that was
+// await waits until a peer answers in each of its protocols. It is the last that was
 // started.
 func (s *processes) await(ctx context.Context, p *peer) error {
 	last := s.all[len(s.all)-1]
-	for protocol := range dialers {
-		if err := last.answers(ctx, dialers[protocol], p.addr[protocol], p.ask); err != nil {
+	for protocol, addr := range p.addr {
+		if err := last.answers(ctx, dialers[protocol], addr, p.ask); err != nil {
 			return fmt.Errorf("%s, %s: %w", p.name, protocol, err)
 		}
 	}

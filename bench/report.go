@@ -54,7 +54,7 @@ func cellOf(rows []row, scenario, protocol string, connections int, peer string)
 
 // report writes Markdown: what was measured and where, and the tables of each
 // scenario.
-func (s *settings) report(out io.Writer, peers []peerKind, rows []row) error {
+func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row) error {
 	_, _ = fmt.Fprintf(out, "%s\n\nMedians of %d rounds of %s each.\n", machine(), s.rounds, s.duration)
 	for _, scenario := range scenarioNames {
 		if !slices.Contains(s.scenarios, scenario) {
@@ -64,7 +64,9 @@ func (s *settings) report(out io.Writer, peers []peerKind, rows []row) error {
 		var err error
 		switch scenario {
 		case scenarioDirect:
-			err = s.reportDirect(out, peers, rows)
+			err = s.reportProxies(out, scenario, peers[scenario], rows, peerReverseProxy, "calls/s at least 0.90, CPU at most 1.10")
+		case scenarioBridged:
+			err = s.reportProxies(out, scenario, peers[scenario], rows, peerVanguard, "CPU at most 1.00")
 		case scenarioStored:
 			err = s.reportStored(out, rows)
 		case scenarioKeyed:
@@ -81,12 +83,15 @@ func (s *settings) report(out io.Writer, peers []peerKind, rows []row) error {
 	return nil
 }
 
-// reportDirect writes a line per cell, and how Holdline stands to ReverseProxy.
-func (s *settings) reportDirect(out io.Writer, peers []peerKind, rows []row) error {
+// reportProxies writes a line per cell, and how Holdline stands to one of its peers.
+func (s *settings) reportProxies(out io.Writer, scenario string, peers []peerKind, rows []row, to, target string) error {
 	t := newTable(out, "protocol", "connections", "peer", "calls/s", "p50 µs", "p99 µs", "CPU µs/call", "errors")
 	for protocol, connections := range s.cells() {
 		for _, p := range peers {
-			c := cellOf(rows, scenarioDirect, protocol, connections, p.name)
+			c := cellOf(rows, scenario, protocol, connections, p.name)
+			if c.rows == 0 {
+				continue
+			}
 			cpu := fmt.Sprintf("%.1f", c.cpu)
 			if p.name == peerDirect {
 				cpu = "–"
@@ -98,9 +103,8 @@ func (s *settings) reportDirect(out io.Writer, peers []peerKind, rows []row) err
 		return err
 	}
 	for _, name := range []string{peerHoldline, peerOther} {
-		if ratios := s.ratios(rows, name); ratios != "" {
-			if _, err := fmt.Fprintf(out, "\n%s to %s (target: calls/s at least 0.90, CPU at most 1.10): %s\n",
-				name, peerReverseProxy, ratios); err != nil {
+		if ratios := s.ratios(rows, scenario, name, to); ratios != "" {
+			if _, err := fmt.Fprintf(out, "\n%s to %s (target: %s): %s\n", name, to, target, ratios); err != nil {
 				return err
 			}
 		}
@@ -108,13 +112,13 @@ func (s *settings) reportDirect(out io.Writer, peers []peerKind, rows []row) err
 	return nil
 }
 
-// ratios compares medians of a peer with ReverseProxy's, empty if either was
+// ratios compares medians of two peers, empty if either was
 // not measured.
-func (s *settings) ratios(rows []row, name string) string {
+func (s *settings) ratios(rows []row, scenario, name, to string) string {
 	var parts []string
 	for protocol, connections := range s.cells() {
-		a := cellOf(rows, scenarioDirect, protocol, connections, name)
-		b := cellOf(rows, scenarioDirect, protocol, connections, peerReverseProxy)
+		a := cellOf(rows, scenario, protocol, connections, name)
+		b := cellOf(rows, scenario, protocol, connections, to)
 		if a.rows > 0 && b.rows > 0 {
 			parts = append(parts, fmt.Sprintf("%s×%d calls/s %.2f, CPU %.2f", protocol, connections, a.calls/b.calls, a.cpu/b.cpu))
 		}

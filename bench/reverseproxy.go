@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -14,20 +15,29 @@ import (
 // reverseProxyCommand makes this program a peer: reverseproxy LISTEN BACKEND.
 const reverseProxyCommand = "reverseproxy"
 
-// serveReverseProxy serves httputil.ReverseProxy, tuned, until ctx ends. It has
+// proxyCommand serves a proxy that is a library: LISTEN BACKEND. It has
 // the listener that the gateway has, so that what differs is the proxy.
-func serveReverseProxy(ctx context.Context, listen, backend string) error {
-	s, err := server.Listen(server.Config{Addr: listen, Handler: reverseProxy(backend), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
+func proxyCommand(proxy func(backend string) (http.Handler, error)) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		if len(args) != 2 {
+			return errors.New("want an address to listen at, and a backend's")
+		}
+		handler, err := proxy(args[1])
+		if err != nil {
+			return err
+		}
+		s, err := server.Listen(server.Config{Addr: args[0], Handler: handler, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return err
+		}
+		return s.Run(ctx)
 	}
-	return s.Run(ctx)
 }
 
-// reverseProxy passes calls on in the version of HTTP that the caller spoke. It
+// reverseProxy is httputil.ReverseProxy, tuned. It passes calls on in the version of HTTP that the caller spoke. It
 // needs no FlushInterval: gRPC's responses have no length, and those are
 // flushed at once.
-func reverseProxy(backend string) http.Handler {
+func reverseProxy(backend string) (http.Handler, error) {
 	h1, h2 := newReverseProxy(backend), newReverseProxy(backend)
 	h1.Transport.(*http.Transport).Protocols.SetHTTP1(true)
 	h2.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
@@ -37,7 +47,7 @@ func reverseProxy(backend string) http.Handler {
 		} else {
 			h1.ServeHTTP(w, r)
 		}
-	})
+	}), nil
 }
 
 func newReverseProxy(backend string) *httputil.ReverseProxy {
