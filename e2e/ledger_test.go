@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,7 +31,8 @@ import (
 // these tests alone, and reaches Holdline as a Buf image.
 const ledgerService = "ledger.v1.LedgerService"
 
-// Read may run twice, Post says nothing about it, Watch is a stream without an end.
+// Read may run twice, Post says nothing about it, Watch is a stream without an end. Count sends as many entries as the
+// amount says, and Talk sends each entry back with one more.
 const ledgerSchema = `
 name: "ledger/v1/ledger.proto" package: "ledger.v1" syntax: "proto3"
 enum_type { name: "Kind"
@@ -53,7 +55,9 @@ message_type { name: "Entry"
 service { name: "LedgerService"
   method { name: "Read" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" options { idempotency_level: NO_SIDE_EFFECTS } }
   method { name: "Post" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" }
-  method { name: "Watch" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" server_streaming: true } }
+  method { name: "Watch" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" server_streaming: true }
+  method { name: "Count" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" server_streaming: true }
+  method { name: "Talk" input_type: ".ledger.v1.Entry" output_type: ".ledger.v1.Entry" client_streaming: true server_streaming: true } }
 `
 
 var ledgerFile = sync.OnceValue(func() *descriptorpb.FileDescriptorProto {
@@ -75,11 +79,16 @@ var ledgerDescriptor = sync.OnceValue(func() protoreflect.FileDescriptor {
 // ledgerImage writes the schema as `buf build -o` does, and returns the file.
 func ledgerImage(tb testing.TB) string {
 	tb.Helper()
-	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{ledgerFile()}})
+	return imageOf(tb, ledgerFile())
+}
+
+func imageOf(tb testing.TB, file *descriptorpb.FileDescriptorProto) string {
+	tb.Helper()
+	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	name := filepath.Join(tb.TempDir(), "ledger.binpb")
+	name := filepath.Join(tb.TempDir(), "image.binpb")
 	if err := os.WriteFile(name, raw, 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -90,7 +99,10 @@ func ledgerSpec(method string) connect.Spec {
 	md := ledgerDescriptor().Services().ByName("LedgerService").Methods().ByName(protoreflect.Name(method))
 	stream := connect.StreamTypeUnary
 	if md.IsStreamingServer() {
-		stream = connect.StreamTypeServer
+		stream |= connect.StreamTypeServer
+	}
+	if md.IsStreamingClient() {
+		stream |= connect.StreamTypeClient
 	}
 	return connect.Spec{
 		StreamType:       stream,
@@ -216,6 +228,58 @@ func (l *ledger) watch(ctx context.Context, _ connect.Spec, stream connect.Serve
 	}
 }
 
+// entriesStream is a stream, whoever made it.
+type entriesStream interface {
+	receive() (*dynamicpb.Message, error)
+	send(*dynamicpb.Message) error
+}
+
+// ledgerStreams are the streams with an end.
+var ledgerStreams = map[string]func(entriesStream) error{
+	"Count": func(s entriesStream) error {
+		asked, err := s.receive()
+		if err != nil {
+			return err
+		}
+		for n := range amountOf(asked) {
+			setAmount(asked, n+1)
+			if err := s.send(asked); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"Talk": func(s entriesStream) error {
+		for {
+			entry, err := s.receive()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			setAmount(entry, amountOf(entry)+1)
+			if err := s.send(entry); err != nil {
+				return err
+			}
+		}
+	},
+}
+
+func setAmount(entry *dynamicpb.Message, amount int64) {
+	entry.Set(entry.Descriptor().Fields().ByName("amount"), protoreflect.ValueOfInt64(amount))
+}
+
+// connectEntries is a stream of connect.
+type connectEntries struct{ connect.ServerStream }
+
+func (s connectEntries) receive() (*dynamicpb.Message, error) {
+	entry := dynamicpb.NewMessage(ledgerDescriptor().Messages().ByName("Entry"))
+	return entry, s.Receive(entry)
+}
+
+func (s connectEntries) send(entry *dynamicpb.Message) error { return s.Send(entry) }
+
 // refusal is a final error with details, one of which only the image knows.
 func refusal(req *dynamicpb.Message) error {
 	err := connect.NewError(connect.CodeFailedPrecondition, "no more entries — the book is “closed”")
@@ -278,6 +342,11 @@ func (l *ledger) handler() http.Handler {
 		rpc.Register(connect.Method{Spec: ledgerSpec(method), Handler: l.handle})
 	}
 	rpc.Register(connect.Method{Spec: ledgerSpec("Watch"), Handler: l.watch})
+	for name, serve := range ledgerStreams {
+		rpc.Register(connect.Method{Spec: ledgerSpec(name), Handler: func(_ context.Context, _ connect.Spec, stream connect.ServerStream) error {
+			return serve(connectEntries{stream})
+		}})
+	}
 	mux := http.NewServeMux()
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(ledgerService)))
 	connecthttp.Mount(mux, rpc, connecthttp.WithCodecs(backwards{connectproto.NewBinaryCodec()}, connectproto.NewJSONCodec()))

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -33,7 +34,7 @@ import (
 	"holdline/internal/stack"
 )
 
-var withWorld = flag.Bool("world", false, "run TestWorld, which needs what e2e/world/package.json names")
+var withWorld = flag.Bool("world", false, "run the tests that need tools and libraries of other makers, as `make world` does")
 
 // Services and callers made with other people's libraries, each with each, whatever protocols they
 // speak: each call is answered directly, through an outage, by its handle and under a key.
@@ -85,6 +86,7 @@ func TestWorld(t *testing.T) {
 			w := &world{t: t, s: s, callers: worldCallers(t, s, image)}
 			stop := serve(t, addr)
 			w.direct()
+			w.streams(name != "connect-node-http")
 			stop()
 			held := w.outage()
 			serve(t, addr)
@@ -156,6 +158,27 @@ func (w *world) direct() {
 			}
 		}
 	})
+}
+
+// streams streams while the service is there; talks: it can hear and speak at once.
+func (w *world) streams(talks bool) {
+	var all sync.WaitGroup
+	for name, call := range w.callers {
+		if name == "chromium" || strings.HasPrefix(name, "curl") {
+			continue // they would have to write envelopes
+		}
+		for method, want := range map[string]int64{"Count": 1 + 2 + 3, "Talk": 4 + 4} {
+			if method == "Talk" && (!talks || name == "grpc-web" || name == "connect-node/1.1") {
+				continue
+			}
+			all.Go(func() {
+				if got := call(method, 3, with(nil)); got.Code != 0 || got.Amount != want {
+					w.t.Errorf("%s %s: %+v, want %d in all", name, method, got, want)
+				}
+			})
+		}
+	}
+	all.Wait()
 }
 
 // outage calls while the service is down; held waits for what comes of it once it is back.
@@ -314,6 +337,9 @@ func grpcGo(t *testing.T, addr string) caller {
 	return func(method string, amount int64, header map[string]string) worldReply {
 		ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(context.Background(), metadata.New(header)), time.Minute)
 		defer cancel()
+		if ledgerStreams[method] != nil {
+			return streamGRPCGo(ctx, t, conn, method, amount)
+		}
 		var head, trailer metadata.MD
 		res := dynamicpb.NewMessage(ledgerDescriptor().Messages().ByName("Entry"))
 		err := conn.Invoke(ctx, "/"+ledgerService+"/"+method, amounts(t, amount), res, grpc.Header(&head), grpc.Trailer(&trailer))
@@ -322,6 +348,39 @@ func grpcGo(t *testing.T, addr string) caller {
 			got.Task = task
 		}
 		return got
+	}
+}
+
+// streamGRPCGo sends an entry, in a conversation two, and adds up what comes.
+func streamGRPCGo(ctx context.Context, t *testing.T, conn *grpc.ClientConn, method string, amount int64) (got worldReply) {
+	t.Helper()
+	said := func(err error) worldReply {
+		got.Code, got.Message = int(status.Code(err)), status.Convert(err).Message()
+		return got
+	}
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: method == "Talk"}, "/"+ledgerService+"/"+method)
+	if err != nil {
+		return said(err)
+	}
+	for _, times := range []string{"Count", "Talk", "Talk"} {
+		if times == method {
+			if err := stream.SendMsg(amounts(t, amount)); err != nil {
+				return said(err)
+			}
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		return said(err)
+	}
+	for {
+		entry, err := grpcEntries{stream}.receive()
+		if errors.Is(err, io.EOF) {
+			return got
+		}
+		if err != nil {
+			return said(err)
+		}
+		got.Amount += amountOf(entry)
 	}
 }
 

@@ -6,6 +6,7 @@ replace holdline => ../../
 
 tool (
 	connectrpc.com/conformance/cmd/connectconformance
+	connectrpc.com/conformance/cmd/grpcserver
 	connectrpc.com/conformance/cmd/referenceserver
 )
 

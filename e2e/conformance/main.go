@@ -41,8 +41,9 @@ func main() {
 	reference := flag.String("reference", "", "the suite's reference server, a program")
 	image := flag.String("image", "", "the suite's schemas, a Buf image")
 	known := flag.Bool("known", false, "give the gateway the schemas too")
+	bridged := flag.Bool("bridged", false, "the reference server only speaks gRPC")
 	flag.Parse()
-	err := run(ctx, *reference, *image, *known)
+	err := run(ctx, *reference, *image, *known, *bridged)
 	stop()
 	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "conformance: %v\n", err)
@@ -50,7 +51,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, reference, image string, known bool) error {
+func run(ctx context.Context, reference, image string, known, bridged bool) error {
 	suiteSchemas, err := route.LoadSchemas(image)
 	if err != nil {
 		return err
@@ -89,6 +90,10 @@ func run(ctx context.Context, reference, image string, known bool) error {
 	// TLS ends at the gateway.
 	set(request, "use_tls", false)
 	request.Clear(request.Descriptor().Fields().ByName("server_creds"))
+	if bridged {
+		choose(request, "protocol", "PROTOCOL_GRPC")
+		choose(request, "http_version", "HTTP_VERSION_2")
+	}
 	end, err := start(ctx, reference, request, answer)
 	if err != nil {
 		return fmt.Errorf("reference server: %w", err)
@@ -202,4 +207,10 @@ func get(m protoreflect.Message, name protoreflect.Name) protoreflect.Value {
 
 func set(m protoreflect.Message, name protoreflect.Name, v any) {
 	m.Set(m.Descriptor().Fields().ByName(name), protoreflect.ValueOf(v))
+}
+
+// choose sets a field to a value of its enum.
+func choose(m protoreflect.Message, name, value protoreflect.Name) {
+	field := m.Descriptor().Fields().ByName(name)
+	m.Set(field, protoreflect.ValueOfEnum(field.Enum().Values().ByName(value).Number()))
 }

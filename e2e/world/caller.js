@@ -12,6 +12,17 @@ const [baseUrl, image] = process.argv.slice(2);
 const service = ledger(image);
 const Entry = service.methods[0].input;
 
+// What comes of a stream is the sum of its amounts. Two entries are sent in a conversation.
+async function* twice(entry) {
+  yield entry;
+  yield entry;
+}
+const sum = async (entries) => {
+  let total = 0;
+  for await (const entry of entries) total += Number(entry.amount);
+  return total;
+};
+
 const viaConnect = (transport) => {
   const client = createClient(service, transport);
   return async ({ method, amount, header }) => {
@@ -19,8 +30,11 @@ const viaConnect = (transport) => {
     const note = (headers) => (task ||= headers.get("holdline-task")?.split(", ")[0] ?? ""); // an error has headers and trailers in one
     try {
       const options = { headers: header, onHeader: note, onTrailer: note, timeoutMs: 60_000 };
-      const entry = await client[method.toLowerCase()](create(Entry, { amount: BigInt(amount) }), options);
-      return { code: 0, amount: Number(entry.amount), task };
+      const entry = create(Entry, { amount: BigInt(amount) });
+      if (method === "Count") return { code: 0, amount: await sum(client.count(entry, options)), task };
+      if (method === "Talk") return { code: 0, amount: await sum(client.talk(twice(entry), options)), task };
+      const answer = await client[method.toLowerCase()](entry, options);
+      return { code: 0, amount: Number(answer.amount), task };
     } catch (error) {
       const { code, rawMessage: message, metadata } = ConnectError.from(error);
       note(metadata);
@@ -37,13 +51,33 @@ const viaGrpcJs = () => {
       const note = (metadata) => (task ||= metadata.get("holdline-task")[0] ?? "");
       const metadata = new grpc.Metadata();
       for (const [key, value] of Object.entries(header)) metadata.set(key, value);
+      const path = `/${service.typeName}/${method}`;
+      const write = (entry) => Buffer.from(toBinary(Entry, entry));
+      const read = (bytes) => fromBinary(Entry, bytes);
+      const entry = create(Entry, { amount: BigInt(amount) });
+      const options = { deadline: Date.now() + 60_000 };
+      if (method === "Count" || method === "Talk") {
+        let stream;
+        if (method === "Count") stream = client.makeServerStreamRequest(path, write, read, entry, metadata, options);
+        else {
+          stream = client.makeBidiStreamRequest(path, write, read, metadata, options);
+          stream.write(entry);
+          stream.write(entry);
+          stream.end();
+        }
+        sum(stream).then(
+          (total) => resolve({ code: 0, amount: total, task }),
+          (error) => resolve({ code: error.code, message: error.details, task }),
+        );
+        return;
+      }
       const call = client.makeUnaryRequest(
-        `/${service.typeName}/${method}`,
-        (entry) => Buffer.from(toBinary(Entry, entry)),
-        (bytes) => fromBinary(Entry, bytes),
-        create(Entry, { amount: BigInt(amount) }),
+        path,
+        write,
+        read,
+        entry,
         metadata,
-        { deadline: Date.now() + 60_000 },
+        options,
         (error, entry) => {
           if (error?.metadata) note(error.metadata);
           resolve(error ? { code: error.code, message: error.details, task } : { code: 0, amount: Number(entry.amount), task });

@@ -16,10 +16,31 @@ def count(entry, _):
     return entry
 
 
+def up_to(entry, _):
+    for n in range(entry.amount):
+        entry.amount = n + 1
+        yield entry
+
+
+def talk(entries, _):
+    for entry in entries:
+        yield count(entry, _)
+
+
 method = grpc.unary_unary_rpc_method_handler(count, Entry.FromString, Entry.SerializeToString)
 server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
 server.add_generic_rpc_handlers(
-    [grpc.method_handlers_generic_handler("ledger.v1.LedgerService", {"Read": method, "Post": method})]
+    [
+        grpc.method_handlers_generic_handler(
+            "ledger.v1.LedgerService",
+            {
+                "Read": method,
+                "Post": method,
+                "Count": grpc.unary_stream_rpc_method_handler(up_to, Entry.FromString, Entry.SerializeToString),
+                "Talk": grpc.stream_stream_rpc_method_handler(talk, Entry.FromString, Entry.SerializeToString),
+            },
+        )
+    ]
 )
 server.add_insecure_port("127.0.0.1:" + port)
 server.start()
