@@ -37,9 +37,10 @@ test: redis
 	$(if $(RACE),,@echo 'no C compiler: testing without the race detector (install gcc for it)')
 	PATH="$(BIN):$$PATH" $(GO) test $(RACE) -p 1 -timeout 20m ./...
 
-# Services and callers of other makers, each with each; needs Node and npm, and takes Python's grpcio and Chromium where they are.
+# Services and callers of other makers, each with each, and the programs of docs/; needs Node and npm, and takes Python's grpcio,
+# protoc and Chromium where they are.
 world: redis e2e/world/node_modules
-	$(GO) test ./e2e -run '^TestWorld$$' -count=1 -timeout 20m -world
+	$(GO) test ./e2e -run '^TestWorld' -count=1 -timeout 20m -world
 
 e2e/world/node_modules: e2e/world/package-lock.json
 	npm --prefix e2e/world ci --ignore-scripts --no-audit --no-fund

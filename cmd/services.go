@@ -26,14 +26,27 @@ func (c *Services) Run(ctx context.Context, out io.Writer) error {
 		return printJSON(out, list)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "SERVICE\tSTATE\tMETHODS")
+	_, _ = fmt.Fprintln(table, "SERVICE\tSTATE\tSCHEMA\tUNDERSTANDS\tTRANSLATED\tMETHODS")
 	for _, s := range list.GetServices() {
 		methods := make([]string, len(s.GetMethods()))
 		for i, m := range s.GetMethods() {
 			methods[i] = m.GetName()
 		}
 		state := strings.ToLower(strings.TrimPrefix(s.GetState().String(), "SERVICE_STATE_"))
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", s.GetName(), state, strings.Join(methods, ", "))
+		schema := strings.ToLower(strings.TrimPrefix(s.GetSchemaSource().String(), "SCHEMA_SOURCE_"))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", s.GetName(), state, schema, types(s.GetUnderstands()), types(s.GetTranslated()), strings.Join(methods, ", "))
 	}
 	return table.Flush()
+}
+
+// types are media types in short; "-" for none.
+func types(all []string) string {
+	if len(all) == 0 {
+		return "-"
+	}
+	short := make([]string, len(all))
+	for i, mediaType := range all {
+		short[i] = strings.TrimPrefix(mediaType, "application/")
+	}
+	return strings.Join(short, ", ")
 }

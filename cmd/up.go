@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,6 +135,11 @@ func (c *Up) greet(out io.Writer, s *stack.Stack, routes []string) {
 			line(svc.Name, addr, "")
 		}
 	}
+	for _, spec := range routes {
+		service, urls, _ := strings.Cut(spec, "=")
+		urls, _, _ = strings.Cut(urls, ";")
+		row(service, urls)
+	}
 	switch {
 	case strings.HasPrefix(s.Admin, "unix:"):
 		row("admin", s.Admin)
@@ -146,27 +152,22 @@ func (c *Up) greet(out io.Writer, s *stack.Stack, routes []string) {
 	if s.Volatile {
 		_, _ = fmt.Fprintln(out, "\n  Neither redis-server nor valkey-server is on PATH: tasks are kept in memory, and are lost when this command ends.")
 	}
-	for _, spec := range routes {
-		service, urls, _ := strings.Cut(spec, "=")
-		urls, _, _ = strings.Cut(urls, ";")
-		row(service, urls)
-	}
 	_, _ = fmt.Fprint(out, "\nTry it in another terminal:\n\n")
 	if c.NoServices {
 		service, _, _ := strings.Cut(routes[0], "=")
-		_, _ = fmt.Fprintf(out, `  go run . services --server http://%[1]s
+		_, _ = fmt.Fprintf(out, `  %[3]s services --server http://%[1]s
   curl -d '{}' -H 'Content-Type: application/json' http://%[1]s/%[2]s/METHOD
 
 To play an outage, end a service, call it, and start it again.
 
-`, s.Gateway, service)
+`, s.Gateway, service, self())
 		return
 	}
 	_, _ = fmt.Fprintf(out, `  curl -d '{"a": 1, "b": 2}' -H 'Content-Type: application/json' http://%[1]s/arithmetic.v1.SumService/Sum
   buf curl --protocol grpc --http2-prior-knowledge -d '{"a": 1, "b": 2}' http://%[1]s/arithmetic.v1.SumService/Sum
-  go run . services --server http://%[1]s
+  %[2]s services --server http://%[1]s
 
-`, s.Gateway)
+`, s.Gateway, self())
 	if len(c.Without) == 0 {
 		_, _ = fmt.Fprint(out, "To play an outage, end this command and start it again with --without sum.\n\n")
 		return
@@ -175,11 +176,19 @@ To play an outage, end a service, call it, and start it again.
 	_, _ = fmt.Fprintf(out, `Play the outage: the first command calls the service that is down, and waits up to 10 s for the answer. The second
 command starts the service, and the stored call is answered.
 
-  go run . call %[2]s/%[3]s -d '{"a": 1, "b": 2}' --server http://%[1]s
-  go run . service %[4]s
-`, s.Gateway, down.FullName, down.Method, down.Name)
+  %[5]s call %[2]s/%[3]s -d '{"a": 1, "b": 2}' --server http://%[1]s
+  %[5]s service %[4]s
+`, s.Gateway, down.FullName, down.Method, down.Name, self())
 	if s.Admin != "" {
-		_, _ = fmt.Fprintf(out, "  go run . task list --admin %s\n", s.Admin)
+		_, _ = fmt.Fprintf(out, "  %s task list --admin %s\n", self(), s.Admin)
 	}
 	_, _ = fmt.Fprintln(out)
+}
+
+// self is this command as its user typed it. What `go run .` has built lies among the builds of go.
+func self() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ."
+	}
+	return os.Args[0]
 }

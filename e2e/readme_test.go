@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"holdline/internal/freeport"
 	"holdline/internal/stack"
 )
 
@@ -119,14 +120,23 @@ func TestReadmeCommands(t *testing.T) {
 	}
 }
 
-// The README's fetch example, in Node: while the service is down it waits for the answer of
+// fetchExample is the program of docs/clients.md that calls with fetch, in one piece.
+func fetchExample(tb testing.TB, gateway string) string {
+	tb.Helper()
+	all := named(docsPage(tb, "clients.md", gateway, ""))
+	_, program, _ := strings.Cut(all["fetch.js"], "import { answer } from \"./answer.js\";\n")
+	return strings.TrimPrefix(all["answer.js"], "export ") + program
+}
+
+// The fetch example in Node: while the service is down it waits for the answer of
 // its task, and an error is an error.
 func TestReadmeFetch(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("node"); err != nil {
 		t.Skip("node is not on PATH: apt-get install nodejs")
 	}
-	s := up(t, stack.Config{Without: []string{"sum"}})
+	addr := freeport.Addr(t)
+	s := up(t, stack.Config{Schemas: []string{imageOf(t, greeterFile())}, Routes: []string{greeterService + "=http://" + addr}})
 	asked, ask := context.WithCancel(t.Context())
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.Gateway})
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -136,22 +146,22 @@ func TestReadmeFetch(t *testing.T) {
 		proxy.ServeHTTP(w, r)
 	}))
 	defer front.Close()
-	script := strings.ReplaceAll(blocks(readme(t, s), "js")[0], "http://"+s.Gateway, front.URL)
+	script := fetchExample(t, strings.TrimPrefix(front.URL, "http://"))
 	node := func(script string) (string, error) {
-		out, err := exec.CommandContext(t.Context(), "node", "--input-type=module", "-e", script+"\nconsole.log(result);").CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "node", "--input-type=module", "-e", script).CombinedOutput()
 		return strings.TrimSpace(string(out)), err
 	}
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
-		if got, err := node(script); err != nil || got != "3" {
-			t.Errorf("the example printed %s, %v, want 3", got, err)
+		if got, err := node(script); err != nil || !strings.HasSuffix(got, "\nHello Ada") {
+			t.Errorf("the example printed %s, %v, want the handle and a greeting", got, err)
 		}
 	})
 	<-asked.Done()
-	start(t, build(t), "service", "sum", "--listen", s.Service["sum"])
+	run(t, greeter(addr))
 	waiting.Wait()
 
-	if got, err := node(strings.Replace(script, "/Sum\"", "/Divide\"", 1)); err == nil || !strings.Contains(got, "Error: unimplemented: ") {
+	if got, err := node(strings.Replace(script, "helloworld.Greeter", "helloworld.Nobody", 1)); err == nil || !strings.Contains(got, "Error: unimplemented: ") {
 		t.Errorf("a call that fails: the example printed %s, %v, want its error", got, err)
 	}
 }

@@ -32,10 +32,12 @@ func (d *directory) ListServices(ctx context.Context, _ *gatewayv1.ListServicesR
 	var probes sync.WaitGroup
 	for i, name := range d.services {
 		list[i] = &gatewayv1.Service{
-			Name:    name,
-			State:   gatewayv1.ServiceState_SERVICE_STATE_DOWN,
-			Methods: methodsOf(d.schemas, name),
+			Name:         name,
+			State:        gatewayv1.ServiceState_SERVICE_STATE_DOWN,
+			Methods:      methodsOf(d.schemas, name),
+			SchemaSource: sourceOf(d.schemas, name),
 		}
+		list[i].Understands, list[i].Translated = d.targets[name].pool.Heard()
 		probes.Go(func() {
 			if d.targets[name].pool.Healthy(ctx) {
 				list[i].State = gatewayv1.ServiceState_SERVICE_STATE_UP
@@ -44,6 +46,16 @@ func (d *directory) ListServices(ctx context.Context, _ *gatewayv1.ListServicesR
 	}
 	probes.Wait()
 	return &gatewayv1.ListServicesResponse{Services: list}, nil
+}
+
+func sourceOf(schemas *route.Schemas, service string) gatewayv1.SchemaSource {
+	switch {
+	case schemas.Given(service):
+		return gatewayv1.SchemaSource_SCHEMA_SOURCE_IMAGE
+	case schemas.Service(service) != nil:
+		return gatewayv1.SchemaSource_SCHEMA_SOURCE_REFLECTION
+	}
+	return gatewayv1.SchemaSource_SCHEMA_SOURCE_NONE
 }
 
 func methodsOf(schemas *route.Schemas, service string) []*gatewayv1.Method {

@@ -51,11 +51,16 @@ type breakers map[string]*breaker
 
 var (
 	breakerOpen = prometheus.NewDesc("holdline_gateway_breaker_open", "1 while a service's calls are not tried.", []string{"service"}, nil)
+	understands = prometheus.NewDesc("holdline_gateway_understands", "1 for a media type that a service has shown to understand, 0 for one that it does not: such calls are translated.", []string{"service", "type"}, nil)
 	endpoints   = prometheus.NewDesc("holdline_gateway_endpoints", "Endpoints of a service: fit, or ejected until they are healthy.", []string{"service", "state"}, nil)
 )
 
 // Describe implements prometheus.Collector.
-func (breakers) Describe(descs chan<- *prometheus.Desc) { descs <- breakerOpen; descs <- endpoints }
+func (breakers) Describe(descs chan<- *prometheus.Desc) {
+	descs <- breakerOpen
+	descs <- endpoints
+	descs <- understands
+}
 
 // Collect implements prometheus.Collector.
 func (all breakers) Collect(series chan<- prometheus.Metric) {
@@ -71,5 +76,12 @@ func (all breakers) Collect(series chan<- prometheus.Metric) {
 		gauge(breakerOpen, open, service)
 		gauge(endpoints, fit, service, "fit")
 		gauge(endpoints, ejected, service, "ejected")
+		understood, lacking := b.pool.Heard()
+		for _, mediaType := range understood {
+			gauge(understands, 1, service, mediaType)
+		}
+		for _, mediaType := range lacking {
+			gauge(understands, 0, service, mediaType)
+		}
 	}
 }

@@ -135,6 +135,63 @@ func (MethodKind) EnumDescriptor() ([]byte, []int) {
 	return file_gateway_v1_directory_service_proto_rawDescGZIP(), []int{1}
 }
 
+// SchemaSource is where a schema comes from.
+type SchemaSource int32
+
+const (
+	// Never sent.
+	SchemaSource_SCHEMA_SOURCE_UNSPECIFIED SchemaSource = 0
+	// There is none.
+	SchemaSource_SCHEMA_SOURCE_NONE SchemaSource = 1
+	// An image, or the program itself.
+	SchemaSource_SCHEMA_SOURCE_IMAGE SchemaSource = 2
+	// The service, by server reflection, or a MOM that has asked it.
+	SchemaSource_SCHEMA_SOURCE_REFLECTION SchemaSource = 3
+)
+
+// Enum value maps for SchemaSource.
+var (
+	SchemaSource_name = map[int32]string{
+		0: "SCHEMA_SOURCE_UNSPECIFIED",
+		1: "SCHEMA_SOURCE_NONE",
+		2: "SCHEMA_SOURCE_IMAGE",
+		3: "SCHEMA_SOURCE_REFLECTION",
+	}
+	SchemaSource_value = map[string]int32{
+		"SCHEMA_SOURCE_UNSPECIFIED": 0,
+		"SCHEMA_SOURCE_NONE":        1,
+		"SCHEMA_SOURCE_IMAGE":       2,
+		"SCHEMA_SOURCE_REFLECTION":  3,
+	}
+)
+
+func (x SchemaSource) Enum() *SchemaSource {
+	p := new(SchemaSource)
+	*p = x
+	return p
+}
+
+func (x SchemaSource) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SchemaSource) Descriptor() protoreflect.EnumDescriptor {
+	return file_gateway_v1_directory_service_proto_enumTypes[2].Descriptor()
+}
+
+func (SchemaSource) Type() protoreflect.EnumType {
+	return &file_gateway_v1_directory_service_proto_enumTypes[2]
+}
+
+func (x SchemaSource) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SchemaSource.Descriptor instead.
+func (SchemaSource) EnumDescriptor() ([]byte, []int) {
+	return file_gateway_v1_directory_service_proto_rawDescGZIP(), []int{2}
+}
+
 // Method is one method of a service.
 type Method struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -226,7 +283,15 @@ type Service struct {
 	State ServiceState `protobuf:"varint,2,opt,name=state,proto3,enum=gateway.v1.ServiceState" json:"state,omitempty"`
 	// Its methods, in the order of the schema. Empty when the gateway has no
 	// schema for it: its calls pass, but are never stored.
-	Methods       []*Method `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	Methods []*Method `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	// The media types of calls that it has shown that it understands, such as
+	// application/grpc. Others are unknown until there is such a call.
+	Understands []string `protobuf:"bytes,4,rep,name=understands,proto3" json:"understands,omitempty"`
+	// The media types of calls that it does not understand, as it has lately
+	// shown or as its route says: such calls are translated.
+	Translated []string `protobuf:"bytes,5,rep,name=translated,proto3" json:"translated,omitempty"`
+	// Where the gateway has its schema from.
+	SchemaSource  SchemaSource `protobuf:"varint,6,opt,name=schema_source,json=schemaSource,proto3,enum=gateway.v1.SchemaSource" json:"schema_source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -280,6 +345,27 @@ func (x *Service) GetMethods() []*Method {
 		return x.Methods
 	}
 	return nil
+}
+
+func (x *Service) GetUnderstands() []string {
+	if x != nil {
+		return x.Understands
+	}
+	return nil
+}
+
+func (x *Service) GetTranslated() []string {
+	if x != nil {
+		return x.Translated
+	}
+	return nil
+}
+
+func (x *Service) GetSchemaSource() SchemaSource {
+	if x != nil {
+		return x.SchemaSource
+	}
+	return SchemaSource_SCHEMA_SOURCE_UNSPECIFIED
 }
 
 // ListServicesRequest is empty.
@@ -378,11 +464,16 @@ const file_gateway_v1_directory_service_proto_rawDesc = "" +
 	"repeatable\x18\x03 \x01(\bR\n" +
 	"repeatable\x12\x14\n" +
 	"\x05input\x18\x04 \x01(\tR\x05input\x12\x16\n" +
-	"\x06output\x18\x05 \x01(\tR\x06output\"{\n" +
+	"\x06output\x18\x05 \x01(\tR\x06output\"\xfc\x01\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.gateway.v1.ServiceStateR\x05state\x12,\n" +
-	"\amethods\x18\x03 \x03(\v2\x12.gateway.v1.MethodR\amethods\"\x15\n" +
+	"\amethods\x18\x03 \x03(\v2\x12.gateway.v1.MethodR\amethods\x12 \n" +
+	"\vunderstands\x18\x04 \x03(\tR\vunderstands\x12\x1e\n" +
+	"\n" +
+	"translated\x18\x05 \x03(\tR\n" +
+	"translated\x12=\n" +
+	"\rschema_source\x18\x06 \x01(\x0e2\x18.gateway.v1.SchemaSourceR\fschemaSource\"\x15\n" +
 	"\x13ListServicesRequest\"G\n" +
 	"\x14ListServicesResponse\x12/\n" +
 	"\bservices\x18\x01 \x03(\v2\x13.gateway.v1.ServiceR\bservices*[\n" +
@@ -396,7 +487,12 @@ const file_gateway_v1_directory_service_proto_rawDesc = "" +
 	"\x11METHOD_KIND_UNARY\x10\x01\x12\x1d\n" +
 	"\x19METHOD_KIND_CLIENT_STREAM\x10\x02\x12\x1d\n" +
 	"\x19METHOD_KIND_SERVER_STREAM\x10\x03\x12\x1b\n" +
-	"\x17METHOD_KIND_BIDI_STREAM\x10\x042j\n" +
+	"\x17METHOD_KIND_BIDI_STREAM\x10\x04*|\n" +
+	"\fSchemaSource\x12\x1d\n" +
+	"\x19SCHEMA_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SCHEMA_SOURCE_NONE\x10\x01\x12\x17\n" +
+	"\x13SCHEMA_SOURCE_IMAGE\x10\x02\x12\x1c\n" +
+	"\x18SCHEMA_SOURCE_REFLECTION\x10\x032j\n" +
 	"\x10DirectoryService\x12V\n" +
 	"\fListServices\x12\x1f.gateway.v1.ListServicesRequest\x1a .gateway.v1.ListServicesResponse\"\x03\x90\x02\x01B\x93\x01\n" +
 	"\x0ecom.gateway.v1B\x15DirectoryServiceProtoP\x01Z!holdline/gen/gateway/v1;gatewayv1\xa2\x02\x03GXX\xaa\x02\n" +
@@ -415,28 +511,30 @@ func file_gateway_v1_directory_service_proto_rawDescGZIP() []byte {
 	return file_gateway_v1_directory_service_proto_rawDescData
 }
 
-var file_gateway_v1_directory_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_gateway_v1_directory_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_gateway_v1_directory_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_gateway_v1_directory_service_proto_goTypes = []any{
 	(ServiceState)(0),            // 0: gateway.v1.ServiceState
 	(MethodKind)(0),              // 1: gateway.v1.MethodKind
-	(*Method)(nil),               // 2: gateway.v1.Method
-	(*Service)(nil),              // 3: gateway.v1.Service
-	(*ListServicesRequest)(nil),  // 4: gateway.v1.ListServicesRequest
-	(*ListServicesResponse)(nil), // 5: gateway.v1.ListServicesResponse
+	(SchemaSource)(0),            // 2: gateway.v1.SchemaSource
+	(*Method)(nil),               // 3: gateway.v1.Method
+	(*Service)(nil),              // 4: gateway.v1.Service
+	(*ListServicesRequest)(nil),  // 5: gateway.v1.ListServicesRequest
+	(*ListServicesResponse)(nil), // 6: gateway.v1.ListServicesResponse
 }
 var file_gateway_v1_directory_service_proto_depIdxs = []int32{
 	1, // 0: gateway.v1.Method.kind:type_name -> gateway.v1.MethodKind
 	0, // 1: gateway.v1.Service.state:type_name -> gateway.v1.ServiceState
-	2, // 2: gateway.v1.Service.methods:type_name -> gateway.v1.Method
-	3, // 3: gateway.v1.ListServicesResponse.services:type_name -> gateway.v1.Service
-	4, // 4: gateway.v1.DirectoryService.ListServices:input_type -> gateway.v1.ListServicesRequest
-	5, // 5: gateway.v1.DirectoryService.ListServices:output_type -> gateway.v1.ListServicesResponse
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	3, // 2: gateway.v1.Service.methods:type_name -> gateway.v1.Method
+	2, // 3: gateway.v1.Service.schema_source:type_name -> gateway.v1.SchemaSource
+	4, // 4: gateway.v1.ListServicesResponse.services:type_name -> gateway.v1.Service
+	5, // 5: gateway.v1.DirectoryService.ListServices:input_type -> gateway.v1.ListServicesRequest
+	6, // 6: gateway.v1.DirectoryService.ListServices:output_type -> gateway.v1.ListServicesResponse
+	6, // [6:7] is the sub-list for method output_type
+	5, // [5:6] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_gateway_v1_directory_service_proto_init() }
@@ -449,7 +547,7 @@ func file_gateway_v1_directory_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_v1_directory_service_proto_rawDesc), len(file_gateway_v1_directory_service_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
