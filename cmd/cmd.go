@@ -10,13 +10,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
-	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/server"
 )
@@ -52,7 +50,7 @@ func Parser(grammar any) *kong.Kong {
 }
 
 // endings are the signals that end a command in an orderly way. A terminal that is closed sends
-// SIGHUP; under nohup it stays ignored.
+// SIGHUP; under nohup it stays ignored. What reads files again has another use for SIGHUP: see takeHangups.
 func endings() []os.Signal {
 	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -156,38 +154,4 @@ func (s Shared) secret(log *slog.Logger) (*secret.Secret, error) {
 		return nil, nil
 	}
 	return secret.Open(s.MOMSecretFile, log)
-}
-
-// Routing are the flags by which gateway and MOM learn routes and schemas.
-type Routing struct {
-	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs. May be repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals, health, http, protocol, schema. The variable HOLDLINE_ROUTES takes several routes, separated by white space."`
-	Routes string   `type:"existingfile" env:"-" placeholder:"FILE" help:"A file with routes, one on each line."`
-	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schemas of routed services. May be repeated. A service that is in none is asked for its schema by server reflection. Calls of a service without a schema pass, but are never stored."`
-}
-
-// specs reads the routes of all three sources.
-func (r Routing) specs() ([]string, error) {
-	specs := append(strings.Fields(os.Getenv("HOLDLINE_ROUTES")), r.Route...)
-	if r.Routes == "" {
-		return specs, nil
-	}
-	more, err := route.ReadFile(r.Routes)
-	return append(specs, more...), err
-}
-
-// load reads the routes, of which there must be some, and the schemas.
-func (r Routing) load() (route.Table, *route.Schemas, error) {
-	specs, err := r.specs()
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(specs) == 0 {
-		return nil, nil, route.ErrNoRoutes
-	}
-	table, err := route.ParseTable(specs)
-	if err != nil {
-		return nil, nil, err
-	}
-	schemas, err := table.Schemas(r.Schema...)
-	return table, schemas, err
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"holdline/gateway"
+	"holdline/internal/reload"
 	"holdline/internal/route"
 	"holdline/internal/server"
 	"holdline/internal/stack"
@@ -30,7 +31,10 @@ type Gateway struct {
 
 // Run serves until it is interrupted, and then drains.
 func (c *Gateway) Run(ctx context.Context) error {
-	routes, schemas, err := c.load()
+	log, metrics := c.logger(), server.NewMetrics()
+	files := reload.New(metrics, log)
+	load := func() (route.Table, *route.Schemas, error) { return c.load(files.Read) }
+	routes, schemas, err := load()
 	if err != nil {
 		return err
 	}
@@ -40,8 +44,6 @@ func (c *Gateway) Run(ctx context.Context) error {
 			return fmt.Errorf("--mom: %w", err)
 		}
 	}
-	log, metrics := c.logger(), server.NewMetrics()
-	defer announceEnd(ctx, log)()
 	shared, err := c.secret(log)
 	if err != nil {
 		return err
@@ -56,5 +58,5 @@ func (c *Gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return node.Run(ctx)
+	return (&follower{node, files, load, routes, log}).Run(ctx)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"holdline/internal/reload"
+	"holdline/internal/route"
 	"holdline/internal/server"
 	"holdline/internal/stack"
 	"holdline/mom"
@@ -39,12 +41,13 @@ type MOM struct {
 // Run serves until it is interrupted; then holds end with handles, attempts end,
 // and leases are given up.
 func (c *MOM) Run(ctx context.Context) error {
-	routes, schemas, err := c.load()
+	log, metrics := c.logger(), server.NewMetrics()
+	files := reload.New(metrics, log)
+	load := func() (route.Table, *route.Schemas, error) { return c.load(files.Read) }
+	routes, schemas, err := load()
 	if err != nil {
 		return err
 	}
-	log, metrics := c.logger(), server.NewMetrics()
-	defer announceEnd(ctx, log)()
 	shared, err := c.secret(log)
 	if err != nil {
 		return err
@@ -63,7 +66,7 @@ func (c *MOM) Run(ctx context.Context) error {
 	if shared == nil && !server.Loopback(node.Addr()) {
 		log.Warn("whoever reaches this MOM can store calls and read answers: give it and its gateways a --mom-secret-file", "address", node.Addr())
 	}
-	return node.Run(ctx)
+	return (&follower{node, files, load, routes, log}).Run(ctx)
 }
 
 // readPassword reads the password's file anew each time; nil without one.

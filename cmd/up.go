@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"holdline/internal/reload"
+	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/server"
 	"holdline/internal/stack"
@@ -37,12 +39,12 @@ const momPlace, adminPlace = 10, 11
 
 // Run runs everything until it is interrupted.
 func (c *Up) Run(ctx context.Context, out io.Writer) error {
-	specs, err := c.specs()
+	log, metrics := c.logger(), server.NewMetrics()
+	files := reload.New(metrics, log)
+	specs, err := c.specs(files.Read)
 	if err != nil {
 		return err
 	}
-	log := c.logger()
-	defer announceEnd(ctx, log)()
 	cfg := stack.Config{
 		Listen:     c.Listen,
 		Redis:      c.Redis,
@@ -51,6 +53,8 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 		NoServices: c.NoServices,
 		Routes:     specs,
 		Schemas:    c.Schema,
+		ReadFile:   files.Read,
+		Registry:   metrics,
 		Metrics:    c.Metrics.Metrics,
 		Admin:      listenAt(c.Admin),
 		Secret:     secret.Random(),
@@ -72,7 +76,8 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	c.greet(out, s, specs)
-	return s.Run(ctx)
+	load := func() (route.Table, *route.Schemas, error) { return c.load(files.Read, s.Shipped...) }
+	return (&follower{s, files, load, s.Routes, log}).Run(ctx)
 }
 
 // move gives all parts the ports of --ports.

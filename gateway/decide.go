@@ -127,7 +127,7 @@ func decide(kind upstream.Kind, c *call) step {
 // to mean that sending the call again is safe, so it is only said of calls that
 // did not run or may run twice. large: the call would be stored, if it were smaller.
 func failure(outcome upstream.Outcome, c *call, large bool) *connect.Error {
-	service := c.target.route.Service
+	service := c.target.service
 	switch {
 	case outcome.Kind == upstream.DeadlineOver:
 		return connect.Errorf(connect.CodeDeadlineExceeded, "%s did not answer in the time that the caller gave", service)
@@ -163,14 +163,14 @@ func unsendable(cause string, c *call) *connect.Error {
 		if c.method == nil && cause == upstream.UnknownProtocol {
 			return contract.Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
 				"%s does not understand calls of the type %s, and no schema has the method %s, so that they cannot be translated. The call was not executed",
-				c.target.route.Service, mediaType, c.req.URL.Path)
+				c.target.service, mediaType, c.req.URL.Path)
 		}
 		_, crosses := c.crosses(true) // then the other protocols were tried, too
-		return contract.NotUnderstood(c.target.route.Service, mediaType, compression, cause == upstream.NeedsHTTP2 && !crosses)
+		return contract.NotUnderstood(c.target.service, mediaType, compression, cause == upstream.NeedsHTTP2 && !crosses)
 	case upstream.HeadersTooLarge:
 		return contract.Errorf(momv1.Reason_REASON_HEADERS_TOO_LARGE,
 			"the call has %d bytes of headers, with those of HTTP/2 itself more than %s takes (SETTINGS_MAX_HEADER_LIST_SIZE); it was not executed",
-			upstream.HeaderBytes(c.req.Header), c.target.route.Service)
+			upstream.HeaderBytes(c.req.Header), c.target.service)
 	}
 	return contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "a header of the call is not valid in HTTP; it was not executed")
 }

@@ -19,8 +19,8 @@ const probeTimeout = time.Second
 
 // directory implements gatewayv1connect.DirectoryServiceHandler.
 type directory struct {
-	services []string // sorted
-	targets  map[string]*target
+	services func() []string // sorted
+	targets  *targets
 	schemas  *route.Schemas
 }
 
@@ -28,19 +28,24 @@ type directory struct {
 func (d *directory) ListServices(ctx context.Context, _ *gatewayv1.ListServicesRequest) (*gatewayv1.ListServicesResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	list := make([]*gatewayv1.Service, len(d.services))
+	var list []*gatewayv1.Service
 	var probes sync.WaitGroup
-	for i, name := range d.services {
-		list[i] = &gatewayv1.Service{
+	for _, name := range d.services() {
+		t := d.targets.of(name)
+		if t == nil {
+			continue // its route has just gone
+		}
+		one := &gatewayv1.Service{
 			Name:         name,
 			State:        gatewayv1.ServiceState_SERVICE_STATE_DOWN,
 			Methods:      methodsOf(d.schemas, name),
 			SchemaSource: sourceOf(d.schemas, name),
 		}
-		list[i].Understands, list[i].Translated = d.targets[name].pool.Heard()
+		one.Understands, one.Translated = t.pool.Heard()
+		list = append(list, one)
 		probes.Go(func() {
-			if d.targets[name].pool.Healthy(ctx) {
-				list[i].State = gatewayv1.ServiceState_SERVICE_STATE_UP
+			if t.pool.Healthy(ctx) {
+				one.State = gatewayv1.ServiceState_SERVICE_STATE_UP
 			}
 		})
 	}
@@ -88,7 +93,7 @@ func kindOf(md protoreflect.MethodDescriptor) gatewayv1.MethodKind {
 // health is the merged grpc.health.v1: the gateway's own for the empty name, and
 // for a routed service that service's, asked now.
 type health struct {
-	targets  map[string]*target
+	targets  *targets
 	draining atomic.Bool
 }
 
@@ -97,7 +102,7 @@ func (h *health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpc
 	if req.Service == "" {
 		return status(!h.draining.Load()), nil
 	}
-	t := h.targets[req.Service]
+	t := h.targets.of(req.Service)
 	if t == nil {
 		return nil, connectv1.NewError(connectv1.CodeNotFound, nil)
 	}

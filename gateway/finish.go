@@ -66,13 +66,13 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 		switch {
 		case answered && by == byNobody:
 			c.target.breaker.answered()
-			p.outages.Up(c.target.route.Service, c.began)
+			p.outages.Up(c.target.service, c.began)
 		case answered && by == byService:
 			c.target.breaker.failed("broken-answer")
 		}
 	case v.err != nil:
 		maps.Copy(w.Header(), v.header)
-		p.notice(v.err, c.target.route.Service, v.cause, append(v.facts, "procedure", c.req.URL.Path)...)
+		p.notice(v.err, c.target.service, v.cause, append(v.facts, "procedure", c.req.URL.Path)...)
 		contract.WriteError(w, c.in, v.err)
 	default:
 		abort = true

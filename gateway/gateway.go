@@ -8,12 +8,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/grpcreflect/v2"
@@ -67,30 +67,27 @@ type Config struct {
 type Gateway struct {
 	handler http.Handler
 	front   *proxy
-	targets map[string]*target
+	targets *targets
 	health  *health
+	metrics *metrics
+	log     *slog.Logger
 	drain   context.CancelFunc
 	words   *words   // nil without MOMs
 	meeting *meeting // nil without MOMs
 	learner *reflection.Learner
+
+	replacing sync.Mutex       // of the targets
+	leaving   upstream.Leaving // the pools of routes that are gone
 }
 
 // ofMOM are the services that a MOM serves itself.
 var ofMOM = []string{momv1connect.QueueServiceName, momv1connect.TaskServiceName}
 
 func (cfg *Config) check() error {
-	switch {
-	case len(cfg.Routes) == 0:
-		return route.ErrNoRoutes
-	case cfg.Schemas == nil || cfg.Logger == nil:
+	if cfg.Schemas == nil || cfg.Logger == nil {
 		return errors.New("gateway: schemas and logger are required")
 	}
-	for _, name := range ofMOM {
-		if len(cfg.MOM) > 0 && cfg.Routes[name] != nil {
-			return fmt.Errorf("route %s: this service is the MOM's own; give --mom instead", name)
-		}
-	}
-	return nil
+	return checkRoutes(cfg.Routes, len(cfg.MOM) > 0)
 }
 
 // New dials nothing and starts nothing: services and MOMs may come later.
@@ -99,7 +96,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	draining, drain := context.WithCancel(context.Background())
-	g := &Gateway{targets: make(map[string]*target, len(cfg.Routes)), drain: drain}
+	g := &Gateway{targets: newTargets(), drain: drain, log: cfg.Logger}
 	g.health = &health{targets: g.targets}
 	front := &proxy{
 		targets: g.targets, schemas: cfg.Schemas, bridge: bridge.New(cfg.Schemas), secret: cfg.Secret, draining: draining,
@@ -107,31 +104,28 @@ func New(cfg Config) (*Gateway, error) {
 		outages: newOutages(g.targets, cfg.Logger),
 	}
 	g.front = front
-	metrics, pools := newMetrics(cfg.Metrics, &front.held), map[string]*upstream.Pool{}
-	for name, r := range cfg.Routes {
-		g.targets[name] = newTarget(r, newBreaker(upstream.NewPool(r.Pool(cfg.Logger)), front.once), metrics)
-		g.targets[name].stores = true
-		pools[name] = g.targets[name].pool
-	}
-	g.learner = &reflection.Learner{Schemas: cfg.Schemas, Pools: pools, Log: cfg.Logger}
+	g.metrics = newMetrics(cfg.Metrics, g.targets, &front.held)
+	g.learner = &reflection.Learner{Schemas: cfg.Schemas, Log: cfg.Logger}
 	front.learner = g.learner
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Log: cfg.Logger})
-		shared := newBreaker(front.mom, front.once)
+		shared, own := newBreaker(front.mom, front.once), map[string]*target{}
 		for _, name := range ofMOM {
-			g.targets[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, shared, metrics)
+			own[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, shared, false, g.metrics)
 		}
+		g.targets.set(own)
 		g.words = newWords(front.mom, cfg.Secret, cfg.Logger)
 		front.words = g.words
 	} else {
 		cfg.Logger.Warn("no MOM: nothing is stored")
 	}
+	g.follow(cfg.Routes)
 	var err error
 	if front.own, err = g.own(cfg, front); err != nil {
 		return nil, err
 	}
 	if front.mom != nil {
-		g.meeting = newMeeting(cfg, g.targets, front.mom, metrics, front.once)
+		g.meeting = newMeeting(cfg, g.targets, front.mom, g.metrics, front.once)
 	}
 	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, DefaultMaxCalls), front.once), cfg.CORSOrigins)
 	return g, nil
@@ -140,24 +134,17 @@ func New(cfg Config) (*Gateway, error) {
 // own is what the gateway answers itself: what can be called, health, reflection,
 // the docs; and tasks by their address, which it sends on to the MOM.
 func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
-	routed := slices.DeleteFunc(slices.Sorted(maps.Keys(g.targets)), func(name string) bool {
-		return front.mom != nil && name == momv1connect.QueueServiceName // callers get nothing of it
-	})
-	all := slices.Concat(routed, []string{gatewayv1connect.DirectoryServiceName})
-	described := []openapi.Service{}
-	for _, name := range all {
-		t := g.targets[name] // nil: our own
-		described = append(described, openapi.Service{Name: name, Proxied: t != nil, Stored: t != nil && t.stores && front.mom != nil})
-	}
 	rpc := connect.NewServer()
-	gatewayv1connect.RegisterDirectoryServiceHandler(rpc, &directory{services: routed, targets: g.targets, schemas: cfg.Schemas})
+	gatewayv1connect.RegisterDirectoryServiceHandler(rpc, &directory{services: g.routed, targets: g.targets, schemas: cfg.Schemas})
 	mux := server.Mux(rpc, g.health,
-		grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string { return slices.Sorted(slices.Values(all)) })),
+		grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string {
+			return slices.Sorted(slices.Values(append(g.routed(), gatewayv1connect.DirectoryServiceName)))
+		})),
 		grpcreflect.WithDescriptorResolver(cfg.Schemas),
 		grpcreflect.WithExtensionResolver(cfg.Schemas),
 	)
 	mux.HandleFunc("/", front.notFound)
-	if tasks := g.targets[momv1connect.TaskServiceName]; front.mom != nil {
+	if tasks := g.targets.of(momv1connect.TaskServiceName); front.mom != nil {
 		// A GET of a task may be repeated, as a call of a repeatable method may.
 		read := &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
 		for _, place := range []string{"/v1/tasks/{id}", "/v1/tasks/{id}/answer"} {
@@ -168,8 +155,27 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 		mux.HandleFunc("/v1/tasks/", noTaskNamed)
 	}
 	return mux, docs.Mount(mux, docs.Config{
-		Config: openapi.Config{Services: described, Schemas: cfg.Schemas, Tasks: front.mom != nil}, Logger: cfg.Logger,
+		Describe: g.describe, Version: func() int64 { return cfg.Schemas.Version() + g.targets.version.Load() }, Logger: cfg.Logger,
 	})
+}
+
+// routed are the services that callers may call, sorted.
+func (g *Gateway) routed() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(g.targets.all())), func(name string) bool {
+		return g.front.mom != nil && name == momv1connect.QueueServiceName // callers get nothing of it
+	})
+}
+
+// describe is what there is for the OpenAPI document to describe.
+func (g *Gateway) describe() openapi.Config {
+	stores := g.front.mom != nil
+	cfg := openapi.Config{Schemas: g.front.schemas, Tasks: stores}
+	for _, name := range g.routed() {
+		t := g.targets.of(name)
+		cfg.Services = append(cfg.Services, openapi.Service{Name: name, Proxied: true, Stored: stores && t != nil && t.stores})
+	}
+	cfg.Services = append(cfg.Services, openapi.Service{Name: gatewayv1connect.DirectoryServiceName}) // our own
+	return cfg
 }
 
 // ServeHTTP implements http.Handler.
@@ -189,12 +195,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.front.outages.Run(ctx) })
 	group.Go(func() error { return g.learner.Run(ctx) })
+	group.Go(func() error { return g.leaving.Run(ctx) })
 	if g.meeting != nil {
 		group.Go(func() error { return g.meeting.Run(ctx) })
 	}
 	err := group.Wait()
 	g.words.close()
-	for _, t := range g.targets {
+	for _, t := range g.targets.all() {
 		t.pool.Close()
 	}
 	return err

@@ -57,12 +57,12 @@ type handOff struct {
 func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 	h := &handOff{
 		proxy: p, call: c, header: c.req.Header.Clone(),
-		id: contract.NewTaskID(c.target.route.Service, c.target.shards(), contract.Anonymous, c.req.URL.Path, c.key),
+		id: contract.NewTaskID(c.target.service, c.target.shards(), contract.Anonymous, c.req.URL.Path, c.key),
 	}
 	h.header.Set(contract.HeaderTask, h.id.String())
 	h.header.Set(contract.HeaderCaller, contract.Anonymous)
 	if c.json() {
-		h.header.Set(contract.HeaderSchema, p.schemas.Digest(c.target.route.Service))
+		h.header.Set(contract.HeaderSchema, p.schemas.Digest(c.target.service))
 	}
 	if c.tries != nil {
 		h.header.Set(contract.HeaderCause, c.tries.last.Cause)
@@ -231,7 +231,7 @@ func (h *handOff) failed(reason momv1.Reason, cause, format string, args ...any)
 	if h.call.tries != nil {
 		before = h.call.tries.last.Cause
 	}
-	err := contract.Errorf(reason, "%s, and "+format, append([]any{contract.WhyStored(h.call.target.route.Service, before)}, args...)...)
+	err := contract.Errorf(reason, "%s, and "+format, append([]any{contract.WhyStored(h.call.target.service, before)}, args...)...)
 	return verdict{end: endFailed, decided: decidedFail, err: err, cause: cause, facts: []any{"task", h.id}}
 }
 

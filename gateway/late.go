@@ -83,7 +83,7 @@ func (c *call) judged(outcome upstream.Outcome) upstream.Outcome {
 // the connection, or the stream, has to break. framed tells that the body has no
 // length of its own, so that more may be written.
 func endLate(w http.ResponseWriter, c *call, seen *envelopes, framed bool) bool {
-	err := connect.Errorf(connect.CodeDeadlineExceeded, "%s did not end its answer in the time that the caller gave", c.target.route.Service)
+	err := connect.Errorf(connect.CodeDeadlineExceeded, "%s did not end its answer in the time that the caller gave", c.target.service)
 	header := w.Header()
 	contentType := upstream.MediaType(header)
 	switch {

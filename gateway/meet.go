@@ -22,7 +22,11 @@ import (
 // meetPause is the time between two looks at what the MOMs know.
 const meetPause = 10 * time.Second
 
-// unknownPause is the same while we do not know the schema of a service, which a MOM may know.
+// meetPatience is how long a difference may last before it is told. Files reach a gateway and its MOMs at different
+// moments.
+const meetPatience = 5 * time.Second
+
+// unknownPause is the pause while we do not know the schema of a service, which a MOM may know.
 const unknownPause = time.Second
 
 // meeting compares what this gateway and each of its MOMs know of the services that
@@ -32,20 +36,26 @@ const unknownPause = time.Second
 type meeting struct {
 	mom     *upstream.Pool
 	secret  *secret.Secret
-	targets map[string]*target
+	targets *targets
 	schemas *route.Schemas
-	stored  []string // services
 	differs *prometheus.GaugeVec
 	log     *slog.Logger
 	once    *logonce.Logger
 
-	said map[string]string // the last difference of each MOM
+	said map[string]string     // the difference of each MOM that was told last
+	seen map[string]difference // the one that was seen last, as long as it is not told
 }
 
-func newMeeting(cfg Config, targets map[string]*target, mom *upstream.Pool, metrics *metrics, once *logonce.Logger) *meeting {
+// difference is what a MOM knows otherwise.
+type difference struct {
+	text  string
+	since time.Time
+}
+
+func newMeeting(cfg Config, targets *targets, mom *upstream.Pool, metrics *metrics, once *logonce.Logger) *meeting {
 	m := &meeting{
-		mom: mom, secret: cfg.Secret, targets: targets, schemas: cfg.Schemas, stored: cfg.Routes.Services(), differs: metrics.differs, log: cfg.Logger, once: once,
-		said: map[string]string{},
+		mom: mom, secret: cfg.Secret, targets: targets, schemas: cfg.Schemas, differs: metrics.differs, log: cfg.Logger, once: once,
+		said: map[string]string{}, seen: map[string]difference{},
 	}
 	return m
 }
@@ -53,9 +63,11 @@ func newMeeting(cfg Config, targets map[string]*target, mom *upstream.Pool, metr
 // Run looks until ctx ends.
 func (m *meeting) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		m.look(ctx)
 		pause := meetPause
-		if slices.ContainsFunc(m.stored, func(service string) bool { return m.schemas.Digest(service) == "" }) {
+		if m.look(ctx) {
+			pause = meetPatience
+		}
+		if slices.ContainsFunc(m.targets.stored(), func(service string) bool { return m.schemas.Digest(service) == "" }) {
 			pause = unknownPause
 		}
 		sleep(ctx, pause)
@@ -63,8 +75,9 @@ func (m *meeting) Run(ctx context.Context) error {
 	return nil
 }
 
-// look asks all MOMs once. One that does not answer is left for the next time.
-func (m *meeting) look(ctx context.Context) {
+// look asks all MOMs once. One that does not answer is left for the next time. It returns true while there is
+// something that is not told yet.
+func (m *meeting) look(ctx context.Context) (waits bool) {
 	counts := map[string]int{}
 	for _, mom := range m.mom.Endpoints() {
 		bounded, cancel := context.WithTimeout(ctx, wordTimeout)
@@ -80,7 +93,7 @@ func (m *meeting) look(ctx context.Context) {
 			continue
 		}
 		for _, r := range res.GetRoutes() {
-			if t := m.targets[r.GetService()]; t != nil && r.GetShards() > 0 {
+			if t := m.targets.of(r.GetService()); t != nil && r.GetShards() > 0 {
 				t.learnShards(int(r.GetShards()))
 			}
 		}
@@ -88,17 +101,18 @@ func (m *meeting) look(ctx context.Context) {
 		for service := range differences {
 			counts[service]++
 		}
-		m.tell(mom.String(), differences)
+		waits = m.tell(mom.String(), differences) || waits
 	}
-	for _, service := range m.stored {
+	for _, service := range m.targets.stored() {
 		m.differs.WithLabelValues(service).Set(float64(counts[service]))
 	}
+	return waits
 }
 
 // learn takes over schemas that the MOM knows and we do not: the service may be down since we were started.
 func (m *meeting) learn(ctx context.Context, mom momv1connect.HoldServiceClient, routes []*momv1.KnownRoute) {
 	for _, r := range routes {
-		if r.GetSchema() == "" || m.targets[r.GetService()] == nil || m.schemas.Digest(r.GetService()) != "" {
+		if r.GetSchema() == "" || m.targets.of(r.GetService()) == nil || m.schemas.Digest(r.GetService()) != "" {
 			continue
 		}
 		res, err := mom.GetSchema(ctx, &momv1.GetSchemaRequest{Service: r.GetService()})
@@ -121,7 +135,7 @@ func (m *meeting) compare(theirs []*momv1.KnownRoute) map[string]string {
 		byService[r.GetService()] = r
 	}
 	differences := map[string]string{}
-	for _, service := range m.stored {
+	for _, service := range m.targets.stored() {
 		ours := m.schemas.Digest(service)
 		switch r := byService[service]; {
 		case ours == "": // its calls are not stored
@@ -136,20 +150,30 @@ func (m *meeting) compare(theirs []*momv1.KnownRoute) map[string]string {
 	return differences
 }
 
-// tell logs what is new of a MOM.
-func (m *meeting) tell(mom string, differences map[string]string) {
+// tell logs what is new of a MOM, once it has lasted for a while; true until then.
+func (m *meeting) tell(mom string, differences map[string]string) (waits bool) {
 	var lines []string
 	for _, service := range slices.Sorted(maps.Keys(differences)) {
 		lines = append(lines, service+": "+differences[service])
 	}
 	text := strings.Join(lines, "; ")
-	if text == m.said[mom] {
-		return
+	switch seen := m.seen[mom]; {
+	case text == m.said[mom]:
+		delete(m.seen, mom)
+		return false
+	case text == "":
+	case text != seen.text:
+		m.seen[mom] = difference{text, time.Now()}
+		return true
+	case time.Since(seen.since) < meetPatience:
+		return true
 	}
+	delete(m.seen, mom)
 	m.said[mom] = text
 	if text == "" {
 		m.log.Info("gateway and MOM agree again", "mom", mom)
-		return
+		return false
 	}
 	m.log.Warn("gateway and MOM differ: give both the same routes and schemas; calls that this MOM cannot take are unavailable", "mom", mom, "difference", text)
+	return false
 }

@@ -11,10 +11,9 @@ type metrics struct {
 	calls    *prometheus.HistogramVec
 	attempts *prometheus.CounterVec
 	differs  *prometheus.GaugeVec
-	breakers breakers
 }
 
-func newMetrics(registry prometheus.Registerer, held *atomic.Int64) *metrics {
+func newMetrics(registry prometheus.Registerer, targets *targets, held *atomic.Int64) *metrics {
 	m := &metrics{
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "holdline_gateway_call_duration_seconds",
@@ -29,25 +28,23 @@ func newMetrics(registry prometheus.Registerer, held *atomic.Int64) *metrics {
 			Name: "holdline_gateway_mom_differences",
 			Help: "MOMs whose route or schema of a service is not the gateway's.",
 		}, []string{"service"}),
-		breakers: breakers{},
 	}
 	if registry != nil {
-		registry.MustRegister(m.calls, m.attempts, m.differs, m.breakers,
+		registry.MustRegister(m.calls, m.attempts, m.differs, breakers{targets},
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdline_gateway_held_calls", Help: "Callers that are held at a MOM now."},
 				func() float64 { return float64(held.Load()) }))
 	}
 	return m
 }
 
-// of watches over a target.
-func (m *metrics) of(service string, b *breaker) (calls prometheus.ObserverVec, attempts *prometheus.CounterVec) {
+// of are the series of a service.
+func (m *metrics) of(service string) (calls prometheus.ObserverVec, attempts *prometheus.CounterVec) {
 	label := prometheus.Labels{"service": service}
-	m.breakers[service] = b
 	return m.calls.MustCurryWith(label), m.attempts.MustCurryWith(label)
 }
 
 // breakers collects what there is to know of each service's breaker and endpoints.
-type breakers map[string]*breaker
+type breakers struct{ of *targets }
 
 var (
 	breakerOpen = prometheus.NewDesc("holdline_gateway_breaker_open", "1 while a service's calls are not tried.", []string{"service"}, nil)
@@ -67,7 +64,8 @@ func (all breakers) Collect(series chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value int, labels ...string) {
 		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
 	}
-	for service, b := range all {
+	for service, t := range all.of.all() {
+		b := t.breaker
 		open := 0
 		if b.open() {
 			open = 1

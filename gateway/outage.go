@@ -12,7 +12,7 @@ import (
 const countHandedOff = "handed_off"
 
 // newOutages tells of the services whose calls go to the MOM because the services fail.
-func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
+func newOutages(targets *targets, log *slog.Logger) *outage.Log {
 	return outage.New(outage.Config{
 		Began:  "a service fails: its calls are handed off to the MOM",
 		Lasts:  "a service still fails: its calls are handed off to the MOM",
@@ -20,10 +20,18 @@ func newOutages(targets map[string]*target, log *slog.Logger) *outage.Log {
 		Gone:   "no more signs of the outage",
 		Counts: []string{countHandedOff},
 		State: func(service string) outage.State {
-			breaker := targets[service].breaker
-			return outage.State{Down: breaker.open(), Up: *breaker.closedAt.Load()}
+			t := targets.of(service)
+			if t == nil { // its route is gone
+				return outage.State{}
+			}
+			return outage.State{Down: t.breaker.open(), Up: *t.breaker.closedAt.Load()}
 		},
-		Facts:  func(service string) []any { return []any{"held", targets[service].held.Load()} },
+		Facts: func(service string) []any {
+			if t := targets.of(service); t != nil {
+				return []any{"held", t.held.Load()}
+			}
+			return nil
+		},
 		Logger: log,
 	})
 }
@@ -35,6 +43,6 @@ func (p *proxy) handedOff(c *call) {
 	if cause == outage.BreakerOpen {
 		cause = cmp.Or(*c.target.breaker.openedBy.Load(), cause)
 	}
-	p.outages.Down(c.target.route.Service, cause, c.tries.err)
-	p.outages.Count(c.target.route.Service, countHandedOff)
+	p.outages.Down(c.target.service, cause, c.tries.err)
+	p.outages.Count(c.target.service, countHandedOff)
 }

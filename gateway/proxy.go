@@ -1,14 +1,11 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/bridge"
@@ -21,39 +18,10 @@ import (
 	"holdline/internal/upstream"
 )
 
-// target is where the calls of one service go.
-type target struct {
-	route *route.Route
-	pool  *upstream.Pool
-	// breaker knows when the pool is not worth a try.
-	breaker *breaker
-	// budget bounds the retries of all calls together.
-	budget *budget
-	// stores: calls that the service cannot take go to the MOM.
-	stores bool
-
-	calls    prometheus.ObserverVec // by end
-	attempts *prometheus.CounterVec // by result
-	held     atomic.Int64           // of its callers, at MOMs
-	said     atomic.Int32           // how many shards the queue has, as a MOM said last; 0: none did
-}
-
-func newTarget(r *route.Route, breaker *breaker, metrics *metrics) *target {
-	t := &target{route: r, pool: breaker.pool, breaker: breaker, budget: newBudget()}
-	t.calls, t.attempts = metrics.of(r.Service, breaker)
-	return t
-}
-
-// shards is among how many shards ids are minted: a guess until a MOM has said it.
-func (t *target) shards() int { return cmp.Or(int(t.said.Load()), t.route.Shards) }
-
-// learnShards takes over what a MOM said.
-func (t *target) learnShards(n int) { t.said.Store(int32(n)) }
-
 // proxy sends calls to their services. Bytes go through untouched if the service speaks as the
 // caller does.
 type proxy struct {
-	targets map[string]*target
+	targets *targets
 	own     http.Handler // for all but calls of those
 	schemas *route.Schemas
 	bridge  *bridge.Bridge
@@ -83,7 +51,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // mux of what is the gateway's own.
 func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 	service, _, _ := route.SplitProcedure(r.URL.Path)
-	target := p.targets[service]
+	target := p.targets.of(service)
 	switch {
 	case r.Method == http.MethodConnect:
 		http.Error(w, "no tunnels here", http.StatusMethodNotAllowed)
@@ -147,7 +115,7 @@ func (p *proxy) forward(ctx context.Context, w http.ResponseWriter, c *call) ver
 		return p.handOff(ctx, c)
 	}
 	if c.replayable() { // nobody knows how long a stream may take
-		c.req.Timeout = c.target.route.TryTimeout
+		c.req.Timeout = c.target.route().TryTimeout
 	}
 	next, res := p.direct(ctx, w, c)
 	return p.conclude(ctx, c, next, res)

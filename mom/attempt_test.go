@@ -34,7 +34,7 @@ func newAttempter(t *testing.T, store *fakeStore, url string, options ...string)
 		t.Fatal(err)
 	}
 	log, once := discard()
-	shelf := newShelf(store, schemas, routes.Services(), log)
+	shelf := newShelf(store, schemas, routes.Services, log)
 	r := routes[arithmeticv1connect.SumServiceName]
 	pool := upstream.NewPool(r.Pool(log))
 	t.Cleanup(pool.Close)
@@ -270,7 +270,7 @@ func TestAttemptTimeout(t *testing.T) {
 	t.Cleanup(service.Close)
 	store := newFakeStore()
 	a := newAttempter(t, store, service.URL)
-	a.sender.route.AttemptTimeout = 50 * time.Millisecond
+	a.sender.route().AttemptTimeout = 50 * time.Millisecond
 	a.attempt(t.Context(), sumLease())
 	if got, want := store.transitions(), []string{"mark", "spend try-timeout 100ms"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)

@@ -22,7 +22,7 @@ func (s *shards) depth(ctx context.Context, service string) (sum queueDepth, err
 	if err != nil {
 		return sum, err
 	}
-	sum.shards, sum.noRoute = numbering.Shards, s.routes[service] == nil
+	sum.shards, sum.noRoute = numbering.Shards, s.routes.of(service) == nil
 	for _, shard := range s.of(service) {
 		depth, err := s.store.Depth(ctx, shard)
 		if err != nil {

@@ -38,7 +38,7 @@ var (
 // look looks at a call before it is sent, for what is known of its method, and for a flaw; nil: it can be sent. Another
 // MOM, with other schemas or of another release, may see none.
 func (s *sender) look(call *momv1.Call) (knownMethod, *flaw) {
-	own := s.shelf.snapshot(s.route.Service)
+	own := s.shelf.snapshot(s.service)
 	k := knownMethod{own.of.Method(call.GetProcedure()), own.of, own.name}
 	switch {
 	case !knownRecord(call.GetRecordVersion()):

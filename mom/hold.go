@@ -47,7 +47,7 @@ type holds struct {
 	store    readStore
 	shelf    *shelf
 	lapses   *lapses
-	traffic  map[string]*traffic
+	traffic  *traffics
 	limit    int // of callers
 	draining <-chan struct{}
 	once     *logonce.Logger
@@ -69,7 +69,7 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 			Id: added.ID.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
 		})
 	}
-	callers := &h.traffic[task.ID.Service].callers
+	callers := &h.traffic.of(task.ID.Service).callers
 	defer callers.Add(-1)
 	callers.Add(1)
 	over := time.NewTimer(wait)

@@ -25,7 +25,7 @@ type holdStore interface {
 type holdService struct {
 	store   holdStore
 	shards  *shards
-	routes  route.Table
+	routes  *routes
 	schemas *route.Schemas
 	shelf   *shelf
 }
@@ -72,7 +72,7 @@ func (s *holdService) AbandonTasks(ctx context.Context, req *momv1.AbandonTasksR
 // ListRoutes implements momv1connect.HoldServiceHandler.
 func (s *holdService) ListRoutes(ctx context.Context, _ *momv1.ListRoutesRequest) (*momv1.ListRoutesResponse, error) {
 	res := &momv1.ListRoutesResponse{}
-	for _, name := range s.routes.Services() {
+	for _, name := range s.routes.services() {
 		is, _ := s.shards.numbering(ctx, name) // 0 while the store does not say
 		res.Routes = append(res.Routes, &momv1.KnownRoute{
 			Service: name, Shards: int32(is.Shards), Schema: s.schemas.Digest(name),
@@ -83,7 +83,7 @@ func (s *holdService) ListRoutes(ctx context.Context, _ *momv1.ListRoutesRequest
 
 // GetSchema implements momv1connect.HoldServiceHandler.
 func (s *holdService) GetSchema(_ context.Context, req *momv1.GetSchemaRequest) (*momv1.GetSchemaResponse, error) {
-	if s.routes[req.GetService()] != nil {
+	if s.routes.of(req.GetService()) != nil {
 		if own := s.shelf.snapshot(req.GetService()); own.name != "" {
 			return &momv1.GetSchemaResponse{Files: own.raw}, nil
 		}

@@ -35,27 +35,34 @@ var errKeyEnded = errors.New("the task of the key has ended")
 
 const maxKeyEnds = 3
 
-// mountIntake serves every unary method of every routed service whose schema is known by the time it is
+// mountIntake serves every unary method of every service that has a route and a schema by the time it is
 // called. connect does all protocol work, in and out.
 func (m *MOM) mountIntake(mux *http.ServeMux) {
-	intakes := bridge.NewHandlers(func(method *route.Method) connect.ServerFunc { return m.newIntake(method).take },
+	intakes := bridge.NewHandlers(func(method *route.Method) connect.ServerFunc {
+		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+			sender := m.routes.of(method.Service())
+			if sender == nil {
+				return connect.NewError(connect.CodeUnimplemented, "its route is gone")
+			}
+			return m.newIntake(method, sender.route()).take(ctx, spec, stream)
+		}
+	},
 		[]connect.ServerInterceptor{tellErrors(m.once)}, connecthttp.WithReadMaxBytes(maxRequest),
 		connecthttp.WithCompressors(coding.Compressors()...), connecthttp.WithCodecs(bridge.NewBinaryCodec(m.cfg.Schemas), newJSONCodec(m.shelf)))
-	for _, name := range m.cfg.Routes.Services() {
-		mux.HandleFunc("/"+name+"/", func(w http.ResponseWriter, r *http.Request) {
-			if method := m.cfg.Schemas.Method(r.URL.Path); method != nil && method.Unary {
-				intakes.Of(method).ServeHTTP(w, r)
-				return
-			}
-			m.learner.Doubt(name)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		method := m.cfg.Schemas.Method(r.URL.Path)
+		if service, _, _ := route.SplitProcedure(r.URL.Path); method == nil || !method.Unary || m.routes.of(service) == nil {
+			m.learner.Doubt(service)
 			http.NotFound(w, r)
-		})
-	}
+			return
+		}
+		intakes.Of(method).ServeHTTP(w, r)
+	})
 }
 
-func (m *MOM) newIntake(method *route.Method) *intake {
+func (m *MOM) newIntake(method *route.Method, r *route.Route) *intake {
 	return &intake{
-		store: m.store, route: m.cfg.Routes[method.Service()], method: method, answerTTL: m.cfg.AnswerTTL, ready: &m.ready,
+		store: m.store, route: r, method: method, answerTTL: m.cfg.AnswerTTL, ready: &m.ready,
 		shelf: m.shelf, shards: m.shards, waiters: m.waiters, lapses: m.lapses, holds: m.holds,
 		outages: m.outages, metrics: m.metrics, once: m.once,
 	}
@@ -245,7 +252,11 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 	if asked.key != "" {
 		call.IdempotencyKey = asked.key
 		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(asked.key))
-		if task.Request, err = came.request(in.shelf.name(in.route.Service)); err != nil {
+		schema := in.shelf.name(in.route.Service)
+		if in.shelf.ours.Method(in.method.Procedure) != in.method {
+			schema = "" // it has changed since the message was read
+		}
+		if task.Request, err = came.request(schema); err != nil {
 			return NewTask{}, err
 		}
 	}

@@ -27,7 +27,7 @@ type look struct {
 func (s *shards) look(ctx context.Context) error {
 	listed, err := s.store.Services(ctx)
 	found := &look{said: map[string]known{}, unlisted: map[string]int64{}, errs: []error{err}}
-	names := slices.Concat(s.routes.Services(), slices.Collect(maps.Keys(listed)))
+	names := slices.Concat(s.routes.services(), slices.Collect(maps.Keys(listed)))
 	slices.Sort(names)
 	var asking errgroup.Group
 	asking.SetLimit(maxLooks)

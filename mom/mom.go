@@ -71,8 +71,8 @@ type MOM struct {
 	cfg      Config
 	store    Store
 	shards   *shards
-	senders  map[string]*sender  // by service, of those with a route
-	traffic  map[string]*traffic // likewise
+	routes   *routes
+	traffic  *traffics
 	outages  *outage.Log
 	once     *logonce.Logger
 	waiters  *waiters
@@ -86,12 +86,15 @@ type MOM struct {
 	recheck  chan struct{} // asks for another look at the store
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
+
+	replacing sync.Mutex       // of the routes
+	leaving   upstream.Leaving // the pools of routes that are gone
 }
 
 // New dials nothing: store and services may come later.
 func New(cfg Config, store Store) (*MOM, error) {
-	if len(cfg.Routes) == 0 {
-		return nil, route.ErrNoRoutes
+	if err := checkRoutes(cfg.Routes); err != nil {
+		return nil, err
 	}
 	if cfg.Schemas == nil || cfg.Logger == nil {
 		return nil, errors.New("mom: schemas and logger are required")
@@ -102,13 +105,14 @@ func New(cfg Config, store Store) (*MOM, error) {
 	cfg.AnswerTTL = cmp.Or(cfg.AnswerTTL, contract.DefaultAnswerTTL)
 	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
 	cfg.Metrics = cmp.Or[prometheus.Registerer](cfg.Metrics, prometheus.NewRegistry())
-	shelf := newShelf(store, cfg.Schemas, cfg.Routes.Services(), cfg.Logger)
+	routes := newRoutes()
+	shelf := newShelf(store, cfg.Schemas, routes.services, cfg.Logger)
 	once := logonce.New(cfg.Logger)
 	m := &MOM{
 		cfg:      cfg,
 		store:    store,
-		senders:  make(map[string]*sender, len(cfg.Routes)),
-		traffic:  make(map[string]*traffic, len(cfg.Routes)),
+		routes:   routes,
+		traffic:  &traffics{},
 		once:     once,
 		shelf:    shelf,
 		lapses:   newLapses(store, once),
@@ -118,25 +122,20 @@ func New(cfg Config, store Store) (*MOM, error) {
 		draining: make(chan struct{}),
 	}
 	m.outages = m.newOutages()
-	pools := map[string]*upstream.Pool{}
-	for name, r := range cfg.Routes {
-		m.senders[name] = newSender(upstream.NewPool(r.Pool(cfg.Logger)), shelf, r)
-		m.traffic[name] = &traffic{}
-		pools[name] = m.senders[name].pool
-	}
-	m.learner = &reflection.Learner{Schemas: cfg.Schemas, Pools: pools, Log: cfg.Logger}
+	m.learner = &reflection.Learner{Schemas: cfg.Schemas, Log: cfg.Logger}
 	cfg.Schemas.OnLearn(shelf.keepAgain)
 	m.holds = &holds{
 		store: store, shelf: shelf, lapses: m.lapses, traffic: m.traffic, limit: cfg.MaxHeld, draining: m.draining, once: once,
 	}
-	m.shards = &shards{store: store, routes: cfg.Routes, newPart: m.newPart, onHold: cfg.OnHold, log: cfg.Logger, once: once}
-	m.shards.begin()
+	m.shards = newShards(store, routes, cfg.OnHold, cfg.Logger, once)
+	m.shards.newPart, m.shards.newSending = m.newPart, m.newSending
+	m.follow(cfg.Routes)
 	m.registerGauges()
 	own := connect.NewServer(tellErrors(m.once))
 	tasks := &taskService{store: store, shelf: shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
-	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: cfg.Routes, schemas: cfg.Schemas, shelf: shelf})
+	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: routes, schemas: cfg.Schemas, shelf: shelf})
 	mux := m.mountOwn(own)
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serve(tasks.showTask))
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serve(tasks.showAnswer))
@@ -181,7 +180,7 @@ func (m *MOM) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealt
 // store until ctx ends. The caller ends ctx when nothing is served any more.
 func (m *MOM) Run(ctx context.Context) error {
 	defer func() {
-		for _, sender := range m.senders {
+		for _, sender := range m.routes.all() {
 			sender.pool.Close()
 		}
 	}()
@@ -191,6 +190,7 @@ func (m *MOM) Run(ctx context.Context) error {
 	group.Go(func() error { return m.lapses.Run(ctx) })
 	group.Go(func() error { return m.shelf.Run(ctx) })
 	group.Go(func() error { return m.learner.Run(ctx) })
+	group.Go(func() error { return m.leaving.Run(ctx) })
 	group.Go(func() error { return m.outages.Run(ctx) })
 	if m.cfg.OnHold {
 		m.cfg.Logger.Warn("on hold: calls are stored, nothing is replayed and nothing expires, until this MOM is started without --hold")
@@ -239,7 +239,7 @@ func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
 	if !contract.IsOpen(state) {
 		part.demand.doubt()
 	}
-	if state == momv1.TaskState_TASK_STATE_QUEUED && m.cfg.Routes[id.Service] == nil {
+	if state == momv1.TaskState_TASK_STATE_QUEUED && m.routes.of(id.Service) == nil {
 		m.shards.alarm(id.Service).noRoute(time.Now())
 	}
 }

@@ -27,7 +27,9 @@ func (m *MOM) newOutages() *outage.Log {
 		Back:   "the service is back: its stored calls are answered",
 		Gone:   "no more signs of the outage",
 		Counts: []string{countStored, countReplayed},
-		State:  func(service string) outage.State { return outage.State{Busy: m.traffic[service].attempts.Load() > 0} },
+		State: func(service string) outage.State {
+			return outage.State{Busy: m.traffic.of(service).attempts.Load() > 0}
+		},
 		Facts: func(service string) []any {
 			var queued int64
 			var oldest time.Duration
@@ -35,7 +37,7 @@ func (m *MOM) newOutages() *outage.Log {
 				tasks, wait := m.shards.part(shard).demand.waiting()
 				queued, oldest = queued+tasks, max(oldest, wait)
 			}
-			return []any{"held", m.traffic[service].callers.Load(), "queued", queued, "oldest_wait", oldest.Round(time.Second)}
+			return []any{"held", m.traffic.of(service).callers.Load(), "queued", queued, "oldest_wait", oldest.Round(time.Second)}
 		},
 		Logger: m.cfg.Logger,
 	})

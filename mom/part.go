@@ -1,36 +1,61 @@
 package mom
 
-import "time"
+import (
+	"context"
+	"sync"
+	"time"
+)
 
 // part is what works on one shard.
 type part struct {
-	reaper   *reaper
-	demand   *demand
-	replayer *replayer // nil without a route to the service
+	reaper  *reaper
+	demand  *demand
+	sending *sending   // nil without a route to the service
+	turn    sync.Mutex // of the sendings that the shard has one after the other
+}
+
+// sending is the replay of a shard, for as long as its service has a route.
+type sending struct {
+	sender   *sender
+	replayer *replayer
+	turn     *sync.Mutex
+	life     context.Context //nolint:containedctx // it is that of the route
+	end      context.CancelFunc
+}
+
+// Run replays until ctx ends or the route is gone. It begins when the one before it has ended.
+func (s *sending) Run(ctx context.Context) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	return s.replayer.Run(ctx)
 }
 
 // newPart makes what works on a shard, of which an alarm warns.
 func (m *MOM) newPart(shard Shard, parked *alarm) *part {
 	givenUp := m.metrics.givenUp.WithLabelValues(shard.Service)
-	p := &part{
+	return &part{
 		reaper: newReaper(m.store, shard, func(reaped Reaped) {
 			givenUp.Add(float64(reaped.GivenUp))
 			parked.look(time.Now(), reaped)
 		}, m.cfg.Logger),
 		demand: &demand{store: m.store, shard: shard},
 	}
-	sender := m.senders[shard.Service]
-	if sender == nil {
-		return p
-	}
+}
+
+// newSending makes what has the tasks of a shard sent by a sender.
+func (m *MOM) newSending(shard Shard, p *part, sender *sender) *sending {
 	log := m.cfg.Logger.With("service", shard.Service, "shard", shard.Index)
 	attempter := &attempter{
 		store: m.store, shard: shard, sender: sender, reaper: p.reaper,
-		metrics: m.metrics, traffic: m.traffic[shard.Service], outages: m.outages, log: log, once: m.once,
+		metrics: m.metrics, traffic: m.traffic.of(shard.Service), outages: m.outages, log: log, once: m.once,
 	}
-	p.replayer = &replayer{
+	s := &sending{sender: sender, turn: &p.turn, replayer: &replayer{
 		store: m.store, shard: shard, endpoints: sender.pool, attempt: attempter.attempt, demand: p.demand,
 		outages: m.outages, log: log, once: m.once, pace: pace{window: 1},
-	}
-	return p
+	}}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -19,14 +20,20 @@ import (
 // sender sends tasks to their service, in the protocol and the codec that their callers used, or in
 // another one that the service understands. It is safe for concurrent use.
 type sender struct {
-	pool  *upstream.Pool
-	route *route.Route
-	shelf *shelf
+	service string
+	pool    *upstream.Pool
+	shelf   *shelf
+	says    atomic.Pointer[route.Route] // it may change while tasks are sent
 }
 
 func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
-	return &sender{pool: pool, route: r, shelf: shelf}
+	s := &sender{service: r.Service, pool: pool, shelf: shelf}
+	s.says.Store(r)
+	return s
 }
+
+// route is what its route says now.
+func (s *sender) route() *route.Route { return s.says.Load() }
 
 // knownMethod is what is known of the method of a task, all of it from one schema: another one may be learned
 // while the task is sent.
@@ -100,7 +107,7 @@ func (s *sender) send(ctx context.Context, lease Lease, k knownMethod) (res resu
 		}
 		tried = append(tried, endpoint)
 	}
-	return result{answer: asAnswer(contract.NotUnderstood(s.route.Service, caller.MediaType(), "", false))}
+	return result{answer: asAnswer(contract.NotUnderstood(s.service, caller.MediaType(), "", false))}
 }
 
 // tooLargeHeaders is the outcome of headers that are more than the service takes.
@@ -115,13 +122,13 @@ func (k knownMethod) message(call *momv1.Call, speech bridge.Speech, less bool) 
 // try sends the call once; bare: without headers that its caller did not send. The task's TTL
 // bounds the wait for its service, not the attempt: what was begun may finish.
 func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *upstream.Endpoint, speech bridge.Speech, raw []byte, bare bool) result {
-	call := lease.Call
+	call, r := lease.Call, s.route()
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
 	made := &exchange{endpoint: endpoint, protocol: speech.Protocol, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare}
 	// The host is a placeholder: the exchange has its endpoint.
-	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.route.Service, speech.Options(k.types)...))
-	ctx, cancel := context.WithTimeoutCause(ctx, s.route.AttemptTimeout, upstream.ErrTryTimeout)
+	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.service, speech.Options(k.types)...))
+	ctx, cancel := context.WithTimeoutCause(ctx, r.AttemptTimeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 	addMetadata(info.RequestHeader(), call.GetHeader())
@@ -141,7 +148,7 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 	}
 	// What another Holdline behind the service says so has run.
 	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
-		if refused := made.refusal(err, info, s.route.SafeRefusals, call.GetIdempotencyKey() != ""); refused != nil {
+		if refused := made.refusal(err, info, r.SafeRefusals, call.GetIdempotencyKey() != ""); refused != nil {
 			return result{outcome: made.outcome, refused: refused}
 		}
 		if outcome, ok := made.noAnswer(ctx, err, lease.Repeatable); ok {

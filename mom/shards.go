@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdline/internal/logonce"
-	"holdline/internal/route"
 )
 
 const (
@@ -41,21 +40,22 @@ type shardStore interface {
 // services that only other MOMs route, or none any more. The set grows while the MOM runs.
 // It is safe for concurrent use.
 type shards struct {
-	store   shardStore
-	routes  route.Table
-	newPart func(Shard, *alarm) *part
-	onHold  bool // nothing works on them
-	log     *slog.Logger
-	once    *logonce.Logger
-	soon    chan struct{} // asks for another look
+	store      shardStore
+	routes     *routes
+	newPart    func(Shard, *alarm) *part
+	newSending func(Shard, *part, *sender) *sending
+	onHold     bool // nothing works on them
+	log        *slog.Logger
+	once       *logonce.Logger
+	soon       chan struct{} // asks for another look
 
 	mu      sync.RWMutex
 	known   map[string]known
 	parts   map[Shard]*part
-	alarms  map[string]*alarm // by service
-	start   func(*part)       // works on a shard; nil unless Run does
-	grown   chan struct{}     // closed when there are more parts
-	doubted int               // counts the doubts
+	alarms  map[string]*alarm                 // by service
+	start   func(func(context.Context) error) // has something work; nil unless Run does
+	grown   chan struct{}                     // closed when there are more parts
+	doubted int                               // counts the doubts
 }
 
 // known is a number of shards as the store said, after so many doubts.
@@ -64,17 +64,54 @@ type known struct {
 	doubted int
 }
 
-// begin makes the shards that the routes name. The store may have fewer: to look at one without tasks does no harm.
-func (s *shards) begin() {
-	s.soon, s.grown = make(chan struct{}, 1), make(chan struct{})
-	s.known, s.parts, s.alarms = map[string]known{}, map[Shard]*part{}, map[string]*alarm{}
-	for name, r := range s.routes {
-		s.grow(name, max(r.Shards, 1))
+func newShards(store shardStore, routes *routes, onHold bool, log *slog.Logger, once *logonce.Logger) *shards {
+	return &shards{
+		store: store, routes: routes, onHold: onHold, log: log, once: once, soon: make(chan struct{}, 1), grown: make(chan struct{}),
+		known: map[string]known{}, parts: map[Shard]*part{}, alarms: map[string]*alarm{},
 	}
 }
 
-// grow adds those of the first n shards of a service that are not there yet. The caller holds mu,
-// unless nobody else knows s yet.
+// follow makes the shards that the routes name, and has the tasks of all shards sent by the senders that there are
+// now. The store may have fewer shards: to look at one without tasks does no harm.
+func (s *shards) follow() {
+	s.mu.Lock()
+	for shard, p := range s.parts {
+		s.send(shard, p)
+	}
+	more := false
+	for service, sender := range s.routes.all() {
+		more = s.grow(service, max(sender.route().Shards, 1)) || more
+	}
+	if more {
+		s.tellGrown()
+	}
+	said := maps.Clone(s.known)
+	s.mu.Unlock()
+	for service, is := range said {
+		s.tellNumber(service, is)
+	}
+}
+
+// send has the tasks of a shard sent by the sender that there is now. The caller holds mu.
+func (s *shards) send(shard Shard, p *part) {
+	sender := s.routes.of(shard.Service)
+	if p.sending != nil {
+		if p.sending.sender == sender {
+			return
+		}
+		p.sending.end()
+		p.sending = nil
+	}
+	if sender == nil {
+		return
+	}
+	p.sending = s.newSending(shard, p, sender)
+	if s.start != nil {
+		s.start(p.sending.Run)
+	}
+}
+
+// grow adds those of the first n shards of a service that are not there yet. The caller holds mu.
 func (s *shards) grow(service string, n int) (more bool) {
 	if s.alarms[service] == nil {
 		s.alarms[service] = &alarm{log: s.log.With("service", service)}
@@ -85,12 +122,20 @@ func (s *shards) grow(service string, n int) (more bool) {
 			continue
 		}
 		more = true
-		s.parts[shard] = s.newPart(shard, s.alarms[service])
+		p := s.newPart(shard, s.alarms[service])
+		s.parts[shard] = p
 		if s.start != nil {
-			s.start(s.parts[shard])
+			s.start(p.reaper.Run)
 		}
+		s.send(shard, p)
 	}
 	return more
+}
+
+// tellGrown says that there are more parts. The caller holds mu.
+func (s *shards) tellGrown() {
+	close(s.grown)
+	s.grown = make(chan struct{})
 }
 
 // part is what works on a shard; nil for one that is not known.
@@ -164,11 +209,11 @@ func (s *shards) ask(ctx context.Context, service string) (Numbering, error) {
 	s.mu.RLock()
 	first := s.known[service].Shards
 	s.mu.RUnlock()
-	switch r := s.routes[service]; {
-	case r == nil:
+	switch sender := s.routes.of(service); {
+	case sender == nil:
 		first = 0
 	case first == 0:
-		first = max(r.Shards, 1)
+		first = max(sender.route().Shards, 1)
 	}
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -187,15 +232,23 @@ func (s *shards) learn(said map[string]known) {
 		more = s.grow(service, is.All()) || more
 	}
 	if more {
-		close(s.grown)
-		s.grown = make(chan struct{})
+		s.tellGrown()
 	}
 	s.mu.Unlock()
 	for service, is := range said {
-		if r := s.routes[service]; r != nil && r.Shards != 0 && r.Shards != is.Shards {
-			s.once.Warn("shards "+service, "the queue has another number of shards than its route says, and keeps it",
-				"service", service, "shards", is.Shards, "route", r.Shards, "change", fmt.Sprintf("holdline queue shards %s %d", service, r.Shards))
-		}
+		s.tellNumber(service, is)
+	}
+}
+
+// tellNumber warns of a number of shards that is not that of the route.
+func (s *shards) tellNumber(service string, is known) {
+	sender := s.routes.of(service)
+	if sender == nil {
+		return
+	}
+	if r := sender.route(); r.Shards != 0 && r.Shards != is.Shards {
+		s.once.Warn("shards "+service, "the queue has another number of shards than its route says, and keeps it",
+			"service", service, "shards", is.Shards, "route", r.Shards, "change", fmt.Sprintf("holdline queue shards %s %d", service, r.Shards))
 	}
 }
 
@@ -222,14 +275,12 @@ func (s *shards) Run(ctx context.Context) error {
 	var working errgroup.Group
 	s.mu.Lock()
 	if !s.onHold {
-		s.start = func(p *part) {
-			working.Go(func() error { return p.reaper.Run(ctx) })
-			if p.replayer != nil {
-				working.Go(func() error { return p.replayer.Run(ctx) })
-			}
-		}
+		s.start = func(run func(context.Context) error) { working.Go(func() error { return run(ctx) }) }
 		for _, p := range s.parts {
-			s.start(p)
+			s.start(p.reaper.Run)
+			if p.sending != nil {
+				s.start(p.sending.Run)
+			}
 		}
 	}
 	s.mu.Unlock()

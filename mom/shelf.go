@@ -39,7 +39,7 @@ type shelf struct {
 	store    shelfStore
 	log      *slog.Logger
 	ours     *route.Schemas
-	services []string // that have a route
+	services func() []string // that have a route
 	again    chan struct{}
 
 	mu     sync.Mutex
@@ -54,7 +54,7 @@ type snapshot struct {
 	raw  []byte
 }
 
-func newShelf(store shelfStore, ours *route.Schemas, services []string, log *slog.Logger) *shelf {
+func newShelf(store shelfStore, ours *route.Schemas, services func() []string, log *slog.Logger) *shelf {
 	return &shelf{
 		store: store, log: log, ours: ours, services: services,
 		again: make(chan struct{}, 1), mine: map[string]snapshot{}, others: map[string]*route.Schemas{},
@@ -127,7 +127,7 @@ func (s *shelf) keepAgain() { nudge(s.again) }
 func (s *shelf) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		next := keepSchemaPause
-		for _, service := range s.services {
+		for _, service := range s.services() {
 			err := s.keep(ctx, service)
 			if errors.Is(err, ErrNotFound) {
 				next = min(next, recallPause)

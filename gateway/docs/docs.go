@@ -22,17 +22,19 @@ import (
 
 // Config is what there is to describe.
 type Config struct {
-	openapi.Config
-	Logger *slog.Logger
+	// Describe returns what there is to describe now, and Version a number that changes with that.
+	Describe func() openapi.Config
+	Version  func() int64
+	Logger   *slog.Logger
 }
 
 //go:embed page
 var page embed.FS
 
 // Mount mounts document and page. The document is made when it is first asked for, since most
-// gateways are never asked, and once for what the schemas are then. It is kept compressed.
+// gateways are never asked, and again when there is something else to describe. It is kept compressed.
 func Mount(mux *http.ServeMux, cfg Config) error {
-	document := &document{cfg: cfg.Config}
+	document := &document{cfg: cfg}
 	mux.HandleFunc("GET /openapi.yaml", func(w http.ResponseWriter, r *http.Request) {
 		made, err := document.get()
 		if err != nil {
@@ -51,10 +53,10 @@ func Mount(mux *http.ServeMux, cfg Config) error {
 
 // document is the OpenAPI document. It is safe for concurrent use.
 type document struct {
-	cfg openapi.Config
+	cfg Config
 
 	mu      sync.Mutex
-	version int64 // of the schemas
+	version int64 // of what it describes
 	made    *webfile.File
 	err     error
 }
@@ -62,10 +64,10 @@ type document struct {
 func (d *document) get() (*webfile.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if version := d.cfg.Schemas.Version(); d.made == nil || d.version != version {
+	if version := d.cfg.Version(); d.made == nil || d.version != version {
 		var content bytes.Buffer
 		compressed := gzip.NewWriter(&content)
-		d.err = errors.Join(openapi.Write(compressed, d.cfg), compressed.Close())
+		d.err = errors.Join(openapi.Write(compressed, d.cfg.Describe()), compressed.Close())
 		d.version, d.made = version, webfile.New("application/yaml", slices.Clip(content.Bytes()), true)
 	}
 	return d.made, d.err

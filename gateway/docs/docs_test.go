@@ -21,7 +21,9 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	if err := docs.Mount(mux, docs.Config{Config: openapi.Config{Schemas: schemas}}); err != nil {
+	if err := docs.Mount(mux, docs.Config{
+		Describe: func() openapi.Config { return openapi.Config{Schemas: schemas} }, Version: schemas.Version,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/openapi.yaml", "/docs", "/docs/", "/docs/assets/start.js", "/docs/assets/page.css", "/docs/assets/swagger-ui.css", "/docs/assets/swagger-ui.js"} {

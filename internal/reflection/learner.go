@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
@@ -27,17 +25,64 @@ const (
 // errHTTP1 says that a service cannot be asked.
 var errHTTP1 = fmt.Errorf("%w: it does not speak HTTP/2", ErrNone)
 
-// Learner asks services for their schemas, as long as it runs: those that no image has.
+// Learner asks services for their schemas, as long as it runs. It is safe for concurrent use.
 type Learner struct {
 	Schemas *route.Schemas
-	Pools   map[string]*upstream.Pool // by service
 	Log     *slog.Logger
 
-	doubts sync.Map // service → chan struct{}
+	mu       sync.Mutex
+	asked    map[string]*upstream.Pool // by service
+	followed map[string]followed       // those that are asked now
+	running  context.Context           //nolint:containedctx // of Run; nil unless it runs
+	asking   sync.WaitGroup
+
+	doubts sync.Map // service → chan struct{}, of those that are followed: calls look here, and wait for nobody
+}
+
+// followed is a service that is asked, until stop is called.
+type followed struct {
+	pool *upstream.Pool
+	stop context.CancelFunc
+}
+
+// Follow has the services of these routes asked from now on, and no others: each at its pool, unless its route or an
+// image says what schema it has.
+func (l *Learner) Follow(routes route.Table, pool func(service string) *upstream.Pool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked = map[string]*upstream.Pool{}
+	for service := range routes {
+		if l.Schemas.Learns(service) {
+			l.asked[service] = pool(service)
+		}
+	}
+	if l.running != nil && l.running.Err() == nil {
+		l.keepUp()
+	}
+}
+
+// keepUp asks those that are to be asked; mu is held.
+func (l *Learner) keepUp() {
+	for service, f := range l.followed {
+		if l.asked[service] != f.pool {
+			f.stop()
+			delete(l.followed, service)
+			l.doubts.Delete(service)
+		}
+	}
+	for service, pool := range l.asked {
+		if l.followed[service].pool == nil {
+			ctx, stop := context.WithCancel(l.running)
+			doubt := make(chan struct{}, 1)
+			l.followed[service] = followed{pool, stop}
+			l.doubts.Store(service, doubt)
+			l.asking.Go(func() { l.follow(ctx, service, pool, doubt) })
+		}
+	}
 }
 
 // Doubt says that there is a call of a method that is not in the schema of its service: it may have a new one, and is
-// asked soon. It is safe for concurrent use.
+// asked soon.
 func (l *Learner) Doubt(service string) {
 	if doubt, ok := l.doubts.Load(service); ok {
 		select {
@@ -49,22 +94,22 @@ func (l *Learner) Doubt(service string) {
 
 // Run asks until ctx ends.
 func (l *Learner) Run(ctx context.Context) error {
-	var asking errgroup.Group
-	for service, pool := range l.Pools {
-		if l.Schemas.Learns(service) {
-			asking.Go(func() error {
-				l.follow(ctx, service, pool)
-				return nil
-			})
-		}
+	l.mu.Lock()
+	l.running, l.followed = ctx, map[string]followed{}
+	l.keepUp()
+	l.mu.Unlock()
+	<-ctx.Done()
+	l.mu.Lock() // whoever has it begins nothing any more
+	defer l.mu.Unlock()
+	l.asking.Wait()
+	for _, f := range l.followed {
+		f.stop()
 	}
-	return asking.Wait()
+	return nil
 }
 
 // follow asks one service again and again.
-func (l *Learner) follow(ctx context.Context, service string, pool *upstream.Pool) {
-	doubt := make(chan struct{}, 1)
-	l.doubts.Store(service, doubt)
+func (l *Learner) follow(ctx context.Context, service string, pool *upstream.Pool, doubt <-chan struct{}) {
 	for said := false; ctx.Err() == nil; {
 		err, pause := l.ask(ctx, service, pool.Pick()), slowPause
 		switch known := l.Schemas.Digest(service) != ""; {

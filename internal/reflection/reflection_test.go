@@ -2,6 +2,7 @@ package reflection_test
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -18,6 +19,9 @@ import (
 	_ "google.golang.org/protobuf/types/known/emptypb" // a service may import it
 
 	"holdline/internal/reflection"
+	"holdline/internal/route"
+	"holdline/internal/server/servertest"
+	"holdline/internal/upstream"
 )
 
 // over is a server of grpc-go, and a client that speaks HTTP/2 to it.
@@ -80,6 +84,46 @@ func TestFetchNone(t *testing.T) {
 	if _, err := reflection.Fetch(t.Context(), client, "http://127.0.0.1:1", "acme.v1.Nobody"); err == nil || errors.Is(err, reflection.ErrNone) {
 		t.Errorf("without a server: %v, want another error", err)
 	}
+}
+
+// Services are asked from when a route leads to them, and no more once it does not.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	_, url := over(t, func(s *grpc.Server) { stock.Register(s) })
+	const service = "grpc.health.v1.Health"
+	routes, err := route.ParseTable([]string{service + "=" + url + ";schema=reflect"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemas, err := routes.Schemas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	learned := make(chan struct{}, 2)
+	schemas.OnLearn(func() { learned <- struct{}{} })
+	l := reflection.Learner{Schemas: schemas, Log: slog.New(slog.DiscardHandler)}
+	stop := servertest.Keep(t, &l)
+	for range 2 { // the second time, another pool is asked at once
+		pool := upstream.NewPool(routes[service].Pool(l.Log))
+		t.Cleanup(pool.Close)
+		l.Follow(routes, func(string) *upstream.Pool { return pool })
+		if <-learned; schemas.Service(service) == nil {
+			t.Error("its schema was learned, and is not known")
+		}
+		l.Follow(nil, nil)
+		none, err := route.ParseTable([]string{service + "=" + url + ";schema=none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range []route.Table{none, routes} {
+			next, err := table.Schemas()
+			if err != nil {
+				t.Fatal(err)
+			}
+			schemas.Replace(next) // the first one has what was learned forgotten
+		}
+	}
+	stop()
 }
 
 // liar answers each question with the files of one answer.

@@ -45,7 +45,33 @@ func (s *Schemas) OnLearn(tell func()) {
 	s.learned.heard = append(s.learned.heard, tell)
 }
 
-// Version changes with each schema that is learned.
+// Replace puts other images, and what other routes say of schemas, in the place of those that there are. What was
+// learned of a service stays, unless the new ones have the service, or its route says that it has no schema. Calls
+// under way keep the schema that they began with. It is safe for concurrent use.
+func (s *Schemas) Replace(next *Schemas) {
+	s.learned.mu.Lock()
+	defer s.learned.mu.Unlock()
+	if next == s || next == s.instead.Load() {
+		return
+	}
+	s.instead.Store(next)
+	if all := s.learned.schemas.Load(); all != nil {
+		kept := maps.Clone(*all)
+		maps.DeleteFunc(kept, func(service string, _ *Schemas) bool { return next.none[service] || next.Given(service) })
+		s.learned.schemas.Store(&kept)
+	}
+	s.learned.version.Add(1)
+}
+
+// now is what the images and the routes say.
+func (s *Schemas) now() *Schemas {
+	if instead := s.instead.Load(); instead != nil {
+		return instead
+	}
+	return s
+}
+
+// Version changes with each schema that is learned, and with each Replace.
 func (s *Schemas) Version() int64 { return s.learned.version.Load() }
 
 // Given tells whether an image or a linked package has a service.
@@ -53,14 +79,14 @@ func (s *Schemas) Given(service string) bool { return s.given(service) != nil }
 
 // Learns tells whether the schema of a service is to be learned from it: it is not given, and its route does not say
 // SchemaNone.
-func (s *Schemas) Learns(service string) bool { return !s.none[service] && !s.Given(service) }
+func (s *Schemas) Learns(service string) bool { return !s.now().none[service] && !s.Given(service) }
 
-// Of returns what knows a service and the types of its messages.
+// Of returns what knows a service and the types of its messages. It returns something else once that has changed.
 func (s *Schemas) Of(service string) *Schemas {
 	if all := s.learned.schemas.Load(); all != nil && (*all)[service] != nil {
 		return (*all)[service]
 	}
-	return s
+	return s.now()
 }
 
 // others are the learned schemas, in the order of their services.
@@ -77,7 +103,7 @@ func (s *Schemas) others() (list []*Schemas) {
 
 // find asks what was given first, and then what was learned.
 func find[K, V any](s *Schemas, key K, ask func(*Schemas, K) (V, error)) (V, error) {
-	v, err := ask(s, key)
+	v, err := ask(s.now(), key)
 	if err == nil {
 		return v, nil
 	}

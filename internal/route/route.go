@@ -3,12 +3,12 @@
 package route
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -196,12 +196,17 @@ func ParseTable(specs []string) (Table, error) {
 
 // Schemas reads the images, and those that routes name, and applies what routes say of schemas.
 func (t Table) Schemas(images ...string) (*Schemas, error) {
+	return t.ReadSchemas(os.ReadFile, images...)
+}
+
+// ReadSchemas is Schemas with another way to read files.
+func (t Table) ReadSchemas(read ReadFile, images ...string) (*Schemas, error) {
 	for _, name := range t.Services() {
 		if schema := t[name].Schema; schema != "" && schema != SchemaReflect && schema != SchemaNone && !slices.Contains(images, schema) {
 			images = append(images, schema)
 		}
 	}
-	s, err := LoadSchemas(images...)
+	s, err := loadSchemas(read, images)
 	if err != nil {
 		return nil, err
 	}
@@ -226,23 +231,34 @@ func (t Table) Services() []string {
 	return names
 }
 
-// ReadFile reads routes from a file, one per line. It skips blank lines and lines that start with #.
-func ReadFile(name string) ([]string, error) {
-	file, err := os.Open(name)
+// Changes names the services whose routes another table adds, changes and removes, sorted.
+func (t Table) Changes(next Table) (added, changed, removed []string) {
+	for _, name := range next.Services() {
+		if r := t[name]; r == nil {
+			added = append(added, name)
+		} else if !reflect.DeepEqual(r, next[name]) {
+			changed = append(changed, name)
+		}
+	}
+	for _, name := range t.Services() {
+		if next[name] == nil {
+			removed = append(removed, name)
+		}
+	}
+	return added, changed, removed
+}
+
+// Specs reads routes from a file, one per line. It skips blank lines and lines that start with #.
+func Specs(read ReadFile, name string) ([]string, error) {
+	raw, err := read(name)
 	if err != nil {
 		return nil, fmt.Errorf("routes: %w", err)
 	}
-	defer func() { _ = file.Close() }() // read-only: nothing is lost
 	var specs []string
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		if line != "" && !strings.HasPrefix(line, "#") {
+	for line := range strings.Lines(string(raw)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 			specs = append(specs, line)
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("routes in %s: %w", name, err)
 	}
 	return specs, nil
 }

@@ -57,13 +57,13 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-func TestReadFile(t *testing.T) {
+func TestSpecs(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "routes")
 	if err := os.WriteFile(name, []byte("# ours\n\n  a.B=http://one:1  \nc.D=http://two:2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	specs, err := route.ReadFile(name)
+	specs, err := route.Specs(os.ReadFile, name)
 	if err != nil || len(specs) != 2 || specs[0] != "a.B=http://one:1" {
 		t.Errorf("got %q, %v", specs, err)
 	}

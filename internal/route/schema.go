@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
@@ -41,8 +42,7 @@ func (m *Method) Spec() connect.Spec {
 }
 
 // Schemas is every known schema: the given Buf images, then the linked
-// packages. It resolves descriptors and types of both, is read-only once
-// loaded and safe for concurrent use.
+// packages, and what was learned. It resolves descriptors and types of all, and is safe for concurrent use.
 type Schemas struct {
 	files   *protoregistry.Files // of the images
 	types   *dynamicpb.Types
@@ -50,16 +50,23 @@ type Schemas struct {
 	methods map[string]*Method
 	hidden  map[string]bool // services of which the images and linked packages do not count
 	none    map[string]bool // services without a schema, whoever has one
+	// instead is what counts in the place of all above, since Replace; nil: that itself.
+	instead atomic.Pointer[Schemas]
 	learned learned
 }
 
+// ReadFile reads a file, as os.ReadFile does.
+type ReadFile func(name string) ([]byte, error)
+
 // LoadSchemas reads Buf images, or file descriptor sets that include their imports. If several of them have
 // the same file, it must be equal in all.
-func LoadSchemas(images ...string) (*Schemas, error) {
+func LoadSchemas(images ...string) (*Schemas, error) { return loadSchemas(os.ReadFile, images) }
+
+func loadSchemas(read ReadFile, images []string) (*Schemas, error) {
 	var set descriptorpb.FileDescriptorSet
 	seen := map[string]*descriptorpb.FileDescriptorProto{}
 	for _, name := range images {
-		raw, err := os.ReadFile(name)
+		raw, err := read(name)
 		if err != nil {
 			return nil, fmt.Errorf("schema: %w", err)
 		}
@@ -91,7 +98,10 @@ func newSchemas(set *descriptorpb.FileDescriptorSet) (*Schemas, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Schemas{files: files, types: dynamicpb.NewTypes(files), shipped: shipped, methods: map[string]*Method{}, hidden: map[string]bool{}, none: map[string]bool{}}
+	s := &Schemas{
+		files: files, types: dynamicpb.NewTypes(files), shipped: shipped, methods: map[string]*Method{},
+		hidden: map[string]bool{}, none: map[string]bool{},
+	}
 	files.RangeFiles(s.add)
 	protoregistry.GlobalFiles.RangeFiles(s.add)
 	return s, nil
@@ -121,11 +131,12 @@ func (s *Schemas) add(file protoreflect.FileDescriptor) bool {
 
 // Method returns what is known of a procedure, nil when no schema has it.
 func (s *Schemas) Method(procedure string) *Method {
-	if len(s.hidden) == 0 && s.learned.schemas.Load() == nil {
-		return s.methods[procedure]
+	now := s.now()
+	if len(now.hidden) == 0 && s.learned.schemas.Load() == nil {
+		return now.methods[procedure]
 	}
 	service, _, _ := SplitProcedure(procedure)
-	if of := s.Of(service); of != s || !s.hidden[service] {
+	if of := s.Of(service); of != now || !now.hidden[service] {
 		return of.methods[procedure]
 	}
 	return nil
@@ -144,10 +155,11 @@ func (s *Schemas) Methods(service string) (methods []*Method) {
 func (s *Schemas) Service(name string) protoreflect.ServiceDescriptor { return s.Of(name).given(name) }
 
 func (s *Schemas) given(service string) protoreflect.ServiceDescriptor {
-	if s.hidden[service] {
+	now := s.now()
+	if now.hidden[service] {
 		return nil
 	}
-	d, err := s.findDescriptor(protoreflect.FullName(service))
+	d, err := now.findDescriptor(protoreflect.FullName(service))
 	if err != nil {
 		return nil
 	}
@@ -196,7 +208,7 @@ func (s *Schemas) FindExtensionByName(name protoreflect.FullName) (protoreflect.
 
 // FindExtensionByNumber implements protoregistry.ExtensionTypeResolver.
 func (s *Schemas) FindExtensionByNumber(message protoreflect.FullName, number protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
-	extension, err := s.types.FindExtensionByNumber(message, number)
+	extension, err := s.now().types.FindExtensionByNumber(message, number)
 	if errors.Is(err, protoregistry.NotFound) {
 		return protoregistry.GlobalTypes.FindExtensionByNumber(message, number)
 	}
@@ -207,7 +219,7 @@ func (s *Schemas) FindExtensionByNumber(message protoreflect.FullName, number pr
 // dynamicpb.Types cannot do it.
 func (s *Schemas) RangeExtensionsByMessage(message protoreflect.FullName, yield func(protoreflect.ExtensionType) bool) {
 	more := true
-	s.files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
+	s.now().files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
 		extensions := file.Extensions()
 		for i := 0; more && i < extensions.Len(); i++ {
 			if extensions.Get(i).ContainingMessage().FullName() == message {

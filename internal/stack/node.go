@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"holdline/gateway"
+	"holdline/internal/route"
 	"holdline/internal/server"
 	"holdline/mom"
 	"holdline/mom/redisstore"
@@ -21,6 +22,7 @@ type part interface {
 	http.Handler
 	Operators() http.Handler
 	Drain()
+	Replace(table route.Table, schemas *route.Schemas) error
 }
 
 // Node is a gateway or a MOM whose listeners are open.
@@ -79,6 +81,12 @@ func (n *Node) Run(ctx context.Context) error {
 		defer n.store.Close()
 	}
 	return serial(ctx, []runner{n.Server}, []runner{n.part})
+}
+
+// Replace puts other routes and schemas in the place of those that there are. If it returns an error, nothing has
+// changed.
+func (n *Node) Replace(table route.Table, schemas *route.Schemas) error {
+	return n.part.Replace(table, schemas)
 }
 
 // Drain gives all held callers their handles, before the server drains.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 
 	"connectrpc.com/connect/v2"
@@ -40,6 +41,8 @@ type Config struct {
 	NoServices bool
 	Routes     []string // more routes, beside those of the shipped services
 	Schemas    []string // more schemas, as Buf images
+	// ReadFile reads them. Default os.ReadFile.
+	ReadFile route.ReadFile
 	// CORSOrigins may call the gateway from a browser. Default none.
 	CORSOrigins []string
 	// Redis is the URL of a Redis. Default: the stack has a Redis of its own. Its data
@@ -49,9 +52,11 @@ type Config struct {
 	RedisPrefix string
 	State       string
 	Secret      *secret.Secret // of gateway and MOM; default none
-	Metrics     string         // where the series of gateway and MOM are served; default nowhere
-	Admin       string         // where operators are; default nowhere
-	Logger      *slog.Logger
+	// Registry has the series of gateway and MOM. Default: one of their own.
+	Registry *prometheus.Registry
+	Metrics  string // where those are served; default nowhere
+	Admin    string // where operators are; default nowhere
+	Logger   *slog.Logger
 }
 
 // Stack is a system whose listeners are open.
@@ -62,6 +67,9 @@ type Stack struct {
 	Service      map[string]string // short name → address, those left down too
 	// Volatile: there is no redis-server or valkey-server, so tasks are lost when this process ends.
 	Volatile bool
+	// Shipped are the routes to the shipped services, as --route has them, and Routes are all with which the stack began.
+	Shipped []string
+	Routes  route.Table
 
 	gateway  *Node
 	mom      *Node
@@ -86,22 +94,28 @@ func New(cfg Config) (_ *Stack, err error) {
 	if cfg.Port == nil {
 		cfg.Port = func(_, usual string) string { return usual }
 	}
-	specs, err := s.openServices(cfg)
-	if err != nil {
+	if cfg.ReadFile == nil {
+		cfg.ReadFile = os.ReadFile
+	}
+	if s.Shipped, err = s.openServices(cfg); err != nil {
 		return nil, err
 	}
-	routes, err := route.ParseTable(append(specs, cfg.Routes...))
+	routes, err := route.ParseTable(slices.Concat(s.Shipped, cfg.Routes))
 	if err != nil {
 		return nil, err
 	}
 	if len(routes) == 0 {
 		return nil, route.ErrNoRoutes
 	}
-	schemas, err := routes.Schemas(cfg.Schemas...)
+	schemas, err := routes.ReadSchemas(cfg.ReadFile, cfg.Schemas...)
 	if err != nil {
 		return nil, err
 	}
-	metrics := server.NewMetrics()
+	s.Routes = routes
+	metrics := cfg.Registry
+	if metrics == nil {
+		metrics = server.NewMetrics()
+	}
 	if err := s.openMOM(cfg, routes, schemas, metrics); err != nil {
 		return nil, err
 	}
@@ -190,6 +204,15 @@ func (s *Stack) Run(ctx context.Context) error {
 		behind = append(behind, s.redis)
 	}
 	return serial(ctx, []runner{s.gateway}, []runner{afterRedis{s}}, behind)
+}
+
+// Replace puts other routes and schemas in the place of those that there are. The MOM has them first, so that it knows
+// whatever the gateway hands off. If Replace returns an error, nothing has changed.
+func (s *Stack) Replace(table route.Table, schemas *route.Schemas) error {
+	if err := s.mom.Replace(table, schemas); err != nil {
+		return err
+	}
+	return s.gateway.Replace(table, schemas) // it refuses no more than the MOM does
 }
 
 // afterRedis is the MOM, which begins when the Redis of its own listens: until then it would warn that

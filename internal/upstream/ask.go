@@ -46,7 +46,8 @@ func (e *Endpoint) Healthy(ctx context.Context) bool {
 // ailment is why an endpoint is not healthy, in a word; empty when it is.
 func (e *Endpoint) ailment(ctx context.Context) string {
 	name := e.pool.service
-	switch e.pool.health {
+	health := e.pool.says.Load().Health
+	switch health {
 	case HealthDial:
 		return e.dials(ctx)
 	case HealthOverall:
@@ -56,7 +57,7 @@ func (e *Endpoint) ailment(ctx context.Context) string {
 	if why != anotherService {
 		return why
 	}
-	if e.pool.health == HealthName || e.pool.named.Load() {
+	if health == HealthName || e.pool.named.Load() {
 		return anotherService // at an address that was handed on
 	}
 	if name != "" {

@@ -38,7 +38,7 @@ type Endpoint struct {
 
 func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 	e := &Endpoint{pool: pool, url: u, addr: addr, conns: map[*conn]struct{}{}}
-	e.versions.only = pool.http
+	e.versions.only = pool.says.Load().HTTP
 	e.h1 = overHTTP1(e.newTransport(1))
 	e.h2.owned = map[string]*lane{}
 	e.h2.open = func() *http.Transport { return e.overHTTP2(e.newTransport(2)) }

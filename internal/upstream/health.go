@@ -31,10 +31,7 @@ func (p *Pool) Healthy(ctx context.Context) bool {
 		}
 	}
 	if !healthy {
-		select {
-		case p.unhealthy <- struct{}{}:
-		default: // asked already
-		}
+		p.resolveSoon()
 	}
 	return healthy
 }
@@ -50,9 +47,10 @@ func (p *Pool) Ailment() string {
 
 // AwaitHealthy asks again and again until any endpoint is healthy: then it returns
 // true. It returns false when ctx ends, or when wanted, which it calls before each
-// look, says that nobody waits any more.
+// look, says that nobody waits any more. If the route changes meanwhile, it asks at once.
 func (p *Pool) AwaitHealthy(ctx context.Context, wanted func() bool) bool {
 	for began := time.Now(); wanted() && ctx.Err() == nil; {
+		says := p.says.Load()
 		bounded, cancel := context.WithTimeout(ctx, probeTimeout)
 		healthy := p.Healthy(bounded)
 		cancel()
@@ -63,7 +61,14 @@ func (p *Pool) AwaitHealthy(ctx context.Context, wanted func() bool) bool {
 		if time.Since(began) > longDown {
 			pause = longProbePause
 		}
-		sleep(ctx, pause)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-says.over:
+			began = time.Now()
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
 	return false
 }

@@ -20,12 +20,8 @@ import (
 // Pool is the endpoints of one route. It is safe for concurrent use.
 type Pool struct {
 	service string
-	urls    []*url.URL
-	health  Health
-	http    HTTP
-	// protocol is all that the service speaks; AnyProtocol: what its endpoints show.
-	protocol Protocol
-	lacks    map[string]*lacking // by media type: the last such call was not understood
+	says    atomic.Pointer[said] // what its route says; replaced, never changed
+	lacks   map[string]*lacking  // by media type: the last such call was not understood
 	// lacksHTTP2: the last gRPC call was not sent, since its endpoint does not speak it.
 	lacksHTTP2 lacking
 	picky      atomic.Bool // not everything was understood, or the route says so
@@ -34,8 +30,10 @@ type Pool struct {
 	log        *slog.Logger
 	once       *logonce.Logger // an endpoint may be silent again and again
 
-	// endpoints is what there is; the slice is replaced, never changed.
+	// endpoints is what there is; the slice is replaced, never changed. Whoever replaces it holds changing.
 	endpoints atomic.Pointer[[]*Endpoint]
+	changing  sync.Mutex
+	resolving bool                   // names are looked up; changing is held
 	ailment   atomic.Pointer[string] // of the endpoint that was found unhealthy last
 	unhealthy chan struct{}          // asks for another look at names
 
@@ -51,8 +49,9 @@ type Config struct {
 	Endpoints []*url.URL // at least one
 	Health    Health
 	HTTP      HTTP
-	Protocol  Protocol
-	Log       *slog.Logger
+	// Protocol is all that the service speaks; AnyProtocol: what its endpoints show.
+	Protocol Protocol
+	Log      *slog.Logger
 }
 
 // NewPool returns a pool that dials nothing yet, and looks up names as long as
@@ -61,23 +60,12 @@ func NewPool(cfg Config) *Pool { return newPool(cfg, net.DefaultResolver.LookupH
 
 func newPool(cfg Config, lookup func(context.Context, string) ([]string, error)) *Pool {
 	p := &Pool{
-		service: cfg.Service, urls: cfg.Endpoints, health: cfg.Health, http: cfg.HTTP, protocol: cfg.Protocol, lacks: newLacks(), lookup: lookup,
-		log: cfg.Log, once: logonce.New(cfg.Log),
+		service: cfg.Service, lacks: newLacks(), lookup: lookup, log: cfg.Log, once: logonce.New(cfg.Log),
 		unhealthy: make(chan struct{}, 1),
 	}
-	p.picky.Store(p.protocol != AnyProtocol || p.http == OnlyHTTP1)
 	p.ctx, p.stop = context.WithCancel(context.Background())
-	// Until its name is looked up, an endpoint is whatever dialling it gives.
-	var first []*Endpoint
-	named := false
-	for _, u := range p.urls {
-		first = append(first, newEndpoint(p, u, ""))
-		named = named || isName(u)
-	}
-	p.endpoints.Store(&first)
-	if named {
-		p.spawn(p.resolve)
-	}
+	p.endpoints.Store(new([]*Endpoint))
+	p.Configure(cfg)
 	return p
 }
 
@@ -158,7 +146,12 @@ func pick(all, tried []*Endpoint, past *Endpoint) (best *Endpoint, least int) {
 	return best, least
 }
 
-// Close ends what runs in the background and drops idle connections.
+// Busy tells whether attempts are under way.
+func (p *Pool) Busy() bool {
+	return slices.ContainsFunc(*p.endpoints.Load(), func(e *Endpoint) bool { return e.inflight.Load() > 0 })
+}
+
+// Close ends what runs in the background and drops idle connections. Attempts under way go on.
 func (p *Pool) Close() {
 	p.starting.Lock()
 	p.stop()

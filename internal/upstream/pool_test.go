@@ -85,8 +85,9 @@ func TestResolve(t *testing.T) {
 	// A pool without a name looks nothing up by itself; this one is given its
 	// name now, so that only the test does.
 	p := openPool(t, lookup, "http://127.0.0.1:"+port)
-	p.urls = []*url.URL{{Scheme: "http", Host: "service:" + port}}
-	p.endpoints.Store(&[]*Endpoint{newEndpoint(p, p.urls[0], "")})
+	u := &url.URL{Scheme: "http", Host: "service:" + port}
+	p.says.Store(&said{Config: Config{Service: service, Endpoints: []*url.URL{u}}})
+	p.endpoints.Store(&[]*Endpoint{newEndpoint(p, u, "")})
 	for _, step := range []struct {
 		name    string
 		says    []string

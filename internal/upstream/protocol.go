@@ -219,7 +219,7 @@ var errMistakes = errors.New("the endpoint answers this protocol in gRPC")
 // an error, may not know JSON in gRPC, while all know the binary format.
 func (e *Endpoint) mistakes(ctx context.Context, req *Request, mediaType string) bool {
 	lack, inGRPC := e.pool.lacks[mediaType], protocolOf(mediaType) == OnlyGRPC
-	if lack == nil || inGRPC && !isJSON(mediaType) || e.pool.protocol != AnyProtocol && !inGRPC || recent(&lack.told) {
+	if lack == nil || inGRPC && !isJSON(mediaType) || e.pool.says.Load().Protocol != AnyProtocol && !inGRPC || recent(&lack.told) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -315,12 +315,12 @@ func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
 // Lacks is Refuses for all unary calls of a media type.
 func (p *Pool) Lacks(mediaType string) (cause string, lacks bool) {
 	spoken := protocolOf(mediaType)
-	switch lack := p.lacks[mediaType]; {
-	case p.protocol != AnyProtocol && p.protocol != spoken:
+	switch lack, said := p.lacks[mediaType], p.says.Load(); {
+	case said.Protocol != AnyProtocol && said.Protocol != spoken:
 		return UnknownProtocol, true
 	case lack != nil && lack.recently():
 		return UnknownProtocol, true
-	case spoken == OnlyGRPC && (p.http == OnlyHTTP1 || p.lacksHTTP2.recently()):
+	case spoken == OnlyGRPC && (said.HTTP == OnlyHTTP1 || p.lacksHTTP2.recently()):
 		return NeedsHTTP2, true
 	}
 	return "", false

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,25 +35,53 @@ func (p *Pool) resolve() {
 	}
 }
 
-// update looks all names up once and replaces the endpoints.
+// update looks all names up once and replaces the endpoints. If the route has changed meanwhile, what was found is
+// dropped, and looked for anew.
 func (p *Pool) update() {
-	before := *p.endpoints.Load()
+	p.changing.Lock()
+	said, before := p.says.Load(), *p.endpoints.Load()
+	p.changing.Unlock()
 	var after []*Endpoint
-	for _, u := range p.urls {
+	for _, u := range said.Endpoints {
 		after = append(after, p.addressesOf(u, before)...)
 	}
-	p.endpoints.Store(&after)
-	kept := make(map[*Endpoint]bool, len(after))
-	for _, e := range after {
-		kept[e] = true
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	if p.says.Load() != said {
+		closeAllBut(before, after)
+		p.resolveSoon()
+		return
 	}
-	for _, e := range before {
-		if !kept[e] {
-			if e.addr != "" {
-				p.log.Info("endpoint gone", "service", p.service, "endpoint", e)
-			}
-			e.close() // calls under way go on
+	p.replace(after)
+}
+
+// replace replaces the endpoints; changing is held.
+func (p *Pool) replace(after []*Endpoint) {
+	before := *p.endpoints.Load()
+	p.endpoints.Store(&after)
+	for _, e := range closeAllBut(after, before) {
+		if e.addr != "" {
+			p.log.Info("endpoint gone", "service", p.service, "endpoint", e)
 		}
+	}
+}
+
+// closeAllBut closes those of some endpoints that are not to be kept, and returns them. Calls under way go on.
+func closeAllBut(kept, some []*Endpoint) (closed []*Endpoint) {
+	for _, e := range some {
+		if !slices.Contains(kept, e) {
+			e.close()
+			closed = append(closed, e)
+		}
+	}
+	return closed
+}
+
+// resolveSoon asks for another look at names.
+func (p *Pool) resolveSoon() {
+	select {
+	case p.unhealthy <- struct{}{}:
+	default: // asked already
 	}
 }
 
@@ -61,13 +90,9 @@ func (p *Pool) update() {
 // addresses are handed on. A resolver that fails, says nothing, or names nobody
 // who answers for the service is not believed: what was there stays.
 func (p *Pool) addressesOf(u *url.URL, before []*Endpoint) []*Endpoint {
-	var had []*Endpoint
-	known := map[string]*Endpoint{}
-	for _, e := range before {
-		if e.url == u {
-			had = append(had, e)
-			known[e.addr] = e
-		}
+	had, known := endpointsOf(u, before), map[string]*Endpoint{}
+	for _, e := range had {
+		known[e.addr] = e
 	}
 	if !isName(u) {
 		return had

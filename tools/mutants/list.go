@@ -4,7 +4,7 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust, bridges)
+var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust, bridges, reloads)
 
 const (
 	decide  = "gateway/decide.go"
@@ -356,13 +356,28 @@ var bridges = []mutant{
 	{"internal/bridge/bridge.go", "x.to.Protocol != connect.ProtocolNameConnect, left", "false, left", "./internal/bridge -run ^TestBridgePassesAll$"},
 	{"internal/bridge/bridge.go", "range timeouts {", "range timeouts[:0] {", "./internal/bridge -run ^TestBridgeClassifies$"},
 	{"internal/bridge/bridge.go", "	pass(caller.ResponseTrailer(), service.ResponseTrailer().All())\n", "", "./internal/bridge -run ^TestBridgePassesAll$"},
-	{"internal/upstream/protocol.go", "	case p.protocol != AnyProtocol && p.protocol != spoken:\n		return UnknownProtocol, true\n", "", "./internal/upstream -run ^TestOnlyProtocol$"},
+	{"internal/upstream/protocol.go", "	case said.Protocol != AnyProtocol && said.Protocol != spoken:\n		return UnknownProtocol, true\n", "", "./internal/upstream -run ^TestOnlyProtocol$"},
 	{"internal/upstream/protocol.go", "		e.pool.lacksOne(lack)\n		return true\n	}\n	lack.told", "	}\n	lack.told", "./gateway -run ^TestStreamsAcrossToCareless$"},
 	{"internal/bridge/bridge.go", "		x.piped.breakOff(err)\n", "", "./gateway -run ^TestStreamsAcrossBreak$"},
 	{"internal/bridge/stream.go", "			if up <- err; err != nil {\n				cancel()\n			}", "			up <- err", "./gateway -timeout 60s -run ^TestStreamsAcrossEnd$"},
 	{"gateway/direct.go", "		if !c.rewind() {\n			return bridge.Understood // there is nothing left to be tried\n		}\n", "", "./gateway -run ^TestStreamsAcross$"},
 	{"internal/route/learn.go", "!s.Learns(service) || ", "", "./internal/route -run ^TestLearn$"},
-	{"internal/route/learn.go", "!s.none[service] && ", "", "./internal/route -run ^TestLearn$"},
+	{"internal/route/learn.go", "!s.now().none[service] && ", "", "./internal/route -run ^TestLearn$"},
 	{"internal/upstream/protocol.go", "inGRPC && !isJSON(mediaType)", "inGRPC", "./internal/upstream -run ^TestErrorsOfGRPCServers$"},
 	{"gateway/direct.go", "	case next == fail && last.Cause == bridge.Malformed:\n		return verdict{end: endRefused, decided: decidedFail, res: res}\n", "", "./gateway -run ^TestBridgeTellsOfMalformed$"},
+}
+
+// What follows when the files of routes and schemas have changed.
+var reloads = []mutant{
+	{"internal/reload/reload.go", "quiet && same(now, one.last), now", "quiet, now", "./internal/reload"},
+	{"internal/reload/reload.go", "sha256.Sum256(raw) != one.sum", "len(raw) > 0", "./internal/reload"},
+	{"internal/reload/reload.go", "		f.failed.Set(0)\n", "", "./internal/reload"},
+	{"internal/route/learn.go", "next.none[service] || next.Given(service)", "next.Given(service)", "./internal/route -run ^TestReplace$"},
+	{"internal/route/learn.go", "next.none[service] || next.Given(service)", "next.none[service]", "./internal/route -run ^TestReplace$"},
+	{"internal/upstream/configure.go", "	if fresh {\n		p.forget()\n	}\n", "", "./internal/upstream -run ^TestConfigure$"},
+	{"internal/upstream/configure.go", "	if fresh {\n		p.forget()\n	}\n", "	p.forget()\n", "./internal/upstream -run ^TestConfigure$"},
+	{"internal/upstream/configure.go", "s == nil || s.HTTP != next.HTTP", "s == nil", "./internal/upstream -run ^TestConfigure$"},
+	{"internal/upstream/configure.go", "gone := idle[p] && !p.Busy()", "gone := !p.Busy()", "./internal/upstream -run ^TestLeaving$"},
+	{"internal/upstream/resolve.go", "if p.says.Load() != said {", "if false {", "./internal/upstream -run ^TestConfigureDuringLookup$"},
+	{"mom/shards.go", "		p.sending.end()\n", "", mom("TestReplace")},
 }

@@ -1,0 +1,65 @@
+package gateway
+
+import (
+	"fmt"
+	"reflect"
+
+	"holdline/internal/route"
+	"holdline/internal/upstream"
+)
+
+// Replace puts other routes and schemas in the place of those that there are, while calls run. A call under way keeps the
+// schema that it began with. Where its service has a route no longer, it ends as it would have ended, and the
+// connections are closed after it. If Replace returns an error, nothing has changed.
+func (g *Gateway) Replace(routes route.Table, schemas *route.Schemas) error {
+	if err := checkRoutes(routes, g.front.mom != nil); err != nil {
+		return err
+	}
+	g.replacing.Lock()
+	defer g.replacing.Unlock()
+	g.front.schemas.Replace(schemas) // first: no call of a new service comes before its schema
+	g.follow(routes)
+	return nil
+}
+
+// checkRoutes tells what is wrong with routes.
+func checkRoutes(routes route.Table, stores bool) error {
+	if len(routes) == 0 {
+		return route.ErrNoRoutes
+	}
+	for _, name := range ofMOM {
+		if stores && routes[name] != nil {
+			return fmt.Errorf("route %s: this service is the MOM's own; give --mom instead", name)
+		}
+	}
+	return nil
+}
+
+// follow has the targets follow the routes. What is known of a service stays, whatever its route says next. replacing
+// is held, unless nobody else knows g yet.
+func (g *Gateway) follow(routes route.Table) {
+	before, after := g.targets.all(), map[string]*target{}
+	for name, r := range routes {
+		t := before[name]
+		switch pool := r.Pool(g.log); {
+		case t == nil:
+			t = newTarget(r, newBreaker(upstream.NewPool(pool), g.front.once), true, g.metrics)
+		case !reflect.DeepEqual(t.route(), r):
+			t.pool.Configure(pool)
+			t.says.Store(r)
+			g.learner.Doubt(name) // a new endpoint may have a new schema
+		}
+		after[name] = t
+	}
+	for name, t := range before {
+		switch {
+		case !t.stores: // a MOM's own
+			after[name] = t
+		case after[name] == nil:
+			g.leaving.Add(t.pool)
+			g.metrics.differs.DeleteLabelValues(name)
+		}
+	}
+	g.targets.set(after)
+	g.learner.Follow(routes, func(service string) *upstream.Pool { return after[service].pool })
+}
