@@ -19,7 +19,7 @@ server=127.0.0.1:${HOLDLINE_PORT:=18080}
 holdline=bin/image/holdline
 files=(-c swarm/stack.yml)
 export HOLDLINE_PORT HOLDLINE_IMAGE=$image HOLDLINE_TAG=one
-export HOLDLINE_CONFIGS=test-$$ HOLDLINE_ROUTES_CONFIG=test-$$ HOLDLINE_REDIS_SECRET=$stack-$$ HOLDLINE_MOM_SECRET=$stack-mom-$$
+export HOLDLINE_CONFIGS=test-$$ HOLDLINE_REDIS_SECRET=$stack-$$ HOLDLINE_MOM_SECRET=$stack-mom-$$
 labelled='' load='' remove_volume=''
 [ "${1:-}" != --remove-volume ] || remove_volume=yes
 if [ "${HOLDLINE_ENCRYPTED:-1}" = 0 ]; then
