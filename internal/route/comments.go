@@ -53,7 +53,7 @@ func keepComments(file *descriptorpb.FileDescriptorProto) {
 func (s *Schemas) Comment(d protoreflect.Descriptor) string {
 	locations := d.ParentFile().SourceLocations()
 	if locations.Len() == 0 {
-		twin, err := s.shipped.FindDescriptorByName(d.FullName())
+		twin, err := s.now().shipped.FindDescriptorByName(d.FullName())
 		if err != nil {
 			return ""
 		}

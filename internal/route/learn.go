@@ -29,7 +29,7 @@ func (s *Schemas) Learn(service string, schema *Schemas) bool {
 	if old := s.learned.schemas.Load(); old != nil {
 		next = maps.Clone(*old)
 	}
-	next[service] = schema
+	next[service] = schema.now()
 	s.learned.schemas.Store(&next)
 	s.learned.version.Add(1)
 	for _, tell := range s.learned.heard {
@@ -51,10 +51,10 @@ func (s *Schemas) OnLearn(tell func()) {
 func (s *Schemas) Replace(next *Schemas) {
 	s.learned.mu.Lock()
 	defer s.learned.mu.Unlock()
-	if next == s || next == s.instead.Load() {
+	if next = next.now(); next == s.now() {
 		return
 	}
-	s.instead.Store(next)
+	s.follows.Store(next)
 	if all := s.learned.schemas.Load(); all != nil {
 		kept := maps.Clone(*all)
 		maps.DeleteFunc(kept, func(service string, _ *Schemas) bool { return next.none[service] || next.Given(service) })
@@ -65,8 +65,8 @@ func (s *Schemas) Replace(next *Schemas) {
 
 // now is what the images and the routes say.
 func (s *Schemas) now() *Schemas {
-	if instead := s.instead.Load(); instead != nil {
-		return instead
+	if follows := s.follows.Load(); follows != nil {
+		return follows
 	}
 	return s
 }

@@ -106,6 +106,13 @@ func TestReplacedSchemaIsAnother(t *testing.T) {
 	if s.Replace(next); s.Version() != version {
 		t.Error("the same schemas again are a change")
 	}
+	none, err := route.LoadSchemas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Replace(none); before.Method("/x.v1.S/Once") != method || before.Service("x.v1.S") == nil || s.Method("/x.v1.S/Once") != nil {
+		t.Error("who began with a schema has another one now")
+	}
 }
 
 // Changes are told by service.

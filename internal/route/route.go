@@ -218,7 +218,7 @@ func (t Table) ReadSchemas(read ReadFile, images ...string) (*Schemas, error) {
 			return nil, fmt.Errorf("route %s: the image %s does not have this service", name, r.Schema)
 		}
 	}
-	return s, nil
+	return following(s), nil
 }
 
 // Services returns the names of the routed services, sorted.

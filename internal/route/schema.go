@@ -50,9 +50,16 @@ type Schemas struct {
 	methods map[string]*Method
 	hidden  map[string]bool // services of which the images and linked packages do not count
 	none    map[string]bool // services without a schema, whoever has one
-	// instead is what counts in the place of all above, since Replace; nil: that itself.
-	instead atomic.Pointer[Schemas]
+	// follows is what has all above, until Replace puts another one there; nil: these themselves, which never change.
+	follows atomic.Pointer[Schemas]
 	learned learned
+}
+
+// following returns schemas that can be replaced, and are others until then.
+func following(first *Schemas) *Schemas {
+	s := &Schemas{}
+	s.follows.Store(first)
+	return s
 }
 
 // ReadFile reads a file, as os.ReadFile does.
@@ -60,7 +67,13 @@ type ReadFile func(name string) ([]byte, error)
 
 // LoadSchemas reads Buf images, or file descriptor sets that include their imports. If several of them have
 // the same file, it must be equal in all.
-func LoadSchemas(images ...string) (*Schemas, error) { return loadSchemas(os.ReadFile, images) }
+func LoadSchemas(images ...string) (*Schemas, error) {
+	s, err := loadSchemas(os.ReadFile, images)
+	if err != nil {
+		return nil, err
+	}
+	return following(s), nil
+}
 
 func loadSchemas(read ReadFile, images []string) (*Schemas, error) {
 	var set descriptorpb.FileDescriptorSet
@@ -136,10 +149,11 @@ func (s *Schemas) Method(procedure string) *Method {
 		return now.methods[procedure]
 	}
 	service, _, _ := SplitProcedure(procedure)
-	if of := s.Of(service); of != now || !now.hidden[service] {
-		return of.methods[procedure]
+	of := s.Of(service)
+	if of.hidden[service] {
+		return nil
 	}
-	return nil
+	return of.methods[procedure]
 }
 
 // Methods returns what is known of the methods of a service, in the order of its schema.
