@@ -130,9 +130,8 @@ func hearHangups(ctx context.Context, signals <-chan os.Signal, end context.Canc
 // hasTerminal tells whether the process belongs to a terminal.
 func hasTerminal() bool {
 	terminal, err := os.Open("/dev/tty")
-	if err != nil {
-		return false
+	if err == nil {
+		_ = terminal.Close() // nothing was written
 	}
-	_ = terminal.Close() // nothing was written
-	return true
+	return !errors.Is(err, syscall.ENXIO) && !errors.Is(err, syscall.EIO) // other errors say nothing of it
 }

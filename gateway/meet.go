@@ -105,6 +105,9 @@ func (m *meeting) look(ctx context.Context) (waits bool) {
 	}
 	for _, service := range m.targets.stored() {
 		m.differs.WithLabelValues(service).Set(float64(counts[service]))
+		if m.targets.of(service) == nil { // its route has just gone
+			m.differs.DeleteLabelValues(service)
+		}
 	}
 	return waits
 }

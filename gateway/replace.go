@@ -57,9 +57,13 @@ func (g *Gateway) follow(routes route.Table) {
 			after[name] = t
 		case after[name] == nil:
 			g.leaving.Add(t.pool)
-			g.metrics.differs.DeleteLabelValues(name)
 		}
 	}
 	g.targets.set(after)
+	for name := range before {
+		if after[name] == nil {
+			g.metrics.differs.DeleteLabelValues(name)
+		}
+	}
 	g.learner.Follow(routes, func(service string) *upstream.Pool { return after[service].pool })
 }

@@ -253,7 +253,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 		call.IdempotencyKey = asked.key
 		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(asked.key))
 		schema := in.shelf.name(in.route.Service)
-		if in.shelf.ours.Method(in.method.Procedure) != in.method {
+		if now := in.shelf.ours.Method(in.method.Procedure); now == nil || now.Descriptor != in.method.Descriptor {
 			schema = "" // it has changed since the message was read
 		}
 		if task.Request, err = came.request(schema); err != nil {

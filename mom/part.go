@@ -27,6 +27,7 @@ type sending struct {
 func (s *sending) Run(ctx context.Context) error {
 	s.turn.Lock()
 	defer s.turn.Unlock()
+	s.replayer.ending = ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()

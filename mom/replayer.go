@@ -49,6 +49,7 @@ type replayer struct {
 	shard     Shard
 	endpoints endpoints
 	attempt   func(context.Context, Lease) report // makes one, and records what it came to
+	ending    context.Context                     //nolint:containedctx // ends when the MOM does, and not with the route; nil: that of Run
 	demand    *demand
 	outages   *outage.Log
 	log       *slog.Logger
@@ -111,14 +112,17 @@ func (r *replayer) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	r.drain(done, cut)
+	ending := r.ending
+	if ending == nil {
+		ending = ctx
+	}
+	r.drain(ending, done, cut)
 	return nil
 }
 
-// drain waits for attempts under way, and cuts them when they take too long.
-func (r *replayer) drain(done <-chan report, cut context.CancelFunc) {
-	timer := time.AfterFunc(drainTime, cut)
-	defer timer.Stop()
+// drain waits for attempts under way, and cuts them when they take too long and the MOM ends.
+func (r *replayer) drain(ending context.Context, done <-chan report, cut context.CancelFunc) {
+	defer context.AfterFunc(ending, func() { time.AfterFunc(drainTime, cut) })()
 	for r.flights.count(time.Now()).all > 0 {
 		r.flights.remove((<-done).flight)
 	}

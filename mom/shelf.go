@@ -81,10 +81,23 @@ func (s *shelf) snapshot(service string) snapshot {
 	made := snapshot{of: of, raw: raw}
 	if len(raw) > 0 {
 		made.name = digest(raw)
-		s.others[made.name] = of
 	}
 	s.mine[service] = made
+	s.remember(made.name, of)
 	return made
+}
+
+// remember keeps what a name stands for. When there is too much, only ours stay: the store has the others. mu is held.
+func (s *shelf) remember(name string, of *route.Schemas) {
+	if len(s.others) >= maxShelf {
+		clear(s.others)
+		for _, own := range s.mine {
+			s.others[own.name] = own.of
+		}
+	}
+	if name != "" {
+		s.others[name] = of
+	}
 }
 
 // name is that of our schema of a service; empty when there is none to be kept.
@@ -109,13 +122,7 @@ func (s *shelf) find(ctx context.Context, name string) (*route.Schemas, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.others) >= maxShelf {
-		clear(s.others)
-		for _, own := range s.mine {
-			s.others[own.name] = own.of
-		}
-	}
-	s.others[name] = found
+	s.remember(name, found)
 	return found, nil
 }
 

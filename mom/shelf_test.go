@@ -45,7 +45,7 @@ func TestShelfFindsSchemas(t *testing.T) {
 	store := newFakeStore()
 	m := newFake(t, store, nil)
 	own := m.shelf.name(arithmeticv1connect.SumServiceName)
-	if found, err := m.shelf.find(t.Context(), own); err != nil || found != m.shelf.ours || store.times("schema") != 0 {
+	if found, err := m.shelf.find(t.Context(), own); err != nil || found != m.shelf.ours.Of(arithmeticv1connect.SumServiceName) || store.times("schema") != 0 {
 		t.Errorf("our own: got %v, %v, want ours, without asking the store", found, err)
 	}
 	store.schemas["other"], store.schemas["broken"] = m.shelf.snapshot(arithmeticv1connect.SumServiceName).raw, []byte("no schema")

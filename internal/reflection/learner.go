@@ -18,8 +18,9 @@ const (
 	// slowPause is the time between two questions, and quickPause that to a service whose schema nobody knows yet
 	// and that could not be asked.
 	slowPause, quickPause = 30 * time.Second, 2 * time.Second
-	// doubtPause is the least time between two questions to a service whose schema is in doubt.
-	doubtPause = time.Second
+	// doubtPause is the least time between two questions to a service whose schema is in doubt; to one that has told none
+	// lately it is nonePause, and to one that has just told another schema than before changePause: the store keeps each.
+	doubtPause, nonePause, changePause = time.Second, 5 * time.Second, time.Minute
 )
 
 // errHTTP1 says that a service cannot be asked.
@@ -111,9 +112,12 @@ func (l *Learner) Run(ctx context.Context) error {
 // follow asks one service again and again.
 func (l *Learner) follow(ctx context.Context, service string, pool *upstream.Pool, doubt <-chan struct{}) {
 	for said := false; ctx.Err() == nil; {
-		err, pause := l.ask(ctx, service, pool.Pick()), slowPause
-		switch known := l.Schemas.Digest(service) != ""; {
+		before := l.Schemas.Digest(service)
+		err, least, pause := l.ask(ctx, service, pool.Pick()), doubtPause, slowPause
+		now := l.Schemas.Digest(service)
+		switch known := now != ""; {
 		case errors.Is(err, ErrNone):
+			least = nonePause
 			if !known && !said {
 				l.Log.Warn("no schema: calls of this service pass, and are not stored or translated; give an image with --schema", "service", service, "error", err)
 				said = true
@@ -123,10 +127,10 @@ func (l *Learner) follow(ctx context.Context, service string, pool *upstream.Poo
 			if !known {
 				pause = quickPause
 			}
+		case before != "" && now != before:
+			least = changePause
 		}
-		if errors.Is(err, ErrNone) {
-			wait(ctx, pause, nil) // whatever is called
-		} else if wait(ctx, doubtPause, nil) {
+		if wait(ctx, least, nil) {
 			wait(ctx, pause, doubt)
 		}
 	}

@@ -18,7 +18,8 @@ const lookPause = time.Second
 
 // Files are files that are read together. One goroutine may use them at a time.
 type Files struct {
-	read    map[string]*file // since the last time that they were read, by name
+	read    map[string]*file  // since the last time that they were read, by name
+	pipes   map[string][]byte // what came out of those that cannot be read again
 	failed  prometheus.Gauge
 	reloads *prometheus.CounterVec
 	log     *slog.Logger
@@ -28,13 +29,14 @@ type Files struct {
 type file struct {
 	was  fs.FileInfo // nil: it was not there
 	sum  [sha256.Size]byte
+	bad  bool        // it could not be read
 	last fs.FileInfo // at the last look
 }
 
 // New returns no files yet. It registers what is counted.
 func New(metrics prometheus.Registerer, log *slog.Logger) *Files {
 	f := &Files{
-		read: map[string]*file{}, log: log,
+		read: map[string]*file{}, pipes: map[string][]byte{}, log: log,
 		failed: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "holdline_reload_failed", Help: "1 while the files of routes and schemas cannot be used as they are now: what they said before still holds.",
 		}),
@@ -49,11 +51,19 @@ func New(metrics prometheus.Registerer, log *slog.Logger) *Files {
 	return f
 }
 
-// Read reads a file, which belongs to the files from then on, whether it can be read or not.
+// Read reads a file, which belongs to the files from then on, whether it can be read or not. What is no file, such as a
+// pipe, is read once.
 func (f *Files) Read(name string) ([]byte, error) {
+	if raw, ok := f.pipes[name]; ok {
+		return raw, nil
+	}
 	was, _ := os.Stat(name) // before it is read: whatever changes later is seen
 	raw, err := os.ReadFile(name)
-	f.read[name] = &file{was: was, last: was, sum: sha256.Sum256(raw)}
+	if err == nil && was != nil && !was.Mode().IsRegular() {
+		f.pipes[name] = raw
+		return raw, nil
+	}
+	f.read[name] = &file{was: was, last: was, bad: err != nil, sum: sha256.Sum256(raw)}
 	return raw, err
 }
 
@@ -96,7 +106,13 @@ func (f *Files) changed() bool {
 		quiet, one.last = quiet && same(now, one.last), now
 	}
 	for name, one := range f.read {
-		if !quiet || same(one.was, one.last) {
+		if !quiet || same(one.was, one.last) && !one.bad {
+			continue
+		}
+		if one.bad && same(one.was, one.last) { // whatever kept us from it may be gone
+			if _, err := os.ReadFile(name); err == nil {
+				return true
+			}
 			continue
 		}
 		if raw, err := os.ReadFile(name); err != nil || sha256.Sum256(raw) != one.sum {

@@ -3,6 +3,7 @@ package reload_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -157,4 +158,25 @@ func TestCannotBeUsed(t *testing.T) {
 		r.says("holdline_reload_failed", "", 0)
 		r.says("holdline_reloads_total", "used", 1)
 	})
+}
+
+// What comes out of a pipe is there once, and stays what it was.
+func TestPipeIsReadOnce(t *testing.T) {
+	t.Parallel()
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }()
+	_, _ = in.WriteString("routes")
+	_ = in.Close()
+	files := reload.New(prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	for range 2 {
+		if raw, err := files.Read(fmt.Sprintf("/dev/fd/%d", out.Fd())); string(raw) != "routes" || err != nil {
+			t.Errorf("got %q, %v", raw, err)
+		}
+	}
+	if files.Any() {
+		t.Error("a pipe is followed")
+	}
 }

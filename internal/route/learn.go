@@ -20,9 +20,10 @@ type learned struct {
 // Learn takes over what a service, or somebody who knows it, says of the service. It returns false when that
 // is known already, or nothing is to be learned of the service. It is safe for concurrent use.
 func (s *Schemas) Learn(service string, schema *Schemas) bool {
+	digest := schema.Digest(service) // it may take long
 	s.learned.mu.Lock()
 	defer s.learned.mu.Unlock()
-	if !s.Learns(service) || schema.Digest(service) == "" || schema.Digest(service) == s.Digest(service) {
+	if !s.Learns(service) || digest == "" || digest == s.Digest(service) {
 		return false
 	}
 	next := map[string]*Schemas{}

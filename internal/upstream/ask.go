@@ -82,7 +82,7 @@ func (e *Endpoint) ask(ctx context.Context, name string) (why string) {
 		cancel()
 		switch {
 		case err == nil:
-			if name != "" && !e.pool.named.Load() {
+			if name != "" && !e.pool.named.Load() && !e.gone.Load() {
 				e.pool.named.Store(true)
 			}
 			if serving == grpchealth.StatusNotServing {

@@ -28,7 +28,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 	major := e.versions.pick(req.HTTPMajor, needs2)
 	for tried := false; ; tried = true {
 		if major == 0 {
-			e.pool.lacksOne(&e.pool.lacksHTTP2)
+			e.lacksOne(&e.pool.lacksHTTP2)
 			return nil, Outcome{Unsendable, NeedsHTTP2}, errVersion
 		}
 		res, outcome, err := e.try(ctx, req, major)
@@ -36,7 +36,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		case outcome.Cause != wrongVersion:
 			return res, outcome, err
 		case needs2:
-			e.pool.lacksOne(&e.pool.lacksHTTP2)
+			e.lacksOne(&e.pool.lacksHTTP2)
 			return nil, Outcome{Unsendable, NeedsHTTP2}, err
 		case tried, !e.versions.speaks(3 - major), req.Stream != nil && !req.Stream.Rewind():
 			return nil, outcome, err

@@ -28,11 +28,11 @@ func (p *Pool) Configure(cfg Config) {
 		}
 		after = append(after, had...)
 	}
-	if fresh {
-		p.forget()
-	}
 	p.picky.Store(says.Protocol != AnyProtocol || says.HTTP == OnlyHTTP1 || !fresh && p.picky.Load())
 	p.replace(after)
+	if fresh {
+		p.forget() // and those that are gone tell nothing more
+	}
 	switch named := slices.ContainsFunc(says.Endpoints, isName); {
 	case named && !p.resolving:
 		p.resolving = true

@@ -31,7 +31,7 @@ func TestConfigure(t *testing.T) {
 	const one, two, three = "http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"
 	p := openPool(t, nil, one, two)
 	json, before := p.lacks["application/json"], p.Endpoints()
-	p.lacksOne(json)
+	before[0].lacksOne(json)
 	p.named.Store(true)
 
 	p.Configure(routeTo(two, one))

@@ -102,10 +102,13 @@ type lacking struct {
 	understood atomic.Bool  // once
 }
 
-// lacksOne takes note that a call was not understood.
-func (p *Pool) lacksOne(l *lacking) {
-	l.note(true)
-	p.picky.Store(true)
+// lacksOne takes note that a call was not understood. An endpoint that is gone says nothing of those that came after
+// it.
+func (e *Endpoint) lacksOne(l *lacking) {
+	if !e.gone.Load() {
+		l.note(true)
+		e.pool.picky.Store(true)
+	}
 }
 
 func (l *lacking) note(is bool) {
@@ -117,8 +120,11 @@ func (l *lacking) note(is bool) {
 	}
 }
 
-// answered takes note of a response to a call of this kind.
-func (l *lacking) answered(res *Response) {
+// understood takes note of a response to a call of this kind, likewise.
+func (e *Endpoint) understood(l *lacking, res *Response) {
+	if e.gone.Load() {
+		return
+	}
 	l.note(false)
 	if res.StatusCode == http.StatusOK && !l.understood.Load() {
 		l.understood.Store(true)
@@ -234,10 +240,12 @@ func (e *Endpoint) mistakes(ctx context.Context, req *Request, mediaType string)
 	case err != nil:
 		return false // the stream shows what there is
 	case speaksGRPC(answer) && (!inGRPC || answer.Header.Get("Grpc-Status") != "" || !isJSON(MediaType(answer.Header))):
-		e.pool.lacksOne(lack)
+		e.lacksOne(lack)
 		return true
 	}
-	lack.told.Store(time.Now().UnixNano())
+	if !e.gone.Load() {
+		lack.told.Store(time.Now().UnixNano())
+	}
 	return false
 }
 
@@ -253,12 +261,12 @@ func (e *Endpoint) judgeStream(req *Request, res *Response) Outcome {
 		return Outcome{}
 	}
 	if res.StatusCode != http.StatusUnsupportedMediaType {
-		lack.answered(res)
+		e.understood(lack, res)
 		return Outcome{}
 	}
 	outcome := res.look(protocolOf(mediaType))
 	if outcome.Cause == UnknownProtocol && req.Header.Get("Content-Type") == mediaType {
-		e.pool.lacksOne(lack)
+		e.lacksOne(lack)
 	}
 	return outcome
 }
@@ -295,9 +303,9 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	}
 	switch {
 	case outcome.Kind == Answered:
-		lack.answered(res)
+		e.understood(lack, res)
 	case outcome.Cause == UnknownProtocol && compression == "" && req.Header.Get("Content-Type") == mediaType && req.Method == http.MethodPost:
-		e.pool.lacksOne(lack)
+		e.lacksOne(lack)
 	}
 	return outcome
 }
