@@ -325,15 +325,16 @@ func TestStreamsAcross(t *testing.T) {
 func TestStreamsAcrossEnd(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
-	service := servertest.GRPC(t, "127.0.0.1:0", &stock.ServiceDesc{ServiceName: streamService, Streams: []stock.StreamDesc{{
-		StreamName: "Echo", ServerStreams: true, ClientStreams: true,
-		Handler: func(_ any, stream stock.ServerStream) error {
-			err := numerals["Echo"](onGRPC{stream})
-			ended <- err
-			return err
-		},
-	}}})
-	url := frontStreams(t, "http://"+service)
+	desc := &stock.ServiceDesc{ServiceName: streamService}
+	for _, name := range []string{"Echo", "Total"} {
+		desc.Streams = append(desc.Streams, stock.StreamDesc{StreamName: name, ServerStreams: name == "Echo", ClientStreams: true,
+			Handler: func(_ any, stream stock.ServerStream) error {
+				err := numerals[name](onGRPC{stream})
+				ended <- err
+				return err
+			}})
+	}
+	url := frontStreams(t, "http://"+servertest.GRPC(t, "127.0.0.1:0", desc))
 	ctx, leave := context.WithCancel(t.Context())
 	client2 := client(t, 2)
 	body, caller := io.Pipe()
@@ -349,23 +350,79 @@ func TestStreamsAcrossEnd(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Error("the service was told that its caller has sent all, want that it left")
 	}
-
 	_ = caller.Close()
 
-	body, caller = io.Pipe()
-	go func() { _, _ = io.WriteString(caller, envelope(0, `"1"`)+envelope(0, `{"no": "number"}`)) }()
-	res, err = client2.Do(request(t, url+streamSpec("Echo").Procedure, body, "Content-Type: application/connect+json"))
-	if err != nil {
-		t.Fatal(err)
+	for _, method := range []string{"Echo", "Total", "Echo", "Total", "Echo", "Total"} { // none of which speaks against the service
+		body, caller := io.Pipe()
+		say := func(messages ...string) {
+			for _, message := range messages {
+				_, _ = io.WriteString(caller, envelope(0, message))
+			}
+		}
+		if method == "Total" { // before there is a head
+			go say(`"1"`, `{"no": "number"}`)
+		}
+		res, err := client2.Do(request(t, url+streamSpec(method).Procedure, body, "Content-Type: application/connect+json", "Holdline-Explain: 1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if method == "Echo" {
+			go say(`"1"`, `{"no": "number"}`)
+		}
+		said, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		_ = caller.Close()
+		if !strings.Contains(string(said), `"invalid_argument"`) || !strings.Contains(string(said), "it is no google.protobuf.Int64Value") || err != nil {
+			t.Errorf("%s: caller read %q, %v, want invalid_argument", method, said, err)
+		}
+		if decided := res.Header.Get("Holdline-Decision"); strings.Contains(decided, "breaker") {
+			t.Errorf("%s: %s", method, decided)
+		}
+		if err := <-ended; err == nil {
+			t.Errorf("%s: the service was told that its caller has sent all, want that the stream is over", method)
+		}
 	}
-	said, err := io.ReadAll(res.Body)
-	_ = res.Body.Close()
-	_ = caller.Close()
-	if !strings.Contains(string(said), `"invalid_argument"`) || !strings.Contains(string(said), "cannot be read") || err != nil {
-		t.Errorf("caller read %q, %v, want invalid_argument", said, err)
-	}
-	if err := <-ended; err == nil {
-		t.Error("the service was told that its caller has sent all, want that the stream is over")
+}
+
+// A service hears that its caller has left who has stopped reading before.
+func TestStreamsAcrossLeave(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	service := servertest.GRPC(t, "127.0.0.1:0", &stock.ServiceDesc{ServiceName: streamService, Streams: []stock.StreamDesc{{
+		StreamName: "Echo", ServerStreams: true, ClientStreams: true,
+		Handler: func(_ any, stream stock.ServerStream) error {
+			s := onGRPC{stream}
+			_, err := s.receive()
+			for err == nil {
+				err = s.send(1 << 60)
+			}
+			ended <- err
+			return err
+		},
+	}}})
+	url := frontStreams(t, "http://"+service)
+	for _, p := range []string{"application/connect+json", "application/grpc-web+json"} {
+		ctx, leave := context.WithCancel(t.Context())
+		body, caller := io.Pipe()
+		go func() {
+			for range 3 {
+				_, _ = io.WriteString(caller, envelope(0, `"1"`))
+			}
+		}()
+		res, err := client(t, 2).Do(request(t, url+streamSpec("Echo").Procedure, body, "Content-Type: "+p).WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.ReadFull(res.Body, make([]byte, 100))
+		time.Sleep(200 * time.Millisecond) // all windows are full
+		leave()
+		_ = res.Body.Close()
+		_ = caller.Close()
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: the service was not told", p)
+		}
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -22,7 +24,7 @@ import (
 	"holdline/internal/upstream"
 )
 
-// Bridge sends unary calls to endpoints that do not speak as their callers do: it is a server of the
+// Bridge sends calls to endpoints that do not speak as their callers do: it is a server of the
 // caller's protocol and a client in the endpoint's. It is safe for concurrent use.
 type Bridge struct {
 	schemas *route.Schemas
@@ -30,7 +32,7 @@ type Bridge struct {
 	servers Handlers
 }
 
-// New returns a bridge for the unary methods that the schemas have.
+// New returns a bridge for the methods that the schemas have.
 func New(schemas *route.Schemas) *Bridge {
 	b := &Bridge{schemas: schemas, clients: map[Speech]*connect.Client{}}
 	for _, speech := range append(slices.Clone(unary), streams...) {
@@ -65,6 +67,7 @@ type exchange struct {
 	body    *Body         // of that response
 	err     error         // of the attempt, or why there was none
 	tried   chan struct{} // closed after the attempt
+	refused atomic.Bool   // a message of the caller's stream was none
 	piped   *piped        // of a stream
 }
 
@@ -88,6 +91,9 @@ func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, method *r
 	in.Header.Del("Connect-Protocol-Version") // there is only one
 	ctx, handler := context.WithValue(ctx, exchangeKey{}, x), WithText(b.servers.Of(method), !method.Unary)
 	if !method.Unary {
+		if method.Spec().StreamType == connect.StreamTypeBidi && !endpoint.SpeaksHTTP2() {
+			return nil, upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.NeedsHTTP2}, errBothWays
+		}
 		return x.stream(ctx, handler, in)
 	}
 	rec := &recorder{header: http.Header{}}
@@ -106,6 +112,9 @@ const (
 	LossyMessage = "lossy-message"
 	Malformed    = "malformed"
 )
+
+// errBothWays says that a stream was not sent.
+var errBothWays = errors.New("HTTP/1.1 has no stream in both directions")
 
 // timeouts are the headers of a caller's deadline.
 var timeouts = [...]string{"Connect-Timeout-Ms", "Grpc-Timeout"}
@@ -168,6 +177,7 @@ func (x *exchange) failed(ctx context.Context, err error, service *connect.CallI
 	case !errors.As(err, &rpcErr), rpcErr.IsRemote(), x.status != http.StatusOK, x.outcome.Kind != upstream.Answered:
 	case TooLarge(err):
 		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and a message of its answer is larger than %d bytes: call in the protocol of the service", MaxMessage)
+	case x.refused.Load(): // it is we who have ended it, and the caller hears why
 	case x.piped != nil && (ctx.Err() != nil || x.body.BrokeOff(err)):
 		x.piped.breakOff(err)
 	case ctx.Err() != nil, x.body.BrokeOff(err):
@@ -194,6 +204,7 @@ type sender struct{}
 // Do implements connecthttp.HTTPClient.
 func (sender) Do(req *http.Request) (*http.Response, error) {
 	x, _ := req.Context().Value(exchangeKey{}).(*exchange)
+	defer close(x.tried)
 	major := x.req.HTTPMajor
 	if x.piped != nil {
 		major = 2 // it may be needed both ways
@@ -207,13 +218,16 @@ func (sender) Do(req *http.Request) (*http.Response, error) {
 	if left, ok := contract.Timeout(x.req.Header, upstream.IsGRPC(x.req.Header)); ok {
 		contract.SetTimeout(out.Header, x.to.Protocol != connect.ProtocolNameConnect, left)
 	}
-	defer close(x.tried)
 	var res *upstream.Response
 	res, x.outcome, x.err = x.endpoint.Try(req.Context(), out)
 	if x.err != nil {
 		return nil, x.err
 	}
 	x.body = TakeLeniently(res.HTTP(), x.to.Protocol)
+	if x.piped != nil { // an end of the request would be taken for all that its caller has to say
+		end := x.body.close
+		x.body.close = sync.OnceValue(func() error { return errors.Join(req.Body.Close(), end()) })
+	}
 	x.status, x.head = res.StatusCode, res.Header
 	return res.Response, nil
 }

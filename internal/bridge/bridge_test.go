@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	arithmeticv1 "holdline/gen/arithmetic/v1"
 	momv1 "holdline/gen/mom/v1"
@@ -370,5 +372,28 @@ func TestCallError(t *testing.T) {
 	t.Parallel()
 	if got := bridge.CallError(errNone, nil); got.GetMessage() != "" || got.GetCode() != int32(connect.CodeUnknown) {
 		t.Errorf("got %v", got)
+	}
+}
+
+// A schema that says of a well-known type what it is not is an error, and nothing worse.
+func TestBrokenSchema(t *testing.T) {
+	t.Parallel()
+	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{{
+		Name: proto.String("google/protobuf/timestamp.proto"), Package: proto.String("google.protobuf"), Syntax: proto.String("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Timestamp")}},
+		Service:     []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Clock")}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemas, err := route.OpenSnapshot(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := schemas.Service("google.protobuf.Clock").ParentFile().Messages().ByName("Timestamp")
+	for _, m := range []bridge.Message{{JSON: true, Bytes: []byte(`"2026-01-01T00:00:00Z"`), Desc: desc}, {Desc: desc}} {
+		if got, err := m.In(!m.JSON, schemas, true); err == nil {
+			t.Errorf("got %q, want an error", got)
+		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 // that it does not know are lost from JSON. A message that lacks a required field is read, too:
 // its service decides whether to take it.
 func Decode(raw []byte, isJSON bool, desc protoreflect.MessageDescriptor, types *route.Schemas) (msg *dynamicpb.Message, whole bool, err error) {
+	defer caught(&err)
 	msg = dynamicpb.NewMessage(desc)
 	switch {
 	case !isJSON:
@@ -32,6 +33,14 @@ func Decode(raw []byte, isJSON bool, desc protoreflect.MessageDescriptor, types 
 	}
 	proto.Reset(msg)
 	return msg, false, protojson.UnmarshalOptions{Resolver: lenient{types}, AllowPartial: true, DiscardUnknown: true}.Unmarshal(raw, msg)
+}
+
+// caught makes an error of a panic. Libraries trust that the types which JSON writes in its own way, such as
+// google.protobuf.Timestamp, are what they are called, and a schema may say anything.
+func caught(err *error) {
+	if panicked := recover(); panicked != nil {
+		*err = fmt.Errorf("its schema is not what it should be: %v", panicked)
+	}
 }
 
 // lenient resolves a type that no schema has as a message without fields.
@@ -67,7 +76,8 @@ func Deterministic(msg proto.Message) ([]byte, error) {
 }
 
 // JSON writes a message as JSON, on one line.
-func JSON(msg proto.Message, types *route.Schemas) ([]byte, error) {
+func JSON(msg proto.Message, types *route.Schemas) (written []byte, err error) {
+	defer caught(&err)
 	raw, err := protojson.MarshalOptions{Resolver: types, AllowPartial: true}.Marshal(msg)
 	if err != nil {
 		return nil, fmt.Errorf("as JSON: %w", err)

@@ -18,7 +18,8 @@ import (
 
 // stream is Try for a stream. The handler runs until the response is closed.
 func (x *exchange) stream(ctx context.Context, handler http.Handler, in *http.Request) (*upstream.Response, upstream.Outcome, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	outer := ctx
+	ctx, cancel := context.WithCancel(outer)
 	reading := io.ReadCloser(http.NoBody)
 	if x.req.Stream != nil {
 		reading = x.req.Stream.Reader()
@@ -30,6 +31,7 @@ func (x *exchange) stream(ctx context.Context, handler http.Handler, in *http.Re
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+		defer context.AfterFunc(ctx, func() { _ = reading.Close() })()
 		handler.ServeHTTP(x.piped, in.WithContext(ctx))
 		x.piped.end()
 	}()
@@ -40,6 +42,9 @@ func (x *exchange) stream(ctx context.Context, handler http.Handler, in *http.Re
 		<-ended
 	}
 	<-x.piped.begun
+	if x.refused.Load() && outer.Err() == nil && x.status == 0 {
+		x.outcome = upstream.Outcome{Kind: upstream.Unsendable, Cause: Malformed}
+	}
 	if x.outcome.Cause != Malformed && (x.status == 0 || x.outcome.Foreign()) {
 		end()
 		return nil, x.outcome, x.err
@@ -113,7 +118,11 @@ func (b *Bridge) serveStream(ctx context.Context, method *route.Method, spec con
 	var err error
 	if spec.StreamType == connect.StreamTypeServer {
 		asked, bad := c.next()
-		if bad != nil {
+		switch {
+		case ctx.Err() != nil:
+			x.outcome, x.err = upstream.BrokeOff(ctx, bad), ctx.Err()
+			return bad
+		case bad != nil:
 			return x.refuse(BadMessage, bad)
 		}
 		up <- nil
@@ -127,6 +136,9 @@ func (b *Bridge) serveStream(ctx context.Context, method *route.Method, spec con
 	if spec.StreamType != connect.StreamTypeServer {
 		go func() {
 			err := c.up()
+			if err != nil && ctx.Err() == nil {
+				x.refused.Store(true)
+			}
 			if up <- err; err != nil {
 				cancel()
 			}
@@ -139,9 +151,13 @@ func (b *Bridge) serveStream(ctx context.Context, method *route.Method, spec con
 	err = c.down(ctx)
 	select {
 	case refused := <-up:
+		if err == nil { // the service has ended the stream
+			return nil
+		}
 		return cmp.Or(refused, err)
-	default: // the service has ended the stream first
+	default: // the stream is over while its caller still has something to say
 	}
+	x.cut()
 	_ = c.client.Close()
 	_ = x.piped.letGo()
 	<-up

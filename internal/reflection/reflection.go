@@ -15,6 +15,16 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
+	_ "google.golang.org/protobuf/types/known/anypb" // all that is in wellKnown
+	_ "google.golang.org/protobuf/types/known/apipb"
+	_ "google.golang.org/protobuf/types/known/durationpb"
+	_ "google.golang.org/protobuf/types/known/emptypb"
+	_ "google.golang.org/protobuf/types/known/fieldmaskpb"
+	_ "google.golang.org/protobuf/types/known/sourcecontextpb"
+	_ "google.golang.org/protobuf/types/known/structpb"
+	_ "google.golang.org/protobuf/types/known/timestamppb"
+	_ "google.golang.org/protobuf/types/known/typepb"
+	_ "google.golang.org/protobuf/types/known/wrapperspb"
 
 	"holdline/internal/route"
 )
@@ -24,6 +34,9 @@ const (
 	maxFiles = 1000
 	maxBytes = 8 << 20 // of all files
 )
+
+// wellKnown is the package of the types that libraries know by their names.
+const wellKnown protoreflect.FullName = "google.protobuf"
 
 // ErrNone says that a service does not tell its schema.
 var ErrNone = errors.New("the service does not tell its schema: it has no server reflection, or does not know the name of the service")
@@ -118,6 +131,9 @@ func (f *files) collect(set *descriptorpb.FileDescriptorSet, name string, seen m
 }
 
 func (f *files) file(name string) (*descriptorpb.FileDescriptorProto, error) {
+	if linked, missing := protoregistry.GlobalFiles.FindFileByPath(name); missing == nil && linked.Package() == wellKnown {
+		return protodesc.ToFileDescriptorProto(linked), nil // whatever the server says
+	}
 	if f.known[name] == nil {
 		came, err := f.stream.FileByFilename(name)
 		if err == nil {
@@ -130,8 +146,11 @@ func (f *files) file(name string) (*descriptorpb.FileDescriptorProto, error) {
 			return nil, fmt.Errorf("the file %s of the schema: %w", name, err)
 		}
 	}
-	if f.known[name] == nil {
+	switch {
+	case f.known[name] == nil:
 		return nil, fmt.Errorf("the file %s of the schema: the server does not give it", name)
+	case f.known[name].GetPackage() == string(wellKnown):
+		return nil, fmt.Errorf("the file %s of the schema: it says what is in %s, which is known", name, wellKnown)
 	}
 	return f.known[name], nil
 }

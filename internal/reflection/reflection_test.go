@@ -179,6 +179,11 @@ func TestFetchFromLiars(t *testing.T) {
 			}
 			return []*descriptorpb.FileDescriptorProto{{Name: proto.String(asked), Dependency: []string{asked + "a"}}}
 		},
+		"well-known types": func(*reflectionv1.ServerReflectionRequest) []*descriptorpb.FileDescriptorProto {
+			return []*descriptorpb.FileDescriptorProto{file("a.proto", "evil.proto"), {
+				Name: proto.String("evil.proto"), Package: proto.String("google.protobuf"), MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Timestamp")}},
+			}}
+		},
 		"what it does not give": func(question *reflectionv1.ServerReflectionRequest) []*descriptorpb.FileDescriptorProto {
 			return []*descriptorpb.FileDescriptorProto{file("a.proto", "b.proto")}
 		},

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"sync"
@@ -23,7 +24,7 @@ func (s *Schemas) Learn(service string, schema *Schemas) bool {
 	digest := schema.Digest(service) // it may take long
 	s.learned.mu.Lock()
 	defer s.learned.mu.Unlock()
-	if !s.Learns(service) || digest == "" || digest == s.Digest(service) {
+	if !s.Learns(service) || digest == "" || digest == s.Digest(service) && alike(s.Of(service), schema, service) {
 		return false
 	}
 	next := map[string]*Schemas{}
@@ -37,6 +38,14 @@ func (s *Schemas) Learn(service string, schema *Schemas) bool {
 		tell()
 	}
 	return true
+}
+
+// alike tells whether two schemas of a service are the same to the last byte. A digest is of what its methods
+// carry, and not of what may be in an Any.
+func alike(a, b *Schemas, service string) bool {
+	one, err := a.Snapshot(service)
+	two, errTwo := b.Snapshot(service)
+	return err == nil && errTwo == nil && bytes.Equal(one, two)
 }
 
 // OnLearn has a function called whenever something was learned. The function must not block.
