@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,6 +40,13 @@ const momPlace, adminPlace = 10, 11
 
 // Run runs everything until it is interrupted.
 func (c *Up) Run(ctx context.Context, out io.Writer) error {
+	if c.State != "" { // Redis works in another folder
+		state, err := filepath.Abs(c.State)
+		if err != nil {
+			return err
+		}
+		c.State = state
+	}
 	log, metrics := c.logger(), server.NewMetrics()
 	files := reload.New(metrics, log)
 	specs, err := c.specs(files.Read)

@@ -48,6 +48,8 @@ type call struct {
 	broken atomic.Bool
 	// ran: in some try the service may have executed the call.
 	ran bool
+	// confirmed: its service was asked whether it has another schema.
+	confirmed bool
 	// held: its caller counts among those who are held at MOMs.
 	held  bool
 	began time.Time

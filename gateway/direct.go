@@ -93,7 +93,11 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 			res, outcome, err = endpoint.Try(ctx, &c.req)
 		} else {
 			c.tries.bridge = way.Protocol
-			res, outcome, err = p.bridge.Try(ctx, endpoint, c.method, &c.req, way, less)
+			newer := less && p.newer(c)
+			res, outcome, err = p.bridge.Try(ctx, endpoint, c.method, &c.req, way, less && !newer)
+			if newer && outcome.Cause == bridge.LossyMessage {
+				res, outcome, err = p.bridge.Try(ctx, endpoint, c.method, &c.req, way, less)
+			}
 		}
 		switch {
 		case outcome.Foreign():
@@ -104,6 +108,22 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 		return bridge.Understood
 	})
 	return res, outcome, err
+}
+
+// newer asks the service for its schema, once for a call, before something of a message is left out that the schema does not know.
+// It tells whether there is another schema of the method now.
+func (p *proxy) newer(c *call) bool {
+	if c.confirmed {
+		return false
+	}
+	c.confirmed = true
+	p.learner.Confirm(c.target.service)
+	now := p.schemas.Method(c.req.URL.Path)
+	if now == nil || now == c.method || !now.Unary {
+		return false
+	}
+	c.method = now
+	return true
 }
 
 // crosses tells how the caller speaks, and whether a call that is not understood can cross the bridge.

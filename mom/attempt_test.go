@@ -40,7 +40,7 @@ func newAttempter(t *testing.T, store *fakeStore, url string, options ...string)
 	t.Cleanup(pool.Close)
 	shard := Shard{Service: r.Service}
 	return &attempter{
-		store: store, shard: shard, sender: newSender(pool, shelf, r), reaper: newReaper(store, shard, nil, log),
+		store: store, shard: shard, sender: newSender(pool, shelf, r, func(string) {}), reaper: newReaper(store, shard, nil, log),
 		metrics: newMetrics(prometheus.NewRegistry()), traffic: &traffic{}, outages: noOutages(), log: log, once: once,
 	}
 }

@@ -24,10 +24,11 @@ type sender struct {
 	pool    *upstream.Pool
 	shelf   *shelf
 	says    atomic.Pointer[route.Route] // it may change while tasks are sent
+	confirm func(service string)        // asks the service for its schema
 }
 
-func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route) *sender {
-	s := &sender{service: r.Service, pool: pool, shelf: shelf}
+func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route, confirm func(service string)) *sender {
+	s := &sender{service: r.Service, pool: pool, shelf: shelf, confirm: confirm}
 	s.says.Store(r)
 	return s
 }
@@ -85,11 +86,18 @@ func (r result) unsent() bool {
 // never too much: where our own headers are, they are left out.
 func (s *sender) send(ctx context.Context, lease Lease, k knownMethod) (res result) {
 	caller, _ := speechOf(lease.Call)
+	confirmed := false
 	var tried []*upstream.Endpoint
 	for range s.pool.Len() { // during an update they may speak different protocols
 		endpoint := s.pool.Pick(tried...)
 		bridge.Speak(caller.Ways(s.pool, false), func(speech bridge.Speech, less bool) bridge.Heard {
-			raw, err := k.message(lease.Call, speech, less)
+			if less && !confirmed {
+				k, confirmed = s.newer(lease.Call, k), true
+			}
+			raw, err := k.message(lease.Call, speech, false)
+			if err != nil && less {
+				raw, err = k.message(lease.Call, speech, true)
+			}
 			if err != nil {
 				res = result{outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: notTranslated.cause}}
 				return bridge.Lossy
@@ -108,6 +116,15 @@ func (s *sender) send(ctx context.Context, lease Lease, k knownMethod) (res resu
 		tried = append(tried, endpoint)
 	}
 	return result{answer: asAnswer(contract.NotUnderstood(s.service, caller.MediaType(), "", false))}
+}
+
+// newer asks the service for its schema before something of a task is left out that the schema does not know.
+func (s *sender) newer(call *momv1.Call, k knownMethod) knownMethod {
+	s.confirm(s.service)
+	if now, flaw := s.look(call); flaw == nil {
+		return now
+	}
+	return k
 }
 
 // tooLargeHeaders is the outcome of headers that are more than the service takes.

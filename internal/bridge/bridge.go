@@ -175,8 +175,10 @@ func (x *exchange) failed(ctx context.Context, err error, service *connect.CallI
 	var rpcErr *connect.Error
 	switch {
 	case !errors.As(err, &rpcErr), rpcErr.IsRemote(), x.status != http.StatusOK, x.outcome.Kind != upstream.Answered:
+	case TooLarge(err) && x.piped != nil:
+		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was broken off: a message of its answer is larger than %d bytes; call in the protocol of the service", MaxMessage)
 	case TooLarge(err):
-		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and a message of its answer is larger than %d bytes: call in the protocol of the service", MaxMessage)
+		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and its answer is larger than %d bytes: call in the protocol of the service", MaxMessage)
 	case x.refused.Load(): // it is we who have ended it, and the caller hears why
 	case x.piped != nil && (ctx.Err() != nil || x.body.BrokeOff(err)):
 		x.piped.breakOff(err)

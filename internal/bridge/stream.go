@@ -237,7 +237,7 @@ func (c *crossing) down(ctx context.Context) error {
 		}
 		if answer.Bytes, err = answer.In(IsJSON(c.caller), c.types, true); err != nil {
 			return contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
-				"the call was executed, but a message of its answer cannot be written as %s: %v", c.caller.Codec, err)
+				"the call was broken off: a message of its answer cannot be written as %s: %v", c.caller.Codec, err)
 		}
 		answer.JSON = IsJSON(c.caller)
 		if err := c.stream.Send(&answer); err != nil {

@@ -53,6 +53,7 @@ func (w *textWriter) Write(p []byte) (int, error) {
 // Flush implements http.Flusher, which connect asks for. The base64 of a stream is padded there, as gRPC-Web
 // allows; in any other what makes no whole quantum waits.
 func (w *textWriter) Flush() {
+	w.name() // of no effect after WriteHeader
 	if w.streams {
 		_ = w.body.Close() // the caller left, else
 		w.body = base64.NewEncoder(base64.StdEncoding, w.ResponseWriter)

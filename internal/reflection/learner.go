@@ -8,6 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect/v2"
+	"golang.org/x/sync/singleflight"
+
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
@@ -15,6 +18,8 @@ import (
 const (
 	// askTime bounds one question.
 	askTime = 5 * time.Second
+	// confirmTime bounds one that a call waits for.
+	confirmTime = 2 * time.Second
 	// slowPause is the time between two questions, and quickPause that to a service whose schema nobody knows yet
 	// and that could not be asked.
 	slowPause, quickPause = 30 * time.Second, 2 * time.Second
@@ -37,13 +42,15 @@ type Learner struct {
 	running  context.Context           //nolint:containedctx // of Run; nil unless it runs
 	asking   sync.WaitGroup
 
-	doubts sync.Map // service → chan struct{}, of those that are followed: calls look here, and wait for nobody
+	confirming singleflight.Group
+	doubts     sync.Map // service → chan struct{}, of those that are followed: calls look here, and wait for nobody
 }
 
 // followed is a service that is asked, until stop is called.
 type followed struct {
-	pool *upstream.Pool
-	stop context.CancelFunc
+	pool      *upstream.Pool
+	stop      context.CancelFunc
+	confirmed time.Time // when it was last asked because of a message
 }
 
 // Follow has the services of these routes asked from now on, and no others: each at its pool, unless its route or an
@@ -75,7 +82,7 @@ func (l *Learner) keepUp() {
 		if l.followed[service].pool == nil {
 			ctx, stop := context.WithCancel(l.running)
 			doubt := make(chan struct{}, 1)
-			l.followed[service] = followed{pool, stop}
+			l.followed[service] = followed{pool: pool, stop: stop}
 			l.doubts.Store(service, doubt)
 			l.asking.Go(func() { l.follow(ctx, service, pool, doubt) })
 		}
@@ -91,6 +98,26 @@ func (l *Learner) Doubt(service string) {
 		default: // it is in doubt already
 		}
 	}
+}
+
+// Confirm asks a service for its schema now, if that was learned from it and was not confirmed within the last second. Callers
+// who would lose something of a message wait for it: the service may know what we do not. It takes two seconds at most.
+func (l *Learner) Confirm(service string) {
+	_, _, _ = l.confirming.Do(service, func() (any, error) {
+		l.mu.Lock()
+		f, ok := l.followed[service]
+		ok = ok && time.Since(f.confirmed) >= doubtPause
+		if f.confirmed = time.Now(); ok {
+			l.followed[service] = f
+		}
+		l.mu.Unlock()
+		if !ok {
+			return nil, nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), confirmTime)
+		defer cancel()
+		return nil, l.ask(ctx, service, f.pool.Pick())
+	})
 }
 
 // Run asks until ctx ends.
@@ -120,6 +147,12 @@ func (l *Learner) follow(ctx context.Context, service string, pool *upstream.Poo
 			least = nonePause
 			if !known && !said {
 				l.Log.Warn("no schema: calls of this service pass, and are not stored or translated; give an image with --schema", "service", service, "error", err)
+				said = true
+			}
+		case err != nil && !errors.As(err, new(*connect.Error)):
+			least = nonePause
+			if !said {
+				l.Log.Warn("the schema that a service tells cannot be used; give an image with --schema", "service", service, "error", err)
 				said = true
 			}
 		case err != nil:

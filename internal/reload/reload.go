@@ -4,6 +4,7 @@ package reload
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -20,6 +21,7 @@ const lookPause = time.Second
 type Files struct {
 	read    map[string]*file  // since the last time that they were read, by name
 	pipes   map[string][]byte // what came out of those that cannot be read again
+	runs    bool
 	failed  prometheus.Gauge
 	reloads *prometheus.CounterVec
 	log     *slog.Logger
@@ -58,8 +60,13 @@ func (f *Files) Read(name string) ([]byte, error) {
 		return raw, nil
 	}
 	was, _ := os.Stat(name) // before it is read: whatever changes later is seen
+	odd := was != nil && !was.Mode().IsRegular()
+	if odd && f.runs { // nobody may ever write into it
+		f.read[name] = &file{was: was, last: was}
+		return nil, fmt.Errorf("%s is no file any more", name)
+	}
 	raw, err := os.ReadFile(name)
-	if err == nil && was != nil && !was.Mode().IsRegular() {
+	if err == nil && odd {
 		f.pipes[name] = raw
 		return raw, nil
 	}
@@ -73,6 +80,7 @@ func (f *Files) Any() bool { return len(f.read) > 0 }
 // Run calls again whenever a file has changed, and whenever it is told to, until ctx ends. Again reads all files by
 // Read, and uses what they say, or returns an error and changes nothing.
 func (f *Files) Run(ctx context.Context, told <-chan struct{}, again func() error) {
+	f.runs = true
 	ticker := time.NewTicker(lookPause)
 	defer ticker.Stop()
 	for {
@@ -108,6 +116,9 @@ func (f *Files) changed() bool {
 	for name, one := range f.read {
 		if !quiet || same(one.was, one.last) && !one.bad {
 			continue
+		}
+		if one.last != nil && !one.last.Mode().IsRegular() {
+			return !same(one.was, one.last)
 		}
 		if one.bad && same(one.was, one.last) { // whatever kept us from it may be gone
 			if _, err := os.ReadFile(name); err == nil {

@@ -102,7 +102,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 	case req.Look:
 		outcome = e.judge(ctx, req, res, major)
 	case req.Known:
-		outcome = e.judgeStream(req, res)
+		outcome = e.judgeStream(ctx, req, res, major)
 	case mediaType == "application/json", mediaType == "application/proto":
 		outcome = res.unread()
 	}

@@ -254,13 +254,22 @@ func speaksGRPC(res *http.Response) bool { return protocolOf(MediaType(res.Heade
 
 // judgeStream is judge for a stream, whose messages may come late: it tells whether the endpoint understands
 // the protocol.
-func (e *Endpoint) judgeStream(req *Request, res *Response) Outcome {
+func (e *Endpoint) judgeStream(ctx context.Context, req *Request, res *Response, major int) Outcome {
 	mediaType := MediaType(req.Header)
 	lack := e.pool.lacks[mediaType]
 	if lack == nil {
 		return Outcome{}
 	}
-	if res.StatusCode != http.StatusUnsupportedMediaType {
+	switch {
+	case protocolOf(mediaType) != OnlyGRPC && speaksGRPC(res.Response):
+		// Another program is there than the one that was asked. If it fails questions alike, it has understood nothing.
+		e.lacksOne(lack)
+		lack.told.Store(0)
+		if res.failsAsGRPC() && e.failsAlike(ctx, req, res, major) {
+			return Outcome{Unsendable, UnknownProtocol}
+		}
+		return Outcome{Broken, UnknownProtocol}
+	case res.StatusCode != http.StatusUnsupportedMediaType:
 		e.understood(lack, res)
 		return Outcome{}
 	}
