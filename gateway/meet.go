@@ -67,7 +67,7 @@ func (m *meeting) Run(ctx context.Context) error {
 		if m.look(ctx) {
 			pause = meetPatience
 		}
-		if slices.ContainsFunc(m.targets.stored(), func(service string) bool { return m.schemas.Digest(service) == "" }) {
+		if slices.ContainsFunc(m.targets.stored(), m.schemas.Lacks) {
 			pause = unknownPause
 		}
 		sleep(ctx, pause)
@@ -115,7 +115,7 @@ func (m *meeting) look(ctx context.Context) (waits bool) {
 // learn takes over schemas that the MOM knows and we do not: the service may be down since we were started.
 func (m *meeting) learn(ctx context.Context, mom momv1connect.HoldServiceClient, routes []*momv1.KnownRoute) {
 	for _, r := range routes {
-		if r.GetSchema() == "" || m.targets.of(r.GetService()) == nil || m.schemas.Digest(r.GetService()) != "" {
+		if r.GetSchema() == "" || m.targets.of(r.GetService()) == nil || !m.schemas.Lacks(r.GetService()) {
 			continue
 		}
 		res, err := mom.GetSchema(ctx, &momv1.GetSchemaRequest{Service: r.GetService()})

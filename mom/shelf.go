@@ -92,7 +92,9 @@ func (s *shelf) remember(name string, of *route.Schemas) {
 	if len(s.others) >= maxShelf {
 		clear(s.others)
 		for _, own := range s.mine {
-			s.others[own.name] = own.of
+			if own.name != "" {
+				s.others[own.name] = own.of
+			}
 		}
 	}
 	if name != "" {
@@ -162,8 +164,8 @@ func (s *shelf) keep(ctx context.Context, service string) error {
 		}
 		return err
 	}
-	if s.ours.Service(service) != nil {
-		return nil // it is too large
+	if !s.ours.Lacks(service) {
+		return nil // it is too large, or its route says that there is none
 	}
 	name, err := s.store.Schema(ctx, latestOf(service))
 	if err != nil {

@@ -113,23 +113,31 @@ func (f *Files) changed() bool {
 		now, _ := os.Stat(name)
 		quiet, one.last = quiet && same(now, one.last), now
 	}
+	if !quiet {
+		return false
+	}
 	for name, one := range f.read {
-		if !quiet || same(one.was, one.last) && !one.bad {
+		touched := !same(one.was, one.last)
+		if !touched && !one.bad {
 			continue
 		}
 		if one.last != nil && !one.last.Mode().IsRegular() {
-			return !same(one.was, one.last)
-		}
-		if one.bad && same(one.was, one.last) { // whatever kept us from it may be gone
-			if _, err := os.ReadFile(name); err == nil {
-				return true
+			if touched {
+				return true // Read says what is wrong with it
 			}
 			continue
 		}
-		if raw, err := os.ReadFile(name); err != nil || sha256.Sum256(raw) != one.sum {
+		raw, err := os.ReadFile(name)
+		switch {
+		case one.bad && !touched: // whatever kept us from it may be gone
+			if err == nil {
+				return true
+			}
+		case err != nil, sha256.Sum256(raw) != one.sum:
 			return true
+		default:
+			one.was = one.last // it was only touched
 		}
-		one.was = one.last // it was only touched
 	}
 	return false
 }

@@ -91,6 +91,9 @@ func (s *Schemas) Given(service string) bool { return s.given(service) != nil }
 // SchemaNone.
 func (s *Schemas) Learns(service string) bool { return !s.now().none[service] && !s.Given(service) }
 
+// Lacks tells whether the schema of a service is to be learned, and nobody has told it yet.
+func (s *Schemas) Lacks(service string) bool { return s.Learns(service) && s.Service(service) == nil }
+
 // Of returns what knows a service and the types of its messages. It returns something else once that has changed.
 func (s *Schemas) Of(service string) *Schemas {
 	if all := s.learned.schemas.Load(); all != nil && (*all)[service] != nil {

@@ -31,7 +31,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 			e.lacksOne(&e.pool.lacksHTTP2)
 			return nil, Outcome{Unsendable, NeedsHTTP2}, errVersion
 		}
-		res, outcome, err := e.try(ctx, req, major)
+		res, outcome, err := e.try(ctx, req, mediaType, major)
 		switch {
 		case outcome.Cause != wrongVersion:
 			return res, outcome, err
@@ -47,7 +47,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 }
 
 // try is Try in one version of HTTP.
-func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response, Outcome, error) {
+func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, major int) (*Response, Outcome, error) {
 	cuts, shown := e.cuts.Load(), e.versions.yes[of(major)].Load()
 	e.begin()
 	inTime := func() {}
@@ -57,7 +57,6 @@ func (e *Endpoint) try(ctx context.Context, req *Request, major int) (*Response,
 		inTime = func() { timer.Stop() }
 		ctx = bounded
 	}
-	mediaType, _ := req.Written()
 	transport, seat := e.transport(req, major)
 	sent := &sent{seat: seat}
 	out := e.request(&ctx, req, major, shown, sent)

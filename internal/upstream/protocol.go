@@ -215,7 +215,7 @@ func (e *Endpoint) askAs(ctx context.Context, major int, header http.Header, mes
 	return answer, err
 }
 
-// errMistakes says that a stream was not sent.
+// errMistakes says that a call was not sent.
 var errMistakes = errors.New("the endpoint answers this protocol in gRPC")
 
 // mistakes tells whether the endpoint would take a call for another one. Streams of all protocols have the same
@@ -238,7 +238,7 @@ func (e *Endpoint) mistakes(ctx context.Context, req *Request, mediaType string)
 	}
 	switch {
 	case err != nil:
-		return false // the stream shows what there is
+		return false // the call shows what there is
 	case speaksGRPC(answer) && (!inGRPC || answer.Header.Get("Grpc-Status") != "" || !isJSON(MediaType(answer.Header))):
 		e.lacksOne(lack)
 		return true
