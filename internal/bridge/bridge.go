@@ -61,12 +61,15 @@ type exchange struct {
 	to       Speech
 	less     bool
 
+	sent []byte             // the message, of a call that was plain
+	came *upstream.Response // to that
+
 	outcome upstream.Outcome
 	status  int           // of the endpoint's response; 0 without one
 	head    http.Header   // of that response
 	body    *Body         // of that response
 	err     error         // of the attempt, or why there was none
-	tried   chan struct{} // closed after the attempt
+	tried   chan struct{} // of a stream: closed after the attempt
 	refused atomic.Bool   // a message of the caller's stream was none
 	piped   *piped        // of a stream
 }
@@ -78,8 +81,13 @@ type exchangeKey struct{}
 // of the message may be left out, as it always is of a stream's.
 func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, method *route.Method, req *upstream.Request, to Speech, less bool) (*upstream.Response, upstream.Outcome, error) {
 	x := &exchange{
-		endpoint: endpoint, req: req, to: to, less: less, tried: make(chan struct{}),
+		endpoint: endpoint, req: req, to: to, less: less,
 		outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: Malformed},
+	}
+	if method.Unary && isPlain(req, to) {
+		if res, ok := x.plain(ctx, method, b.schemas.Of(method.Service())); ok {
+			return res, x.outcome, x.err
+		}
 	}
 	in := &http.Request{
 		Method: req.Method, URL: req.URL, Host: req.Host, ProtoMajor: req.HTTPMajor, Header: req.Header.Clone(),
@@ -98,6 +106,7 @@ func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, method *r
 	}
 	rec := &recorder{header: http.Header{}}
 	handler.ServeHTTP(rec, in.WithContext(ctx))
+	x.came.Drop()
 	if x.outcome.Cause != Malformed && (x.status == 0 || x.outcome.Kind == upstream.Broken || x.outcome.Kind == upstream.DeadlineOver || x.outcome.Kind == upstream.CallerLeft) {
 		return nil, x.outcome, x.err
 	}
@@ -123,26 +132,21 @@ var timeouts = [...]string{"Connect-Timeout-Ms", "Grpc-Timeout"}
 func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.Spec, stream connect.ServerStream) error {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
 	caller, _ := connect.CallInfoForServerContext(ctx)
-	asked := Message{JSON: IsJSON(caller), Desc: method.Descriptor.Input()}
-	if err := stream.Receive(&asked); err != nil {
-		return x.refuse(BadMessage, err)
-	}
-	if asked.JSON && len(asked.Bytes) == 0 && caller.Protocol == connect.ProtocolNameConnect {
-		return x.refuse(BadMessage, connect.NewError(connect.CodeInvalidArgument, "the message cannot be read: it is empty, which is no JSON"))
-	}
 	types := b.schemas.Of(method.Service())
-	raw, err := asked.In(x.to.JSON, types, x.less)
-	if err != nil {
-		cause := BadMessage
-		if !x.less {
-			cause = LossyMessage
+	if x.came == nil {
+		asked := Message{JSON: IsJSON(caller), Desc: method.Descriptor.Input()}
+		if err := stream.Receive(&asked); err != nil {
+			return x.refuse(BadMessage, err)
 		}
-		return x.refuse(cause, connect.Errorf(connect.CodeInvalidArgument, "the message cannot be read: %v", err))
+		var err error
+		if x.sent, err = x.translated(&asked, types, caller.Protocol); err != nil {
+			return err
+		}
 	}
-	sent, answer := Message{JSON: x.to.JSON, Bytes: raw}, Message{Desc: method.Descriptor.Output()}
+	sent, answer := Message{JSON: x.to.JSON, Bytes: x.sent}, Message{Desc: method.Descriptor.Output()}
 	out, service := connect.NewClientContext(ctx)
 	pass(service.RequestHeader(), caller.RequestHeader().All())
-	err = b.clients[x.to].CallUnary(out, spec, &sent, &answer)
+	err := b.clients[x.to].CallUnary(out, spec, &sent, &answer)
 	if x.status == 0 {
 		return err // nobody reads it
 	}
@@ -157,6 +161,22 @@ func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.S
 	}
 	answer.JSON = IsJSON(caller)
 	return stream.Send(&answer)
+}
+
+// translated is the message of a call of a protocol as the endpoint reads it. If there is none, the call is refused.
+func (x *exchange) translated(asked *Message, types *route.Schemas, protocol string) ([]byte, error) {
+	if asked.JSON && len(asked.Bytes) == 0 && protocol == connect.ProtocolNameConnect {
+		return nil, x.refuse(BadMessage, connect.NewError(connect.CodeInvalidArgument, "the message cannot be read: it is empty, which is no JSON"))
+	}
+	raw, err := asked.In(x.to.JSON, types, x.less)
+	if err != nil {
+		cause := BadMessage
+		if !x.less {
+			cause = LossyMessage
+		}
+		return nil, x.refuse(cause, connect.Errorf(connect.CodeInvalidArgument, "the message cannot be read: %v", err))
+	}
+	return raw, nil
 }
 
 // refuse is for a call that is not sent, because of its message.
@@ -206,24 +226,23 @@ type sender struct{}
 // Do implements connecthttp.HTTPClient.
 func (sender) Do(req *http.Request) (*http.Response, error) {
 	x, _ := req.Context().Value(exchangeKey{}).(*exchange)
-	defer close(x.tried)
-	major := x.req.HTTPMajor
+	res := x.came
 	if x.piped != nil {
-		major = 2 // it may be needed both ways
+		defer close(x.tried)
 	}
-	out, err := upstream.Made(req, major)
-	if err != nil {
-		return nil, err
-	}
-	out.Host, out.Peer, out.Timeout = x.req.Host, x.req.Peer, x.req.Timeout
-	out.Look, out.Known = x.piped == nil, x.piped != nil
-	if left, ok := contract.Timeout(x.req.Header, upstream.IsGRPC(x.req.Header)); ok {
-		contract.SetTimeout(out.Header, x.to.Protocol != connect.ProtocolNameConnect, left)
-	}
-	var res *upstream.Response
-	res, x.outcome, x.err = x.endpoint.Try(req.Context(), out)
-	if x.err != nil {
-		return nil, x.err
+	if res == nil {
+		major := x.req.HTTPMajor
+		if x.piped != nil {
+			major = 2 // it may be needed both ways
+		}
+		out, err := upstream.Made(req, major)
+		if err != nil {
+			return nil, err
+		}
+		out.Look, out.Known = x.piped == nil, x.piped != nil
+		if res, err = x.try(req.Context(), out); err != nil {
+			return nil, err
+		}
 	}
 	x.body = TakeLeniently(res.HTTP(), x.to.Protocol)
 	if x.piped != nil { // an end of the request would be taken for all that its caller has to say
@@ -232,6 +251,16 @@ func (sender) Do(req *http.Request) (*http.Response, error) {
 	}
 	x.status, x.head = res.StatusCode, res.Header
 	return res.Response, nil
+}
+
+// try makes the attempt, with what is the caller's.
+func (x *exchange) try(ctx context.Context, out *upstream.Request) (res *upstream.Response, err error) {
+	out.Host, out.Peer, out.Timeout = x.req.Host, x.req.Peer, x.req.Timeout
+	if left, ok := contract.Timeout(x.req.Header, upstream.IsGRPC(x.req.Header)); ok {
+		contract.SetTimeout(out.Header, x.to.Protocol != connect.ProtocolNameConnect, left)
+	}
+	res, x.outcome, x.err = x.endpoint.Try(ctx, out)
+	return res, x.err
 }
 
 // recorder keeps a response.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -132,6 +133,62 @@ func TestBridgePassesAll(t *testing.T) {
 		if string(body) != c.want || res.StatusCode != http.StatusOK || res.Header.Get("Page") != "red|blue" ||
 			res.Header.Get("Seal-Bin") != "AP8" || res.Header.Get("Trailer-Weight") != "none" || res.Header.Get("Grpc-Status") != "" {
 			t.Errorf("%s: got %d %q %v", name, res.StatusCode, body, res.Header)
+		}
+	}
+}
+
+// What is plain is answered as connect would answer it, to the last header.
+func TestPlainIsAsConnect(t *testing.T) {
+	t.Parallel()
+	large := make([]byte, 2<<10)
+	for name, answer := range map[string]func(context.Context, *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error){
+		"a sum": double,
+		"nothing": func(context.Context, *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+			return new(arithmeticv1.SumResponse), nil
+		},
+		"with metadata": func(ctx context.Context, req *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+			came, _ := metadata.FromIncomingContext(ctx)
+			_ = grpc.SetHeader(ctx, metadata.Pairs("page", strings.Join(came.Get("color"), "|"), "seal-bin", "\x00\xff", "page", "2"))
+			_ = grpc.SetTrailer(ctx, metadata.Pairs("weight", "none", "weight", "2"))
+			return double(ctx, req)
+		},
+		"an error": func(ctx context.Context, _ *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+			_ = grpc.SetTrailer(ctx, metadata.Pairs("weight", "none"))
+			failed, err := status.New(codes.NotFound, "not “there”").WithDetails(&arithmeticv1.SumResponse{Result: 7})
+			if err != nil {
+				return nil, err
+			}
+			return nil, failed.Err()
+		},
+		"a large answer": func(ctx context.Context, req *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+			res, err := double(ctx, req)
+			res.ProtoReflect().SetUnknown(append([]byte{0xba, 0x06, 0x80, 0x10}, large...))
+			return res, err
+		},
+	} {
+		endpoint := stock(t, answer)
+		for _, mediaType := range []string{"application/json", "application/proto"} {
+			body := `{"a": 1, "b": 2}`
+			if mediaType == "application/proto" {
+				body = "\x08\x02\x10\x03"
+			}
+			var got [2]string
+			for i := range got {
+				req := inJSON(body, "Color: red", "Color: blue", "Accept-Encoding: gzip", "User-Agent: me")
+				req.Header.Set("Content-Type", mediaType)
+				if i == 1 {
+					req.Header.Set("Content-Encoding", "identity") // which is not plain
+				}
+				res, outcome, err := newBridge(t).Try(t.Context(), endpoint, req, inGRPC, true)
+				if err != nil {
+					t.Fatalf("%s, %s: %v", name, mediaType, err)
+				}
+				raw, err := io.ReadAll(res)
+				got[i] = fmt.Sprintf("%v %d %d %v %v %q %v", outcome, res.StatusCode, res.ContentLength, res.Header, res.Trailer, raw, err)
+			}
+			if got[0] != got[1] {
+				t.Errorf("%s, %s:\ngot  %s\nwant %s", name, mediaType, got[0], got[1])
+			}
 		}
 	}
 }

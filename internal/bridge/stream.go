@@ -26,6 +26,7 @@ func (x *exchange) stream(ctx context.Context, handler http.Handler, in *http.Re
 	}
 	in.Body, in.ContentLength = reading, x.req.Length
 	in.ProtoMajor = 2 // connect refuses HTTP/1.1 for both ways, which some callers can use
+	x.tried = make(chan struct{})
 	body, writing := io.Pipe()
 	x.piped = &piped{header: http.Header{}, begun: make(chan struct{}), body: body, out: writing, letGo: reading.Close}
 	ended := make(chan struct{})

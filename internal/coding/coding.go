@@ -43,6 +43,15 @@ func Compressors() []connect.Compressor {
 	}
 }
 
+// Names returns the names of the Compressors.
+func Names() []string {
+	var names []string
+	for _, c := range Compressors() {
+		names = append(names, c.Name())
+	}
+	return names
+}
+
 // compressor implements connect.Compressor.
 type compressor struct {
 	name  string

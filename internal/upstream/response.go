@@ -57,6 +57,15 @@ func (res *Response) read() {
 	res.err = err
 }
 
+// Ahead reads the body until it ends, or is larger than limit bytes. It returns what has been read, and what ended it. Read gives
+// the body out from its first byte all the same.
+func (res *Response) Ahead(limit int) ([]byte, error) {
+	for res.err == nil && len(res.head) <= limit {
+		res.read()
+	}
+	return res.head, res.err
+}
+
 // Read reads the body, from its first byte.
 func (res *Response) Read(p []byte) (int, error) {
 	if len(res.head) > 0 {
