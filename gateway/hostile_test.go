@@ -49,7 +49,8 @@ func TestHostile(t *testing.T) { //nolint:paralleltest // it counts goroutines a
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			v := new(victim)
 			g := configured(t, gateway.Config{}, "http://"+serve(t, v))
-			v.addr, _ = servertest.Run(t, server.Config{Handler: g, Limits: server.Limits{HeaderTimeout: 500 * time.Millisecond, IdleTimeout: time.Second}})
+			// A caller has as long to answer a ping as a connection may be idle, and a slow machine is under attack.
+			v.addr, _ = servertest.Run(t, server.Config{Handler: g, Limits: server.Limits{HeaderTimeout: 500 * time.Millisecond, IdleTimeout: 5 * time.Second}})
 			v.good = map[protocol]*http.Client{connect1: client(t, 1), connect2: client(t, 2)}
 			v.callGood(t)
 			bytes, goroutines := heap(), runtime.NumGoroutine()

@@ -223,8 +223,7 @@ func (d *describer) results(service Service, md protoreflect.MethodDescriptor) o
 	if service.Stored {
 		results = append(results, field{"202", d.stored()})
 	}
-	repeatable := d.schemas.source.Method(procedure(service, md)).Repeatable
-	results = append(results, d.failures(reasonsOf(service, repeatable)...)...)
+	results = append(results, d.failures(reasonsOf(service, route.Repeatable(md))...)...)
 	return append(results, field{"default", d.anyError()})
 }
 

@@ -130,16 +130,21 @@ func (s *Schemas) add(file protoreflect.FileDescriptor) bool {
 			if s.methods[procedure] != nil {
 				continue // an image overrides what is linked
 			}
-			options, _ := md.Options().(*descriptorpb.MethodOptions)
 			s.methods[procedure] = &Method{
 				Descriptor: md,
 				Procedure:  procedure,
 				Unary:      !md.IsStreamingClient() && !md.IsStreamingServer(),
-				Repeatable: options.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN,
+				Repeatable: Repeatable(md),
 			}
 		}
 	}
 	return true
+}
+
+// Repeatable tells whether a method may run more than once for one call.
+func Repeatable(md protoreflect.MethodDescriptor) bool {
+	options, _ := md.Options().(*descriptorpb.MethodOptions)
+	return options.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN
 }
 
 // Method returns what is known of a procedure, nil when no schema has it.
@@ -158,9 +163,10 @@ func (s *Schemas) Method(procedure string) *Method {
 
 // Methods returns what is known of the methods of a service, in the order of its schema.
 func (s *Schemas) Methods(service string) (methods []*Method) {
-	sd := s.Service(service)
+	of := s.Of(service) // the same for all: another schema may come meanwhile
+	sd := of.given(service)
 	for i := 0; sd != nil && i < sd.Methods().Len(); i++ {
-		methods = append(methods, s.Method(fmt.Sprintf("/%s/%s", service, sd.Methods().Get(i).Name())))
+		methods = append(methods, of.methods[fmt.Sprintf("/%s/%s", service, sd.Methods().Get(i).Name())])
 	}
 	return methods
 }
