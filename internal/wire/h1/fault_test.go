@@ -1,0 +1,105 @@
+package h1_test
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"holdline/internal/wire/h1"
+)
+
+// say is a server that says the same on each connection, to the first request, and then closes.
+func say(tb testing.TB, words func() string) string {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ended := make(chan struct{})
+	tb.Cleanup(func() { _ = ln.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = io.WriteString(c, words())
+			}
+			_ = c.Close()
+		}
+	}()
+	return "http://" + ln.Addr().String()
+}
+
+func try(tb testing.TB, transport *h1.Transport, url string) (string, error) {
+	tb.Helper()
+	req := request(tb.Context(), tb, url, nil)
+	req.Body, req.ContentLength = atHand{bytes.NewReader([]byte("hello"))}, 5
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	return string(body), err
+}
+
+// An answer that is cut anywhere is never taken for a whole one.
+func TestCutAnywhere(t *testing.T) {
+	t.Parallel()
+	for _, whole := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nColor: red\r\n\r\nhello",
+		"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\nWeight: 1\r\n\r\n",
+	} {
+		left := 0
+		transport, url := newTransport(t), say(t, func() string { return whole[:left] })
+		for ; left < len(whole); left++ {
+			if got, err := try(t, transport, url); err == nil {
+				t.Errorf("after %q: got %q, want an error", whole[:left], got)
+			}
+		}
+		if got, err := try(t, transport, url); got != "hello" || err != nil {
+			t.Errorf("got %q, %v of the whole answer", got, err)
+		}
+	}
+}
+
+// A server that does not keep to the protocol gets an error, and bounded memory.
+func TestMalformed(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{
+		"HTTP/1.1 OK\r\n\r\n", "HTTP/2.0 200 OK\r\nColor red\r\n\r\n", "\x00\x00\x12\x04\x00\x00\x00\x00\x00",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 4\r\n\r\nhello",
+		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nColor: " + strings.Repeat("red", 1<<20) + "\r\n\r\n",
+		strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100),
+	} {
+		if got, err := try(t, newTransport(t), say(t, func() string { return words })); err == nil {
+			t.Errorf("%.60q: got %q, want an error", words, got)
+		}
+	}
+}
+
+// What comes after an answer is not taken for the next one.
+func TestTooMuch(t *testing.T) {
+	t.Parallel()
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+	n := 0
+	transport, url := newTransport(t), say(t, func() string { n++; return answer + "one" + answer + "two" })
+	for range 3 {
+		if got, err := try(t, transport, url); got != "one" || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	if n != 3 {
+		t.Errorf("got %d connections, want 3", n)
+	}
+}

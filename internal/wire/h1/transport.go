@@ -1,0 +1,377 @@
+// Package h1 speaks HTTP/1.1 (RFC 9112) for the direct path. A request is written, and its response read, by the goroutine that asks: net/http
+// has two more for each connection, and hands every call to them and back.
+package h1
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// ErrHeaderInvalid is the error of a request of which nothing was sent, since HTTP does not allow its header. ErrNew goes with the
+// error of a connection that has never brought a response: the server may not speak HTTP/1.1.
+var (
+	ErrHeaderInvalid = errors.New("http1: a header that HTTP does not allow")
+	ErrNew           = errors.New("http1: on a new connection")
+)
+
+const (
+	// maxHead is the largest head of a response that is taken, in bytes.
+	maxHead = 1 << 20
+	// maxInformational is how many responses of 1xx may come before the one that counts.
+	maxInformational = 32
+	// atOnce is the largest body that is written before the response is read. A service that answers without reading a larger one
+	// would wait for us, and we for it.
+	atOnce = 16 << 10
+	// maxKept is the largest buffer, in bytes, that an idle connection keeps.
+	maxKept = 4 << 10
+	// lastWords is how long the answer to a request that could not be written is waited for.
+	lastWords = 100 * time.Millisecond
+	// sweepPause is the time between two looks at the idle connections.
+	sweepPause = time.Second
+)
+
+// Transport sends requests to one server. It is an http.RoundTripper with httptrace's GotConn, WroteHeaders and Got1xxResponse,
+// and sends nothing twice: a connection that the server has closed is found before anything is written to it. It is safe for concurrent use.
+type Transport struct {
+	// Dial dials the server.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLS is what https takes; its ServerName is the URL's if it is empty.
+	TLS *tls.Config
+	// HandshakeTimeout bounds TLS, ExpectTimeout the wait for 100 Continue, and IdleTimeout the life of a
+	// connection without requests.
+	HandshakeTimeout, ExpectTimeout, IdleTimeout time.Duration
+	// MaxIdle is how many connections without requests are kept.
+	MaxIdle int
+
+	mu     sync.Mutex
+	idle   []*conn // the one used last is last
+	sweep  *time.Timer
+	closed bool // CloseIdleConnections was called, and no request has come since
+}
+
+// conn is a connection.
+type conn struct {
+	net.Conn
+	in    *bufio.Reader
+	out   []byte
+	left  int64 // bytes that may still be read of a head
+	since time.Time
+}
+
+var errHead = errors.New("http1: the head of the response is too large")
+
+// Read implements io.Reader, for in.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, errHead
+	}
+	n, err := c.Conn.Read(p)
+	c.left -= int64(n)
+	return n, err
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := t.roundTrip(req)
+	if err != nil && req.Body != nil {
+		_ = req.Body.Close()
+	}
+	return res, err
+}
+
+func (t *Transport) roundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	if err := valid(req); err != nil {
+		return nil, err
+	}
+	trace := httptrace.ContextClientTrace(ctx)
+	c := t.take()
+	fresh := c == nil
+	if fresh {
+		var err error
+		if c, err = t.connect(ctx, req); err != nil {
+			return nil, err
+		}
+	}
+	if trace != nil && trace.GotConn != nil {
+		trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn})
+	}
+	x := &exchange{t: t, c: c, req: req, ctx: ctx, trace: trace}
+	x.stop = context.AfterFunc(ctx, func() { _ = c.Close() })
+	res, err := x.do()
+	if err == nil {
+		return res, nil
+	}
+	x.stop()
+	_ = c.Close()
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case fresh:
+		return nil, fmt.Errorf("%w: %w", ErrNew, err)
+	}
+	return nil, err
+}
+
+// take is an idle connection that the server has not closed; nil without one.
+func (t *Transport) take() *conn {
+	for {
+		t.mu.Lock()
+		t.closed = false
+		last := len(t.idle) - 1
+		if last < 0 {
+			t.mu.Unlock()
+			return nil
+		}
+		c := t.idle[last]
+		t.idle[last] = nil
+		t.idle = t.idle[:last]
+		t.mu.Unlock()
+		if silent(c.Conn) {
+			return c
+		}
+		_ = c.Close()
+	}
+}
+
+// put keeps a connection for the next request.
+func (t *Transport) put(c *conn) {
+	if c.since = time.Now(); cap(c.out) > maxKept {
+		c.out = nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.idle) >= t.MaxIdle || t.closed {
+		_ = c.Close()
+		return
+	}
+	if t.idle = append(t.idle, c); t.sweep == nil {
+		t.sweep = time.AfterFunc(sweepPause, t.lookThrough)
+	}
+}
+
+// lookThrough closes connections that were idle for too long, and those that the server has closed.
+func (t *Transport) lookThrough() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.idle = slices.DeleteFunc(t.idle, func(c *conn) bool {
+		over := time.Since(c.since) >= t.IdleTimeout || !silent(c.Conn)
+		if over {
+			_ = c.Close()
+		}
+		return over
+	})
+	if len(t.idle) == 0 {
+		t.sweep = nil
+		return
+	}
+	t.sweep.Reset(sweepPause)
+}
+
+// CloseIdleConnections closes the connections without requests, and those with requests when these end.
+func (t *Transport) CloseIdleConnections() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.idle {
+		_ = c.Close()
+	}
+	if t.idle, t.closed = nil, true; t.sweep != nil {
+		t.sweep.Stop()
+		t.sweep = nil
+	}
+}
+
+// connect opens a connection.
+func (t *Transport) connect(ctx context.Context, req *http.Request) (*conn, error) {
+	secure, port := req.URL.Scheme == "https", "80"
+	if secure {
+		port = "443"
+	}
+	host := req.URL.Hostname()
+	nc, err := t.Dial(ctx, "tcp", net.JoinHostPort(host, cmp.Or(req.URL.Port(), port)))
+	if err != nil {
+		return nil, err
+	}
+	if secure {
+		cfg := t.TLS.Clone()
+		cfg.ServerName = cmp.Or(cfg.ServerName, host)
+		over := tls.Client(nc, cfg)
+		bounded, cancel := context.WithTimeout(ctx, t.HandshakeTimeout)
+		defer cancel()
+		if err := over.HandshakeContext(bounded); err != nil {
+			_ = nc.Close()
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			return nil, fmt.Errorf("TLS handshake: %w", err)
+		}
+		nc = over
+	}
+	c := &conn{Conn: nc}
+	c.in = bufio.NewReader(c)
+	return c, nil
+}
+
+// exchange is one request and its response.
+type exchange struct {
+	t     *Transport
+	c     *conn
+	req   *http.Request
+	ctx   context.Context //nolint:containedctx // it is the request's own
+	trace *httptrace.ClientTrace
+	stop  func() bool   // false when ctx has ended the exchange
+	sent  chan struct{} // closed when a body that is sent beside the response has been; nil without one
+	whole bool          // then: all of it was
+	asked *time.Timer   // the server was asked whether to send it
+}
+
+func (x *exchange) do() (*http.Response, error) {
+	proceed, failed := x.write()
+	if failed != nil { // the server may have said why it does not take it
+		_ = x.c.SetReadDeadline(time.Now().Add(lastWords))
+	}
+	if x.asked != nil {
+		defer x.asked.Stop() // a server that answers without asking for it does not want it
+	}
+	for range maxInformational {
+		x.c.left = maxHead
+		res, err := http.ReadResponse(x.c.in, x.req)
+		switch {
+		case failed != nil && (err != nil && !isAlert(err) || err == nil && res.StatusCode < http.StatusOK):
+			return nil, failed
+		case err != nil:
+			return nil, err
+		case res.StatusCode == http.StatusContinue:
+			proceed()
+		case res.StatusCode >= http.StatusOK, res.StatusCode == http.StatusSwitchingProtocols:
+			x.c.left = 1<<63 - 1
+			if failed != nil {
+				res.Close = true
+				_ = x.c.SetReadDeadline(time.Time{})
+			}
+			return x.answer(res), nil
+		}
+		if x.trace != nil && x.trace.Got1xxResponse != nil {
+			if err := x.trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return nil, errors.New("http1: too much before the head of the response")
+}
+
+// isAlert tells whether an error is an alert of TLS that the server has sent.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
+// answer makes the response one that gives its connection back.
+func (x *exchange) answer(res *http.Response) *http.Response {
+	switch n := res.ContentLength; {
+	case res.StatusCode == http.StatusSwitchingProtocols: // what follows is no HTTP
+		res.Body = &body{ReadCloser: http.NoBody, x: x}
+	case res.Body == http.NoBody:
+		x.release(!res.Close)
+	case 0 < n && n <= int64(x.c.in.Buffered()):
+		raw := make([]byte, n)
+		_, _ = io.ReadFull(x.c.in, raw) // from memory
+		x.release(!res.Close)
+		res.Body = &inMemory{raw}
+	default:
+		res.Body = &body{ReadCloser: res.Body, x: x, reuse: !res.Close}
+	}
+	return res
+}
+
+// release ends the exchange; reuse: the response has been read to its end.
+func (x *exchange) release(reuse bool) {
+	if x.sent != nil {
+		select {
+		case <-x.sent:
+			reuse = reuse && x.whole
+		default:
+			reuse = false
+			_ = x.req.Body.Close() // ends a Read
+		}
+	}
+	if x.stop() && reuse && x.c.in.Buffered() == 0 {
+		x.t.put(x.c)
+		return
+	}
+	_ = x.c.Close()
+}
+
+// inMemory is a body that has been read.
+type inMemory struct{ rest []byte }
+
+// Read implements io.Reader.
+func (b *inMemory) Read(p []byte) (int, error) {
+	n := copy(p, b.rest)
+	if b.rest = b.rest[n:]; len(b.rest) == 0 {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (b *inMemory) Close() error {
+	b.rest = nil
+	return nil
+}
+
+// body is that of a response.
+type body struct {
+	io.ReadCloser
+	x     *exchange
+	reuse bool
+	once  sync.Once
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == nil {
+		return n, nil
+	}
+	b.once.Do(func() { b.x.release(b.reuse && errors.Is(err, io.EOF)) })
+	if b.x.ctx.Err() != nil && !errors.Is(err, io.EOF) {
+		err = context.Cause(b.x.ctx)
+	}
+	return n, err
+}
+
+// Close implements io.Closer. It ends a Read that is under way.
+func (b *body) Close() error {
+	b.once.Do(func() { b.x.release(false) })
+	return nil
+}
+
+// valid tells whether HTTP allows a request.
+func valid(req *http.Request) error {
+	for key, values := range req.Header {
+		if !httpguts.ValidHeaderFieldName(key) {
+			return fmt.Errorf("%w: %q", ErrHeaderInvalid, key)
+		}
+		for _, value := range values {
+			if !httpguts.ValidHeaderFieldValue(value) {
+				return fmt.Errorf("%w: the value of %s", ErrHeaderInvalid, key)
+			}
+		}
+	}
+	return nil
+}

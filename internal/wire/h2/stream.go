@@ -1,0 +1,320 @@
+package h2
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// maxInformational is how many responses of 1xx may come before the one that counts.
+const maxInformational = 32
+
+// stream is one request and its response. The connection's mutex guards it.
+type stream struct {
+	c    *conn
+	id   uint32
+	news chan struct{} // something has come; one waits at a time
+
+	// The request.
+	from   int64 // where it begins among all bytes of the connection
+	window int64
+	sent   bool          // nothing more follows
+	body   io.ReadCloser // that is sent beside the response; nil for one that was at hand
+
+	// The response.
+	bare     bool // has no body, whatever its headers say of one
+	early    [][]hpack.HeaderField
+	status   int
+	head     []hpack.HeaderField // nil until it has come
+	few      [10]hpack.HeaderField
+	length   int64 // bytes that are still to come; -1 without a content-length
+	room     int   // what the server may still send
+	owed     int   // what was read, and not given back to the server
+	in       []byte
+	at       int // what was read of in
+	trailers []hpack.HeaderField
+	whole    bool  // all of it has come
+	err      error // what ended it before that
+	told     bool  // of the connection's reader: it is noted
+	stop     func() bool
+	response http.Response
+}
+
+// signal has the one who waits look.
+func (s *stream) signal() {
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+// end ends the response. The first reason counts.
+func (s *stream) end(err error) {
+	if s.err == nil && !s.whole {
+		s.err = err
+	}
+}
+
+// cutShort ends a request that is still being sent: nobody reads it.
+func (s *stream) cutShort() {
+	if s.sent {
+		return
+	}
+	s.sent = true
+	s.c.moved.Broadcast()
+	if s.body != nil {
+		go func() { _ = s.body.Close() }() // ends a Read
+	}
+}
+
+// abort ends the stream at the server, and its response with an error.
+func (s *stream) abort(err error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.end(err)
+	if s.c.streams[s.id] == s {
+		s.c.reset(s.id, http2.ErrCodeCancel)
+		s.c.remove(s)
+		s.c.flush()
+	}
+	s.signal()
+}
+
+// take takes a block of headers; last: it ends the stream. It returns what is wrong with them.
+func (s *stream) take(fields []hpack.HeaderField, last bool) (flaw string) {
+	if s.head != nil {
+		if !last {
+			return "headers after its head that do not end it"
+		}
+		s.trailers = append(s.trailers, fields...)
+		return flawOf(fields)
+	}
+	if len(fields) == 0 || fields[0].Name != ":status" {
+		return "no status"
+	}
+	status, err := strconv.Atoi(fields[0].Value)
+	if err != nil || len(fields[0].Value) != 3 || status < 100 || status == http.StatusSwitchingProtocols {
+		return "a status of " + strconv.Quote(fields[0].Value)
+	}
+	fields = fields[1:]
+	if flaw := flawOf(fields); flaw != "" {
+		return flaw
+	}
+	if status < http.StatusOK {
+		s.early = append(s.early, append([]hpack.HeaderField{{Name: ":status", Value: strconv.Itoa(status)}}, fields...))
+		if last || len(s.early) > maxInformational {
+			return "too much before its head"
+		}
+		return ""
+	}
+	s.status, s.head, s.length = status, append(s.few[:0], fields...), -1
+	s.bare = s.bare || status == http.StatusNoContent || status == http.StatusNotModified
+	for _, f := range fields {
+		if n, err := strconv.ParseUint(f.Value, 10, 63); f.Name == "content-length" && err == nil && !s.bare {
+			s.length = int64(n)
+		}
+	}
+	return ""
+}
+
+// flawOf is what is wrong with fields (RFC 9113, section 8.2).
+func flawOf(fields []hpack.HeaderField) string {
+	for _, f := range fields {
+		for i := range len(f.Name) {
+			if c := f.Name[i]; 'A' <= c && c <= 'Z' {
+				return "a header name in upper case"
+			}
+		}
+		if !httpguts.ValidHeaderFieldName(f.Name) || !httpguts.ValidHeaderFieldValue(f.Value) {
+			return "a header that HTTP does not allow"
+		}
+	}
+	return ""
+}
+
+// errClosed is what a body says that its reader has closed.
+var errClosed = errors.New("http2: the body of the response was closed")
+
+// body is that of a response.
+type body struct{ *stream }
+
+// Read implements io.Reader.
+func (b body) Read(p []byte) (int, error) {
+	s := b.stream
+	c := s.c
+	c.mu.Lock()
+	for {
+		switch {
+		case s.at < len(s.in) && s.err != errClosed: //nolint:errorlint // it is never wrapped
+			n := copy(p, s.in[s.at:])
+			if s.at += n; s.at == len(s.in) {
+				s.in, s.at = s.in[:0], 0
+			}
+			if s.owed += n; s.owed >= streamWindow/4 && !s.whole && s.err == nil {
+				c.credit(s.id, s.owed)
+				s.room += s.owed
+				s.owed = 0
+				c.flush()
+			}
+			done := s.whole && len(s.in) == 0
+			c.mu.Unlock()
+			if done {
+				return n, s.finish()
+			}
+			return n, nil
+		case s.err != nil:
+			c.mu.Unlock()
+			return 0, s.err
+		case s.whole:
+			c.mu.Unlock()
+			return 0, s.finish()
+		}
+		c.mu.Unlock()
+		<-s.news
+		c.mu.Lock()
+	}
+}
+
+// finish is for a response that was read to its end. Nobody else writes to it any more.
+func (s *stream) finish() error {
+	if s.trailers != nil {
+		s.response.Trailer = addFields(s.response.Trailer, s.trailers)
+		s.trailers = nil
+	}
+	s.stop()
+	return io.EOF
+}
+
+// Close implements io.Closer. It ends a Read that is under way.
+func (b body) Close() error {
+	b.stop()
+	b.abort(errClosed)
+	return nil
+}
+
+// receive waits for the head of the response, and returns it. informed hears what comes before; it may be nil.
+func (s *stream) receive(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error) {
+	for {
+		s.c.mu.Lock()
+		early := s.early
+		s.early = nil
+		ready, err := s.head != nil, s.err
+		s.c.mu.Unlock()
+		for _, fields := range early {
+			code, _ := strconv.Atoi(fields[0].Value)
+			if informed == nil {
+				continue
+			}
+			if err := informed(code, addFields(nil, fields[1:])); err != nil {
+				s.abort(err)
+				return nil, err
+			}
+		}
+		switch {
+		case ready:
+			return s.respond(ctx), nil
+		case err != nil:
+			return nil, err
+		}
+		select {
+		case <-s.news:
+		case <-ctx.Done():
+			s.abort(context.Cause(ctx))
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// respond makes the response of a head.
+func (s *stream) respond(ctx context.Context) *http.Response {
+	res := &s.response
+	res.Status, res.StatusCode = statusText(s.status), s.status
+	res.Proto, res.ProtoMajor = "HTTP/2.0", 2
+	res.Header = addFields(make(http.Header, len(s.head)), s.head)
+	if announced, ok := res.Header["Trailer"]; ok {
+		delete(res.Header, "Trailer")
+		res.Trailer = make(http.Header, len(announced))
+		for _, key := range announced {
+			res.Trailer[http.CanonicalHeaderKey(key)] = nil
+		}
+	}
+	s.c.mu.Lock()
+	whole, empty := s.whole, len(s.in) == 0
+	res.ContentLength = s.length + int64(len(s.in))
+	if s.length < 0 {
+		res.ContentLength = -1
+	}
+	s.c.mu.Unlock()
+	s.stop = func() bool { return true }
+	if whole && empty && s.trailers == nil {
+		res.Body, res.ContentLength = http.NoBody, max(res.ContentLength, 0)
+		return res
+	}
+	res.Body = body{s}
+	if !whole {
+		s.stop = context.AfterFunc(ctx, func() { s.abort(context.Cause(ctx)) })
+	}
+	return res
+}
+
+// addFields adds fields to a header; nil: to a new one.
+func addFields(header http.Header, fields []hpack.HeaderField) http.Header {
+	if header == nil {
+		header = make(http.Header, len(fields))
+	}
+	values := make([]string, len(fields))
+	for i, f := range fields {
+		key := canonical(f.Name)
+		if had := header[key]; had != nil {
+			header[key] = append(had, f.Value)
+			continue
+		}
+		values[i] = f.Value
+		header[key] = values[i : i+1 : i+1]
+	}
+	return header
+}
+
+// canonical is the name of a field as http.Header has it, and lower as HTTP/2 has it. Names repeat, and are few; strangers' names are not
+// kept.
+func canonical(name string) string { return names.to(name, http.CanonicalHeaderKey) }
+
+// knownNames keeps what was made of names.
+type knownNames struct {
+	mu  sync.RWMutex
+	all map[string]string
+}
+
+const maxNames = 1000
+
+var names, lowered = knownNames{all: map[string]string{}}, knownNames{all: map[string]string{}}
+
+func (k *knownNames) to(name string, make func(string) string) string {
+	k.mu.RLock()
+	made, ok := k.all[name]
+	k.mu.RUnlock()
+	if ok {
+		return made
+	}
+	made = make(name)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.all) < maxNames {
+		k.all[name] = made
+	}
+	return made
+}
+
+func statusText(status int) string {
+	if status == http.StatusOK {
+		return "200 OK"
+	}
+	return strconv.Itoa(status) + " " + http.StatusText(status)
+}

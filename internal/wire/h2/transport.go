@@ -1,0 +1,426 @@
+// Package h2 speaks HTTP/2 (RFC 9113) for the direct path: it does for a gateway what net/http does for everybody, at less cost.
+package h2
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// Errors of requests of which nothing was sent, since they can't be.
+var (
+	ErrHeaderInvalid   = errors.New("http2: a header that HTTP does not allow")
+	ErrHeadersTooLarge = errors.New("http2: the headers are larger than the server takes")
+)
+
+// ErrUnsent is the error of a request of which no byte was written when its connection ended.
+var ErrUnsent = errors.New("http2: not sent")
+
+// errFull is the error of a request that the server's limits leave no room for. Nothing was sent.
+var errFull = http2.StreamError{Code: http2.ErrCodeRefusedStream, Cause: errors.New("http2: the server takes no streams")}
+
+// Transport sends requests to one server. It has one connection, and more when the server allows fewer streams on one. It is an
+// http.RoundTripper with httptrace's GotConn, WroteHeaders and Got1xxResponse, and sends nothing twice. A stream that
+// the server has surely not touched ends in an http2.StreamError with REFUSED_STREAM: it was refused, or is above the last
+// one of a GOAWAY. It is safe for concurrent use.
+type Transport struct {
+	// Dial dials the server.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLS is what https takes; its ServerName is the URL's if it is empty.
+	TLS *tls.Config
+	// HandshakeTimeout bounds TLS, ExpectTimeout the wait for 100 Continue, and IdleTimeout the life of a
+	// connection without streams.
+	HandshakeTimeout, ExpectTimeout, IdleTimeout time.Duration
+
+	mu      sync.Mutex
+	conns   []*conn
+	dialing *dialing
+}
+
+// dialing is a connection that many may wait for.
+type dialing struct {
+	done chan struct{}
+	err  error
+}
+
+// maxDials is how often one request dials: a server may have no room on any connection.
+const maxDials = 3
+
+// inMemory is a body that is read without waiting.
+type inMemory interface{ Len() int }
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	s, err := t.open(ctx, req)
+	if err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, err
+	}
+	var informed func(int, http.Header) error
+	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.Got1xxResponse != nil {
+		informed = func(code int, header http.Header) error {
+			return trace.Got1xxResponse(code, textproto.MIMEHeader(header))
+		}
+	}
+	if s.body == nil {
+		return s.receive(ctx, informed)
+	}
+	if !httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue") {
+		go s.send(lengthOf(req))
+		return s.receive(ctx, informed)
+	}
+	// Many servers never answer what they are asked.
+	proceed := sync.OnceFunc(func() { go s.send(lengthOf(req)) })
+	defer time.AfterFunc(t.ExpectTimeout, proceed).Stop()
+	defer proceed() // at the latest beside the response; or to close the body
+	return s.receive(ctx, func(code int, header http.Header) error {
+		if code == http.StatusContinue {
+			proceed()
+		}
+		if informed == nil {
+			return nil
+		}
+		return informed(code, header)
+	})
+}
+
+// open sends the head of a request on a connection, and its body if that is at hand.
+func (t *Transport) open(ctx context.Context, req *http.Request) (*stream, error) {
+	if err := valid(req.Header); err != nil {
+		return nil, err
+	}
+	trace := httptrace.ContextClientTrace(ctx)
+	for dials := 0; ; {
+		c := t.pick()
+		if c == nil {
+			if dials++; dials > maxDials {
+				return nil, errFull
+			}
+			if err := t.dial(ctx, req); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if trace != nil && trace.GotConn != nil {
+			trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn})
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		s, err := c.open(req)
+		if errors.Is(err, errNoRoom) || errors.Is(err, ErrUnsent) && dials == 0 { // a connection that was idle
+			continue
+		}
+		if err == nil && trace != nil && trace.WroteHeaders != nil {
+			trace.WroteHeaders()
+		}
+		return s, err
+	}
+}
+
+// pick is a connection that takes another stream; nil without one. Those that have ended are forgotten.
+func (t *Transport) pick() *conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found *conn
+	t.conns = slices.DeleteFunc(t.conns, func(c *conn) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if found == nil && c.room() {
+			found = c
+		}
+		return c.leaving
+	})
+	return found
+}
+
+// dial adds a connection. Those who need one at the same time wait for the same.
+func (t *Transport) dial(ctx context.Context, req *http.Request) error {
+	t.mu.Lock()
+	d := t.dialing
+	if d == nil {
+		d = &dialing{done: make(chan struct{})}
+		t.dialing = d
+		go func() {
+			c, err := t.connect(req)
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if t.dialing, d.err = nil, err; err == nil {
+				t.conns = append(t.conns, c)
+			}
+			close(d.done)
+		}()
+	}
+	t.mu.Unlock()
+	select {
+	case <-d.done:
+		return d.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// connect opens a connection. It outlives the request that it is opened for.
+func (t *Transport) connect(req *http.Request) (*conn, error) {
+	host, port := req.URL.Hostname(), req.URL.Port()
+	secure := req.URL.Scheme == "https"
+	if port == "" {
+		port = "80"
+		if secure {
+			port = "443"
+		}
+	}
+	ctx := context.WithoutCancel(req.Context())
+	nc, err := t.Dial(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil || !secure {
+		return t.begin(nc, err)
+	}
+	cfg := t.TLS.Clone()
+	cfg.ServerName, cfg.NextProtos = cmp.Or(cfg.ServerName, host), []string{http2.NextProtoTLS}
+	over := tls.Client(nc, cfg)
+	ctx, cancel := context.WithTimeout(ctx, t.HandshakeTimeout)
+	defer cancel()
+	if err := over.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return t.begin(over, nil)
+}
+
+func (t *Transport) begin(nc net.Conn, err error) (*conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return newConn(nc, t.IdleTimeout), nil
+}
+
+// CloseIdleConnections closes the connections without streams.
+func (t *Transport) CloseIdleConnections() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conns = slices.DeleteFunc(t.conns, func(c *conn) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.streams) == 0 {
+			c.leave()
+		}
+		return c.leaving
+	})
+}
+
+// errNoRoom says that a connection takes no stream now.
+var errNoRoom = errors.New("http2: the connection takes no more streams")
+
+// room tells whether a connection takes another stream; mu is held.
+func (c *conn) room() bool {
+	return !c.leaving && len(c.streams) < int(c.limit) && c.next <= lastStream
+}
+
+// open opens a stream. What is appended here counts as sent.
+func (c *conn) open(req *http.Request) (*stream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnsent, c.err)
+	case !c.room():
+		return nil, errNoRoom
+	}
+	if size := c.encode(req); size > c.maxFields {
+		return nil, ErrHeadersTooLarge
+	}
+	s := &stream{
+		c: c, id: c.next, from: c.handed + int64(len(c.out)), news: make(chan struct{}, 1), window: c.initial, room: streamWindow, length: -1, bare: req.Method == http.MethodHead,
+	}
+	c.next += 2
+	c.streams[s.id] = s
+	length := lengthOf(req)
+	if length != 0 {
+		if _, ok := req.Body.(inMemory); !ok || length < 0 || length > min(maxFrame, c.window, s.window) || len(c.out) > maxUnwritten {
+			s.body = req.Body
+		}
+	}
+	s.sent = s.body == nil
+	block, kind, flags := c.encoded.Bytes(), http2.FrameHeaders, http2.Flags(0)
+	if s.sent && length == 0 {
+		flags = http2.FlagHeadersEndStream
+	}
+	for first := true; first || len(block) > 0; first = false {
+		part := block[:min(len(block), maxFrame)]
+		if block = block[len(part):]; len(block) == 0 {
+			flags |= http2.FlagHeadersEndHeaders
+		}
+		c.frame(kind, flags, s.id, len(part))
+		c.out = append(c.out, part...)
+		kind, flags = http2.FrameContinuation, 0
+	}
+	if s.sent && length > 0 {
+		c.frame(http2.FrameData, http2.FlagDataEndStream, s.id, int(length))
+		at := len(c.out)
+		c.out = slices.Grow(c.out, int(length))[:at+int(length)]
+		c.window -= length
+		s.window -= length
+		if _, err := io.ReadFull(req.Body, c.out[at:]); err != nil {
+			c.out = c.out[:at-frameHead] // the windows lose what they have not given, and this never happens
+			c.reset(s.id, http2.ErrCodeCancel)
+			c.remove(s)
+			return nil, err
+		}
+	}
+	if s.sent && req.Body != nil {
+		_ = req.Body.Close()
+	}
+	c.flush()
+	return s, nil
+}
+
+// lengthOf is the length of a request's body; -1 when it is unknown.
+func lengthOf(req *http.Request) int64 {
+	switch {
+	case req.Body == nil || req.Body == http.NoBody:
+		return 0
+	case req.ContentLength == 0:
+		return -1
+	}
+	return req.ContentLength
+}
+
+// valid tells whether HTTP allows a header.
+func valid(header http.Header) error {
+	for key, values := range header {
+		if !httpguts.ValidHeaderFieldName(key) {
+			return fmt.Errorf("%w: %q", ErrHeaderInvalid, key)
+		}
+		for _, value := range values {
+			if !httpguts.ValidHeaderFieldValue(value) {
+				return fmt.Errorf("%w: the value of %s", ErrHeaderInvalid, key)
+			}
+		}
+	}
+	return nil
+}
+
+// encode encodes the head of a request, unless it is too large; then it returns how large it is. mu is held.
+func (c *conn) encode(req *http.Request) (size uint64) {
+	path := req.URL.RequestURI()
+	pseudo := [...]hpack.HeaderField{
+		{Name: ":authority", Value: cmp.Or(req.Host, req.URL.Host)}, {Name: ":method", Value: req.Method},
+		{Name: ":path", Value: path}, {Name: ":scheme", Value: req.URL.Scheme},
+	}
+	for _, f := range pseudo {
+		size += uint64(f.Size())
+	}
+	for key, values := range req.Header {
+		if !ofHTTP1[key] {
+			for _, value := range values {
+				size += uint64(len(key) + len(value) + 32)
+			}
+		}
+	}
+	if size > c.maxFields {
+		return size
+	}
+	c.encoded.Reset()
+	for _, f := range pseudo {
+		_ = c.encoder.WriteField(f) // into memory
+	}
+	for key, values := range req.Header {
+		if ofHTTP1[key] {
+			continue
+		}
+		name := lowered.to(key, strings.ToLower)
+		for _, value := range values {
+			if key != "Te" || value == "trailers" {
+				_ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value})
+			}
+		}
+	}
+	if n := lengthOf(req); n > 0 || n == 0 && (req.Method == http.MethodPost || req.Method == http.MethodPut || req.Method == http.MethodPatch) {
+		_ = c.encoder.WriteField(hpack.HeaderField{Name: "content-length", Value: strconv.FormatInt(n, 10)})
+	}
+	return size
+}
+
+// ofHTTP1 are headers that HTTP/2 has not, or has elsewhere.
+var ofHTTP1 = map[string]bool{
+	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Transfer-Encoding": true, "Upgrade": true, "Host": true, "Content-Length": true,
+}
+
+// parts holds what bodies are read into.
+var parts = sync.Pool{New: func() any { return new([maxFrame]byte) }}
+
+// errLength is the error of a body that is not as long as was announced.
+var errLength = errors.New("http2: the body of the request is not as long as its content-length")
+
+// send sends a body beside its response.
+func (s *stream) send(length int64) {
+	defer func() { _ = s.body.Close() }()
+	part := parts.Get().(*[maxFrame]byte)
+	defer parts.Put(part)
+	for sent := int64(0); ; {
+		n, err := s.body.Read(part[:])
+		sent += int64(n)
+		end := errors.Is(err, io.EOF)
+		switch {
+		case length >= 0 && (sent > length || end && sent < length):
+			s.abort(errLength)
+			return
+		case err != nil && !end:
+			s.abort(err)
+			return
+		}
+		if !s.push(part[:n], end) || end {
+			return
+		}
+	}
+}
+
+// push appends part of a body as the windows allow; false when the stream has ended.
+func (s *stream) push(part []byte, end bool) bool {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		n := max(0, min(int64(len(part)), c.window, s.window))
+		switch {
+		case s.sent || c.err != nil:
+			return false
+		case len(part) > 0 && n == 0, len(c.out) > maxUnwritten:
+			c.moved.Wait()
+			continue
+		}
+		flags := http2.Flags(0)
+		if end && int(n) == len(part) {
+			flags, s.sent = http2.FlagDataEndStream, true
+		}
+		if n > 0 || end {
+			c.frame(http2.FrameData, flags, s.id, int(n))
+			c.out = append(c.out, part[:n]...)
+			c.window -= n
+			s.window -= n
+			c.flush()
+		}
+		if part = part[n:]; len(part) == 0 {
+			return true
+		}
+	}
+}
