@@ -49,7 +49,7 @@ func (c *Gateway) Run(ctx context.Context) error {
 		return err
 	}
 	node, err := stack.NewGateway(gateway.Config{
-		Routes: routes, Schemas: schemas, MOM: moms, Secret: shared, CORSOrigins: c.CORSOrigin,
+		Routes: routes, Schemas: schemas, MOM: moms, Secret: shared, Engine: c.engine(), CORSOrigins: c.CORSOrigin,
 		MaxCalls: c.MaxCalls, MaxHeld: c.MaxHeld, Metrics: metrics, Logger: log,
 	}, server.Config{
 		Addr: c.Listen, Logger: log, CertFile: c.TLSCert, KeyFile: c.TLSKey,

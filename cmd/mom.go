@@ -53,7 +53,7 @@ func (c *MOM) Run(ctx context.Context) error {
 		return err
 	}
 	node, err := stack.NewMOM(mom.Config{
-		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, OnHold: c.Hold, Secret: shared, Metrics: metrics, Logger: log,
+		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, OnHold: c.Hold, Secret: shared, Engine: c.engine(), Metrics: metrics, Logger: log,
 	}, redisstore.Config{
 		URL: c.Redis, ReadPassword: c.readPassword(), Cluster: c.Cluster, SentinelMaster: c.Sentinel, TombstoneTTL: c.TombstoneTTL,
 		MaxQueued: c.MaxQueued, MaxBytes: c.MaxBytes, ParkedTTL: c.ParkedTTL, MaxParkedBytes: c.MaxParked, Logger: log,

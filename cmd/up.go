@@ -62,6 +62,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 		Routes:     specs,
 		Schemas:    c.Schema,
 		ReadFile:   files.Read,
+		Engine:     c.engine(),
 		Registry:   metrics,
 		Metrics:    c.Metrics.Metrics,
 		Admin:      listenAt(c.Admin),

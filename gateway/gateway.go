@@ -49,6 +49,8 @@ type Config struct {
 	MOM []*url.URL
 	// Secret is shown to the MOMs. Default: none.
 	Secret *secret.Secret
+	// Engine speaks HTTP with services and MOMs.
+	Engine upstream.Engine
 	// CORSOrigins may call from a browser, such as https://app.example; * is
 	// any. Default: none.
 	CORSOrigins []string
@@ -70,6 +72,7 @@ type Gateway struct {
 	targets *targets
 	health  *health
 	metrics *metrics
+	engine  upstream.Engine
 	log     *slog.Logger
 	drain   context.CancelFunc
 	words   *words   // nil without MOMs
@@ -96,7 +99,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	draining, drain := context.WithCancel(context.Background())
-	g := &Gateway{targets: newTargets(), drain: drain, log: cfg.Logger}
+	g := &Gateway{targets: newTargets(), engine: cfg.Engine, drain: drain, log: cfg.Logger}
 	g.health = &health{targets: g.targets}
 	front := &proxy{
 		targets: g.targets, schemas: cfg.Schemas, bridge: bridge.New(cfg.Schemas), secret: cfg.Secret, draining: draining,
@@ -108,7 +111,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.learner = &reflection.Learner{Schemas: cfg.Schemas, Log: cfg.Logger}
 	front.learner = g.learner
 	if len(cfg.MOM) > 0 {
-		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Log: cfg.Logger})
+		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Engine: cfg.Engine, Log: cfg.Logger})
 		shared, own := newBreaker(front.mom, front.once), map[string]*target{}
 		for _, name := range ofMOM {
 			own[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, shared, false, g.metrics)

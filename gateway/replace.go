@@ -41,7 +41,7 @@ func (g *Gateway) follow(routes route.Table) {
 	before, after := g.targets.all(), map[string]*target{}
 	for name, r := range routes {
 		t := before[name]
-		switch pool := r.Pool(g.log); {
+		switch pool := r.Pool(g.engine, g.log); {
 		case t == nil:
 			t = newTarget(r, newBreaker(upstream.NewPool(pool), g.front.once), true, g.metrics)
 		case !reflect.DeepEqual(t.route(), r):

@@ -36,7 +36,7 @@ func newAttempter(t *testing.T, store *fakeStore, url string, options ...string)
 	log, once := discard()
 	shelf := newShelf(store, schemas, routes.Services, log)
 	r := routes[arithmeticv1connect.SumServiceName]
-	pool := upstream.NewPool(r.Pool(log))
+	pool := upstream.NewPool(r.Pool(upstream.Own, log))
 	t.Cleanup(pool.Close)
 	shard := Shard{Service: r.Service}
 	return &attempter{

@@ -59,6 +59,8 @@ type Config struct {
 	// Secret is what gateways have to show: whoever does not is told the MOM's health, and nothing
 	// else. Default: none, and everybody is taken for a gateway.
 	Secret *secret.Secret
+	// Engine speaks HTTP with services.
+	Engine upstream.Engine
 	// Metrics registers the MOM's series. Default: nobody reads them.
 	Metrics prometheus.Registerer
 	Logger  *slog.Logger

@@ -76,7 +76,7 @@ func (m *MOM) follow(table route.Table) {
 	before, after := m.routes.all(), map[string]*sender{}
 	for name, r := range table {
 		s := before[name]
-		switch pool := r.Pool(m.cfg.Logger); {
+		switch pool := r.Pool(m.cfg.Engine, m.cfg.Logger); {
 		case s == nil:
 			s = newSender(upstream.NewPool(pool), m.shelf, r, m.learner.Confirm)
 		case !reflect.DeepEqual(s.route(), r):

@@ -104,7 +104,7 @@ func TestFollow(t *testing.T) {
 	l := reflection.Learner{Schemas: schemas, Log: slog.New(slog.DiscardHandler)}
 	stop := servertest.Keep(t, &l)
 	for range 2 { // the second time, another pool is asked at once
-		pool := upstream.NewPool(routes[service].Pool(l.Log))
+		pool := upstream.NewPool(routes[service].Pool(upstream.Own, l.Log))
 		t.Cleanup(pool.Close)
 		l.Follow(routes, func(string) *upstream.Pool { return pool })
 		if <-learned; schemas.Service(service) == nil {

@@ -52,8 +52,8 @@ type Route struct {
 }
 
 // Pool returns the configuration for a pool of the route's endpoints.
-func (r *Route) Pool(log *slog.Logger) upstream.Config {
-	return upstream.Config{Service: r.Service, Endpoints: r.Endpoints, Health: r.Health, HTTP: r.HTTP, Protocol: r.Protocol, Log: log}
+func (r *Route) Pool(engine upstream.Engine, log *slog.Logger) upstream.Config {
+	return upstream.Config{Service: r.Service, Endpoints: r.Endpoints, Health: r.Health, HTTP: r.HTTP, Protocol: r.Protocol, Engine: engine, Log: log}
 }
 
 // The values of the options health, http and protocol.

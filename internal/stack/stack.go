@@ -22,6 +22,7 @@ import (
 	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/server"
+	"holdline/internal/upstream"
 	"holdline/mom"
 	"holdline/mom/redisstore"
 	"holdline/services"
@@ -43,6 +44,8 @@ type Config struct {
 	Schemas    []string // more schemas, as Buf images
 	// ReadFile reads them. Default os.ReadFile.
 	ReadFile route.ReadFile
+	// Engine speaks HTTP with services and the MOM.
+	Engine upstream.Engine
 	// CORSOrigins may call the gateway from a browser. Default none.
 	CORSOrigins []string
 	// Redis is the URL of a Redis. Default: the stack has a Redis of its own. Its data
@@ -120,7 +123,7 @@ func New(cfg Config) (_ *Stack, err error) {
 		return nil, err
 	}
 	s.gateway, err = NewGateway(gateway.Config{
-		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Metrics: metrics, Logger: cfg.Logger,
+		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Engine: cfg.Engine, Metrics: metrics, Logger: cfg.Logger,
 		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Secret: cfg.Secret,
 	}, server.Config{
 		Addr: cmp.Or(cfg.Listen, DefaultListen), Logger: cfg.Logger,
@@ -169,7 +172,7 @@ func (s *Stack) openMOM(cfg Config, routes route.Table, schemas *route.Schemas, 
 		cfg.Redis = s.redis.url
 	}
 	s.mom, err = NewMOM(
-		mom.Config{Routes: routes, Schemas: schemas, Secret: cfg.Secret, Metrics: metrics, Logger: cfg.Logger},
+		mom.Config{Routes: routes, Schemas: schemas, Secret: cfg.Secret, Engine: cfg.Engine, Metrics: metrics, Logger: cfg.Logger},
 		redisstore.Config{URL: cfg.Redis, Embedded: s.Volatile, Prefix: cfg.RedisPrefix, Logger: cfg.Logger},
 		server.Config{Addr: net.JoinHostPort(host, cfg.Port("mom", momPort)), Logger: cfg.Logger.With("part", "mom")})
 	if err != nil {

@@ -8,6 +8,9 @@ import (
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
+
+	"holdline/internal/wire/h1"
+	"holdline/internal/wire/h2"
 )
 
 var errSwitched = errors.New("101 without an Upgrade")
@@ -75,7 +78,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, majo
 			outcome.Cause = Silent
 		}
 		e.end(seat)
-		if (outcome.Kind == Broken || outcome.Kind == NotSent) && hungUp(outcome.Cause) && major == 1 && !shown && ctx.Err() == nil && e.onlyHTTP2(ctx) {
+		if (outcome.Kind == Broken || outcome.Kind == NotSent) && hungUp(outcome.Cause) && major == 1 && (!shown || errors.Is(err, h1.ErrNew) && !e.versions.yes[of(1)].Load()) && ctx.Err() == nil && e.onlyHTTP2(ctx) {
 			outcome = Outcome{NotSent, wrongVersion}
 		}
 		if outcome.Cause == wrongVersion {
@@ -117,7 +120,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, majo
 
 // transport returns the transport for a version of HTTP. Over HTTP/2 the call has a seat, which it leaves
 // when it has ended.
-func (e *Endpoint) transport(req *Request, major int) (*http.Transport, *seat) {
+func (e *Endpoint) transport(req *Request, major int) (transport, *seat) {
 	if major < 2 {
 		return e.h1, nil
 	}
@@ -134,7 +137,7 @@ func (e *Endpoint) transport(req *Request, major int) (*http.Transport, *seat) {
 	default:
 		seat = e.h2.takeUpload(req.Peer)
 	}
-	return seat.Transport, seat
+	return seat.transport, seat
 }
 
 // end counts an attempt out.
@@ -157,7 +160,7 @@ type sent struct {
 // outcome classifies an attempt without a response.
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
 	// When we end the attempt, HTTP/2 may still write the headers that it was given.
-	taken := s.taken.Load() || s.given.Load() && ctx.Err() != nil
+	taken := (s.taken.Load() || s.given.Load() && ctx.Err() != nil) && !errors.Is(err, h2.ErrUnsent)
 	if ctx.Err() == nil && s.foreign(err) {
 		return Outcome{NotSent, wrongVersion}
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -34,30 +35,35 @@ const (
 // errSilent is the error of attempts at an endpoint that gives no sign of life.
 var errSilent = errors.New("the endpoint gives no sign of life")
 
-// newTransport returns a transport for calls. The endpoint knows its connections,
-// and closes them all when it is found to be silent.
-func (e *Endpoint) newTransport(major int) *http.Transport {
+// dialer returns what dials for calls. The endpoint knows its connections, and closes them all when it is found
+// to be silent.
+func (e *Endpoint) dialer(major int) func(ctx context.Context, network, host string) (net.Conn, error) {
 	dialer := &net.Dialer{
 		Timeout:         dialTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveAfter, Interval: time.Second, Count: int(keepAliveFor / time.Second)},
 		Control:         limitSilence,
 	}
+	return func(ctx context.Context, network, host string) (net.Conn, error) {
+		if e.silent.Load() {
+			return nil, errSilent // net/http itself may dial again for a GET
+		}
+		dialled, err := dialer.DialContext(ctx, network, cmp.Or(e.addr, host))
+		if err != nil {
+			return nil, err
+		}
+		c := e.newConn(dialled, major)
+		if !e.addConn(c) {
+			_ = dialled.Close()
+			return nil, errSilent
+		}
+		return c, nil
+	}
+}
+
+// newTransport returns a transport of net/http for calls.
+func (e *Endpoint) newTransport(major int) *http.Transport {
 	return &http.Transport{
-		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
-			if e.silent.Load() {
-				return nil, errSilent // net/http itself may dial again for a GET
-			}
-			dialled, err := dialer.DialContext(ctx, network, cmp.Or(e.addr, host))
-			if err != nil {
-				return nil, err
-			}
-			c := e.newConn(dialled, major)
-			if !e.addConn(c) {
-				_ = dialled.Close()
-				return nil, errSilent
-			}
-			return c, nil
-		},
+		DialContext:           e.dialer(major),
 		TLSHandshakeTimeout:   dialTimeout,
 		ExpectContinueTimeout: expectTimeout,
 		MaxIdleConnsPerHost:   maxIdleConns,
@@ -163,6 +169,15 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// SyscallConn implements syscall.Conn.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	under, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return under.SyscallConn()
 }
 
 // Close implements net.Conn.

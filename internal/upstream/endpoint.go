@@ -18,7 +18,7 @@ type Endpoint struct {
 	url      *url.URL
 	addr     string // that the URL's name stands for; empty: dial the URL's host
 	versions versions
-	h1       *http.Transport
+	h1       transport
 	h2       lanes
 	asking   [2]*asker // over HTTP/1.1 and HTTP/2
 	inflight atomic.Int64
@@ -39,9 +39,9 @@ type Endpoint struct {
 func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 	e := &Endpoint{pool: pool, url: u, addr: addr, conns: map[*conn]struct{}{}}
 	e.versions.only = pool.says.Load().HTTP
-	e.h1 = overHTTP1(e.newTransport(1))
+	e.h1 = e.openHTTP1()
 	e.h2.owned = map[string]*lane{}
-	e.h2.open = func() *http.Transport { return e.overHTTP2(e.newTransport(2)) }
+	e.h2.open = e.openHTTP2
 	e.asking = [2]*asker{
 		newAsker(overHTTP1(e.newHealthTransport(1)), u),
 		newAsker(e.overHTTP2(e.newHealthTransport(2)), u, connect.WithGRPC()),

@@ -18,6 +18,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdline/internal/wire/h1"
+	"holdline/internal/wire/h2"
 )
 
 // certificate makes one for this machine that signs itself.
@@ -54,7 +57,7 @@ func secured(tb testing.TB, addr string, trusted tls.Certificate, shown ...tls.C
 		return &tls.Certificate{}, nil
 	}}
 	e := (*openPool(tb, nil, "https://"+addr).endpoints.Load())[0]
-	e.h1.TLSClientConfig = cfg.Clone()
+	trust(e.h1, cfg)
 	for _, asker := range e.asking {
 		verify := asker.transport.TLSClientConfig
 		asker.transport.TLSClientConfig = cfg.Clone()
@@ -63,14 +66,25 @@ func secured(tb testing.TB, addr string, trusted tls.Certificate, shown ...tls.C
 		}
 	}
 	open := e.h2.open
-	e.h2.open = func() *http.Transport {
-		transport := open()
-		verify := transport.TLSClientConfig.VerifyConnection
-		transport.TLSClientConfig = cfg.Clone()
-		transport.TLSClientConfig.VerifyConnection = verify
-		return transport
+	e.h2.open = func() transport {
+		opened, cfg := open(), cfg.Clone()
+		cfg.VerifyConnection = negotiated
+		trust(opened, cfg)
+		return opened
 	}
 	return e
+}
+
+// trust has a transport of any engine use a configuration.
+func trust(opened transport, cfg *tls.Config) {
+	switch t := opened.(type) {
+	case *http.Transport:
+		t.TLSClientConfig = cfg.Clone()
+	case *h1.Transport:
+		t.TLS = cfg
+	case *h2.Transport:
+		t.TLS = cfg
+	}
 }
 
 func post(t *testing.T, e *Endpoint, major int, body string, stream bool) Outcome {

@@ -2,10 +2,14 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+
+	"holdline/internal/wire/h1"
+	"holdline/internal/wire/h2"
 )
 
 // LargeHeaders is the size, in bytes as HeaderBytes counts them, above which headers may be more than a
@@ -36,6 +40,10 @@ func HeaderBytes(header http.Header) (bytes int) {
 // have no types, so they are told by their texts. No text of a service ends like the first of these.
 func unsendable(err error) (cause string) {
 	switch text := err.Error(); {
+	case errors.Is(err, h2.ErrHeadersTooLarge):
+		return HeadersTooLarge
+	case errors.Is(err, h2.ErrHeaderInvalid), errors.Is(err, h1.ErrHeaderInvalid):
+		return HeaderInvalid
 	case strings.HasSuffix(text, "request header list larger than peer's advertised limit"):
 		return HeadersTooLarge
 	case strings.HasPrefix(text, "net/http: invalid header field"):
@@ -48,7 +56,7 @@ func unsendable(err error) (cause string) {
 // once. A server sends its SETTINGS before anything else, so net/http knows the limit
 // then; on a new connection it would not wait for them, and a server that gets more than
 // it takes may break the connection under other calls.
-func (e *Endpoint) meetFirst(ctx context.Context, transport *http.Transport, trace *httptrace.ClientTrace) *httptrace.ClientTrace {
+func (e *Endpoint) meetFirst(ctx context.Context, transport http.RoundTripper, trace *httptrace.ClientTrace) *httptrace.ClientTrace {
 	return onConn(trace, func(info httptrace.GotConnInfo) {
 		if c := connOf(info); c != nil && !c.answered.Load() {
 			e.meet(ctx, transport, c)
@@ -58,7 +66,7 @@ func (e *Endpoint) meetFirst(ctx context.Context, transport *http.Transport, tra
 
 // meet asks for the service's health on a connection that is the transport's only one.
 // Any answer will do.
-func (e *Endpoint) meet(ctx context.Context, transport *http.Transport, c *conn) {
+func (e *Endpoint) meet(ctx context.Context, transport http.RoundTripper, c *conn) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	const noMessage = "\x00\x00\x00\x00\x00"

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"net/http"
 	"slices"
 	"sync"
 )
@@ -25,7 +24,7 @@ const (
 // A body of unknown length may have any. Until it has ended it shares a connection
 // with nothing but other such bodies from the same connection of a caller.
 type lanes struct {
-	open func() *http.Transport
+	open func() transport
 
 	mu    sync.Mutex
 	gone  bool             // connections close when their calls end
@@ -35,7 +34,7 @@ type lanes struct {
 
 // lane is one connection; more when the service allows fewer streams on one.
 type lane struct {
-	*http.Transport
+	transport
 	calls   int
 	uploads int    // calls whose bodies may have any length
 	owner   string // the caller's connection that they come from
@@ -98,7 +97,7 @@ func (l *lanes) at(i int) *lane {
 	if i >= 0 {
 		return l.room[i]
 	}
-	return &lane{Transport: l.open()}
+	return &lane{transport: l.open()}
 }
 
 // list keeps room in step with a lane that has changed; mu is held.

@@ -13,7 +13,7 @@ func TestLanes(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		all := map[*lane]bool{}
-		l := &lanes{owned: map[string]*lane{}, open: func() *http.Transport { return &http.Transport{} }}
+		l := &lanes{owned: map[string]*lane{}, open: func() transport { return &http.Transport{} }}
 		var seats []*seat
 		owners, alone := map[*seat]string{}, map[*seat]bool{}
 		end := func(i int) {

@@ -51,6 +51,7 @@ type Config struct {
 	HTTP      HTTP
 	// Protocol is all that the service speaks; AnyProtocol: what its endpoints show.
 	Protocol Protocol
+	Engine   Engine
 	Log      *slog.Logger
 }
 

@@ -93,7 +93,7 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 		// Its transport closes the connection when the attempt is cancelled, too.
 		trace = &httptrace.ClientTrace{GotConn: sent.gotConn}
 		out.Body = &sending{Stream: req.Stream, sent: sent, over: make(chan struct{})}
-	case len(req.Body) > 0 && !req.OneWrite:
+	case len(req.Body) > 0 && (!req.OneWrite || e.engine() == Own):
 		body := &body{taken: &sent.taken}
 		body.Reset(req.Body)
 		out.Body = body
@@ -110,14 +110,17 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 			},
 			WroteHeaders: func() { sent.taken.Store(true) },
 		}
-		if req.OneWrite && sent.seat != nil {
-			// The MOM says that it has the call, and may hold its caller for long.
-			trace.Got1xxResponse = func(code int, _ textproto.MIMEHeader) error {
-				if code == http.StatusEarlyHints {
-					sent.seat.ended(0)
-				}
-				return nil
+	}
+	if req.OneWrite && sent.seat != nil {
+		if trace == nil {
+			trace = new(httptrace.ClientTrace)
+		}
+		// The MOM says that it has the call, and may hold its caller for long.
+		trace.Got1xxResponse = func(code int, _ textproto.MIMEHeader) error {
+			if code == http.StatusEarlyHints {
+				sent.seat.ended(0)
 			}
+			return nil
 		}
 	}
 	if !shown {
@@ -127,7 +130,7 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 		}
 	}
 	if sent.seat != nil && HeaderBytes(req.Header) > LargeHeaders {
-		trace = e.meetFirst(*ctx, sent.seat.Transport, trace)
+		trace = e.meetFirst(*ctx, sent.seat.transport, trace)
 	}
 	if trace != nil {
 		*ctx = httptrace.WithClientTrace(*ctx, trace)

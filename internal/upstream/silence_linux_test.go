@@ -18,7 +18,7 @@ func TestSilenceIsLimited(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = ln.Close() }()
-	dialled, err := newEndpoint(openPool(t, nil), &url.URL{Scheme: "http", Host: ln.Addr().String()}, "").h1.DialContext(t.Context(), "tcp", ln.Addr().String())
+	dialled, err := newEndpoint(openPool(t, nil), &url.URL{Scheme: "http", Host: ln.Addr().String()}, "").dialer(1)(t.Context(), "tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

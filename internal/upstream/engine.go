@@ -1,0 +1,51 @@
+package upstream
+
+import (
+	"cmp"
+	"crypto/tls"
+	"net/http"
+
+	"holdline/internal/wire/h1"
+	"holdline/internal/wire/h2"
+)
+
+// Engine is the client that speaks HTTP with endpoints.
+type Engine uint8
+
+// Own is Holdline's own, NetHTTP that of Go's library. DefaultEngine is Own, unless the program was built with the tag nethttp: so all tests
+// can be run with each.
+const (
+	DefaultEngine Engine = iota
+	Own
+	NetHTTP
+)
+
+// transport sends requests over one version of HTTP.
+type transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
+func (e *Endpoint) engine() Engine { return cmp.Or(e.pool.says.Load().Engine, defaultEngine) }
+
+// openHTTP1 returns a transport for calls over HTTP/1.1.
+func (e *Endpoint) openHTTP1() transport {
+	if e.engine() == NetHTTP {
+		return overHTTP1(e.newTransport(1))
+	}
+	return &h1.Transport{
+		Dial: e.dialer(1), TLS: &tls.Config{MinVersion: tls.VersionTLS12},
+		HandshakeTimeout: dialTimeout, ExpectTimeout: expectTimeout, IdleTimeout: idleTimeout, MaxIdle: maxIdleConns,
+	}
+}
+
+// openHTTP2 returns a transport for calls over HTTP/2.
+func (e *Endpoint) openHTTP2() transport {
+	if e.engine() == NetHTTP {
+		return e.overHTTP2(e.newTransport(2))
+	}
+	return &h2.Transport{
+		Dial: e.dialer(2), TLS: &tls.Config{VerifyConnection: negotiated, MinVersion: tls.VersionTLS12},
+		HandshakeTimeout: dialTimeout, ExpectTimeout: expectTimeout, IdleTimeout: idleTimeout,
+	}
+}

@@ -1,0 +1,5 @@
+//go:build nethttp
+
+package upstream
+
+const defaultEngine = NetHTTP
