@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net/http"
 
+	"holdline/internal/wire"
 	"holdline/internal/wire/h1"
 	"holdline/internal/wire/h2"
 )
@@ -34,8 +35,8 @@ func (e *Endpoint) openHTTP1() transport {
 		return overHTTP1(e.newTransport(1))
 	}
 	return &h1.Transport{
-		Dial: e.dialer(1), TLS: &tls.Config{MinVersion: tls.VersionTLS12},
-		HandshakeTimeout: dialTimeout, ExpectTimeout: expectTimeout, IdleTimeout: idleTimeout, MaxIdle: maxIdleConns,
+		Dialer:        wire.Dialer{Dial: e.dialer(1), TLS: &tls.Config{MinVersion: tls.VersionTLS12}, HandshakeTimeout: dialTimeout},
+		ExpectTimeout: expectTimeout, IdleTimeout: idleTimeout, MaxIdle: maxIdleConns,
 	}
 }
 
@@ -45,7 +46,7 @@ func (e *Endpoint) openHTTP2() transport {
 		return e.overHTTP2(e.newTransport(2))
 	}
 	return &h2.Transport{
-		Dial: e.dialer(2), TLS: &tls.Config{VerifyConnection: negotiated, MinVersion: tls.VersionTLS12},
-		HandshakeTimeout: dialTimeout, ExpectTimeout: expectTimeout, IdleTimeout: idleTimeout,
+		Dialer:        wire.Dialer{Dial: e.dialer(2), TLS: &tls.Config{VerifyConnection: negotiated, MinVersion: tls.VersionTLS12}, HandshakeTimeout: dialTimeout},
+		ExpectTimeout: expectTimeout, IdleTimeout: idleTimeout,
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"net/http/httptrace"
 	"strings"
 
-	"holdline/internal/wire/h1"
+	"holdline/internal/wire"
 	"holdline/internal/wire/h2"
 )
 
@@ -42,7 +42,7 @@ func unsendable(err error) (cause string) {
 	switch text := err.Error(); {
 	case errors.Is(err, h2.ErrHeadersTooLarge):
 		return HeadersTooLarge
-	case errors.Is(err, h2.ErrHeaderInvalid), errors.Is(err, h1.ErrHeaderInvalid):
+	case errors.Is(err, wire.ErrHeaderInvalid):
 		return HeaderInvalid
 	case strings.HasSuffix(text, "request header list larger than peer's advertised limit"):
 		return HeadersTooLarge

@@ -14,25 +14,20 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
+	"holdline/internal/wire"
 )
 
-// ErrHeaderInvalid is the error of a request of which nothing was sent, since HTTP does not allow its header. ErrNew goes with the
-// error of a connection that has never brought a response: the server may not speak HTTP/1.1.
-var (
-	ErrHeaderInvalid = errors.New("http1: a header that HTTP does not allow")
-	ErrNew           = errors.New("http1: on a new connection")
-)
+// ErrNew goes with the error of a connection that has never brought a response: the server may not speak HTTP/1.1.
+var ErrNew = errors.New("http1: on a new connection")
 
 const (
 	// maxHead is the largest head of a response that is taken, in bytes.
 	maxHead = 1 << 20
-	// maxInformational is how many responses of 1xx may come before the one that counts.
-	maxInformational = 32
 	// atOnce is the largest body that is written before the response is read. A service that answers without reading a larger one
 	// would wait for us, and we for it.
 	atOnce = 16 << 10
@@ -47,13 +42,9 @@ const (
 // Transport sends requests to one server. It is an http.RoundTripper with httptrace's GotConn, WroteHeaders and Got1xxResponse,
 // and sends nothing twice: a connection that the server has closed is found before anything is written to it. It is safe for concurrent use.
 type Transport struct {
-	// Dial dials the server.
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// TLS is what https takes; its ServerName is the URL's if it is empty.
-	TLS *tls.Config
-	// HandshakeTimeout bounds TLS, ExpectTimeout the wait for 100 Continue, and IdleTimeout the life of a
-	// connection without requests.
-	HandshakeTimeout, ExpectTimeout, IdleTimeout time.Duration
+	wire.Dialer
+	// ExpectTimeout bounds the wait for 100 Continue, and IdleTimeout the life of a connection without requests.
+	ExpectTimeout, IdleTimeout time.Duration
 	// MaxIdle is how many connections without requests are kept.
 	MaxIdle int
 
@@ -95,17 +86,19 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (t *Transport) roundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	if err := valid(req); err != nil {
+	if err := wire.Valid(req.Header); err != nil {
 		return nil, err
 	}
 	trace := httptrace.ContextClientTrace(ctx)
 	c := t.take()
 	fresh := c == nil
 	if fresh {
-		var err error
-		if c, err = t.connect(ctx, req); err != nil {
-			return nil, err
+		opened, err := t.Open(ctx, req.URL)
+		if err != nil {
+			return nil, cmp.Or(context.Cause(ctx), err)
 		}
+		c = &conn{Conn: opened}
+		c.in = bufio.NewReader(c)
 	}
 	if trace != nil && trace.GotConn != nil {
 		trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn})
@@ -141,11 +134,24 @@ func (t *Transport) take() *conn {
 		t.idle[last] = nil
 		t.idle = t.idle[:last]
 		t.mu.Unlock()
-		if silent(c.Conn) {
+		if c.unused() && silent(c.Conn) {
 			return c
 		}
 		_ = c.Close()
 	}
+}
+
+// unused tells whether nothing more than the last response was read. What TLS has decrypted and nobody has read is not seen on
+// the connection below it.
+func (c *conn) unused() bool {
+	if _, secure := c.Conn.(*tls.Conn); !secure {
+		return true
+	}
+	c.left = 1
+	_ = c.SetReadDeadline(time.Unix(1, 0))
+	_, err := c.in.Peek(1)
+	_ = c.SetReadDeadline(time.Time{})
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // put keeps a connection for the next request.
@@ -195,37 +201,6 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// connect opens a connection.
-func (t *Transport) connect(ctx context.Context, req *http.Request) (*conn, error) {
-	secure, port := req.URL.Scheme == "https", "80"
-	if secure {
-		port = "443"
-	}
-	host := req.URL.Hostname()
-	nc, err := t.Dial(ctx, "tcp", net.JoinHostPort(host, cmp.Or(req.URL.Port(), port)))
-	if err != nil {
-		return nil, err
-	}
-	if secure {
-		cfg := t.TLS.Clone()
-		cfg.ServerName = cmp.Or(cfg.ServerName, host)
-		over := tls.Client(nc, cfg)
-		bounded, cancel := context.WithTimeout(ctx, t.HandshakeTimeout)
-		defer cancel()
-		if err := over.HandshakeContext(bounded); err != nil {
-			_ = nc.Close()
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			return nil, fmt.Errorf("TLS handshake: %w", err)
-		}
-		nc = over
-	}
-	c := &conn{Conn: nc}
-	c.in = bufio.NewReader(c)
-	return c, nil
-}
-
 // exchange is one request and its response.
 type exchange struct {
 	t     *Transport
@@ -247,7 +222,7 @@ func (x *exchange) do() (*http.Response, error) {
 	if x.asked != nil {
 		defer x.asked.Stop() // a server that answers without asking for it does not want it
 	}
-	for range maxInformational {
+	for range wire.MaxInformational {
 		x.c.left = maxHead
 		res, err := http.ReadResponse(x.c.in, x.req)
 		switch {
@@ -358,20 +333,5 @@ func (b *body) Read(p []byte) (int, error) {
 // Close implements io.Closer. It ends a Read that is under way.
 func (b *body) Close() error {
 	b.once.Do(func() { b.x.release(false) })
-	return nil
-}
-
-// valid tells whether HTTP allows a request.
-func valid(req *http.Request) error {
-	for key, values := range req.Header {
-		if !httpguts.ValidHeaderFieldName(key) {
-			return fmt.Errorf("%w: %q", ErrHeaderInvalid, key)
-		}
-		for _, value := range values {
-			if !httpguts.ValidHeaderFieldValue(value) {
-				return fmt.Errorf("%w: the value of %s", ErrHeaderInvalid, key)
-			}
-		}
-	}
 	return nil
 }

@@ -18,13 +18,14 @@ import (
 	"testing"
 	"time"
 
+	"holdline/internal/wire"
 	"holdline/internal/wire/h1"
 )
 
 func newTransport(tb testing.TB) *h1.Transport {
 	tb.Helper()
 	t := &h1.Transport{
-		Dial: new(net.Dialer).DialContext, HandshakeTimeout: time.Second, ExpectTimeout: time.Second, IdleTimeout: time.Minute, MaxIdle: 10,
+		Dialer: wire.Dialer{Dial: new(net.Dialer).DialContext, HandshakeTimeout: time.Second}, ExpectTimeout: time.Second, IdleTimeout: time.Minute, MaxIdle: 10,
 	}
 	tb.Cleanup(t.CloseIdleConnections)
 	return t
@@ -214,7 +215,32 @@ func TestUnsendable(t *testing.T) {
 	transport, url := over(t, func(http.ResponseWriter, *http.Request) {})
 	req := request(t.Context(), t, url, nil)
 	req.Header["Color"] = []string{"a\nb"}
-	if _, err := transport.RoundTrip(req); !errors.Is(err, h1.ErrHeaderInvalid) {
+	if _, err := transport.RoundTrip(req); !errors.Is(err, wire.ErrHeaderInvalid) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A connection over TLS is used again, too.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	from := map[string]bool{}
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from[r.RemoteAddr] = true
+		_, _ = io.WriteString(w, "ok")
+	}))
+	t.Cleanup(server.Close)
+	transport := newTransport(t)
+	transport.TLS = server.Client().Transport.(*http.Transport).TLSClientConfig
+	for range 3 {
+		res, err := transport.RoundTrip(request(t.Context(), t, server.URL, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(res.Body); err != nil || string(got) != "ok" {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	if len(from) != 1 {
+		t.Errorf("got %d connections, want one", len(from))
 	}
 }

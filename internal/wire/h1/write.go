@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
+	"holdline/internal/wire"
 )
 
 // writtenElsewhere are headers that describe the message, which is written anew.
@@ -18,7 +18,7 @@ var writtenElsewhere = map[string]bool{"Host": true, "Content-Length": true, "Tr
 // write writes the request. A body that is large, or that is not at hand, is sent beside the response: then proceed has it begin, if it
 // waits for the server to ask for it.
 func (x *exchange) write() (proceed func(), err error) {
-	c, req, length := x.c, x.req, lengthOf(x.req)
+	c, req, length := x.c, x.req, wire.Length(x.req)
 	out := append(append(append(c.out[:0], req.Method...), ' '), req.URL.RequestURI()...)
 	out = field(append(out, " HTTP/1.1\r\n"...), "Host", cmp.Or(req.Host, req.URL.Host))
 	for key, values := range req.Header {
@@ -36,8 +36,8 @@ func (x *exchange) write() (proceed func(), err error) {
 		out = field(out, "Content-Length", strconv.FormatInt(length, 10))
 	}
 	out = append(out, "\r\n"...)
-	atHand, asks := false, httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue")
-	if _, ok := req.Body.(interface{ Len() int }); ok && 0 < length && length <= atOnce && !asks {
+	atHand, asks := false, wire.Asks(req.Header)
+	if 0 < length && length <= atOnce && wire.AtHand(req.Body) && !asks {
 		atHand = true
 		head := len(out)
 		out = append(out, make([]byte, length)...)
@@ -70,17 +70,6 @@ func (x *exchange) write() (proceed func(), err error) {
 
 func field(out []byte, key, value string) []byte {
 	return append(append(append(append(out, key...), ": "...), value...), "\r\n"...)
-}
-
-// lengthOf is the length of a request's body; -1 when it is unknown.
-func lengthOf(req *http.Request) int64 {
-	switch {
-	case req.Body == nil || req.Body == http.NoBody:
-		return 0
-	case req.ContentLength == 0:
-		return -1
-	}
-	return req.ContentLength
 }
 
 // parts holds what bodies are read into, with room for the marks of a chunk.

@@ -236,9 +236,9 @@ func (c *conn) read() {
 	var code http2.ConnectionError
 	if errors.As(err, &code) {
 		c.mu.Lock()
+		c.leaving, c.out = true, nil // what was not written is not sent any more
 		c.frame(http2.FrameGoAway, 0, 0, 8)
-		c.out = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(c.out, 0), uint32(code))
-		last := c.out
+		last := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(c.out, 0), uint32(code))
 		c.out = nil
 		c.mu.Unlock()
 		_ = c.SetWriteDeadline(time.Now().Add(time.Second))

@@ -11,10 +11,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-)
 
-// maxInformational is how many responses of 1xx may come before the one that counts.
-const maxInformational = 32
+	"holdline/internal/wire"
+)
 
 // stream is one request and its response. The connection's mutex guards it.
 type stream struct {
@@ -109,7 +108,7 @@ func (s *stream) take(fields []hpack.HeaderField, last bool) (flaw string) {
 	}
 	if status < http.StatusOK {
 		s.early = append(s.early, append([]hpack.HeaderField{{Name: ":status", Value: strconv.Itoa(status)}}, fields...))
-		if last || len(s.early) > maxInformational {
+		if last || len(s.early) > wire.MaxInformational {
 			return "too much before its head"
 		}
 		return ""

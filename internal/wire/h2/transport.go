@@ -4,11 +4,9 @@ package h2
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -18,19 +16,18 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"holdline/internal/wire"
 )
 
-// Errors of requests of which nothing was sent, since they can't be.
+// Errors of requests of which nothing was sent: the server does not take as large headers, or the connection ended before
+// a byte was written.
 var (
-	ErrHeaderInvalid   = errors.New("http2: a header that HTTP does not allow")
 	ErrHeadersTooLarge = errors.New("http2: the headers are larger than the server takes")
+	ErrUnsent          = errors.New("http2: not sent")
 )
-
-// ErrUnsent is the error of a request of which no byte was written when its connection ended.
-var ErrUnsent = errors.New("http2: not sent")
 
 // errFull is the error of a request that the server's limits leave no room for. Nothing was sent.
 var errFull = http2.StreamError{Code: http2.ErrCodeRefusedStream, Cause: errors.New("http2: the server takes no streams")}
@@ -40,13 +37,9 @@ var errFull = http2.StreamError{Code: http2.ErrCodeRefusedStream, Cause: errors.
 // the server has surely not touched ends in an http2.StreamError with REFUSED_STREAM: it was refused, or is above the last
 // one of a GOAWAY. It is safe for concurrent use.
 type Transport struct {
-	// Dial dials the server.
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// TLS is what https takes; its ServerName is the URL's if it is empty.
-	TLS *tls.Config
-	// HandshakeTimeout bounds TLS, ExpectTimeout the wait for 100 Continue, and IdleTimeout the life of a
-	// connection without streams.
-	HandshakeTimeout, ExpectTimeout, IdleTimeout time.Duration
+	wire.Dialer
+	// ExpectTimeout bounds the wait for 100 Continue, and IdleTimeout the life of a connection without streams.
+	ExpectTimeout, IdleTimeout time.Duration
 
 	mu      sync.Mutex
 	conns   []*conn
@@ -61,9 +54,6 @@ type dialing struct {
 
 // maxDials is how often one request dials: a server may have no room on any connection.
 const maxDials = 3
-
-// inMemory is a body that is read without waiting.
-type inMemory interface{ Len() int }
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -84,12 +74,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if s.body == nil {
 		return s.receive(ctx, informed)
 	}
-	if !httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue") {
-		go s.send(lengthOf(req))
+	if !wire.Asks(req.Header) {
+		go s.send(wire.Length(req))
 		return s.receive(ctx, informed)
 	}
 	// Many servers never answer what they are asked.
-	proceed := sync.OnceFunc(func() { go s.send(lengthOf(req)) })
+	proceed := sync.OnceFunc(func() { go s.send(wire.Length(req)) })
 	defer time.AfterFunc(t.ExpectTimeout, proceed).Stop()
 	defer proceed() // at the latest beside the response; or to close the body
 	return s.receive(ctx, func(code int, header http.Header) error {
@@ -105,7 +95,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // open sends the head of a request on a connection, and its body if that is at hand.
 func (t *Transport) open(ctx context.Context, req *http.Request) (*stream, error) {
-	if err := valid(req.Header); err != nil {
+	if err := wire.Valid(req.Header); err != nil {
 		return nil, err
 	}
 	trace := httptrace.ContextClientTrace(ctx)
@@ -161,11 +151,11 @@ func (t *Transport) dial(ctx context.Context, req *http.Request) error {
 		d = &dialing{done: make(chan struct{})}
 		t.dialing = d
 		go func() {
-			c, err := t.connect(req)
+			opened, err := t.Open(context.WithoutCancel(ctx), req.URL, http2.NextProtoTLS) // it outlives the request
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			if t.dialing, d.err = nil, err; err == nil {
-				t.conns = append(t.conns, c)
+				t.conns = append(t.conns, newConn(opened, t.IdleTimeout))
 			}
 			close(d.done)
 		}()
@@ -177,40 +167,6 @@ func (t *Transport) dial(ctx context.Context, req *http.Request) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// connect opens a connection. It outlives the request that it is opened for.
-func (t *Transport) connect(req *http.Request) (*conn, error) {
-	host, port := req.URL.Hostname(), req.URL.Port()
-	secure := req.URL.Scheme == "https"
-	if port == "" {
-		port = "80"
-		if secure {
-			port = "443"
-		}
-	}
-	ctx := context.WithoutCancel(req.Context())
-	nc, err := t.Dial(ctx, "tcp", net.JoinHostPort(host, port))
-	if err != nil || !secure {
-		return t.begin(nc, err)
-	}
-	cfg := t.TLS.Clone()
-	cfg.ServerName, cfg.NextProtos = cmp.Or(cfg.ServerName, host), []string{http2.NextProtoTLS}
-	over := tls.Client(nc, cfg)
-	ctx, cancel := context.WithTimeout(ctx, t.HandshakeTimeout)
-	defer cancel()
-	if err := over.HandshakeContext(ctx); err != nil {
-		_ = nc.Close()
-		return nil, fmt.Errorf("TLS handshake: %w", err)
-	}
-	return t.begin(over, nil)
-}
-
-func (t *Transport) begin(nc net.Conn, err error) (*conn, error) {
-	if err != nil {
-		return nil, err
-	}
-	return newConn(nc, t.IdleTimeout), nil
 }
 
 // CloseIdleConnections closes the connections without streams.
@@ -253,9 +209,9 @@ func (c *conn) open(req *http.Request) (*stream, error) {
 	}
 	c.next += 2
 	c.streams[s.id] = s
-	length := lengthOf(req)
+	length := wire.Length(req)
 	if length != 0 {
-		if _, ok := req.Body.(inMemory); !ok || length < 0 || length > min(maxFrame, c.window, s.window) || len(c.out) > maxUnwritten {
+		if !wire.AtHand(req.Body) || length < 0 || length > min(maxFrame, c.window, s.window) || len(c.out) > maxUnwritten {
 			s.body = req.Body
 		}
 	}
@@ -293,32 +249,6 @@ func (c *conn) open(req *http.Request) (*stream, error) {
 	return s, nil
 }
 
-// lengthOf is the length of a request's body; -1 when it is unknown.
-func lengthOf(req *http.Request) int64 {
-	switch {
-	case req.Body == nil || req.Body == http.NoBody:
-		return 0
-	case req.ContentLength == 0:
-		return -1
-	}
-	return req.ContentLength
-}
-
-// valid tells whether HTTP allows a header.
-func valid(header http.Header) error {
-	for key, values := range header {
-		if !httpguts.ValidHeaderFieldName(key) {
-			return fmt.Errorf("%w: %q", ErrHeaderInvalid, key)
-		}
-		for _, value := range values {
-			if !httpguts.ValidHeaderFieldValue(value) {
-				return fmt.Errorf("%w: the value of %s", ErrHeaderInvalid, key)
-			}
-		}
-	}
-	return nil
-}
-
 // encode encodes the head of a request, unless it is too large; then it returns how large it is. mu is held.
 func (c *conn) encode(req *http.Request) (size uint64) {
 	path := req.URL.RequestURI()
@@ -354,7 +284,7 @@ func (c *conn) encode(req *http.Request) (size uint64) {
 			}
 		}
 	}
-	if n := lengthOf(req); n > 0 || n == 0 && (req.Method == http.MethodPost || req.Method == http.MethodPut || req.Method == http.MethodPatch) {
+	if n := wire.Length(req); n > 0 || n == 0 && (req.Method == http.MethodPost || req.Method == http.MethodPut || req.Method == http.MethodPatch) {
 		_ = c.encoder.WriteField(hpack.HeaderField{Name: "content-length", Value: strconv.FormatInt(n, 10)})
 	}
 	return size

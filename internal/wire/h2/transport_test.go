@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"holdline/internal/wire"
 	"holdline/internal/wire/h2"
 )
 
@@ -38,7 +39,7 @@ func over(tb testing.TB, limit int, handler http.HandlerFunc) (*h2.Transport, st
 
 func newTransport() *h2.Transport {
 	return &h2.Transport{
-		Dial: new(net.Dialer).DialContext, HandshakeTimeout: time.Second, ExpectTimeout: time.Second, IdleTimeout: time.Minute,
+		Dialer: wire.Dialer{Dial: new(net.Dialer).DialContext, HandshakeTimeout: time.Second}, ExpectTimeout: time.Second, IdleTimeout: time.Minute,
 	}
 }
 
@@ -280,7 +281,7 @@ func TestUnsendable(t *testing.T) {
 	get(t, transport, url)
 	req := request(t.Context(), t, url, nil)
 	req.Header["Color"] = []string{"a\nb"}
-	if _, err := transport.RoundTrip(req); !errors.Is(err, h2.ErrHeaderInvalid) {
+	if _, err := transport.RoundTrip(req); !errors.Is(err, wire.ErrHeaderInvalid) {
 		t.Errorf("got %v", err)
 	}
 	req.Header["Color"] = []string{strings.Repeat("red", 1<<20)}

@@ -1,0 +1,92 @@
+// Package wire has what clients of HTTP/1.1 and HTTP/2 have in common. They know bytes, frames, windows and connections, and nothing of
+// Holdline.
+package wire
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// ErrHeaderInvalid is the error of a request of which nothing was sent, since HTTP does not allow its header.
+var ErrHeaderInvalid = errors.New("a header that HTTP does not allow")
+
+// MaxInformational is how many responses of 1xx may come before the one that counts.
+const MaxInformational = 32
+
+// Dialer opens connections to one server.
+type Dialer struct {
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLS is what https takes; its ServerName is the URL's if it is empty.
+	TLS *tls.Config
+	// HandshakeTimeout bounds TLS.
+	HandshakeTimeout time.Duration
+}
+
+// Open opens a connection to the server of a URL, over which one of the protocols is spoken, as ALPN names them.
+func (d *Dialer) Open(ctx context.Context, u *url.URL, protocols ...string) (net.Conn, error) {
+	port := "80"
+	if u.Scheme == "https" {
+		port = "443"
+	}
+	dialled, err := d.Dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port)))
+	if err != nil || u.Scheme != "https" {
+		return dialled, err
+	}
+	cfg := d.TLS.Clone()
+	cfg.ServerName, cfg.NextProtos = cmp.Or(cfg.ServerName, u.Hostname()), protocols
+	secure := tls.Client(dialled, cfg)
+	ctx, cancel := context.WithTimeout(ctx, d.HandshakeTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = dialled.Close()
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return secure, nil
+}
+
+// Valid tells whether HTTP allows a header.
+func Valid(header http.Header) error {
+	for key, values := range header {
+		if !httpguts.ValidHeaderFieldName(key) {
+			return fmt.Errorf("%w: %q", ErrHeaderInvalid, key)
+		}
+		for _, value := range values {
+			if !httpguts.ValidHeaderFieldValue(value) {
+				return fmt.Errorf("%w: the value of %s", ErrHeaderInvalid, key)
+			}
+		}
+	}
+	return nil
+}
+
+// Length is the length of a request's body in bytes; -1 when it is unknown.
+func Length(req *http.Request) int64 {
+	switch {
+	case req.Body == nil || req.Body == http.NoBody:
+		return 0
+	case req.ContentLength == 0:
+		return -1
+	}
+	return req.ContentLength
+}
+
+// AtHand tells whether a body can be read without waiting: it knows how much of it is left, as a bytes.Reader does.
+func AtHand(body io.Reader) bool {
+	_, ok := body.(interface{ Len() int })
+	return ok
+}
+
+// Asks tells whether a request wants the server to ask for its body.
+func Asks(header http.Header) bool {
+	return httpguts.HeaderValuesContainsToken(header["Expect"], "100-continue")
+}
