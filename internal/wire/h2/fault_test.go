@@ -341,6 +341,27 @@ func (s stuck) Read([]byte) (int, error) {
 // Close implements net.Conn.
 func (s stuck) Close() error { return nil }
 
+// A connection that ends before it is used says why, and not that the server refused a stream.
+func TestEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	transport, dials := newTransport(), 0
+	transport.Dial = func(context.Context, string, string) (net.Conn, error) {
+		dials++
+		s := stuck{writing: make(chan struct{}), cut: make(chan struct{})}
+		close(s.cut)
+		return s, nil
+	}
+	const all = 5000 // each end may come first
+	for range all {
+		if _, err := transport.RoundTrip(request(t.Context(), t, "http://a", nil)); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if dials != all {
+		t.Errorf("dialled %d times for %d requests", dials, all)
+	}
+}
+
 // A request of which no byte was written says so.
 func TestUnsent(t *testing.T) {
 	t.Parallel()

@@ -49,6 +49,7 @@ type Transport struct {
 // dialing is a connection that many may wait for.
 type dialing struct {
 	done chan struct{}
+	c    *conn
 	err  error
 }
 
@@ -105,10 +106,10 @@ func (t *Transport) open(ctx context.Context, req *http.Request) (*stream, error
 			if dials++; dials > maxDials {
 				return nil, errFull
 			}
-			if err := t.dial(ctx, req); err != nil {
+			var err error
+			if c, err = t.dial(ctx, req); err != nil {
 				return nil, err
 			}
-			continue
 		}
 		if trace != nil && trace.GotConn != nil {
 			trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn})
@@ -143,8 +144,8 @@ func (t *Transport) pick() *conn {
 	return found
 }
 
-// dial adds a connection. Those who need one at the same time wait for the same.
-func (t *Transport) dial(ctx context.Context, req *http.Request) error {
+// dial adds a connection. Those who need one at the same time wait for the same. It may have ended already; then open tells why.
+func (t *Transport) dial(ctx context.Context, req *http.Request) (*conn, error) {
 	t.mu.Lock()
 	d := t.dialing
 	if d == nil {
@@ -155,7 +156,8 @@ func (t *Transport) dial(ctx context.Context, req *http.Request) error {
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			if t.dialing, d.err = nil, err; err == nil {
-				t.conns = append(t.conns, newConn(opened, t.IdleTimeout))
+				d.c = newConn(opened, t.IdleTimeout)
+				t.conns = append(t.conns, d.c)
 			}
 			close(d.done)
 		}()
@@ -163,9 +165,9 @@ func (t *Transport) dial(ctx context.Context, req *http.Request) error {
 	t.mu.Unlock()
 	select {
 	case <-d.done:
-		return d.err
+		return d.c, d.err
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 }
 
