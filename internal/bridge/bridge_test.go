@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/encoding/gzip" // for an answer that is compressed
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -160,35 +161,46 @@ func TestPlainIsAsConnect(t *testing.T) {
 			}
 			return nil, failed.Err()
 		},
+		"a compressed answer": func(ctx context.Context, _ *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+			return &arithmeticv1.SumResponse{Result: 7}, grpc.SetSendCompressor(ctx, "gzip")
+		},
 		"a large answer": func(ctx context.Context, req *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
 			res, err := double(ctx, req)
 			res.ProtoReflect().SetUnknown(append([]byte{0xba, 0x06, 0x80, 0x10}, large...))
 			return res, err
 		},
 	} {
-		endpoint := stock(t, answer)
-		for _, mediaType := range []string{"application/json", "application/proto"} {
-			body := `{"a": 1, "b": 2}`
-			if mediaType == "application/proto" {
-				body = "\x08\x02\x10\x03"
+		asConnect(t, name, stock(t, answer))
+	}
+	const one = "\x00\x00\x00\x00\x02\x08\x01"
+	for name, body := range map[string]string{"a message, and an error": one, "two messages": one + one, "part of a message": one[:6]} {
+		asConnect(t, name, overHTTP2(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", map[bool]string{true: "5", false: "0"}[body == one])
+			_, _ = io.WriteString(w, body)
+		}))
+	}
+}
+
+// asConnect calls an endpoint in a way that is plain, and in one that is not, and wants the same answer.
+func asConnect(t *testing.T, name string, endpoint *upstream.Endpoint) {
+	t.Helper()
+	for mediaType, body := range map[string]string{"application/json": `{"a": 1, "b": 2}`, "application/proto": "\x08\x02\x10\x03"} {
+		var got [2]string
+		for i := range got {
+			req := inJSON(body, "Color: red", "Color: blue", "Accept-Encoding: gzip", "User-Agent: me")
+			req.Header.Set("Content-Type", mediaType)
+			if i == 1 {
+				req.Header.Set("Content-Encoding", "identity") // which is not plain
 			}
-			var got [2]string
-			for i := range got {
-				req := inJSON(body, "Color: red", "Color: blue", "Accept-Encoding: gzip", "User-Agent: me")
-				req.Header.Set("Content-Type", mediaType)
-				if i == 1 {
-					req.Header.Set("Content-Encoding", "identity") // which is not plain
-				}
-				res, outcome, err := newBridge(t).Try(t.Context(), endpoint, req, inGRPC, true)
-				if err != nil {
-					t.Fatalf("%s, %s: %v", name, mediaType, err)
-				}
+			res, outcome, err := newBridge(t).Try(t.Context(), endpoint, req, inGRPC, true)
+			if got[i] = fmt.Sprint(outcome, err); res != nil {
 				raw, err := io.ReadAll(res)
-				got[i] = fmt.Sprintf("%v %d %d %v %v %q %v", outcome, res.StatusCode, res.ContentLength, res.Header, res.Trailer, raw, err)
+				got[i] += fmt.Sprintf(" %d %d %v %v %q %v", res.StatusCode, res.ContentLength, res.Header, res.Trailer, raw, err)
 			}
-			if got[0] != got[1] {
-				t.Errorf("%s, %s:\ngot  %s\nwant %s", name, mediaType, got[0], got[1])
-			}
+		}
+		if got[0] != got[1] {
+			t.Errorf("%s, %s:\ngot  %s\nwant %s", name, mediaType, got[0], got[1])
 		}
 	}
 }
@@ -286,7 +298,7 @@ func TestBridgeClassifies(t *testing.T) {
 		over(upstream.ErrDeadline)
 		<-t.Context().Done()
 	})
-	if got := try(late, hanging, "Connect-Timeout-Ms: 5"); got.Kind != upstream.DeadlineOver {
+	if got := try(late, hanging, "Connect-Timeout-Ms: 5", "Content-Encoding: identity"); got.Kind != upstream.DeadlineOver {
 		t.Errorf("past the deadline: got %v", got)
 	}
 	// A message, and then no status.

@@ -4,7 +4,7 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust, bridges, reloads)
+var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust, bridges, reloads, wires)
 
 const (
 	decide  = "gateway/decide.go"
@@ -365,6 +365,23 @@ var bridges = []mutant{
 	{"internal/route/learn.go", "!s.now().none[service] && ", "", "./internal/route -run ^TestLearn$"},
 	{"internal/upstream/protocol.go", "inGRPC && !isJSON(mediaType)", "inGRPC", "./internal/upstream -run ^TestErrorsOfGRPCServers$"},
 	{"gateway/direct.go", "	case next == fail && last.Cause == bridge.Malformed:\n		return verdict{end: endRefused, decided: decidedFail, res: res}\n", "", "./gateway -run ^TestBridgeTellsOfMalformed$"},
+}
+
+// What the clients of HTTP say was sent, and take for an answer; and calls that cross without connect.
+var wires = []mutant{
+	{"internal/bridge/plain.go", "raw[0] != 0 || ", "", "./internal/bridge -run ^TestPlainIsAsConnect$"},
+	{"internal/bridge/plain.go", `status[0] == "0"`, "true", "./internal/bridge -run ^TestPlainIsAsConnect$"},
+	{"internal/bridge/plain.go", " != int64(len(raw)-envelopeHead)", " > int64(len(raw)-envelopeHead)", "./internal/bridge -run ^TestPlainIsAsConnect$"},
+	{"internal/bridge/plain.go", `			res.Header["Trailer-"+key] = values` + "\n", "", "./internal/bridge -run ^TestPlainIsAsConnect$"},
+	{"internal/wire/h1/transport.go", "c.unused() && silent(c.Conn)", "true", "./internal/wire/h1 -run ^TestClosedWhileIdle$"},
+	{"internal/wire/h1/transport.go", " && x.c.in.Buffered() == 0", "", "./internal/wire/h1 -run ^TestTooMuch$"},
+	{"internal/wire/h2/conn.go", "s.from >= c.handed", "false", "./internal/wire/h2 -run ^TestUnsent$"},
+	{"internal/wire/h2/conn.go", "s.from >= c.handed", "true", "./internal/wire/h2 -run ^TestOutcomes$"},
+	{"internal/wire/h2/frames.go", "if id > last {", "if id >= last {", "./internal/wire/h2 -run ^TestOutcomes$"},
+	{"internal/wire/h2/frames.go", "s.room < 0 {", "false {", "./internal/wire/h2 -timeout 20s -run ^TestMalformed$"},
+	{"internal/wire/h2/frames.go", " || c.blockN > maxFragments", "", "./internal/wire/h2 -timeout 20s -run ^TestMalformed$"},
+	{"internal/wire/h2/transport.go", "max(0, min(int64(len(part)), c.window, s.window))", "int64(len(part))", "./internal/wire/h2 -run ^TestWindows$"},
+	{"internal/wire/h2/transport.go", "				return nil, err\n			}\n		}\n", "				return nil, err\n			}\n			continue\n		}\n", "./internal/wire/h2 -run ^TestEndsAtOnce$"},
 }
 
 // What follows when the files of routes and schemas have changed.
