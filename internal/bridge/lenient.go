@@ -94,7 +94,7 @@ const maxTrailers = 64 << 10
 
 // Read implements io.Reader.
 func (b *webBody) Read(p []byte) (int, error) {
-	const head, trailers = 5, 0x80
+	const trailers = 0x80
 	switch {
 	case b.at.Len() > 0:
 		return b.at.Read(p)
@@ -103,13 +103,13 @@ func (b *webBody) Read(p []byte) (int, error) {
 		b.left -= int64(n)
 		return n, err
 	}
-	var frame [head]byte
+	var frame [envelopeHead]byte
 	n, err := io.ReadFull(b.ReadCloser, frame[:])
 	b.left = int64(binary.BigEndian.Uint32(frame[1:]))
-	if n < head {
+	if n < envelopeHead {
 		b.left = 0
 	}
-	if frame[0] != trailers || n < head || b.left > maxTrailers {
+	if frame[0] != trailers || n < envelopeHead || b.left > maxTrailers {
 		b.at.Write(frame[:n])
 	} else {
 		raw := make([]byte, b.left)

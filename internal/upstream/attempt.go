@@ -78,7 +78,10 @@ func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, majo
 			outcome.Cause = Silent
 		}
 		e.end(seat)
-		if (outcome.Kind == Broken || outcome.Kind == NotSent) && hungUp(outcome.Cause) && major == 1 && (!shown || errors.Is(err, h1.ErrNew) && !e.versions.yes[of(1)].Load()) && ctx.Err() == nil && e.onlyHTTP2(ctx) {
+		if errors.Is(err, h1.ErrNew) { // what it had shown may have gone with its other connections
+			shown = shown && e.versions.yes[of(1)].Load()
+		}
+		if (outcome.Kind == Broken || outcome.Kind == NotSent) && hungUp(outcome.Cause) && major == 1 && !shown && ctx.Err() == nil && e.onlyHTTP2(ctx) {
 			outcome = Outcome{NotSent, wrongVersion}
 		}
 		if outcome.Cause == wrongVersion {

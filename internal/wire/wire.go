@@ -80,6 +80,16 @@ func Length(req *http.Request) int64 {
 	return req.ContentLength
 }
 
+// SaysLength tells whether a request says how long its body is. That there is none is said where one is usual.
+func SaysLength(req *http.Request) bool {
+	switch length := Length(req); req.Method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch:
+		return length >= 0
+	default:
+		return length > 0
+	}
+}
+
 // AtHand tells whether a body can be read without waiting: it knows how much of it is left, as a bytes.Reader does.
 func AtHand(body io.Reader) bool {
 	_, ok := body.(interface{ Len() int })

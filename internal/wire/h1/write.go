@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"io"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -32,7 +31,7 @@ func (x *exchange) write() (proceed func(), err error) {
 	switch {
 	case length < 0:
 		out = field(out, "Transfer-Encoding", "chunked")
-	case length > 0 || req.Method == http.MethodPost || req.Method == http.MethodPut || req.Method == http.MethodPatch:
+	case wire.SaysLength(req):
 		out = field(out, "Content-Length", strconv.FormatInt(length, 10))
 	}
 	out = append(out, "\r\n"...)

@@ -29,7 +29,7 @@ type stream struct {
 
 	// The response.
 	bare     bool // has no body, whatever its headers say of one
-	early    [][]hpack.HeaderField
+	early    []informational
 	status   int
 	head     []hpack.HeaderField // nil until it has come
 	few      [10]hpack.HeaderField
@@ -44,6 +44,12 @@ type stream struct {
 	told     bool  // of the connection's reader: it is noted
 	stop     func() bool
 	response http.Response
+}
+
+// informational is a response of 1xx.
+type informational struct {
+	code   int
+	header http.Header
 }
 
 // signal has the one who waits look.
@@ -107,7 +113,7 @@ func (s *stream) take(fields []hpack.HeaderField, last bool) (flaw string) {
 		return flaw
 	}
 	if status < http.StatusOK {
-		s.early = append(s.early, append([]hpack.HeaderField{{Name: ":status", Value: strconv.Itoa(status)}}, fields...))
+		s.early = append(s.early, informational{status, addFields(nil, fields)})
 		if last || len(s.early) > wire.MaxInformational {
 			return "too much before its head"
 		}
@@ -198,7 +204,7 @@ func (b body) Close() error {
 	return nil
 }
 
-// receive waits for the head of the response, and returns it. informed hears what comes before; it may be nil.
+// receive waits for the head of the response, and returns it. informed hears what comes before.
 func (s *stream) receive(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error) {
 	for {
 		s.c.mu.Lock()
@@ -206,12 +212,8 @@ func (s *stream) receive(ctx context.Context, informed func(code int, header htt
 		s.early = nil
 		ready, err := s.head != nil, s.err
 		s.c.mu.Unlock()
-		for _, fields := range early {
-			code, _ := strconv.Atoi(fields[0].Value)
-			if informed == nil {
-				continue
-			}
-			if err := informed(code, addFields(nil, fields[1:])); err != nil {
+		for _, e := range early {
+			if err := informed(e.code, e.header); err != nil {
 				s.abort(err)
 				return nil, err
 			}
@@ -281,11 +283,10 @@ func addFields(header http.Header, fields []hpack.HeaderField) http.Header {
 	return header
 }
 
-// canonical is the name of a field as http.Header has it, and lower as HTTP/2 has it. Names repeat, and are few; strangers' names are not
-// kept.
+// canonical is the name of a field as http.Header has it.
 func canonical(name string) string { return names.to(name, http.CanonicalHeaderKey) }
 
-// knownNames keeps what was made of names.
+// knownNames keeps what was made of the first maxNames names: nearly all headers have one of a few.
 type knownNames struct {
 	mu  sync.RWMutex
 	all map[string]string
@@ -293,6 +294,7 @@ type knownNames struct {
 
 const maxNames = 1000
 
+// names are those of http.Header, by those of HTTP/2, and lowered the other way round.
 var names, lowered = knownNames{all: map[string]string{}}, knownNames{all: map[string]string{}}
 
 func (k *knownNames) to(name string, make func(string) string) string {

@@ -66,7 +66,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	var informed func(int, http.Header) error
+	informed := func(int, http.Header) error { return nil }
 	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.Got1xxResponse != nil {
 		informed = func(code int, header http.Header) error {
 			return trace.Got1xxResponse(code, textproto.MIMEHeader(header))
@@ -86,9 +86,6 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.receive(ctx, func(code int, header http.Header) error {
 		if code == http.StatusContinue {
 			proceed()
-		}
-		if informed == nil {
-			return nil
 		}
 		return informed(code, header)
 	})
@@ -235,14 +232,14 @@ func (c *conn) open(req *http.Request) (*stream, error) {
 		c.frame(http2.FrameData, http2.FlagDataEndStream, s.id, int(length))
 		at := len(c.out)
 		c.out = slices.Grow(c.out, int(length))[:at+int(length)]
-		c.window -= length
-		s.window -= length
 		if _, err := io.ReadFull(req.Body, c.out[at:]); err != nil {
-			c.out = c.out[:at-frameHead] // the windows lose what they have not given, and this never happens
+			c.out = c.out[:at-frameHead]
 			c.reset(s.id, http2.ErrCodeCancel)
 			c.remove(s)
 			return nil, err
 		}
+		c.window -= length
+		s.window -= length
 	}
 	if s.sent && req.Body != nil {
 		_ = req.Body.Close()
@@ -253,10 +250,9 @@ func (c *conn) open(req *http.Request) (*stream, error) {
 
 // encode encodes the head of a request, unless it is too large; then it returns how large it is. mu is held.
 func (c *conn) encode(req *http.Request) (size uint64) {
-	path := req.URL.RequestURI()
 	pseudo := [...]hpack.HeaderField{
 		{Name: ":authority", Value: cmp.Or(req.Host, req.URL.Host)}, {Name: ":method", Value: req.Method},
-		{Name: ":path", Value: path}, {Name: ":scheme", Value: req.URL.Scheme},
+		{Name: ":path", Value: req.URL.RequestURI()}, {Name: ":scheme", Value: req.URL.Scheme},
 	}
 	for _, f := range pseudo {
 		size += uint64(f.Size())
@@ -286,8 +282,8 @@ func (c *conn) encode(req *http.Request) (size uint64) {
 			}
 		}
 	}
-	if n := wire.Length(req); n > 0 || n == 0 && (req.Method == http.MethodPost || req.Method == http.MethodPut || req.Method == http.MethodPatch) {
-		_ = c.encoder.WriteField(hpack.HeaderField{Name: "content-length", Value: strconv.FormatInt(n, 10)})
+	if wire.SaysLength(req) {
+		_ = c.encoder.WriteField(hpack.HeaderField{Name: "content-length", Value: strconv.FormatInt(wire.Length(req), 10)})
 	}
 	return size
 }
