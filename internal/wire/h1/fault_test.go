@@ -2,14 +2,13 @@ package h1_test
 
 import (
 	"bufio"
-	"bytes"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
 
-	"holdline/internal/wire/h1"
+	"holdline/internal/wire/wiretest"
 )
 
 // say is a server that says the same on each connection, to the first request, and then closes.
@@ -38,19 +37,6 @@ func say(tb testing.TB, words func() string) string {
 	return "http://" + ln.Addr().String()
 }
 
-func try(tb testing.TB, transport *h1.Transport, url string) (string, error) {
-	tb.Helper()
-	req := request(tb.Context(), tb, url, nil)
-	req.Body, req.ContentLength = atHand{bytes.NewReader([]byte("hello"))}, 5
-	res, err := transport.RoundTrip(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(res.Body)
-	return string(body), err
-}
-
 // An answer that is cut anywhere is never taken for a whole one.
 func TestCutAnywhere(t *testing.T) {
 	t.Parallel()
@@ -61,11 +47,11 @@ func TestCutAnywhere(t *testing.T) {
 		left := 0
 		transport, url := newTransport(t), say(t, func() string { return whole[:left] })
 		for ; left < len(whole); left++ {
-			if got, err := try(t, transport, url); err == nil {
+			if got, err := wiretest.Try(t, transport, url); err == nil {
 				t.Errorf("after %q: got %q, want an error", whole[:left], got)
 			}
 		}
-		if got, err := try(t, transport, url); got != "hello" || err != nil {
+		if got, err := wiretest.Try(t, transport, url); got != "hello" || err != nil {
 			t.Errorf("got %q, %v of the whole answer", got, err)
 		}
 	}
@@ -82,7 +68,7 @@ func TestMalformed(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nColor: " + strings.Repeat("red", 1<<20) + "\r\n\r\n",
 		strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100),
 	} {
-		if got, err := try(t, newTransport(t), say(t, func() string { return words })); err == nil {
+		if got, err := wiretest.Try(t, newTransport(t), say(t, func() string { return words })); err == nil {
 			t.Errorf("%.60q: got %q, want an error", words, got)
 		}
 	}
@@ -95,7 +81,7 @@ func TestTooMuch(t *testing.T) {
 	n := 0
 	transport, url := newTransport(t), say(t, func() string { n++; return answer + "one" + answer + "two" })
 	for range 3 {
-		if got, err := try(t, transport, url); got != "one" || err != nil {
+		if got, err := wiretest.Try(t, transport, url); got != "one" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}

@@ -2,30 +2,22 @@ package h1_test
 
 import (
 	"bufio"
-	"bytes"
-	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
-	"net/textproto"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"holdline/internal/wire"
 	"holdline/internal/wire/h1"
+	"holdline/internal/wire/wiretest"
 )
 
 func newTransport(tb testing.TB) *h1.Transport {
 	tb.Helper()
 	t := &h1.Transport{
-		Dialer: wire.Dialer{Dial: new(net.Dialer).DialContext, HandshakeTimeout: time.Second}, ExpectTimeout: time.Second, IdleTimeout: time.Minute, MaxIdle: 10,
+		Dialer: wiretest.Dialer(), ExpectTimeout: time.Second, IdleTimeout: time.Minute, MaxIdle: 10,
 	}
 	tb.Cleanup(t.CloseIdleConnections)
 	return t
@@ -38,20 +30,6 @@ func over(tb testing.TB, handler http.HandlerFunc) (*h1.Transport, string) {
 	return newTransport(tb), server.URL
 }
 
-func request(ctx context.Context, tb testing.TB, url string, body io.Reader) *http.Request {
-	tb.Helper()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return req
-}
-
-// atHand is a body that is read without waiting.
-type atHand struct{ *bytes.Reader }
-
-func (atHand) Close() error { return nil }
-
 // Bodies of any size pass both ways, at hand or not, with headers and trailers, on connections that are used again.
 func TestBodies(t *testing.T) {
 	t.Parallel()
@@ -61,99 +39,17 @@ func TestBodies(t *testing.T) {
 		mu.Lock()
 		from[r.RemoteAddr] = true
 		mu.Unlock()
-		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
-			t.Error(err)
-		}
-		w.Header().Set("Color", r.Header.Get("Color"))
-		w.Header().Set("Trailer", "Weight")
-		n, _ := io.Copy(w, r.Body)
-		w.Header().Set("Weight", fmt.Sprint(n))
+		wiretest.Echo(w, r)
 	})
-	for _, size := range []int{0, 1, 100, 16 << 10, 16<<10 + 1, 100_000, 3 << 20} {
+	for _, size := range wiretest.Sizes {
 		for _, known := range []bool{true, false} {
-			sent := make([]byte, size)
-			_, _ = rand.Read(sent)
-			req := request(t.Context(), t, url+"/a?b=c", nil)
-			req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(sent)), -1
-			if known {
-				req.Body, req.ContentLength = atHand{bytes.NewReader(sent)}, int64(size)
-			}
-			req.Header.Set("Color", "red")
-			res, err := transport.RoundTrip(req)
-			if err != nil {
-				t.Fatalf("%d bytes: %v", size, err)
-			}
-			got, err := io.ReadAll(res.Body)
-			if err != nil || !bytes.Equal(got, sent) || res.Header.Get("Color") != "red" || res.Trailer.Get("Weight") != fmt.Sprint(size) {
-				t.Errorf("%d bytes, known %v: got %d bytes, %v, %v, %v", size, known, len(got), err, res.Header, res.Trailer)
-			}
-			if err := res.Body.Close(); err != nil {
-				t.Error(err)
-			}
+			wiretest.TestEcho(t, transport, url, size, known)
 		}
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if len(from) > 4 {
 		t.Errorf("got %d connections", len(from))
-	}
-}
-
-var errEnough = errors.New("enough")
-
-// A request that is cancelled ends at once at both sides, before and after its head.
-func TestCancel(t *testing.T) {
-	t.Parallel()
-	ended := make(chan struct{}, 2)
-	transport, url := over(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/head" {
-			_ = http.NewResponseController(w).Flush()
-		}
-		<-r.Context().Done()
-		ended <- struct{}{}
-	})
-	ctx, cancel := context.WithCancelCause(t.Context())
-	time.AfterFunc(10*time.Millisecond, func() { cancel(errEnough) })
-	if _, err := transport.RoundTrip(request(ctx, t, url, nil)); !errors.Is(err, errEnough) {
-		t.Errorf("before the head: got %v", err)
-	}
-	<-ended
-	ctx, cancel = context.WithCancelCause(t.Context())
-	res, err := transport.RoundTrip(request(ctx, t, url+"/head", nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel(errEnough)
-	if _, err := io.ReadAll(res.Body); !errors.Is(err, errEnough) {
-		t.Errorf("after the head: got %v", err)
-	}
-	<-ended
-}
-
-// 1xx are told before the head, and 100 is waited for.
-func TestInformational(t *testing.T) {
-	t.Parallel()
-	transport, url := over(t, func(w http.ResponseWriter, r *http.Request) {
-		said, _ := io.ReadAll(r.Body)
-		w.Header().Set("Link", "</a>")
-		w.WriteHeader(http.StatusEarlyHints)
-		_, _ = w.Write(said)
-	})
-	var codes []int
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-		if codes = append(codes, code); code == http.StatusEarlyHints && header.Get("Link") != "</a>" {
-			t.Errorf("got %v", header)
-		}
-		return nil
-	}})
-	req := request(ctx, t, url, io.NopCloser(strings.NewReader("hello")))
-	req.Header.Set("Expect", "100-continue")
-	res, err := transport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(res.Body); err != nil || string(got) != "hello" || fmt.Sprint(codes) != "[100 103]" {
-		t.Errorf("got %q, %v, after %v", got, err, codes)
 	}
 }
 
@@ -181,7 +77,7 @@ func TestClosedWhileIdle(t *testing.T) {
 	}()
 	transport := newTransport(t)
 	for range 10 {
-		res, err := transport.RoundTrip(request(t.Context(), t, "http://"+ln.Addr().String(), nil))
+		res, err := transport.RoundTrip(wiretest.Request(t.Context(), t, "http://"+ln.Addr().String(), nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,22 +98,16 @@ func TestEarlyAnswer(t *testing.T) {
 		for _, err := writing.Write(make([]byte, 64<<10)); err == nil; _, err = writing.Write(make([]byte, 64<<10)) {
 		}
 	}()
-	res, err := transport.RoundTrip(request(t.Context(), t, url, reading))
+	res, err := transport.RoundTrip(wiretest.Request(t.Context(), t, url, reading))
 	if err != nil || res.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Fatalf("got %v, %v", res, err)
 	}
 	_ = res.Body.Close()
 }
 
-// What cannot be sent is not sent.
-func TestUnsendable(t *testing.T) {
+func TestWire(t *testing.T) {
 	t.Parallel()
-	transport, url := over(t, func(http.ResponseWriter, *http.Request) {})
-	req := request(t.Context(), t, url, nil)
-	req.Header["Color"] = []string{"a\nb"}
-	if _, err := transport.RoundTrip(req); !errors.Is(err, wire.ErrHeaderInvalid) {
-		t.Errorf("got %v", err)
-	}
+	wiretest.Test(t, func(tb testing.TB, handler http.HandlerFunc) (http.RoundTripper, string) { return over(tb, handler) })
 }
 
 // A connection over TLS is used again, too.
@@ -232,7 +122,7 @@ func TestTLS(t *testing.T) {
 	transport := newTransport(t)
 	transport.TLS = server.Client().Transport.(*http.Transport).TLSClientConfig
 	for range 3 {
-		res, err := transport.RoundTrip(request(t.Context(), t, server.URL, nil))
+		res, err := transport.RoundTrip(wiretest.Request(t.Context(), t, server.URL, nil))
 		if err != nil {
 			t.Fatal(err)
 		}

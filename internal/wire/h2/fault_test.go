@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"holdline/internal/wire/h2"
+	"holdline/internal/wire/wiretest"
 )
 
 // raw is a server that writes its frames itself.
@@ -92,20 +93,6 @@ func (s *raw) head(id uint32, end bool, pairs ...string) {
 // rest reads until the client closes.
 func (s *raw) rest() { _, _ = io.Copy(io.Discard, s.Conn) }
 
-// try sends one request, and tells what came of it: the body, or the error of the head or the body.
-func try(tb testing.TB, transport *h2.Transport, url string) (string, error) {
-	tb.Helper()
-	req := request(tb.Context(), tb, url, nil)
-	req.Body, req.ContentLength = atHand{bytes.NewReader([]byte("hello"))}, 5
-	res, err := transport.RoundTrip(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(res.Body)
-	return string(body), err
-}
-
 // What the server has surely not touched is told from what it may have.
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
@@ -134,7 +121,7 @@ func TestOutcomes(t *testing.T) {
 			t.Parallel()
 			url, transport := serve(t, nil, c.do, answer), newTransport()
 			defer transport.CloseIdleConnections()
-			_, err := try(t, transport, url)
+			_, err := wiretest.Try(t, transport, url)
 			var reset http2.StreamError
 			refused := errors.As(err, &reset) && reset.Code == http2.ErrCodeRefusedStream
 			if err == nil || refused != c.refused || errors.Is(err, h2.ErrUnsent) { // the server has read it
@@ -153,10 +140,10 @@ func TestOutcomes(t *testing.T) {
 			_ = s.WriteData(id, true, []byte("one"))
 			s.rest()
 		}, answer)
-		if got, err := try(t, transport, url); got != "one" || err != nil {
+		if got, err := wiretest.Try(t, transport, url); got != "one" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
-		if _, err := try(t, transport, url); err != nil {
+		if _, err := wiretest.Try(t, transport, url); err != nil {
 			t.Errorf("the next one: %v", err)
 		}
 	})
@@ -230,7 +217,7 @@ func TestMalformed(t *testing.T) {
 			transport := newTransport()
 			defer transport.CloseIdleConnections()
 			url := serve(t, nil, func(s *raw) { do(s); s.rest() })
-			if got, err := try(t, transport, url); err == nil {
+			if got, err := wiretest.Try(t, transport, url); err == nil {
 				t.Errorf("got %q, want an error", got)
 			}
 			transport.CloseIdleConnections() // where the stream alone has ended
@@ -271,7 +258,7 @@ func TestOdd(t *testing.T) {
 		_ = s.WriteRSTStream(id, http2.ErrCodeNo)
 		s.rest()
 	})
-	req := request(t.Context(), t, url, nil)
+	req := wiretest.Request(t.Context(), t, url, nil)
 	res, err := transport.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
@@ -309,10 +296,10 @@ func TestWindows(t *testing.T) {
 			_ = s.WriteData(id, true, []byte(got))
 			s.rest()
 		})
-		if res, err := transport.RoundTrip(request(t.Context(), t, url, http.NoBody)); err != nil || res.StatusCode != http.StatusOK {
+		if res, err := transport.RoundTrip(wiretest.Request(t.Context(), t, url, http.NoBody)); err != nil || res.StatusCode != http.StatusOK {
 			t.Fatal(err)
 		}
-		if got, err := try(t, transport, url); got != message || err != nil {
+		if got, err := wiretest.Try(t, transport, url); got != message || err != nil {
 			t.Errorf("a window of %d: got %q, %v", window, got, err)
 		}
 	}
@@ -353,7 +340,7 @@ func TestEndsAtOnce(t *testing.T) {
 	}
 	const all = 5000 // each end may come first
 	for range all {
-		if _, err := transport.RoundTrip(request(t.Context(), t, "http://a", nil)); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) {
+		if _, err := transport.RoundTrip(wiretest.Request(t.Context(), t, "http://a", nil)); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -373,7 +360,7 @@ func TestUnsent(t *testing.T) {
 		opened := make(chan struct{})
 		told := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{WroteHeaders: func() { close(opened) }})
 		go func() {
-			_, err := transport.RoundTrip(request(told, t, "http://a", nil))
+			_, err := transport.RoundTrip(wiretest.Request(told, t, "http://a", nil))
 			got <- err
 		}()
 		<-opened

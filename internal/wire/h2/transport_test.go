@@ -1,17 +1,10 @@
 package h2_test
 
 import (
-	"bytes"
-	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
-	"net/textproto"
 	"strings"
 	"sync"
 	"testing"
@@ -19,8 +12,8 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"holdline/internal/wire"
 	"holdline/internal/wire/h2"
+	"holdline/internal/wire/wiretest"
 )
 
 // over is a client of a server of net/http that speaks HTTP/2 in clear text.
@@ -39,59 +32,19 @@ func over(tb testing.TB, limit int, handler http.HandlerFunc) (*h2.Transport, st
 
 func newTransport() *h2.Transport {
 	return &h2.Transport{
-		Dialer: wire.Dialer{Dial: new(net.Dialer).DialContext, HandshakeTimeout: time.Second}, ExpectTimeout: time.Second, IdleTimeout: time.Minute,
+		Dialer: wiretest.Dialer(), ExpectTimeout: time.Second, IdleTimeout: time.Minute,
 	}
 }
-
-func request(ctx context.Context, tb testing.TB, url string, body io.Reader) *http.Request {
-	tb.Helper()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return req
-}
-
-// atHand is a body that is read without waiting.
-type atHand struct{ *bytes.Reader }
-
-func (atHand) Close() error { return nil }
 
 // Bodies of any size pass both ways, at hand or not, one beside another, with headers and trailers.
 func TestBodies(t *testing.T) {
 	t.Parallel()
-	transport, url := over(t, 0, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Color", r.Header.Get("Color"))
-		w.Header().Set("Trailer", "Weight")
-		n, _ := io.Copy(w, r.Body)
-		w.Header().Set("Weight", fmt.Sprint(n))
-	})
+	transport, url := over(t, 0, wiretest.Echo)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for _, size := range []int{0, 1, 100, 16 << 10, 16<<10 + 1, 100_000, 3 << 20} {
+	for _, size := range wiretest.Sizes {
 		for _, known := range []bool{true, false} {
-			wg.Go(func() {
-				sent := make([]byte, size)
-				_, _ = rand.Read(sent)
-				req := request(t.Context(), t, url+"/a?b=c", nil)
-				req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(sent)), -1
-				if known {
-					req.Body, req.ContentLength = atHand{bytes.NewReader(sent)}, int64(size)
-				}
-				req.Header.Set("Color", "red")
-				res, err := transport.RoundTrip(req)
-				if err != nil {
-					t.Errorf("%d bytes: %v", size, err)
-					return
-				}
-				got, err := io.ReadAll(res.Body)
-				if err != nil || !bytes.Equal(got, sent) || res.Header.Get("Color") != "red" || res.Trailer.Get("Weight") != fmt.Sprint(size) {
-					t.Errorf("%d bytes, known %v: got %d bytes, %v, %v, %v", size, known, len(got), err, res.Header, res.Trailer)
-				}
-				if err := res.Body.Close(); err != nil {
-					t.Error(err)
-				}
-			})
+			wg.Go(func() { wiretest.TestEcho(t, transport, url, size, known) })
 		}
 	}
 }
@@ -109,7 +62,7 @@ func TestBothWays(t *testing.T) {
 	})
 	reading, writing := io.Pipe()
 	go func() { _, _ = writing.Write([]byte("a")) }()
-	res, err := transport.RoundTrip(request(t.Context(), t, url, reading))
+	res, err := transport.RoundTrip(wiretest.Request(t.Context(), t, url, reading))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,14 +97,14 @@ func TestUnread(t *testing.T) {
 		}
 	})
 	for range 20 {
-		res, err := transport.RoundTrip(request(t.Context(), t, url+"/endless", nil))
+		res, err := transport.RoundTrip(wiretest.Request(t.Context(), t, url+"/endless", nil))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = res.Body.Close() }()
 	}
 	for range 10 {
-		res, err := transport.RoundTrip(request(t.Context(), t, url, nil))
+		res, err := transport.RoundTrip(wiretest.Request(t.Context(), t, url, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +123,7 @@ func TestLimit(t *testing.T) {
 	})
 	greeted, err := transport.RoundTrip(func() *http.Request {
 		go func() { <-come; leave <- struct{}{} }()
-		return request(t.Context(), t, url, nil)
+		return wiretest.Request(t.Context(), t, url, nil)
 	}())
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +147,7 @@ func TestLimit(t *testing.T) {
 }
 
 func get(tb testing.TB, transport http.RoundTripper, url string) {
-	res, err := transport.RoundTrip(request(tb.Context(), tb, url, nil))
+	res, err := transport.RoundTrip(wiretest.Request(tb.Context(), tb, url, nil))
 	if err != nil {
 		tb.Error(err)
 		return
@@ -205,85 +158,28 @@ func get(tb testing.TB, transport http.RoundTripper, url string) {
 	_ = res.Body.Close()
 }
 
-var errEnough = errors.New("enough")
-
-// A request that is cancelled ends at once at both sides, before and after its head.
-func TestCancel(t *testing.T) {
-	t.Parallel()
-	ended := make(chan struct{}, 2)
-	transport, url := over(t, 0, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/head" {
-			_ = http.NewResponseController(w).Flush()
-		}
-		<-r.Context().Done()
-		ended <- struct{}{}
-	})
-	ctx, cancel := context.WithCancelCause(t.Context())
-	time.AfterFunc(10*time.Millisecond, func() { cancel(errEnough) })
-	if _, err := transport.RoundTrip(request(ctx, t, url, nil)); !errors.Is(err, errEnough) {
-		t.Errorf("before the head: got %v", err)
-	}
-	<-ended
-	ctx, cancel = context.WithCancelCause(t.Context())
-	res, err := transport.RoundTrip(request(ctx, t, url+"/head", nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel(errEnough)
-	if _, err := io.ReadAll(res.Body); !errors.Is(err, errEnough) {
-		t.Errorf("after the head: got %v", err)
-	}
-	<-ended
-}
-
 // What the server has not touched is told from what it may have.
 func TestReset(t *testing.T) {
 	t.Parallel()
 	transport, url := over(t, 0, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	_, err := transport.RoundTrip(request(t.Context(), t, url, nil))
+	_, err := transport.RoundTrip(wiretest.Request(t.Context(), t, url, nil))
 	var reset http2.StreamError
 	if !errors.As(err, &reset) || reset.Code != http2.ErrCodeInternal {
 		t.Errorf("got %v, want INTERNAL_ERROR", err)
 	}
 }
 
-// 1xx are told before the head, and 100 is waited for.
-func TestInformational(t *testing.T) {
+func TestWire(t *testing.T) {
 	t.Parallel()
-	transport, url := over(t, 0, func(w http.ResponseWriter, r *http.Request) {
-		said, _ := io.ReadAll(r.Body)
-		w.Header().Set("Link", "</a>")
-		w.WriteHeader(http.StatusEarlyHints)
-		_, _ = w.Write(said)
-	})
-	var codes []int
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-		if codes = append(codes, code); code == http.StatusEarlyHints && header.Get("Link") != "</a>" {
-			t.Errorf("got %v", header)
-		}
-		return nil
-	}})
-	req := request(ctx, t, url, io.NopCloser(strings.NewReader("hello")))
-	req.Header.Set("Expect", "100-continue")
-	res, err := transport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(res.Body); err != nil || string(got) != "hello" || fmt.Sprint(codes) != "[100 103]" {
-		t.Errorf("got %q, %v, after %v", got, err, codes)
-	}
+	wiretest.Test(t, func(tb testing.TB, handler http.HandlerFunc) (http.RoundTripper, string) { return over(tb, 0, handler) })
 }
 
-// What cannot be sent is not sent.
-func TestUnsendable(t *testing.T) {
+// Headers that are more than the server takes are not sent; all others are, in several frames.
+func TestLargeHeaders(t *testing.T) {
 	t.Parallel()
 	transport, url := over(t, 0, func(http.ResponseWriter, *http.Request) {})
 	get(t, transport, url)
-	req := request(t.Context(), t, url, nil)
-	req.Header["Color"] = []string{"a\nb"}
-	if _, err := transport.RoundTrip(req); !errors.Is(err, wire.ErrHeaderInvalid) {
-		t.Errorf("got %v", err)
-	}
+	req := wiretest.Request(t.Context(), t, url, nil)
 	req.Header["Color"] = []string{strings.Repeat("red", 1<<20)}
 	if _, err := transport.RoundTrip(req); !errors.Is(err, h2.ErrHeadersTooLarge) {
 		t.Errorf("got %v", err)
