@@ -55,7 +55,7 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 		warnSecret(p.once, endpoint)
 		outcome = upstream.Outcome{Kind: upstream.Refused, Cause: secretRefused}
 	}
-	outcome = c.judged(outcome)
+	outcome = c.judged(ctx, outcome, err)
 	c.tries.last, c.tries.err = outcome, err
 	c.ran = c.ran || mayHaveRun(outcome.Kind)
 	c.target.attempts.WithLabelValues(outcome.Kind.String()).Inc()

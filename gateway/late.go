@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"net/http"
@@ -16,10 +17,6 @@ import (
 // service, which knows the deadline, may say itself that it is over. And a caller that
 // watches its clock leaves before we break off its answer.
 const deadlineGrace = 100 * time.Millisecond
-
-// deadlineRounding is how much earlier the deadline of the service may be than that of the caller, because
-// headers carry whole milliseconds.
-const deadlineRounding = time.Millisecond
 
 // lastWords is how long a caller may then take to read the error. A caller
 // that reads nothing would keep the call for ever.
@@ -58,24 +55,26 @@ const (
 )
 
 // ender tells who ended a response, or an attempt, that broke off. A service that
-// knows the caller's deadline may be the first to end what is late.
+// knows the caller's deadline may be the first to end what is late, but not before it is (contract.SetTimeout).
 func (c *call) ender() ender {
 	switch {
 	case c.in.Context().Err() != nil, c.broken.Load():
 		return byCaller
-	case c.late(deadlineRounding):
+	case c.late(0):
 		return byDeadline
 	}
 	return byService
 }
 
 // judged is the outcome of an attempt, with what the endpoint cannot know: that a
-// connection broke when the caller's time was over.
-func (c *call) judged(outcome upstream.Outcome) upstream.Outcome {
-	if outcome.Kind == upstream.Broken && c.ender() == byDeadline {
-		return upstream.Outcome{Kind: upstream.DeadlineOver, Cause: "deadline"}
+// connection broke when the caller's time was over. That is no answer, so that the call ends as
+// with a service that says nothing.
+func (c *call) judged(ctx context.Context, outcome upstream.Outcome, err error) upstream.Outcome {
+	if outcome.Kind != upstream.Broken || c.ender() != byDeadline {
+		return outcome
 	}
-	return outcome
+	<-ctx.Done()
+	return upstream.BrokeOff(ctx, err)
 }
 
 // endLate ends the body of a response whose head is out, with an error in the

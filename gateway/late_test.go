@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -98,16 +99,18 @@ func TestDeadlineWithALength(t *testing.T) {
 func TestServiceIsFirstAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	for _, m := range []method{add, watch} {
-		_, addr := newWatched(t)
-		req := grpc.request(t, frontMOM(t, "http://"+addr), m, "Grpc-Timeout: 50m", "Stall: {", "Break: after the head")
-		res, err := client(t, 2).Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if reset := (http2.StreamError{}); errors.As(err, &reset) || res.Trailer.Get("Grpc-Status") != "4" {
-			t.Errorf("%s: caller read %v, trailers %v; want grpc-status 4", m.name, err, res.Trailer)
+		for _, where := range []string{"before the head", "after the head"} {
+			_, addr := newWatched(t)
+			req := grpc.request(t, frontMOM(t, "http://"+addr), m, "Grpc-Timeout: 50m", "Stall: {", "Break: "+where)
+			res, err := client(t, 2).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if reset := (http2.StreamError{}); errors.As(err, &reset) || cmp.Or(res.Trailer.Get("Grpc-Status"), res.Header.Get("Grpc-Status")) != "4" {
+				t.Errorf("%s %s: caller read %v, trailers %v; want grpc-status 4", m.name, where, err, res.Trailer)
+			}
 		}
 	}
 }

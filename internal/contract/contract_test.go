@@ -68,10 +68,11 @@ func TestSetTimeout(t *testing.T) {
 		grpc, connect string
 	}{
 		{-time.Second, "1m", "1"},
+		{199*time.Millisecond + 1, "200m", "200"},
 		{time.Minute, "60000m", "60000"},
 		{99999999 * time.Millisecond, "99999999m", "99999999"},
 		{27778 * time.Hour, "1666680M", "9999999999"},
-		{100_000_001 * time.Second, "1666666M", "9999999999"},
+		{100_000_001 * time.Second, "1666667M", "9999999999"},
 		{2562047 * time.Hour, "2562047H", "9999999999"},
 	} {
 		header := http.Header{}

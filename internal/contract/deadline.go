@@ -76,18 +76,20 @@ func CheckTimeout(header http.Header, grpc bool) *connect.Error {
 }
 
 // SetTimeout writes what is left of a caller's time into the header of its protocol,
-// in as many digits as the protocol allows. It writes at least a millisecond, since some
-// readers take 0 for no deadline.
+// in as many digits as the protocol allows. It rounds up: a service that ended the call before
+// its caller does would take the word from both.
 func SetTimeout(header http.Header, grpc bool, left time.Duration) {
-	left = max(left, time.Millisecond)
 	if !grpc {
-		header.Set(headerConnectTimeout, strconv.FormatInt(min(left.Milliseconds(), maxConnectMillis), 10))
+		header.Set(headerConnectTimeout, strconv.FormatInt(min(roundUp(left, time.Millisecond), maxConnectMillis), 10))
 		return
 	}
 	for _, unit := range grpcUnits {
-		if n := left / unit.length; unit.length >= time.Millisecond && n <= maxGRPCUnits {
-			header.Set(headerGRPCTimeout, strconv.FormatInt(int64(n), 10)+string(unit.letter))
+		if n := roundUp(left, unit.length); unit.length >= time.Millisecond && n <= maxGRPCUnits {
+			header.Set(headerGRPCTimeout, strconv.FormatInt(n, 10)+string(unit.letter))
 			return
 		}
 	}
 }
+
+// roundUp is a time in whole units, and at least one, since some readers take 0 for no deadline.
+func roundUp(left, unit time.Duration) int64 { return int64((max(left, 1)-1)/unit) + 1 }

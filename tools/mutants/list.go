@@ -138,6 +138,8 @@ var decisions = []mutant{
 	{direct, " || !c.rewind()", "", streamTests},
 	{direct, "!again || c.late(wait)", "!again", "./gateway -run Deadline"},
 	{direct, "(c.late(0) || !p.stores(c))", "(!p.stores(c))", "./gateway -run NothingStoredAfterDeadline"},
+	{"gateway/late.go", "	<-ctx.Done()\n", "", "./gateway -run ^TestServiceIsFirstAtTheDeadline$"},
+	{"internal/contract/deadline.go", "(max(left, 1)-1)/unit) + 1", "max(left, unit)/unit)", "./internal/contract -run ^TestSetTimeout$"},
 
 	// The breaker.
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.Broken,", table("refused-dial")},
