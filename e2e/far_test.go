@@ -114,8 +114,8 @@ func TestFarDeadlinesAtTheService(t *testing.T) {
 		l.handler().ServeHTTP(w, r)
 	}))
 	for _, c := range []struct{ wire, deadline, want string }{ // a second has three tries
-		{"grpc/proto/h2c", "Grpc-Timeout: 27778H", "1666679M"},
-		{"grpcweb/json/h1", "Grpc-Timeout: 99999999H", "2562046H"},
+		{"grpc/proto/h2c", "Grpc-Timeout: 27778H", "1666680M"},
+		{"grpcweb/json/h1", "Grpc-Timeout: 99999999H", "2562047H"},
 		{"connect/json/h1", "Connect-Timeout-Ms: 9999999999", "99999999.."},
 	} {
 		if _, err := wireOf(c.wire).within(t, c.deadline, s.Gateway, "Read", "Holdline-Mode: direct", "Ledger-Deadline: "+c.deadline); err != nil {
