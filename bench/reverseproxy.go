@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdline/internal/server"
+	"holdline/internal/wire"
 )
 
 // reverseProxyCommand makes this program a peer: reverseproxy LISTEN BACKEND.
@@ -26,7 +27,7 @@ func proxyCommand(proxy func(backend string) (http.Handler, error)) func(context
 		if err != nil {
 			return err
 		}
-		s, err := server.Listen(server.Config{Addr: args[0], Handler: handler, Logger: slog.New(slog.DiscardHandler)})
+		s, err := server.Listen(server.Config{Addr: args[0], Handler: handler, Engine: wire.NetHTTP, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 
 	"holdline/internal/reload"
 	"holdline/internal/route"
-	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // Routing are the flags by which gateway and MOM learn routes and schemas.
@@ -20,15 +20,15 @@ type Routing struct {
 	Route  []string `sep:"none" env:"-" placeholder:"SERVICE=URL[,URL…][;key=value…]" help:"Where a service runs. May be repeated. Options: ttl, attempt-timeout, try-timeout, shards, refusals, health, http, protocol, schema. The variable HOLDLINE_ROUTES takes several routes, separated by white space."`
 	Routes string   `type:"existingfile" env:"-" placeholder:"FILE" help:"A file with routes, one on each line. The file is read again when it changes, and on SIGHUP."`
 	Schema []string `type:"existingfile" placeholder:"IMAGE" help:"A Buf image with the schemas of routed services. May be repeated. The file is read again when it changes, and on SIGHUP. A service that is in none is asked for its schema by server reflection. Calls of a service without a schema pass, but are never stored."`
-	Engine string   `enum:"own,nethttp" default:"own" help:"What speaks HTTP with services and MOMs: Holdline's own client, or nethttp, the client of Go's library. Use nethttp if the own one fails, and tell us."`
+	Engine string   `enum:"own,nethttp" default:"own" help:"What speaks HTTP: Holdline's own engine, or nethttp, which is Go's library. Use nethttp if the own one fails."`
 }
 
 // engine is what the flag names.
-func (r Routing) engine() upstream.Engine {
+func (r Routing) engine() wire.Engine {
 	if r.Engine == "nethttp" {
-		return upstream.NetHTTP
+		return wire.NetHTTP
 	}
-	return upstream.Own
+	return wire.Own
 }
 
 // specs reads the routes of all three sources.

@@ -31,6 +31,7 @@ import (
 	"holdline/internal/secret"
 	"holdline/internal/server"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // Defaults of a Config. Fewer callers are held than calls may be under way: an outage of
@@ -50,7 +51,7 @@ type Config struct {
 	// Secret is shown to the MOMs. Default: none.
 	Secret *secret.Secret
 	// Engine speaks HTTP with services and MOMs.
-	Engine upstream.Engine
+	Engine wire.Engine
 	// CORSOrigins may call from a browser, such as https://app.example; * is
 	// any. Default: none.
 	CORSOrigins []string
@@ -72,7 +73,7 @@ type Gateway struct {
 	targets *targets
 	health  *health
 	metrics *metrics
-	engine  upstream.Engine
+	engine  wire.Engine
 	log     *slog.Logger
 	drain   context.CancelFunc
 	words   *words   // nil without MOMs

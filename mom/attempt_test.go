@@ -20,6 +20,7 @@ import (
 	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // newAttempter makes attempts at a service at a URL.
@@ -36,7 +37,7 @@ func newAttempter(t *testing.T, store *fakeStore, url string, options ...string)
 	log, once := discard()
 	shelf := newShelf(store, schemas, routes.Services, log)
 	r := routes[arithmeticv1connect.SumServiceName]
-	pool := upstream.NewPool(r.Pool(upstream.Own, log))
+	pool := upstream.NewPool(r.Pool(wire.Own, log))
 	t.Cleanup(pool.Close)
 	shard := Shard{Service: r.Service}
 	return &attempter{

@@ -32,6 +32,7 @@ import (
 	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // DefaultMaxHeld is that of Config.MaxHeld.
@@ -60,7 +61,7 @@ type Config struct {
 	// else. Default: none, and everybody is taken for a gateway.
 	Secret *secret.Secret
 	// Engine speaks HTTP with services.
-	Engine upstream.Engine
+	Engine wire.Engine
 	// Metrics registers the MOM's series. Default: nobody reads them.
 	Metrics prometheus.Registerer
 	Logger  *slog.Logger

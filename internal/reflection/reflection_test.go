@@ -22,6 +22,7 @@ import (
 	"holdline/internal/route"
 	"holdline/internal/server/servertest"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // over is a server of grpc-go, and a client that speaks HTTP/2 to it.
@@ -104,7 +105,7 @@ func TestFollow(t *testing.T) {
 	l := reflection.Learner{Schemas: schemas, Log: slog.New(slog.DiscardHandler)}
 	stop := servertest.Keep(t, &l)
 	for range 2 { // the second time, another pool is asked at once
-		pool := upstream.NewPool(routes[service].Pool(upstream.Own, l.Log))
+		pool := upstream.NewPool(routes[service].Pool(wire.Own, l.Log))
 		t.Cleanup(pool.Close)
 		l.Follow(routes, func(string) *upstream.Pool { return pool })
 		if <-learned; schemas.Service(service) == nil {

@@ -18,6 +18,7 @@ import (
 
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // Route says where a service runs and how its calls are treated.
@@ -52,7 +53,7 @@ type Route struct {
 }
 
 // Pool returns the configuration for a pool of the route's endpoints.
-func (r *Route) Pool(engine upstream.Engine, log *slog.Logger) upstream.Config {
+func (r *Route) Pool(engine wire.Engine, log *slog.Logger) upstream.Config {
 	return upstream.Config{Service: r.Service, Endpoints: r.Endpoints, Health: r.Health, HTTP: r.HTTP, Protocol: r.Protocol, Engine: engine, Log: log}
 }
 

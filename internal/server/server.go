@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdline/internal/logonce"
+	"holdline/internal/wire"
 )
 
 // maxFrame is the largest HTTP/2 frame that we read, in bytes. A connection keeps a buffer for the largest
@@ -85,7 +86,9 @@ type Config struct {
 	// /debug/pprof/, until the server has drained: see adminHandler. Default: nowhere.
 	AdminAddr string
 	Operators http.Handler
-	Limits    Limits
+	// Engine speaks HTTP/2 with callers.
+	Engine wire.Engine
+	Limits Limits
 }
 
 // Server serves one handler on one listener.
@@ -146,6 +149,9 @@ func Listen(cfg Config) (*Server, error) {
 			PingTimeout:          min(pingTimeout, limits.IdleTimeout),
 		},
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	if !cfg.Engine.IsNetHTTP() {
+		s.speakHTTP2(limits)
 	}
 	return s, nil
 }

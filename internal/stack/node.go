@@ -32,16 +32,17 @@ type Node struct {
 	store *redisstore.Store // of a MOM
 }
 
-// NewGateway opens the listeners of a gateway and dials nothing. It sets Handler and Operators of at.
+// NewGateway opens the listeners of a gateway and dials nothing. It sets Handler, Operators and Engine of at.
 func NewGateway(cfg gateway.Config, at server.Config) (*Node, error) {
 	g, err := gateway.New(cfg)
 	if err != nil {
 		return nil, err
 	}
+	at.Engine = cfg.Engine
 	return listen(at, &Node{part: g})
 }
 
-// NewMOM opens the listeners of a MOM and dials nothing. It sets Handler and Operators of at. The limit of
+// NewMOM opens the listeners of a MOM and dials nothing. It sets Handler, Operators and Engine of at. The limit of
 // headers in at is that of the gateways; the MOM takes as many more as a hand-off needs.
 func NewMOM(cfg mom.Config, keep redisstore.Config, at server.Config) (*Node, error) {
 	store, err := redisstore.Open(keep)
@@ -53,6 +54,7 @@ func NewMOM(cfg mom.Config, keep redisstore.Config, at server.Config) (*Node, er
 		store.Close()
 		return nil, err
 	}
+	at.Engine = cfg.Engine
 	at.Limits.HeaderBytes = mom.HeaderBytes(cmp.Or(at.Limits.HeaderBytes, server.DefaultHeaderBytes))
 	return listen(at, &Node{part: m, store: store})
 }

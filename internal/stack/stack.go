@@ -22,7 +22,7 @@ import (
 	"holdline/internal/route"
 	"holdline/internal/secret"
 	"holdline/internal/server"
-	"holdline/internal/upstream"
+	"holdline/internal/wire"
 	"holdline/mom"
 	"holdline/mom/redisstore"
 	"holdline/services"
@@ -44,8 +44,8 @@ type Config struct {
 	Schemas    []string // more schemas, as Buf images
 	// ReadFile reads them. Default os.ReadFile.
 	ReadFile route.ReadFile
-	// Engine speaks HTTP with services and the MOM.
-	Engine upstream.Engine
+	// Engine speaks HTTP.
+	Engine wire.Engine
 	// CORSOrigins may call the gateway from a browser. Default none.
 	CORSOrigins []string
 	// Redis is the URL of a Redis. Default: the stack has a Redis of its own. Its data

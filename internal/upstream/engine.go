@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"cmp"
 	"crypto/tls"
 	"net/http"
 
@@ -10,28 +9,17 @@ import (
 	"holdline/internal/wire/h2"
 )
 
-// Engine is the client that speaks HTTP with endpoints.
-type Engine uint8
-
-// Own is Holdline's own, NetHTTP that of Go's library. DefaultEngine is Own, unless the program was built with the tag nethttp: so all tests
-// can be run with each.
-const (
-	DefaultEngine Engine = iota
-	Own
-	NetHTTP
-)
-
 // transport sends requests over one version of HTTP.
 type transport interface {
 	http.RoundTripper
 	CloseIdleConnections()
 }
 
-func (e *Endpoint) engine() Engine { return cmp.Or(e.pool.says.Load().Engine, defaultEngine) }
+func (e *Endpoint) isNetHTTP() bool { return e.pool.says.Load().Engine.IsNetHTTP() }
 
 // openHTTP1 returns a transport for calls over HTTP/1.1.
 func (e *Endpoint) openHTTP1() transport {
-	if e.engine() == NetHTTP {
+	if e.isNetHTTP() {
 		return overHTTP1(e.newTransport(1))
 	}
 	return &h1.Transport{
@@ -42,7 +30,7 @@ func (e *Endpoint) openHTTP1() transport {
 
 // openHTTP2 returns a transport for calls over HTTP/2.
 func (e *Endpoint) openHTTP2() transport {
-	if e.engine() == NetHTTP {
+	if e.isNetHTTP() {
 		return e.overHTTP2(e.newTransport(2))
 	}
 	return &h2.Transport{

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdline/internal/logonce"
+	"holdline/internal/wire"
 )
 
 // Pool is the endpoints of one route. It is safe for concurrent use.
@@ -51,7 +52,7 @@ type Config struct {
 	HTTP      HTTP
 	// Protocol is all that the service speaks; AnyProtocol: what its endpoints show.
 	Protocol Protocol
-	Engine   Engine
+	Engine   wire.Engine
 	Log      *slog.Logger
 }
 

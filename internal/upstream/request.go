@@ -93,7 +93,7 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 		// Its transport closes the connection when the attempt is cancelled, too.
 		trace = &httptrace.ClientTrace{GotConn: sent.gotConn}
 		out.Body = &sending{Stream: req.Stream, sent: sent, over: make(chan struct{})}
-	case len(req.Body) > 0 && (!req.OneWrite || e.engine() == Own):
+	case len(req.Body) > 0 && (!req.OneWrite || !e.isNetHTTP()):
 		body := &body{taken: &sent.taken}
 		body.Reset(req.Body)
 		out.Body = body

@@ -198,15 +198,8 @@ func TestMalformed(t *testing.T) {
 		"a frame that is too large":  func(s *raw) { _ = s.WriteRawFrame(http2.FrameData, 0, s.call(), make([]byte, 16<<10+1)) },
 		"a window that is too large": func(s *raw) { s.call(); _ = s.WriteWindowUpdate(0, 1<<31-1) },
 		"a credit of nothing":        func(s *raw) { _ = s.WriteRawFrame(http2.FrameWindowUpdate, 0, s.call(), make([]byte, 4)) },
-		"too much DATA": func(s *raw) {
-			id := s.call()
-			s.head(id, false, ok...)
-			for range 2 << 20 / (16 << 10) {
-				_ = s.WriteRawFrame(http2.FrameData, http2.FlagDataPadded, id, append([]byte{255}, make([]byte, 16<<10-1)...))
-			}
-		},
-		"settings of five bytes": func(s *raw) { s.call(); _ = s.WriteRawFrame(http2.FrameSettings, 0, 0, make([]byte, 5)) },
-		"padding alone":          func(s *raw) { _ = s.WriteRawFrame(http2.FrameData, http2.FlagDataPadded, s.call(), []byte{5, 0}) },
+		"settings of five bytes":     func(s *raw) { s.call(); _ = s.WriteRawFrame(http2.FrameSettings, 0, 0, make([]byte, 5)) },
+		"padding alone":              func(s *raw) { _ = s.WriteRawFrame(http2.FrameData, http2.FlagDataPadded, s.call(), []byte{5, 0}) },
 		"HTTP/1.1": func(s *raw) {
 			s.call()
 			_, _ = io.WriteString(s.Conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -223,6 +216,31 @@ func TestMalformed(t *testing.T) {
 			transport.CloseIdleConnections() // where the stream alone has ended
 		})
 	}
+}
+
+// A server may send no more than the window takes, while nobody reads.
+func TestTooMuchData(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	transport := newTransport()
+	defer transport.CloseIdleConnections()
+	res, err := transport.RoundTrip(wiretest.Request(t.Context(), t, serve(t, nil, func(s *raw) {
+		defer close(ended)
+		id := s.call()
+		s.head(id, false, ":status", "200")
+		for range 2 << 20 / (16 << 10) {
+			_ = s.WriteRawFrame(http2.FrameData, http2.FlagDataPadded, id, append([]byte{255}, make([]byte, 16<<10-1)...))
+		}
+		s.rest()
+	}), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if _, err := io.Copy(io.Discard, res.Body); !errors.Is(err, http2.ConnectionError(http2.ErrCodeFlowControl)) {
+		t.Errorf("got %v, want FLOW_CONTROL_ERROR", err)
+	}
+	_ = res.Body.Close()
 }
 
 // endless begins a block, and goes on as long as it is read.

@@ -2,72 +2,60 @@ package h2
 
 import (
 	"encoding/binary"
-	"errors"
 	"slices"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
 
 // took deals with one frame. Its payload is of no use afterwards. The error ends the connection.
-func (c *conn) took(kind http2.FrameType, flags http2.Flags, id uint32, payload []byte) error {
-	if c.blockOf != 0 && (kind != http2.FrameContinuation || id != c.blockOf) {
+func (l *link) took(kind http2.FrameType, flags http2.Flags, id uint32, payload []byte) error {
+	if l.blockOf != 0 && (kind != http2.FrameContinuation || id != l.blockOf) {
 		return broken(http2.ErrCodeProtocol, "%v within a block of headers", kind)
+	}
+	switch ofStream, size := sizes[kind].ofStream, sizes[kind].payload; {
+	case ofStream != 0 && (ofStream > 0) != (id != 0):
+		return broken(http2.ErrCodeProtocol, "%v on stream %d", kind, id)
+	case size > 0 && len(payload) != size:
+		return broken(http2.ErrCodeFrameSize, "%v of %d bytes", kind, len(payload))
 	}
 	switch kind {
 	case http2.FrameData:
-		return c.tookData(flags, id, payload)
+		return l.tookData(flags, id, payload)
 	case http2.FrameHeaders:
-		return c.tookHeaders(flags, id, payload)
+		return l.tookHeaders(flags, id, payload)
 	case http2.FrameContinuation:
-		if c.blockOf == 0 {
+		if l.blockOf == 0 {
 			return broken(http2.ErrCodeProtocol, "%v without a block of headers", kind)
 		}
-		return c.tookFragment(flags, payload)
+		return l.tookFragment(flags, payload)
 	case http2.FrameRSTStream:
-		if len(payload) != 4 {
-			return broken(http2.ErrCodeFrameSize, "%v of %d bytes", kind, len(payload))
-		}
-		return c.tookReset(id, http2.ErrCode(binary.BigEndian.Uint32(payload)))
+		return l.tookReset(id, http2.ErrCode(binary.BigEndian.Uint32(payload)))
 	case http2.FrameSettings:
-		return c.tookSettings(flags, id, payload)
+		return l.tookSettings(flags, payload)
 	case http2.FramePing:
-		switch {
-		case len(payload) != 8:
-			return broken(http2.ErrCodeFrameSize, "%v of %d bytes", kind, len(payload))
-		case id != 0:
-			return broken(http2.ErrCodeProtocol, "%v on a stream", kind)
-		case flags.Has(http2.FlagPingAck):
-			return nil
-		}
-		return c.owe(http2.FramePing, http2.FlagPingAck, payload)
+		return l.tookPing(flags, payload)
 	case http2.FrameGoAway:
-		if len(payload) < 8 || id != 0 {
-			return broken(http2.ErrCodeProtocol, "a malformed %v", kind)
-		}
-		c.tookGoAway(binary.BigEndian.Uint32(payload)&maxWindow, http2.ErrCode(binary.BigEndian.Uint32(payload[4:])))
-	case http2.FrameWindowUpdate:
-		if len(payload) != 4 {
+		if len(payload) < 8 {
 			return broken(http2.ErrCodeFrameSize, "%v of %d bytes", kind, len(payload))
 		}
-		return c.tookCredit(id, int64(binary.BigEndian.Uint32(payload)&maxWindow))
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.role.goAway(binary.BigEndian.Uint32(payload)&maxWindow, http2.ErrCode(binary.BigEndian.Uint32(payload[4:])))
+	case http2.FrameWindowUpdate:
+		return l.tookCredit(id, int64(binary.BigEndian.Uint32(payload)&maxWindow))
+	case http2.FramePriority:
+		return dependsOnItself(id, payload)
 	case http2.FramePushPromise:
 		return broken(http2.ErrCodeProtocol, "%v, which is switched off", kind)
 	}
-	return nil // RFC 9113, section 4.1: unknown kinds are ignored, and so are priorities
+	return nil // RFC 9113, section 4.1: unknown kinds are ignored
 }
 
-// owe appends what a server has asked for. One who asks and does not read is cut off.
-func (c *conn) owe(kind http2.FrameType, flags http2.Flags, payload []byte) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.frame(kind, flags, 0, len(payload))
-	c.out = append(c.out, payload...)
-	if c.owed += frameHead + len(payload); c.owed > maxOwed {
-		return broken(http2.ErrCodeEnhanceYourCalm, "the server does not read what it asks for")
-	}
-	return nil
+// sizes are the rules of RFC 9113, section 6: which kinds are of a stream (1), or of the connection (-1), and how long a payload is.
+var sizes = [256]struct{ ofStream, payload int }{
+	http2.FrameData: {1, 0}, http2.FrameHeaders: {1, 0}, http2.FramePriority: {1, 5}, http2.FrameRSTStream: {1, 4}, http2.FrameSettings: {-1, 0},
+	http2.FramePing: {-1, 8}, http2.FrameGoAway: {-1, 0}, http2.FrameWindowUpdate: {0, 4}, http2.FrameContinuation: {1, 0},
 }
 
 // unpadded is the payload without its padding.
@@ -81,64 +69,94 @@ func unpadded(flags http2.Flags, payload []byte) ([]byte, error) {
 	return payload[1 : len(payload)-int(payload[0])], nil
 }
 
-func (c *conn) tookData(flags http2.Flags, id uint32, payload []byte) error {
+// dependsOnItself refuses such a priority. All others are ignored.
+func dependsOnItself(id uint32, priority []byte) error {
+	if binary.BigEndian.Uint32(priority)&maxWindow == id {
+		return broken(http2.ErrCodeProtocol, "stream %d depends on itself", id)
+	}
+	return nil
+}
+
+func (l *link) tookPing(flags http2.Flags, payload []byte) error {
+	if flags.Has(http2.FlagPingAck) {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.frame(http2.FramePing, http2.FlagPingAck, 0, len(payload))
+	l.out = append(l.out, payload...)
+	return l.owes(frameHead + len(payload))
+}
+
+func (l *link) tookData(flags http2.Flags, id uint32, payload []byte) error {
 	size := len(payload)
 	body, err := unpadded(flags, payload)
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.taken += size; c.taken >= connWindow/4 {
-		c.credit(0, c.taken)
-		c.taken = 0
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.room -= size; l.room < 0 {
+		return broken(http2.ErrCodeFlowControl, "more DATA than the window of the connection takes")
 	}
-	s, err := c.stream(id, http2.FrameData)
-	if s == nil {
-		return err
+	f := l.streams[id]
+	if f == nil || l.creditAtOnce {
+		l.giveBack(size)
 	}
-	c.note(s)
-	if s.room -= size; s.room < 0 {
-		return broken(http2.ErrCodeFlowControl, "more DATA than its window takes")
+	if f == nil {
+		return l.gone(id, http2.FrameData)
 	}
-	s.owed += size - len(body) // nobody reads padding
-	switch end := flags.Has(http2.FlagDataEndStream); {
-	case s.head == nil, s.bare && len(body) > 0:
-		c.refuse(s, "DATA where there is none")
-	case s.length >= 0 && int64(len(body)) > s.length, s.length >= 0 && end && int64(len(body)) < s.length:
-		c.refuse(s, "its body is not as long as its content-length")
+	l.note(f)
+	if f.room -= size; f.room < 0 {
+		return broken(http2.ErrCodeFlowControl, "more DATA than the window of its stream takes")
+	}
+	end := flags.Has(http2.FlagDataEndStream)
+	switch code, flaw := f.owner.data(len(body)); {
+	case f.whole:
+		l.refuse(f, http2.ErrCodeStreamClosed, "DATA after its end")
+	case flaw != "":
+		l.refuse(f, code, flaw)
+	case f.length >= 0 && int64(len(body)) > f.length, f.length >= 0 && end && int64(len(body)) < f.length:
+		l.refuse(f, http2.ErrCodeProtocol, "its body is not as long as its content-length")
 	default:
-		if s.length >= 0 {
-			s.length -= int64(len(body))
+		if f.length >= 0 {
+			f.length -= int64(len(body))
 		}
-		s.in = append(s.in, body...)
-		if end {
-			c.ended(s)
+		f.in = append(f.in, body...)
+		if f.read(size - len(body)); end { // nobody reads padding
+			l.ended(f)
 		}
 	}
 	return nil
 }
 
-// stream is the one of an id. A stream that we have ended, or that has ended, is nil; one that never was is an error. mu is held.
-func (c *conn) stream(id uint32, kind http2.FrameType) (*stream, error) {
-	if s := c.streams[id]; s != nil {
-		return s, nil
+// giveBack has the other side get credit for bytes that it has sent; mu is held.
+func (l *link) giveBack(n int) {
+	if l.taken += n; l.taken >= l.linkWindow/4 {
+		l.credit(0, l.taken)
+		l.room += l.taken
+		l.taken = 0
+		l.flush()
 	}
-	if id == 0 || id%2 == 0 || id >= c.next {
-		return nil, broken(http2.ErrCodeProtocol, "%v on stream %d, which is none", kind, id)
+}
+
+// gone deals with a frame of a stream that there is no more, or that there never was; mu is held.
+func (l *link) gone(id uint32, kind http2.FrameType) error {
+	if !l.role.opened(id) {
+		return broken(http2.ErrCodeProtocol, "%v on stream %d, which is none", kind, id)
 	}
-	return nil, nil
+	return l.role.closed(id, kind)
 }
 
 // note has those who wait for a stream told once all that was read has been dealt with.
-func (c *conn) note(s *stream) {
-	if !s.told {
-		s.told = true
-		c.woken = append(c.woken, s)
+func (l *link) note(f *flow) {
+	if !f.told {
+		f.told = true
+		l.woken = append(l.woken, f)
 	}
 }
 
-func (c *conn) tookHeaders(flags http2.Flags, id uint32, payload []byte) error {
+func (l *link) tookHeaders(flags http2.Flags, id uint32, payload []byte) error {
 	fragment, err := unpadded(flags, payload)
 	if err != nil {
 		return err
@@ -147,180 +165,161 @@ func (c *conn) tookHeaders(flags http2.Flags, id uint32, payload []byte) error {
 		if len(fragment) < 5 {
 			return broken(http2.ErrCodeFrameSize, "headers without their priority")
 		}
+		if err := dependsOnItself(id, fragment); err != nil {
+			return err
+		}
 		fragment = fragment[5:]
 	}
-	c.blockOf, c.blockE, c.block, c.blockN = id, flags.Has(http2.FlagHeadersEndStream), c.block[:0], 0
-	return c.tookFragment(flags, fragment)
+	l.blockOf, l.blockE, l.block, l.blockN = id, flags.Has(http2.FlagHeadersEndStream), l.block[:0], 0
+	return l.tookFragment(flags, fragment)
 }
 
-func (c *conn) tookFragment(flags http2.Flags, fragment []byte) error {
+func (l *link) tookFragment(flags http2.Flags, fragment []byte) error {
 	whole := flags.Has(http2.FlagHeadersEndHeaders)
-	if c.blockN++; !whole || c.blockN > 1 {
-		if c.block = append(c.block, fragment...); len(c.block) > maxBlock || c.blockN > maxFragments {
+	if l.blockN++; !whole || l.blockN > 1 {
+		if l.block = append(l.block, fragment...); len(l.block) > l.maxBlock || l.blockN > maxFragments+l.maxBlock/maxFrame {
 			return broken(http2.ErrCodeEnhanceYourCalm, "a block of headers without an end")
 		}
-		fragment = c.block
+		fragment = l.block
 	}
 	if !whole {
 		return nil
 	}
-	id := c.blockOf
-	c.blockOf = 0
+	id := l.blockOf
+	l.blockOf = 0
 	// A block is decoded whatever becomes of its stream: the ones after it build on it.
-	c.fields, c.size = c.fields[:0], 0
-	if _, err := c.decoder.Write(fragment); err != nil {
+	l.fields, l.size = l.fields[:0], 0
+	if _, err := l.decoder.Write(fragment); err != nil {
 		return broken(http2.ErrCodeCompression, "%v", err)
 	}
-	if err := c.decoder.Close(); err != nil {
+	if err := l.decoder.Close(); err != nil {
 		return broken(http2.ErrCodeCompression, "%v", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s, err := c.stream(id, http2.FrameHeaders)
-	if s == nil {
-		return err
+	if cap(l.block) > maxKept {
+		l.block = nil
 	}
-	c.note(s)
-	if c.size > maxHeaderBytes {
-		c.refuse(s, "its headers are too large")
-		return nil
-	}
-	if flaw := s.take(c.fields, c.blockE); flaw != "" {
-		c.refuse(s, flaw)
-	} else if c.blockE {
-		if s.length > 0 {
-			c.refuse(s, "its body is not as long as its content-length")
-			return nil
-		}
-		c.ended(s)
-	}
-	return nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.role.headers(id, l.blockE)
 }
 
 // field takes a field that was decoded. Those beyond the limit are only counted.
-func (c *conn) field(f hpack.HeaderField) {
-	if c.size += int(f.Size()); c.size <= maxHeaderBytes {
-		c.fields = append(c.fields, f)
+func (l *link) field(f hpack.HeaderField) {
+	if l.size += int(f.Size()); l.size <= l.maxSize {
+		l.fields = append(l.fields, f)
 	}
 }
 
-// refuse ends a stream that the server has not kept to the protocol in; mu is held.
-func (c *conn) refuse(s *stream, flaw string) {
-	c.reset(s.id, http2.ErrCodeProtocol)
-	c.remove(s)
-	s.end(http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol, Cause: errors.New("http2: a malformed response: " + flaw)})
+// refuse ends a stream in which the other side has not kept to the protocol; mu is held.
+func (l *link) refuse(f *flow, code http2.ErrCode, flaw string) {
+	l.reset(f.id, code)
+	f.fail(malformed(f.id, code, flaw))
+	l.remove(f)
 }
 
-// ended is for a stream that the server has ended; mu is held. What its caller still has to say, nobody will read.
-func (c *conn) ended(s *stream) {
-	s.whole = true
-	if !s.sent {
-		c.reset(s.id, http2.ErrCodeNo)
-	}
-	c.remove(s)
+// ended is for a stream of which the other side has sent all; mu is held.
+func (l *link) ended(f *flow) {
+	f.whole = true
+	f.owner.ended()
 }
 
 // remove forgets a stream; mu is held.
-func (c *conn) remove(s *stream) {
-	delete(c.streams, s.id)
-	s.cutShort()
-	if len(c.streams) > 0 {
-		return
+func (l *link) remove(f *flow) {
+	delete(l.streams, f.id)
+	if !l.creditAtOnce {
+		l.giveBack(len(f.in) - f.at)
 	}
-	if c.used = time.Now(); c.leaving {
-		go c.fail(errIdle) // its last frames are not written yet
+	if !f.sent {
+		f.sent = true
+		l.moved.Broadcast()
+	}
+	f.owner.removed()
+	if len(l.streams) == 0 {
+		l.role.emptied()
 	}
 }
 
-func (c *conn) tookReset(id uint32, code http2.ErrCode) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s, err := c.stream(id, http2.FrameRSTStream)
-	if s == nil {
-		return err
+func (l *link) tookReset(id uint32, code http2.ErrCode) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.streams[id]
+	if f == nil {
+		return l.gone(id, http2.FrameRSTStream)
 	}
-	c.note(s)
-	c.remove(s)
-	s.end(http2.StreamError{StreamID: id, Code: code})
+	l.note(f)
+	f.fail(http2.StreamError{StreamID: id, Code: code})
+	l.remove(f)
 	return nil
 }
 
-func (c *conn) tookSettings(flags http2.Flags, id uint32, payload []byte) error {
+func (l *link) tookSettings(flags http2.Flags, payload []byte) error {
 	ack := flags.Has(http2.FlagSettingsAck)
-	if id != 0 || len(payload)%6 != 0 || ack && len(payload) > 0 {
-		return broken(http2.ErrCodeFrameSize, "malformed SETTINGS")
-	}
-	if ack {
+	switch {
+	case len(payload)%6 != 0, ack && len(payload) > 0:
+		return broken(http2.ErrCodeFrameSize, "SETTINGS of %d bytes", len(payload))
+	case ack:
 		return nil
 	}
-	c.mu.Lock()
-	if !c.greeted {
-		c.limit = maxWindow // it says none, then
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for setting := range slices.Chunk(payload, 6) {
-		value := binary.BigEndian.Uint32(setting[2:])
-		switch http2.SettingID(binary.BigEndian.Uint16(setting)) {
+		s := http2.Setting{ID: http2.SettingID(binary.BigEndian.Uint16(setting)), Val: binary.BigEndian.Uint32(setting[2:])}
+		if err := s.Valid(); err != nil {
+			return err //nolint:wrapcheck // a ConnectionError
+		}
+		switch s.ID {
 		case http2.SettingInitialWindowSize:
-			if value > maxWindow {
-				c.mu.Unlock()
-				return broken(http2.ErrCodeFlowControl, "an initial window of %d bytes", value)
+			for _, f := range l.streams {
+				if f.window += int64(s.Val) - l.initial; f.window > maxWindow {
+					return broken(http2.ErrCodeFlowControl, "an initial window that is too large")
+				}
 			}
-			for _, s := range c.streams {
-				s.window += int64(value) - c.initial
-			}
-			c.initial = int64(value)
-		case http2.SettingMaxConcurrentStreams:
-			c.limit = value
-		case http2.SettingMaxHeaderListSize:
-			c.maxFields = uint64(value)
+			l.initial = int64(s.Val)
 		case http2.SettingHeaderTableSize:
-			c.encoder.SetMaxDynamicTableSizeLimit(value)
-			c.encoder.SetMaxDynamicTableSize(min(value, firstTableSize))
+			l.encoder.SetMaxDynamicTableSizeLimit(s.Val)
+			l.encoder.SetMaxDynamicTableSize(min(s.Val, firstTableSize))
+		default:
+			l.role.setting(s.ID, s.Val)
 		}
 	}
-	c.greeted = true
-	c.moved.Broadcast()
-	c.mu.Unlock()
-	return c.owe(http2.FrameSettings, http2.FlagSettingsAck, nil)
+	l.greeted = true
+	l.moved.Broadcast()
+	l.frame(http2.FrameSettings, http2.FlagSettingsAck, 0, 0)
+	return l.owes(frameHead)
 }
 
-func (c *conn) tookGoAway(last uint32, code http2.ErrCode) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for id, s := range c.streams {
-		if id > last { // RFC 9113, section 6.8: nothing has been done with them
-			c.note(s)
-			delete(c.streams, id)
-			s.cutShort()
-			s.end(http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream, Cause: http2.ConnectionError(code)})
-		}
-	}
-	if c.leaving = true; len(c.streams) == 0 {
-		go c.fail(errLost)
-	}
-}
-
-func (c *conn) tookCredit(id uint32, n int64) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (l *link) tookCredit(id uint32, n int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if id == 0 {
-		if c.window += n; n == 0 || c.window > maxWindow {
-			return broken(http2.ErrCodeFlowControl, "a credit of %d bytes for %d", n, c.window)
+		l.window += n
+		if code, ok := badCredit(n, l.window); !ok {
+			return broken(code, "a credit of %d bytes for %d", n, l.window)
 		}
-		c.moved.Broadcast()
+		l.moved.Broadcast()
 		return nil
 	}
-	s, err := c.stream(id, http2.FrameWindowUpdate)
-	if s == nil {
-		return err
+	f := l.streams[id]
+	if f == nil {
+		return l.gone(id, http2.FrameWindowUpdate)
 	}
-	if s.window += n; n == 0 || s.window > maxWindow {
-		c.note(s)
-		c.refuse(s, "a credit that its window does not take")
-		return nil
-	}
-	if !s.sent {
-		c.moved.Broadcast()
+	f.window += n
+	if code, ok := badCredit(n, f.window); !ok {
+		l.note(f)
+		l.refuse(f, code, "a credit that its window does not take")
+	} else if !f.sent {
+		l.moved.Broadcast()
 	}
 	return nil
+}
+
+// badCredit is what is wrong with a credit of n bytes that makes a window; true: nothing.
+func badCredit(n, window int64) (http2.ErrCode, bool) {
+	switch {
+	case n == 0:
+		return http2.ErrCodeProtocol, false
+	case window > maxWindow:
+		return http2.ErrCodeFlowControl, false
+	}
+	return 0, true
 }

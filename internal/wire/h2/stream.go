@@ -15,17 +15,14 @@ import (
 	"holdline/internal/wire"
 )
 
-// stream is one request and its response. The connection's mutex guards it.
+// stream is one request and its response.
 type stream struct {
-	c    *conn
-	id   uint32
-	news chan struct{} // something has come; one waits at a time
+	flow
+	c *conn
 
 	// The request.
-	from   int64 // where it begins among all bytes of the connection
-	window int64
-	sent   bool          // nothing more follows
-	body   io.ReadCloser // that is sent beside the response; nil for one that was at hand
+	from int64         // where it begins among all bytes of the connection
+	body io.ReadCloser // that is sent beside the response; nil for one that was at hand
 
 	// The response.
 	bare     bool // has no body, whatever its headers say of one
@@ -33,15 +30,7 @@ type stream struct {
 	status   int
 	head     []hpack.HeaderField // nil until it has come
 	few      [10]hpack.HeaderField
-	length   int64 // bytes that are still to come; -1 without a content-length
-	room     int   // what the server may still send
-	owed     int   // what was read, and not given back to the server
-	in       []byte
-	at       int // what was read of in
 	trailers []hpack.HeaderField
-	whole    bool  // all of it has come
-	err      error // what ended it before that
-	told     bool  // of the connection's reader: it is noted
 	stop     func() bool
 	response http.Response
 }
@@ -52,28 +41,24 @@ type informational struct {
 	header http.Header
 }
 
-// signal has the one who waits look.
-func (s *stream) signal() {
-	select {
-	case s.news <- struct{}{}:
-	default:
+// data implements owner.
+func (s *stream) data(n int) (http2.ErrCode, string) {
+	if s.head == nil || s.bare && n > 0 {
+		return http2.ErrCodeProtocol, "DATA where there is none"
 	}
+	return 0, ""
 }
 
-// end ends the response. The first reason counts.
-func (s *stream) end(err error) {
-	if s.err == nil && !s.whole {
-		s.err = err
+// ended implements owner. What its caller still has to say, nobody will read.
+func (s *stream) ended() {
+	if !s.sent {
+		s.l.reset(s.id, http2.ErrCodeNo)
 	}
+	s.l.remove(&s.flow)
 }
 
-// cutShort ends a request that is still being sent: nobody reads it.
-func (s *stream) cutShort() {
-	if s.sent {
-		return
-	}
-	s.sent = true
-	s.c.moved.Broadcast()
+// removed implements owner.
+func (s *stream) removed() {
 	if s.body != nil {
 		go func() { _ = s.body.Close() }() // ends a Read
 	}
@@ -81,13 +66,13 @@ func (s *stream) cutShort() {
 
 // abort ends the stream at the server, and its response with an error.
 func (s *stream) abort(err error) {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	s.end(err)
-	if s.c.streams[s.id] == s {
-		s.c.reset(s.id, http2.ErrCodeCancel)
-		s.c.remove(s)
-		s.c.flush()
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	s.fail(err)
+	if s.live() {
+		s.l.reset(s.id, http2.ErrCodeCancel)
+		s.l.remove(&s.flow)
+		s.l.flush()
 	}
 	s.signal()
 }
@@ -144,57 +129,25 @@ func flawOf(fields []hpack.HeaderField) string {
 	return ""
 }
 
-// errClosed is what a body says that its reader has closed.
-var errClosed = errors.New("http2: the body of the response was closed")
-
 // body is that of a response.
 type body struct{ *stream }
 
 // Read implements io.Reader.
 func (b body) Read(p []byte) (int, error) {
-	s := b.stream
-	c := s.c
-	c.mu.Lock()
-	for {
-		switch {
-		case s.at < len(s.in) && s.err != errClosed: //nolint:errorlint // it is never wrapped
-			n := copy(p, s.in[s.at:])
-			if s.at += n; s.at == len(s.in) {
-				s.in, s.at = s.in[:0], 0
-			}
-			if s.owed += n; s.owed >= streamWindow/4 && !s.whole && s.err == nil {
-				c.credit(s.id, s.owed)
-				s.room += s.owed
-				s.owed = 0
-				c.flush()
-			}
-			done := s.whole && len(s.in) == 0
-			c.mu.Unlock()
-			if done {
-				return n, s.finish()
-			}
-			return n, nil
-		case s.err != nil:
-			c.mu.Unlock()
-			return 0, s.err
-		case s.whole:
-			c.mu.Unlock()
-			return 0, s.finish()
-		}
-		c.mu.Unlock()
-		<-s.news
-		c.mu.Lock()
+	n, err := b.receive(p)
+	if errors.Is(err, io.EOF) {
+		b.finish()
 	}
+	return n, err
 }
 
 // finish is for a response that was read to its end. Nobody else writes to it any more.
-func (s *stream) finish() error {
+func (s *stream) finish() {
 	if s.trailers != nil {
 		s.response.Trailer = addFields(s.response.Trailer, s.trailers)
 		s.trailers = nil
 	}
 	s.stop()
-	return io.EOF
 }
 
 // Close implements io.Closer. It ends a Read that is under way.
@@ -204,14 +157,14 @@ func (b body) Close() error {
 	return nil
 }
 
-// receive waits for the head of the response, and returns it. informed hears what comes before.
-func (s *stream) receive(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error) {
+// await waits for the head of the response, and returns it. informed hears what comes before.
+func (s *stream) await(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error) {
 	for {
-		s.c.mu.Lock()
+		s.l.mu.Lock()
 		early := s.early
 		s.early = nil
 		ready, err := s.head != nil, s.err
-		s.c.mu.Unlock()
+		s.l.mu.Unlock()
 		for _, e := range early {
 			if err := informed(e.code, e.header); err != nil {
 				s.abort(err)
@@ -246,13 +199,13 @@ func (s *stream) respond(ctx context.Context) *http.Response {
 			res.Trailer[http.CanonicalHeaderKey(key)] = nil
 		}
 	}
-	s.c.mu.Lock()
+	s.l.mu.Lock()
 	whole, empty := s.whole, len(s.in) == 0
 	res.ContentLength = s.length + int64(len(s.in))
 	if s.length < 0 {
 		res.ContentLength = -1
 	}
-	s.c.mu.Unlock()
+	s.l.mu.Unlock()
 	s.stop = func() bool { return true }
 	if whole && empty && s.trailers == nil {
 		res.Body, res.ContentLength = http.NoBody, max(res.ContentLength, 0)

@@ -73,17 +73,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if s.body == nil {
-		return s.receive(ctx, informed)
+		return s.await(ctx, informed)
 	}
 	if !wire.Asks(req.Header) {
 		go s.send(wire.Length(req))
-		return s.receive(ctx, informed)
+		return s.await(ctx, informed)
 	}
 	// Many servers never answer what they are asked.
 	proceed := sync.OnceFunc(func() { go s.send(wire.Length(req)) })
 	defer time.AfterFunc(t.ExpectTimeout, proceed).Stop()
 	defer proceed() // at the latest beside the response; or to close the body
-	return s.receive(ctx, func(code int, header http.Header) error {
+	return s.await(ctx, func(code int, header http.Header) error {
 		if code == http.StatusContinue {
 			proceed()
 		}
@@ -187,7 +187,14 @@ var errNoRoom = errors.New("http2: the connection takes no more streams")
 
 // room tells whether a connection takes another stream; mu is held.
 func (c *conn) room() bool {
-	return !c.leaving && len(c.streams) < int(c.limit) && c.next <= lastStream
+	limit := int64(firstStreams)
+	switch {
+	case c.limit >= 0:
+		limit = c.limit
+	case c.greeted:
+		limit = maxWindow
+	}
+	return !c.leaving && int64(len(c.streams)) < limit && c.next <= lastStream
 }
 
 // open opens a stream. What is appended here counts as sent.
@@ -203,11 +210,9 @@ func (c *conn) open(req *http.Request) (*stream, error) {
 	if size := c.encode(req); size > c.maxFields {
 		return nil, ErrHeadersTooLarge
 	}
-	s := &stream{
-		c: c, id: c.next, from: c.handed + int64(len(c.out)), news: make(chan struct{}, 1), window: c.initial, room: streamWindow, length: -1, bare: req.Method == http.MethodHead,
-	}
+	s := &stream{c: c, from: c.handed + int64(len(c.out)), bare: req.Method == http.MethodHead}
+	s.begin(&c.link, s, c.next)
 	c.next += 2
-	c.streams[s.id] = s
 	length := wire.Length(req)
 	if length != 0 {
 		if !wire.AtHand(req.Body) || length < 0 || length > min(maxFrame, c.window, s.window) || len(c.out) > maxUnwritten {
@@ -215,19 +220,11 @@ func (c *conn) open(req *http.Request) (*stream, error) {
 		}
 	}
 	s.sent = s.body == nil
-	block, kind, flags := c.encoded.Bytes(), http2.FrameHeaders, http2.Flags(0)
+	flags := http2.Flags(0)
 	if s.sent && length == 0 {
 		flags = http2.FlagHeadersEndStream
 	}
-	for first := true; first || len(block) > 0; first = false {
-		part := block[:min(len(block), maxFrame)]
-		if block = block[len(part):]; len(block) == 0 {
-			flags |= http2.FlagHeadersEndHeaders
-		}
-		c.frame(kind, flags, s.id, len(part))
-		c.out = append(c.out, part...)
-		kind, flags = http2.FrameContinuation, 0
-	}
+	c.headerBlock(s.id, flags)
 	if s.sent && length > 0 {
 		c.frame(http2.FrameData, http2.FlagDataEndStream, s.id, int(length))
 		at := len(c.out)
@@ -235,7 +232,7 @@ func (c *conn) open(req *http.Request) (*stream, error) {
 		if _, err := io.ReadFull(req.Body, c.out[at:]); err != nil {
 			c.out = c.out[:at-frameHead]
 			c.reset(s.id, http2.ErrCodeCancel)
-			c.remove(s)
+			c.remove(&s.flow)
 			return nil, err
 		}
 		c.window -= length
@@ -316,39 +313,12 @@ func (s *stream) send(length int64) {
 			s.abort(err)
 			return
 		}
-		if !s.push(part[:n], end) || end {
+		s.l.mu.Lock()
+		pushed := s.push(part[:n], end)
+		s.l.flush()
+		s.l.mu.Unlock()
+		if !pushed || end {
 			return
-		}
-	}
-}
-
-// push appends part of a body as the windows allow; false when the stream has ended.
-func (s *stream) push(part []byte, end bool) bool {
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		n := max(0, min(int64(len(part)), c.window, s.window))
-		switch {
-		case s.sent || c.err != nil:
-			return false
-		case len(part) > 0 && n == 0, len(c.out) > maxUnwritten:
-			c.moved.Wait()
-			continue
-		}
-		flags := http2.Flags(0)
-		if end && int(n) == len(part) {
-			flags, s.sent = http2.FlagDataEndStream, true
-		}
-		if n > 0 || end {
-			c.frame(http2.FrameData, flags, s.id, int(n))
-			c.out = append(c.out, part[:n]...)
-			c.window -= n
-			s.window -= n
-			c.flush()
-		}
-		if part = part[n:]; len(part) == 0 {
-			return true
 		}
 	}
 }

@@ -1,5 +1,5 @@
 //go:build nethttp
 
-package upstream
+package wire
 
 const defaultEngine = NetHTTP

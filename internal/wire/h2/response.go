@@ -1,0 +1,307 @@
+package h2
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// response is what a handler has said so far. It is written as net/http's server writes it: with a date, a length and a type, where the
+// handler has no entry for them. Only the handler uses it.
+type response struct {
+	header   http.Header
+	status   int
+	kept     []hpack.HeaderField // the headers as they were at WriteHeader, while they are not sent
+	few      [16]hpack.HeaderField
+	sized    bool // the handler has said how long the body is, or that this is not to be said
+	typed    bool // likewise of the type
+	dated    bool // and of the date
+	closes   bool // the connection takes no more calls
+	sentHead bool
+	isHead   bool     // it answers a HEAD
+	left     int64    // of the body, by its content-length; -1: unknown
+	trailing []string // the trailers that were announced
+	body     *[firstPart]byte
+	n        int // what is in it
+	done     bool
+}
+
+// firstPart is how much of a body is kept for a while: so small ones have a length, and go out at once.
+const firstPart = 4 << 10
+
+var bodies = sync.Pool{New: func() any { return new([firstPart]byte) }}
+
+// errWritten is the error of a handler that writes what nobody reads any more.
+var errWritten = errors.New("http2: the call has ended")
+
+// Header implements http.ResponseWriter.
+func (c *call) Header() http.Header {
+	if c.header == nil {
+		c.header = http.Header{}
+	}
+	return c.header
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (c *call) WriteHeader(status int) {
+	switch {
+	case status < 100 || status > 999:
+		panic(fmt.Sprintf("http2: an invalid status of %d", status))
+	case c.status != 0 || c.done:
+		return
+	case status < http.StatusOK:
+		c.informational(status, c.header)
+		return
+	}
+	c.status, c.left, c.asks = status, -1, false
+	if length, err := strconv.ParseUint(c.header.Get("Content-Length"), 10, 63); err == nil {
+		c.left = int64(length)
+	}
+	c.announce(c.header["Trailer"])
+	_, c.sized = c.header["Content-Length"]
+	c.sized = c.sized && (c.left >= 0 || c.header.Get("Content-Length") == "")
+	_, c.typed = c.header["Content-Type"]
+	c.typed = c.typed || c.header.Get("Content-Encoding") != ""
+	_, c.dated = c.header["Date"]
+	c.closes = c.header.Get("Connection") == "close"
+	c.kept = c.few[:0]
+	for key, values := range c.header {
+		if key != "Content-Length" || c.left >= 0 {
+			c.kept = appendFields(c.kept, key, values)
+		}
+	}
+}
+
+// informational sends a response of 1xx.
+func (c *call) informational(status int, header http.Header) {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	if c.sent {
+		return
+	}
+	c.l.encoded.Reset()
+	c.field(":status", strconv.Itoa(status))
+	for key, values := range header {
+		if key != "Content-Length" {
+			c.fields(appendFields(nil, key, values))
+		}
+	}
+	c.l.headerBlock(c.id, 0)
+	c.l.flush()
+}
+
+// sendHead appends the head of the response; body is the begin of what follows, or all of it when the handler is done. mu is held.
+func (c *call) sendHead(body []byte, trailers bool) {
+	c.sentHead = true
+	if c.sent {
+		return
+	}
+	bodyAllowed := c.status != http.StatusNoContent && c.status != http.StatusNotModified
+	c.l.encoded.Reset()
+	c.field(":status", statusCode(c.status))
+	c.fields(c.kept)
+	if !c.sized && c.done && bodyAllowed && (len(body) > 0 || !c.isHead) {
+		c.field("content-length", strconv.Itoa(len(body)))
+	}
+	if !c.typed && bodyAllowed && len(body) > 0 {
+		c.field("content-type", http.DetectContentType(body))
+	}
+	if !c.dated {
+		c.field("date", time.Now().UTC().Format(http.TimeFormat))
+	}
+	flags := http2.Flags(0)
+	if c.isHead || c.done && len(body) == 0 && !trailers {
+		flags, c.sent = http2.FlagHeadersEndStream, true
+	}
+	c.l.headerBlock(c.id, flags)
+	if c.closes {
+		c.caller.leaveNow()
+	}
+}
+
+// statusCode is strconv.Itoa, which allocates.
+func statusCode(status int) string {
+	if status == http.StatusOK {
+		return "200"
+	}
+	return strconv.Itoa(status)
+}
+
+func (c *call) announce(values []string) {
+	for _, keys := range values {
+		for key := range strings.SplitSeq(keys, ",") {
+			c.trailing = append(c.trailing, http.CanonicalHeaderKey(strings.TrimSpace(key)))
+		}
+	}
+}
+
+// appendFields appends the values of a header. As in net/http, those that HTTP/2 does not allow are left out.
+func appendFields(fields []hpack.HeaderField, key string, values []string) []hpack.HeaderField {
+	if len(values) == 0 || slices.Contains(ofConnections[:], key) || !httpguts.ValidHeaderFieldName(key) {
+		return fields
+	}
+	name := lowered.to(key, strings.ToLower)
+	for _, value := range values {
+		if httpguts.ValidHeaderFieldValue(value) {
+			fields = append(fields, hpack.HeaderField{Name: name, Value: value})
+		}
+	}
+	return fields
+}
+
+func (c *call) fields(fields []hpack.HeaderField) {
+	for _, f := range fields {
+		_ = c.l.encoder.WriteField(f) // into memory
+	}
+}
+
+func (c *call) field(name, value string) {
+	_ = c.l.encoder.WriteField(hpack.HeaderField{Name: name, Value: value}) // into memory
+}
+
+// Write implements io.Writer.
+func (c *call) Write(p []byte) (int, error) {
+	if c.status == 0 {
+		c.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case c.done:
+		return 0, errWritten
+	case c.status == http.StatusNoContent || c.status == http.StatusNotModified:
+		return 0, http.ErrBodyNotAllowed
+	case c.left >= 0 && int64(len(p)) > c.left:
+		return 0, http.ErrContentLength
+	case c.left >= 0:
+		c.left -= int64(len(p))
+	}
+	if c.n+len(p) > firstPart {
+		return c.chunk(p)
+	}
+	if c.body == nil {
+		c.body = bodies.Get().(*[firstPart]byte)
+	}
+	c.n += copy(c.body[c.n:], p)
+	return len(p), nil
+}
+
+// keptBody is the part of the body that is not sent.
+func (c *call) keptBody() []byte {
+	if c.body == nil {
+		return nil
+	}
+	return c.body[:c.n]
+}
+
+// chunk sends what was kept, and then p.
+func (c *call) chunk(p []byte) (int, error) {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	defer c.l.flush()
+	first := c.keptBody()
+	c.n = 0
+	if !c.sentHead {
+		begin := first
+		if len(begin) == 0 {
+			begin = p
+		}
+		c.sendHead(begin, false)
+	}
+	switch {
+	case c.isHead:
+	case !c.push(first, false) || !c.push(p, false):
+		return 0, errWritten
+	}
+	return len(p), nil
+}
+
+// Flush implements http.Flusher.
+func (c *call) Flush() { _ = c.FlushError() }
+
+// FlushError is for http.ResponseController.
+func (c *call) FlushError() error {
+	if c.status == 0 {
+		c.WriteHeader(http.StatusOK)
+	}
+	_, err := c.chunk(nil)
+	return err
+}
+
+// finish ends a call when its handler has returned.
+func (c *call) finish() {
+	reason := recover()
+	if reason != nil && reason != http.ErrAbortHandler && c.caller.server.Log != nil { //nolint:errorlint // as in net/http, it is never wrapped
+		c.caller.server.Log.Error("a handler panicked", "path", c.request.URL.Path, "panic", reason, "stack", string(debug.Stack()))
+	}
+	if reason == nil && c.status == 0 {
+		c.WriteHeader(http.StatusOK)
+	}
+	l := c.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.done = true
+	if reason == nil {
+		c.complete()
+	}
+	c.caller.running--
+	if c.live() {
+		switch {
+		case reason != nil:
+			l.reset(c.id, http2.ErrCodeInternal)
+		case !c.whole: // nobody reads the rest
+			l.reset(c.id, http2.ErrCodeNo)
+		}
+		l.remove(&c.flow)
+	}
+	c.end()
+	c.err, c.in = errClosed, nil
+	c.signal()
+	l.flush()
+	if c.body != nil {
+		bodies.Put(c.body)
+		c.body = nil
+	}
+}
+
+// complete sends what is left of the response; mu is held.
+func (c *call) complete() {
+	trailers := false
+	for key := range c.header {
+		if _, ok := c.trailer(key); ok {
+			trailers = true
+			break
+		}
+	}
+	rest := c.keptBody()
+	if !c.sentHead {
+		c.sendHead(rest, trailers)
+	}
+	if c.sent || !c.push(rest, !trailers) || !trailers || c.sent { // it may have ended meanwhile
+		return
+	}
+	c.l.encoded.Reset()
+	for key, values := range c.header {
+		if name, ok := c.trailer(key); ok {
+			c.fields(appendFields(nil, name, values))
+		}
+	}
+	c.l.headerBlock(c.id, http2.FlagHeadersEndStream)
+	c.sent = true
+}
+
+// trailer is the name of a trailer that was announced, or has http.TrailerPrefix.
+func (c *call) trailer(key string) (name string, ok bool) {
+	if name, ok = strings.CutPrefix(key, http.TrailerPrefix); !ok {
+		name, ok = key, slices.Contains(c.trailing, key)
+	}
+	return name, ok && httpguts.ValidTrailerHeader(name)
+}
