@@ -369,7 +369,7 @@ var bridges = []mutant{
 	{"gateway/direct.go", "	case next == fail && last.Cause == bridge.Malformed:\n		return verdict{end: endRefused, decided: decidedFail, res: res}\n", "", "./gateway -run ^TestBridgeTellsOfMalformed$"},
 }
 
-// What the clients of HTTP say was sent, and take for an answer; and calls that cross without connect.
+// What our HTTP says was sent, and takes for an answer or for a call; and calls that cross without connect.
 var wires = []mutant{
 	{"internal/bridge/plain.go", "raw[0] != 0 || ", "", "./internal/bridge -run ^TestPlainIsAsConnect$"},
 	{"internal/bridge/plain.go", `status[0] == "0"`, "true", "./internal/bridge -run ^TestPlainIsAsConnect$"},
@@ -379,10 +379,16 @@ var wires = []mutant{
 	{"internal/wire/h1/transport.go", " && x.c.in.Buffered() == 0", "", "./internal/wire/h1 -run ^TestTooMuch$"},
 	{"internal/wire/h2/conn.go", "s.from >= c.handed", "false", "./internal/wire/h2 -run ^TestUnsent$"},
 	{"internal/wire/h2/conn.go", "s.from >= c.handed", "true", "./internal/wire/h2 -run ^TestOutcomes$"},
-	{"internal/wire/h2/frames.go", "if id > last {", "if id >= last {", "./internal/wire/h2 -run ^TestOutcomes$"},
-	{"internal/wire/h2/frames.go", "s.room < 0 {", "false {", "./internal/wire/h2 -timeout 20s -run ^TestMalformed$"},
-	{"internal/wire/h2/frames.go", " || c.blockN > maxFragments", "", "./internal/wire/h2 -timeout 20s -run ^TestMalformed$"},
-	{"internal/wire/h2/transport.go", "max(0, min(int64(len(part)), c.window, s.window))", "int64(len(part))", "./internal/wire/h2 -run ^TestWindows$"},
+	{"internal/wire/h2/conn.go", "if id > last {", "if id >= last {", "./internal/wire/h2 -run ^TestOutcomes$"},
+	{"internal/wire/h2/frames.go", "f.room < 0 {", "false {", "./internal/wire/h2 -run ^TestTooMuchData$"},
+	{"internal/wire/h2/frames.go", " || l.blockN > maxFragments+l.maxBlock/maxFrame", "", "./internal/wire/h2 -timeout 20s -run ^TestMalformed$"},
+	{"internal/wire/h2/flow.go", "max(0, min(int64(len(part)), l.window, f.window, maxFrame))", "min(int64(len(part)), maxFrame)", "./internal/wire/h2 -run ^TestWindows|TestObeysWindows$"},
+	{"internal/wire/h2/flow.go", "!f.sent && len(f.l.out) > maxUnwritten", "false", "./internal/wire/h2 -run ^TestNobodyReads$"},
+	{"internal/wire/h2/frames.go", "		l.giveBack(len(f.in) - f.at)\n", "", "./internal/wire/h2 -timeout 20s -run ^TestUnreadBodies$"},
+	{"internal/wire/h2/caller.go", "c.running >= c.server.MaxStreams", "len(c.streams) >= c.server.MaxStreams", "./internal/wire/h2 -run ^TestRefusesCalls$"},
+	{"internal/wire/h2/caller.go", "	if c.leaving {\n		return nil\n	}\n	c.last", "	c.last", "./internal/wire/h2 -run ^TestLeaves$"},
+	{"internal/wire/h2/caller.go", "!c.block.IsZero() && over(c.block, limits.HeaderTimeout)", "false", "./internal/wire/h2 -timeout 20s -run ^TestSilentClients$"},
+	{"internal/wire/h2/response.go", " && len(body) == 0 && !trailers {", " && false {", "./internal/wire/h2 -run ^TestAsNetHTTP$"},
 	{"internal/wire/h2/transport.go", "				return nil, err\n			}\n		}\n", "				return nil, err\n			}\n			continue\n		}\n", "./internal/wire/h2 -run ^TestEndsAtOnce$"},
 }
 

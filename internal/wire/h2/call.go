@@ -33,7 +33,7 @@ type call struct {
 }
 
 // data implements owner.
-func (c *call) data(int) (http2.ErrCode, string) { return 0, "" }
+func (c *call) data(int) (flaw string) { return "" }
 
 // ended implements owner. The response may take longer.
 func (c *call) ended() {}

@@ -34,7 +34,7 @@ type flow struct {
 // owner is what the client and the server do differently with a stream. mu is held in all its methods.
 type owner interface {
 	// data tells what is wrong with bytes of a body that have come; empty: nothing.
-	data(n int) (code http2.ErrCode, flaw string)
+	data(n int) (flaw string)
 	// ended is told that the other side has sent all.
 	ended()
 	// removed is told that the link has forgotten the stream. Nothing is sent any more.
@@ -116,16 +116,23 @@ func (f *flow) read(n int) {
 	}
 }
 
+// waitForWriter waits while there is much to be written, so that who does not read keeps no more of us than that; false when the
+// stream has ended. mu is held, but not while it waits.
+func (f *flow) waitForWriter() bool {
+	for !f.sent && len(f.l.out) > maxUnwritten {
+		f.l.flush()
+		f.l.moved.Wait()
+	}
+	return !f.sent
+}
+
 // push appends part of a body as the windows allow; end: and the end of the stream. It returns false when the stream has
 // ended before. mu is held, but not while it waits.
 func (f *flow) push(part []byte, end bool) bool {
 	l := f.l
-	for {
+	for f.waitForWriter() {
 		n := max(0, min(int64(len(part)), l.window, f.window, maxFrame))
-		switch {
-		case f.sent:
-			return false
-		case len(part) > 0 && n == 0, len(l.out) > maxUnwritten:
+		if len(part) > 0 && n == 0 {
 			l.flush()
 			l.moved.Wait()
 			continue
@@ -144,6 +151,7 @@ func (f *flow) push(part []byte, end bool) bool {
 			return true
 		}
 	}
+	return false
 }
 
 // malformed is the error of a stream in which the other side has not kept to the protocol.

@@ -111,19 +111,20 @@ func (l *link) tookData(flags http2.Flags, id uint32, payload []byte) error {
 		return broken(http2.ErrCodeFlowControl, "more DATA than the window of its stream takes")
 	}
 	end := flags.Has(http2.FlagDataEndStream)
-	switch code, flaw := f.owner.data(len(body)); {
+	f.in = append(f.in, body...)
+	f.read(size - len(body)) // nobody reads padding
+	switch flaw := f.owner.data(len(body)); {
 	case f.whole:
 		l.refuse(f, http2.ErrCodeStreamClosed, "DATA after its end")
 	case flaw != "":
-		l.refuse(f, code, flaw)
+		l.refuse(f, http2.ErrCodeProtocol, flaw)
 	case f.length >= 0 && int64(len(body)) > f.length, f.length >= 0 && end && int64(len(body)) < f.length:
 		l.refuse(f, http2.ErrCodeProtocol, "its body is not as long as its content-length")
 	default:
 		if f.length >= 0 {
 			f.length -= int64(len(body))
 		}
-		f.in = append(f.in, body...)
-		if f.read(size - len(body)); end { // nobody reads padding
+		if end {
 			l.ended(f)
 		}
 	}

@@ -258,7 +258,7 @@ func (l *link) read() {
 	l.endWritten(err)
 }
 
-// buffers hold what is read of a connection on which something goes on.
+// buffers hold what is read of connections on which much comes at once.
 var buffers = sync.Pool{New: func() any { return new([2 * maxFrame]byte) }}
 
 func (l *link) frames() error {
@@ -270,7 +270,7 @@ func (l *link) frames() error {
 		}
 	}()
 	l.in = small
-	for at := 0; ; {
+	for at, got := 0, 0; ; {
 		for len(l.in)-at >= frameHead {
 			head := l.in[at:]
 			length := int(head[0])<<16 | int(head[1])<<8 | int(head[2])
@@ -289,21 +289,21 @@ func (l *link) frames() error {
 			}
 			at += frameHead + length
 		}
-		// An idle connection keeps no large buffer.
-		idle := l.tell()
+		l.tell()
+		// Only who sends much at once has a large buffer.
 		switch rest := l.in[at:]; {
-		case large != nil && idle && len(rest) == 0:
+		case large != nil && got <= cap(small) && len(rest) == 0:
 			buffers.Put(large)
 			large, l.in = nil, small[:0]
-		case large == nil && (!idle || len(rest) > 0):
+		case large == nil && (len(l.in) == cap(l.in) || len(rest) > 0):
 			large = buffers.Get().(*[2 * maxFrame]byte)
 			l.in = large[:copy(large[:], rest)]
 		default:
 			l.in = l.in[:copy(l.in, rest)]
 		}
-		at = 0
 		n, err := l.Read(l.in[len(l.in):cap(l.in)])
 		l.in = l.in[:len(l.in)+n]
+		at, got = 0, n
 		switch {
 		case n > 0:
 		case errors.Is(err, io.EOF):
@@ -314,8 +314,8 @@ func (l *link) frames() error {
 	}
 }
 
-// tell wakes those who wait for what was read, and the writer. It tells whether there are no streams.
-func (l *link) tell() (idle bool) {
+// tell wakes those who wait for what was read, and the writer.
+func (l *link) tell() {
 	for i, f := range l.woken {
 		f.told = false
 		f.signal()
@@ -328,5 +328,4 @@ func (l *link) tell() (idle bool) {
 	if len(l.out) > 0 {
 		l.flush()
 	}
-	return len(l.streams) == 0
 }

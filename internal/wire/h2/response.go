@@ -86,7 +86,7 @@ func (c *call) WriteHeader(status int) {
 func (c *call) informational(status int, header http.Header) {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
-	if c.sent {
+	if !c.waitForWriter() {
 		return
 	}
 	c.l.encoded.Reset()
@@ -103,7 +103,7 @@ func (c *call) informational(status int, header http.Header) {
 // sendHead appends the head of the response; body is the begin of what follows, or all of it when the handler is done. mu is held.
 func (c *call) sendHead(body []byte, trailers bool) {
 	c.sentHead = true
-	if c.sent {
+	if !c.waitForWriter() {
 		return
 	}
 	bodyAllowed := c.status != http.StatusNoContent && c.status != http.StatusNotModified

@@ -3,6 +3,7 @@ package h2_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +12,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -473,6 +476,28 @@ func TestCallersLeave(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Who asks and does not read, keeps no more than a few answers of us.
+func TestNobodyReads(t *testing.T) {
+	t.Parallel()
+	var ran atomic.Int64
+	c := dial(t, listen(t, newServer(), func(w http.ResponseWriter, _ *http.Request) {
+		ran.Add(1)
+		w.Header().Set("Odd", rand.Text()+strings.Repeat("x", 2000))
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	var err error
+	for id := uint32(1); id < 1_000_000 && err == nil; id += 2 {
+		err = c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: c.fields(":method", "POST", ":scheme", "http", ":path", "/a")})
+	}
+	if got := ran.Load(); got > 50_000 {
+		t.Errorf("%d handlers ran, want a few", got)
+	}
+	if _, err := io.Copy(io.Discard, c.Conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection goes on")
 	}
 }
 

@@ -42,11 +42,11 @@ type informational struct {
 }
 
 // data implements owner.
-func (s *stream) data(n int) (http2.ErrCode, string) {
+func (s *stream) data(n int) (flaw string) {
 	if s.head == nil || s.bare && n > 0 {
-		return http2.ErrCodeProtocol, "DATA where there is none"
+		return "DATA where there is none"
 	}
-	return 0, ""
+	return ""
 }
 
 // ended implements owner. What its caller still has to say, nobody will read.
