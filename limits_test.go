@@ -28,7 +28,9 @@ func TestReferenceLimits(t *testing.T) {
 		{"DefaultHeaderTimeout", "headers of a request", inTime},
 		{"DefaultConnections", "connections", plain},
 		{"DefaultStreams", "HTTP/2 streams of one connection", plain},
-		{"maxFrame", "an HTTP/2 frame", inBytes},
+		{"h2.maxFrame", "an HTTP/2 frame", inBytes},
+		{"callWindow", "what a caller may send over HTTP/2", inBytes},
+		{"callerWindow", "what a caller may send over HTTP/2", inBytes},
 		{"DefaultIdleTimeout", "a connection without a call", inTime},
 		{"pingTimeout", "a connection without a call", inTime},
 		{"DefaultMaxCalls", "calls under way at one gateway", plain},
@@ -59,7 +61,7 @@ func TestReferenceLimits(t *testing.T) {
 		{"DefaultMaxBytes", "bytes of the calls in one shard", inBytes},
 		{"DefaultParkedTTL", "dead and uncertain tasks", inTime},
 		{"MaxShards", "shards of one queue", plain},
-		{"maxWindow", "tasks of one shard under way", plain},
+		{"mom.maxWindow", "tasks of one shard under way", plain},
 		{"maxRequestBytes", "messages to Holdline's own", inBytes},
 		{"dialTimeout", "dialling a service", inTime},
 		{"maxLaneCalls", "HTTP/2 connections to an endpoint", plain},
@@ -86,7 +88,7 @@ func constantsOf(t *testing.T) map[string][]int64 {
 	t.Helper()
 	found := map[string][]int64{}
 	units := strings.NewReplacer("time.Millisecond", "1000000", "time.Second", "1000000000", "time.Minute", "60000000000", "time.Hour", "3600000000000")
-	for _, folder := range []string{"gateway", "mom", "mom/redisstore", "internal/bridge", "internal/contract", "internal/route", "internal/server", "internal/upstream"} {
+	for _, folder := range []string{"gateway", "mom", "mom/redisstore", "internal/bridge", "internal/contract", "internal/route", "internal/server", "internal/upstream", "internal/wire/h2"} {
 		names, err := filepath.Glob(folder + "/*.go")
 		if err != nil {
 			t.Fatal(err)
