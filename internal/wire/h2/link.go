@@ -247,6 +247,7 @@ func broken(code http2.ErrCode, format string, args ...any) error {
 // read reads frames until the connection has ended.
 func (l *link) read() {
 	err := l.frames()
+	l.tell() // what came before the error counts
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var code http2.ConnectionError
