@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -23,7 +24,7 @@ type call struct {
 	end    context.CancelFunc // of the request's context; nil before it runs
 
 	request  http.Request
-	asks     bool                // the client waits for 100 Continue
+	asks     atomic.Bool         // the client waits for 100 Continue
 	trailers []hpack.HeaderField // that have come
 	refused  int                 // the status that is the answer, whatever the handler says; 0: none
 	why      string
@@ -113,7 +114,7 @@ func (c *call) takeBody(last bool) {
 	}
 	if httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue") {
 		delete(r.Header, "Expect")
-		c.asks = true
+		c.asks.Store(true)
 	}
 	if cookies := r.Header["Cookie"]; len(cookies) > 1 { // they may come in crumbs
 		r.Header["Cookie"] = []string{strings.Join(cookies, "; ")}
@@ -219,8 +220,7 @@ func (b requestBody) Close() error { return nil }
 
 // proceed has a client send its body, if it waits to be asked.
 func (c *call) proceed() {
-	if c.asks {
-		c.asks = false
+	if c.asks.CompareAndSwap(true, false) {
 		c.informational(http.StatusContinue, nil)
 	}
 }

@@ -90,8 +90,9 @@ func (f *flow) receive(p []byte) (int, error) {
 			}
 			return n, nil
 		case f.err != nil:
+			err := f.err
 			l.mu.Unlock()
-			return 0, f.err
+			return 0, err
 		case f.whole:
 			l.mu.Unlock()
 			return 0, io.EOF

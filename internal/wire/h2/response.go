@@ -17,17 +17,17 @@ import (
 )
 
 // response is what a handler has said so far. It is written as net/http's server writes it: with a date, a length and a type, where the
-// handler has no entry for them. Only the handler uses it.
+// handler has no entry for them. Only the handler uses it, one goroutine at a time.
 type response struct {
 	header   http.Header
 	status   int
 	kept     []hpack.HeaderField // the headers as they were at WriteHeader, while they are not sent
 	few      [16]hpack.HeaderField
-	sized    bool // the handler has said how long the body is, or that this is not to be said
-	typed    bool // likewise of the type
-	dated    bool // and of the date
-	closes   bool // the connection takes no more calls
-	sentHead bool
+	sized    bool     // the handler has said how long the body is, or that this is not to be said
+	typed    bool     // likewise of the type
+	dated    bool     // and of the date
+	closes   bool     // the connection takes no more calls
+	sentHead bool     // guarded by the link's mutex: who reads the body may send 100 Continue
 	isHead   bool     // it answers a HEAD
 	left     int64    // of the body, by its content-length; -1: unknown
 	trailing []string // the trailers that were announced
@@ -63,7 +63,7 @@ func (c *call) WriteHeader(status int) {
 		c.informational(status, c.header)
 		return
 	}
-	c.status, c.left, c.asks = status, -1, false
+	c.status, c.left = status, -1
 	if length, err := strconv.ParseUint(c.header.Get("Content-Length"), 10, 63); err == nil {
 		c.left = int64(length)
 	}
@@ -86,7 +86,7 @@ func (c *call) WriteHeader(status int) {
 func (c *call) informational(status int, header http.Header) {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
-	if !c.waitForWriter() {
+	if !c.waitForWriter() || c.sentHead {
 		return
 	}
 	c.l.encoded.Reset()
