@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -234,13 +235,15 @@ func (c *call) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline is for http.ResponseController. A response that is late is broken off.
+// SetWriteDeadline is for http.ResponseController. A response that is late is broken off, and its request with it.
 func (c *call) SetWriteDeadline(t time.Time) error {
 	c.schedule(&c.writing, t, func() {
 		if c.live() {
+			c.fail(os.ErrDeadlineExceeded)
 			c.l.reset(c.id, http2.ErrCodeInternal)
 			c.l.remove(&c.flow)
 			c.l.flush()
+			c.signal()
 		}
 	})
 	return nil

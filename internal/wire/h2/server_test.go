@@ -530,6 +530,21 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
+// With the response, a read of the request ends.
+func TestWriteDeadlineEndsRead(t *testing.T) {
+	t.Parallel()
+	heard := make(chan error, 1)
+	c := dial(t, listen(t, newServer(), func(w http.ResponseWriter, r *http.Request) {
+		time.AfterFunc(time.Millisecond, func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Now()) })
+		_, err := io.Copy(io.Discard, r.Body)
+		heard <- err
+	}))
+	c.call(1, false)
+	if err := <-heard; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the handler hears of %v", err)
+	}
+}
+
 // Those who are slow with a block of headers, or say nothing, are cut off.
 func TestSilentClients(t *testing.T) {
 	t.Parallel()
