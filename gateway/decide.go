@@ -70,7 +70,8 @@ func (t *tries) again(next step, res *upstream.Response, endpoints int) (wait ti
 		most := min(firstPause<<(t.made-1), maxPause)
 		wait, ok = rand.N(most)+1, true
 	case other, free:
-		ok = t.made < endpoints
+		// Nothing was sent, so there is no load to spare: all that are under way when an endpoint goes find another one.
+		return 0, t.made < min(endpoints, maxTries)
 	case once:
 		wait, ok = retryAfter(res)
 		ok = ok && t.made == 1

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -269,6 +270,22 @@ func TestOtherEndpoint(t *testing.T) {
 			}
 		})
 	}
+}
+
+// All calls that are under way when an endpoint has gone find the other one, however many there are.
+func TestManyFindTheOtherEndpoint(t *testing.T) {
+	t.Parallel()
+	url := frontMOM(t, dialRefused.endpoint(t)+",http://"+newFaulty(t, fine).addr)
+	caller := client(t, 2)
+	var calls sync.WaitGroup
+	for range 200 {
+		calls.Go(func() {
+			if got := grpc.call(t, caller, url, get); got.what != "ok" {
+				t.Errorf("caller read %q, decision %s; want ok", got.what, got.decision)
+			}
+		})
+	}
+	calls.Wait()
 }
 
 // Two endpoints that refuse a call do not keep it from a third.
