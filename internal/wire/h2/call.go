@@ -237,15 +237,7 @@ func (c *call) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline is for http.ResponseController. A response that is late is broken off, and its request with it.
 func (c *call) SetWriteDeadline(t time.Time) error {
-	c.schedule(&c.writing, t, func() {
-		if c.live() {
-			c.fail(os.ErrDeadlineExceeded)
-			c.l.reset(c.id, http2.ErrCodeInternal)
-			c.l.remove(&c.flow)
-			c.l.flush()
-			c.signal()
-		}
-	})
+	c.schedule(&c.writing, t, func() { c.breakOff(http2.ErrCodeInternal, os.ErrDeadlineExceeded) })
 	return nil
 }
 

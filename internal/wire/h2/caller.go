@@ -139,14 +139,11 @@ func (c *caller) headers(id uint32, last bool) error {
 	}
 	call := &call{caller: c}
 	call.begin(&c.link, call, id)
-	switch {
-	case c.size > c.maxSize:
+	if c.size > c.maxSize {
 		call.refuse(http.StatusRequestHeaderFieldsTooLarge, "the headers are larger than the server takes")
-	default:
-		if flaw := call.take(c.fields, last); flaw != "" {
-			delete(c.streams, id)
-			return c.decline(id, http2.ErrCodeProtocol)
-		}
+	} else if flaw := call.take(c.fields, last); flaw != "" {
+		delete(c.streams, id)
+		return c.decline(id, http2.ErrCodeProtocol)
 	}
 	call.whole = last
 	c.running++

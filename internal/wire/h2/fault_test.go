@@ -18,7 +18,7 @@ import (
 	"holdline/internal/wire/wiretest"
 )
 
-// raw is a server that writes its frames itself.
+// raw is the side of a connection that writes its frames itself; its methods but fields are for servers.
 type raw struct {
 	*http2.Framer
 	net.Conn

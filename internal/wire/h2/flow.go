@@ -65,6 +65,17 @@ func (f *flow) fail(err error) {
 // live tells whether the link still knows the stream; mu is held.
 func (f *flow) live() bool { return f.l.streams[f.id] == f }
 
+// breakOff ends the stream at the other side, and what comes of it with an error; mu is held.
+func (f *flow) breakOff(code http2.ErrCode, err error) {
+	f.fail(err)
+	if f.live() {
+		f.l.reset(f.id, code)
+		f.l.remove(f)
+		f.l.flush()
+	}
+	f.signal()
+}
+
 // errClosed is what a body says that its reader has closed.
 var errClosed = errors.New("http2: the body was closed")
 

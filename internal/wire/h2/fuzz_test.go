@@ -41,21 +41,27 @@ func conversation(fields ...string) []byte {
 	return out.Bytes()
 }
 
+// talk is a connection whose other side says something, reads all, and ends; read is closed when it has read all.
+func talk(sent []byte) (c net.Conn, read <-chan struct{}) {
+	near, far := net.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, near)
+	}()
+	go func() {
+		_, _ = near.Write(sent)
+		_ = near.Close()
+	}()
+	return far, ended
+}
+
 // Whatever a client sends, its connection ends when it does, and nothing panics.
 func FuzzServer(f *testing.F) {
 	f.Add(conversation(":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/a", "trailer", "b", "expect", "100-continue", "cookie", "a=b", "cookie", "c=d"))
 	f.Add(conversation(":method", "POST", ":scheme", "http", ":path", "/a", "content-length", "8", "te", "trailers"))
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		near, far := net.Pipe()
-		read := make(chan struct{})
-		go func() {
-			defer close(read)
-			_, _ = io.Copy(io.Discard, near)
-		}()
-		go func() {
-			_, _ = near.Write(sent)
-			_ = near.Close()
-		}()
+		far, read := talk(sent)
 		_ = newServer().Serve(context.Background(), far, http.HandlerFunc(wiretest.Echo), true)
 		<-read
 	})
@@ -67,7 +73,7 @@ func FuzzClient(f *testing.F) {
 	f.Add(conversation(":status", "200", "content-length", "8"))
 	f.Add(conversation(":status", "103", "link", "a"))
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		near, far := net.Pipe()
+		far, read := talk(sent)
 		transport := newTransport()
 		dialled := false
 		transport.Dial = func(context.Context, string, string) (net.Conn, error) {
@@ -77,15 +83,6 @@ func FuzzClient(f *testing.F) {
 			dialled = true
 			return far, nil
 		}
-		read := make(chan struct{})
-		go func() {
-			defer close(read)
-			_, _ = io.Copy(io.Discard, near)
-		}()
-		go func() {
-			_, _ = near.Write(sent)
-			_ = near.Close()
-		}()
 		if res, err := transport.RoundTrip(wiretest.Request(t.Context(), t, "http://a", io.MultiReader(bytes.NewReader(make([]byte, 100))))); err == nil {
 			_, _ = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()

@@ -269,11 +269,7 @@ func TestAsNetHTTP(t *testing.T) {
 
 // client is a client that writes its frames itself.
 type client struct {
-	*http2.Framer
-	net.Conn
-	testing.TB
-	block   bytes.Buffer
-	hpack   *hpack.Encoder
+	raw
 	decoder *hpack.Decoder
 }
 
@@ -285,19 +281,10 @@ func dial(tb testing.TB, addr string, settings ...http2.Setting) *client {
 	}
 	tb.Cleanup(func() { _ = conn.Close() })
 	_, _ = io.WriteString(conn, http2.ClientPreface)
-	c := &client{Framer: http2.NewFramer(conn, conn), Conn: conn, TB: tb, decoder: hpack.NewDecoder(4096, nil)}
+	c := &client{raw{Framer: http2.NewFramer(conn, conn), Conn: conn, TB: tb}, hpack.NewDecoder(4096, nil)}
 	c.hpack = hpack.NewEncoder(&c.block)
 	_ = c.WriteSettings(settings...)
 	return c
-}
-
-// fields is a block of headers.
-func (c *client) fields(pairs ...string) []byte {
-	c.block.Reset()
-	for i := 0; i < len(pairs); i += 2 {
-		_ = c.hpack.WriteField(hpack.HeaderField{Name: pairs[i], Value: pairs[i+1]})
-	}
-	return c.block.Bytes()
 }
 
 // call opens a stream.

@@ -68,13 +68,7 @@ func (s *stream) removed() {
 func (s *stream) abort(err error) {
 	s.l.mu.Lock()
 	defer s.l.mu.Unlock()
-	s.fail(err)
-	if s.live() {
-		s.l.reset(s.id, http2.ErrCodeCancel)
-		s.l.remove(&s.flow)
-		s.l.flush()
-	}
-	s.signal()
+	s.breakOff(http2.ErrCodeCancel, err)
 }
 
 // take takes a block of headers; last: it ends the stream. It returns what is wrong with them.
