@@ -176,7 +176,7 @@ func (p *process) suffer(tb testing.TB, s step) {
 	case s.what == "freeze" && s.mend:
 		p.signal(tb, syscall.SIGCONT)
 	case s.what == "freeze":
-		p.signal(tb, syscall.SIGSTOP)
+		p.freeze(tb)
 	case s.mend:
 		<-p.gone // one that was told to end takes its time
 		p.restart(tb)

@@ -22,7 +22,7 @@ func TestFrozenService(t *testing.T) {
 			return err == nil && res.GetResult() == float64(i)+0.25
 		}, "%s: the service answers", w.name)
 	}
-	service.signal(t, syscall.SIGSTOP)
+	service.freeze(t)
 	var callers sync.WaitGroup
 	defer callers.Wait()
 	for i, w := range wires() {

@@ -185,7 +185,7 @@ func TestMOMFreezesWhileItHolds(t *testing.T) {
 		got <- rpc.CallUnary(ctx, ledgerSpec("Post"), req, dynamicpb.NewMessage(req.Descriptor()))
 	}()
 	h.awaitQueued(t, 1)
-	h.moms[0].signal(t, syscall.SIGSTOP)
+	h.moms[0].freeze(t)
 	handle := client.TaskFrom(<-got)
 	h.moms[0].signal(t, syscall.SIGCONT)
 	if handle == nil {

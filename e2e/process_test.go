@@ -82,6 +82,12 @@ func (p *process) restart(tb testing.TB) {
 	p.start(tb)
 }
 
+// freeze stops the process and closes no connection, until SIGCONT.
+func (p *process) freeze(tb testing.TB) {
+	tb.Helper()
+	redistest.FreezeProcess(tb, p.cmd.Process)
+}
+
 func (p *process) signal(tb testing.TB, sig syscall.Signal) {
 	tb.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {

@@ -79,7 +79,7 @@ func (s *Server) Start(tb testing.TB) {
 // Freeze stops the server's process and closes no connection: the server is silent until Thaw.
 func (s *Server) Freeze(tb testing.TB) {
 	tb.Helper()
-	s.signal(tb, syscall.SIGSTOP)
+	FreezeProcess(tb, s.cmd.Process)
 }
 
 // Thaw ends a Freeze.
