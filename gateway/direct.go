@@ -16,8 +16,11 @@ import (
 func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (step, *upstream.Response) {
 	pool := c.target.pool
 	c.tries = &tries{budget: c.target.budget}
-	c.target.budget.earn()
-	if c.target.breaker.open() {
+	begun := c.req.Begun
+	if begun == nil {
+		c.target.budget.earn()
+	}
+	if begun == nil && c.target.breaker.open() {
 		c.tries.last = upstream.Outcome{Kind: upstream.NotSent, Cause: outage.BreakerOpen}
 		return decide(upstream.NotSent, c).final(), nil
 	}
@@ -26,6 +29,9 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 	var tried []*upstream.Endpoint
 	for {
 		endpoint := pool.Pick(tried...)
+		if len(tried) == 0 && begun != nil {
+			endpoint = begun.Endpoint()
+		}
 		res := p.try(informed, c, endpoint)
 		next := decide(c.tries.last.Kind, c)
 		wait, again := c.tries.again(next, res, pool.Len())
@@ -72,6 +78,7 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) (res *upstream.Response, outcome upstream.Outcome, err error) {
 	c.tries.bridge = ""
 	_, refused := c.target.pool.Refuses(&c.req)
+	refused = refused && c.req.Begun == nil
 	caller, crosses := c.crosses(refused)
 	if !crosses {
 		res, outcome, err = endpoint.Try(ctx, &c.req)

@@ -105,8 +105,9 @@ func New(cfg Config) (*Gateway, error) {
 	front := &proxy{
 		targets: g.targets, schemas: cfg.Schemas, bridge: bridge.New(cfg.Schemas), secret: cfg.Secret, draining: draining,
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, DefaultMaxHeld)), log: cfg.Logger, once: logonce.New(cfg.Logger),
-		outages: newOutages(g.targets, cfg.Logger),
+		outages: newOutages(g.targets, cfg.Logger), varies: len(cfg.CORSOrigins) > 0,
 	}
+	front.limit = &limit{most: int64(cmp.Or(cfg.MaxCalls, DefaultMaxCalls)), log: front.once}
 	g.front = front
 	g.metrics = newMetrics(cfg.Metrics, g.targets, &front.held)
 	g.learner = &reflection.Learner{Schemas: cfg.Schemas, Log: cfg.Logger}
@@ -131,7 +132,7 @@ func New(cfg Config) (*Gateway, error) {
 	if front.mom != nil {
 		g.meeting = newMeeting(cfg, g.targets, front.mom, g.metrics, front.once)
 	}
-	g.handler = withCORS(limitCalls(front, cmp.Or(cfg.MaxCalls, DefaultMaxCalls), front.once), cfg.CORSOrigins)
+	g.handler = withCORS(front.limit.serve(front), cfg.CORSOrigins)
 	return g, nil
 }
 
@@ -152,8 +153,8 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 		// A GET of a task may be repeated, as a call of a repeatable method may.
 		read := &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
 		for _, place := range []string{"/v1/tasks/{id}", "/v1/tasks/{id}/answer"} {
-			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read) })
-			mux.HandleFunc(place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil) })
+			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read, nil) })
+			mux.HandleFunc(place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil, nil) })
 		}
 		mux.HandleFunc("/v1/tasks", noTaskNamed)
 		mux.HandleFunc("/v1/tasks/", noTaskNamed)
@@ -184,6 +185,11 @@ func (g *Gateway) describe() openapi.Config {
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
+
+// ServePlain implements wire.PlainHandler.
+func (g *Gateway) ServePlain(req *wire.Request) (*wire.Response, http.Handler) {
+	return g.front.servePlain(req)
+}
 
 // Drain makes the gateway's health say NOT_SERVING, so that no new calls come, and
 // ends holds with handles.

@@ -3,7 +3,10 @@ package gateway
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
+
+	"golang.org/x/net/http2/hpack"
 
 	"holdline/internal/contract"
 )
@@ -31,10 +34,30 @@ func cleanHop(header http.Header) {
 			delete(header, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
 		}
 	}
-	for _, key := range [...]string{
-		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
-		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-	} {
+	for _, key := range ofHop {
 		delete(header, key)
 	}
+}
+
+// ofHop are the hop-by-hop headers, and ofHopLower the same in lower case.
+var (
+	ofHop = [...]string{
+		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
+		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	}
+	ofHopLower = map[string]bool{}
+)
+
+func init() {
+	for _, key := range ofHop {
+		ofHopLower[strings.ToLower(key)] = true
+	}
+}
+
+// isHop tells whether a field is one of the hop-by-hop ones. Its name is in lower case.
+func isHop(name string) bool { return ofHopLower[name] }
+
+// withoutHop removes those from fields.
+func withoutHop(fields []hpack.HeaderField) []hpack.HeaderField {
+	return slices.DeleteFunc(fields, func(f hpack.HeaderField) bool { return isHop(f.Name) })
 }

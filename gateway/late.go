@@ -23,9 +23,9 @@ const deadlineGrace = 100 * time.Millisecond
 const lastWords = time.Second
 
 // endAtDeadline ends the call when its caller's time is over, until stop is called.
-func (c *call) endAtDeadline(w http.ResponseWriter, timeout time.Duration) (stop func()) {
+func (c *call) endAtDeadline(w http.ResponseWriter) (stop func()) {
 	stopped, done := make(chan struct{}), make(chan struct{})
-	timer := time.AfterFunc(timeout+deadlineGrace, func() {
+	timer := time.AfterFunc(time.Until(c.deadline)+deadlineGrace, func() {
 		defer close(done)
 		c.cancel(upstream.ErrDeadline)
 		patience := time.NewTimer(lastWords)

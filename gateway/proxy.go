@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"connectrpc.com/connect/v2"
+
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/bridge"
 	"holdline/internal/contract"
@@ -26,6 +28,8 @@ type proxy struct {
 	schemas *route.Schemas
 	bridge  *bridge.Bridge
 	learner *reflection.Learner
+	limit   *limit
+	varies  bool           // by CORS: what is answered depends on who asks
 	mom     *upstream.Pool // nil: nothing is stored
 	secret  *secret.Secret // for the MOMs; nil without
 	words   *words         // nil without MOMs
@@ -62,7 +66,7 @@ func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 		if method == nil {
 			p.learner.Doubt(service)
 		}
-		p.serve(w, r, target, method)
+		p.serve(w, r, target, method, nil)
 	}
 }
 
@@ -84,31 +88,32 @@ func noTaskNamed(w http.ResponseWriter, r *http.Request) {
 		"this path names no task: GET /v1/tasks/{id} and /v1/tasks/{id}/answer do"))
 }
 
-// serve is the life of one call, from its headers to the end of its response.
-func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method) {
+// serve is the life of one call, from its headers to the end of its response. If it was begun as a plain one, begun is how; else nil.
+func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method, begun *upstream.Begun) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	c := &call{in: r, target: target, method: method, cancel: cancel, began: time.Now()}
+	if begun != nil {
+		c.began = begun.At
+	}
 	if timeout, ok := contract.Timeout(r.Header, upstream.IsGRPC(r.Header)); ok {
 		c.deadline = c.began.Add(timeout)
-		defer c.endAtDeadline(w, timeout)()
+		defer c.endAtDeadline(w)()
 	}
 	cleanRequest(r.Header)
 	if !target.stores {
 		p.introduce(r)
 	}
 	c.req = upstream.Received(r)
-	c.req.Look, c.req.Known = c.unary(), c.known()
+	c.req.Look, c.req.Known, c.req.Begun = c.unary(), c.known(), begun
 	p.finish(w, c, p.forward(ctx, w, c))
 }
 
 // forward sends the call to its service or to the MOM, unless it is refused before that.
 func (p *proxy) forward(ctx context.Context, w http.ResponseWriter, c *call) verdict {
-	if err := c.readBody(w); err != nil {
-		return refused(c.badBody(err))
-	}
-	if err := p.judge(c); err != nil {
-		c.discard()
+	if c.req.Begun != nil {
+		c.req.Body = c.req.Begun.Body
+	} else if err := p.admit(w, c); err != nil {
 		return refused(err)
 	}
 	if p.stores(c) && wantsTask(c.req.Header) {
@@ -119,6 +124,18 @@ func (p *proxy) forward(ctx context.Context, w http.ResponseWriter, c *call) ver
 	}
 	next, res := p.direct(ctx, w, c)
 	return p.conclude(ctx, c, next, res)
+}
+
+// admit reads the body of a call, and refuses one that cannot be read, or that asks for what cannot be.
+func (p *proxy) admit(w http.ResponseWriter, c *call) *connect.Error {
+	if err := c.readBody(w); err != nil {
+		return c.badBody(err)
+	}
+	err := p.judge(c)
+	if err != nil {
+		c.discard()
+	}
+	return err
 }
 
 // stores tells whether the call may become a task.

@@ -26,14 +26,18 @@ type target struct {
 
 	calls    prometheus.ObserverVec // by end
 	attempts *prometheus.CounterVec // by result
-	held     atomic.Int64           // of its callers, at MOMs
-	said     atomic.Int32           // how many shards the queue has, as a MOM said last; 0: none did
+	// What most calls count as.
+	ok       prometheus.Observer
+	answered prometheus.Counter
+	held     atomic.Int64 // of its callers, at MOMs
+	said     atomic.Int32 // how many shards the queue has, as a MOM said last; 0: none did
 }
 
 func newTarget(r *route.Route, breaker *breaker, stores bool, metrics *metrics) *target {
 	t := &target{service: r.Service, pool: breaker.pool, breaker: breaker, budget: newBudget(), stores: stores}
 	t.says.Store(r)
 	t.calls, t.attempts = metrics.of(r.Service)
+	t.ok, t.answered = t.calls.WithLabelValues(string(endOK)), t.attempts.WithLabelValues(upstream.Answered.String())
 	return t
 }
 

@@ -39,12 +39,18 @@ var grpcUnits = [...]struct {
 // maxTimeout. One that cannot be read counts as none, and false is returned: CheckTimeout
 // refuses it, or the service does, which gets the header too.
 func Timeout(header http.Header, grpc bool) (time.Duration, bool) {
-	if !grpc {
-		ms := header.Get(headerConnectTimeout)
-		n, err := strconv.ParseUint(ms, 10, 64)
-		return time.Duration(n) * time.Millisecond, err == nil && len(ms) <= 10
+	if grpc {
+		return ParseTimeout(header.Get(headerGRPCTimeout), grpc)
 	}
-	raw := header.Get(headerGRPCTimeout)
+	return ParseTimeout(header.Get(headerConnectTimeout), grpc)
+}
+
+// ParseTimeout reads what such a header says.
+func ParseTimeout(raw string, grpc bool) (time.Duration, bool) {
+	if !grpc {
+		n, err := strconv.ParseUint(raw, 10, 64)
+		return time.Duration(n) * time.Millisecond, err == nil && len(raw) <= 10
+	}
 	if raw == "" || len(raw) > 9 {
 		return 0, false
 	}

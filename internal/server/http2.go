@@ -8,14 +8,24 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"holdline/internal/wire"
 	"holdline/internal/wire/h2"
 )
 
 // speakHTTP2 has our own engine serve HTTP/2. net/http accepts the connections, and serves HTTP/1.1.
 func (s *Server) speakHTTP2(limits Limits) {
+	plain, _ := s.handler.(wire.PlainHandler)
 	own := &h2.Server{
 		MaxStreams: limits.Streams, MaxHeaderBytes: limits.HeaderBytes, HeaderTimeout: limits.HeaderTimeout,
-		IdleTimeout: limits.IdleTimeout, PingTimeout: min(pingTimeout, limits.IdleTimeout), Log: s.log,
+		IdleTimeout: limits.IdleTimeout, PingTimeout: min(pingTimeout, limits.IdleTimeout), Full: s.warnStreams, Log: s.log,
+	}
+	if plain != nil {
+		own.Plain = func(req *wire.Request) (*wire.Response, http.Handler) {
+			if s.ln.crowded.Load() || s.leaving.Load() {
+				return nil, nil
+			}
+			return plain.ServePlain(req)
+		}
 	}
 	s.http.RegisterOnShutdown(own.Shutdown)
 	serve := func(c net.Conn, h http.Handler, greeted bool) {

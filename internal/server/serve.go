@@ -15,8 +15,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w = &lastWriter{w}
 	}
 	switch {
-	case r.ProtoMajor > 1:
+	case r.ProtoMajor > 1 && s.counts:
 		defer s.countStream(connOf(r.Context()))()
+	case r.ProtoMajor > 1:
 	case r.ContentLength != 0:
 		var e *early
 		e, r = newEarly(w, r)
@@ -37,14 +38,17 @@ func IsHealth(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/")
 }
 
-// countStream counts a stream of a connection until ended is called, and warns at the limit. net/http
-// enforces the limit.
+// countStream counts a stream of a connection until ended is called, and warns at the limit, which net/http enforces.
 func (s *Server) countStream(c *conn) (ended func()) {
 	if c == nil {
 		return func() {}
 	}
 	if c.streams.Add(1) >= int64(s.maxStreams) {
-		s.once.Warn("streams", "stream limit of a connection reached", "caller", c.RemoteAddr().String(), "limit", s.maxStreams, "raise", "--max-streams")
+		s.warnStreams(c.RemoteAddr().String())
 	}
 	return func() { c.streams.Add(-1) }
+}
+
+func (s *Server) warnStreams(caller string) {
+	s.once.Warn("streams", "stream limit of a connection reached", "caller", caller, "limit", s.maxStreams, "raise", "--max-streams")
 }

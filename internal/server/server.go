@@ -96,6 +96,7 @@ type Server struct {
 	http        *http.Server
 	ln          *listener
 	maxStreams  int
+	counts      bool // the streams of each connection: our own engine does so itself
 	once        *logonce.Logger
 	metrics     *aside // nil if MetricsAddr is empty, or the same as AdminAddr
 	admin       *aside // nil if there is no admin listener
@@ -150,7 +151,7 @@ func Listen(cfg Config) (*Server, error) {
 		},
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
-	if !cfg.Engine.IsNetHTTP() {
+	if s.counts = cfg.Engine.IsNetHTTP(); !s.counts {
 		s.speakHTTP2(limits)
 	}
 	return s, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -20,6 +21,10 @@ var errSwitched = errors.New("101 without an Upgrade")
 // for the log: what to do follows from the outcome. Cancelling ctx ends the
 // attempt and its response; causes of its own are ErrDeadline and ErrTryTimeout.
 func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
+	if begun := req.Begun; begun != nil {
+		req.Begun = nil
+		return begun.goOn(ctx, req)
+	}
 	if e.silent.Load() {
 		return nil, Outcome{NotSent, Silent}, errSilent
 	}
@@ -51,30 +56,51 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 
 // try is Try in one version of HTTP.
 func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, major int) (*Response, Outcome, error) {
-	cuts, shown := e.cuts.Load(), e.versions.yes[of(major)].Load()
+	a := &attempt{endpoint: e, req: req, mediaType: mediaType, major: major, cuts: e.cuts.Load(), shown: e.versions.yes[of(major)].Load()}
 	e.begin()
-	inTime := func() {}
-	if req.Timeout > 0 {
-		bounded, cancel := context.WithCancelCause(ctx) // ends with ctx, as the response does
-		timer := time.AfterFunc(req.Timeout, func() { cancel(ErrTryTimeout) })
-		inTime = func() { timer.Stop() }
-		ctx = bounded
-	}
+	ctx, inTime := bound(ctx, req.Timeout)
 	transport, seat := e.transport(req, major)
-	sent := &sent{seat: seat}
-	out := e.request(&ctx, req, major, shown, sent)
+	a.sent.seat = seat
+	out := e.request(&ctx, req, major, a.shown, &a.sent)
 	raw, err := transport.RoundTrip(out.WithContext(ctx))
 	inTime()
-	sending, streams := out.Body.(*sending)
+	return a.conclude(ctx, raw, out.Body, err)
+}
+
+// bound has a context end after the time for an attempt, where 0 is without end, unless inTime is called before.
+func bound(ctx context.Context, timeout time.Duration) (_ context.Context, inTime func()) {
+	if timeout <= 0 {
+		return ctx, func() {}
+	}
+	bounded, cancel := context.WithCancelCause(ctx) // ends with ctx, as the response does
+	timer := time.AfterFunc(timeout, func() { cancel(ErrTryTimeout) })
+	return bounded, func() { timer.Stop() }
+}
+
+// attempt is one whose request was sent.
+type attempt struct {
+	endpoint  *Endpoint
+	req       *Request
+	mediaType string
+	major     int
+	cuts      int64 // of the endpoint, when it began
+	shown     bool  // it had shown that it speaks this version
+	sent      sent
+}
+
+// conclude tells what an attempt came to: a response, or an error. body is that of the request.
+func (a *attempt) conclude(ctx context.Context, raw *http.Response, body io.Reader, err error) (*Response, Outcome, error) {
+	e, req, major, seat, shown := a.endpoint, a.req, a.major, a.sent.seat, a.shown
+	sending, streams := body.(*sending)
 	if err != nil {
-		outcome := sent.outcome(ctx, err, major)
+		outcome := a.sent.outcome(ctx, err, major)
 		if streams {
 			_ = sending.Close() // the transport may get to it later
 			if sending.broken.Load() && ctx.Err() == nil {
 				outcome = Outcome{CallerLeft, "request-broken"} // no fault of the endpoint's
 			}
 		}
-		if e.cuts.Load() != cuts && (outcome.Kind == Broken || outcome.Kind == NotSent) {
+		if e.cuts.Load() != a.cuts && (outcome.Kind == Broken || outcome.Kind == NotSent) {
 			outcome.Cause = Silent
 		}
 		e.end(seat)
@@ -92,7 +118,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, majo
 		return nil, outcome, err
 	}
 	e.speaks(major)
-	if c := sent.conn.Load(); c != nil {
+	if c := a.sent.conn.Load(); c != nil {
 		c.answered.Store(true)
 	}
 	if raw.StatusCode == http.StatusSwitchingProtocols {
@@ -108,7 +134,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, majo
 		outcome = e.judge(ctx, req, res, major)
 	case req.Known:
 		outcome = e.judgeStream(ctx, req, res, major)
-	case mediaType == "application/json", mediaType == "application/proto":
+	case a.mediaType == "application/json", a.mediaType == "application/proto":
 		outcome = res.unread()
 	}
 	switch {

@@ -113,7 +113,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-func attempt(t *testing.T, e *Endpoint) Outcome {
+func tryOnce(t *testing.T, e *Endpoint) Outcome {
 	t.Helper()
 	res, outcome, _ := e.Try(t.Context(), &Request{
 		Method: http.MethodPost, URL: &url.URL{Path: "/grpc.health.v1.Health/Check"}, HTTPMajor: 1, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte("{}"), Length: 2, Look: true,
@@ -144,7 +144,7 @@ func TestEjection(t *testing.T) {
 	p := openPool(t, nil, "http://127.0.0.21:"+port, "http://127.0.0.22:"+port)
 	second := (*p.endpoints.Load())[1]
 	stop()
-	if got := attempt(t, second); got.Kind != NotSent {
+	if got := tryOnce(t, second); got.Kind != NotSent {
 		t.Fatalf("outcome = %+v, want not sent", got)
 	}
 	for range 50 {

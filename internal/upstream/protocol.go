@@ -121,12 +121,12 @@ func (l *lacking) note(is bool) {
 }
 
 // understood takes note of a response to a call of this kind, likewise.
-func (e *Endpoint) understood(l *lacking, res *Response) {
+func (e *Endpoint) understood(l *lacking, status int) {
 	if e.gone.Load() {
 		return
 	}
 	l.note(false)
-	if res.StatusCode == http.StatusOK && !l.understood.Load() {
+	if status == http.StatusOK && !l.understood.Load() {
 		l.understood.Store(true)
 	}
 }
@@ -270,7 +270,7 @@ func (e *Endpoint) judgeStream(ctx context.Context, req *Request, res *Response,
 		}
 		return Outcome{Broken, UnknownProtocol}
 	case res.StatusCode != http.StatusUnsupportedMediaType:
-		e.understood(lack, res)
+		e.understood(lack, res.StatusCode)
 		return Outcome{}
 	}
 	outcome := res.look(protocolOf(mediaType))
@@ -312,7 +312,7 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	}
 	switch {
 	case outcome.Kind == Answered:
-		e.understood(lack, res)
+		e.understood(lack, res.StatusCode)
 	case outcome.Cause == UnknownProtocol && compression == "" && req.Header.Get("Content-Type") == mediaType && req.Method == http.MethodPost:
 		e.lacksOne(lack)
 	}

@@ -47,6 +47,9 @@ type Request struct {
 	// Alone: the attempt shares its HTTP/2 connection with no other, so that neither
 	// takes the other along when it breaks.
 	Alone bool
+
+	// Begun is an attempt that was begun: the next Try goes on with it, and clears it. Nil where there is none.
+	Begun *Begun
 }
 
 // Received returns a request as it came from a caller, without its body.

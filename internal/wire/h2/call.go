@@ -24,7 +24,11 @@ type call struct {
 	caller *caller
 	end    context.CancelFunc // of the request's context; nil before it runs
 
-	request  http.Request
+	pseudo   [len(pseudoHeaders)]string
+	fields   []hpack.HeaderField
+	url      *url.URL // nil for a path that is plain
+	bodyless bool
+	request  http.Request        // for a handler
 	asks     atomic.Bool         // the client waits for 100 Continue
 	trailers []hpack.HeaderField // that have come
 	refused  int                 // the status that is the answer, whatever the handler says; 0: none
@@ -53,69 +57,107 @@ var ofConnections = [...]string{"Connection", "Keep-Alive", "Proxy-Connection", 
 // pseudoHeaders are those of requests. Some clients send an authority that is empty.
 var pseudoHeaders = [...]string{":method", ":scheme", ":authority", ":path"}
 
-// take makes the request of its headers; last: it has no body. It returns what is wrong with them (RFC 9113, section 8.3).
+// take takes the headers of the request; last: it has no body. It returns what is wrong with them (RFC 9113, section 8.3).
 func (c *call) take(fields []hpack.HeaderField, last bool) (flaw string) {
-	var pseudo [len(pseudoHeaders)]string
 	var had [len(pseudoHeaders)]bool
-	var regular int
+	regular := 0
 	for ; regular < len(fields) && strings.HasPrefix(fields[regular].Name, ":"); regular++ {
 		f := fields[regular]
 		at := slices.Index(pseudoHeaders[:], f.Name)
 		if at < 0 || had[at] || !httpguts.ValidHeaderFieldValue(f.Value) {
 			return "its pseudo-headers"
 		}
-		pseudo[at], had[at] = f.Value, true
+		c.pseudo[at], had[at] = f.Value, true
 	}
-	method, scheme, authority, path := pseudo[0], pseudo[1], pseudo[2], pseudo[3]
-	if flaw = flawOf(fields[regular:]); flaw != "" {
+	c.fields = slices.Clone(fields[regular:])
+	if flaw = flawOf(c.fields); flaw != "" {
 		return flaw
 	}
-	header := addFields(nil, fields[regular:])
-	if authority == "" {
-		authority = header.Get("Host")
-	}
-	r := &c.request
+	method, scheme, authority, path := c.pseudo[0], c.pseudo[1], c.pseudo[2], c.pseudo[3]
 	var err error
 	switch {
 	case method == http.MethodConnect && path == "" && scheme == "" && authority != "":
-		r.URL, r.RequestURI = &url.URL{Host: authority}, authority
-	case method == "" || method == http.MethodConnect || path == "" || scheme != "http" && scheme != "https" || strings.Contains(authority, "@"):
+		c.url = &url.URL{Host: authority}
+	case method == "" || method == http.MethodConnect || path == "" || scheme != "http" && scheme != "https" || strings.Contains(c.host(), "@"):
 		return "its pseudo-headers"
-	default:
-		if r.URL, err = parsePath(path); err != nil {
+	case !isPlain(path):
+		if c.url, err = url.ParseRequestURI(path); err != nil {
 			return "its path"
 		}
-		r.RequestURI = path
 	}
-	r.Method, r.Host, r.Header = method, authority, header
-	r.Proto, r.ProtoMajor, r.RemoteAddr = "HTTP/2.0", 2, c.caller.remote
-	if scheme == "https" {
-		r.TLS = c.caller.secure
+	c.bodyless = last
+	return c.check()
+}
+
+// host is what the request calls the server.
+func (c *call) host() string {
+	if authority := c.pseudo[2]; authority != "" {
+		return authority
 	}
-	c.takeBody(last)
-	if length, ok := header["Content-Length"]; ok && len(length) > 1 || c.length > 0 && last {
-		return "its content-length"
+	for _, f := range c.fields {
+		if f.Name == "host" {
+			return f.Value
+		}
 	}
-	c.check(header)
 	return ""
 }
 
-// takeBody is take for what the headers say of the body.
-func (c *call) takeBody(last bool) {
-	r := &c.request
-	r.Body, r.ContentLength = requestBody{c}, -1
-	if said := r.Header.Get("Content-Length"); said != "" {
-		r.ContentLength = 0
-		if n, err := strconv.ParseUint(said, 10, 63); err == nil {
-			r.ContentLength, c.length = int64(n), int64(n)
+// check deals with the headers that HTTP/2 reads, or does not have.
+func (c *call) check() (flaw string) {
+	lengths, tes := 0, 0
+	for _, f := range c.fields {
+		switch f.Name {
+		case "content-length":
+			if lengths++; lengths > 1 {
+				return "its content-length"
+			}
+			if n, err := strconv.ParseUint(f.Value, 10, 63); err == nil {
+				c.length = int64(n)
+			}
+		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+			c.refuse(http.StatusBadRequest, "HTTP/2 has no header "+http.CanonicalHeaderKey(f.Name))
+		case "te":
+			if tes++; tes > 1 || f.Value != "trailers" && f.Value != "" {
+				c.refuse(http.StatusBadRequest, "TE may only be trailers in HTTP/2")
+			}
+		case "expect":
+			if httpguts.HeaderValuesContainsToken([]string{f.Value}, "100-continue") {
+				c.asks.Store(true)
+			}
 		}
 	}
-	if last {
+	if c.length > 0 && c.bodyless {
+		return "its content-length"
+	}
+	return ""
+}
+
+// makeRequest makes the request that a handler gets.
+func (c *call) makeRequest() {
+	r := &c.request
+	r.Header = addFields(nil, c.fields)
+	r.URL, r.RequestURI = c.url, c.pseudo[3]
+	switch {
+	case r.URL == nil:
+		r.URL = &url.URL{Path: r.RequestURI}
+	case r.RequestURI == "":
+		r.RequestURI = r.URL.Host
+	}
+	r.Method, r.Host = c.pseudo[0], c.host()
+	r.Proto, r.ProtoMajor, r.RemoteAddr = "HTTP/2.0", 2, c.caller.remote
+	if c.pseudo[1] == "https" {
+		r.TLS = c.caller.secure
+	}
+	r.Body, r.ContentLength = requestBody{c}, -1
+	if said := r.Header.Get("Content-Length"); said != "" {
+		n, _ := strconv.ParseUint(said, 10, 63) // 0 for what is no number
+		r.ContentLength = int64(n)
+	}
+	if c.bodyless {
 		r.Body, r.ContentLength = http.NoBody, 0
 	}
-	if httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue") {
+	if c.asks.Load() {
 		delete(r.Header, "Expect")
-		c.asks.Store(true)
 	}
 	if cookies := r.Header["Cookie"]; len(cookies) > 1 { // they may come in crumbs
 		r.Header["Cookie"] = []string{strings.Join(cookies, "; ")}
@@ -133,24 +175,9 @@ func (c *call) takeBody(last bool) {
 	delete(r.Header, "Trailer")
 }
 
-// check refuses a request with headers that HTTP/2 does not have.
-func (c *call) check(header http.Header) {
-	for _, key := range ofConnections {
-		if _, ok := header[key]; ok {
-			c.refuse(http.StatusBadRequest, "HTTP/2 has no header "+key)
-		}
-	}
-	if te := header["Te"]; len(te) > 1 || len(te) == 1 && te[0] != "trailers" && te[0] != "" {
-		c.refuse(http.StatusBadRequest, "TE may only be trailers in HTTP/2")
-	}
-}
-
 // refuse has a status be the answer, and not that of the handler.
 func (c *call) refuse(status int, why string) {
 	c.refused, c.why = status, why
-	if c.request.Body == nil {
-		c.request.Body = requestBody{c}
-	}
 }
 
 // takeTrailers takes what comes after the body.
@@ -164,38 +191,55 @@ func (c *call) takeTrailers(fields []hpack.HeaderField) bool {
 	return flawOf(fields) == ""
 }
 
-// parsePath is url.ParseRequestURI, and faster for what most paths are.
-func parsePath(path string) (*url.URL, error) {
+// isPlain tells whether a path has no escapes and no query.
+func isPlain(path string) bool {
 	for i := range len(path) {
 		switch b := path[i]; {
 		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9', b == '.', b == '_':
-		case b == '/' && (i == 0 || i > 1):
+		case b == '/' && i != 1: // else a host would follow
 		default:
-			return url.ParseRequestURI(path)
+			return false
 		}
 	}
-	if path[0] != '/' {
-		return url.ParseRequestURI(path)
-	}
-	return &url.URL{Path: path}, nil
+	return path[0] == '/'
 }
 
 // run serves the call.
 func (c *call) run() {
+	defer c.finish()
+	if c.refused != 0 {
+		c.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, c.why, c.refused) }))
+		return
+	}
+	res, handler := c.servePlain()
+	switch {
+	case res != nil:
+		c.respond(res)
+	case handler != nil: // it has begun, and is to end
+		c.serve(handler)
+	case c.isLive():
+		c.serve(c.caller.handler)
+	}
+}
+
+// isLive tells whether nothing has ended the call.
+func (c *call) isLive() bool {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	return c.live()
+}
+
+// serve has a handler serve the call.
+func (c *call) serve(handler http.Handler) {
 	ctx, end := context.WithCancel(c.caller.ctx)
 	c.l.mu.Lock()
-	live := c.live()
-	c.end = end
-	c.l.mu.Unlock()
-	defer c.finish()
-	switch {
-	case !live: // it was reset at once
-	case c.refused != 0:
-		http.Error(c, c.why, c.refused)
-	default:
-		c.isHead = c.request.Method == http.MethodHead
-		c.caller.handler.ServeHTTP(c, c.request.WithContext(ctx))
+	if c.end = end; !c.live() {
+		end()
 	}
+	c.l.mu.Unlock()
+	c.makeRequest()
+	c.isHead = c.request.Method == http.MethodHead
+	handler.ServeHTTP(c, c.request.WithContext(ctx))
 }
 
 // requestBody is the body of a request.

@@ -146,7 +146,9 @@ func (c *caller) headers(id uint32, last bool) error {
 		return c.decline(id, http2.ErrCodeProtocol)
 	}
 	call.whole = last
-	c.running++
+	if c.running++; c.running == c.server.MaxStreams && c.server.Full != nil {
+		c.server.Full(c.remote)
+	}
 	c.fresh = append(c.fresh, call)
 	return nil
 }

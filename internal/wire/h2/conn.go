@@ -31,6 +31,7 @@ type conn struct {
 	limit     int64     // of streams; -1: the server has said none
 	maxFields uint64    // bytes of headers that the server takes
 	used      time.Time // when the last stream ended
+	answered  bool      // there was a response
 }
 
 func newConn(nc net.Conn, idleTimeout time.Duration) *conn {
@@ -85,6 +86,7 @@ func (c *conn) headers(id uint32, last bool) error {
 		return c.gone(id, http2.FrameHeaders)
 	}
 	s, _ := f.owner.(*stream)
+	c.answered = true
 	c.note(f)
 	flaw := "its headers are too large"
 	if c.size <= c.maxSize {

@@ -182,7 +182,20 @@ func (l *link) owes(n int) error {
 	return nil
 }
 
-// headerBlock appends what the encoder has written, as the headers of a stream; mu is held.
+// newBlock begins a block of headers, and add adds a field to it; mu is held.
+func (l *link) newBlock() { l.encoded.Reset() }
+
+func (l *link) add(name, value string) {
+	_ = l.encoder.WriteField(hpack.HeaderField{Name: name, Value: value}) // into memory
+}
+
+func (l *link) addAll(fields []hpack.HeaderField) {
+	for _, f := range fields {
+		l.add(f.Name, f.Value)
+	}
+}
+
+// headerBlock appends the block that was begun last, as the headers of a stream; mu is held.
 func (l *link) headerBlock(id uint32, flags http2.Flags) {
 	block, kind := l.encoded.Bytes(), http2.FrameHeaders
 	for first := true; first || len(block) > 0; first = false {

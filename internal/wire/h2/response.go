@@ -89,11 +89,11 @@ func (c *call) informational(status int, header http.Header) {
 	if !c.waitForWriter() || c.sentHead {
 		return
 	}
-	c.l.encoded.Reset()
-	c.field(":status", strconv.Itoa(status))
+	c.l.newBlock()
+	c.l.add(":status", strconv.Itoa(status))
 	for key, values := range header {
 		if key != "Content-Length" {
-			c.fields(appendFields(nil, key, values))
+			c.l.addAll(appendFields(nil, key, values))
 		}
 	}
 	c.l.headerBlock(c.id, 0)
@@ -107,17 +107,17 @@ func (c *call) sendHead(body []byte, trailers bool) {
 		return
 	}
 	bodyAllowed := c.status != http.StatusNoContent && c.status != http.StatusNotModified
-	c.l.encoded.Reset()
-	c.field(":status", statusCode(c.status))
-	c.fields(c.kept)
+	c.l.newBlock()
+	c.l.add(":status", statusCode(c.status))
+	c.l.addAll(c.kept)
 	if !c.sized && c.done && bodyAllowed && (len(body) > 0 || !c.isHead) {
-		c.field("content-length", strconv.Itoa(len(body)))
+		c.l.add("content-length", strconv.Itoa(len(body)))
 	}
 	if !c.typed && bodyAllowed && len(body) > 0 {
-		c.field("content-type", http.DetectContentType(body))
+		c.l.add("content-type", http.DetectContentType(body))
 	}
 	if !c.dated {
-		c.field("date", time.Now().UTC().Format(http.TimeFormat))
+		c.l.add("date", time.Now().UTC().Format(http.TimeFormat))
 	}
 	flags := http2.Flags(0)
 	if c.isHead || c.done && len(body) == 0 && !trailers {
@@ -157,16 +157,6 @@ func appendFields(fields []hpack.HeaderField, key string, values []string) []hpa
 		}
 	}
 	return fields
-}
-
-func (c *call) fields(fields []hpack.HeaderField) {
-	for _, f := range fields {
-		_ = c.l.encoder.WriteField(f) // into memory
-	}
-}
-
-func (c *call) field(name, value string) {
-	_ = c.l.encoder.WriteField(hpack.HeaderField{Name: name, Value: value}) // into memory
 }
 
 // Write implements io.Writer.
@@ -240,7 +230,7 @@ func (c *call) FlushError() error {
 func (c *call) finish() {
 	reason := recover()
 	if reason != nil && reason != http.ErrAbortHandler && c.caller.server.Log != nil { //nolint:errorlint // as in net/http, it is never wrapped
-		c.caller.server.Log.Error("a handler panicked", "path", c.request.URL.Path, "panic", reason, "stack", string(debug.Stack()))
+		c.caller.server.Log.Error("a handler panicked", "path", c.pseudo[3], "panic", reason, "stack", string(debug.Stack()))
 	}
 	if reason == nil && c.status == 0 {
 		c.WriteHeader(http.StatusOK)
@@ -262,7 +252,9 @@ func (c *call) finish() {
 		}
 		l.remove(&c.flow)
 	}
-	c.end()
+	if c.end != nil {
+		c.end()
+	}
 	c.err, c.in = errClosed, nil
 	c.signal()
 	l.flush()
@@ -288,10 +280,10 @@ func (c *call) complete() {
 	if c.sent || !c.push(rest, !trailers) || !trailers || c.sent { // it may have ended meanwhile
 		return
 	}
-	c.l.encoded.Reset()
+	c.l.newBlock()
 	for key, values := range c.header {
 		if name, ok := c.trailer(key); ok {
-			c.fields(appendFields(nil, name, values))
+			c.l.addAll(appendFields(nil, name, values))
 		}
 	}
 	c.l.headerBlock(c.id, http2.FlagHeadersEndStream)

@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"holdline/internal/wire"
 )
 
-// Server serves connections over HTTP/2: its calls are requests of an http.Handler. All fields but Log are required. It is safe for
+// Server serves connections over HTTP/2: its calls are requests of an http.Handler. Limits are required. It is safe for
 // concurrent use.
 type Server struct {
 	// MaxStreams is how many calls of a connection may run at once, also those that their caller has given up. More are refused.
@@ -26,7 +28,11 @@ type Server struct {
 	// IdleTimeout is after how long a connection without calls is closed. One with calls gets a PING instead, when its client has
 	// sent nothing for that long, and is cut when there is no answer within PingTimeout.
 	IdleTimeout, PingTimeout time.Duration
-	Log                      *slog.Logger // of handlers that panic
+	// Plain, if not nil, is offered plain calls before their handler.
+	Plain func(*wire.Request) (*wire.Response, http.Handler)
+	// Full, if not nil, is told the address of a client that has as many calls as it may. It must not block.
+	Full func(remote string)
+	Log  *slog.Logger // of handlers that panic
 
 	mu      sync.Mutex
 	callers map[*caller]struct{}

@@ -151,8 +151,8 @@ func (b body) Close() error {
 	return nil
 }
 
-// await waits for the head of the response, and returns it. informed hears what comes before.
-func (s *stream) await(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error) {
+// Await implements wire.Exchange.
+func (s *stream) Await(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error) {
 	for {
 		s.l.mu.Lock()
 		early := s.early

@@ -73,17 +73,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if s.body == nil {
-		return s.await(ctx, informed)
+		return s.Await(ctx, informed)
 	}
 	if !wire.Asks(req.Header) {
 		go s.send(wire.Length(req))
-		return s.await(ctx, informed)
+		return s.Await(ctx, informed)
 	}
 	// Many servers never answer what they are asked.
 	proceed := sync.OnceFunc(func() { go s.send(wire.Length(req)) })
 	defer time.AfterFunc(t.ExpectTimeout, proceed).Stop()
 	defer proceed() // at the latest beside the response; or to close the body
-	return s.await(ctx, func(code int, header http.Header) error {
+	return s.Await(ctx, func(code int, header http.Header) error {
 		if code == http.StatusContinue {
 			proceed()
 		}
@@ -210,9 +210,8 @@ func (c *conn) open(req *http.Request) (*stream, error) {
 	if size := c.encode(req); size > c.maxFields {
 		return nil, ErrHeadersTooLarge
 	}
-	s := &stream{c: c, from: c.handed + int64(len(c.out)), bare: req.Method == http.MethodHead}
-	s.begin(&c.link, s, c.next)
-	c.next += 2
+	s := c.newStream()
+	s.bare = req.Method == http.MethodHead
 	length := wire.Length(req)
 	if length != 0 {
 		if !wire.AtHand(req.Body) || length < 0 || length > min(maxFrame, c.window, s.window) || len(c.out) > maxUnwritten {
@@ -245,6 +244,14 @@ func (c *conn) open(req *http.Request) (*stream, error) {
 	return s, nil
 }
 
+// newStream begins a stream; mu is held.
+func (c *conn) newStream() *stream {
+	s := &stream{c: c, from: c.handed + int64(len(c.out))}
+	s.begin(&c.link, s, c.next)
+	c.next += 2
+	return s
+}
+
 // encode encodes the head of a request, unless it is too large; then it returns how large it is. mu is held.
 func (c *conn) encode(req *http.Request) (size uint64) {
 	pseudo := [...]hpack.HeaderField{
@@ -264,10 +271,8 @@ func (c *conn) encode(req *http.Request) (size uint64) {
 	if size > c.maxFields {
 		return size
 	}
-	c.encoded.Reset()
-	for _, f := range pseudo {
-		_ = c.encoder.WriteField(f) // into memory
-	}
+	c.newBlock()
+	c.addAll(pseudo[:])
 	for key, values := range req.Header {
 		if ofHTTP1[key] {
 			continue
@@ -275,12 +280,12 @@ func (c *conn) encode(req *http.Request) (size uint64) {
 		name := lowered.to(key, strings.ToLower)
 		for _, value := range values {
 			if key != "Te" || value == "trailers" {
-				_ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value})
+				c.add(name, value)
 			}
 		}
 	}
 	if wire.SaysLength(req) {
-		_ = c.encoder.WriteField(hpack.HeaderField{Name: "content-length", Value: strconv.FormatInt(wire.Length(req), 10)})
+		c.add("content-length", strconv.FormatInt(wire.Length(req), 10))
 	}
 	return size
 }

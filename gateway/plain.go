@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+
+	"holdline/internal/contract"
+	"holdline/internal/route"
+	"holdline/internal/upstream"
+	"holdline/internal/wire"
+)
+
+// servePlain serves most calls in few steps: those of unary methods that come whole, ask for nothing, and are answered without an error by a
+// service that is well. What is not so leaves this way as soon as that shows, and serve goes on: with the call as it came; or, when
+// the request was sent, with the attempt that was begun. So all that is decided of a call is decided there.
+func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
+	service, _, _ := route.SplitProcedure(req.Path)
+	target, method := p.targets.of(service), p.schemas.Method(req.Path)
+	if target == nil || !target.stores || method == nil || !method.Unary || target.breaker.open() {
+		return nil, nil
+	}
+	mediaType, timeout, ok := reads(req)
+	if !ok {
+		return nil, nil
+	}
+	if !p.limit.enter() {
+		p.limit.leave()
+		return nil, nil // as any other, it is refused there
+	}
+	begun := target.pool.Pick().Begin(req, mediaType)
+	if begun == nil {
+		p.limit.leave()
+		return nil, nil
+	}
+	target.budget.earn()
+	patience := target.route().TryTimeout
+	if timeout > 0 && (patience == 0 || timeout < patience) {
+		patience = timeout
+	}
+	res := begun.Answer(req.News, patience)
+	if res == nil {
+		return nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer p.limit.leave()
+			p.serve(w, r, target, method, begun)
+		})
+	}
+	p.limit.leave()
+	res.Header, res.Trailers = withoutHop(res.Header), withoutHop(res.Trailers)
+	if p.varies {
+		res.Header = append(res.Header, hpack.HeaderField{Name: "vary", Value: "Origin"})
+	}
+	target.answered.Inc()
+	target.breaker.answered()
+	p.outages.Up(service, begun.At)
+	target.ok.Observe(time.Since(begun.At).Seconds())
+	return res, nil
+}
+
+// reads reads the headers of a call: its media type, and the time that its caller gives it, where 0 is without end. It returns false if one
+// of them asks for more than to send the call, or may not be sent.
+func reads(req *wire.Request) (mediaType string, timeout time.Duration, ok bool) {
+	var inConnect, inGRPC string
+	size := 0
+	for _, f := range req.Header {
+		said := &mediaType
+		switch size += int(f.Size()); f.Name {
+		case "content-type":
+		case "connect-timeout-ms":
+			said = &inConnect
+		case "grpc-timeout":
+			said = &inGRPC
+		case "idempotency-key", "x-idempotency-key", "prefer", "expect", "origin", "host":
+			return "", 0, false
+		default:
+			if isHop(f.Name) && (f.Name != "te" || f.Value != "trailers") || strings.HasPrefix(f.Name, "holdline-") {
+				return "", 0, false
+			}
+			continue
+		}
+		if *said != "" { // it is there twice
+			return "", 0, false
+		}
+		*said = f.Value
+	}
+	said, grpc := inConnect, false
+	switch mediaType {
+	case "application/grpc", "application/grpc+proto":
+		said, grpc = inGRPC, true
+	case "application/json", "application/proto":
+	default:
+		return "", 0, false
+	}
+	if said != "" {
+		timeout, ok = contract.ParseTimeout(said, grpc)
+		if !ok || timeout <= 0 {
+			return "", 0, false
+		}
+	}
+	return mediaType, timeout, req.Authority != "" && size <= upstream.LargeHeaders
+}

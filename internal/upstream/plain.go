@@ -1,0 +1,105 @@
+package upstream
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"time"
+
+	"holdline/internal/wire"
+)
+
+// Begun is an attempt of a plain call, whose request was sent. If Answer returns nothing, then a Request is to GoOn with it.
+type Begun struct {
+	At   time.Time // when its call had come
+	Body []byte    // of the request
+
+	attempt
+	exchange wire.Exchange
+}
+
+// Begin sends a plain call of a media type, over HTTP/2. It returns nil where anything about the endpoint or the type is not as usual.
+// Then nothing was sent.
+func (e *Endpoint) Begin(req *wire.Request, mediaType string) *Begun {
+	if e.silent.Load() || !e.versions.yes[of(2)].Load() || !e.versions.speaks(2) || e.pool.lacks[mediaType] == nil {
+		return nil
+	}
+	if e.pool.picky.Load() {
+		if _, lacks := e.pool.Lacks(mediaType); lacks {
+			return nil
+		}
+	}
+	b := &Begun{At: time.Now(), Body: req.Body, attempt: attempt{endpoint: e, mediaType: mediaType, major: 2, cuts: e.cuts.Load(), shown: true}}
+	e.begin()
+	b.sent.seat = e.h2.take(len(req.Body))
+	if client, ok := b.sent.seat.transport.(wire.PlainClient); ok {
+		req.Scheme = e.url.Scheme
+		b.exchange = client.Begin(req)
+	}
+	if b.exchange == nil {
+		e.end(b.sent.seat)
+		return nil
+	}
+	return b
+}
+
+// Endpoint is where the request was sent.
+func (b *Begun) Endpoint() *Endpoint { return b.endpoint }
+
+// Answer waits for the response, until news come of the caller, or for that long, where 0 is without end. It is nil unless it is a
+// response without an error that the caller can read.
+func (b *Begun) Answer(news <-chan struct{}, most time.Duration) *wire.Response {
+	res := b.exchange.Whole(news, most)
+	if res == nil || !answers(res, protocolOf(b.mediaType)) {
+		return nil
+	}
+	e := b.endpoint
+	e.end(b.sent.seat)
+	e.speaks(2)
+	e.understood(e.pool.lacks[b.mediaType], res.Status)
+	e.note(Answered)
+	return res
+}
+
+// answers tells whether a response is one to a unary call in Connect or gRPC, without an error.
+func answers(res *wire.Response, asked Protocol) bool {
+	spoken, failed := AnyProtocol, asked == OnlyGRPC
+	for _, f := range res.Header {
+		switch f.Name {
+		case "content-type":
+			spoken = protocolOf(f.Value)
+		case "grpc-status", "connection": // the one is an error, the other names headers that are not to pass
+			return false
+		}
+	}
+	for _, f := range res.Trailers {
+		switch f.Name {
+		case "grpc-status":
+			failed = f.Value != "0"
+		case "content-length":
+			return false
+		}
+	}
+	return res.Status == http.StatusOK && spoken == asked && !failed
+}
+
+// goOn is Try for an attempt that was begun.
+func (b *Begun) goOn(ctx context.Context, req *Request) (*Response, Outcome, error) {
+	b.req = req
+	b.sent.taken.Store(true)
+	b.sent.gotConn(httptrace.GotConnInfo{Conn: b.exchange.Conn()})
+	timeout := req.Timeout
+	if timeout > 0 {
+		timeout = max(timeout-time.Since(b.At), 1)
+	}
+	ctx, inTime := bound(ctx, timeout)
+	raw, err := b.exchange.Await(ctx, func(code int, header http.Header) error {
+		if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.Got1xxResponse != nil {
+			return trace.Got1xxResponse(code, textproto.MIMEHeader(header))
+		}
+		return nil
+	})
+	inTime()
+	return b.conclude(ctx, raw, nil, err)
+}

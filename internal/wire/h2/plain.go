@@ -1,0 +1,150 @@
+package h2
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"holdline/internal/wire"
+)
+
+// servePlain offers the call to the server's Plain, if it is plain.
+func (c *call) servePlain() (*wire.Response, http.Handler) {
+	plain := c.caller.server.Plain
+	if plain == nil || c.url != nil || c.pseudo[0] != http.MethodPost || c.asks.Load() {
+		return nil, nil
+	}
+	c.l.mu.Lock()
+	select {
+	case <-c.news: // that the request has come
+	default:
+	}
+	ready, body := c.live() && c.whole && c.trailers == nil && len(c.in) <= wire.MaxPlain, c.in
+	c.l.mu.Unlock()
+	if !ready {
+		return nil, nil
+	}
+	return plain(&wire.Request{Scheme: c.pseudo[1], Authority: c.host(), Path: c.pseudo[3], Header: c.fields, Body: body, News: c.news})
+}
+
+// respond sends a response.
+func (c *call) respond(res *wire.Response) {
+	l := c.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.status = res.Status; !c.waitForWriter() {
+		return
+	}
+	c.sentHead = true
+	l.newBlock()
+	l.add(":status", statusCode(res.Status))
+	l.addAll(res.Header)
+	flags := http2.Flags(0)
+	if len(res.Body) == 0 && len(res.Trailers) == 0 {
+		flags, c.sent = http2.FlagHeadersEndStream, true
+	}
+	l.headerBlock(c.id, flags)
+	if len(res.Body) > 0 {
+		c.push(res.Body, len(res.Trailers) == 0)
+	}
+	if c.sent {
+		return
+	}
+	l.newBlock()
+	l.addAll(res.Trailers)
+	l.headerBlock(c.id, http2.FlagHeadersEndStream)
+	c.sent = true
+}
+
+// Begin implements wire.PlainClient.
+func (t *Transport) Begin(req *wire.Request) wire.Exchange {
+	c := t.pick()
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	length := int64(len(req.Body))
+	pseudo := [...]hpack.HeaderField{
+		{Name: ":authority", Value: req.Authority}, {Name: ":method", Value: http.MethodPost}, {Name: ":path", Value: req.Path}, {Name: ":scheme", Value: req.Scheme},
+	}
+	switch {
+	case !c.answered, !c.room(), length > min(maxFrame, c.window, c.initial), len(c.out) > maxUnwritten,
+		sizeOf(pseudo[:])+sizeOf(req.Header) > c.maxFields:
+		return nil
+	}
+	s := c.newStream()
+	c.newBlock()
+	c.addAll(pseudo[:])
+	for _, f := range req.Header {
+		if f.Name != "content-length" {
+			c.add(f.Name, f.Value)
+		}
+	}
+	c.add("content-length", strconv.FormatInt(length, 10))
+	flags := http2.Flags(0)
+	if length == 0 {
+		flags = http2.FlagHeadersEndStream
+	}
+	c.headerBlock(s.id, flags)
+	if s.sent = length == 0; !s.sent {
+		s.push(req.Body, true)
+	}
+	c.flush()
+	return s
+}
+
+// sizeOf is the size of fields as RFC 9113, section 6.5.2, counts it.
+func sizeOf(fields []hpack.HeaderField) (size uint64) {
+	for _, f := range fields {
+		size += uint64(f.Size())
+	}
+	return size
+}
+
+// timers are those of waits that have ended.
+var timers = sync.Pool{New: func() any {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return timer
+}}
+
+// Whole implements wire.Exchange.
+func (s *stream) Whole(news <-chan struct{}, most time.Duration) *wire.Response {
+	var over <-chan time.Time
+	if most > 0 {
+		timer := timers.Get().(*time.Timer)
+		timer.Reset(most)
+		defer func() {
+			timer.Stop()
+			timers.Put(timer)
+		}()
+		over = timer.C
+	}
+	for {
+		s.l.mu.Lock()
+		plain, whole := s.err == nil && len(s.early) == 0 && len(s.in) <= wire.MaxPlain, s.whole
+		s.l.mu.Unlock()
+		switch {
+		case !plain:
+			return nil
+		case whole:
+			return &wire.Response{Status: s.status, Header: s.head, Trailers: s.trailers, Body: s.in}
+		}
+		select {
+		case <-s.news:
+		case <-news:
+			return nil
+		case <-over:
+			return nil
+		}
+	}
+}
+
+// Conn implements wire.Exchange.
+func (s *stream) Conn() net.Conn { return s.c.Conn }

@@ -1,0 +1,57 @@
+package wire
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// MaxPlain is the largest body of a plain call, in bytes, each way.
+const MaxPlain = 16 << 10
+
+// Request is that of a plain call: a POST of which all has come, with a small body. The names of its fields are in lower case. Most calls
+// are like this, and making the types of net/http for them costs more than all that is done with them.
+type Request struct {
+	Scheme, Authority string
+	Path              string // it needs no escapes, and has no query
+	Header            []hpack.HeaderField
+	Body              []byte
+	// News is signalled when its caller has left, and sometimes without a reason.
+	News <-chan struct{}
+}
+
+// Response is that of a plain call: all of it has come, and its body is small.
+type Response struct {
+	Status           int
+	Header, Trailers []hpack.HeaderField
+	Body             []byte
+}
+
+// PlainHandler is an http.Handler that may answer plain calls in fewer steps. ServePlain returns the response; or, for a call that it
+// does not answer so, the handler that is to serve it; or nil and nil, and ServeHTTP is to.
+type PlainHandler interface {
+	http.Handler
+	ServePlain(*Request) (*Response, http.Handler)
+}
+
+// PlainClient is an http.RoundTripper that may send plain calls in fewer steps.
+type PlainClient interface {
+	http.RoundTripper
+	// Begin sends a request over a connection that has brought responses. It returns nil if there is none, or no room on it, or if the
+	// server may not take headers of that size. Then nothing was sent.
+	Begin(*Request) Exchange
+}
+
+// Exchange is a request that was sent, and its response. Either Whole returns a response, or Await ends the exchange.
+type Exchange interface {
+	// Whole waits for the response: until it has come whole; or is not plain, or has failed; or something is heard on news; or for
+	// that long, where 0 is without end. It is nil where it is not whole.
+	Whole(news <-chan struct{}, most time.Duration) *Response
+	// Await returns the response as RoundTrip does, with an error when ctx ends. informed hears the responses of 1xx before it.
+	Await(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error)
+	// Conn is the connection.
+	Conn() net.Conn
+}
