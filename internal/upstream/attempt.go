@@ -132,6 +132,15 @@ func (a *attempt) conclude(ctx context.Context, raw *http.Response, body io.Read
 	switch {
 	case req.Look:
 		outcome = e.judge(ctx, req, res, major)
+		if outcome.Kind == Answered && req.Stream == nil && !res.begins() {
+			// Nobody has seen anything of it, so that it is no worse than an answer without a head.
+			if outcome = BrokeOff(ctx, res.err); e.cuts.Load() != a.cuts && outcome.Kind == Broken {
+				outcome.Cause = Silent
+			}
+			res.Drop()
+			e.note(outcome.Kind)
+			return nil, outcome, res.err
+		}
 	case req.Known:
 		outcome = e.judgeStream(ctx, req, res, major)
 	case a.mediaType == "application/json", a.mediaType == "application/proto":

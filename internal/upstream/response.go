@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -55,6 +56,14 @@ func (res *Response) read() {
 	n, err := res.body.Read(res.head[len(res.head):cap(res.head)])
 	res.head = res.head[:len(res.head)+n]
 	res.err = err
+}
+
+// begins waits for the first bytes of the body, or for its end; false when it has broken off before.
+func (res *Response) begins() bool {
+	for res.err == nil && len(res.head) == 0 {
+		res.read()
+	}
+	return len(res.head) > 0 || errors.Is(res.err, io.EOF)
 }
 
 // Ahead reads the body until it ends, or is larger than limit bytes. It returns what has been read, and what ended it. Read gives
