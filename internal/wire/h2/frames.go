@@ -277,8 +277,7 @@ func (l *link) tookSettings(flags http2.Flags, payload []byte) error {
 			}
 			l.initial = int64(s.Val)
 		case http2.SettingHeaderTableSize:
-			l.encoder.SetMaxDynamicTableSizeLimit(s.Val)
-			l.encoder.SetMaxDynamicTableSize(min(s.Val, firstTableSize))
+			l.encoder.limit(s.Val)
 		default:
 			l.role.setting(s.ID, s.Val)
 		}

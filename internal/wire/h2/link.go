@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -72,8 +71,8 @@ type link struct {
 	handed  int64     // bytes before those: the kernel may have them
 	spare   []byte
 	owed    int // bytes of out that the other side has asked for
-	encoder *hpack.Encoder
-	encoded bytes.Buffer
+	encoder *encoder
+	encoded []byte // a block of headers
 	streams map[uint32]*flow
 	taken   int   // bytes of DATA that the other side has no credit for yet
 	room    int   // what it may still send
@@ -112,7 +111,7 @@ func (l *link) prepare(nc net.Conn, role role, greeting string, settings ...http
 	l.wake, l.over = make(chan struct{}, 1), make(chan struct{})
 	l.window, l.initial, l.room = firstWindow, firstWindow, l.linkWindow
 	l.moved.L = &l.mu
-	l.encoder = hpack.NewEncoder(&l.encoded)
+	l.encoder = newEncoder()
 	l.decoder = hpack.NewDecoder(firstTableSize, l.field)
 	l.maxBlock = max(minBlock, l.maxSize)
 	l.decoder.SetMaxStringLength(l.maxBlock)
@@ -183,11 +182,9 @@ func (l *link) owes(n int) error {
 }
 
 // newBlock begins a block of headers, and add adds a field to it; mu is held.
-func (l *link) newBlock() { l.encoded.Reset() }
+func (l *link) newBlock() { l.encoded = l.encoder.begin(l.encoded[:0]) }
 
-func (l *link) add(name, value string) {
-	_ = l.encoder.WriteField(hpack.HeaderField{Name: name, Value: value}) // into memory
-}
+func (l *link) add(name, value string) { l.encoded = l.encoder.field(l.encoded, name, value) }
 
 func (l *link) addAll(fields []hpack.HeaderField) {
 	for _, f := range fields {
@@ -197,7 +194,7 @@ func (l *link) addAll(fields []hpack.HeaderField) {
 
 // headerBlock appends the block that was begun last, as the headers of a stream; mu is held.
 func (l *link) headerBlock(id uint32, flags http2.Flags) {
-	block, kind := l.encoded.Bytes(), http2.FrameHeaders
+	block, kind := l.encoded, http2.FrameHeaders
 	for first := true; first || len(block) > 0; first = false {
 		part := block[:min(len(block), maxFrame)]
 		if block = block[len(part):]; len(block) == 0 {
@@ -206,6 +203,9 @@ func (l *link) headerBlock(id uint32, flags http2.Flags) {
 		l.frame(kind, flags, id, len(part))
 		l.out = append(l.out, part...)
 		kind, flags = http2.FrameContinuation, 0
+	}
+	if cap(l.encoded) > maxIdle {
+		l.encoded = nil
 	}
 }
 
