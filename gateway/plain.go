@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"time"
@@ -13,10 +14,14 @@ import (
 	"holdline/internal/wire"
 )
 
+// plainPatience is how long the body of a plain call may come after its headers.
+const plainPatience = 10 * time.Millisecond
+
 // servePlain serves most calls in few steps: those of unary methods that come whole, ask for nothing, and are answered without an error by a
 // service that is well. What is not so leaves this way as soon as that shows, and serve goes on: with the call as it came; or, when
 // the request was sent, with the attempt that was begun. So all that is decided of a call is decided there.
 func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
+	came := time.Now()
 	service, _, _ := route.SplitProcedure(req.Path)
 	target, method := p.targets.of(service), p.schemas.Method(req.Path)
 	if target == nil || !target.stores || method == nil || !method.Unary || target.breaker.open() {
@@ -26,37 +31,52 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	if !ok {
 		return nil, nil
 	}
+	leave := p.limit.leave
 	if !p.limit.enter() {
-		p.limit.leave()
-		return nil, nil // as any other, it is refused there
+		leave()
+		return nil, nil // it is refused there
 	}
-	begun := target.pool.Pick().Begin(req, mediaType)
+	begun := target.beginPlain(req, mediaType, came)
 	if begun == nil {
-		p.limit.leave()
+		leave()
 		return nil, nil
 	}
-	target.budget.earn()
-	patience := target.route().TryTimeout
-	if timeout > 0 && (patience == 0 || timeout < patience) {
-		patience = timeout
+	most, until := target.route().TryTimeout, time.Time{}
+	if timeout > 0 {
+		left := max(timeout-time.Since(came), 1)
+		most, until = min(cmp.Or(most, left), left), came.Add(timeout+deadlineGrace+lastWords)
 	}
-	res := begun.Answer(req.News, patience)
+	res := begun.Answer(req.Caller.News(), most)
 	if res == nil {
 		return nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			defer p.limit.leave()
+			defer leave()
 			p.serve(w, r, target, method, begun)
 		})
 	}
-	p.limit.leave()
-	res.Header, res.Trailers = withoutHop(res.Header), withoutHop(res.Trailers)
+	defer leave()
+	res.Header, res.Trailers, res.Until = withoutHop(res.Header), withoutHop(res.Trailers), until
 	if p.varies {
 		res.Header = append(res.Header, hpack.HeaderField{Name: "vary", Value: "Origin"})
 	}
 	target.answered.Inc()
 	target.breaker.answered()
-	p.outages.Up(service, begun.At)
-	target.ok.Observe(time.Since(begun.At).Seconds())
+	p.outages.Up(service, came)
+	target.ok.Observe(time.Since(came).Seconds())
 	return res, nil
+}
+
+// beginPlain sends a plain call; nil when nothing was sent.
+func (t *target) beginPlain(req *wire.Request, mediaType string, came time.Time) *upstream.Begun {
+	body, ok := req.Caller.Body(plainPatience)
+	if !ok {
+		return nil
+	}
+	req.Body = body
+	begun := t.pool.Pick().Begin(req, mediaType, came)
+	if begun != nil {
+		t.budget.earn()
+	}
+	return begun
 }
 
 // reads reads the headers of a call: its media type, and the time that its caller gives it, where 0 is without end. It returns false if one

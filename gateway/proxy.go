@@ -94,7 +94,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 	defer cancel(nil)
 	c := &call{in: r, target: target, method: method, cancel: cancel, began: time.Now()}
 	if begun != nil {
-		c.began = begun.At
+		c.began = begun.Came
 	}
 	if timeout, ok := contract.Timeout(r.Header, upstream.IsGRPC(r.Header)); ok {
 		c.deadline = c.began.Add(timeout)

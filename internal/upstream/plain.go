@@ -12,16 +12,17 @@ import (
 
 // Begun is an attempt of a plain call, whose request was sent. If Answer returns nothing, then a Request is to GoOn with it.
 type Begun struct {
-	At   time.Time // when its call had come
+	Came time.Time // its call
 	Body []byte    // of the request
 
 	attempt
+	at       time.Time // when it began
 	exchange wire.Exchange
 }
 
-// Begin sends a plain call of a media type, over HTTP/2. It returns nil where anything about the endpoint or the type is not as usual.
+// Begin sends a plain call of a media type, over HTTP/2, which came at a time. It returns nil where anything about the endpoint or the type is not as usual.
 // Then nothing was sent.
-func (e *Endpoint) Begin(req *wire.Request, mediaType string) *Begun {
+func (e *Endpoint) Begin(req *wire.Request, mediaType string, came time.Time) *Begun {
 	if e.silent.Load() || !e.versions.yes[of(2)].Load() || !e.versions.speaks(2) || e.pool.lacks[mediaType] == nil {
 		return nil
 	}
@@ -30,7 +31,7 @@ func (e *Endpoint) Begin(req *wire.Request, mediaType string) *Begun {
 			return nil
 		}
 	}
-	b := &Begun{At: time.Now(), Body: req.Body, attempt: attempt{endpoint: e, mediaType: mediaType, major: 2, cuts: e.cuts.Load(), shown: true}}
+	b := &Begun{Came: came, at: time.Now(), Body: req.Body, attempt: attempt{endpoint: e, mediaType: mediaType, major: 2, cuts: e.cuts.Load(), shown: true}}
 	e.begin()
 	b.sent.seat = e.h2.take(len(req.Body))
 	if client, ok := b.sent.seat.transport.(wire.PlainClient); ok {
@@ -91,7 +92,7 @@ func (b *Begun) goOn(ctx context.Context, req *Request) (*Response, Outcome, err
 	b.sent.gotConn(httptrace.GotConnInfo{Conn: b.exchange.Conn()})
 	timeout := req.Timeout
 	if timeout > 0 {
-		timeout = max(timeout-time.Since(b.At), 1)
+		timeout = max(timeout-time.Since(b.at), 1)
 	}
 	ctx, inTime := bound(ctx, timeout)
 	raw, err := b.exchange.Await(ctx, func(code int, header http.Header) error {

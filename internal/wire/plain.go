@@ -12,15 +12,22 @@ import (
 // MaxPlain is the largest body of a plain call, in bytes, each way.
 const MaxPlain = 16 << 10
 
-// Request is that of a plain call: a POST of which all has come, with a small body. The names of its fields are in lower case. Most calls
-// are like this, and making the types of net/http for them costs more than all that is done with them.
+// Request is that of a plain call: a POST with a small body. The names of its fields are in lower case. Most calls are like this, and
+// making the types of net/http for them costs more than all that is done with them.
 type Request struct {
 	Scheme, Authority string
 	Path              string // it needs no escapes, and has no query
 	Header            []hpack.HeaderField
-	Body              []byte
-	// News is signalled when its caller has left, and sometimes without a reason.
-	News <-chan struct{}
+	Body              []byte // once Caller.Body has returned it
+	Caller            Caller
+}
+
+// Caller is who has sent a request.
+type Caller interface {
+	// Body waits until the body has come whole, or for that long. It returns false if it has not come, or is no small one.
+	Body(most time.Duration) ([]byte, bool)
+	// News is signalled when the caller has left, and sometimes without a reason.
+	News() <-chan struct{}
 }
 
 // Response is that of a plain call: all of it has come, and its body is small.
@@ -28,6 +35,7 @@ type Response struct {
 	Status           int
 	Header, Trailers []hpack.HeaderField
 	Body             []byte
+	Until            time.Time // how long the caller may take to read it; zero: without end
 }
 
 // PlainHandler is an http.Handler that may answer plain calls in fewer steps. ServePlain returns the response; or, for a call that it

@@ -19,17 +19,33 @@ func (c *call) servePlain() (*wire.Response, http.Handler) {
 	if plain == nil || c.url != nil || c.pseudo[0] != http.MethodPost || c.asks.Load() {
 		return nil, nil
 	}
-	c.l.mu.Lock()
-	select {
-	case <-c.news: // that the request has come
-	default:
+	return plain(&wire.Request{Authority: c.host(), Path: c.pseudo[3], Header: c.fields, Caller: c})
+}
+
+// News implements wire.Caller.
+func (c *call) News() <-chan struct{} { return c.news }
+
+// Body implements wire.Caller.
+func (c *call) Body(most time.Duration) ([]byte, bool) {
+	over, stop := after(most)
+	defer stop()
+	for {
+		select {
+		case <-c.news: // of what is looked at now
+		default:
+		}
+		c.l.mu.Lock()
+		plain, whole, body := c.live() && c.trailers == nil && len(c.in) <= wire.MaxPlain, c.whole, c.in
+		c.l.mu.Unlock()
+		if whole || !plain {
+			return body, plain
+		}
+		select {
+		case <-c.news:
+		case <-over:
+			return nil, false
+		}
 	}
-	ready, body := c.live() && c.whole && c.trailers == nil && len(c.in) <= wire.MaxPlain, c.in
-	c.l.mu.Unlock()
-	if !ready {
-		return nil, nil
-	}
-	return plain(&wire.Request{Scheme: c.pseudo[1], Authority: c.host(), Path: c.pseudo[3], Header: c.fields, Body: body, News: c.news})
 }
 
 // respond sends a response.
@@ -37,7 +53,13 @@ func (c *call) respond(res *wire.Response) {
 	l := c.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.status = res.Status; !c.waitForWriter() {
+	c.status = res.Status
+	if !res.Until.IsZero() && (len(l.out) > maxUnwritten || int64(len(res.Body)) > min(l.window, c.window)) {
+		l.mu.Unlock()
+		_ = c.SetWriteDeadline(res.Until) // it may have to wait
+		l.mu.Lock()
+	}
+	if !c.waitForWriter() {
 		return
 	}
 	c.sentHead = true
@@ -82,11 +104,11 @@ func (t *Transport) Begin(req *wire.Request) wire.Exchange {
 	c.newBlock()
 	c.addAll(pseudo[:])
 	for _, f := range req.Header {
-		if f.Name != "content-length" {
-			c.add(f.Name, f.Value)
+		if f.Name == "content-length" {
+			f.Value = strconv.FormatInt(length, 10) // it may have been no number
 		}
+		c.add(f.Name, f.Value)
 	}
-	c.add("content-length", strconv.FormatInt(length, 10))
 	flags := http2.Flags(0)
 	if length == 0 {
 		flags = http2.FlagHeadersEndStream
@@ -114,18 +136,23 @@ var timers = sync.Pool{New: func() any {
 	return timer
 }}
 
+// after is time.After for a time, where 0 is without end. stop is to be called.
+func after(most time.Duration) (over <-chan time.Time, stop func()) {
+	if most <= 0 {
+		return nil, func() {}
+	}
+	timer := timers.Get().(*time.Timer)
+	timer.Reset(most)
+	return timer.C, func() {
+		timer.Stop()
+		timers.Put(timer)
+	}
+}
+
 // Whole implements wire.Exchange.
 func (s *stream) Whole(news <-chan struct{}, most time.Duration) *wire.Response {
-	var over <-chan time.Time
-	if most > 0 {
-		timer := timers.Get().(*time.Timer)
-		timer.Reset(most)
-		defer func() {
-			timer.Stop()
-			timers.Put(timer)
-		}()
-		over = timer.C
-	}
+	over, stop := after(most)
+	defer stop()
 	for {
 		s.l.mu.Lock()
 		plain, whole := s.err == nil && len(s.early) == 0 && len(s.in) <= wire.MaxPlain, s.whole
