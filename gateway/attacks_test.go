@@ -237,6 +237,7 @@ type raw2 struct {
 	conn    net.Conn
 	framer  *http2.Framer
 	encoder *hpack.Encoder
+	decoder *hpack.Decoder
 	buffer  strings.Builder
 	next    uint32
 }
@@ -246,6 +247,7 @@ func dial2(t *testing.T, addr string) *raw2 {
 	r := &raw2{conn: dial(t, addr), next: 1}
 	r.framer = http2.NewFramer(r.conn, r.conn)
 	r.encoder = hpack.NewEncoder(&r.buffer)
+	r.decoder = hpack.NewDecoder(4096, nil)
 	_, _ = io.WriteString(r.conn, http2.ClientPreface)
 	_ = r.framer.WriteSettings()
 	return r
@@ -302,4 +304,42 @@ func (r *raw2) headers(t *testing.T, end bool, path string, fields ...string) (i
 		return 0
 	}
 	return id
+}
+
+// read is the next frame of a stream.
+func (r *raw2) read(t *testing.T, id uint32) http2.Frame {
+	t.Helper()
+	for {
+		frame, err := r.framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if frame.Header().StreamID == id {
+			return frame
+		}
+	}
+}
+
+// status is that of the response on a stream.
+func (r *raw2) status(t *testing.T, id uint32) (status string) {
+	t.Helper()
+	head, ok := r.read(t, id).(*http2.HeadersFrame)
+	if !ok {
+		t.Fatal("there is no head")
+	}
+	fields, err := r.decoder.DecodeFull(head.HeaderBlockFragment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fields[0].Value
+}
+
+// settled waits until the server has taken both SETTINGS.
+func (r *raw2) settled(t *testing.T) {
+	t.Helper()
+	for acks := 0; acks < 2; {
+		if f, ok := r.read(t, 0).(*http2.SettingsFrame); ok && f.IsAck() {
+			acks++
+		}
+	}
 }

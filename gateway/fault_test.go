@@ -43,6 +43,7 @@ type faulty struct {
 	left    chan struct{} // a caller ended a request
 
 	mu           sync.Mutex
+	spared       int // requests to come that are answered, and not counted
 	begun, whole int
 	open         map[net.Conn]bool
 }
@@ -120,24 +121,37 @@ func (s *faulty) awaitLeft(tb testing.TB) {
 	}
 }
 
-// begin counts a request.
+// spare has the next request be answered.
+func (s *faulty) spare() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spared++
+}
+
+// begin counts a request, and returns its number; 0: it is answered.
 func (s *faulty) begin() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.spared > 0 {
+		s.spared--
+		return 0
+	}
 	s.begun++
 	return s.begun
 }
 
 // finish counts a request that came whole.
 func (s *faulty) finish(x *exchange) {
-	s.mu.Lock()
-	s.whole++
-	s.mu.Unlock()
+	if x.number > 0 {
+		s.mu.Lock()
+		s.whole++
+		s.mu.Unlock()
+	}
 	s.do(x)
 }
 
 func (s *faulty) do(x *exchange) {
-	if s.act == nil || s.times > 0 && x.number > s.times {
+	if s.act == nil || x.number == 0 || s.times > 0 && x.number > s.times {
 		x.ok()
 		return
 	}
@@ -231,7 +245,7 @@ func (s *faulty) serve2(conn net.Conn, reader io.Reader) {
 				continue
 			}
 			x.number = s.begin()
-			if s.early && (s.times == 0 || x.number <= s.times) {
+			if s.early && x.number > 0 && (s.times == 0 || x.number <= s.times) {
 				s.do(x)
 				continue // and what follows of it is nobody's
 			}

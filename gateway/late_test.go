@@ -24,7 +24,7 @@ func TestDeadlineAfterTheHead(t *testing.T) {
 	t.Parallel()
 	const late, broken = "deadline_exceeded", "broken"
 	whole, half := message, "\x00\x00\x00\x00\x09{}"
-	text := protocol{"gRPC-Web in text", 1, "application/grpc-web-text", "application/grpc-web-text", "Grpc-Timeout: %dm"}
+	text := protocol{"gRPC-Web in text", 1, "application/grpc-web-text", "application/grpc-web-text", "Grpc-Timeout: %dm", false}
 	for _, c := range []struct {
 		name, sent string // before it stalls
 		method     method

@@ -50,13 +50,16 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	if res == nil {
 		return nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer leave()
+			if p.varies {
+				w.Header().Set("Vary", "Origin")
+			}
 			p.serve(w, r, target, method, begun)
 		})
 	}
 	defer leave()
 	res.Header, res.Trailers, res.Until = withoutHop(res.Header), withoutHop(res.Trailers), until
 	if p.varies {
-		res.Header = append(res.Header, hpack.HeaderField{Name: "vary", Value: "Origin"})
+		res.Header = append([]hpack.HeaderField{{Name: "vary", Value: "Origin"}}, res.Header...)
 	}
 	target.answered.Inc()
 	target.breaker.answered()
