@@ -4,7 +4,7 @@ import "slices"
 
 // mutants is the list; a room has its part of it. To add one, name a file, a text
 // that occurs once in it, what it becomes, and the tests that ought to fail.
-var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust, bridges, reloads, wires)
+var mutants = slices.Concat(decisions, ends, handOffs, outcomes, transitions, replays, trust, bridges, reloads, wires, plains)
 
 const (
 	decide  = "gateway/decide.go"
@@ -19,6 +19,7 @@ const (
 	request = "internal/upstream/request.go"
 	stream  = "internal/upstream/stream.go"
 
+	plainTests    = "./gateway -timeout 120s -run Plain"
 	upstreamTests = "./internal/upstream"
 	streamTests   = "./gateway -timeout 60s -run StreamIs|LongOpening|SilentCaller"
 )
@@ -391,6 +392,21 @@ var wires = []mutant{
 	{"internal/wire/h2/caller.go", "!c.block.IsZero() && over(c.block, limits.HeaderTimeout)", "false", "./internal/wire/h2 -timeout 20s -run ^TestSilentClients$"},
 	{"internal/wire/h2/response.go", " && len(body) == 0 && !trailers {", " && false {", "./internal/wire/h2 -run ^TestAsNetHTTP$"},
 	{"internal/wire/h2/transport.go", "				return nil, err\n			}\n		}\n", "				return nil, err\n			}\n			continue\n		}\n", "./internal/wire/h2 -run ^TestEndsAtOnce$"},
+}
+
+// Calls that go without the types of net/http.
+var plains = []mutant{
+	{"gateway/plain.go", `"prefer", `, "", plainTests},
+	{"gateway/plain.go", "\t\t\t\tw.Header().Set(\"Vary\", \"Origin\")\n", "", plainTests},
+	{"gateway/plain.go", ", res.Until = withoutHop(res.Header), withoutHop(res.Trailers), until", " = withoutHop(res.Header), withoutHop(res.Trailers)\n\t_ = until", plainTests},
+	{"gateway/plain.go", "res.Header, res.Trailers, res.Until = withoutHop(res.Header), withoutHop(res.Trailers), until", "res.Until = until", plainTests},
+	{"gateway/plain.go", "\t\tleft := max(timeout-time.Since(came), 1)\n", "\t\tleft := time.Hour\n", plainTests},
+	{"gateway/direct.go", "if len(tried) == 0 && begun != nil {", "if false {", plainTests},
+	{"internal/upstream/plain.go", `failed = f.Value != "0"`, "failed = false", plainTests},
+	{"internal/upstream/plain.go", "\tb.sent.taken.Store(true)\n", "", plainTests},
+	{"internal/upstream/plain.go", "max(timeout-time.Since(b.at), 1)", "time.Hour", plainTests},
+	{"internal/wire/h2/plain.go", "s.err == nil && len(s.early) == 0 && ", "s.err == nil && ", plainTests},
+	{"internal/upstream/attempt.go", " && !res.begins() {", " && false {", table("reset-after-the-headers")},
 }
 
 // What follows when the files of routes and schemas have changed.
