@@ -58,6 +58,9 @@ func dialGRPC(ctx context.Context, addr string, a *ask) (*grpcCaller, error) {
 	for _, h := range a.header {
 		c.fields = append(c.fields, hpack.HeaderField{Name: strings.ToLower(h[0]), Value: h[1]})
 	}
+	if a.usual {
+		c.fields = append(c.fields, hpack.HeaderField{Name: "grpc-timeout", Value: grpcDeadline})
+	}
 	c.hpack = hpack.NewEncoder(&c.block)
 	c.framer = http2.NewFramer(c.out, bufio.NewReader(conn))
 	c.framer.SetReuseFrames()
@@ -89,6 +92,11 @@ func (c *grpcCaller) call() error {
 		// Not worth a place in the table of what was sent before.
 		key := hpack.HeaderField{Name: strings.ToLower(contract.HeaderKey), Value: newKey(), Sensitive: true}
 		if err := c.hpack.WriteField(key); err != nil {
+			return err
+		}
+	}
+	if c.ask.usual {
+		if err := c.hpack.WriteField(hpack.HeaderField{Name: "traceparent", Value: traceparent + newTrace(), Sensitive: true}); err != nil {
 			return err
 		}
 	}

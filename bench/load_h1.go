@@ -24,6 +24,7 @@ type connectCaller struct {
 	ask     *ask
 	request []byte
 	key     []byte // its place in request; empty when none is sent
+	trace   []byte // likewise
 	id      string // of the last answer's task
 	body    []byte
 	want    []byte // an answer that was decoded and found right
@@ -42,22 +43,35 @@ func dialConnect(ctx context.Context, addr string, a *ask) (*connectCaller, erro
 	for _, h := range a.header {
 		c.request = fmt.Appendf(c.request, "%s: %s\r\n", h[0], h[1])
 	}
-	from, to := 0, 0
+	// field adds a header, and returns where its value ends.
+	field := func(name, value string) int {
+		c.request = fmt.Appendf(c.request, "%s: %s\r\n", name, value)
+		return len(c.request) - len("\r\n")
+	}
+	key, trace := 0, 0
 	if a.keyed {
-		c.request = append(c.request, contract.HeaderKey+": "...)
-		from = len(c.request)
-		c.request = append(c.request, newKey()...)
-		to = len(c.request)
-		c.request = append(c.request, "\r\n"...)
+		key = field(contract.HeaderKey, newKey())
+	}
+	if a.usual {
+		field("Connect-Timeout-Ms", connectDeadline)
+		trace = field("Traceparent", traceparent+newTrace())
 	}
 	c.request = append(c.request, "\r\n"+message...)
-	c.key = c.request[from:to]
+	if a.keyed {
+		c.key = c.request[key-len(newKey()) : key]
+	}
+	if a.usual {
+		c.trace = c.request[trace-len(newTrace()) : trace]
+	}
 	return c, nil
 }
 
 func (c *connectCaller) call() error {
 	if c.ask.keyed {
 		copy(c.key, newKey())
+	}
+	if c.ask.usual {
+		copy(c.trace, newTrace())
 	}
 	if _, err := c.conn.Write(c.request); err != nil {
 		return err
