@@ -31,14 +31,13 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	if !ok {
 		return nil, nil
 	}
-	leave := p.limit.leave
 	if !p.limit.enter() {
-		leave()
+		p.limit.leave()
 		return nil, nil // it is refused there
 	}
 	begun := target.beginPlain(req, mediaType, came)
 	if begun == nil {
-		leave()
+		p.limit.leave()
 		return nil, nil
 	}
 	most, until := target.route().TryTimeout, time.Time{}
@@ -49,14 +48,14 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	res := begun.Answer(req.Caller.News(), most)
 	if res == nil {
 		return nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			defer leave()
+			defer p.limit.leave()
 			if p.varies {
 				w.Header().Set("Vary", "Origin")
 			}
 			p.serve(w, r, target, method, begun)
 		})
 	}
-	defer leave()
+	p.limit.leave()
 	res.Header, res.Trailers, res.Until = withoutHop(res.Header), withoutHop(res.Trailers), until
 	if p.varies {
 		res.Header = append([]hpack.HeaderField{{Name: "vary", Value: "Origin"}}, res.Header...)

@@ -52,11 +52,14 @@ type seat struct {
 }
 
 // take finds a place for a call with a body of that many bytes.
-func (l *lanes) take(bytes int) *seat {
+func (l *lanes) take(bytes int) *seat { return l.place(new(seat), bytes) }
+
+// place is take for a seat that there is.
+func (l *lanes) place(s *seat, bytes int) *seat {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.IndexFunc(l.room, func(lane *lane) bool { return lane.unread+bytes <= connWindow })
-	s := &seat{lane: l.at(i), lanes: l, bytes: bytes}
+	*s = seat{lane: l.at(i), lanes: l, bytes: bytes}
 	s.calls++
 	s.unread += bytes
 	l.list(s.lane)

@@ -17,6 +17,7 @@ type Begun struct {
 
 	attempt
 	at       time.Time // when it began
+	seat     seat
 	exchange wire.Exchange
 }
 
@@ -33,7 +34,7 @@ func (e *Endpoint) Begin(req *wire.Request, mediaType string, came time.Time) *B
 	}
 	b := &Begun{Came: came, at: time.Now(), Body: req.Body, attempt: attempt{endpoint: e, mediaType: mediaType, major: 2, cuts: e.cuts.Load(), shown: true}}
 	e.begin()
-	b.sent.seat = e.h2.take(len(req.Body))
+	b.sent.seat = e.h2.place(&b.seat, len(req.Body))
 	if client, ok := b.sent.seat.transport.(wire.PlainClient); ok {
 		req.Scheme = e.url.Scheme
 		b.exchange = client.Begin(req)

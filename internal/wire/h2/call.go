@@ -16,6 +16,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"holdline/internal/wire"
 )
 
 // call is one request and its response. It is the http.ResponseWriter of its handler.
@@ -28,6 +30,8 @@ type call struct {
 	fields   []hpack.HeaderField
 	url      *url.URL // nil for a path that is plain
 	bodyless bool
+	plain    wire.Request
+	served   bool                // as a plain call: no handler has run
 	request  http.Request        // for a handler
 	asks     atomic.Bool         // the client waits for 100 Continue
 	trailers []hpack.HeaderField // that have come
@@ -214,6 +218,7 @@ func (c *call) run() {
 	res, handler := c.servePlain()
 	switch {
 	case res != nil:
+		c.served = true
 		c.respond(res)
 	case handler != nil: // it has begun, and is to end
 		c.serve(handler)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/net/http2"
 )
@@ -25,10 +26,11 @@ type flow struct {
 	room   int   // what the other side may still send
 	unpaid int   // what was read, and not given back to the other side
 	in     []byte
-	at     int   // what was read of in
-	whole  bool  // all of it has come
-	late   bool  // a Read waits no longer
-	err    error // what ended it before that
+	small  [128]byte // most messages fit, and need no other place
+	at     int       // what was read of in
+	whole  bool      // all of it has come
+	late   bool      // a Read waits no longer
+	err    error     // what ended it before that
 }
 
 // owner is what the client and the server do differently with a stream. mu is held in all its methods.
@@ -41,9 +43,22 @@ type owner interface {
 	removed()
 }
 
+// signals are what streams wait for that nobody waits for any more. They may still be signalled.
+var signals = sync.Pool{New: func() any { return make(chan struct{}, 1) }}
+
+// recycle is for a stream of which only the caller of recycle has ever waited for news.
+func (f *flow) recycle() {
+	select {
+	case <-f.news:
+	default:
+	}
+	signals.Put(f.news)
+}
+
 // begin makes a stream of the link; mu is held.
 func (f *flow) begin(l *link, owner owner, id uint32) {
-	*f = flow{l: l, owner: owner, id: id, news: make(chan struct{}, 1), window: l.initial, length: -1, room: l.streamWindow}
+	*f = flow{l: l, owner: owner, id: id, news: signals.Get().(chan struct{}), window: l.initial, length: -1, room: l.streamWindow}
+	f.in = f.small[:0]
 	l.streams[id] = f
 }
 

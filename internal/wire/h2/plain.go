@@ -19,7 +19,8 @@ func (c *call) servePlain() (*wire.Response, http.Handler) {
 	if plain == nil || c.url != nil || c.pseudo[0] != http.MethodPost || c.asks.Load() {
 		return nil, nil
 	}
-	return plain(&wire.Request{Authority: c.host(), Path: c.pseudo[3], Header: c.fields, Caller: c})
+	c.plain = wire.Request{Authority: c.host(), Path: c.pseudo[3], Header: c.fields, Caller: c}
+	return plain(&c.plain)
 }
 
 // News implements wire.Caller.
@@ -27,8 +28,8 @@ func (c *call) News() <-chan struct{} { return c.news }
 
 // Body implements wire.Caller.
 func (c *call) Body(most time.Duration) ([]byte, bool) {
-	over, stop := after(most)
-	defer stop()
+	var timer *time.Timer
+	defer func() { putTimer(timer) }()
 	for {
 		select {
 		case <-c.news: // of what is looked at now
@@ -40,9 +41,12 @@ func (c *call) Body(most time.Duration) ([]byte, bool) {
 		if whole || !plain {
 			return body, plain
 		}
+		if timer == nil {
+			timer = getTimer(most)
+		}
 		select {
 		case <-c.news:
-		case <-over:
+		case <-timer.C:
 			return nil, false
 		}
 	}
@@ -130,20 +134,17 @@ func sizeOf(fields []hpack.HeaderField) (size uint64) {
 }
 
 // timers are those of waits that have ended.
-var timers = sync.Pool{New: func() any {
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	return timer
-}}
+var timers = sync.Pool{New: func() any { return time.NewTimer(time.Hour) }}
 
-// after is time.After for a time, where 0 is without end. stop is to be called.
-func after(most time.Duration) (over <-chan time.Time, stop func()) {
-	if most <= 0 {
-		return nil, func() {}
-	}
-	timer := timers.Get().(*time.Timer)
-	timer.Reset(most)
-	return timer.C, func() {
+func getTimer(d time.Duration) *time.Timer {
+	timer, _ := timers.Get().(*time.Timer)
+	timer.Reset(d)
+	return timer
+}
+
+// putTimer ends a timer; there may be none.
+func putTimer(timer *time.Timer) {
+	if timer != nil {
 		timer.Stop()
 		timers.Put(timer)
 	}
@@ -151,8 +152,12 @@ func after(most time.Duration) (over <-chan time.Time, stop func()) {
 
 // Whole implements wire.Exchange.
 func (s *stream) Whole(news <-chan struct{}, most time.Duration) *wire.Response {
-	over, stop := after(most)
-	defer stop()
+	var over <-chan time.Time
+	if most > 0 {
+		timer := getTimer(most)
+		defer putTimer(timer)
+		over = timer.C
+	}
 	for {
 		s.l.mu.Lock()
 		plain, whole := s.err == nil && len(s.early) == 0 && len(s.in) <= wire.MaxPlain, s.whole
@@ -161,7 +166,9 @@ func (s *stream) Whole(news <-chan struct{}, most time.Duration) *wire.Response 
 		case !plain:
 			return nil
 		case whole:
-			return &wire.Response{Status: s.status, Header: s.head, Trailers: s.trailers, Body: s.in}
+			s.recycle()
+			s.plain = wire.Response{Status: s.status, Header: s.head, Trailers: s.trailers, Body: s.in}
+			return &s.plain
 		}
 		select {
 		case <-s.news:

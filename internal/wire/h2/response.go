@@ -256,7 +256,9 @@ func (c *call) finish() {
 		c.end()
 	}
 	c.err, c.in = errClosed, nil
-	c.signal()
+	if c.signal(); c.served {
+		c.recycle()
+	}
 	l.flush()
 	if c.body != nil {
 		bodies.Put(c.body)

@@ -31,8 +31,10 @@ type stream struct {
 	head     []hpack.HeaderField // nil until it has come
 	few      [10]hpack.HeaderField
 	trailers []hpack.HeaderField
+	last     [3]hpack.HeaderField
 	stop     func() bool
 	response http.Response
+	plain    wire.Response
 }
 
 // informational is a response of 1xx.
@@ -77,7 +79,7 @@ func (s *stream) take(fields []hpack.HeaderField, last bool) (flaw string) {
 		if !last {
 			return "headers after its head that do not end it"
 		}
-		s.trailers = append(s.trailers, fields...)
+		s.trailers = append(s.last[:0], fields...)
 		return flawOf(fields)
 	}
 	if len(fields) == 0 || fields[0].Name != ":status" {
@@ -101,7 +103,10 @@ func (s *stream) take(fields []hpack.HeaderField, last bool) (flaw string) {
 	s.status, s.head, s.length = status, append(s.few[:0], fields...), -1
 	s.bare = s.bare || status == http.StatusNoContent || status == http.StatusNotModified
 	for _, f := range fields {
-		if n, err := strconv.ParseUint(f.Value, 10, 63); f.Name == "content-length" && err == nil && !s.bare {
+		if f.Name != "content-length" || s.bare {
+			continue
+		}
+		if n, err := strconv.ParseUint(f.Value, 10, 63); err == nil {
 			s.length = int64(n)
 		}
 	}

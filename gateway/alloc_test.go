@@ -1,0 +1,141 @@
+package gateway_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// BenchmarkPlainCall is a gRPC call through a gateway. Its caller and its service send the same bytes again and again and allocate
+// nothing, so that what is counted is the gateway's.
+func BenchmarkPlainCall(b *testing.B) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = ln.Close() })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go answerAlike(conn)
+		}
+	}()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(front(b, ln.Addr().String()), "http://"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = conn.Close() })
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	requests, answers := newAlike(conn, []string{
+		":method: POST", ":scheme: http", ":authority: gateway", ":path: " + repeatable, "content-type: application/grpc", "te: trailers",
+		"user-agent: benchmark", "grpc-timeout: 10S", "authorization: Bearer " + strings.Repeat("a", 100),
+	}, nil), newEnds(conn)
+	call := func(id uint32) {
+		if requests.send(id); answers.next() != id {
+			b.Fatal("no answer")
+		}
+	}
+	id := uint32(1)
+	for ; id < 100; id += 2 { // the tables of headers fill, and a connection to the service is opened
+		call(id)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		call(id)
+		id += 2
+	}
+}
+
+// answerAlike is a service that answers all requests of a connection alike.
+func answerAlike(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	requests, answers := newEnds(conn), newAlike(conn, []string{":status: 200", "content-type: application/grpc"}, []string{"grpc-status: 0"})
+	for id := requests.next(); id != 0; id = requests.next() {
+		answers.send(id)
+	}
+}
+
+// alike sends the same message again and again.
+type alike struct {
+	conn        net.Conn
+	first, rest []byte // the first time it fills the table of headers
+}
+
+func newAlike(conn net.Conn, head, trailers []string) *alike {
+	var frames, block bytes.Buffer
+	framer, encoder := http2.NewFramer(&frames, nil), hpack.NewEncoder(&block)
+	headers := func(fields []string, end bool) {
+		block.Reset()
+		for _, f := range fields {
+			name, value, _ := strings.Cut(f, ": ")
+			_ = encoder.WriteField(hpack.HeaderField{Name: name, Value: value})
+		}
+		_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end})
+	}
+	write := func() []byte {
+		frames.Reset()
+		headers(head, false)
+		_ = framer.WriteData(1, trailers == nil, []byte(message))
+		if trailers != nil {
+			headers(trailers, true)
+		}
+		return bytes.Clone(frames.Bytes())
+	}
+	_ = framer.WriteSettings()
+	_ = framer.WriteWindowUpdate(0, 1<<30)
+	_, _ = conn.Write(frames.Bytes())
+	return &alike{conn, write(), write()}
+}
+
+const headOfFrame = 9
+
+// send sends it on a stream.
+func (a *alike) send(id uint32) {
+	for at := 0; at < len(a.first); at += headOfFrame + lengthOf(a.first[at:]) {
+		binary.BigEndian.PutUint32(a.first[at+5:], id)
+	}
+	_, _ = a.conn.Write(a.first)
+	a.first = a.rest
+}
+
+func lengthOf(frame []byte) int { return int(frame[0])<<16 | int(frame[1])<<8 | int(frame[2]) }
+
+// ends tells which streams end.
+type ends struct {
+	conn   net.Conn
+	buffer [32 << 10]byte
+	unread []byte
+}
+
+func newEnds(conn net.Conn) *ends { return &ends{conn: conn} }
+
+// next is the stream that ends next; 0: the connection does.
+func (e *ends) next() uint32 {
+	for {
+		for len(e.unread) >= headOfFrame && len(e.unread) >= headOfFrame+lengthOf(e.unread) {
+			frame := e.unread
+			e.unread = e.unread[headOfFrame+lengthOf(frame):]
+			kind, ends := http2.FrameType(frame[3]), frame[4]&byte(http2.FlagDataEndStream) != 0
+			if ends && (kind == http2.FrameData || kind == http2.FrameHeaders) {
+				return binary.BigEndian.Uint32(frame[5:])
+			}
+		}
+		kept := copy(e.buffer[:], e.unread)
+		n, err := e.conn.Read(e.buffer[kept:])
+		if e.unread = e.buffer[:kept+n]; err != nil {
+			return 0
+		}
+	}
+}
