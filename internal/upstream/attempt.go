@@ -90,59 +90,41 @@ type attempt struct {
 
 // conclude tells what an attempt came to: a response, or an error. body is that of the request.
 func (a *attempt) conclude(ctx context.Context, raw *http.Response, body io.Reader, err error) (*Response, Outcome, error) {
-	e, req, major, seat, shown := a.endpoint, a.req, a.major, a.sent.seat, a.shown
+	e, req := a.endpoint, a.req
 	sending, streams := body.(*sending)
 	if err != nil {
-		outcome := a.sent.outcome(ctx, err, major)
+		outcome := a.sent.outcome(ctx, err, a.major)
 		if streams {
 			_ = sending.Close() // the transport may get to it later
 			if sending.broken.Load() && ctx.Err() == nil {
 				outcome = Outcome{CallerLeft, "request-broken"} // no fault of the endpoint's
 			}
 		}
-		if e.cuts.Load() != a.cuts && (outcome.Kind == Broken || outcome.Kind == NotSent) {
-			outcome.Cause = Silent
-		}
-		e.end(seat)
-		if errors.Is(err, h1.ErrNew) { // what it had shown may have gone with its other connections
-			shown = shown && e.versions.yes[of(1)].Load()
-		}
-		if (outcome.Kind == Broken || outcome.Kind == NotSent) && hungUp(outcome.Cause) && major == 1 && !shown && ctx.Err() == nil && e.onlyHTTP2(ctx) {
-			outcome = Outcome{NotSent, wrongVersion}
-		}
-		if outcome.Cause == wrongVersion {
-			e.versions.show(major, false)
-		} else {
-			e.note(outcome.Kind)
-		}
-		return nil, outcome, err
+		e.end(a.sent.seat)
+		return nil, a.failed(ctx, outcome, err), err
 	}
-	e.speaks(major)
+	e.speaks(a.major)
 	if c := a.sent.conn.Load(); c != nil {
 		c.answered.Store(true)
 	}
 	if raw.StatusCode == http.StatusSwitchingProtocols {
 		// We never forward Upgrade, so a 101 is a protocol error: the bytes after it are not HTTP.
 		_ = raw.Body.Close()
-		e.end(seat)
+		e.end(a.sent.seat)
 		return nil, Outcome{Broken, "switched-protocols"}, errSwitched
 	}
-	res := &Response{Response: raw, body: raw.Body, endpoint: e, seat: seat}
+	res := &Response{Response: raw, body: raw.Body, endpoint: e, seat: a.sent.seat}
 	var outcome Outcome
 	switch {
 	case req.Look:
-		outcome = e.judge(ctx, req, res, major)
+		outcome = e.judge(ctx, req, res, a.major)
 		if outcome.Kind == Answered && req.Stream == nil && !res.begins() {
 			// Nobody has seen anything of it, so that it is no worse than an answer without a head.
-			if outcome = BrokeOff(ctx, res.err); e.cuts.Load() != a.cuts && outcome.Kind == Broken {
-				outcome.Cause = Silent
-			}
 			res.Drop()
-			e.note(outcome.Kind)
-			return nil, outcome, res.err
+			return nil, a.failed(ctx, BrokeOff(ctx, res.err), res.err), res.err
 		}
 	case req.Known:
-		outcome = e.judgeStream(ctx, req, res, major)
+		outcome = e.judgeStream(ctx, req, res, a.major)
 	case a.mediaType == "application/json", a.mediaType == "application/proto":
 		outcome = res.unread()
 	}
@@ -154,6 +136,31 @@ func (a *attempt) conclude(ctx context.Context, raw *http.Response, body io.Read
 	}
 	e.note(outcome.Kind)
 	return res, outcome, nil
+}
+
+// failed is the outcome of an attempt without a response, with what its endpoint knows, which takes note of it.
+func (a *attempt) failed(ctx context.Context, outcome Outcome, err error) Outcome {
+	e := a.endpoint
+	if outcome.Kind != Broken && outcome.Kind != NotSent {
+		e.note(outcome.Kind)
+		return outcome
+	}
+	if e.cuts.Load() != a.cuts {
+		outcome.Cause = Silent
+	}
+	shown := a.shown
+	if errors.Is(err, h1.ErrNew) { // what it had shown may have gone with its other connections
+		shown = shown && e.versions.yes[of(1)].Load()
+	}
+	if hungUp(outcome.Cause) && a.major == 1 && !shown && ctx.Err() == nil && e.onlyHTTP2(ctx) {
+		outcome = Outcome{NotSent, wrongVersion}
+	}
+	if outcome.Cause == wrongVersion {
+		e.versions.show(a.major, false)
+	} else {
+		e.note(outcome.Kind)
+	}
+	return outcome
 }
 
 // transport returns the transport for a version of HTTP. Over HTTP/2 the call has a seat, which it leaves
