@@ -16,6 +16,8 @@ import (
 	"net/textproto"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +37,8 @@ const (
 	maxKept = 4 << 10
 	// lastWords is how long the answer to a request that could not be written is waited for.
 	lastWords = 100 * time.Millisecond
+	// earlier is how long before its server we close an idle connection.
+	earlier = time.Second
 	// sweepPause is the time between two looks at the idle connections.
 	sweepPause = time.Second
 )
@@ -61,6 +65,8 @@ type conn struct {
 	out   []byte
 	left  int64 // bytes that may still be read of a head
 	since time.Time
+	// keep is how long it may be idle.
+	keep time.Duration
 }
 
 var errHead = errors.New("http1: the head of the response is too large")
@@ -134,7 +140,7 @@ func (t *Transport) take() *conn {
 		t.idle[last] = nil
 		t.idle = t.idle[:last]
 		t.mu.Unlock()
-		if c.unused() && silent(c.Conn) {
+		if time.Since(c.since) < c.keep && c.unused() && silent(c.Conn) {
 			return c
 		}
 		_ = c.Close()
@@ -175,7 +181,7 @@ func (t *Transport) lookThrough() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.idle = slices.DeleteFunc(t.idle, func(c *conn) bool {
-		over := time.Since(c.since) >= t.IdleTimeout || !silent(c.Conn)
+		over := time.Since(c.since) >= c.keep || !silent(c.Conn)
 		if over {
 			_ = c.Close()
 		}
@@ -186,6 +192,21 @@ func (t *Transport) lookThrough() {
 		return
 	}
 	t.sweep.Reset(sweepPause)
+}
+
+// keepAlive is how long a connection may be idle, by what its server said last. Many close one after a few seconds, and some say when
+// (Keep-Alive: timeout=5). A request that comes at that moment is lost, and nobody knows whether it was read. So we are earlier.
+func (t *Transport) keepAlive(header http.Header) time.Duration {
+	keep := t.IdleTimeout
+	for _, value := range header["Keep-Alive"] {
+		for part := range strings.SplitSeq(value, ",") {
+			name, said, _ := strings.Cut(strings.TrimSpace(part), "=")
+			if seconds, err := strconv.ParseUint(said, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
+				keep = min(keep, time.Duration(seconds)*time.Second-earlier)
+			}
+		}
+	}
+	return keep
 }
 
 // CloseIdleConnections closes the connections without requests, and those with requests when these end.
@@ -257,6 +278,7 @@ func isAlert(err error) bool {
 
 // answer makes the response one that gives its connection back.
 func (x *exchange) answer(res *http.Response) *http.Response {
+	x.c.keep = x.t.keepAlive(res.Header)
 	switch n := res.ContentLength; {
 	case res.StatusCode == http.StatusSwitchingProtocols: // what follows is no HTTP
 		res.Body = &body{ReadCloser: http.NoBody, x: x}

@@ -88,6 +88,28 @@ func TestClosedWhileIdle(t *testing.T) {
 	}
 }
 
+// A connection is not used when its server may be about to close it.
+func TestKeepAlive(t *testing.T) {
+	t.Parallel()
+	for said, kept := range map[string]bool{"": true, "timeout=100, max=5": true, "max=1": true, "timeout=soon": true, "timeout=1": false, "max=5, Timeout=1": false, "timeout=0": false} {
+		var from []string
+		transport, url := over(t, func(w http.ResponseWriter, r *http.Request) {
+			from = append(from, r.RemoteAddr)
+			if said != "" {
+				w.Header().Set("Keep-Alive", said)
+			}
+		})
+		for range 2 {
+			if _, err := wiretest.Try(t, transport, url); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if (from[0] == from[1]) != kept {
+			t.Errorf("Keep-Alive: %s: the connection was used again: %t, want %t", said, !kept, kept)
+		}
+	}
+}
+
 // A server may answer what it does not read.
 func TestEarlyAnswer(t *testing.T) {
 	t.Parallel()
