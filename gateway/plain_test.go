@@ -306,6 +306,9 @@ func (w *witness) call(tb testing.TB, headers []string, body string) (all []stri
 	}
 	defer func() { _ = res.Body.Close() }()
 	answer, err := io.ReadAll(res.Body)
+	if date := res.Header.Get("Date"); date != "" && date != "now" {
+		res.Header.Set("Date", "today") // of an error of the gateway's own: a second may pass between two calls
+	}
 	all = append(all, fmt.Sprint(res.Status, sorted(res.Header), string(answer), err, sorted(res.Trailer)))
 	select {
 	case seen := <-w.seen:
