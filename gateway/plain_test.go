@@ -36,6 +36,13 @@ func (n *noting) ServePlain(req *engine.Request) (*engine.Response, http.Handler
 	return res, next
 }
 
+// notingFine is one before a service that is well, and where it listens.
+func notingFine(tb testing.TB) (g *noting, addr string) {
+	tb.Helper()
+	g = &noting{Gateway: newGateway(tb, "http://"+newFaulty(tb, fine).addr)}
+	return g, serve(tb, g)
+}
+
 func skipWithout(t *testing.T) {
 	t.Helper()
 	if engine.DefaultEngine.IsNetHTTP() {
@@ -216,9 +223,7 @@ func TestEndOfAPlainCall(t *testing.T) {
 func TestMessageOfAPlainCall(t *testing.T) {
 	t.Parallel()
 	skipWithout(t)
-	service := newFaulty(t, fault{})
-	g := &noting{Gateway: newGateway(t, "http://"+service.addr)}
-	addr := serve(t, g)
+	g, addr := notingFine(t)
 	for i, pause := range []time.Duration{0, 0, 100 * time.Millisecond, 0} {
 		caller := dial2(t, addr)
 		id := caller.headers(t, false, get.path, "content-type: application/json")
@@ -238,9 +243,7 @@ func TestMessageOfAPlainCall(t *testing.T) {
 func TestUnreadPlainAnswer(t *testing.T) {
 	t.Parallel()
 	skipWithout(t)
-	service := newFaulty(t, fault{})
-	g := &noting{Gateway: newGateway(t, "http://"+service.addr)}
-	addr := serve(t, g)
+	g, addr := notingFine(t)
 	warm := dial2(t, addr)
 	if got := warm.status(t, warm.headers(t, true, get.path, "content-type: application/json")); got != "200" {
 		t.Fatalf("the first call: status %q", got)

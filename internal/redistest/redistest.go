@@ -82,6 +82,18 @@ func (s *Server) Freeze(tb testing.TB) {
 	FreezeProcess(tb, s.cmd.Process)
 }
 
+// FreezeProcess does the same to another child process.
+func FreezeProcess(tb testing.TB, p *os.Process) {
+	tb.Helper()
+	err := p.Signal(syscall.SIGSTOP)
+	if err == nil {
+		err = awaitStopped(p)
+	}
+	if err != nil {
+		tb.Fatalf("freeze process %d: %v", p.Pid, err)
+	}
+}
+
 // Thaw ends a Freeze.
 func (s *Server) Thaw(tb testing.TB) {
 	tb.Helper()
