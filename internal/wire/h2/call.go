@@ -56,7 +56,7 @@ func (c *call) removed() {
 }
 
 // ofConnections are headers that HTTP/2 does not have.
-var ofConnections = [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade"}
+var ofConnections = [...]string{"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
 
 // pseudoHeaders are those of requests. Some clients send an authority that is empty.
 var pseudoHeaders = [...]string{":method", ":scheme", ":authority", ":path"}
@@ -110,16 +110,16 @@ func (c *call) host() string {
 func (c *call) check() (flaw string) {
 	lengths, tes := 0, 0
 	for _, f := range c.fields {
+		if slices.Contains(ofConnections[:], f.Name) {
+			c.refuse(http.StatusBadRequest, "HTTP/2 has no header "+http.CanonicalHeaderKey(f.Name))
+		}
 		switch f.Name {
 		case "content-length":
-			if lengths++; lengths > 1 {
+			n, err := strconv.ParseUint(f.Value, 10, 63)
+			if lengths++; lengths > 1 || err != nil {
 				return "its content-length"
 			}
-			if n, err := strconv.ParseUint(f.Value, 10, 63); err == nil {
-				c.length = int64(n)
-			}
-		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
-			c.refuse(http.StatusBadRequest, "HTTP/2 has no header "+http.CanonicalHeaderKey(f.Name))
+			c.length = int64(n)
 		case "te":
 			if tes++; tes > 1 || f.Value != "trailers" && f.Value != "" {
 				c.refuse(http.StatusBadRequest, "TE may only be trailers in HTTP/2")
@@ -154,8 +154,7 @@ func (c *call) makeRequest() {
 	}
 	r.Body, r.ContentLength = requestBody{c}, -1
 	if said := r.Header.Get("Content-Length"); said != "" {
-		n, _ := strconv.ParseUint(said, 10, 63) // 0 for what is no number
-		r.ContentLength = int64(n)
+		r.ContentLength, _ = strconv.ParseInt(said, 10, 64) // check has read it
 	}
 	if c.bodyless {
 		r.Body, r.ContentLength = http.NoBody, 0

@@ -3,12 +3,10 @@ package h2
 import (
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"holdline/internal/wire"
 )
@@ -95,10 +93,7 @@ func (t *Transport) Begin(req *wire.Request) wire.Exchange {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	length := int64(len(req.Body))
-	pseudo := [...]hpack.HeaderField{
-		{Name: ":authority", Value: req.Authority}, {Name: ":method", Value: http.MethodPost}, {Name: ":path", Value: req.Path}, {Name: ":scheme", Value: req.Scheme},
-	}
+	length, pseudo := int64(len(req.Body)), pseudoFields(req.Authority, http.MethodPost, req.Path, req.Scheme)
 	switch {
 	case !c.answered, !c.room(), length > min(maxFrame, c.window, c.initial), len(c.out) > maxUnwritten,
 		sizeOf(pseudo[:])+sizeOf(req.Header) > c.maxFields:
@@ -107,12 +102,7 @@ func (t *Transport) Begin(req *wire.Request) wire.Exchange {
 	s := c.newStream()
 	c.newBlock()
 	c.addAll(pseudo[:])
-	for _, f := range req.Header {
-		if f.Name == "content-length" {
-			f.Value = strconv.FormatInt(length, 10) // it may have been no number
-		}
-		c.add(f.Name, f.Value)
-	}
+	c.addAll(req.Header)
 	flags := http2.Flags(0)
 	if length == 0 {
 		flags = http2.FlagHeadersEndStream
@@ -123,14 +113,6 @@ func (t *Transport) Begin(req *wire.Request) wire.Exchange {
 	}
 	c.flush()
 	return s
-}
-
-// sizeOf is the size of fields as RFC 9113, section 6.5.2, counts it.
-func sizeOf(fields []hpack.HeaderField) (size uint64) {
-	for _, f := range fields {
-		size += uint64(f.Size())
-	}
-	return size
 }
 
 // timers are those of waits that have ended.

@@ -147,10 +147,10 @@ func (c *call) announce(values []string) {
 
 // appendFields appends the values of a header. As in net/http, those that HTTP/2 does not allow are left out.
 func appendFields(fields []hpack.HeaderField, key string, values []string) []hpack.HeaderField {
-	if len(values) == 0 || slices.Contains(ofConnections[:], key) || !httpguts.ValidHeaderFieldName(key) {
+	name := lowered.to(key, strings.ToLower)
+	if len(values) == 0 || slices.Contains(ofConnections[:], name) || !httpguts.ValidHeaderFieldName(name) {
 		return fields
 	}
-	name := lowered.to(key, strings.ToLower)
 	for _, value := range values {
 		if httpguts.ValidHeaderFieldValue(value) {
 			fields = append(fields, hpack.HeaderField{Name: name, Value: value})

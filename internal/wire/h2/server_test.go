@@ -359,6 +359,11 @@ func TestRefusesCalls(t *testing.T) {
 	c.wants(5, "status 431")
 	c.call(7, true, "content-length", "5")
 	c.wants(7, "reset PROTOCOL_ERROR")
+	for i, length := range []string{"abc", "-1", "+5", "5 ", "0x5", "", "9223372036854775808"} {
+		wrong := dial(t, c.RemoteAddr().String())
+		wrong.call(uint32(2*i+1), false, "content-length", length)
+		wrong.wants(uint32(2*i+1), "reset PROTOCOL_ERROR")
+	}
 	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 9, EndHeaders: true, EndStream: true, BlockFragment: c.fields(
 		":method", "POST", ":scheme", "http", ":path", "/a", ":authority", "", "block", "1")}) // as grpc-go may write it
 	c.call(11, true)

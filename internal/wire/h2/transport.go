@@ -254,13 +254,8 @@ func (c *conn) newStream() *stream {
 
 // encode encodes the head of a request, unless it is too large; then it returns how large it is. mu is held.
 func (c *conn) encode(req *http.Request) (size uint64) {
-	pseudo := [...]hpack.HeaderField{
-		{Name: ":authority", Value: cmp.Or(req.Host, req.URL.Host)}, {Name: ":method", Value: req.Method},
-		{Name: ":path", Value: req.URL.RequestURI()}, {Name: ":scheme", Value: req.URL.Scheme},
-	}
-	for _, f := range pseudo {
-		size += uint64(f.Size())
-	}
+	pseudo := pseudoFields(cmp.Or(req.Host, req.URL.Host), req.Method, req.URL.RequestURI(), req.URL.Scheme)
+	size = sizeOf(pseudo[:])
 	for key, values := range req.Header {
 		if !ofHTTP1[key] {
 			for _, value := range values {
@@ -286,6 +281,21 @@ func (c *conn) encode(req *http.Request) (size uint64) {
 	}
 	if wire.SaysLength(req) {
 		c.add("content-length", strconv.FormatInt(wire.Length(req), 10))
+	}
+	return size
+}
+
+// pseudoFields are those that begin a request.
+func pseudoFields(authority, method, path, scheme string) [4]hpack.HeaderField {
+	return [...]hpack.HeaderField{
+		{Name: ":authority", Value: authority}, {Name: ":method", Value: method}, {Name: ":path", Value: path}, {Name: ":scheme", Value: scheme},
+	}
+}
+
+// sizeOf is the size of fields as RFC 9113, section 6.5.2, counts it.
+func sizeOf(fields []hpack.HeaderField) (size uint64) {
+	for _, f := range fields {
+		size += uint64(f.Size())
 	}
 	return size
 }
