@@ -149,6 +149,23 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
+// Of DATA that is too much, nothing is read: whoever passes a body on would send more than its content-length.
+func TestTooLongIsNotRead(t *testing.T) {
+	t.Parallel()
+	transport := newTransport()
+	defer transport.CloseIdleConnections()
+	url := serve(t, nil, func(s *raw) {
+		id := s.call()
+		s.head(id, false, ":status", "200", "content-length", "2")
+		_ = s.WriteData(id, false, []byte("o"))
+		_ = s.WriteData(id, true, []byte("ne"))
+		s.rest()
+	})
+	if got, err := wiretest.Try(t, transport, url); err == nil || len(got) > 1 {
+		t.Errorf("got %q, %v, want no more than a byte and an error", got, err)
+	}
+}
+
 // A server that does not keep to the protocol ends its own stream, or its connection, and nothing else.
 func TestMalformed(t *testing.T) {
 	t.Parallel()

@@ -111,22 +111,26 @@ func (l *link) tookData(flags http2.Flags, id uint32, payload []byte) error {
 		return broken(http2.ErrCodeFlowControl, "more DATA than the window of its stream takes")
 	}
 	end := flags.Has(http2.FlagDataEndStream)
-	f.in = append(f.in, body...)
 	f.read(size - len(body)) // nobody reads padding
-	switch flaw := f.owner.data(len(body)); {
+	code, flaw := http2.ErrCodeProtocol, f.owner.data(len(body))
+	switch {
 	case f.whole:
-		l.refuse(f, http2.ErrCodeStreamClosed, "DATA after its end")
+		code, flaw = http2.ErrCodeStreamClosed, "DATA after its end"
 	case flaw != "":
-		l.refuse(f, http2.ErrCodeProtocol, flaw)
 	case f.length >= 0 && int64(len(body)) > f.length, f.length >= 0 && end && int64(len(body)) < f.length:
-		l.refuse(f, http2.ErrCodeProtocol, "its body is not as long as its content-length")
-	default:
-		if f.length >= 0 {
-			f.length -= int64(len(body))
-		}
-		if end {
-			l.ended(f)
-		}
+		flaw = "its body is not as long as its content-length"
+	}
+	if flaw != "" {
+		f.read(len(body)) // nobody reads this either
+		l.refuse(f, code, flaw)
+		return nil
+	}
+	f.in = append(f.in, body...)
+	if f.length >= 0 {
+		f.length -= int64(len(body))
+	}
+	if end {
+		l.ended(f)
 	}
 	return nil
 }
