@@ -92,7 +92,10 @@ func (b *Begun) goOn(ctx context.Context, req *Request) (*Response, Outcome, err
 	b.sent.taken.Store(true)
 	b.sent.gotConn(httptrace.GotConnInfo{Conn: b.exchange.Conn()})
 	timeout := req.Timeout
-	if timeout > 0 {
+	switch {
+	case b.exchange.HeadCame():
+		timeout = 0
+	case timeout > 0:
 		timeout = max(timeout-time.Since(b.at), 1)
 	}
 	ctx, inTime := bound(ctx, timeout)

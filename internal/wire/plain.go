@@ -60,6 +60,8 @@ type Exchange interface {
 	Whole(news <-chan struct{}, most time.Duration) *Response
 	// Await returns the response as RoundTrip does, with an error when ctx ends. informed hears the responses of 1xx before it.
 	Await(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error)
+	// HeadCame tells whether there are headers of the response, not counting 1xx.
+	HeadCame() bool
 	// Conn is the connection.
 	Conn() net.Conn
 }

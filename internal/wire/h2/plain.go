@@ -162,5 +162,12 @@ func (s *stream) Whole(news <-chan struct{}, most time.Duration) *wire.Response 
 	}
 }
 
+// HeadCame implements wire.Exchange.
+func (s *stream) HeadCame() bool {
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	return s.head != nil
+}
+
 // Conn implements wire.Exchange.
 func (s *stream) Conn() net.Conn { return s.c.Conn }
