@@ -21,10 +21,11 @@ type Begun struct {
 	exchange wire.Exchange
 }
 
-// Begin sends a plain call of a media type, over HTTP/2, which came at a time. It returns nil where anything about the endpoint or the type is not as usual.
+// Begin sends a plain call of a media type, which came at a time. It returns nil where anything about the endpoint or the type is not as usual.
 // Then nothing was sent.
 func (e *Endpoint) Begin(req *wire.Request, mediaType string, came time.Time) *Begun {
-	if e.silent.Load() || !e.versions.yes[of(2)].Load() || !e.versions.speaks(2) || e.pool.lacks[mediaType] == nil {
+	major := e.versions.pick(req.Major, protocolOf(mediaType) == OnlyGRPC)
+	if e.silent.Load() || major == 0 || !e.versions.yes[of(major)].Load() || !e.versions.speaks(major) || e.pool.lacks[mediaType] == nil {
 		return nil
 	}
 	if e.pool.picky.Load() {
@@ -32,10 +33,14 @@ func (e *Endpoint) Begin(req *wire.Request, mediaType string, came time.Time) *B
 			return nil
 		}
 	}
-	b := &Begun{Came: came, at: time.Now(), Body: req.Body, attempt: attempt{endpoint: e, mediaType: mediaType, major: 2, cuts: e.cuts.Load(), shown: true}}
+	b := &Begun{Came: came, at: time.Now(), Body: req.Body, attempt: attempt{endpoint: e, mediaType: mediaType, major: major, cuts: e.cuts.Load(), shown: true}}
 	e.begin()
-	b.sent.seat = e.h2.place(&b.seat, len(req.Body))
-	if client, ok := b.sent.seat.transport.(wire.PlainClient); ok {
+	transport := e.h1
+	if major == 2 {
+		b.sent.seat = e.h2.place(&b.seat, len(req.Body))
+		transport = b.sent.seat.transport
+	}
+	if client, ok := transport.(wire.PlainClient); ok {
 		req.Scheme = e.url.Scheme
 		b.exchange = client.Begin(req)
 	}
@@ -56,9 +61,10 @@ func (b *Begun) Answer(news <-chan struct{}, most time.Duration) *wire.Response 
 	if res == nil || !answers(res, protocolOf(b.mediaType)) {
 		return nil
 	}
+	b.exchange.End()
 	e := b.endpoint
 	e.end(b.sent.seat)
-	e.speaks(2)
+	e.speaks(b.major)
 	e.understood(e.pool.lacks[b.mediaType], res.Status)
 	e.note(Answered)
 	return res
@@ -83,7 +89,7 @@ func answers(res *wire.Response, asked Protocol) bool {
 			return false
 		}
 	}
-	return res.Status == http.StatusOK && spoken == asked && !failed
+	return res.Status == http.StatusOK && spoken == asked && !failed && (asked == OnlyGRPC || len(res.Trailers) == 0)
 }
 
 // goOn is Try for an attempt that was begun.

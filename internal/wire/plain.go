@@ -15,8 +15,9 @@ const MaxPlain = 16 << 10
 // Request is that of a plain call: a POST with a small body. The names of its fields are in lower case. Most calls are like this, and
 // making the types of net/http for them costs more than all that is done with them.
 type Request struct {
+	Major             int // of the version of HTTP
 	Scheme, Authority string
-	Path              string // it needs no escapes, and has no query
+	Path              string // as IsPlain wants it
 	Header            []hpack.HeaderField
 	Body              []byte // once Caller.Body has returned it
 	Caller            Caller
@@ -38,7 +39,20 @@ type Response struct {
 	Until            time.Time // how long the caller may take to read it; zero: without end
 }
 
-// PlainHandler is an http.Handler that may answer plain calls in fewer steps. ServePlain returns the response; or, for a call that it
+// IsPlain tells whether a path has no escapes and no query.
+func IsPlain(path string) bool {
+	for i := range len(path) {
+		switch b := path[i]; {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9', b == '.', b == '_':
+		case b == '/' && i != 1: // else a host would follow
+		default:
+			return false
+		}
+	}
+	return path != "" && path[0] == '/'
+}
+
+// PlainHandler is an http.Handler that may answer plain calls in fewer steps. ServePlain returns the response to a call whose body it has read; or, for a call that it
 // does not answer so, the handler that is to serve it; or nil and nil, and ServeHTTP is to.
 type PlainHandler interface {
 	http.Handler
@@ -53,11 +67,13 @@ type PlainClient interface {
 	Begin(*Request) Exchange
 }
 
-// Exchange is a request that was sent, and its response. Either Whole returns a response, or Await ends the exchange.
+// Exchange is a request that was sent, and its response. End or Await has to be called at last, and only one of them.
 type Exchange interface {
 	// Whole waits for the response: until it has come whole; or is not plain, or has failed; or something is heard on news; or for
 	// that long, where 0 is without end. It is nil where it is not whole.
 	Whole(news <-chan struct{}, most time.Duration) *Response
+	// End is for an exchange whose response Whole has returned.
+	End()
 	// Await returns the response as RoundTrip does, with an error when ctx ends. informed hears the responses of 1xx before it.
 	Await(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error)
 	// HeadCame tells whether there are headers of the response, not counting 1xx.

@@ -32,7 +32,7 @@ type call struct {
 	bodyless bool
 	plain    wire.Request
 	served   bool                // as a plain call: no handler has run
-	request  http.Request        // for a handler
+	handled  *handled            // what a handler needs; nil before one runs
 	asks     atomic.Bool         // the client waits for 100 Continue
 	trailers []hpack.HeaderField // that have come
 	refused  int                 // the status that is the answer, whatever the handler says; 0: none
@@ -40,6 +40,12 @@ type call struct {
 
 	response
 	reading, writing *time.Timer // deadlines
+}
+
+// handled is what a plain call does not need.
+type handled struct {
+	request http.Request
+	few     [16]hpack.HeaderField // room for the headers of most responses
 }
 
 // data implements owner.
@@ -84,7 +90,7 @@ func (c *call) take(fields []hpack.HeaderField, last bool) (flaw string) {
 		c.url = &url.URL{Host: authority}
 	case method == "" || method == http.MethodConnect || path == "" || scheme != "http" && scheme != "https" || strings.Contains(c.host(), "@"):
 		return "its pseudo-headers"
-	case !isPlain(path):
+	case !wire.IsPlain(path):
 		if c.url, err = url.ParseRequestURI(path); err != nil {
 			return "its path"
 		}
@@ -138,7 +144,8 @@ func (c *call) check() (flaw string) {
 
 // makeRequest makes the request that a handler gets.
 func (c *call) makeRequest() {
-	r := &c.request
+	c.handled = new(handled)
+	r := &c.handled.request
 	r.Header = addFields(nil, c.fields)
 	r.URL, r.RequestURI = c.url, c.pseudo[3]
 	switch {
@@ -194,19 +201,6 @@ func (c *call) takeTrailers(fields []hpack.HeaderField) bool {
 	return flawOf(fields) == ""
 }
 
-// isPlain tells whether a path has no escapes and no query.
-func isPlain(path string) bool {
-	for i := range len(path) {
-		switch b := path[i]; {
-		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9', b == '.', b == '_':
-		case b == '/' && i != 1: // else a host would follow
-		default:
-			return false
-		}
-	}
-	return path[0] == '/'
-}
-
 // run serves the call.
 func (c *call) run() {
 	defer c.finish()
@@ -242,8 +236,8 @@ func (c *call) serve(handler http.Handler) {
 	}
 	c.l.mu.Unlock()
 	c.makeRequest()
-	c.isHead = c.request.Method == http.MethodHead
-	handler.ServeHTTP(c, c.request.WithContext(ctx))
+	c.isHead = c.handled.request.Method == http.MethodHead
+	handler.ServeHTTP(c, c.handled.request.WithContext(ctx))
 }
 
 // requestBody is the body of a request.
@@ -255,8 +249,8 @@ func (b requestBody) Read(p []byte) (int, error) {
 	n, err := b.receive(p)
 	if errors.Is(err, io.EOF) && b.trailers != nil {
 		for key, values := range addFields(nil, b.trailers) {
-			if _, announced := b.request.Trailer[key]; announced {
-				b.request.Trailer[key] = values
+			if _, announced := b.handled.request.Trailer[key]; announced {
+				b.handled.request.Trailer[key] = values
 			}
 		}
 		b.trailers = nil

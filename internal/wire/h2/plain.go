@@ -17,7 +17,7 @@ func (c *call) servePlain() (*wire.Response, http.Handler) {
 	if plain == nil || c.url != nil || c.pseudo[0] != http.MethodPost || c.asks.Load() {
 		return nil, nil
 	}
-	c.plain = wire.Request{Authority: c.host(), Path: c.pseudo[3], Header: c.fields, Caller: c}
+	c.plain = wire.Request{Major: 2, Authority: c.host(), Path: c.pseudo[3], Header: c.fields, Caller: c}
 	return plain(&c.plain)
 }
 
@@ -148,7 +148,6 @@ func (s *stream) Whole(news <-chan struct{}, most time.Duration) *wire.Response 
 		case !plain:
 			return nil
 		case whole:
-			s.recycle()
 			s.plain = wire.Response{Status: s.status, Header: s.head, Trailers: s.trailers, Body: s.in}
 			return &s.plain
 		}
@@ -161,6 +160,9 @@ func (s *stream) Whole(news <-chan struct{}, most time.Duration) *wire.Response 
 		}
 	}
 }
+
+// End implements wire.Exchange.
+func (s *stream) End() { s.recycle() }
 
 // HeadCame implements wire.Exchange.
 func (s *stream) HeadCame() bool {

@@ -22,15 +22,14 @@ type response struct {
 	header   http.Header
 	status   int
 	kept     []hpack.HeaderField // the headers as they were at WriteHeader, while they are not sent
-	few      [16]hpack.HeaderField
-	sized    bool     // the handler has said how long the body is, or that this is not to be said
-	typed    bool     // likewise of the type
-	dated    bool     // and of the date
-	closes   bool     // the connection takes no more calls
-	sentHead bool     // guarded by the link's mutex: who reads the body may send 100 Continue
-	isHead   bool     // it answers a HEAD
-	left     int64    // of the body, by its content-length; -1: unknown
-	trailing []string // the trailers that were announced
+	sized    bool                // the handler has said how long the body is, or that this is not to be said
+	typed    bool                // likewise of the type
+	dated    bool                // and of the date
+	closes   bool                // the connection takes no more calls
+	sentHead bool                // guarded by the link's mutex: who reads the body may send 100 Continue
+	isHead   bool                // it answers a HEAD
+	left     int64               // of the body, by its content-length; -1: unknown
+	trailing []string            // the trailers that were announced
 	body     *[firstPart]byte
 	n        int // what is in it
 	done     bool
@@ -74,7 +73,7 @@ func (c *call) WriteHeader(status int) {
 	c.typed = c.typed || c.header.Get("Content-Encoding") != ""
 	_, c.dated = c.header["Date"]
 	c.closes = c.header.Get("Connection") == "close"
-	c.kept = c.few[:0]
+	c.kept = c.handled.few[:0]
 	for key, values := range c.header {
 		if key != "Content-Length" || c.left >= 0 {
 			c.kept = appendFields(c.kept, key, values)
@@ -232,14 +231,15 @@ func (c *call) finish() {
 	if reason != nil && reason != http.ErrAbortHandler && c.caller.server.Log != nil { //nolint:errorlint // as in net/http, it is never wrapped
 		c.caller.server.Log.Error("a handler panicked", "path", c.pseudo[3], "panic", reason, "stack", string(debug.Stack()))
 	}
-	if reason == nil && c.status == 0 {
+	answers := reason == nil && c.handled != nil // else it was answered as a plain one, or has ended
+	if answers && c.status == 0 {
 		c.WriteHeader(http.StatusOK)
 	}
 	l := c.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.done = true
-	if reason == nil {
+	if answers {
 		c.complete()
 	}
 	c.caller.running--
