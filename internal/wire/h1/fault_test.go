@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdline/internal/wire"
 	"holdline/internal/wire/wiretest"
 )
 
@@ -74,12 +75,24 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// What comes after an answer is not taken for the next one.
+// What comes after an answer is not taken for the next one, whether or not the call is plain.
 func TestTooMuch(t *testing.T) {
 	t.Parallel()
 	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
 	n := 0
-	transport, url := newTransport(t), say(t, func() string { n++; return answer + "one" + answer + "two" })
+	transport, url := over(t, func(w http.ResponseWriter, r *http.Request) {
+		if n++; r.URL.Path == "/fine" {
+			return
+		}
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(c, answer+"one"+answer+"two")
+		_, _ = io.Copy(io.Discard, c) // until the client closes it
+		_ = c.Close()
+	})
 	for range 3 {
 		if got, err := wiretest.Try(t, transport, url); got != "one" || err != nil {
 			t.Errorf("got %q, %v", got, err)
@@ -87,5 +100,19 @@ func TestTooMuch(t *testing.T) {
 	}
 	if n != 3 {
 		t.Errorf("got %d connections, want 3", n)
+	}
+	if _, err := wiretest.Try(t, transport, url+"/fine"); err != nil {
+		t.Fatal(err)
+	}
+	x := transport.Begin(&wire.Request{Authority: "a", Path: "/a"})
+	if x == nil {
+		t.Fatal("there was no connection")
+	}
+	if res := x.Whole(nil, 0); res == nil || string(res.Body) != "one" {
+		t.Fatalf("got %v", res)
+	}
+	x.End()
+	if transport.Begin(&wire.Request{Authority: "a", Path: "/a"}) != nil {
+		t.Error("the connection is used again")
 	}
 }

@@ -61,12 +61,15 @@ type Transport struct {
 // conn is a connection.
 type conn struct {
 	net.Conn
+	*wire.Peeker
+	ahead buffer // what plain exchanges have read
 	in    *bufio.Reader
 	out   []byte
 	left  int64 // bytes that may still be read of a head
 	since time.Time
 	// keep is how long it may be idle.
 	keep time.Duration
+	wake time.Time // when a Read ends without anything; zero: never
 }
 
 var errHead = errors.New("http1: the head of the response is too large")
@@ -76,9 +79,20 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.left <= 0 {
 		return 0, errHead
 	}
-	n, err := c.Conn.Read(p)
+	n, err, ok := c.ahead.take(p)
+	if !ok {
+		n, err = c.Conn.Read(p)
+	}
 	c.left -= int64(n)
 	return n, err
+}
+
+// wakeAt has a Read end at a time.
+func (c *conn) wakeAt(t time.Time) {
+	if !c.wake.Equal(t) {
+		_ = c.SetReadDeadline(t)
+		c.wake = t
+	}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -103,27 +117,28 @@ func (t *Transport) roundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, cmp.Or(context.Cause(ctx), err)
 		}
-		c = &conn{Conn: opened}
+		c = &conn{Conn: opened, Peeker: wire.NewPeeker(opened)}
 		c.in = bufio.NewReader(c)
 	}
 	if trace != nil && trace.GotConn != nil {
 		trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn})
 	}
-	x := &exchange{t: t, c: c, req: req, ctx: ctx, trace: trace}
-	x.stop = context.AfterFunc(ctx, func() { _ = c.Close() })
-	res, err := x.do()
-	if err == nil {
-		return res, nil
+	x := &exchange{t: t, c: c, req: req, trace: trace}
+	if trace != nil && trace.Got1xxResponse != nil {
+		x.informed = func(code int, header http.Header) error {
+			return trace.Got1xxResponse(code, textproto.MIMEHeader(header))
+		}
 	}
-	x.stop()
-	_ = c.Close()
-	switch {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case fresh:
-		return nil, fmt.Errorf("%w: %w", ErrNew, err)
+	x.bind(ctx)
+	var proceed func()
+	if proceed, x.failed = x.write(); x.asked != nil {
+		defer x.asked.Stop() // a server that answers without asking for it does not want it
 	}
-	return nil, err
+	res, err := x.receive(proceed)
+	if err != nil && fresh && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", ErrNew, err)
+	}
+	return res, err
 }
 
 // take is an idle connection that the server has not closed; nil without one.
@@ -140,7 +155,8 @@ func (t *Transport) take() *conn {
 		t.idle[last] = nil
 		t.idle = t.idle[:last]
 		t.mu.Unlock()
-		if time.Since(c.since) < c.keep && c.unused() && silent(c.Conn) {
+		// What comes without a request is the end, or no answer to the next one.
+		if time.Since(c.since) < c.keep && c.unused() && c.Peek() == wire.Nothing {
 			return c
 		}
 		_ = c.Close()
@@ -154,9 +170,9 @@ func (c *conn) unused() bool {
 		return true
 	}
 	c.left = 1
-	_ = c.SetReadDeadline(time.Unix(1, 0))
+	c.wakeAt(time.Unix(1, 0))
 	_, err := c.in.Peek(1)
-	_ = c.SetReadDeadline(time.Time{})
+	c.wakeAt(time.Time{})
 	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
@@ -181,7 +197,7 @@ func (t *Transport) lookThrough() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.idle = slices.DeleteFunc(t.idle, func(c *conn) bool {
-		over := time.Since(c.since) >= c.keep || !silent(c.Conn)
+		over := time.Since(c.since) >= c.keep || c.Peek() != wire.Nothing
 		if over {
 			_ = c.Close()
 		}
@@ -194,16 +210,13 @@ func (t *Transport) lookThrough() {
 	t.sweep.Reset(sweepPause)
 }
 
-// keepAlive is how long a connection may be idle, by what its server said last. Many close one after a few seconds, and some say when
-// (Keep-Alive: timeout=5). A request that comes at that moment is lost, and nobody knows whether it was read. So we are earlier.
-func (t *Transport) keepAlive(header http.Header) time.Duration {
-	keep := t.IdleTimeout
-	for _, value := range header["Keep-Alive"] {
-		for part := range strings.SplitSeq(value, ",") {
-			name, said, _ := strings.Cut(strings.TrimSpace(part), "=")
-			if seconds, err := strconv.ParseUint(said, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
-				keep = min(keep, time.Duration(seconds)*time.Second-earlier)
-			}
+// keepAlive is how long a connection may be idle, by what its server said, and at most that long. Many close one after a few seconds, and
+// some say when (Keep-Alive: timeout=5). A request that comes at that moment is lost, and nobody knows whether it was read. So we are earlier.
+func keepAlive(said string, keep time.Duration) time.Duration {
+	for part := range strings.SplitSeq(said, ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		if seconds, err := strconv.ParseUint(value, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
+			keep = min(keep, time.Duration(seconds)*time.Second-earlier)
 		}
 	}
 	return keep
@@ -224,45 +237,64 @@ func (t *Transport) CloseIdleConnections() {
 
 // exchange is one request and its response.
 type exchange struct {
-	t     *Transport
-	c     *conn
-	req   *http.Request
-	ctx   context.Context //nolint:containedctx // it is the request's own
-	trace *httptrace.ClientTrace
-	stop  func() bool   // false when ctx has ended the exchange
-	sent  chan struct{} // closed when a body that is sent beside the response has been; nil without one
-	whole bool          // then: all of it was
-	asked *time.Timer   // the server was asked whether to send it
+	t        *Transport
+	c        *conn
+	req      *http.Request   // nil: it is a plain one
+	ctx      context.Context //nolint:containedctx // it is the request's own
+	trace    *httptrace.ClientTrace
+	informed func(code int, header http.Header) error // hears 1xx; may be nil
+	stop     func() bool                              // false when ctx has ended the exchange
+	failed   error                                    // of writing the request
+	sent     chan struct{}                            // closed when a body that is sent beside the response has been; nil without one
+	whole    bool                                     // then: all of it was
+	asked    *time.Timer                              // the server was asked whether to send it
 }
 
-func (x *exchange) do() (*http.Response, error) {
-	proceed, failed := x.write()
-	if failed != nil { // the server may have said why it does not take it
-		_ = x.c.SetReadDeadline(time.Now().Add(lastWords))
+// bind has the exchange end with a context.
+func (x *exchange) bind(ctx context.Context) {
+	x.ctx = ctx
+	x.c.wakeAt(time.Time{})
+	x.stop = context.AfterFunc(ctx, func() { _ = x.c.Close() })
+}
+
+// receive returns the response; or an error, when the exchange has ended. proceed is called when the server asks for the body.
+func (x *exchange) receive(proceed func()) (*http.Response, error) {
+	res, err := x.read(proceed)
+	if err == nil {
+		return res, nil
 	}
-	if x.asked != nil {
-		defer x.asked.Stop() // a server that answers without asking for it does not want it
+	x.stop()
+	_ = x.c.Close()
+	if x.ctx.Err() != nil {
+		err = context.Cause(x.ctx)
+	}
+	return nil, err
+}
+
+func (x *exchange) read(proceed func()) (*http.Response, error) {
+	if x.failed != nil { // the server may have said why it does not take it
+		x.c.wakeAt(time.Now().Add(lastWords))
 	}
 	for range wire.MaxInformational {
 		x.c.left = maxHead
 		res, err := http.ReadResponse(x.c.in, x.req)
 		switch {
-		case failed != nil && (err != nil && !isAlert(err) || err == nil && res.StatusCode < http.StatusOK):
-			return nil, failed
+		case x.failed != nil && (err != nil && !isAlert(err) || err == nil && res.StatusCode < http.StatusOK):
+			return nil, x.failed
 		case err != nil:
 			return nil, err
 		case res.StatusCode == http.StatusContinue:
 			proceed()
 		case res.StatusCode >= http.StatusOK, res.StatusCode == http.StatusSwitchingProtocols:
 			x.c.left = 1<<63 - 1
-			if failed != nil {
+			if x.failed != nil {
 				res.Close = true
-				_ = x.c.SetReadDeadline(time.Time{})
+				x.c.wakeAt(time.Time{})
 			}
 			return x.answer(res), nil
 		}
-		if x.trace != nil && x.trace.Got1xxResponse != nil {
-			if err := x.trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
+		if x.informed != nil {
+			if err := x.informed(res.StatusCode, res.Header); err != nil {
 				return nil, err
 			}
 		}
@@ -278,7 +310,10 @@ func isAlert(err error) bool {
 
 // answer makes the response one that gives its connection back.
 func (x *exchange) answer(res *http.Response) *http.Response {
-	x.c.keep = x.t.keepAlive(res.Header)
+	x.c.keep = x.t.IdleTimeout
+	for _, value := range res.Header["Keep-Alive"] {
+		x.c.keep = keepAlive(value, x.c.keep)
+	}
 	switch n := res.ContentLength; {
 	case res.StatusCode == http.StatusSwitchingProtocols: // what follows is no HTTP
 		res.Body = &body{ReadCloser: http.NoBody, x: x}
@@ -306,7 +341,7 @@ func (x *exchange) release(reuse bool) {
 			_ = x.req.Body.Close() // ends a Read
 		}
 	}
-	if x.stop() && reuse && x.c.in.Buffered() == 0 {
+	if x.stop() && reuse && x.c.in.Buffered() == 0 && len(x.c.ahead.unread()) == 0 {
 		x.t.put(x.c)
 		return
 	}

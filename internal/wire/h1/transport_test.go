@@ -48,8 +48,8 @@ func TestBodies(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if len(from) > 4 {
-		t.Errorf("got %d connections", len(from))
+	if most := len(wiretest.Sizes); len(from) > most { // an answer that ends before its request has been sent takes a connection along
+		t.Errorf("got %d connections, want at most %d", len(from), most)
 	}
 }
 

@@ -1,0 +1,165 @@
+package h1
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"holdline/internal/wire"
+)
+
+// newsPause is how often the one who waits for a plain response looks whether there is news of the caller. It takes up to twice as long.
+const newsPause = 20 * time.Millisecond
+
+// plainExchange is one of a plain call.
+type plainExchange struct {
+	exchange
+	n    int // bytes of the head that was parsed; 0: none was
+	m    int // and of the body
+	head head
+	body []byte
+	res  wire.Response
+}
+
+// Begin implements wire.PlainClient.
+func (t *Transport) Begin(req *wire.Request) wire.Exchange {
+	cookies := 0
+	for _, f := range req.Header {
+		if f.Name == "cookie" {
+			cookies++ // HTTP/2 may have it in crumbs, HTTP/1.1 not
+		}
+	}
+	if cookies > 1 {
+		return nil
+	}
+	c := t.take()
+	if c == nil {
+		return nil
+	}
+	out := append(append(append(c.out[:0], "POST "...), req.Path...), " HTTP/1.1\r\nHost: "...)
+	out = appendFields(append(append(out, req.Authority...), "\r\n"...), req.Header)
+	c.out = appendBody(out, req.Body)
+	x := &plainExchange{exchange: exchange{t: t, c: c}}
+	n, err := c.Write(c.out)
+	if err != nil && n == 0 {
+		_ = c.Close()
+		return nil
+	}
+	x.failed = err
+	return x
+}
+
+// appendBody ends a head, and appends the body.
+func appendBody(out, body []byte) []byte {
+	out = strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)), 10)
+	return append(append(out, "\r\n\r\n"...), body...)
+}
+
+// Whole implements wire.Exchange.
+func (x *plainExchange) Whole(news <-chan struct{}, most time.Duration) *wire.Response {
+	began := time.Now()
+	for now := began; x.failed == nil; now = time.Now() {
+		if plain, whole := x.look(); whole || !plain {
+			return x.response(whole)
+		}
+		select {
+		case <-news:
+			return nil
+		default:
+		}
+		wake := now.Add(2 * newsPause)
+		if most > 0 {
+			over := began.Add(most)
+			if !now.Before(over) {
+				return nil
+			}
+			if over.Before(wake) {
+				wake = over
+			}
+		}
+		if x.c.wake.After(wake) || x.c.wake.Before(now.Add(newsPause)) {
+			x.c.wakeAt(wake)
+		}
+		if err := x.c.ahead.fill(x.c.Conn); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// look tells whether what was read is a plain response, as far as it goes, and whether that is whole.
+func (x *plainExchange) look() (plain, whole bool) {
+	raw := x.c.ahead.unread()
+	if x.n == 0 {
+		said := headOf(raw)
+		if said == nil {
+			return len(raw) < maxPlainHead, false
+		}
+		x.c.out, plain = x.head.parse(said, "HTTP/1.1 200", "", x.c.out)
+		reason := x.head.first
+		if !plain || reason != "" && reason[0] != ' ' || !httpguts.ValidHeaderFieldValue(reason) || x.head.chunked == (x.head.length >= 0) {
+			return false, false
+		}
+		x.n = len(said)
+	}
+	raw = raw[x.n:]
+	if x.head.chunked {
+		x.body, x.m, plain, whole = unchunk(x.body[:0], raw)
+		return plain, whole
+	}
+	if whole = len(raw) >= x.head.length; whole {
+		x.body, x.m = bytes.Clone(raw[:x.head.length]), x.head.length
+	}
+	return true, whole
+}
+
+func (x *plainExchange) response(whole bool) *wire.Response {
+	if !whole {
+		return nil
+	}
+	x.res = wire.Response{Status: http.StatusOK, Header: x.head.fields, Body: x.body}
+	return &x.res
+}
+
+// End implements wire.Exchange.
+func (x *plainExchange) End() {
+	c := x.c
+	c.ahead.use(x.n + x.m)
+	if c.keep = x.t.IdleTimeout; x.head.keepAlive != "" {
+		c.keep = keepAlive(x.head.keepAlive, c.keep)
+	}
+	if len(c.ahead.unread()) > 0 || c.ahead.err != nil {
+		_ = c.Close()
+		return
+	}
+	x.t.put(c)
+}
+
+// Await implements wire.Exchange.
+func (x *plainExchange) Await(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error) {
+	x.informed = informed
+	x.bind(ctx)
+	return x.receive(func() {})
+}
+
+// HeadCame implements wire.Exchange.
+func (x *plainExchange) HeadCame() bool {
+	for raw := x.c.ahead.unread(); ; {
+		said := headOf(raw)
+		if !strings.HasPrefix(string(said), "HTTP/1.1 1") {
+			return said != nil
+		}
+		raw = raw[len(said):]
+	}
+}
+
+// Conn implements wire.Exchange.
+func (x *plainExchange) Conn() net.Conn { return x.c.Conn }
