@@ -12,9 +12,39 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// BenchmarkPlainCall is a gRPC call through a gateway. Its caller and its service send the same bytes again and again and allocate
+// BenchmarkPlainCall is a call through a gateway. Its caller and its service send the same bytes again and again and allocate
 // nothing, so that what is counted is the gateway's.
 func BenchmarkPlainCall(b *testing.B) {
+	b.Run("gRPC", func(b *testing.B) {
+		conn := throughGateway(b, answerAlike)
+		_, _ = io.WriteString(conn, http2.ClientPreface)
+		requests, answers := newAlike(conn, []string{
+			":method: POST", ":scheme: http", ":authority: gateway", ":path: " + repeatable, "content-type: application/grpc", "te: trailers",
+			"user-agent: benchmark", "grpc-timeout: 10S", "authorization: Bearer " + strings.Repeat("a", 100),
+		}, nil), newEnds(conn)
+		id := uint32(1)
+		measure(b, func() bool {
+			requests.send(id)
+			id += 2
+			return answers.next() == id-2
+		})
+	})
+	b.Run("HTTP1", func(b *testing.B) {
+		conn := throughGateway(b, answerAlike1)
+		request := []byte("POST " + repeatable + " HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 2\r\n" +
+			"User-Agent: benchmark\r\nConnect-Timeout-Ms: 10000\r\nAuthorization: Bearer " + strings.Repeat("a", 100) + "\r\n\r\n{}")
+		answer := make([]byte, 4096)
+		measure(b, func() bool {
+			_, _ = conn.Write(request)
+			n, _ := conn.Read(answer)
+			return bytes.HasSuffix(answer[:n], []byte("\r\n\r\n{}"))
+		})
+	})
+}
+
+// throughGateway is a connection to a gateway before a service, which serves its connections so.
+func throughGateway(b *testing.B, serve func(net.Conn)) net.Conn {
+	b.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -26,7 +56,7 @@ func BenchmarkPlainCall(b *testing.B) {
 			if err != nil {
 				return
 			}
-			go answerAlike(conn)
+			go serve(conn)
 		}
 	}()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(front(b, ln.Addr().String()), "http://"))
@@ -34,28 +64,39 @@ func BenchmarkPlainCall(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = conn.Close() })
-	_, _ = io.WriteString(conn, http2.ClientPreface)
-	requests, answers := newAlike(conn, []string{
-		":method: POST", ":scheme: http", ":authority: gateway", ":path: " + repeatable, "content-type: application/grpc", "te: trailers",
-		"user-agent: benchmark", "grpc-timeout: 10S", "authorization: Bearer " + strings.Repeat("a", 100),
-	}, nil), newEnds(conn)
-	call := func(id uint32) {
-		if requests.send(id); answers.next() != id {
-			b.Fatal("no answer")
-		}
-	}
-	id := uint32(1)
-	for ; id < 100; id += 2 { // the tables of headers fill, and a connection to the service is opened
-		call(id)
+	return conn
+}
+
+// measure makes calls, which tell whether they were answered.
+func measure(b *testing.B, call func() bool) {
+	b.Helper()
+	answered := true
+	for range 50 { // the tables of headers fill, and a connection to the service is opened
+		answered = answered && call()
 	}
 	b.ReportAllocs()
-	for b.Loop() {
-		call(id)
-		id += 2
+	for answered && b.Loop() {
+		answered = call()
+	}
+	if !answered {
+		b.Fatal("no answer")
 	}
 }
 
-// answerAlike is a service that answers all requests of a connection alike.
+// answerAlike1 is a service that answers all requests of a connection over HTTP/1.1 alike.
+func answerAlike1(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Fri, 27 Nov 2026 12:00:00 GMT\r\nContent-Length: 2\r\n\r\n{}")
+	request := make([]byte, 4096)
+	for n, err := conn.Read(request); err == nil; n, err = conn.Read(request) {
+		if bytes.HasPrefix(request[:n], []byte("PRI ")) { // the gateway asks for its health
+			return
+		}
+		_, _ = conn.Write(answer)
+	}
+}
+
+// answerAlike is the same over HTTP/2.
 func answerAlike(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {

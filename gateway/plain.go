@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -49,6 +50,7 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	if res == nil {
 		return nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer p.limit.leave()
+			_, _ = io.Copy(io.Discard, r.Body) // begun has it, and net/http does not look whether the caller leaves before it was read
 			if p.varies {
 				w.Header().Set("Vary", "Origin")
 			}

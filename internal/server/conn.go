@@ -8,7 +8,10 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"holdline/internal/wire/h1"
 )
 
 // When we close a connection, we read on until the caller closes it too, or one of these limits is reached.
@@ -43,6 +46,27 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	c.ended = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 	return n, err
+}
+
+// SyscallConn implements syscall.Conn. What its Read waits for ends when the connection is closed, as a Read of ours does.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.TCPConn.SyscallConn()
+	return rawConn{raw, c}, err
+}
+
+type rawConn struct {
+	syscall.RawConn
+	c *conn
+}
+
+// Read implements syscall.RawConn.
+func (r rawConn) Read(ready func(fd uintptr) bool) error {
+	r.c.reading.Lock()
+	defer r.c.reading.Unlock()
+	if r.c.closed.Load() {
+		return net.ErrClosed
+	}
+	return r.RawConn.Read(ready) //nolint:wrapcheck // the error of the connection itself
 }
 
 // Close implements net.Conn, and does not block.
@@ -95,10 +119,17 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.TCPConn.SetReadDeadline(t)
 }
 
-type connKey struct{}
+// Of connKey is the *conn of a request, of callerKey its *h1.Caller.
+type (
+	connKey   struct{}
+	callerKey struct{}
+)
 
 // withConn implements http.Server.ConnContext, for connOf.
 func withConn(ctx context.Context, under net.Conn) context.Context {
+	if caller, ok := under.(*h1.Caller); ok {
+		ctx, under = context.WithValue(ctx, callerKey{}, caller), caller.Conn
+	}
 	if secure, ok := under.(*tls.Conn); ok {
 		under = secure.NetConn()
 	}
@@ -108,5 +139,11 @@ func withConn(ctx context.Context, under net.Conn) context.Context {
 // connOf returns the connection of a request; nil if it is not one of ours.
 func connOf(ctx context.Context) *conn {
 	c, _ := ctx.Value(connKey{}).(*conn)
+	return c
+}
+
+// callerOf returns the caller of a request; nil if net/http has accepted its connection.
+func callerOf(ctx context.Context) *h1.Caller {
+	c, _ := ctx.Value(callerKey{}).(*h1.Caller)
 	return c
 }

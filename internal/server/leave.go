@@ -19,18 +19,31 @@ func (s *Server) leave(ctx context.Context) {
 	_ = s.ln.Close()
 	bounded, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
+	await(bounded, s.empty)
+}
+
+// await waits until something is so, or ctx ends.
+func await(ctx context.Context, so func() bool) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for s.connections.Load() > 0 {
+	for !so() {
 		select {
 		case <-tick.C:
-		case <-bounded.Done():
+		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// count implements http.Server.ConnState. It counts the open connections.
+// empty tells whether there are no connections.
+func (s *Server) empty() bool {
+	if s.own != nil {
+		return s.own.h1.Open() == 0
+	}
+	return s.connections.Load() == 0
+}
+
+// count implements http.Server.ConnState. It counts the connections of net/http, if it serves all.
 func (s *Server) count(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:

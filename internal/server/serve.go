@@ -14,22 +14,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if beyond || s.leaving.Load() { // close: to make room for others, or because the server ends
 		w = &lastWriter{w}
 	}
+	handler, begun := s.handler, false
 	switch {
-	case r.ProtoMajor > 1 && s.counts:
+	case r.ProtoMajor > 1 && s.own == nil:
 		defer s.countStream(connOf(r.Context()))()
 	case r.ProtoMajor > 1:
-	case r.ContentLength != 0:
-		var e *early
-		e, r = newEarly(w, r)
-		defer e.end()
-		w = e
+	default:
+		if h := callerOf(r.Context()).Begun(); h != nil {
+			handler, begun = h, true
+		}
+		if r.ContentLength != 0 {
+			var e *early
+			e, r = newEarly(w, r)
+			defer e.end()
+			w = e
+		}
 	}
-	if beyond && !IsHealth(r) {
+	if beyond && !begun && !IsHealth(r) {
 		contract.WriteError(w, r, contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 			"the server has %d connections and takes no more; this call was not executed", s.ln.most))
 		return
 	}
-	s.handler.ServeHTTP(w, r)
+	handler.ServeHTTP(w, r)
 }
 
 // IsHealth tells whether a request is a health check. Health checks are answered at every limit, because a

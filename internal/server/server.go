@@ -94,9 +94,10 @@ type Config struct {
 // Server serves one handler on one listener.
 type Server struct {
 	http        *http.Server
+	own         *own // nil: net/http serves all
 	ln          *listener
 	maxStreams  int
-	counts      bool // the streams of each connection: our own engine does so itself
+	secure      bool
 	once        *logonce.Logger
 	metrics     *aside // nil if MetricsAddr is empty, or the same as AdminAddr
 	admin       *aside // nil if there is no admin listener
@@ -104,13 +105,11 @@ type Server struct {
 	log         *slog.Logger
 	drain       func()
 	leaving     atomic.Bool
-	connections atomic.Int64
+	connections atomic.Int64 // of net/http, if it serves all
 }
 
 // Listen opens the listeners of a server, so that its addresses are known before Run serves anything.
 func Listen(cfg Config) (*Server, error) {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
 	var secure *tls.Config
 	if cfg.CertFile != "" || cfg.KeyFile != "" {
 		pair, err := loadKeyPair(cfg.CertFile, cfg.KeyFile, cfg.Logger)
@@ -118,9 +117,6 @@ func Listen(cfg Config) (*Server, error) {
 			return nil, err
 		}
 		secure = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
-		protocols.SetHTTP2(true)
-	} else {
-		protocols.SetUnencryptedHTTP2(true)
 	}
 	limits, once := cfg.Limits.withDefaults(), logonce.New(cfg.Logger)
 	s := &Server{
@@ -136,25 +132,38 @@ func Listen(cfg Config) (*Server, error) {
 	}
 	s.http = &http.Server{
 		Handler:           s,
-		ConnState:         s.count,
 		ConnContext:       withConn,
-		Protocols:         protocols,
-		TLSConfig:         secure,
+		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: limits.HeaderTimeout,
 		IdleTimeout:       limits.IdleTimeout,
 		MaxHeaderBytes:    limits.HeaderBytes,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: limits.Streams,
-			MaxReadFrameSize:     maxFrame,
-			SendPingTimeout:      limits.IdleTimeout,
-			PingTimeout:          min(pingTimeout, limits.IdleTimeout),
-		},
-		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
-	if s.counts = cfg.Engine.IsNetHTTP(); !s.counts {
-		s.speakHTTP2(limits)
+	s.secure = secure != nil
+	s.http.Protocols.SetHTTP1(true)
+	if cfg.Engine.IsNetHTTP() {
+		s.leaveToNetHTTP(secure, limits)
+	} else {
+		s.own = newOwn(s, secure, limits)
+		s.http.ConnState = s.own.between
 	}
 	return s, nil
+}
+
+// leaveToNetHTTP has net/http serve all.
+func (s *Server) leaveToNetHTTP(secure *tls.Config, limits Limits) {
+	s.http.TLSConfig, s.http.ConnState = secure, s.count
+	if secure != nil {
+		s.http.Protocols.SetHTTP2(true)
+	} else {
+		s.http.Protocols.SetUnencryptedHTTP2(true)
+	}
+	s.http.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams: limits.Streams,
+		MaxReadFrameSize:     maxFrame,
+		SendPingTimeout:      limits.IdleTimeout,
+		PingTimeout:          min(pingTimeout, limits.IdleTimeout),
+	}
 }
 
 // listen opens the listeners.
@@ -236,7 +245,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 	group.Go(func() error {
-		s.log.Info("listening", "address", s.Addr(), "tls", s.http.TLSConfig != nil)
+		s.log.Info("listening", "address", s.Addr(), "tls", s.secure)
 		if err := s.serve(); !s.leaving.Load() {
 			return fmt.Errorf("serve on %s: %w", s.Addr(), err)
 		}
@@ -251,9 +260,9 @@ func (s *Server) Run(ctx context.Context) error {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		s.leave(bounded)
-		if err := s.http.Shutdown(bounded); err != nil {
+		if s.shutdown(bounded) != nil {
 			s.log.Warn("calls cut after the drain", "address", s.Addr(), "after", drainTimeout)
-			_ = s.http.Close()
+			s.cut()
 		}
 		s.ln.wait()
 		return nil
@@ -262,8 +271,32 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) serve() error {
-	if s.http.TLSConfig != nil {
+	switch {
+	case s.own != nil:
+		return s.own.serve()
+	case s.secure:
 		return s.http.ServeTLS(s.ln, "", "")
 	}
 	return s.http.Serve(s.ln)
+}
+
+// shutdown waits until the calls under way have ended, or ctx has.
+func (s *Server) shutdown(ctx context.Context) error {
+	if s.own != nil {
+		s.own.shutdown(ctx)
+	}
+	err := s.http.Shutdown(ctx)
+	if s.own != nil {
+		_ = s.own.others.Close() // net/http does not, if it has not begun to accept
+	}
+	await(ctx, s.empty)
+	return cmp.Or(err, ctx.Err())
+}
+
+// cut ends what is left.
+func (s *Server) cut() {
+	_ = s.http.Close()
+	if s.own != nil {
+		s.own.h1.Cut()
+	}
 }

@@ -61,8 +61,8 @@ func FuzzServer(f *testing.F) {
 	f.Add(conversation(":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/a", "trailer", "b", "expect", "100-continue", "cookie", "a=b", "cookie", "c=d"))
 	f.Add(conversation(":method", "POST", ":scheme", "http", ":path", "/a", "content-length", "8", "te", "trailers"))
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		far, read := talk(sent)
-		_ = newServer().Serve(context.Background(), far, http.HandlerFunc(wiretest.Echo), true)
+		far, read := talk(append([]byte(http2.ClientPreface), sent...))
+		_ = newServer().Serve(context.Background(), far, http.HandlerFunc(wiretest.Echo), nil)
 		<-read
 	})
 }

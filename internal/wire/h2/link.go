@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"holdline/internal/wire"
 )
 
 // What RFC 9113 says of every connection that has not said anything else.
@@ -49,7 +51,9 @@ type link struct {
 	creditAtOnce bool
 
 	// Of the reader alone.
+	ahead    []byte // was read before
 	in       []byte
+	peeker   *wire.Peeker // waits without a buffer; nil where nobody does: over TLS, which may have read ahead, and at clients, which have few connections
 	decoder  *hpack.Decoder
 	fields   []hpack.HeaderField // of the block that is decoded
 	size     int                 // of those, in bytes, as RFC 9113, section 6.5.2, counts them
@@ -272,18 +276,27 @@ func (l *link) read() {
 	l.endWritten(err)
 }
 
-// buffers hold what is read of connections on which much comes at once.
-var buffers = sync.Pool{New: func() any { return new([2 * maxFrame]byte) }}
+// What is read of connections is held in small buffers, and in large ones where much comes at once; in none where nothing comes.
+var (
+	smalls = sync.Pool{New: func() any { return new([maxIdle]byte) }}
+	larges = sync.Pool{New: func() any { return new([2 * maxFrame]byte) }}
+)
+
+// putBuffer gives the buffer of a slice back; there may be none.
+func putBuffer(b []byte) {
+	switch cap(b) {
+	case maxIdle:
+		smalls.Put((*[maxIdle]byte)(b[:maxIdle]))
+	case 2 * maxFrame:
+		larges.Put((*[2 * maxFrame]byte)(b[:2*maxFrame]))
+	}
+}
 
 func (l *link) frames() error {
-	small := make([]byte, 0, maxIdle)
-	var large *[2 * maxFrame]byte
-	defer func() {
-		if large != nil {
-			buffers.Put(large)
-		}
-	}()
-	l.in = small
+	defer func() { putBuffer(l.in) }()
+	l.in = smalls.Get().(*[maxIdle]byte)[:0]
+	l.in = append(l.in, l.ahead...)
+	l.ahead = nil
 	for at, got := 0, 0; ; {
 		for len(l.in)-at >= frameHead {
 			head := l.in[at:]
@@ -304,14 +317,20 @@ func (l *link) frames() error {
 			at += frameHead + length
 		}
 		l.tell()
-		// Only who sends much at once has a large buffer.
-		switch rest := l.in[at:]; {
-		case large != nil && got <= cap(small) && len(rest) == 0:
-			buffers.Put(large)
-			large, l.in = nil, small[:0]
-		case large == nil && (len(l.in) == cap(l.in) || len(rest) > 0):
-			large = buffers.Get().(*[2 * maxFrame]byte)
-			l.in = large[:copy(large[:], rest)]
+		rest := l.in[at:]
+		switch much := len(rest) > 0 || got >= maxIdle; {
+		case !much:
+			putBuffer(l.in)
+			l.in = nil
+			if err := l.peeker.Wait(); err != nil {
+				return err
+			}
+			l.in = smalls.Get().(*[maxIdle]byte)[:0]
+		case cap(l.in) != 2*maxFrame:
+			large := larges.Get().(*[2 * maxFrame]byte)
+			n := copy(large[:], rest)
+			putBuffer(l.in)
+			l.in = large[:n]
 		default:
 			l.in = l.in[:copy(l.in, rest)]
 		}

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -50,23 +51,31 @@ const (
 // errGreeting is the error of a connection that does not begin as HTTP/2 does.
 var errGreeting = errors.New("http2: the client did not greet")
 
-// Serve serves a connection until it has ended, with handlers whose contexts are made of ctx. greeted tells that the client's preface has
-// been read from it. Handlers may run on for a while.
-func (s *Server) Serve(ctx context.Context, nc net.Conn, handler http.Handler, greeted bool) error {
-	if !greeted {
-		preface := make([]byte, len(http2.ClientPreface))
+// Serve serves a connection until it has ended, with handlers whose contexts are made of ctx. said is what was read of it. Handlers may
+// run on for a while.
+func (s *Server) Serve(ctx context.Context, nc net.Conn, handler http.Handler, said []byte) error {
+	if greeting := len(http2.ClientPreface); len(said) < greeting {
 		_ = nc.SetReadDeadline(time.Now().Add(s.HeaderTimeout))
-		if _, err := io.ReadFull(nc, preface); err != nil || string(preface) != http2.ClientPreface {
+		rest := make([]byte, greeting-len(said))
+		if _, err := io.ReadFull(nc, rest); err != nil {
 			return errGreeting
 		}
-		_ = nc.SetReadDeadline(time.Time{})
+		said = append(said[:len(said):len(said)], rest...)
 	}
+	said, greets := bytes.CutPrefix(said, []byte(http2.ClientPreface))
+	if !greets {
+		return errGreeting
+	}
+	_ = nc.SetReadDeadline(time.Time{})
 	c := &caller{server: s, ctx: ctx, handler: handler, remote: nc.RemoteAddr().String(), heard: time.Now()}
 	if secure, ok := nc.(*tls.Conn); ok {
 		state := secure.ConnectionState()
 		c.secure = &state
+	} else {
+		c.peeker = wire.NewPeeker(nc)
 	}
 	c.streamWindow, c.linkWindow, c.maxSize = callWindow, callerWindow, s.MaxHeaderBytes+headerSlack
+	c.ahead = said
 	c.prepare(nc, c, "", http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(s.MaxStreams)},
 		http2.Setting{ID: http2.SettingInitialWindowSize, Val: callWindow}, http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.maxSize)})
 	c.used = c.heard

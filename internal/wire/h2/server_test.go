@@ -43,7 +43,7 @@ func listen(tb testing.TB, s *h2.Server, handler http.HandlerFunc) (addr string)
 			if err != nil {
 				return
 			}
-			conns.Go(func() { _ = s.Serve(context.Background(), c, handler, false) })
+			conns.Go(func() { _ = s.Serve(context.Background(), c, handler, nil) })
 		}
 	}()
 	tb.Cleanup(func() {

@@ -1,0 +1,348 @@
+package h1
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"holdline/internal/wire"
+)
+
+// Server serves the plain calls of connections over HTTP/1.1. All else is left to net/http: a Caller is a net.Conn from which only that
+// can be read. All fields are required. It is safe for concurrent use.
+type Server struct {
+	// Plain is offered the calls.
+	Plain func(*wire.Request) (*wire.Response, http.Handler)
+	// HeaderTimeout is how long a client may take for the first bytes.
+	HeaderTimeout time.Duration
+	// IdleTimeout is after how long a connection without calls is closed. It may be a sixteenth less.
+	IdleTimeout time.Duration
+
+	leaving atomic.Bool
+	mu      sync.Mutex
+	callers map[*Caller]struct{}
+}
+
+// watchPause is the time between two looks whether the caller of a plain call is still there.
+const watchPause = 50 * time.Millisecond
+
+var errLeft = errors.New("http1: the server ends")
+
+// state is what a connection does.
+type state = int32
+
+const (
+	elsewhere state = iota // net/http has it, or HTTP/2 is spoken
+	idle                   // the next request is awaited
+	busy                   // with a plain call
+	leaving                // likewise, and it ends with that
+	closed
+)
+
+// Caller is a client's connection. Between two requests of net/http, its Read serves plain calls.
+type Caller struct {
+	net.Conn
+	server *Server
+	peeker *wire.Peeker // nil over TLS, which may have something that was read and decrypted
+	state  atomic.Int32
+	in     buffer
+	out    []byte
+	wake   time.Time // when a Read ends without anything, as far as we have said
+	late   time.Time // when a Write does
+	begun  http.Handler
+	plain  bool // the next Read awaits a request
+	room   int  // of a Read of net/http when it has no bytes left from the one before; 0: there was none
+	head   head
+	req    wire.Request
+	body   []byte // of the request; nil: it was not asked for
+	n      int    // bytes of the head
+	news   chan struct{}
+	watch  *time.Timer
+}
+
+// Meet returns the caller of a connection. It has to be closed.
+func (s *Server) Meet(c net.Conn) *Caller {
+	caller := &Caller{Conn: c, server: s, news: make(chan struct{}, 1)}
+	if caller.Secure() == nil {
+		caller.peeker = wire.NewPeeker(c)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.callers == nil {
+		s.callers = map[*Caller]struct{}{}
+	}
+	s.callers[caller] = struct{}{}
+	return caller
+}
+
+// Open is how many callers have not been closed.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.callers)
+}
+
+// Shutdown closes connections without calls, and those with plain calls when these end. It does not wait for that, and leaves to
+// net/http those that it has.
+func (s *Server) Shutdown() {
+	s.leaving.Store(true)
+	for _, c := range s.all() {
+		if c.state.Load() != elsewhere {
+			_ = c.Close()
+		}
+	}
+}
+
+// Cut closes all connections at once.
+func (s *Server) Cut() {
+	for _, c := range s.all() {
+		_ = c.end()
+	}
+}
+
+func (s *Server) all() (all []*Caller) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.callers {
+		all = append(all, c)
+	}
+	return all
+}
+
+// Secure is the connection's TLS; nil without.
+func (c *Caller) Secure() *tls.Conn {
+	secure, _ := c.Conn.(*tls.Conn)
+	return secure
+}
+
+// SpeaksHTTP2 awaits the handshake of TLS, or the first bytes, and tells whether the client speaks HTTP/2. Then it returns what was read,
+// if anything; else that is left unread.
+func (c *Caller) SpeaksHTTP2() (speaks bool, said []byte, err error) {
+	c.state.CompareAndSwap(elsewhere, busy)
+	defer c.giveUp()
+	secure := c.Secure()
+	if secure != nil {
+		err = c.idly(c.server.HeaderTimeout, secure.Handshake)
+		if speaks = secure.ConnectionState().NegotiatedProtocol == http2.NextProtoTLS; speaks || err != nil {
+			return speaks, nil, err
+		}
+	}
+	for {
+		said = c.in.unread()
+		n := min(len(said), len(http2.ClientPreface))
+		if n > 0 && (secure != nil || string(said[:n]) != http2.ClientPreface[:n]) {
+			return false, nil, nil
+		}
+		if n > len("P") { // else it may be a POST
+			said = bytes.Clone(said)
+			c.in.use(len(said))
+			return true, said, nil
+		}
+		if err = c.idly(c.server.HeaderTimeout, c.await); err != nil {
+			return false, nil, err
+		}
+	}
+}
+
+// idly does something without which there is no call, for that long at most.
+func (c *Caller) idly(most time.Duration, do func() error) error {
+	if !c.state.CompareAndSwap(busy, idle) || c.server.leaving.Load() {
+		return errLeft
+	}
+	now := time.Now()
+	if over := now.Add(most); c.wake.Before(over.Add(-most/16)) || c.wake.After(over) {
+		c.wake = over
+		_ = c.SetReadDeadline(over)
+	}
+	err := do()
+	if !c.state.CompareAndSwap(idle, busy) {
+		return errLeft
+	}
+	return err
+}
+
+// await waits for something to come.
+func (c *Caller) await() error {
+	if err := c.peeker.Wait(); err != nil {
+		return err
+	}
+	return c.in.fill(c.Conn)
+}
+
+// giveUp has all that comes next be somebody else's.
+func (c *Caller) giveUp() {
+	for s := c.state.Load(); s != closed && !c.state.CompareAndSwap(s, elsewhere); s = c.state.Load() {
+	}
+	if !c.late.IsZero() {
+		c.late = time.Time{}
+		_ = c.SetWriteDeadline(c.late)
+	}
+	c.wake = time.Time{}
+}
+
+// ServePlain serves plain calls until the next request is none: then that is left unread. Otherwise the connection has ended.
+func (c *Caller) ServePlain() error {
+	c.state.CompareAndSwap(elsewhere, busy)
+	defer c.giveUp()
+	for {
+		if len(c.in.unread()) == 0 {
+			if err := c.idly(c.server.IdleTimeout, c.await); err != nil {
+				return err
+			}
+		}
+		if !c.parse() {
+			return nil
+		}
+		res, begun := c.offer()
+		if res == nil {
+			c.begun = begun
+			return nil
+		}
+		if err := c.respond(res); err != nil {
+			return err
+		}
+		c.in.use(c.n + len(c.body))
+	}
+}
+
+// parse reads the head of a request. It returns false for one that is not plain, or has not come whole.
+func (c *Caller) parse() (plain bool) {
+	said := headOf(c.in.unread())
+	if said == nil {
+		return false
+	}
+	if c.out, plain = c.head.parse(said, "POST ", " HTTP/1.1", c.out); !plain || c.head.host == "" || c.head.chunked || c.head.length < 0 || !wire.IsPlain(c.head.first) {
+		return false
+	}
+	c.n, c.body = len(said), nil
+	c.req = wire.Request{Major: 1, Authority: c.head.host, Path: c.head.first, Header: c.head.fields, Caller: c}
+	return true
+}
+
+// offer offers a call.
+func (c *Caller) offer() (*wire.Response, http.Handler) {
+	select {
+	case <-c.news: // of a call before
+	default:
+	}
+	if c.watch == nil {
+		c.watch = time.AfterFunc(time.Hour, c.lookForCaller)
+	}
+	c.watch.Reset(watchPause)
+	defer c.watch.Stop()
+	return c.server.Plain(&c.req)
+}
+
+// lookForCaller looks whether the caller is still there.
+func (c *Caller) lookForCaller() {
+	come := wire.NewPeeker(c.Conn).Peek()
+	if come == wire.End || come == wire.Something && c.Secure() != nil { // which may be an end
+		select {
+		case c.news <- struct{}{}:
+		default:
+		}
+		return
+	}
+	if s := c.state.Load(); s == busy || s == leaving { // else the call has just ended
+		c.watch.Reset(watchPause)
+	}
+}
+
+// Body implements wire.Caller.
+func (c *Caller) Body(most time.Duration) ([]byte, bool) {
+	for whole, waits := c.n+c.head.length, false; ; waits = true {
+		if said := c.in.unread(); len(said) >= whole {
+			c.body = said[c.n:whole:whole]
+			return c.body, true
+		}
+		if !waits {
+			c.wake = time.Now().Add(most)
+			_ = c.SetReadDeadline(c.wake)
+		}
+		if c.in.fill(c.Conn) != nil {
+			return nil, false
+		}
+	}
+}
+
+// News implements wire.Caller.
+func (c *Caller) News() <-chan struct{} { return c.news }
+
+// respond sends a response.
+func (c *Caller) respond(res *wire.Response) error {
+	last := c.state.Load() == leaving || c.server.leaving.Load()
+	out := strconv.AppendInt(append(c.out[:0], "HTTP/1.1 "...), int64(res.Status), 10)
+	out = append(append(append(out, ' '), http.StatusText(res.Status)...), "\r\n"...)
+	if out = appendFields(out, res.Header); last {
+		out = append(out, "Connection: close\r\n"...)
+	}
+	out = appendBody(out, res.Body)
+	if c.out = out; cap(out) > 2*bufferSize {
+		c.out = nil
+	}
+	if !c.late.Equal(res.Until) {
+		c.late = res.Until
+		_ = c.SetWriteDeadline(c.late)
+	}
+	_, err := c.Write(out)
+	if err == nil && last {
+		err = errLeft
+	}
+	return err
+}
+
+// Read implements net.Conn. What net/http has read ahead of the request that it awaits shows in the room that its buffer has left: then
+// what follows is no beginning, and is not looked at.
+func (c *Caller) Read(p []byte) (int, error) {
+	c.room = cmp.Or(c.room, len(p))
+	if c.plain && len(p) == c.room {
+		if err := c.ServePlain(); err != nil {
+			return 0, err
+		}
+	}
+	c.plain = false
+	if n, err, ok := c.in.take(p); ok {
+		return n, err
+	}
+	return c.Conn.Read(p)
+}
+
+// Between is told that net/http has served a request, and awaits the next one.
+func (c *Caller) Between() { c.plain = true }
+
+// Begun returns the handler that is to serve a call which was begun as a plain one, once; nil: there is none. c may be nil.
+func (c *Caller) Begun() http.Handler {
+	if c == nil {
+		return nil
+	}
+	begun := c.begun
+	c.begun = nil
+	return begun
+}
+
+// Close implements net.Conn. A plain call ends before that, unless Close is called again.
+func (c *Caller) Close() error {
+	if c.state.CompareAndSwap(busy, leaving) {
+		return nil
+	}
+	return c.end()
+}
+
+func (c *Caller) end() error {
+	if c.state.Swap(closed) == closed {
+		return nil
+	}
+	c.server.mu.Lock()
+	delete(c.server.callers, c)
+	c.server.mu.Unlock()
+	return c.Conn.Close() //nolint:wrapcheck // the error of the connection itself
+}
