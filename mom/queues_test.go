@@ -40,6 +40,7 @@ func TestQueuesAreListed(t *testing.T) {
 	}
 	w.park(dead)
 	w.park(uncertain)
+	time.Sleep(2 * time.Millisecond) // ages are whole milliseconds
 	q := w.queue()
 	if q.GetService() != sumService || q.GetQueued() != 2 || q.GetDead() != 2 || q.GetUncertain() != 1 || q.GetNoRoute() || q.GetPaused() || q.GetShards() != 1 {
 		t.Errorf("got %v, want 2 queued, 2 dead of which 1 uncertain", q)
