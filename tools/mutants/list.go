@@ -20,6 +20,8 @@ const (
 	stream  = "internal/upstream/stream.go"
 
 	plainTests    = "./gateway -timeout 120s -run Plain"
+	serverTests   = "./internal/server -timeout 60s -run Plain"
+	wire1Tests    = "./internal/wire/h1 -timeout 60s"
 	upstreamTests = "./internal/upstream"
 	streamTests   = "./gateway -timeout 60s -run StreamIs|LongOpening|SilentCaller"
 )
@@ -377,7 +379,7 @@ var wires = []mutant{
 	{"internal/bridge/plain.go", `status[0] == "0"`, "true", "./internal/bridge -run ^TestPlainIsAsConnect$"},
 	{"internal/bridge/plain.go", " != int64(len(raw)-envelopeHead)", " > int64(len(raw)-envelopeHead)", "./internal/bridge -run ^TestPlainIsAsConnect$"},
 	{"internal/bridge/plain.go", `			res.Header["Trailer-"+key] = values` + "\n", "", "./internal/bridge -run ^TestPlainIsAsConnect$"},
-	{"internal/wire/h1/transport.go", "c.unused() && silent(c.Conn)", "true", "./internal/wire/h1 -run ^TestClosedWhileIdle$"},
+	{"internal/wire/h1/transport.go", "c.unused() && c.Peek() == wire.Nothing", "true", "./internal/wire/h1 -run ^TestClosedWhileIdle$"},
 	{"internal/wire/h1/transport.go", " && x.c.in.Buffered() == 0", "", "./internal/wire/h1 -run ^TestTooMuch$"},
 	{"internal/wire/h2/conn.go", "s.from >= c.handed", "false", "./internal/wire/h2 -run ^TestUnsent$"},
 	{"internal/wire/h2/conn.go", "s.from >= c.handed", "true", "./internal/wire/h2 -run ^TestOutcomes$"},
@@ -407,6 +409,21 @@ var plains = []mutant{
 	{"internal/upstream/plain.go", "max(timeout-time.Since(b.at), 1)", "time.Hour", plainTests},
 	{"internal/wire/h2/plain.go", "s.err == nil && len(s.early) == 0 && ", "s.err == nil && ", plainTests},
 	{"internal/upstream/attempt.go", " && !res.begins() {", " && false {", table("reset-after-the-headers")},
+	{"internal/upstream/plain.go", " && (asked == OnlyGRPC || len(res.Trailers) == 0)", "", plainTests},
+	{"gateway/plain.go", "\t\t\t_, _ = io.Copy(io.Discard, r.Body) ", "\t\t\t_ = io.Discard ", plainTests},
+	{"internal/wire/h1/plain.go", "if cookies > 1 {", "if cookies > 9 {", plainTests},
+	{"internal/wire/h1/plain.go", " || !httpguts.ValidHeaderFieldValue(reason)", " || httpguts.ValidHeaderFieldValue(\"\\n\")", wire1Tests},
+	{"internal/wire/h1/plain.go", "if len(c.ahead.unread()) > 0 || c.ahead.err != nil {", "if c.ahead.err != nil {", wire1Tests},
+	{"internal/wire/h1/server.go", "if c.plain && len(p) == c.room {", "if c.plain {", wire1Tests},
+	{"internal/wire/h1/server.go", "c.head.chunked || ", "", wire1Tests},
+	{"internal/wire/h1/server.go", "come == wire.End || ", "", wire1Tests},
+	{"internal/wire/h1/server.go", "	last := c.state.Load() == leaving || c.server.leaving.Load()\n", "	last := false\n", serverTests},
+	{"internal/wire/h1/head.go", "return had == \"\" && value != \"\" && httpguts.ValidHostHeader(value)", "return had == \"\"", wire1Tests},
+	{"internal/wire/h1/head.go", "		if h.length >= 0 {\n			return false\n		}\n", "", wire1Tests},
+	{"internal/wire/h1/head.go", " || len(line) > maxSizeLine", "", wire1Tests},
+	{"internal/wire/h1/head.go", "case \"trailer\", \"upgrade\", \"expect\":", "case \"trailer\":", wire1Tests},
+	{"internal/wire/h1/head.go", "return strings.EqualFold(value, \"keep-alive\")", "return true", wire1Tests},
+	{"internal/server/serve.go", "handler, begun = h, true", "begun = true", serverTests},
 }
 
 // What follows when the files of routes and schemas have changed.
