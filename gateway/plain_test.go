@@ -162,6 +162,11 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			_, _ = io.WriteString(w, "}")
 		}, 1},
+		{"trailers in Connect", inConnect, "{}", func(w http.ResponseWriter, r *http.Request) {
+			say(200, "{}")(w, r)
+			_ = http.NewResponseController(w).Flush()
+			w.Header().Set(http.TrailerPrefix+"X-After", "b")
+		}, 0},
 		{"no content", inConnect, "{}", say(204, ""), 0},
 		{"an answer in gRPC", inConnect, "{}", say(200, "{}", "Content-Type: application/grpc", "Grpc-Status: 12"), 0},
 	} {
