@@ -43,6 +43,9 @@ func notingFine(tb testing.TB) (g *noting, addr string) {
 	return g, serve(tb, g)
 }
 
+// pairs are the versions of HTTP that a caller and a service speak.
+var pairs = [][2]int{{2, 2}, {1, 1}, {1, 2}, {2, 1}}
+
 func skipWithout(t *testing.T) {
 	t.Helper()
 	if engine.DefaultEngine.IsNetHTTP() {
@@ -171,7 +174,7 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 		{"an answer in gRPC", inConnect, "{}", say(200, "{}", "Content-Type: application/grpc", "Grpc-Status: 12"), 0},
 	} {
 		for _, origins := range [][]string{nil, {"https://app.example"}} {
-			for _, majors := range [][2]int{{2, 2}, {1, 1}, {1, 2}, {2, 1}} {
+			for _, majors := range pairs {
 				if majors != [2]int{2, 2} && c.headers[0] == inGRPC[0] {
 					continue
 				}
@@ -212,7 +215,7 @@ func TestEndOfAPlainCall(t *testing.T) {
 		{"a try-timeout", ";try-timeout=50ms", nil, false, again},
 		{"a deadline before the try-timeout", ";try-timeout=1m", []string{"Connect-Timeout-Ms: 100"}, false, "deadline_exceeded"},
 	} {
-		for _, majors := range [][2]int{{2, 2}, {1, 1}, {1, 2}, {2, 1}} {
+		for _, majors := range pairs {
 			t.Run(strings.ReplaceAll(c.name+fmt.Sprint(majors), " ", "-"), func(t *testing.T) {
 				t.Parallel()
 				service := newFaulty(t, fault{act: func(x *exchange) { x.silent = true }})

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -58,9 +57,7 @@ func byPath(req *wire.Request) (*wire.Response, http.Handler) {
 func TestPlainCalls(t *testing.T) {
 	t.Parallel()
 	skipWithoutPlain(t)
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	server.WritePair(t, certFile, keyFile, "first")
+	certFile, keyFile := newPair(t)
 	for _, scheme := range []string{"http", "https"} {
 		cfg := server.Config{Handler: plainly(byPath)}
 		if scheme == "https" {
@@ -164,9 +161,7 @@ func TestPanicOfAPlainCall(t *testing.T) {
 // A server that ends waits for nobody who does not even greet.
 func TestDrainOfSilentCallers(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	server.WritePair(t, certFile, keyFile, "first")
+	certFile, keyFile := newPair(t)
 	for _, cfg := range []server.Config{{}, {CertFile: certFile, KeyFile: keyFile}} {
 		cfg.Handler, cfg.Limits = http.NotFoundHandler(), server.Limits{HeaderTimeout: time.Hour}
 		addr, stop := servertest.Run(t, cfg)

@@ -73,12 +73,19 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+// newPair writes a certificate and its key.
+func newPair(tb testing.TB) (certFile, keyFile string) {
+	tb.Helper()
+	dir := tb.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	server.WritePair(tb, certFile, keyFile, "first")
+	return certFile, keyFile
+}
+
 // ALPN chooses the version of HTTP. Calls without TLS are refused.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	server.WritePair(t, certFile, keyFile, "first")
+	certFile, keyFile := newPair(t)
 	addr := serve(t, certFile, keyFile)
 	pem, err := os.ReadFile(certFile)
 	if err != nil {
@@ -103,9 +110,8 @@ func TestTLS(t *testing.T) {
 // A server whose certificate and key cannot be used does not start.
 func TestTLSNeedsThePair(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	server.WritePair(t, certFile, keyFile, "first")
+	certFile, keyFile := newPair(t)
+	dir := filepath.Dir(certFile)
 	other := filepath.Join(dir, "other.pem")
 	server.WritePair(t, filepath.Join(dir, "other-cert.pem"), other, "other")
 	for name, pair := range map[string][2]string{
