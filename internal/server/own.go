@@ -31,12 +31,14 @@ type own struct {
 }
 
 func newOwn(s *Server, secure *tls.Config, limits Limits) *own {
-	plain, _ := s.handler.(wire.PlainHandler)
-	offer := func(req *wire.Request) (*wire.Response, http.Handler) {
-		if plain == nil || s.ln.crowded.Load() || s.leaving.Load() {
-			return nil, nil
+	var offer func(*wire.Request) (*wire.Response, http.Handler)
+	if plain, ok := s.handler.(wire.PlainHandler); ok {
+		offer = func(req *wire.Request) (*wire.Response, http.Handler) {
+			if s.ln.crowded.Load() || s.leaving.Load() {
+				return nil, nil
+			}
+			return plain.ServePlain(req)
 		}
-		return plain.ServePlain(req)
 	}
 	if secure != nil {
 		secure.NextProtos = []string{http2.NextProtoTLS, "http/1.1"}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptrace"
-	"net/textproto"
 	"time"
 
 	"holdline/internal/wire"
@@ -105,12 +104,7 @@ func (b *Begun) goOn(ctx context.Context, req *Request) (*Response, Outcome, err
 		timeout = max(timeout-time.Since(b.at), 1)
 	}
 	ctx, inTime := bound(ctx, timeout)
-	raw, err := b.exchange.Await(ctx, func(code int, header http.Header) error {
-		if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.Got1xxResponse != nil {
-			return trace.Got1xxResponse(code, textproto.MIMEHeader(header))
-		}
-		return nil
-	})
+	raw, err := b.exchange.Await(ctx, wire.Informed(ctx))
 	inTime()
 	return b.conclude(ctx, raw, nil, err)
 }

@@ -11,6 +11,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"time"
 
@@ -94,6 +96,17 @@ func SaysLength(req *http.Request) bool {
 func AtHand(body io.Reader) bool {
 	_, ok := body.(interface{ Len() int })
 	return ok
+}
+
+// Informed is what hears of responses of 1xx, by httptrace: whoever has made the context.
+func Informed(ctx context.Context) func(code int, header http.Header) error {
+	trace := httptrace.ContextClientTrace(ctx)
+	return func(code int, header http.Header) error {
+		if trace == nil || trace.Got1xxResponse == nil {
+			return nil
+		}
+		return trace.Got1xxResponse(code, textproto.MIMEHeader(header))
+	}
 }
 
 // Asks tells whether a request wants the server to ask for its body.

@@ -67,8 +67,13 @@ func appendBody(out, body []byte) []byte {
 func (x *plainExchange) Whole(news <-chan struct{}, most time.Duration) *wire.Response {
 	began := time.Now()
 	for now := began; x.failed == nil; now = time.Now() {
-		if plain, whole := x.look(); whole || !plain {
-			return x.response(whole)
+		plain, whole := x.look()
+		if whole {
+			x.res = wire.Response{Status: http.StatusOK, Header: x.head.fields, Body: x.body}
+			return &x.res
+		}
+		if !plain {
+			return nil
 		}
 		select {
 		case <-news:
@@ -119,14 +124,6 @@ func (x *plainExchange) look() (plain, whole bool) {
 		x.body, x.m = bytes.Clone(raw[:x.head.length]), x.head.length
 	}
 	return true, whole
-}
-
-func (x *plainExchange) response(whole bool) *wire.Response {
-	if !whole {
-		return nil
-	}
-	x.res = wire.Response{Status: http.StatusOK, Header: x.head.fields, Body: x.body}
-	return &x.res
 }
 
 // End implements wire.Exchange.

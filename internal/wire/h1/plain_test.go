@@ -66,7 +66,7 @@ func checkAnswer(tb testing.TB, answer []byte) (plain bool) {
 		plain = true
 		x.End()
 	} else {
-		got, err = x.Await(tb.Context(), nil)
+		got, err = x.Await(tb.Context(), wire.Informed(tb.Context()))
 	}
 	var body []byte
 	if err == nil {
@@ -180,7 +180,7 @@ func TestPlainWaits(t *testing.T) {
 			t.Errorf("got %v", res)
 		}
 		answer <- struct{}{}
-		res, err := x.Await(t.Context(), nil)
+		res, err := x.Await(t.Context(), wire.Informed(t.Context()))
 		if err != nil {
 			t.Fatal(err)
 		}

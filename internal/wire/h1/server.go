@@ -18,9 +18,9 @@ import (
 )
 
 // Server serves the plain calls of connections over HTTP/1.1. All else is left to net/http: a Caller is a net.Conn from which only that
-// can be read. All fields are required. It is safe for concurrent use.
+// can be read. The timeouts are required. It is safe for concurrent use.
 type Server struct {
-	// Plain is offered the calls.
+	// Plain, if not nil, is offered the calls.
 	Plain func(*wire.Request) (*wire.Response, http.Handler)
 	// HeaderTimeout is how long a client may take for the first bytes.
 	HeaderTimeout time.Duration
@@ -63,8 +63,7 @@ type Caller struct {
 	room   int  // of a Read of net/http when it has no bytes left from the one before; 0: there was none
 	head   head
 	req    wire.Request
-	body   []byte // of the request; nil: it was not asked for
-	n      int    // bytes of the head
+	n      int // bytes of the head
 	news   chan struct{}
 	watch  *time.Timer
 }
@@ -191,6 +190,9 @@ func (c *Caller) giveUp() {
 
 // ServePlain serves plain calls until the next request is none: then that is left unread. Otherwise the connection has ended.
 func (c *Caller) ServePlain() error {
+	if c.server.Plain == nil {
+		return nil
+	}
 	c.state.CompareAndSwap(elsewhere, busy)
 	defer c.giveUp()
 	for {
@@ -210,7 +212,7 @@ func (c *Caller) ServePlain() error {
 		if err := c.respond(res); err != nil {
 			return err
 		}
-		c.in.use(c.n + len(c.body))
+		c.in.use(c.n + c.head.length)
 	}
 }
 
@@ -223,7 +225,7 @@ func (c *Caller) parse() (plain bool) {
 	if c.out, plain = c.head.parse(said, "POST ", " HTTP/1.1", c.out); !plain || c.head.host == "" || c.head.chunked || c.head.length < 0 || !wire.IsPlain(c.head.first) {
 		return false
 	}
-	c.n, c.body = len(said), nil
+	c.n = len(said)
 	c.req = wire.Request{Major: 1, Authority: c.head.host, Path: c.head.first, Header: c.head.fields, Caller: c}
 	return true
 }
@@ -261,8 +263,7 @@ func (c *Caller) lookForCaller() {
 func (c *Caller) Body(most time.Duration) ([]byte, bool) {
 	for whole, waits := c.n+c.head.length, false; ; waits = true {
 		if said := c.in.unread(); len(said) >= whole {
-			c.body = said[c.n:whole:whole]
-			return c.body, true
+			return said[c.n:whole:whole], true
 		}
 		if !waits {
 			c.wake = time.Now().Add(most)

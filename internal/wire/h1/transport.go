@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/textproto"
 	"os"
 	"slices"
 	"strconv"
@@ -123,12 +122,7 @@ func (t *Transport) roundTrip(req *http.Request) (*http.Response, error) {
 	if trace != nil && trace.GotConn != nil {
 		trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn})
 	}
-	x := &exchange{t: t, c: c, req: req, trace: trace}
-	if trace != nil && trace.Got1xxResponse != nil {
-		x.informed = func(code int, header http.Header) error {
-			return trace.Got1xxResponse(code, textproto.MIMEHeader(header))
-		}
-	}
+	x := &exchange{t: t, c: c, req: req, trace: trace, informed: wire.Informed(ctx)}
 	x.bind(ctx)
 	var proceed func()
 	if proceed, x.failed = x.write(); x.asked != nil {
@@ -242,7 +236,7 @@ type exchange struct {
 	req      *http.Request   // nil: it is a plain one
 	ctx      context.Context //nolint:containedctx // it is the request's own
 	trace    *httptrace.ClientTrace
-	informed func(code int, header http.Header) error // hears 1xx; may be nil
+	informed func(code int, header http.Header) error // hears 1xx
 	stop     func() bool                              // false when ctx has ended the exchange
 	failed   error                                    // of writing the request
 	sent     chan struct{}                            // closed when a body that is sent beside the response has been; nil without one
@@ -293,10 +287,8 @@ func (x *exchange) read(proceed func()) (*http.Response, error) {
 			}
 			return x.answer(res), nil
 		}
-		if x.informed != nil {
-			if err := x.informed(res.StatusCode, res.Header); err != nil {
-				return nil, err
-			}
+		if err := x.informed(res.StatusCode, res.Header); err != nil {
+			return nil, err
 		}
 	}
 	return nil, errors.New("http1: too much before the head of the response")

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,12 +65,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	informed := func(int, http.Header) error { return nil }
-	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.Got1xxResponse != nil {
-		informed = func(code int, header http.Header) error {
-			return trace.Got1xxResponse(code, textproto.MIMEHeader(header))
-		}
-	}
+	informed := wire.Informed(ctx)
 	if s.body == nil {
 		return s.Await(ctx, informed)
 	}
