@@ -71,7 +71,11 @@ func (o *own) serve() error {
 			time.Sleep(delay)
 			delay = min(2*delay, maxDelay)
 			continue
-		case o.tls != nil:
+		}
+		if of, ok := c.(*conn); ok {
+			of.bytes = wire.NonBlocking(of.TCPConn)
+		}
+		if o.tls != nil {
 			c = tls.Server(c, o.tls)
 		}
 		delay = firstDelay

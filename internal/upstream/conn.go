@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"holdline/internal/wire"
 )
 
 // Limits of every connection to an endpoint.
@@ -50,6 +52,9 @@ func (e *Endpoint) dialer(major int) func(ctx context.Context, network, host str
 		dialled, err := dialer.DialContext(ctx, network, cmp.Or(e.addr, host))
 		if err != nil {
 			return nil, err
+		}
+		if !e.isNetHTTP() {
+			dialled = wire.NonBlocking(dialled)
 		}
 		c := e.newConn(dialled, major)
 		if !e.addConn(c) {

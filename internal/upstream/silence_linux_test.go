@@ -3,6 +3,7 @@ package upstream
 import (
 	"net"
 	"net/url"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestSilenceIsLimited(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = dialled.Close() }()
-	raw, err := dialled.(*conn).Conn.(*net.TCPConn).SyscallConn()
+	raw, err := dialled.(syscall.Conn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ package wire
 
 import (
 	"crypto/tls"
-	"errors"
 	"net"
 	"syscall"
 )
@@ -29,10 +28,10 @@ func NewPeeker(c net.Conn) *Peeker {
 		p.raw, _ = under.SyscallConn()
 	}
 	p.look = func(fd uintptr) {
-		switch n, _, err := syscall.Recvfrom(int(fd), p.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT); {
+		switch n, err := sysPeek(fd, p.one[:]); {
 		case n > 0:
 			p.seen = Something
-		case errors.Is(err, syscall.EAGAIN):
+		case err == syscall.EAGAIN:
 			p.seen = Nothing
 		}
 	}
