@@ -35,7 +35,7 @@ func plainGRPC(tb testing.TB, addr string, code codes.Code) (ran func() int) {
 	}
 	servertest.GRPC(tb, addr, &stock.ServiceDesc{ServiceName: faultService, Methods: []stock.MethodDesc{
 		{MethodName: "Get", Handler: handle}, {MethodName: "Add", Handler: handle},
-	}})
+	}}, nil)
 	return func() int {
 		mu.Lock()
 		defer mu.Unlock()

@@ -181,7 +181,7 @@ func streamsOfGRPC(tb testing.TB) (url string) {
 			Handler: func(_ any, stream stock.ServerStream) error { return method(onGRPC{stream}) },
 		})
 	}
-	return "http://" + servertest.GRPC(tb, "127.0.0.1:0", desc)
+	return "http://" + servertest.GRPC(tb, "127.0.0.1:0", desc, nil)
 }
 
 // streamsIn runs the service on a server that only takes Content-Types of one beginning.
@@ -334,7 +334,7 @@ func TestStreamsAcrossEnd(t *testing.T) {
 				return err
 			}})
 	}
-	url := frontStreams(t, "http://"+servertest.GRPC(t, "127.0.0.1:0", desc))
+	url := frontStreams(t, "http://"+servertest.GRPC(t, "127.0.0.1:0", desc, nil))
 	ctx, leave := context.WithCancel(t.Context())
 	client2 := client(t, 2)
 	body, caller := io.Pipe()
@@ -399,7 +399,7 @@ func TestStreamsAcrossLeave(t *testing.T) {
 			ended <- err
 			return err
 		},
-	}}})
+	}}}, nil)
 	url := frontStreams(t, "http://"+service)
 	for _, p := range []string{"application/connect+json", "application/grpc-web+json"} {
 		ctx, leave := context.WithCancel(t.Context())

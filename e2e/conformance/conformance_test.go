@@ -14,18 +14,25 @@ import (
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"holdline/internal/wire"
 )
 
-// All cases of the suite pass through the gateway as they pass without it:
+// engines are what may speak HTTP, as --engine names them.
+var engines = map[string]wire.Engine{"own": wire.Own, "nethttp": wire.NetHTTP}
+
+// All cases of the suite pass through the gateway as they pass without it, with each engine:
 // whether it knows their schemas, and then reads unary calls before it sends
 // them and looks at their answers, or not, and everything streams.
 func TestSuitePasses(t *testing.T) {
 	programs := newPrograms(t)
-	for _, known := range []bool{false, true} {
-		t.Run(fmt.Sprintf("known=%t", known), func(t *testing.T) {
-			// With features taken away, it would pass with fewer cases.
-			programs.run(t, "Total cases: 3800\n3800 passed, 0 failed", nil, "-reference", tool(t, "referenceserver"), fmt.Sprintf("-known=%t", known))
-		})
+	for engine := range engines {
+		for _, known := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/known=%t", engine, known), func(t *testing.T) {
+				// With features taken away, it would pass with fewer cases.
+				programs.run(t, "Total cases: 3800\n3800 passed, 0 failed", nil, "-engine", engine, "-reference", tool(t, "referenceserver"), fmt.Sprintf("-known=%t", known))
+			})
+		}
 	}
 }
 
@@ -94,6 +101,16 @@ func compile(tb testing.TB, dir, image string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	as := make([]protoreflect.FileDescriptor, len(files))
+	for i, file := range files {
+		as[i] = file
+	}
+	writeImage(tb, image, as...)
+}
+
+// writeImage makes an image of files, and of those that they import.
+func writeImage(tb testing.TB, image string, files ...protoreflect.FileDescriptor) {
+	tb.Helper()
 	var (
 		set  descriptorpb.FileDescriptorSet
 		seen = map[string]bool{}

@@ -131,20 +131,7 @@ func netHTTP(tb testing.TB, tls bool) *httptest.Server {
 // has one.
 func gatewayBefore(tb testing.TB, service, certified *httptest.Server) (addr string) {
 	tb.Helper()
-	routes, err := route.ParseTable([]string{"arithmetic.v1.SumService=" + service.URL, "test.v1.Stream=" + service.URL})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	schemas, err := route.LoadSchemas()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	g, err := gateway.New(gateway.Config{Routes: routes, Schemas: schemas, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	servertest.Keep(tb, g)
-	cfg := server.Config{Handler: g, Logger: slog.New(slog.DiscardHandler)}
+	cfg := server.Config{Handler: newGateway(tb, gateway.Config{}, nil, "arithmetic.v1.SumService="+service.URL, "test.v1.Stream="+service.URL), Logger: slog.New(slog.DiscardHandler)}
 	if certified.TLS != nil {
 		pair := certified.TLS.Certificates[0]
 		key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
@@ -165,4 +152,23 @@ func writePEM(tb testing.TB, kind string, raw []byte) (name string) {
 		tb.Fatal(err)
 	}
 	return name
+}
+
+// newGateway runs a gateway that knows images.
+func newGateway(tb testing.TB, cfg gateway.Config, images []string, routes ...string) *gateway.Gateway {
+	tb.Helper()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	var err error
+	if cfg.Routes, err = route.ParseTable(routes); err != nil {
+		tb.Fatal(err)
+	}
+	if cfg.Schemas, err = route.LoadSchemas(images...); err != nil {
+		tb.Fatal(err)
+	}
+	g, err := gateway.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	servertest.Keep(tb, g)
+	return g
 }

@@ -28,6 +28,7 @@ import (
 	"holdline/internal/route"
 	"holdline/internal/server"
 	"holdline/internal/stack"
+	"holdline/internal/wire"
 )
 
 const (
@@ -42,8 +43,13 @@ func main() {
 	image := flag.String("image", "", "the suite's schemas, a Buf image")
 	known := flag.Bool("known", false, "give the gateway the schemas too")
 	bridged := flag.Bool("bridged", false, "the reference server only speaks gRPC")
+	engine := flag.String("engine", "own", "what speaks HTTP: own or nethttp")
 	flag.Parse()
-	err := run(ctx, *reference, *image, *known, *bridged)
+	speaks := wire.Own
+	if *engine == "nethttp" {
+		speaks = wire.NetHTTP
+	}
+	err := run(ctx, *reference, *image, *known, *bridged, speaks)
 	stop()
 	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "conformance: %v\n", err)
@@ -51,7 +57,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, reference, image string, known, bridged bool) error {
+func run(ctx context.Context, reference, image string, known, bridged bool, engine wire.Engine) error {
 	suiteSchemas, err := route.LoadSchemas(image)
 	if err != nil {
 		return err
@@ -113,7 +119,7 @@ func run(ctx context.Context, reference, image string, known, bridged bool) erro
 	if err != nil {
 		return err
 	}
-	s, err := stack.NewGateway(gateway.Config{Routes: routes, Schemas: schemas, Logger: log}, cfg)
+	s, err := stack.NewGateway(gateway.Config{Routes: routes, Schemas: schemas, Engine: engine, Logger: log}, cfg)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func stock(tb testing.TB, sum func(context.Context, *arithmeticv1.SumRequest) (*
 				return nil, err
 			}
 			return sum(ctx, req)
-		}}}}))
+		}}}}, nil))
 }
 
 // at is the endpoint at an address.
