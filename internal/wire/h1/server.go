@@ -61,16 +61,21 @@ type Caller struct {
 	begun  http.Handler
 	plain  bool // the next Read awaits a request
 	room   int  // of a Read of net/http when it has no bytes left from the one before; 0: there was none
-	head   head
-	req    wire.Request
-	n      int // bytes of the head
-	news   chan struct{}
-	watch  *time.Timer
+	*turn       // of the plain call; nil before the first, so that connections over HTTP/2 do without
+}
+
+// turn is what a plain call needs, and the next one on its connection.
+type turn struct {
+	head  head
+	req   wire.Request
+	n     int // bytes of the head
+	news  chan struct{}
+	watch *time.Timer
 }
 
 // Meet returns the caller of a connection. It has to be closed.
 func (s *Server) Meet(c net.Conn) *Caller {
-	caller := &Caller{Conn: c, server: s, news: make(chan struct{}, 1)}
+	caller := &Caller{Conn: c, server: s}
 	if caller.Secure() == nil {
 		caller.peeker = wire.NewPeeker(c)
 	}
@@ -192,6 +197,9 @@ func (c *Caller) giveUp() {
 func (c *Caller) ServePlain() error {
 	if c.server.Plain == nil {
 		return nil
+	}
+	if c.turn == nil {
+		c.turn = &turn{news: make(chan struct{}, 1)}
 	}
 	c.state.CompareAndSwap(elsewhere, busy)
 	defer c.giveUp()

@@ -39,8 +39,10 @@ func newConn(nc net.Conn, idleTimeout time.Duration) *conn {
 	c.streamWindow, c.linkWindow, c.creditAtOnce, c.maxSize = streamWindow, connWindow, true, maxHeaderBytes
 	c.prepare(nc, c, http2.ClientPreface, http2.Setting{ID: http2.SettingEnablePush},
 		http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow}, http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: maxHeaderBytes})
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.idle = time.AfterFunc(idleTimeout, func() { c.closeIdle(idleTimeout) })
-	go c.write()
+	c.flush()
 	go c.read()
 	return c
 }

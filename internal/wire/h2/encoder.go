@@ -15,6 +15,8 @@ const (
 	pairOverhead = 32
 	// maxPairs is how many pairs fit into the largest table, since even an empty one has the overhead.
 	maxPairs = maxTable / pairOverhead
+	// buckets suffice for the pairs of most connections.
+	buckets = 32
 )
 
 // What a block consists of (RFC 7541, sections 5.2 and 6): the first byte, and how many bits of that byte belong to a number.
@@ -48,7 +50,7 @@ type encoder struct {
 	size           int
 	// newest has, for each bucket of hashes, the number of the pair that was added to it last; pair.older leads on from there.
 	// Numbers only fall along such a chain. So it ends at the first pair that was evicted, and eviction need not repair it.
-	newest [maxPairs]uint64
+	newest [buckets]uint64
 
 	// recent has the hashes of pairs that were sent as literals lately. Each set has those that came last, the newest first. With a single
 	// place instead of a set, two pairs that share it and come in turn would never be seen to repeat.
@@ -119,7 +121,7 @@ func (e *encoder) field(dst []byte, name, value string) []byte {
 
 // find returns the number of a pair in the dynamic table; 0: it has none.
 func (e *encoder) find(hash uint32, name, value string) uint64 {
-	n := e.newest[hash%maxPairs]
+	n := e.newest[hash%buckets]
 	for n > e.evicted {
 		p := e.pair(n)
 		if p.name == name && p.value == value {
@@ -149,7 +151,7 @@ func (e *encoder) add(hash uint32, name, value string) {
 	e.size += size
 	e.added++
 	// A copy, because the strings may be parts of a large buffer, which they would keep alive.
-	both, bucket := name+value, hash%maxPairs
+	both, bucket := name+value, hash%buckets
 	p := pair{both[:len(name)], both[len(name):], e.newest[bucket]}
 	e.newest[bucket] = e.added
 	if len(e.pairs) < maxPairs {

@@ -311,7 +311,7 @@ func TestEncoderSameHash(t *testing.T) {
 	e := newEncoder()
 	e.add(hash, "authorization", "one")
 	e.add(hash, "authorization", "two")
-	e.add(hash+maxPairs, "authorization", "three") // the same bucket
+	e.add(hash+buckets, "authorization", "three") // the same bucket
 	for i, value := range []string{"one", "two", "three"} {
 		if got, want := e.find(hash, "authorization", value), uint64(i+1); got != want {
 			t.Errorf("%s: got pair %d, want %d", value, got, want)

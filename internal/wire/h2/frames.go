@@ -3,6 +3,7 @@ package h2
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -193,7 +194,13 @@ func (l *link) tookFragment(flags http2.Flags, fragment []byte) error {
 	id := l.blockOf
 	l.blockOf = 0
 	// A block is decoded whatever becomes of its stream: the ones after it build on it.
-	l.fields, l.size = l.fields[:0], 0
+	room := rooms.Get().(*[roomForFields]hpack.HeaderField)
+	defer func() {
+		clear(room[:])
+		rooms.Put(room)
+		l.fields = nil
+	}()
+	l.fields, l.size = room[:0], 0
 	if _, err := l.decoder.Write(fragment); err != nil {
 		return broken(http2.ErrCodeCompression, "%v", err)
 	}
@@ -207,6 +214,12 @@ func (l *link) tookFragment(flags http2.Flags, fragment []byte) error {
 	defer l.mu.Unlock()
 	return l.role.headers(id, l.blockE)
 }
+
+// rooms are for the fields of a block, of which nobody keeps the slice.
+var rooms = sync.Pool{New: func() any { return new([roomForFields]hpack.HeaderField) }}
+
+// roomForFields is as many as most blocks have, or more.
+const roomForFields = 24
 
 // field takes a field that was decoded. Those beyond the limit are only counted.
 func (l *link) field(f hpack.HeaderField) {

@@ -66,12 +66,12 @@ type link struct {
 	woken    []*flow             // those that have something new in what was read
 	greeted  bool                // the other side's SETTINGS have come
 
-	wake chan struct{} // of the writer
 	over chan struct{} // closed when the connection has ended
 
 	mu      sync.Mutex
 	moved   sync.Cond // windows, or what is unwritten, have changed, or a stream has ended
 	out     []byte    // not written yet
+	writing bool      // a writer runs
 	handed  int64     // bytes before those: the kernel may have them
 	spare   []byte
 	owed    int // bytes of out that the other side has asked for
@@ -109,10 +109,10 @@ type role interface {
 	down()
 }
 
-// prepare has a link ready, and what it says first: greeting is what comes before the SETTINGS. Then read and write are to run.
+// prepare has a link ready, and what it says first: greeting is what comes before the SETTINGS. Then flush and read are to run.
 func (l *link) prepare(nc net.Conn, role role, greeting string, settings ...http2.Setting) {
 	l.Conn, l.role, l.streams = nc, role, map[uint32]*flow{}
-	l.wake, l.over = make(chan struct{}, 1), make(chan struct{})
+	l.over = make(chan struct{})
 	l.window, l.initial, l.room = firstWindow, firstWindow, l.linkWindow
 	l.moved.L = &l.mu
 	l.encoder = newEncoder()
@@ -125,7 +125,6 @@ func (l *link) prepare(nc net.Conn, role role, greeting string, settings ...http
 		l.out = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(l.out, uint16(s.ID)), s.Val)
 	}
 	l.credit(0, l.linkWindow-firstWindow)
-	l.flush()
 }
 
 // failed ends the connection and all its streams; mu is held.
@@ -213,43 +212,39 @@ func (l *link) headerBlock(id uint32, flags http2.Flags) {
 	}
 }
 
-// flush has what was appended be written.
+// flush has what was appended be written; mu is held.
 func (l *link) flush() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
+	if !l.writing && l.err == nil {
+		l.writing = true
+		start((*writer)(l))
 	}
 }
 
-// write writes until the connection has ended.
-func (l *link) write() {
-	for {
-		select {
-		case <-l.wake:
-		case <-l.over:
-			return
-		}
-		runtime.Gosched() // what can run now may have something to say as well
-		l.mu.Lock()
-		for len(l.out) > 0 && l.err == nil {
-			batch := l.out
-			l.handed += int64(len(batch))
-			l.out, l.owed = l.spare[:0], 0
-			l.mu.Unlock()
-			_, err := l.Write(batch)
-			l.mu.Lock()
-			if l.spare = batch[:0]; cap(batch) > maxKept || cap(batch) > maxIdle && len(l.streams) == 0 {
-				l.spare = nil
-			}
-			if err != nil {
-				l.failed(err)
-			}
-			l.moved.Broadcast()
-		}
-		if l.ending != nil {
-			l.failed(l.ending)
-		}
+// writer is the job of writing what was appended.
+type writer link
+
+func (w *writer) run() {
+	l := (*link)(w)
+	runtime.Gosched() // what can run now may have something to say as well
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.out) > 0 && l.err == nil {
+		batch := l.out
+		l.handed += int64(len(batch))
+		l.out, l.owed = l.spare[:0], 0
 		l.mu.Unlock()
+		_, err := l.Write(batch)
+		l.mu.Lock()
+		if l.spare = batch[:0]; cap(batch) > maxKept || cap(batch) > maxIdle && len(l.streams) == 0 {
+			l.spare = nil
+		}
+		if err != nil {
+			l.failed(err)
+		}
+		l.moved.Broadcast()
+	}
+	if l.writing = false; l.ending != nil {
+		l.failed(l.ending)
 	}
 }
 

@@ -81,10 +81,10 @@ func (s *Server) Serve(ctx context.Context, nc net.Conn, handler http.Handler, s
 	c.used = c.heard
 	c.mu.Lock()
 	c.timer = time.AfterFunc(s.HeaderTimeout, c.watch)
+	c.flush()
 	c.mu.Unlock()
 	s.add(c)
 	defer s.remove(c)
-	go c.write()
 	c.read()
 	<-c.over
 	return c.err

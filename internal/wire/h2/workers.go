@@ -2,32 +2,35 @@ package h2
 
 import "time"
 
-// Goroutines that have run a call wait a moment for the next one, since their stacks have grown: a new one has to copy its stack
-// once or twice in every call.
+// Goroutines that have run a call, or have written, wait a moment for the next job, since their stacks have grown: a new one has to copy its
+// stack once or twice in every call. And a connection without calls needs none to write.
+
+// job is what runs beside a connection's reader.
+type job interface{ run() }
 
 // waiting is where they wait.
-var waiting = make(chan *call)
+var waiting = make(chan job)
 
 // patience is how long.
 const patience = 50 * time.Millisecond
 
-// start runs a call beside its caller.
-func (c *call) start() {
+// start runs a job.
+func start(j job) {
 	select {
-	case waiting <- c:
+	case waiting <- j:
 	default:
-		go work(c)
+		go work(j)
 	}
 }
 
-func work(c *call) {
+func work(j job) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
-		c.run()
+		j.run()
 		timer.Reset(patience)
 		select {
-		case c = <-waiting:
+		case j = <-waiting:
 		case <-timer.C:
 			return
 		}
