@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"holdline/internal/wire"
 )
 
 // bufferSize is what a buffer begins with, in bytes.
@@ -24,6 +26,7 @@ func (b *buffer) unread() []byte { return b.all[b.at:] }
 
 // use drops bytes. What was read of them may be overwritten from then on.
 func (b *buffer) use(n int) {
+	wire.Poison(b.all[b.at : b.at+n])
 	if b.at += n; b.at < len(b.all) {
 		return
 	}

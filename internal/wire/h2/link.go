@@ -234,6 +234,7 @@ func (w *writer) run() {
 		l.out, l.owed = l.spare[:0], 0
 		l.mu.Unlock()
 		_, err := l.Write(batch)
+		wire.Poison(batch)
 		l.mu.Lock()
 		if l.spare = batch[:0]; cap(batch) > maxKept || cap(batch) > maxIdle && len(l.streams) == 0 {
 			l.spare = nil
@@ -309,6 +310,7 @@ func (l *link) frames() error {
 			if err := l.took(kind, flags, id, head[frameHead:frameHead+length]); err != nil {
 				return err
 			}
+			wire.Poison(head[:frameHead+length])
 			at += frameHead + length
 		}
 		l.tell()

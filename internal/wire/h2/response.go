@@ -14,6 +14,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"holdline/internal/wire"
 )
 
 // response is what a handler has said so far. It is written as net/http's server writes it: with a date, a length and a type, where the
@@ -261,6 +263,7 @@ func (c *call) finish() {
 	}
 	l.flush()
 	if c.body != nil {
+		wire.Poison(c.body[:])
 		bodies.Put(c.body)
 		c.body = nil
 	}
