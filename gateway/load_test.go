@@ -75,6 +75,16 @@ type replica struct {
 
 func newReplica(tb testing.TB, addr string) *replica {
 	tb.Helper()
+	return newReplicaOf(tb, addr, func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		<-time.After(time.Millisecond)
+		_, _ = io.WriteString(w, "{}")
+	})
+}
+
+// newReplicaOf is newReplica with another answer to a call.
+func newReplicaOf(tb testing.TB, addr string, serve http.HandlerFunc) *replica {
+	tb.Helper()
 	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", addr)
 	if err != nil {
 		tb.Fatal(err)
@@ -85,10 +95,8 @@ func newReplica(tb testing.TB, addr string) *replica {
 			http.NotFound(w, req) // healthy: there is a server, without health
 			return
 		}
-		_, _ = io.Copy(io.Discard, req.Body)
 		r.calls.Add(1)
-		<-time.After(time.Millisecond)
-		_, _ = io.WriteString(w, "{}")
+		serve(w, req)
 	})}
 	r.http.Protocols.SetHTTP1(true)
 	r.http.Protocols.SetUnencryptedHTTP2(true)
