@@ -45,9 +45,12 @@ func reverseProxy(backend string) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor >= 2 {
 			h2.ServeHTTP(w, r)
-		} else {
-			h1.ServeHTTP(w, r)
+			return
 		}
+		// Else net/http closes the request's body when an answer begins. The transport looks once more for its end, may be
+		// late for that, and would cut the answer off: go.dev/issue/40747.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		h1.ServeHTTP(w, r)
 	}), nil
 }
 
