@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -11,11 +12,15 @@ import (
 
 // ask is what calls ask for with their headers, and so what they get.
 type ask struct {
+	name string // in the report
+	// message is what they say; nil: the sum of 1 and 2.
+	message *message
 	// procedure is what is called; empty: that of the service that most is asked of.
 	procedure string
 	header    [][2]string
 	keyed     bool // a new Idempotency-Key goes with each call
-	handle    bool // the answer is a task's handle, else it is the sum
+	handle    bool // the answer is a task's handle, else that of the message
+	messages  int  // of an answer that is a stream; else 0
 	usual     bool // a token, a deadline, and a traceparent of its own go with each call, as in most systems
 }
 
@@ -23,13 +28,45 @@ type ask struct {
 const taskTTL = "5m"
 
 var (
-	askSum    = &ask{usual: true, header: [][2]string{{"Authorization", "Bearer " + strings.Repeat("0123456789abcdef", 8)}}}
+	askSum    = askUsual("sum", procedure, nil)
 	askStored = &ask{header: [][2]string{{contract.HeaderPrefer, "respond-async"}, {contract.HeaderTTL, taskTTL}}, handle: true}
 	askHeld   = &ask{header: [][2]string{{contract.HeaderPrefer, "wait=30"}, {contract.HeaderTTL, taskTTL}}}
 	askKeyed  = &ask{header: [][2]string{{contract.HeaderTTL, taskTTL}, {contract.HeaderAnswerTTL, taskTTL}}, keyed: true}
 )
 
+// askUsual asks for nothing.
+func askUsual(name, procedure string, m *message) *ask {
+	token := [2]string{"Authorization", "Bearer " + strings.Repeat("0123456789abcdef", 8)}
+	return &ask{name: name, procedure: procedure, message: m, header: [][2]string{token}, usual: true}
+}
+
 func (a *ask) path() string { return cmp.Or(a.procedure, procedure) }
+
+func (a *ask) says() *message { return cmp.Or(a.message, sum) }
+
+// message is what calls say and what they must be told, byte by byte, in both protocols.
+type message struct {
+	connectType   string // Content-Type of Connect
+	connect, grpc exchange
+}
+
+// exchange is the body of a request, and that of its answer.
+type exchange struct{ request, answer []byte }
+
+// sum is SumRequest{a: 1, b: 2} and SumResponse{result: 3}.
+var sum = &message{
+	connectType: "application/json",
+	connect:     exchange{[]byte(`{"a":1,"b":2}`), []byte(`{"result":3}`)},
+	grpc: exchange{
+		envelope(0, []byte("\x09\x00\x00\x00\x00\x00\x00\xf0\x3f\x11\x00\x00\x00\x00\x00\x00\x00\x40")),
+		envelope(0, []byte("\x09\x00\x00\x00\x00\x00\x00\x08\x40")),
+	},
+}
+
+// envelope is how gRPC, and streams of Connect, frame a message.
+func envelope(flags byte, message []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message))), message...)
+}
 
 // newKey is as long as every other key.
 func newKey() string { return fmt.Sprintf("bench-%016x", rand.Uint64()) }

@@ -83,12 +83,12 @@ func TestCallers(t *testing.T) {
 	proxy.Start()
 	t.Cleanup(proxy.Close)
 
-	for protocol, dial := range dialers {
+	for _, protocol := range protocolNames(false) {
 		for name, addr := range map[string]string{"direct": backend.Addr(), "proxied": proxy.Listener.Addr().String()} {
 			t.Run(protocol+"/"+name, func(t *testing.T) {
-				c := dialFor(t, dial, addr, askSum)
+				c := dialFor(t, protocol, addr, askSum)
 				for i := range 4000 {
-					if err := c.call(); err != nil {
+					if err := call(c); err != nil {
 						t.Fatalf("call %d: %v", i, err)
 					}
 				}
@@ -105,7 +105,7 @@ func TestCallersComplain(t *testing.T) {
 		handler              http.HandlerFunc
 		ask                  *ask
 	}{
-		{"result", protocolConnect, "want a result of 3", func(w http.ResponseWriter, _ *http.Request) {
+		{"result", protocolConnect, `want "{\"result\":3}"`, func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"result":4}`))
 		}, askSum},
 		{"status", protocolConnect, "want 200", func(w http.ResponseWriter, _ *http.Request) {
@@ -113,7 +113,7 @@ func TestCallersComplain(t *testing.T) {
 		}, askSum},
 		{"result", protocolGRPC, "want 0000000009090000000000000840", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
-			_, _ = w.Write(grpcRequest)
+			_, _ = w.Write(sum.grpc.request)
 		}, askSum},
 		{"status", protocolGRPC, "want 200", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -121,6 +121,13 @@ func TestCallersComplain(t *testing.T) {
 		{"code", protocolGRPC, `grpc-status "14", want 0`, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Grpc-Status", "14")
 		}, askSum},
+		{"a message of two", protocolConnect, "answer ", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(askStream(1).message.connect.answer)
+		}, askStream(2)},
+		{"a message of two", protocolGRPC, "answer ", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+			_, _ = w.Write(askStream(1).message.grpc.answer)
+		}, askStream(2)},
 		{"no handle", protocolConnect, "want 202", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"result":3}`))
 		}, askStored},
@@ -139,7 +146,7 @@ func TestCallersComplain(t *testing.T) {
 		{"no handle", protocolGRPC, `grpc-status "0", want 4`, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(contract.HeaderTask, someTask)
 			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
-			_, _ = w.Write(grpcAnswer)
+			_, _ = w.Write(sum.grpc.answer)
 		}, askStored},
 		{"handle of another service", protocolGRPC, `Holdline-Task "acme`, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(contract.HeaderTask, strings.Replace(someTask, service, "acme.v1.Service", 1))
@@ -152,11 +159,33 @@ func TestCallersComplain(t *testing.T) {
 			server.Config.Protocols = both()
 			server.Start()
 			t.Cleanup(server.Close)
-			err := dialFor(t, dialers[test.protocol], server.Listener.Addr().String(), test.ask).call()
+			err := call(dialFor(t, test.protocol, server.Listener.Addr().String(), test.ask))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("call: got %v, want an error with %q", err, test.want)
 			}
 		})
+	}
+}
+
+// TestEchoes has messages that are larger than windows, and streams, with calls that share a connection.
+func TestEchoes(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(echo))
+	server.Config.Protocols = both()
+	server.Config.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerConnection: 1 << 16, MaxReceiveBufferPerStream: 1 << 16}
+	server.Start()
+	t.Cleanup(server.Close)
+	for _, a := range []*ask{askEcho(1), askEcho(1 << 20), askStream(1), askStream(100)} {
+		for protocol, streams := range map[string]int{protocolConnect: 1, protocolGRPC: 8} {
+			t.Run(protocol+"/"+a.name, func(t *testing.T) {
+				t.Parallel()
+				var l load
+				err := l.run(dialFor(t, protocol, server.Listener.Addr().String(), a), streams, time.Now().Add(100*time.Millisecond))
+				if err != nil || len(l.latencies) < streams {
+					t.Errorf("%d calls, %v; want at least %d and no error", len(l.latencies), err, streams)
+				}
+			})
+		}
 	}
 }
 
@@ -181,10 +210,10 @@ func TestHandles(t *testing.T) {
 	server.Config.Protocols = both()
 	server.Start()
 	t.Cleanup(server.Close)
-	for protocol, dial := range dialers {
-		c := dialFor(t, dial, server.Listener.Addr().String(), askStored)
+	for _, protocol := range protocolNames(false) {
+		c := dialFor(t, protocol, server.Listener.Addr().String(), askStored)
 		for range 2 {
-			if err := c.call(); err != nil {
+			if err := call(c); err != nil {
 				t.Fatalf("%s: %v", protocol, err)
 			}
 		}
@@ -211,7 +240,7 @@ func TestKeys(t *testing.T) {
 		w.Header().Set(contract.HeaderTask, someTask)
 		if r.ProtoMajor == 2 {
 			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
-			_, _ = w.Write(grpcAnswer)
+			_, _ = w.Write(sum.grpc.answer)
 			return
 		}
 		_, _ = w.Write([]byte(`{"result":3}`))
@@ -220,17 +249,17 @@ func TestKeys(t *testing.T) {
 	server.Start()
 	t.Cleanup(server.Close)
 	for range 2 {
-		for protocol, dial := range dialers {
-			c := dialFor(t, dial, server.Listener.Addr().String(), askKeyed)
+		for _, protocol := range protocolNames(false) {
+			c := dialFor(t, protocol, server.Listener.Addr().String(), askKeyed)
 			for range 10 {
-				if err := c.call(); err != nil {
+				if err := call(c); err != nil {
 					t.Fatalf("%s: %v", protocol, err)
 				}
 			}
 		}
 	}
-	if len(seen) != 2*len(dialers)*10 {
-		t.Errorf("%d keys, want %d", len(seen), 2*len(dialers)*10)
+	if len(seen) != 2*len(protocolNames(false))*10 {
+		t.Errorf("%d keys, want %d", len(seen), 2*len(protocolNames(false))*10)
 	}
 }
 
@@ -257,9 +286,9 @@ func TestTranslators(t *testing.T) {
 		}
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
-		c := dialFor(t, dialers[protocolConnect], server.Listener.Addr().String(), askSum)
+		c := dialFor(t, protocolConnect, server.Listener.Addr().String(), askSum)
 		for i := range 100 {
-			if err := c.call(); err != nil {
+			if err := call(c); err != nil {
 				t.Fatalf("%s: call %d: %v", name, i, err)
 			}
 		}
@@ -286,22 +315,14 @@ func TestQuickRuns(t *testing.T) {
 			t.Errorf("no %q in the report:\n%s", title, report.String())
 		}
 	}
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rows []row
-	if err := json.Unmarshal(raw, &rows); err != nil {
-		t.Fatal(err)
-	}
 	got := map[string]int{}
-	for _, r := range rows {
+	for _, r := range readRows(t, file) {
 		got[r.Scenario+"/"+r.Peer]++
 		if r.Calls == 0 || r.Peer != peerHeld && r.CPU <= 0 {
 			t.Errorf("a row without calls, or without CPU time: %+v", r)
 		}
 	}
-	protocols := len(dialers)
+	protocols := len(protocolNames(false))
 	want := map[string]int{
 		"bridged/holdline": 1, "bridged/vanguard": 1, "bridged/grpc-gateway": 1,
 		"stored/stored": protocols, "keyed/keyed": protocols, "keyed/no key": protocols,
@@ -312,10 +333,64 @@ func TestQuickRuns(t *testing.T) {
 	}
 }
 
+// TestQuickProxies measures each peer that is on this machine, briefly, with TLS and without.
+func TestQuickProxies(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		scenario string
+		args     []string
+		rows     int // of a peer
+	}{
+		// A size and a stream, in four shapes of gRPC and two of HTTP/1.1.
+		{scenarioDirect, []string{"-protocol", "connect-h1,connect-tls,grpc-h2c,grpc-tls", "-size", "100000", "-messages", "3", "-connections", "1,2x3"}, 2 * (4 + 2)},
+	} {
+		t.Run(test.scenario, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "rows.json")
+			s, err := parse(append(test.args, "-scenario", test.scenario, "-rounds", "1", "-duration", "20ms", "-json", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var report strings.Builder
+			if err := s.run(t.Context(), &report); err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]int{}
+			for _, r := range readRows(t, file) {
+				got[r.Peer]++
+				if r.Calls == 0 {
+					t.Errorf("a row without calls: %+v", r)
+				}
+			}
+			for _, peer := range []string{peerHoldline, peerReverseProxy, peerNginx, peerHAProxy} {
+				if onPath(peer) == "" && (peer == peerNginx || peer == peerHAProxy) {
+					t.Logf("%s was not measured: it is not on this machine", peer)
+				} else if got[peer] != test.rows || !strings.Contains(report.String(), peer) {
+					t.Errorf("%s: %d rows, want %d and a line in the report:\n%s", peer, got[peer], test.rows, report.String())
+				}
+			}
+		})
+	}
+}
+
+func readRows(t *testing.T, file string) (rows []row) {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(raw, &rows)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"-scenario", "direct,other"}, {"-tasks", "0"}, {"-tasks", "50001"}, {"-connections", "0"}, {"-rounds", "0"},
+		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"},
+		{"-scenario", "direct,stored", "-protocol", protocolGRPCTLS},
 	} {
 		if s, err := parse(args); err == nil {
 			t.Errorf("parse(%q) = %+v, want an error", args, s)
@@ -332,9 +407,9 @@ func TestChunks(t *testing.T) {
 		_, _ = w.Write([]byte(`ult":3}`))
 	}))
 	t.Cleanup(server.Close)
-	c := dialFor(t, dialers[protocolConnect], server.Listener.Addr().String(), askSum)
+	c := dialFor(t, protocolConnect, server.Listener.Addr().String(), askSum)
 	for range 2 {
-		if err := c.call(); err != nil {
+		if err := call(c); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -347,12 +422,12 @@ func both() *http.Protocols {
 	return protocols
 }
 
-func dialFor(t testing.TB, dial dialer, addr string, a *ask) caller {
+func dialFor(t testing.TB, protocol, addr string, a *ask) caller {
 	t.Helper()
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		t.Fatal(err)
 	}
-	c, err := dial(t.Context(), addr, a)
+	c, err := dial(t.Context(), protocol, addr, a)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,8 @@ func (s *settings) bulkOf(ctx context.Context, dir, binary, protocol string) (ro
 	if err := fillOther(ctx, system, protocol, s.bulkTasks, func() time.Duration { return time.Until(at) }); err != nil {
 		return nil, err
 	}
-	quiet, err := measure(ctx, system.peer(scenarioBulk, peerQuiet, askKeyed), protocol, bulkConnections, s.duration)
+	of := shape{Protocol: protocol, Connections: bulkConnections, Streams: 1}
+	quiet, err := measure(ctx, system.peer(scenarioBulk, peerQuiet, askKeyed), of, s.duration)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +84,7 @@ func (s *settings) bulkOf(ctx context.Context, dir, binary, protocol string) (ro
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	busy, err := measure(ctx, system.peer(scenarioBulk, peerBulk, askKeyed), protocol, bulkConnections, s.duration)
+	busy, err := measure(ctx, system.peer(scenarioBulk, peerBulk, askKeyed), of, s.duration)
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +116,8 @@ func (s *settings) reportBulk(out io.Writer, rows []row) error {
 	t := newTable(out, "protocol", "peer", "calls/s before", "p50 µs", "p99 µs", "calls/s meanwhile", "p50 µs", "p99 µs", "p99 to p99", "tasks ended meanwhile", "errors")
 	for _, protocol := range s.protocols {
 		for _, other := range []string{"", ", " + peerOther} {
-			quiet := cellOf(rows, scenarioBulk, protocol, 0, peerQuiet+other)
-			busy := cellOf(rows, scenarioBulk, protocol, 0, peerBulk+other)
+			quiet := cellOf(rows, scenarioBulk, shape{Protocol: protocol}, peerQuiet+other)
+			busy := cellOf(rows, scenarioBulk, shape{Protocol: protocol}, peerBulk+other)
 			if quiet.rows == 0 {
 				continue
 			}

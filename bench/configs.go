@@ -16,9 +16,16 @@ const nginxConfig = `daemon off;
 worker_processes 2;
 pid DIR/nginx.pid;
 error_log stderr error;
-events { worker_connections 4096; }
+worker_rlimit_nofile 16384;
+events { worker_connections 16384; }
 http {
 	access_log off;
+	ssl_certificate PEM;
+	ssl_certificate_key PEM;
+	keepalive_timeout 5m;
+	client_max_body_size 0;
+	client_body_buffer_size 2m;
+	proxy_buffers 8 256k;
 	tcp_nodelay on;
 	client_body_temp_path DIR/nginx-body;
 	proxy_temp_path DIR/nginx-proxy;
@@ -30,11 +37,10 @@ http {
 	upstream h2 { server BACKEND; keepalive 512; keepalive_requests 1000000000; }
 	server {
 		listen H1;
-		location / {
-			proxy_pass http://h1;
-			proxy_http_version 1.1;
-			proxy_set_header Connection "";
-		}
+		proxy_http_version 1.1;
+		proxy_set_header Connection "";
+		location / { proxy_pass http://h1; }
+		location STREAM { proxy_pass http://h1; proxy_buffering off; }
 	}
 	server {
 		listen H2 http2;
@@ -44,13 +50,14 @@ http {
 `
 
 const haproxyConfig = `global
-	maxconn 4096
+	maxconn 16384
+	no strict-limits
 defaults
 	mode http
 	http-reuse always
 	timeout connect 1s
-	timeout client 90s
-	timeout server 90s
+	timeout client 5m
+	timeout server 5m
 frontend h1
 	bind H1
 	default_backend h1
@@ -93,11 +100,19 @@ http://H2 {
 `
 
 func nginxArgs(dir string, p ports) ([]string, error) {
+	if p.secure {
+		p.h1 += " ssl"
+		p.h2 += " ssl"
+	}
 	file, err := writeConfig(dir, "nginx.conf", nginxConfig, p)
 	return []string{"-p", dir, "-e", "stderr", "-c", file}, err
 }
 
 func haproxyArgs(dir string, p ports) ([]string, error) {
+	if p.secure {
+		p.h1 += " ssl crt " + p.pem + " alpn http/1.1"
+		p.h2 += " ssl crt " + p.pem + " alpn h2"
+	}
 	file, err := writeConfig(dir, "haproxy.cfg", haproxyConfig, p)
 	return []string{"-db", "-q", "-f", file}, err
 }
@@ -109,6 +124,6 @@ func caddyArgs(dir string, p ports) ([]string, error) {
 
 func writeConfig(dir, name, config string, p ports) (string, error) {
 	file := filepath.Join(dir, name)
-	config = strings.NewReplacer("DIR", dir, "BACKEND", p.backend, "H1", p.h1, "H2", p.h2).Replace(config)
+	config = strings.NewReplacer("DIR", dir, "BACKEND", p.backend, "H1", p.h1, "H2", p.h2, "PEM", p.pem, "STREAM", streamProcedure).Replace(config)
 	return file, os.WriteFile(file, []byte(config), 0o600)
 }

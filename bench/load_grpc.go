@@ -3,7 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -15,42 +15,55 @@ import (
 	"holdline/internal/contract"
 )
 
-var (
-	// grpcRequest is SumRequest{a: 1, b: 2} behind its gRPC frame header.
-	grpcRequest = []byte("\x00\x00\x00\x00\x12" +
-		"\x09\x00\x00\x00\x00\x00\x00\xf0\x3f" + "\x11\x00\x00\x00\x00\x00\x00\x00\x40")
-	// grpcAnswer is SumResponse{result: 3}.
-	grpcAnswer = []byte("\x00\x00\x00\x00\x09" + "\x09\x00\x00\x00\x00\x00\x00\x08\x40")
+const (
+	// window is the largest there is in HTTP/2: answers never wait for our credit.
+	window = 1<<31 - 1
+	// peerWindow is what a peer lets us send at first, and peerFrame how much in a frame.
+	peerWindow, peerFrame = 1<<16 - 1, 1 << 14
 )
 
-// window is the largest there is in HTTP/2: answers never wait for our credit.
-const window = 1<<31 - 1
-
-// grpcCaller speaks gRPC over HTTP/2 without TLS, a stream after the other, on
-// bare frames: see connectCaller for why.
+// grpcCaller speaks gRPC over HTTP/2 on bare frames: see connectCaller for why.
 type grpcCaller struct {
-	conn   net.Conn
-	out    *bytes.Buffer // frames to write, in one write
-	framer *http2.Framer // reads from the connection, writes to out
-	fields []hpack.HeaderField
-	hpack  *hpack.Encoder
-	block  bytes.Buffer // of hpack
-	stream uint32
-	credit int64 // what the peer lets us send on the connection
-	body   []byte
-	ask    *ask
-	status string // grpc-status of the last answer
-	id     string // of the last answer's task
+	conn    net.Conn
+	in      *bufio.Reader
+	out     *bytes.Buffer // frames to write, in one write
+	framer  *http2.Framer // reads from in, writes to out
+	fields  []hpack.HeaderField
+	hpack   *hpack.Encoder
+	block   bytes.Buffer // of hpack
+	ask     *ask
+	next    uint32 // stream
+	open    map[uint32]*grpcStream
+	ended   []*grpcStream // to be used again
+	credit  int64         // what the peer lets us send on the connection
+	initial int64         // and on a new stream
+	stalled bool          // a request waits for credit
+	taken   uint32        // of our window, since we gave it back
+	id      string        // of the last answer's task
 }
 
-func dialGRPC(ctx context.Context, addr string, a *ask) (*grpcCaller, error) {
-	conn, err := dialTCP(ctx, addr)
-	if err != nil {
-		return nil, err
+// grpcStream is a call under way.
+type grpcStream struct {
+	id     uint32
+	sent   time.Time
+	unsent []byte
+	credit int64
+	body   []byte
+	status string // grpc-status
+	task   string
+}
+
+func newGRPCCaller(conn net.Conn, a *ask) caller {
+	c := &grpcCaller{
+		conn: conn, in: bufio.NewReader(conn), out: new(bytes.Buffer), ask: a,
+		next: 1, open: map[uint32]*grpcStream{}, credit: peerWindow, initial: peerWindow,
 	}
-	c := &grpcCaller{conn: conn, out: new(bytes.Buffer), credit: 1<<16 - 1, ask: a}
+	scheme := "http"
+	if _, ok := conn.(*tls.Conn); ok {
+		scheme = "https"
+	}
 	for _, f := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", a.path()}, {":authority", addr},
+		{":method", "POST"}, {":scheme", scheme}, {":path", a.path()}, {":authority", conn.RemoteAddr().String()},
 		{"content-type", "application/grpc"}, {"user-agent", "holdline-bench"}, {"te", "trailers"},
 	} {
 		c.fields = append(c.fields, hpack.HeaderField{Name: f[0], Value: f[1]})
@@ -62,26 +75,18 @@ func dialGRPC(ctx context.Context, addr string, a *ask) (*grpcCaller, error) {
 		c.fields = append(c.fields, hpack.HeaderField{Name: "grpc-timeout", Value: grpcDeadline})
 	}
 	c.hpack = hpack.NewEncoder(&c.block)
-	c.framer = http2.NewFramer(c.out, bufio.NewReader(conn))
+	c.framer = http2.NewFramer(c.out, c.in)
 	c.framer.SetReuseFrames()
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	// What is queued here goes out with the first call.
 	c.out.WriteString(http2.ClientPreface)
-	_ = c.framer.WriteSettings(http2.Setting{ID: http2.SettingEnablePush, Val: 0})
-	_ = c.framer.WriteWindowUpdate(0, window-(1<<16-1))
-	return c, nil
+	_ = c.framer.WriteSettings(http2.Setting{ID: http2.SettingEnablePush, Val: 0}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+	_ = c.framer.WriteWindowUpdate(0, window-peerWindow)
+	return c
 }
 
-func (c *grpcCaller) call() error {
-	if c.credit < int64(len(grpcRequest)) {
-		return fmt.Errorf("the peer returns no flow control credit")
-	}
-	c.credit -= int64(len(grpcRequest))
-	if c.stream == 0 {
-		c.stream = 1
-	} else {
-		c.stream += 2
-	}
+// send queues a call. It is written with others when receive has nothing left to read.
+func (c *grpcCaller) send(now time.Time) error {
 	c.block.Reset()
 	for _, f := range c.fields {
 		if err := c.hpack.WriteField(f); err != nil {
@@ -100,15 +105,32 @@ func (c *grpcCaller) call() error {
 			return err
 		}
 	}
-	// Writes to out, a buffer, cannot fail.
-	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: c.stream, BlockFragment: c.block.Bytes(), EndHeaders: true,
-	})
-	_ = c.framer.WriteData(c.stream, true, grpcRequest)
-	if err := c.flush(); err != nil {
-		return err
+	s := &grpcStream{}
+	if last := len(c.ended) - 1; last >= 0 {
+		s, c.ended = c.ended[last], c.ended[:last]
 	}
-	return c.read()
+	*s = grpcStream{id: c.next, sent: now, unsent: c.ask.says().grpc.request, credit: c.initial, body: s.body[:0]}
+	c.open[s.id] = s
+	c.next += 2
+	// Writes to out, a buffer, cannot fail.
+	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: s.id, BlockFragment: c.block.Bytes(), EndHeaders: true})
+	c.push(s)
+	return nil
+}
+
+// push queues as much of a request as the peer lets us send.
+func (c *grpcCaller) push(s *grpcStream) {
+	for len(s.unsent) > 0 {
+		n := min(int64(len(s.unsent)), peerFrame, s.credit, c.credit)
+		if n <= 0 {
+			c.stalled = true
+			return
+		}
+		_ = c.framer.WriteData(s.id, n == int64(len(s.unsent)), s.unsent[:n])
+		s.unsent = s.unsent[n:]
+		s.credit -= n
+		c.credit -= n
+	}
 }
 
 func (c *grpcCaller) flush() error {
@@ -117,50 +139,70 @@ func (c *grpcCaller) flush() error {
 	return err
 }
 
-// read reads frames until the stream has ended, and checks what came.
-func (c *grpcCaller) read() error {
-	c.body, c.status, c.id = c.body[:0], "", ""
+// receive reads frames until a stream has ended, and checks what came.
+func (c *grpcCaller) receive() (time.Time, error) {
 	for {
+		if c.out.Len() > 0 && c.in.Buffered() == 0 {
+			if err := c.flush(); err != nil {
+				return time.Time{}, err
+			}
+		}
 		frame, err := c.framer.ReadFrame()
 		if err != nil {
-			return err
+			return time.Time{}, err
 		}
-		ended := false
+		s := c.open[frame.Header().StreamID]
 		switch f := frame.(type) {
 		case *http2.MetaHeadersFrame:
-			ended = f.StreamID == c.stream && f.StreamEnded()
-			if err := c.take(f); err != nil {
-				return err
+			if s == nil {
+				continue
+			}
+			if err := s.take(f); err != nil {
+				return s.sent, err
+			}
+			if f.StreamEnded() {
+				return s.sent, c.end(s)
 			}
 		case *http2.DataFrame:
-			c.body = append(c.body, f.Data()...)
+			if c.taken += f.Length; c.taken > window/2 {
+				_ = c.framer.WriteWindowUpdate(0, c.taken)
+				c.taken = 0
+			}
+			if s == nil {
+				continue
+			}
+			s.body = append(s.body, f.Data()...)
 			if f.StreamEnded() {
-				return fmt.Errorf("the stream ended without trailers")
+				return s.sent, fmt.Errorf("the stream ended without trailers")
 			}
 		default:
-			if err := c.control(f); err != nil {
-				return err
+			if err := c.control(f, s); err != nil {
+				return time.Time{}, err
 			}
 		}
-		if ended {
-			break
-		}
 	}
-	status, answer := "0", grpcAnswer
+}
+
+// end checks a call that has ended.
+func (c *grpcCaller) end(s *grpcStream) error {
+	delete(c.open, s.id)
+	c.ended = append(c.ended, s)
+	c.id = s.task
+	status, answer := "0", c.ask.says().grpc.answer
 	if c.ask.handle {
 		status, answer = "4", nil
 	}
-	if c.status != status {
-		return fmt.Errorf("grpc-status %q, want %s", c.status, status)
+	if s.status != status {
+		return fmt.Errorf("grpc-status %q, want %s", s.status, status)
 	}
-	if !bytes.Equal(c.body, answer) {
-		return fmt.Errorf("answer %x, want %x", c.body, answer)
+	if !bytes.Equal(s.body, answer) {
+		return fmt.Errorf("answer %.64x, want %.64x", s.body, answer)
 	}
 	return c.ask.checkTask(c.id)
 }
 
 // take takes what is checked out of headers or trailers, and wants :status 200.
-func (c *grpcCaller) take(f *http2.MetaHeadersFrame) error {
+func (s *grpcStream) take(f *http2.MetaHeadersFrame) error {
 	for _, field := range f.Fields {
 		switch field.Name {
 		case ":status":
@@ -168,16 +210,16 @@ func (c *grpcCaller) take(f *http2.MetaHeadersFrame) error {
 				return fmt.Errorf("status %s, want 200", field.Value)
 			}
 		case "grpc-status":
-			c.status = field.Value
+			s.status = field.Value
 		case "holdline-task":
-			c.id = field.Value
+			s.task = field.Value
 		}
 	}
 	return nil
 }
 
-// control handles the frames that carry nothing of a call.
-func (c *grpcCaller) control(frame http2.Frame) error {
+// control handles the frames that carry nothing of a call. The stream is nil if it is none that is under way.
+func (c *grpcCaller) control(frame http2.Frame, s *grpcStream) error {
 	switch f := frame.(type) {
 	case *http2.SettingsFrame:
 		if f.IsAck() {
@@ -185,6 +227,13 @@ func (c *grpcCaller) control(frame http2.Frame) error {
 		}
 		if size, ok := f.Value(http2.SettingHeaderTableSize); ok {
 			c.hpack.SetMaxDynamicTableSizeLimit(size)
+		}
+		if size, ok := f.Value(http2.SettingInitialWindowSize); ok {
+			for _, open := range c.open {
+				open.credit += int64(size) - c.initial
+			}
+			c.initial = int64(size)
+			c.resume()
 		}
 		_ = c.framer.WriteSettingsAck()
 		return c.flush()
@@ -197,16 +246,30 @@ func (c *grpcCaller) control(frame http2.Frame) error {
 	case *http2.WindowUpdateFrame:
 		if f.StreamID == 0 {
 			c.credit += int64(f.Increment)
+		} else if s != nil {
+			s.credit += int64(f.Increment)
 		}
+		c.resume()
 	case *http2.RSTStreamFrame:
 		// After its end a stream may still be reset: the peer has not read ours.
-		if f.StreamID == c.stream {
+		if s != nil {
 			return fmt.Errorf("stream reset: %s", f.ErrCode)
 		}
 	case *http2.GoAwayFrame:
 		return fmt.Errorf("connection given up: %s", f.ErrCode)
 	}
 	return nil
+}
+
+// resume goes on with the requests that wait for credit.
+func (c *grpcCaller) resume() {
+	if !c.stalled {
+		return
+	}
+	c.stalled = false
+	for _, s := range c.open {
+		c.push(s)
+	}
 }
 
 func (c *grpcCaller) task() string { return c.id }

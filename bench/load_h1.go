@@ -3,12 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,19 +27,16 @@ type connectCaller struct {
 	trace   []byte // likewise
 	id      string // of the last answer's task
 	body    []byte
-	want    []byte // an answer that was decoded and found right
+	want    []byte // an answer that is known to be right
+	sent    time.Time
 }
 
-func dialConnect(ctx context.Context, addr string, a *ask) (*connectCaller, error) {
-	conn, err := dialTCP(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	const message = `{"a":1,"b":2}`
-	c := &connectCaller{conn: conn, in: bufio.NewReader(conn), ask: a}
+func newConnectCaller(conn net.Conn, a *ask) caller {
+	m := a.says()
+	c := &connectCaller{conn: conn, in: bufio.NewReader(conn), ask: a, want: m.connect.answer}
 	c.request = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: holdline-bench\r\n"+
-		"Connect-Protocol-Version: 1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n",
-		a.path(), addr, len(message))
+		"Connect-Protocol-Version: 1\r\nContent-Type: %s\r\nContent-Length: %d\r\n",
+		a.path(), conn.RemoteAddr(), m.connectType, len(m.connect.request))
 	for _, h := range a.header {
 		c.request = fmt.Appendf(c.request, "%s: %s\r\n", h[0], h[1])
 	}
@@ -56,29 +53,38 @@ func dialConnect(ctx context.Context, addr string, a *ask) (*connectCaller, erro
 		field("Connect-Timeout-Ms", connectDeadline)
 		trace = field("Traceparent", traceparent+newTrace())
 	}
-	c.request = append(c.request, "\r\n"+message...)
+	c.request = append(append(c.request, "\r\n"...), m.connect.request...)
 	if a.keyed {
 		c.key = c.request[key-len(newKey()) : key]
 	}
 	if a.usual {
 		c.trace = c.request[trace-len(newTrace()) : trace]
 	}
-	return c, nil
+	return c
 }
 
-func (c *connectCaller) call() error {
+func (c *connectCaller) send(now time.Time) error {
+	c.sent = now
 	if c.ask.keyed {
 		copy(c.key, newKey())
 	}
 	if c.ask.usual {
 		copy(c.trace, newTrace())
 	}
-	if _, err := c.conn.Write(c.request); err != nil {
-		return err
+	_, err := c.conn.Write(c.request)
+	return err
+}
+
+func (c *connectCaller) receive() (time.Time, error) {
+	err := c.read()
+	if err == nil {
+		err = c.check()
 	}
-	if err := c.read(); err != nil {
-		return err
-	}
+	return c.sent, err
+}
+
+// check checks what was read.
+func (c *connectCaller) check() error {
 	if err := c.ask.checkTask(c.id); err != nil {
 		return err
 	}
@@ -89,15 +95,13 @@ func (c *connectCaller) call() error {
 		}
 		return nil
 	}
-	if c.want != nil && bytes.Equal(c.body, c.want) {
+	if bytes.Equal(c.body, c.want) {
 		return nil
 	}
 	// protojson puts spaces where it likes, the same ones for as long as it runs.
-	var answer struct {
-		Result float64 `json:"result"`
-	}
-	if err := json.Unmarshal(c.body, &answer); err != nil || answer.Result != 3 {
-		return fmt.Errorf("answer %q, want a result of 3", c.body)
+	var answer bytes.Buffer
+	if want := c.ask.says().connect.answer; json.Compact(&answer, c.body) != nil || !bytes.Equal(answer.Bytes(), want) {
+		return fmt.Errorf("answer %.64q, want %.64q", c.body, want)
 	}
 	c.want = bytes.Clone(c.body)
 	return nil
@@ -150,7 +154,7 @@ func (c *connectCaller) read() error {
 		if err != nil {
 			return err
 		}
-		size, err := strconv.ParseUint(string(line), 16, 16)
+		size, err := strconv.ParseUint(string(line), 16, 31)
 		if err != nil {
 			return fmt.Errorf("chunk size %q: %w", line, err)
 		}
@@ -182,7 +186,7 @@ func (c *connectCaller) line() ([]byte, error) {
 // take appends n bytes to body.
 func (c *connectCaller) take(n int) error {
 	from := len(c.body)
-	c.body = append(c.body, make([]byte, n)...)
+	c.body = slices.Grow(c.body, n)[:from+n]
 	_, err := io.ReadFull(c.in, c.body[from:])
 	return err
 }
@@ -192,8 +196,3 @@ func (c *connectCaller) task() string { return c.id }
 func (c *connectCaller) expire(at time.Time) error { return c.conn.SetDeadline(at) }
 
 func (c *connectCaller) close() { _ = c.conn.Close() }
-
-func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: time.Second}
-	return dialer.DialContext(ctx, "tcp", addr)
-}

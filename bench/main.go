@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -48,6 +49,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	vanguardCommand:     proxyCommand(vanguardProxy),
 	grpcGatewayCommand:  proxyCommand(grpcGateway),
 	grpcServiceCommand:  func(ctx context.Context, args []string) error { return serveSumInGRPC(ctx, args[0]) },
+	echoCommand:         func(ctx context.Context, args []string) error { return serveEcho(ctx, args[0]) },
 }
 
 // settings are the flags.
@@ -55,7 +57,8 @@ type settings struct {
 	scenarios   []string
 	duration    time.Duration
 	rounds      int
-	connections []int
+	connections [][2]int // how many, and calls in flight on each
+	asks        []*ask   // of the direct path
 	protocols   []string
 	peers       []string
 	other       string
@@ -77,17 +80,22 @@ const (
 // scenarioNames are those of all scenarios, in the order of the report.
 var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk}
 
+// usualScenarios are those that are measured if none is named.
+var usualScenarios = scenarioNames[:len(scenarioNames)-1]
+
 // maxTasks is half of what a queue takes.
 const maxTasks = 50_000
 
 func parse(args []string) (*settings, error) {
 	s := &settings{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	scenarios := flags.String("scenario", strings.Join(scenarioNames[:len(scenarioNames)-1], ","), "what to measure; also "+scenarioBulk)
+	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+scenarioBulk)
 	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each peer is measured, per cell and round")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often; medians are reported")
-	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each")
-	protocols := flags.String("protocol", strings.Join(protocolNames(), ","), "protocols")
+	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each; 8x16: 8 of HTTP/2, with 16 calls in flight on each")
+	sizes := flags.String("size", "", "on the direct path, call a service that sends back messages of so many `bytes`, by comma")
+	streams := flags.String("messages", "", "on the direct path, call streams, with `numbers` of small messages in their answers, by comma")
+	chosen := flags.String("protocol", strings.Join(protocolNames(false), ","), "protocols; also "+strings.Join(protocolNames(true), " and ")+" in "+scenarioDirect)
 	peers := flags.String("peers", "", "peers to measure, by comma (default all that are on PATH: "+strings.Join(peerNames, ", ")+")")
 	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+": two builds side by side")
 	flags.IntVar(&s.tasks, "tasks", 5000, "how many tasks are replayed")
@@ -97,11 +105,18 @@ func parse(args []string) (*settings, error) {
 		return nil, err
 	}
 	for field := range strings.SplitSeq(*connections, ",") {
-		n, err := strconv.Atoi(field)
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("connections %q: want numbers from 1, by comma", *connections)
+		n, width, found := strings.Cut(field, "x")
+		if !found {
+			width = "1"
 		}
-		s.connections = append(s.connections, n)
+		wide, err := numbers("connections", n+","+width)
+		if err != nil {
+			return nil, err
+		}
+		s.connections = append(s.connections, [2]int(wide))
+	}
+	if err := s.ask(*sizes, *streams); err != nil {
+		return nil, err
 	}
 	s.scenarios = strings.Split(*scenarios, ",")
 	for _, name := range s.scenarios {
@@ -109,10 +124,15 @@ func parse(args []string) (*settings, error) {
 			return nil, fmt.Errorf("no scenario %q; there are %s", name, strings.Join(scenarioNames, ", "))
 		}
 	}
-	s.protocols = strings.Split(*protocols, ",")
+	s.protocols = strings.Split(*chosen, ",")
 	for _, name := range s.protocols {
-		if dialers[name] == nil {
-			return nil, fmt.Errorf("no protocol %q; there are %s", name, strings.Join(protocolNames(), ", "))
+		if protocols[name].speak == nil {
+			return nil, fmt.Errorf("no protocol %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(protocols)), ", "))
+		}
+		for _, scenario := range s.scenarios {
+			if isSecure(name) && scenario != scenarioDirect {
+				return nil, fmt.Errorf("%s is not in scenario %s", name, scenario)
+			}
 		}
 	}
 	if *peers != "" {
@@ -130,6 +150,40 @@ func parse(args []string) (*settings, error) {
 		return nil, fmt.Errorf("want 1 to %d tasks", maxTasks)
 	}
 	return s, nil
+}
+
+// ask makes what is asked on the direct path: a sum, unless sizes or numbers of messages are given.
+func (s *settings) ask(sizes, streams string) error {
+	unary, err := numbers("size", sizes)
+	if err != nil {
+		return err
+	}
+	for _, bytes := range unary {
+		s.asks = append(s.asks, askEcho(bytes))
+	}
+	many, err := numbers("messages", streams)
+	for _, messages := range many {
+		s.asks = append(s.asks, askStream(messages))
+	}
+	if s.asks == nil {
+		s.asks = []*ask{askSum}
+	}
+	return err
+}
+
+// numbers reads those of a flag, none if it is empty.
+func numbers(flag, list string) (all []int, err error) {
+	if list == "" {
+		return nil, nil
+	}
+	for field := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(field)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("%s %q: want numbers from 1, by comma", flag, list)
+		}
+		all = append(all, n)
+	}
+	return all, nil
 }
 
 // run measures every cell in every round, and reports.
@@ -169,7 +223,7 @@ func (s *settings) run(ctx context.Context, out io.Writer) (err error) {
 	for _, r := range rows {
 		if r.Errors > 0 {
 			return fmt.Errorf("%s, %s, %s: %d of %d connections failed, first: %s",
-				r.Scenario, r.Peer, r.Protocol, r.Errors, r.Connections, r.FirstError)
+				r.Scenario, r.Peer, r.shape, r.Errors, r.Connections, r.FirstError)
 		}
 	}
 	return nil
@@ -203,40 +257,58 @@ func (s *settings) round(ctx context.Context, dir string, kinds map[string][]pee
 	return rows, nil
 }
 
-// cells are what is measured of each peer: protocols and connections.
-func (s *settings) cells() iter.Seq2[string, int] {
-	return func(yield func(string, int) bool) {
+// cells are what is measured of each peer: protocols, what is asked, and connections. With nothing to ask, peers know it.
+func (s *settings) cells(asks []*ask) iter.Seq[shape] {
+	if asks == nil {
+		asks = []*ask{nil}
+	}
+	return func(yield func(shape) bool) {
 		for _, protocol := range s.protocols {
-			for _, connections := range s.connections {
-				if !yield(protocol, connections) {
-					return
+			for _, a := range asks {
+				for _, c := range s.connections {
+					of := shape{Protocol: protocol, Connections: c[0], Streams: c[1], ask: a}
+					if a != nil {
+						of.Call = a.name
+					}
+					if (c[1] == 1 || protocols[protocol].multiplexes) && !yield(of) {
+						return
+					}
 				}
 			}
 		}
 	}
 }
 
+// asksIn are what is asked in a scenario of proxies.
+func (s *settings) asksIn(scenario string) []*ask {
+	if scenario == scenarioBridged {
+		return []*ask{askSum}
+	}
+	return s.asks
+}
+
 // proxies measures what passes a proxy. Peers take turns within a cell, in random
 // order, so that a busy minute of the machine meets all of them.
 func (s *settings) proxies(ctx context.Context, dir, scenario string, kinds []peerKind) ([]row, error) {
-	set, err := startPeers(ctx, dir, scenario, kinds)
+	asks := s.asksIn(scenario)
+	set, err := startPeers(ctx, dir, scenario, kinds, s.protocols, asks[0])
 	if err != nil {
 		return nil, err
 	}
 	defer set.close()
 	var rows []row
-	for protocol, connections := range s.cells() {
+	for of := range s.cells(asks) {
 		for _, i := range rand.Perm(len(set.peers)) {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
 			p := set.peers[i]
-			if p.addr[protocol] == "" {
+			if p.addr[of.Protocol] == "" {
 				continue
 			}
-			r, err := measure(ctx, p, protocol, connections, s.duration)
+			r, err := measure(ctx, p, of, s.duration)
 			if err != nil {
-				return nil, fmt.Errorf("%s, %s, %d connections: %w", p.name, protocol, connections, err)
+				return nil, fmt.Errorf("%s, %s: %w", p.name, of, err)
 			}
 			rows = append(rows, r)
 		}

@@ -1,53 +1,46 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"maps"
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
 
-// procedure is what is called; its answer is checked each time.
+// procedure is what is called if nothing else is said; its answer is checked each time.
 const (
 	service   = "arithmetic.v1.SumService"
 	procedure = "/" + service + "/Sum"
 )
 
-// The names of the protocols, as in -protocol.
-const (
-	protocolConnect = "connect-h1"
-	protocolGRPC    = "grpc-h2c"
-)
-
-// caller is one connection that has one call in flight at a time.
-type caller interface {
-	// call sends a + b = 1 + 2 and returns an error unless the answer is 3, or
-	// the handle that was asked for.
-	call() error
-	// task is the id that the last answer named, empty if it named none.
-	task() string
-	// expire ends calls that are still in flight then.
-	expire(at time.Time) error
-	close()
+// shape is what a load looks like.
+type shape struct {
+	Protocol    string `json:"protocol"`
+	Connections int    `json:"connections"`
+	Streams     int    `json:"streams,omitempty"` // calls in flight on each connection
+	Call        string `json:"call,omitempty"`    // the name of ask
+	ask         *ask   // nil: that of the peer
 }
 
-// dialers open a connection in each protocol. A new one is a new line here.
-var dialers = map[string]dialer{
-	protocolConnect: func(ctx context.Context, addr string, a *ask) (caller, error) { return dialConnect(ctx, addr, a) },
-	protocolGRPC:    func(ctx context.Context, addr string, a *ask) (caller, error) { return dialGRPC(ctx, addr, a) },
+// width is how many calls are in flight, and on how many connections.
+func (s shape) width() string {
+	if s.Streams > 1 {
+		return fmt.Sprintf("%d × %d", s.Connections, s.Streams)
+	}
+	return strconv.Itoa(s.Connections)
 }
 
-type dialer func(ctx context.Context, addr string, a *ask) (caller, error)
-
-func protocolNames() []string { return slices.Sorted(maps.Keys(dialers)) }
+func (s shape) String() string { return strings.TrimSpace(s.Protocol + " " + s.width() + " " + s.Call) }
 
 // row is one peer in one cell of one round. CPU time is in µs a call.
 type row struct {
+	shape
 	Round       int                `json:"round"`
 	Scenario    string             `json:"scenario"`
-	Protocol    string             `json:"protocol"`
-	Connections int                `json:"connections"`
 	Peer        string             `json:"peer"`
 	Calls       int                `json:"calls"`
 	CallsPerSec float64            `json:"calls_per_second"`
@@ -84,18 +77,18 @@ const (
 
 // measure loads one peer. Only connections that fail count as errors; an error
 // that it returns says that there was nothing to measure.
-func measure(ctx context.Context, p *peer, protocol string, connections int, duration time.Duration) (row, error) {
-	r := row{Scenario: p.scenario, Protocol: protocol, Connections: connections, Peer: p.name}
-	callers := make([]caller, connections)
+func measure(ctx context.Context, p *peer, of shape, duration time.Duration) (row, error) {
+	r := row{shape: of, Scenario: p.scenario, Peer: p.name}
+	callers := make([]caller, of.Connections)
 	for i := range callers {
-		c, err := dialers[protocol](ctx, p.addr[protocol], p.ask)
+		c, err := dial(ctx, of.Protocol, p.addr[of.Protocol], cmp.Or(of.ask, p.ask))
 		if err != nil {
 			return r, err
 		}
 		defer c.close()
 		callers[i] = c
 	}
-	warm, err := drive(callers, duration/warmShare)
+	warm, err := drive(callers, of.Streams, duration/warmShare)
 	if err != nil {
 		return r, err
 	}
@@ -107,7 +100,7 @@ func measure(ctx context.Context, p *peer, protocol string, connections int, dur
 		return r, err
 	}
 	start := time.Now()
-	loads, err := drive(callers, duration)
+	loads, err := drive(callers, of.Streams, duration)
 	if err != nil {
 		return r, err
 	}
@@ -142,8 +135,8 @@ type load struct {
 	err       error // the connection's last, nil if it worked to the end
 }
 
-// drive calls on all connections at once, until the time is over.
-func drive(callers []caller, duration time.Duration) ([]load, error) {
+// drive calls on all connections at once, with so many calls in flight on each, until the time is over.
+func drive(callers []caller, streams int, duration time.Duration) ([]load, error) {
 	loads := make([]load, len(callers))
 	end := time.Now().Add(duration)
 	for i, c := range callers {
@@ -154,21 +147,35 @@ func drive(callers []caller, duration time.Duration) ([]load, error) {
 	}
 	var group sync.WaitGroup
 	for i, c := range callers {
-		group.Go(func() {
-			l := &loads[i]
-			// A call begins where the last one ended: one look at the clock a call.
-			for begin := time.Now(); begin.Before(end); {
-				if l.err = c.call(); l.err != nil {
-					return
-				}
-				now := time.Now()
-				l.latencies = append(l.latencies, now.Sub(begin))
-				begin = now
-			}
-		})
+		group.Go(func() { loads[i].err = loads[i].run(c, streams, end) })
 	}
 	group.Wait()
 	return loads, nil
+}
+
+// run calls on one connection.
+func (l *load) run(c caller, streams int, end time.Time) error {
+	now := time.Now()
+	for range streams {
+		if err := c.send(now); err != nil {
+			return err
+		}
+	}
+	for open := streams; open > 0; {
+		sent, err := c.receive()
+		if err != nil {
+			return err
+		}
+		// A call begins where another one ended: one look at the clock a call.
+		now = time.Now()
+		l.latencies = append(l.latencies, now.Sub(sent))
+		if !now.Before(end) {
+			open--
+		} else if err := c.send(now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // percentile returns the nearest-rank percentile of sorted values, 0 of none.

@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // The names of the peers, as in -peers and in the report.
@@ -42,7 +44,12 @@ type peerKind struct {
 
 // ports are addresses on loopback: the backend's, and two that are free, for
 // those that need a listener for each version of HTTP.
-type ports struct{ backend, h1, h2 string }
+type ports struct {
+	backend, h1, h2 string
+	service         string // of the backend
+	pem             string // a file with a certificate and its key
+	secure          bool   // callers speak TLS
+}
 
 // peerNames are those of all peers, in the order of the report.
 var peerNames = []string{peerDirect, peerHoldline, peerOther, peerReverseProxy, peerNginx, peerHAProxy, peerCaddy, peerVanguard, peerGRPCGateway}
@@ -53,17 +60,17 @@ func kindsOf(names []string, dir, other string) (map[string][]peerKind, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxies := []peerKind{
+		{peerHoldline, true, holdlineBinary(dir), holdlineArgs},
+		{peerOther, true, other, holdlineArgs},
+		{peerReverseProxy, true, self, selfArgs(reverseProxyCommand)},
+		{peerNginx, false, onPath("nginx"), nginxArgs},
+		{peerHAProxy, false, onPath("haproxy"), haproxyArgs},
+		{peerCaddy, false, onPath("caddy"), caddyArgs},
+	}
 	kinds := map[string][]peerKind{}
 	for scenario, all := range map[string][]peerKind{
-		scenarioDirect: {
-			{peerDirect, true, self, nil}, // only the backend is started
-			{peerHoldline, true, holdlineBinary(dir), holdlineArgs},
-			{peerOther, true, other, holdlineArgs},
-			{peerReverseProxy, true, self, selfArgs(reverseProxyCommand)},
-			{peerNginx, false, onPath("nginx"), nginxArgs},
-			{peerHAProxy, false, onPath("haproxy"), haproxyArgs},
-			{peerCaddy, false, onPath("caddy"), caddyArgs},
-		},
+		scenarioDirect: append([]peerKind{{peerDirect, true, self, nil}}, proxies...), // only the backend of direct is started
 		scenarioBridged: {
 			{peerHoldline, true, holdlineBinary(dir), holdlineArgs},
 			{peerOther, true, other, holdlineArgs},
@@ -83,13 +90,31 @@ func kindsOf(names []string, dir, other string) (map[string][]peerKind, error) {
 	return kinds, nil
 }
 
-func holdlineArgs(_ string, p ports) ([]string, error) {
-	return []string{"gateway", "--listen", p.h1, "--route", service + "=http://" + p.backend}, nil
+func holdlineArgs(dir string, p ports) ([]string, error) {
+	route := p.service + "=http://" + p.backend
+	if p.service == echoService {
+		image := filepath.Join(dir, "echo.binpb")
+		if err := writeEchoSchema(image); err != nil {
+			return nil, err
+		}
+		route += ";health=dial;schema=" + image
+	}
+	args := []string{"gateway", "--listen", p.h1, "--route", route}
+	if p.secure {
+		args = append(args, "--tls-cert", p.pem, "--tls-key", p.pem)
+	}
+	return args, nil
 }
 
 // selfArgs are those of a peer that is this program.
 func selfArgs(command string) func(string, ports) ([]string, error) {
-	return func(_ string, p ports) ([]string, error) { return []string{command, p.h1, p.backend}, nil }
+	return func(_ string, p ports) ([]string, error) {
+		args := []string{command, p.h1, p.backend}
+		if p.secure {
+			args = append(args, p.pem)
+		}
+		return args, nil
+	}
 }
 
 func onPath(name string) string {
@@ -107,51 +132,71 @@ type peerSet struct {
 }
 
 // startPeers starts those kinds, in random order: neither memory nor ports
-// should favour one. In the scenario of the bridge, the backend only speaks gRPC, and is called in JSON alone.
-func startPeers(ctx context.Context, dir, scenario string, kinds []peerKind) (_ *peerSet, err error) {
+// should favour one. One that is called with TLS and without is two processes. In the scenario of the bridge, the backend
+// only speaks gRPC, and is called in JSON alone.
+func startPeers(ctx context.Context, dir, scenario string, kinds []peerKind, protocols []string, a *ask) (_ *peerSet, err error) {
 	s := &peerSet{processes: processes{dir: dir}}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	addrs, err := freePorts(1 + 2*len(kinds))
+	addrs, err := freePorts(1 + 4*len(kinds))
 	if err != nil {
 		return nil, err
 	}
-	p := ports{backend: addrs[0]}
-	direct := &peer{scenario: scenario, name: peerDirect, addr: everywhere(p.backend), ask: askSum}
-	if scenario == scenarioBridged {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
+	trusted, err := certificate()
+	if err != nil {
+		return nil, err
+	}
+	p := ports{backend: addrs[0], service: strings.Split(a.path(), "/")[1], pem: filepath.Join(dir, "proxy.pem")}
+	if err := os.WriteFile(p.pem, trusted.pem, 0o600); err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	direct := &peer{scenario: scenario, name: peerDirect, addr: everywhere(p.backend), ask: a}
+	backend := []string{holdlineBinary(dir), "service", "sum", "--listen", p.backend}
+	switch {
+	case scenario == scenarioBridged:
 		direct.addr = map[string]string{protocolGRPC: p.backend}
-		if _, err := s.start("backend", self, grpcServiceCommand, p.backend); err != nil {
-			return nil, err
-		}
-	} else if _, err := s.start("backend", holdlineBinary(dir), "service", "sum", "--listen", p.backend); err != nil {
+		backend = []string{self, grpcServiceCommand, p.backend}
+	case p.service == echoService:
+		backend = []string{self, echoCommand, p.backend}
+	}
+	if _, err := s.start("backend", backend[0], backend[1:]...); err != nil {
 		return nil, err
 	}
 	if err := s.await(ctx, direct); err != nil {
 		return nil, err
 	}
-	for _, i := range rand.Perm(len(kinds)) {
-		if kinds[i].name == peerDirect {
+	for _, i := range rand.Perm(2 * len(kinds)) {
+		k := kinds[i/2]
+		p.secure = i%2 == 1
+		switch {
+		case !slices.ContainsFunc(protocols, func(name string) bool { return isSecure(name) == p.secure }):
+		case p.secure && (k.name == peerDirect || k.name == peerCaddy): // they have no TLS here
+		case k.name == peerDirect:
 			s.peers = append(s.peers, direct)
-			continue
-		}
-		p.h1, p.h2 = addrs[1+2*i], addrs[2+2*i]
-		if err := s.add(ctx, scenario, kinds[i], p); err != nil {
-			return nil, err
+		default:
+			p.h1, p.h2 = addrs[1+2*i], addrs[2+2*i]
+			if err := s.add(ctx, scenario, k, p, a); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return s, nil
 }
 
 // add starts a peer and waits until it passes calls on.
-func (s *peerSet) add(ctx context.Context, scenario string, k peerKind, p ports) error {
-	args, err := k.args(s.dir, p)
+func (s *peerSet) add(ctx context.Context, scenario string, k peerKind, p ports, a *ask) error {
+	dir, err := os.MkdirTemp(s.dir, k.name)
+	if err != nil {
+		return err
+	}
+	args, err := k.args(dir, p)
 	if err != nil {
 		return err
 	}
@@ -159,15 +204,15 @@ func (s *peerSet) add(ctx context.Context, scenario string, k peerKind, p ports)
 	if err != nil {
 		return err
 	}
-	proxy := &peer{
-		scenario: scenario, name: k.name, ask: askSum,
-		addr: map[string]string{protocolConnect: p.h1, protocolGRPC: p.h2},
+	if k.shared {
+		p.h2 = p.h1
 	}
+	proxy := &peer{scenario: scenario, name: k.name, ask: a, addr: map[string]string{protocolConnect: p.h1, protocolGRPC: p.h2}}
 	switch {
 	case scenario == scenarioBridged:
 		delete(proxy.addr, protocolGRPC)
-	case k.shared:
-		proxy.addr[protocolGRPC] = p.h1
+	case p.secure:
+		proxy.addr = map[string]string{protocolConnectTLS: p.h1, protocolGRPCTLS: p.h2}
 	}
 	if err := s.await(ctx, proxy); err != nil {
 		return err

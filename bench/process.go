@@ -59,7 +59,7 @@ func (s *processes) close() {
 func (s *processes) await(ctx context.Context, p *peer) error {
 	last := s.all[len(s.all)-1]
 	for protocol, addr := range p.addr {
-		if err := last.answers(ctx, dialers[protocol], addr, p.ask); err != nil {
+		if err := last.answers(ctx, protocol, addr, p.ask); err != nil {
 			return fmt.Errorf("%s, %s: %w", p.name, protocol, err)
 		}
 	}
@@ -67,12 +67,12 @@ func (s *processes) await(ctx context.Context, p *peer) error {
 }
 
 // answers waits until a call of the process's is answered as it should be.
-func (p *process) answers(ctx context.Context, dial dialer, addr string, a *ask) error {
+func (p *process) answers(ctx context.Context, protocol, addr string, a *ask) error {
 	const startup = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, startup)
 	defer cancel()
 	for {
-		err := tryOnce(ctx, dial, addr, a)
+		err := tryOnce(ctx, protocol, addr, a)
 		if err == nil {
 			return nil
 		}
@@ -86,8 +86,8 @@ func (p *process) answers(ctx context.Context, dial dialer, addr string, a *ask)
 	}
 }
 
-func tryOnce(ctx context.Context, dial dialer, addr string, a *ask) error {
-	c, err := dial(ctx, addr, a)
+func tryOnce(ctx context.Context, protocol, addr string, a *ask) error {
+	c, err := dial(ctx, protocol, addr, a)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func tryOnce(ctx context.Context, dial dialer, addr string, a *ask) error {
 	if err := c.expire(time.Now().Add(time.Second)); err != nil {
 		return err
 	}
-	return c.call()
+	return call(c)
 }
 
 // end asks the process to end, and kills it if it does not.
@@ -202,7 +202,7 @@ func cpuTime(pids []int) (time.Duration, error) {
 func freePorts(n int) ([]string, error) {
 	addrs := make([]string, n)
 	for i := range addrs {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ln, err := net.Listen("tcp", loopback+":0")
 		if err != nil {
 			return nil, err
 		}

@@ -48,7 +48,7 @@ func (s *settings) replay(ctx context.Context, dir string) (rows []row, err erro
 // replayQueue queues tasks, lets the service return, and measures from its first
 // answer to the last task's end.
 func (s *settings) replayQueue(ctx context.Context, system *system, protocol string) (row, error) {
-	r := row{Scenario: scenarioReplay, Protocol: protocol, Connections: queueConnections, Peer: peerReplay, Calls: s.tasks}
+	r := row{shape: shape{Protocol: protocol, Connections: queueConnections}, Scenario: scenarioReplay, Peer: peerReplay, Calls: s.tasks}
 	ids, err := queue(ctx, system.gateway, protocol, askStored, s.tasks)
 	if err != nil {
 		return r, err
@@ -89,7 +89,7 @@ func queue(ctx context.Context, addr, protocol string, a *ask, tasks int) ([]str
 	var group errgroup.Group
 	for first := range queueConnections {
 		group.Go(func() error {
-			c, err := dialers[protocol](ctx, addr, a)
+			c, err := dial(ctx, protocol, addr, a)
 			if err != nil {
 				return err
 			}
@@ -98,7 +98,7 @@ func queue(ctx context.Context, addr, protocol string, a *ask, tasks int) ([]str
 				if err := c.expire(time.Now().Add(patience)); err != nil {
 					return err
 				}
-				if err := c.call(); err != nil {
+				if err := call(c); err != nil {
 					return err
 				}
 				ids[i] = c.task()
@@ -141,8 +141,8 @@ func checkAnswer(ctx context.Context, url string) error {
 // measureHeld has one caller held, lets the service return, and measures from its
 // first answer to that of the caller.
 func measureHeld(ctx context.Context, system *system, protocol string) (row, error) {
-	r := row{Scenario: scenarioReplay, Protocol: protocol, Connections: 1, Peer: peerHeld, Calls: 1}
-	c, err := dialers[protocol](ctx, system.gateway, askHeld)
+	r := row{shape: shape{Protocol: protocol, Connections: 1}, Scenario: scenarioReplay, Peer: peerHeld, Calls: 1}
+	c, err := dial(ctx, protocol, system.gateway, askHeld)
 	if err != nil {
 		return r, err
 	}
@@ -153,7 +153,7 @@ func measureHeld(ctx context.Context, system *system, protocol string) (row, err
 	var answered time.Time
 	called := make(chan error, 1)
 	go func() {
-		err := c.call()
+		err := call(c)
 		answered = time.Now()
 		called <- err
 	}()

@@ -24,13 +24,13 @@ type cell struct {
 }
 
 // cellOf puts the rows of a cell together. With no connections given, those of
-// all of them.
-func cellOf(rows []row, scenario, protocol string, connections int, peer string) cell {
+// all of the protocol.
+func cellOf(rows []row, scenario string, of shape, peer string) cell {
 	var c cell
 	var calls, p50, p99, cpu, ended []float64
 	parts := map[string][]float64{}
 	for _, r := range rows {
-		if r.Scenario != scenario || r.Protocol != protocol || connections != 0 && r.Connections != connections || r.Peer != peer {
+		if r.Scenario != scenario || r.Protocol != of.Protocol || of.Connections != 0 && r.shape != of || r.Peer != peer {
 			continue
 		}
 		calls, p50 = append(calls, r.CallsPerSec), append(p50, r.P50)
@@ -85,18 +85,20 @@ func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row
 
 // reportProxies writes a line per cell, and how Holdline stands to one of its peers.
 func (s *settings) reportProxies(out io.Writer, scenario string, peers []peerKind, rows []row, to, target string) error {
-	t := newTable(out, "protocol", "connections", "peer", "calls/s", "p50 µs", "p99 µs", "CPU µs/call", "errors")
-	for protocol, connections := range s.cells() {
+	t := newTable(out, "protocol", "call", "connections", "peer", "calls/s", "p50 µs", "p99 µs", "CPU µs/call", "µs/message", "errors")
+	for of := range s.cells(s.asksIn(scenario)) {
 		for _, p := range peers {
-			c := cellOf(rows, scenario, protocol, connections, p.name)
+			c := cellOf(rows, scenario, of, p.name)
 			if c.rows == 0 {
 				continue
 			}
-			cpu := fmt.Sprintf("%.1f", c.cpu)
+			cpu, each := fmt.Sprintf("%.1f", c.cpu), "–"
 			if p.name == peerDirect {
 				cpu = "–"
+			} else if of.ask.messages > 0 {
+				each = fmt.Sprintf("%.2f", c.cpu/float64(of.ask.messages))
 			}
-			t.line(protocol, connections, p.name, c.calls, c.p50, c.p99, cpu, c.errors)
+			t.line(of.Protocol, of.Call, of.width(), p.name, c.calls, c.p50, c.p99, cpu, each, c.errors)
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -116,11 +118,10 @@ func (s *settings) reportProxies(out io.Writer, scenario string, peers []peerKin
 // not measured.
 func (s *settings) ratios(rows []row, scenario, name, to string) string {
 	var parts []string
-	for protocol, connections := range s.cells() {
-		a := cellOf(rows, scenario, protocol, connections, name)
-		b := cellOf(rows, scenario, protocol, connections, to)
+	for of := range s.cells(s.asksIn(scenario)) {
+		a, b := cellOf(rows, scenario, of, name), cellOf(rows, scenario, of, to)
 		if a.rows > 0 && b.rows > 0 {
-			parts = append(parts, fmt.Sprintf("%s×%d calls/s %.2f, CPU %.2f", protocol, connections, a.calls/b.calls, a.cpu/b.cpu))
+			parts = append(parts, fmt.Sprintf("%s calls/s %.2f, CPU %.2f", of, a.calls/b.calls, a.cpu/b.cpu))
 		}
 	}
 	return strings.Join(parts, "; ")
@@ -130,11 +131,11 @@ func (s *settings) ratios(rows []row, scenario, name, to string) string {
 func (s *settings) reportStored(out io.Writer, rows []row) error {
 	t := newTable(out, "protocol", "connections", "calls/s", "p50 µs", "p99 µs", "gateway CPU µs/call", "mom", "redis", "errors")
 	var targets []string
-	for protocol, connections := range s.cells() {
-		c := cellOf(rows, scenarioStored, protocol, connections, peerStored)
-		t.line(protocol, connections, c.calls, c.p50, c.p99, c.cpuOf[partGateway], c.cpuOf[partMOM], c.cpuOf[partRedis], c.errors)
-		if connections == 16 {
-			targets = append(targets, fmt.Sprintf("%s %.2f ms", protocol, c.p50/1e3))
+	for of := range s.cells(nil) {
+		c := cellOf(rows, scenarioStored, of, peerStored)
+		t.line(of.Protocol, of.width(), c.calls, c.p50, c.p99, c.cpuOf[partGateway], c.cpuOf[partMOM], c.cpuOf[partRedis], c.errors)
+		if of.Connections == 16 {
+			targets = append(targets, fmt.Sprintf("%s %.2f ms", of.Protocol, c.p50/1e3))
 		}
 	}
 	if err := t.Flush(); err != nil || targets == nil {
@@ -148,10 +149,10 @@ func (s *settings) reportStored(out io.Writer, rows []row) error {
 func (s *settings) reportKeyed(out io.Writer, rows []row) error {
 	t := newTable(out, "protocol", "connections", "calls", "calls/s", "p50 µs", "p99 µs",
 		"gateway CPU µs/call", "mom", "redis", "service", "errors")
-	for protocol, connections := range s.cells() {
+	for of := range s.cells(nil) {
 		for _, peer := range []string{peerUnkeyed, peerKeyed} {
-			c := cellOf(rows, scenarioKeyed, protocol, connections, peer)
-			t.line(protocol, connections, peer, c.calls, c.p50, c.p99,
+			c := cellOf(rows, scenarioKeyed, of, peer)
+			t.line(of.Protocol, of.width(), peer, c.calls, c.p50, c.p99,
 				c.cpuOf[partGateway], c.cpuOf[partMOM], c.cpuOf[partRedis], c.cpuOf[partService], c.errors)
 		}
 	}
@@ -162,8 +163,8 @@ func (s *settings) reportKeyed(out io.Writer, rows []row) error {
 func (s *settings) reportReplay(out io.Writer, rows []row) error {
 	t := newTable(out, "protocol", "tasks", "tasks/s", "mom CPU µs/task", "redis", "service", "held calls", "median ms", "longest ms")
 	for _, protocol := range s.protocols {
-		c := cellOf(rows, scenarioReplay, protocol, 0, peerReplay)
-		held := cellOf(rows, scenarioReplay, protocol, 0, peerHeld)
+		c := cellOf(rows, scenarioReplay, shape{Protocol: protocol}, peerReplay)
+		held := cellOf(rows, scenarioReplay, shape{Protocol: protocol}, peerHeld)
 		t.line(protocol, s.tasks, c.calls, c.cpuOf[partMOM], c.cpuOf[partRedis], c.cpuOf[partService],
 			held.rows, held.p50/1e3, held.longest/1e3)
 	}
@@ -181,7 +182,7 @@ func newTable(out io.Writer, heads ...string) *table {
 	fields, rules := make([]any, len(heads)), make([]any, len(heads))
 	for i, head := range heads {
 		fields[i], rules[i] = head, "---:"
-		if slices.Contains([]string{"protocol", "peer", "calls"}, head) {
+		if slices.Contains([]string{"protocol", "peer", "calls", "call"}, head) {
 			rules[i] = "---"
 		}
 	}

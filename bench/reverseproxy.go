@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,21 +14,24 @@ import (
 	"holdline/internal/wire"
 )
 
-// reverseProxyCommand makes this program a peer: reverseproxy LISTEN BACKEND.
+// reverseProxyCommand makes this program a peer: reverseproxy LISTEN BACKEND [PEM].
 const reverseProxyCommand = "reverseproxy"
 
-// proxyCommand serves a proxy that is a library: LISTEN BACKEND. It has
+// proxyCommand serves a proxy that is a library: LISTEN BACKEND, and a certificate with its key if it is to speak TLS. It has
 // the listener that the gateway has, so that what differs is the proxy.
 func proxyCommand(proxy func(backend string) (http.Handler, error)) func(context.Context, []string) error {
 	return func(ctx context.Context, args []string) error {
-		if len(args) != 2 {
-			return errors.New("want an address to listen at, and a backend's")
+		if len(args) < 2 || len(args) > 3 {
+			return errors.New("want an address to listen at, a backend's, and a certificate if there is one")
 		}
+		pem := strings.Join(args[2:], "")
 		handler, err := proxy(args[1])
 		if err != nil {
 			return err
 		}
-		s, err := server.Listen(server.Config{Addr: args[0], Handler: handler, Engine: wire.NetHTTP, Logger: slog.New(slog.DiscardHandler)})
+		s, err := server.Listen(server.Config{
+			Addr: args[0], Handler: handler, CertFile: pem, KeyFile: pem, Engine: wire.NetHTTP, Logger: slog.New(slog.DiscardHandler),
+		})
 		if err != nil {
 			return err
 		}

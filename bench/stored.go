@@ -53,13 +53,13 @@ type target struct {
 // load measures a system in all cells, from an empty queue each time, and counts
 // the tasks: one of each call.
 func (s *settings) load(ctx context.Context, system *system, targets []target) (rows []row, err error) {
-	for protocol, connections := range s.cells() {
+	for of := range s.cells(nil) {
 		for _, i := range rand.Perm(len(targets)) {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
 			t := targets[i]
-			r, err := measure(ctx, t.peer, protocol, connections, s.duration)
+			r, err := measure(ctx, t.peer, of, s.duration)
 			if err == nil && r.Errors == 0 && t.key != "" {
 				err = system.expect(t.key, r.made)
 			}
@@ -67,7 +67,7 @@ func (s *settings) load(ctx context.Context, system *system, targets []target) (
 				err = system.flush()
 			}
 			if err != nil {
-				return nil, fmt.Errorf("%s, %s, %d connections: %w", t.name, protocol, connections, err)
+				return nil, fmt.Errorf("%s, %s: %w", t.name, of, err)
 			}
 			rows = append(rows, r)
 		}

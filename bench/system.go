@@ -96,10 +96,10 @@ func (s *system) peer(scenario, name string, a *ask) *peer {
 	return &peer{scenario: scenario, name: name, addr: everywhere(s.gateway), ask: a, clocks: s.clocks}
 }
 
-// everywhere is an address that speaks every protocol.
+// everywhere is an address that speaks every protocol, without TLS.
 func everywhere(addr string) map[string]string {
-	addrs := make(map[string]string, len(dialers))
-	for protocol := range dialers {
+	addrs := map[string]string{}
+	for _, protocol := range protocolNames(false) {
 		addrs[protocol] = addr
 	}
 	return addrs
@@ -112,7 +112,7 @@ func (s *system) startService(ctx context.Context) error {
 		return err
 	}
 	s.clocks[partService] = []int{s.service.pid()}
-	return s.service.answers(ctx, dialers[protocolConnect], s.backend, askSum)
+	return s.service.answers(ctx, protocolConnect, s.backend, askSum)
 }
 
 // stopService is an outage: the service does not say that it ends.
