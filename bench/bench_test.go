@@ -343,6 +343,7 @@ func TestQuickProxies(t *testing.T) {
 	}{
 		// A size and a stream, in four shapes of gRPC and two of HTTP/1.1.
 		{scenarioDirect, []string{"-protocol", "connect-h1,connect-tls,grpc-h2c,grpc-tls", "-size", "100000", "-messages", "3", "-connections", "1,2x3"}, 2 * (4 + 2)},
+		{scenarioIdle, []string{"-protocol", "connect-h1,grpc-tls", "-idle", "20"}, 2},
 	} {
 		t.Run(test.scenario, func(t *testing.T) {
 			t.Parallel()
@@ -389,7 +390,7 @@ func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"-scenario", "direct,other"}, {"-tasks", "0"}, {"-tasks", "50001"}, {"-connections", "0"}, {"-rounds", "0"},
-		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"},
+		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"}, {"-idle", "0"},
 		{"-scenario", "direct,stored", "-protocol", protocolGRPCTLS},
 	} {
 		if s, err := parse(args); err == nil {

@@ -64,6 +64,7 @@ type settings struct {
 	other       string
 	tasks       int
 	bulkTasks   int
+	idle        int
 	jsonFile    string
 }
 
@@ -75,13 +76,14 @@ const (
 	scenarioReplay  = "replay"
 	scenarioBulk    = "bulk"
 	scenarioBridged = "bridged"
+	scenarioIdle    = "idle"
 )
 
 // scenarioNames are those of all scenarios, in the order of the report.
-var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk}
+var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioIdle}
 
 // usualScenarios are those that are measured if none is named.
-var usualScenarios = scenarioNames[:len(scenarioNames)-1]
+var usualScenarios = scenarioNames[:len(scenarioNames)-2]
 
 // maxTasks is half of what a queue takes.
 const maxTasks = 50_000
@@ -89,17 +91,18 @@ const maxTasks = 50_000
 func parse(args []string) (*settings, error) {
 	s := &settings{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+scenarioBulk)
+	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+scenarioBulk+" and "+scenarioIdle)
 	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each peer is measured, per cell and round")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often; medians are reported")
 	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each; 8x16: 8 of HTTP/2, with 16 calls in flight on each")
 	sizes := flags.String("size", "", "on the direct path, call a service that sends back messages of so many `bytes`, by comma")
 	streams := flags.String("messages", "", "on the direct path, call streams, with `numbers` of small messages in their answers, by comma")
-	chosen := flags.String("protocol", strings.Join(protocolNames(false), ","), "protocols; also "+strings.Join(protocolNames(true), " and ")+" in "+scenarioDirect)
+	chosen := flags.String("protocol", strings.Join(protocolNames(false), ","), "protocols; also "+strings.Join(protocolNames(true), " and ")+" in "+scenarioDirect+" and "+scenarioIdle)
 	peers := flags.String("peers", "", "peers to measure, by comma (default all that are on PATH: "+strings.Join(peerNames, ", ")+")")
 	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+": two builds side by side")
 	flags.IntVar(&s.tasks, "tasks", 5000, "how many tasks are replayed")
 	flags.IntVar(&s.bulkTasks, "bulk", maxTasks, "how many tasks expire at once, and as many do not")
+	flags.IntVar(&s.idle, "idle", 10_000, "how many connections are idle")
 	flags.StringVar(&s.jsonFile, "json", "", "write the rows of all rounds to this `file`")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -130,7 +133,7 @@ func parse(args []string) (*settings, error) {
 			return nil, fmt.Errorf("no protocol %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(protocols)), ", "))
 		}
 		for _, scenario := range s.scenarios {
-			if isSecure(name) && scenario != scenarioDirect {
+			if isSecure(name) && scenario != scenarioDirect && scenario != scenarioIdle {
 				return nil, fmt.Errorf("%s is not in scenario %s", name, scenario)
 			}
 		}
@@ -148,6 +151,9 @@ func parse(args []string) (*settings, error) {
 	}
 	if s.tasks < 1 || s.tasks > maxTasks || s.bulkTasks < 1 || s.bulkTasks > maxTasks {
 		return nil, fmt.Errorf("want 1 to %d tasks", maxTasks)
+	}
+	if s.idle < 1 {
+		return nil, errors.New("want at least one idle connection")
 	}
 	return s, nil
 }
@@ -248,6 +254,8 @@ func (s *settings) round(ctx context.Context, dir string, kinds map[string][]pee
 			more, err = s.replay(ctx, dir)
 		case scenarioBulk:
 			more, err = s.bulk(ctx, dir)
+		case scenarioIdle:
+			more, err = s.idling(ctx, dir, kinds[scenario])
 		}
 		if err != nil {
 			return nil, err

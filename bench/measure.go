@@ -54,6 +54,10 @@ type row struct {
 	// Ended is how many tasks of another service ended meanwhile.
 	Ended int `json:"ended,omitempty"`
 
+	// Memory is what the processes have in memory with idle connections, and MemoryBefore what they had without, in MB.
+	Memory       float64 `json:"memory_mb,omitempty"`
+	MemoryBefore float64 `json:"memory_before_mb,omitempty"`
+
 	made int // calls, uncounted ones too
 }
 

@@ -71,6 +71,7 @@ func kindsOf(names []string, dir, other string) (map[string][]peerKind, error) {
 	kinds := map[string][]peerKind{}
 	for scenario, all := range map[string][]peerKind{
 		scenarioDirect: append([]peerKind{{peerDirect, true, self, nil}}, proxies...), // only the backend of direct is started
+		scenarioIdle:   proxies,
 		scenarioBridged: {
 			{peerHoldline, true, holdlineBinary(dir), holdlineArgs},
 			{peerOther, true, other, holdlineArgs},

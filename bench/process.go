@@ -197,6 +197,25 @@ func cpuTime(pids []int) (time.Duration, error) {
 	return total, nil
 }
 
+// memory is what the processes have in memory now, in MB.
+func (c clocks) memory() (float64, error) {
+	pages := 0
+	for _, pids := range c {
+		for _, pid := range pids {
+			raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+			if err != nil {
+				return 0, err
+			}
+			var size, resident int
+			if _, err := fmt.Sscan(string(raw), &size, &resident); err != nil {
+				return 0, fmt.Errorf("statm of process %d: %w", pid, err)
+			}
+			pages += resident
+		}
+	}
+	return float64(pages*os.Getpagesize()) / (1 << 20), nil
+}
+
 // freePorts returns that many free addresses on loopback. All are held before
 // any is let go, so that they differ.
 func freePorts(n int) ([]string, error) {

@@ -17,6 +17,7 @@ import (
 type cell struct {
 	calls, p50, p99, cpu float64 // medians
 	ended                float64 // likewise
+	before, memory       float64 // likewise
 	longest              float64 // of the rounds' p50
 	cpuOf                map[string]float64
 	errors               int
@@ -27,7 +28,7 @@ type cell struct {
 // all of the protocol.
 func cellOf(rows []row, scenario string, of shape, peer string) cell {
 	var c cell
-	var calls, p50, p99, cpu, ended []float64
+	var calls, p50, p99, cpu, ended, before, memory []float64
 	parts := map[string][]float64{}
 	for _, r := range rows {
 		if r.Scenario != scenario || r.Protocol != of.Protocol || of.Connections != 0 && r.shape != of || r.Peer != peer {
@@ -36,6 +37,7 @@ func cellOf(rows []row, scenario string, of shape, peer string) cell {
 		calls, p50 = append(calls, r.CallsPerSec), append(p50, r.P50)
 		p99, cpu = append(p99, r.P99), append(cpu, r.CPU)
 		ended = append(ended, float64(r.Ended))
+		before, memory = append(before, r.MemoryBefore), append(memory, r.Memory)
 		for part, used := range r.CPUOf {
 			parts[part] = append(parts[part], used)
 		}
@@ -44,7 +46,7 @@ func cellOf(rows []row, scenario string, of shape, peer string) cell {
 		c.rows++
 	}
 	c.calls, c.p50, c.p99, c.cpu = median(calls), median(p50), median(p99), median(cpu)
-	c.ended = median(ended)
+	c.ended, c.before, c.memory = median(ended), median(before), median(memory)
 	c.cpuOf = make(map[string]float64, len(parts))
 	for part, used := range parts {
 		c.cpuOf[part] = median(used)
@@ -75,6 +77,8 @@ func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row
 			err = s.reportReplay(out, rows)
 		case scenarioBulk:
 			err = s.reportBulk(out, rows)
+		case scenarioIdle:
+			err = s.reportIdle(out, peers[scenario], rows)
 		}
 		if err != nil {
 			return err
