@@ -4,16 +4,9 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync"
 
 	"holdline/internal/wire"
 )
-
-// bufferSize is what a buffer begins with, in bytes.
-const bufferSize = 4 << 10
-
-// buffers are those that are not in use.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // buffer has what was read of a connection and is not used yet. Without that it keeps no memory.
 type buffer struct {
@@ -30,10 +23,17 @@ func (b *buffer) use(n int) {
 	if b.at += n; b.at < len(b.all) {
 		return
 	}
-	if cap(b.all) == bufferSize {
-		buffers.Put((*[bufferSize]byte)(b.all[:bufferSize]))
-	}
+	wire.GiveBack(b.all)
 	b.all, b.at = nil, 0
+}
+
+// expect makes room for n bytes that are unread.
+func (b *buffer) expect(n int) {
+	if n > cap(b.all)-b.at {
+		larger := append(wire.Room(nil, n), b.unread()...)
+		wire.GiveBack(b.all)
+		b.all, b.at = larger, 0
+	}
 }
 
 // fill reads once. An error ends reading, unless it is that of a deadline.
@@ -41,11 +41,8 @@ func (b *buffer) fill(from io.Reader) error {
 	if b.err != nil {
 		return b.err
 	}
-	switch rest := b.unread(); {
-	case b.all == nil:
-		b.all = buffers.Get().(*[bufferSize]byte)[:0]
-	case len(b.all) == cap(b.all):
-		b.all, b.at = append(make([]byte, 0, 2*max(bufferSize, len(rest))), rest...), 0
+	if len(b.all) == cap(b.all) {
+		b.expect(max(wire.MinRoom, 2*len(b.unread())))
 	}
 	n, err := from.Read(b.all[len(b.all):cap(b.all)])
 	b.all = b.all[:len(b.all)+n]

@@ -44,11 +44,12 @@ func (t *Transport) Begin(req *wire.Request) wire.Exchange {
 	if c == nil {
 		return nil
 	}
-	out := append(append(append(c.out[:0], "POST "...), req.Path...), " HTTP/1.1\r\nHost: "...)
+	out := append(append(append(roomFor(c.out, len(req.Body)), "POST "...), req.Path...), " HTTP/1.1\r\nHost: "...)
 	out = appendFields(append(append(out, req.Authority...), "\r\n"...), req.Header)
-	c.out = appendBody(out, req.Body)
+	out = appendBody(out, req.Body)
 	x := &plainExchange{exchange: exchange{t: t, c: c}}
-	n, err := c.Write(c.out)
+	n, err := c.Write(out)
+	c.out = keep(out)
 	if err != nil && n == 0 {
 		_ = c.Close()
 		return nil
@@ -61,6 +62,23 @@ func (t *Transport) Begin(req *wire.Request) wire.Exchange {
 func appendBody(out, body []byte) []byte {
 	out = strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)), 10)
 	return append(append(out, "\r\n\r\n"...), body...)
+}
+
+// roomFor is scratch without its bytes, or room for a message with a larger body.
+func roomFor(scratch []byte, body int) []byte {
+	if body < maxKept/2 {
+		return scratch[:0]
+	}
+	return wire.Room(scratch[:0], body+maxKept/2)
+}
+
+// keep is what is kept of scratch until the next message.
+func keep(scratch []byte) []byte {
+	if cap(scratch) <= maxKept {
+		return scratch
+	}
+	wire.GiveBack(scratch)
+	return nil
 }
 
 // Whole implements wire.Exchange.
@@ -113,7 +131,9 @@ func (x *plainExchange) look() (plain, whole bool) {
 		if !plain || reason != "" && reason[0] != ' ' || !httpguts.ValidHeaderFieldValue(reason) || x.head.chunked == (x.head.length >= 0) {
 			return false, false
 		}
-		x.n = len(said)
+		if x.n = len(said); x.head.length > 0 {
+			x.c.ahead.expect(x.n + x.head.length)
+		}
 	}
 	raw = raw[x.n:]
 	if x.head.chunked {

@@ -274,6 +274,7 @@ func (c *Caller) Body(most time.Duration) ([]byte, bool) {
 			return said[c.n:whole:whole], true
 		}
 		if !waits {
+			c.in.expect(whole)
 			c.wake = time.Now().Add(most)
 			_ = c.SetReadDeadline(c.wake)
 		}
@@ -289,20 +290,19 @@ func (c *Caller) News() <-chan struct{} { return c.news }
 // respond sends a response.
 func (c *Caller) respond(res *wire.Response) error {
 	last := c.state.Load() == leaving || c.server.leaving.Load()
-	out := strconv.AppendInt(append(c.out[:0], "HTTP/1.1 "...), int64(res.Status), 10)
+	out := roomFor(c.out, len(res.Body))
+	out = strconv.AppendInt(append(out, "HTTP/1.1 "...), int64(res.Status), 10)
 	out = append(append(append(out, ' '), http.StatusText(res.Status)...), "\r\n"...)
 	if out = appendFields(out, res.Header); last {
 		out = append(out, "Connection: close\r\n"...)
 	}
 	out = appendBody(out, res.Body)
-	if c.out = out; cap(out) > 2*bufferSize {
-		c.out = nil
-	}
 	if !c.late.Equal(res.Until) {
 		c.late = res.Until
 		_ = c.SetWriteDeadline(c.late)
 	}
 	_, err := c.Write(out)
+	c.out = keep(out)
 	if err == nil && last {
 		err = errLeft
 	}

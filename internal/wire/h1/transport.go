@@ -172,9 +172,7 @@ func (c *conn) unused() bool {
 
 // put keeps a connection for the next request.
 func (t *Transport) put(c *conn) {
-	if c.since = time.Now(); cap(c.out) > maxKept {
-		c.out = nil
-	}
+	c.since, c.out = time.Now(), keep(c.out)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.idle) >= t.MaxIdle || t.closed {

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/net/http2"
+
+	"holdline/internal/wire"
 )
 
 // flow is one stream: the bytes that come, and those that go. The link's mutex guards it.
@@ -28,6 +30,7 @@ type flow struct {
 	in     []byte
 	small  [128]byte // most messages fit, and need no other place
 	at     int       // what was read of in
+	lent   bool      // somebody has in, too
 	whole  bool      // all of it has come
 	late   bool      // a Read waits no longer
 	err    error     // what ended it before that
@@ -106,7 +109,10 @@ func (f *flow) receive(p []byte) (int, error) {
 		case f.at < len(f.in) && f.err != errClosed: //nolint:errorlint // it is never wrapped
 			n := copy(p, f.in[f.at:])
 			if f.at += n; f.at == len(f.in) {
-				f.in, f.at = f.in[:0], 0
+				if f.at = 0; !f.lent {
+					wire.GiveBack(f.in)
+				}
+				f.in = f.small[:0]
 			}
 			f.read(n)
 			done := f.whole && len(f.in) == 0
@@ -169,6 +175,7 @@ func (f *flow) push(part []byte, end bool) bool {
 			flags, f.sent = http2.FlagDataEndStream, true
 		}
 		if n > 0 || end {
+			l.out = wire.Room(l.out, frameHead+int(n))
 			l.frame(http2.FrameData, flags, f.id, int(n))
 			l.out = append(l.out, part[:n]...)
 			l.window -= n

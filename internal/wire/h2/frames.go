@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"holdline/internal/wire"
 )
 
 // took deals with one frame. Its payload is of no use afterwards. The error ends the connection.
@@ -125,6 +127,9 @@ func (l *link) tookData(flags http2.Flags, id uint32, payload []byte) error {
 		f.read(len(body)) // nobody reads this either
 		l.refuse(f, code, flaw)
 		return nil
+	}
+	if len(f.in)+len(body) > wire.MaxPlain {
+		f.in = wire.Room(f.in, len(body))
 	}
 	f.in = append(f.in, body...)
 	if f.length >= 0 {

@@ -237,6 +237,7 @@ func (w *writer) run() {
 		wire.Poison(batch)
 		l.mu.Lock()
 		if l.spare = batch[:0]; cap(batch) > maxKept || cap(batch) > maxIdle && len(l.streams) == 0 {
+			wire.GiveBack(batch)
 			l.spare = nil
 		}
 		if err != nil {
@@ -272,26 +273,10 @@ func (l *link) read() {
 	l.endWritten(err)
 }
 
-// What is read of connections is held in small buffers, and in large ones where much comes at once; in none where nothing comes.
-var (
-	smalls = sync.Pool{New: func() any { return new([maxIdle]byte) }}
-	larges = sync.Pool{New: func() any { return new([2 * maxFrame]byte) }}
-)
-
-// putBuffer gives the buffer of a slice back; there may be none.
-func putBuffer(b []byte) {
-	switch cap(b) {
-	case maxIdle:
-		smalls.Put((*[maxIdle]byte)(b[:maxIdle]))
-	case 2 * maxFrame:
-		larges.Put((*[2 * maxFrame]byte)(b[:2*maxFrame]))
-	}
-}
-
+// frames reads frames. Bytes are held in small buffers, and in large ones where much comes at once; in none where nothing comes.
 func (l *link) frames() error {
-	defer func() { putBuffer(l.in) }()
-	l.in = smalls.Get().(*[maxIdle]byte)[:0]
-	l.in = append(l.in, l.ahead...)
+	defer func() { wire.GiveBack(l.in) }()
+	l.in = append(wire.Room(nil, maxIdle), l.ahead...)
 	l.ahead = nil
 	for at, got := 0, 0; ; {
 		for len(l.in)-at >= frameHead {
@@ -317,17 +302,16 @@ func (l *link) frames() error {
 		rest := l.in[at:]
 		switch much := len(rest) > 0 || got >= maxIdle; {
 		case !much:
-			putBuffer(l.in)
+			wire.GiveBack(l.in)
 			l.in = nil
 			if err := l.peeker.Wait(); err != nil {
 				return err
 			}
-			l.in = smalls.Get().(*[maxIdle]byte)[:0]
+			l.in = wire.Room(nil, maxIdle)
 		case cap(l.in) != 2*maxFrame:
-			large := larges.Get().(*[2 * maxFrame]byte)
-			n := copy(large[:], rest)
-			putBuffer(l.in)
-			l.in = large[:n]
+			large := append(wire.Room(nil, 2*maxFrame), rest...)
+			wire.GiveBack(l.in)
+			l.in = large
 		default:
 			l.in = l.in[:copy(l.in, rest)]
 		}

@@ -35,6 +35,7 @@ func (c *call) Body(most time.Duration) ([]byte, bool) {
 		}
 		c.l.mu.Lock()
 		plain, whole, body := c.live() && c.trailers == nil && len(c.in) <= wire.MaxPlain, c.whole, c.in
+		c.lent = whole && plain
 		c.l.mu.Unlock()
 		if whole || !plain {
 			return body, plain
