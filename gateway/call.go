@@ -3,9 +3,11 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -107,17 +109,43 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	}
 	late := time.AfterFunc(patience, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
 	defer late.Stop()
-	if 0 <= in.ContentLength && in.ContentLength <= maxTrust {
-		c.req.Body = make([]byte, in.ContentLength)
-		_, err := io.ReadFull(in.Body, c.req.Body)
-		return err
-	}
 	var err error
-	c.req.Body, err = io.ReadAll(io.LimitReader(in.Body, maxReplay+1))
+	c.req.Body, err = readMessage(io.LimitReader(in.Body, maxReplay+1), in.ContentLength, strings.HasPrefix(in.Header.Get("Content-Type"), "application/grpc"))
 	if len(c.req.Body) > maxReplay {
 		return c.stream(w, io.MultiReader(bytes.NewReader(c.req.Body), in.Body))
 	}
 	return err
+}
+
+// readMessage reads a message of which its caller has said how long it is; -1: that was not said. In gRPC, its first bytes say that, too.
+func readMessage(from io.Reader, said int64, inGRPC bool) ([]byte, error) {
+	expected := said
+	switch {
+	case said == 0:
+		return []byte{}, nil // to read it would say 100 to who asks for that
+	case said < 0:
+		expected = 511
+	}
+	all := make([]byte, 0, min(expected, maxTrust)+1) // a byte more, so that the end is found without more room
+	for {
+		n, err := from.Read(all[len(all):cap(all)])
+		all = all[:len(all)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return all, err
+		case len(all) < cap(all):
+			continue
+		case inGRPC && said < 0:
+			said = envelopeHead + int64(binary.BigEndian.Uint32(all[1:]))
+		}
+		trusted := int64(maxReplay)
+		if len(all) <= maxTrust {
+			trusted = maxTrust
+		}
+		all = slices.Grow(all, max(len(all), int(min(said, trusted))+1-len(all)))
+	}
 }
 
 // stream makes the body one that is sent as it comes.
