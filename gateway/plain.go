@@ -18,7 +18,7 @@ import (
 // plainPatience is how long the body of a plain call may come after its headers.
 const plainPatience = 10 * time.Millisecond
 
-// servePlain serves most calls in few steps: those of unary methods that come whole, ask for nothing, and are answered without an error by a
+// servePlain serves most calls in few steps: those of unary methods that come whole, ask for nothing, and are answered by a
 // service that is well. What is not so leaves this way as soon as that shows, and serve goes on: with the call as it came; or, when
 // the request was sent, with the attempt that was begun. So all that is decided of a call is decided there.
 func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
@@ -65,7 +65,11 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	target.answered.Inc()
 	target.breaker.answered()
 	p.outages.Up(service, came)
-	target.ok.Observe(time.Since(came).Seconds())
+	ended := target.ok
+	if begun.Failed {
+		ended = target.calls.WithLabelValues(string(endError))
+	}
+	ended.Observe(time.Since(came).Seconds())
 	return res, nil
 }
 

@@ -201,20 +201,20 @@ const maxErrorBody = 64 << 10
 // it reads of the body it keeps in res.head.
 func (res *Response) look(asked Protocol) Outcome {
 	contentType := MediaType(res.Header)
-	switch res.StatusCode {
-	case http.StatusUnsupportedMediaType:
+	switch status := res.StatusCode; {
+	case status == http.StatusUnsupportedMediaType:
 		if asked == AnyProtocol || asked == OnlyGRPC && res.Header.Get("Grpc-Status") != "" ||
 			contentType == "application/json" && validCode(res.connectCode()) {
 			return Outcome{}
 		}
 		return Outcome{Unsendable, UnknownProtocol}
-	case http.StatusOK:
+	case status == http.StatusOK:
 		if strings.HasPrefix(contentType, "application/grpc") {
 			res.GRPCStatus = res.grpcStatus(contentType)
 			return ofStatus(res.GRPCStatus)
 		}
 		return Outcome{}
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case saysTryAgain(status):
 		if status := res.Header.Get("Grpc-Status"); status != "" {
 			return ofStatus(status)
 		}
@@ -237,6 +237,15 @@ func (res *Response) look(asked Protocol) Outcome {
 		return Outcome{Bare, "http-" + res.Status[:3]}
 	}
 	return Outcome{}
+}
+
+// saysTryAgain tells whether a status may come with an error after which a call may be sent again, or from a proxy on the way.
+func saysTryAgain(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 // ofStatus classifies a grpc-status that came before any message.

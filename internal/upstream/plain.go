@@ -11,8 +11,9 @@ import (
 
 // Begun is an attempt of a plain call, whose request was sent. If Answer returns nothing, then a Request is to GoOn with it.
 type Begun struct {
-	Came time.Time // its call
-	Body []byte    // of the request
+	Came   time.Time // its call
+	Body   []byte    // of the request
+	Failed bool      // the response is an error
 
 	attempt
 	at       time.Time // when it began
@@ -54,12 +55,17 @@ func (e *Endpoint) Begin(req *wire.Request, mediaType string, came time.Time) *B
 func (b *Begun) Endpoint() *Endpoint { return b.endpoint }
 
 // Answer waits for the response, until news come of the caller, or for that long, where 0 is without end. It is nil unless it is a
-// response without an error that the caller can read.
+// response that the caller can read, and that is its own: none after which something is tried again.
 func (b *Begun) Answer(news <-chan struct{}, most time.Duration) *wire.Response {
 	res := b.exchange.Whole(news, most)
-	if res == nil || !answers(res, protocolOf(b.mediaType)) {
+	if res == nil {
 		return nil
 	}
+	passes, failed := answers(res, protocolOf(b.mediaType))
+	if !passes {
+		return nil
+	}
+	b.Failed = failed
 	b.exchange.End()
 	e := b.endpoint
 	e.end(b.sent.seat)
@@ -69,26 +75,41 @@ func (b *Begun) Answer(news <-chan struct{}, most time.Duration) *wire.Response 
 	return res
 }
 
-// answers tells whether a response is one to a unary call in Connect or gRPC, without an error.
-func answers(res *wire.Response, asked Protocol) bool {
-	spoken, failed := AnyProtocol, asked == OnlyGRPC
+// answers tells whether a response to a unary call passes as it is, and whether it is an error. What look says of it decides.
+func answers(res *wire.Response, asked Protocol) (passes, failed bool) {
+	spoken, status := AnyProtocol, ""
 	for _, f := range res.Header {
 		switch f.Name {
 		case "content-type":
 			spoken = protocolOf(f.Value)
-		case "grpc-status", "connection": // the one is an error, the other names headers that are not to pass
-			return false
+		case "grpc-status":
+			status = f.Value
+		case "connection": // it names headers that are not to pass
+			return false, false
 		}
+	}
+	if status != "" && len(res.Body)+len(res.Trailers) > 0 {
+		return false, false
 	}
 	for _, f := range res.Trailers {
 		switch f.Name {
 		case "grpc-status":
-			failed = f.Value != "0"
+			status = f.Value
 		case "content-length":
-			return false
+			return false, false
 		}
 	}
-	return res.Status == http.StatusOK && spoken == asked && !failed && (asked == OnlyGRPC || len(res.Trailers) == 0)
+	switch {
+	case spoken != asked:
+	case asked == OnlyGRPC:
+		return res.Status == http.StatusOK && status != "" && ofStatus(status).Kind == Answered, status != "0"
+	case status != "" || len(res.Trailers) > 0:
+	case res.Status == http.StatusOK:
+		return true, false
+	case res.Status >= http.StatusBadRequest:
+		return res.Status != http.StatusUnsupportedMediaType && !saysTryAgain(res.Status), true
+	}
+	return false, false
 }
 
 // goOn is Try for an attempt that was begun.

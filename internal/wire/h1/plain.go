@@ -87,7 +87,7 @@ func (x *plainExchange) Whole(news <-chan struct{}, most time.Duration) *wire.Re
 	for now := began; x.failed == nil; now = time.Now() {
 		plain, whole := x.look()
 		if whole {
-			x.res = wire.Response{Status: http.StatusOK, Header: x.head.fields, Body: x.body}
+			x.res.Header, x.res.Body = x.head.fields, x.body
 			return &x.res
 		}
 		if !plain {
@@ -126,9 +126,8 @@ func (x *plainExchange) look() (plain, whole bool) {
 		if said == nil {
 			return len(raw) < maxPlainHead, false
 		}
-		x.c.out, plain = x.head.parse(said, "HTTP/1.1 200", "", x.c.out)
-		reason := x.head.first
-		if !plain || reason != "" && reason[0] != ' ' || !httpguts.ValidHeaderFieldValue(reason) || x.head.chunked == (x.head.length >= 0) {
+		x.c.out, plain = x.head.parse(said, "HTTP/1.1 ", "", x.c.out)
+		if x.res.Status = plainStatus(x.head.first); !plain || x.res.Status == 0 || x.head.chunked == (x.head.length >= 0) {
 			return false, false
 		}
 		if x.n = len(said); x.head.length > 0 {
@@ -144,6 +143,18 @@ func (x *plainExchange) look() (plain, whole bool) {
 		x.body, x.m = bytes.Clone(raw[:x.head.length]), x.head.length
 	}
 	return true, whole
+}
+
+// plainStatus reads the status, and its reason, of a response that has a body if it has a length; 0: it is another.
+func plainStatus(line string) int {
+	if len(line) > 3 && (line[3] != ' ' || !httpguts.ValidHeaderFieldValue(line)) {
+		return 0
+	}
+	status, err := strconv.ParseUint(line[:min(3, len(line))], 10, 16)
+	if err != nil || status != http.StatusOK && status < http.StatusBadRequest {
+		return 0
+	}
+	return int(status)
 }
 
 // End implements wire.Exchange.
