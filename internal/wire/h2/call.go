@@ -88,8 +88,8 @@ func (c *call) take(fields []hpack.HeaderField, last bool) (flaw string) {
 	switch {
 	case method == http.MethodConnect && path == "" && scheme == "" && authority != "":
 		c.url = &url.URL{Host: authority}
-	case method == "" || method == http.MethodConnect || path == "" || scheme != "http" && scheme != "https" || strings.Contains(c.host(), "@"):
-		return "its pseudo-headers"
+	case !httpguts.ValidHeaderFieldName(method) || method == http.MethodConnect || path == "" || scheme != "http" && scheme != "https" || !httpguts.ValidHostHeader(c.host()):
+		return "its pseudo-headers" // a method, too, is a token
 	case !wire.IsPlain(path):
 		if c.url, err = url.ParseRequestURI(path); err != nil {
 			return "its path"
@@ -193,7 +193,7 @@ func (c *call) refuse(status int, why string) {
 // takeTrailers takes what comes after the body.
 func (c *call) takeTrailers(fields []hpack.HeaderField) bool {
 	for _, f := range fields {
-		if strings.HasPrefix(f.Name, ":") {
+		if !httpguts.ValidTrailerHeader(http.CanonicalHeaderKey(f.Name)) {
 			return false
 		}
 	}

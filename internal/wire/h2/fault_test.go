@@ -189,6 +189,8 @@ func TestMalformed(t *testing.T) {
 			s.head(id, false, append(ok, "content-length", "4")...)
 			_ = s.WriteData(id, true, []byte("one"))
 		},
+		"two lengths":       func(s *raw) { s.head(s.call(), true, append(ok, "content-length", "0", "content-length", "0")...) },
+		"a length of -1":    func(s *raw) { s.head(s.call(), true, append(ok, "content-length", "-1")...) },
 		"no DATA":           func(s *raw) { s.head(s.call(), true, append(ok, "content-length", "4")...) },
 		"heads without end": func(s *raw) { id := s.call(); s.head(id, false, ok...); s.head(id, false, "weight", "1") },
 		"1xx without end": func(s *raw) {

@@ -359,6 +359,21 @@ func TestRefusesCalls(t *testing.T) {
 	c.wants(5, "status 431")
 	c.call(7, true, "content-length", "5")
 	c.wants(7, "reset PROTOCOL_ERROR")
+	for i, odd := range [][2]string{
+		{":method", "PO ST"}, {":method", "P\xd6ST"}, {":method", "POST /b HTTP/1.1"}, {":authority", "a b"}, {":authority", "a/b"}, {":authority", "user@a"}, {":authority", "caf\xe9"},
+	} {
+		wrong, id := dial(t, c.RemoteAddr().String()), uint32(2*i+1)
+		fields := []string{":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/a"}
+		fields[slices.Index(fields, odd[0])+1] = odd[1]
+		_ = wrong.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: wrong.fields(fields...)})
+		wrong.wants(id, "reset PROTOCOL_ERROR")
+	}
+	for i, name := range []string{":path", "te", "content-length", "host"} {
+		wrong, id := dial(t, c.RemoteAddr().String()), uint32(2*i+1)
+		wrong.call(id, false)
+		_ = wrong.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: wrong.fields(name, "5")})
+		wrong.wants(id, "reset PROTOCOL_ERROR")
+	}
 	for i, length := range []string{"abc", "-1", "+5", "5 ", "0x5", "", "9223372036854775808"} {
 		wrong := dial(t, c.RemoteAddr().String())
 		wrong.call(uint32(2*i+1), false, "content-length", length)

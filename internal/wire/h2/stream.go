@@ -100,16 +100,22 @@ func (s *stream) take(fields []hpack.HeaderField, last bool) (flaw string) {
 		}
 		return ""
 	}
-	s.status, s.head, s.length = status, append(s.few[:0], fields...), -1
-	s.bare = s.bare || status == http.StatusNoContent || status == http.StatusNotModified
+	length, lengths := int64(-1), 0
 	for _, f := range fields {
-		if f.Name != "content-length" || s.bare {
+		if f.Name != "content-length" {
 			continue
 		}
-		if n, err := strconv.ParseUint(f.Value, 10, 63); err == nil {
-			s.length = int64(n)
+		n, err := strconv.ParseUint(f.Value, 10, 63)
+		if lengths++; lengths > 1 || err != nil {
+			return "its content-length"
 		}
+		length = int64(n)
 	}
+	s.bare = s.bare || status == http.StatusNoContent || status == http.StatusNotModified
+	if s.bare {
+		length = -1
+	}
+	s.status, s.head, s.length = status, append(s.few[:0], fields...), length
 	return ""
 }
 
