@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2/hpack"
 
 	"holdline/internal/wire"
 )
@@ -79,6 +80,16 @@ func keep(scratch []byte) []byte {
 	}
 	wire.GiveBack(scratch)
 	return nil
+}
+
+// appendChunked is appendBody for a body with trailers.
+func appendChunked(out, body []byte, trailers []hpack.HeaderField) []byte {
+	out = append(out, "Transfer-Encoding: chunked\r\n\r\n"...)
+	if len(body) > 0 {
+		out = append(strconv.AppendInt(out, int64(len(body)), 16), "\r\n"...)
+		out = append(append(out, body...), "\r\n"...)
+	}
+	return append(appendFields(append(out, "0\r\n"...), trailers), "\r\n"...)
 }
 
 // Whole implements wire.Exchange.

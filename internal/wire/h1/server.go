@@ -35,6 +35,10 @@ type Server struct {
 // watchPause is the time between two looks whether the caller of a plain call is still there.
 const watchPause = 50 * time.Millisecond
 
+// maxBreaks is how many bytes of line breaks may follow a POST before the next request. Some old clients write them (RFC 9112, section 2.2), and
+// net/http ignores as many.
+const maxBreaks = 4
+
 var errLeft = errors.New("http1: the server ends")
 
 // state is what a connection does.
@@ -203,11 +207,16 @@ func (c *Caller) ServePlain() error {
 	}
 	c.state.CompareAndSwap(elsewhere, busy)
 	defer c.giveUp()
-	for {
+	for breaks := 0; ; {
 		if len(c.in.unread()) == 0 {
 			if err := c.idly(c.server.IdleTimeout, c.await); err != nil {
 				return err
 			}
+		}
+		if said := c.in.unread(); breaks > 0 && (said[0] == '\r' || said[0] == '\n') {
+			c.in.use(1)
+			breaks--
+			continue
 		}
 		if !c.parse() {
 			return nil
@@ -221,6 +230,7 @@ func (c *Caller) ServePlain() error {
 			return err
 		}
 		c.in.use(c.n + c.head.length)
+		breaks = maxBreaks
 	}
 }
 
@@ -299,7 +309,11 @@ func (c *Caller) respond(res *wire.Response) error {
 	if out = appendFields(out, res.Header); last {
 		out = append(out, "Connection: close\r\n"...)
 	}
-	out = appendBody(out, res.Body)
+	if len(res.Trailers) > 0 {
+		out = appendChunked(out, res.Body, res.Trailers)
+	} else {
+		out = appendBody(out, res.Body)
+	}
 	if !c.late.Equal(res.Until) {
 		c.late = res.Until
 		_ = c.SetWriteDeadline(c.late)

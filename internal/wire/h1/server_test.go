@@ -9,9 +9,12 @@ import (
 	"net/http"
 	"net/textproto"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2/hpack"
 
 	"holdline/internal/wire"
 	"holdline/internal/wire/h1"
@@ -239,6 +242,70 @@ func TestTurns(t *testing.T) {
 			}
 		}
 		_ = c.Close()
+	}
+}
+
+// As many line breaks as net/http ignores may follow a POST.
+func TestBreaksAfterPOST(t *testing.T) {
+	t.Parallel()
+	addr := netHTTP(t, plainServer(func(*wire.Request) (*wire.Response, http.Handler) {
+		return &wire.Response{Status: http.StatusOK}, nil
+	}), http.NotFoundHandler())
+	const plain, other = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+	for sent, want := range map[string]string{
+		plain + "\r\n" + plain + "\r\n\r\n" + other: "200 200 404",
+		plain + "\n\n\n\n" + plain + "\n" + other:   "200 200 404",
+		plain + "\r\n\r\n\r\n" + other:              "200 400",
+		"\r\n" + plain:                              "400",
+	} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, sent)
+		var got []string
+		for reader := bufio.NewReader(c); ; {
+			res, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				break
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			got = append(got, strconv.Itoa(res.StatusCode))
+		}
+		_ = c.Close()
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("%q: got %s, want %s", sent, got, want)
+		}
+	}
+}
+
+// Trailers of a plain call are sent, after chunks.
+func TestTrailers(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{"", "hello"} {
+		addr := netHTTP(t, plainServer(func(*wire.Request) (*wire.Response, http.Handler) {
+			return &wire.Response{
+				Status: http.StatusOK, Body: []byte(body), Header: []hpack.HeaderField{{Name: "content-length", Value: "5"}},
+				Trailers: []hpack.HeaderField{{Name: "grpc-status", Value: "0"}},
+			}, nil
+		}), http.NotFoundHandler())
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		reader := bufio.NewReader(c)
+		for range 2 {
+			_, _ = io.WriteString(c, "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+			res, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			if err != nil || string(got) != body || res.Trailer.Get("Grpc-Status") != "0" {
+				t.Errorf("got %q, %v, %v; want %q", got, res.Trailer, err, body)
+			}
+		}
 	}
 }
 
