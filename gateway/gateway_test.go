@@ -367,6 +367,7 @@ func TestFailures(t *testing.T) {
 		repeatable, undeclared string // what the caller reads
 	}{
 		{"closed without an answer", "", "SERVICE_UNAVAILABLE", "OUTCOME_UNKNOWN"},
+		{"a status that is none", reply("+20 Odd", "", ""), "SERVICE_UNAVAILABLE", "OUTCOME_UNKNOWN"},
 		{"bare 502", reply("502 Bad Gateway", "", "<html>"), "SERVICE_UNAVAILABLE", "OUTCOME_UNKNOWN"},
 		{"bare 503, JSON of somebody else", reply("503 Service Unavailable", jsonType, `{"error":"down"}`), "SERVICE_UNAVAILABLE", "OUTCOME_UNKNOWN"},
 		{"the service says unavailable", reply("503 Service Unavailable", jsonType, `{"code":"unavailable","message":"ours"}`), `"ours"`, `"ours"`},

@@ -90,7 +90,9 @@ func writeTrailer(header, trailer http.Header) {
 	delete(trailer, "Content-Length") // frames messages; no trailer may
 	clear(header)                     // all of it is sent
 	for key, values := range trailer {
-		header[http.TrailerPrefix+key] = values
+		if len(values) > 0 { // else it was announced, and did not come
+			header[http.TrailerPrefix+key] = values
+		}
 	}
 }
 

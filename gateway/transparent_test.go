@@ -159,3 +159,26 @@ func TestHead(t *testing.T) {
 		}
 	})
 }
+
+// A trailer that a service announces and does not send leaves the caller's connection as it is.
+func TestAnnouncedTrailer(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, _ int, client *http.Client) {
+		url := behind(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("Trailer", "X-After")
+			_, _ = io.WriteString(w, "ok")
+		})
+		for _, path := range []string{repeatable, streaming} {
+			res, err := client.Do(request(t, url+path, strings.NewReader("{}")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if err != nil || string(got) != "ok" || len(res.Trailer["X-After"]) > 0 {
+				t.Errorf("%s: got %q, %v, %v", path, got, res.Trailer, err)
+			}
+		}
+	})
+}

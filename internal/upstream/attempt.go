@@ -14,7 +14,10 @@ import (
 	"holdline/internal/wire/h2"
 )
 
-var errSwitched = errors.New("101 without an Upgrade")
+var (
+	errSwitched = errors.New("101 without an Upgrade")
+	errStatus   = errors.New("a status below 100")
+)
 
 // Try sends the request to this endpoint, once. The response is nil unless
 // there are response headers; whoever gets one closes its body. The error is
@@ -107,11 +110,16 @@ func (a *attempt) conclude(ctx context.Context, raw *http.Response, body io.Read
 	if c := a.sent.conn.Load(); c != nil {
 		c.answered.Store(true)
 	}
-	if raw.StatusCode == http.StatusSwitchingProtocols {
+	switch {
+	case raw.StatusCode == http.StatusSwitchingProtocols:
 		// We never forward Upgrade, so a 101 is a protocol error: the bytes after it are not HTTP.
 		_ = raw.Body.Close()
 		e.end(a.sent.seat)
 		return nil, Outcome{Broken, "switched-protocols"}, errSwitched
+	case raw.StatusCode < http.StatusContinue: // net/http reads one, such as +20, and writes none
+		_ = raw.Body.Close()
+		e.end(a.sent.seat)
+		return nil, Outcome{Broken, causeOf(errStatus)}, errStatus
 	}
 	res := &Response{Response: raw, body: raw.Body, endpoint: e, seat: a.sent.seat}
 	var outcome Outcome

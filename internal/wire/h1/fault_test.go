@@ -62,7 +62,7 @@ func TestCutAnywhere(t *testing.T) {
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	for _, words := range []string{
-		"HTTP/1.1 OK\r\n\r\n", "HTTP/2.0 200 OK\r\nColor red\r\n\r\n", "\x00\x00\x12\x04\x00\x00\x00\x00\x00",
+		"HTTP/1.1 OK\r\n\r\n", "HTTP/1.1 +20 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/2.0 200 OK\r\nColor red\r\n\r\n", "\x00\x00\x12\x04\x00\x00\x00\x00\x00",
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 4\r\n\r\nhello",
 		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n\r\n",

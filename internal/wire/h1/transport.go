@@ -71,7 +71,10 @@ type conn struct {
 	wake time.Time // when a Read ends without anything; zero: never
 }
 
-var errHead = errors.New("http1: the head of the response is too large")
+var (
+	errHead   = errors.New("http1: the head of the response is too large")
+	errStatus = errors.New("http1: the status of the response is below 100")
+)
 
 // Read implements io.Reader, for in.
 func (c *conn) Read(p []byte) (int, error) {
@@ -275,6 +278,8 @@ func (x *exchange) read(proceed func()) (*http.Response, error) {
 			return nil, x.failed
 		case err != nil:
 			return nil, err
+		case res.StatusCode < http.StatusContinue:
+			return nil, errStatus
 		case res.StatusCode == http.StatusContinue:
 			proceed()
 		case res.StatusCode >= http.StatusOK, res.StatusCode == http.StatusSwitchingProtocols:
