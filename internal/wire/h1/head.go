@@ -168,7 +168,7 @@ func unchunk(body, raw []byte) (_ []byte, n int, plain, whole bool) {
 	for rest := raw; ; {
 		line, after, found := bytes.Cut(rest, crlf)
 		if !found {
-			return body, 0, len(rest) <= maxSizeLine, false
+			return body, 0, len(rest) <= maxSizeLine && !hasBareBreak(rest), false
 		}
 		size, err := strconv.ParseUint(string(line), 16, 32)
 		switch {
@@ -184,6 +184,21 @@ func unchunk(body, raw []byte) (_ []byte, n int, plain, whole bool) {
 			return body, len(raw) - len(rest), true, true
 		}
 	}
+}
+
+// hasBareBreak tells whether some line ends without a CR. net/http may take such a head for whole: who waits for the rest would wait for ever.
+func hasBareBreak(raw []byte) bool {
+	for at := bytes.IndexByte(raw, '\n'); at >= 0; {
+		if at == 0 || raw[at-1] != '\r' {
+			return true
+		}
+		next := bytes.IndexByte(raw[at+1:], '\n')
+		if next < 0 {
+			return false
+		}
+		at += 1 + next
+	}
+	return false
 }
 
 // maxSizeLine is the most digits of a chunk's size.

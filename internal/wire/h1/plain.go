@@ -135,7 +135,7 @@ func (x *plainExchange) look() (plain, whole bool) {
 	if x.n == 0 {
 		said := headOf(raw)
 		if said == nil {
-			return len(raw) < maxPlainHead, false
+			return len(raw) < maxPlainHead && !hasBareBreak(raw), false
 		}
 		x.c.out, plain = x.head.parse(said, "HTTP/1.1 ", "", x.c.out)
 		if x.res.Status = plainStatus(x.head.first); !plain || x.res.Status == 0 || x.head.chunked == (x.head.length >= 0) {

@@ -21,6 +21,12 @@ import (
 // begin begins a plain call on a connection whose server will answer so, and then close it.
 func begin(tb testing.TB, answer []byte) wire.Exchange {
 	tb.Helper()
+	return beginAndStay(tb, answer, nil)
+}
+
+// beginAndStay has the server close the connection when over is closed.
+func beginAndStay(tb testing.TB, answer []byte, over <-chan struct{}) wire.Exchange {
+	tb.Helper()
 	near, far := net.Pipe()
 	transport := newTransport(tb)
 	transport.Dial = func(context.Context, string, string) (net.Conn, error) { return near, nil }
@@ -34,6 +40,9 @@ func begin(tb testing.TB, answer []byte) wire.Exchange {
 			}
 			_, _ = io.Copy(io.Discard, req.Body)
 			_, _ = far.Write(answer)
+		}
+		if over != nil {
+			<-over
 		}
 	}()
 	if _, err := wiretest.Try(tb, transport, "http://a"); err != nil {
@@ -147,6 +156,32 @@ func TestAnswersAsNetHTTP(t *testing.T) {
 		for cut := range min(len(c.answer), 200) {
 			checkAnswer(t, []byte(c.answer[:cut]))
 		}
+	}
+}
+
+// Nobody waits for more of an answer that net/http would take for whole, or refuse, since its lines end in a bare LF.
+func TestBareBreaks(t *testing.T) {
+	t.Parallel()
+	for answer, whole := range map[string]bool{
+		"HTTP/1.1 200 OK\nContent-Length: 0\n\n":                       true,
+		"HTTP/1.1 200 OK\r\nX: a\nContent-Length: 0\r\n\n":             true,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\n\n":   false,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nhi\n": false,
+	} {
+		over := make(chan struct{})
+		x := beginAndStay(t, []byte(answer), over)
+		if res := x.Whole(nil, 0); res != nil {
+			t.Errorf("%q is taken for plain", answer)
+		}
+		res, err := x.Await(t.Context(), wire.Informed(t.Context()))
+		if err != nil {
+			t.Fatalf("%q: %v", answer, err)
+		}
+		if _, err = io.ReadAll(res.Body); (err == nil) != whole {
+			t.Errorf("%q: got %v", answer, err)
+		}
+		_ = res.Body.Close()
+		close(over)
 	}
 }
 
