@@ -190,10 +190,11 @@ func (c *call) refuse(status int, why string) {
 	c.refused, c.why = status, why
 }
 
-// takeTrailers takes what comes after the body.
+// takeTrailers takes what comes after the body. A request that has announced its trailers may have none that frames or routes it.
 func (c *call) takeTrailers(fields []hpack.HeaderField) bool {
+	announced := slices.ContainsFunc(c.fields, func(f hpack.HeaderField) bool { return f.Name == "trailer" })
 	for _, f := range fields {
-		if !httpguts.ValidTrailerHeader(http.CanonicalHeaderKey(f.Name)) {
+		if announced && !httpguts.ValidTrailerHeader(http.CanonicalHeaderKey(f.Name)) {
 			return false
 		}
 	}

@@ -370,7 +370,7 @@ func TestRefusesCalls(t *testing.T) {
 	}
 	for i, name := range []string{":path", "te", "content-length", "host"} {
 		wrong, id := dial(t, c.RemoteAddr().String()), uint32(2*i+1)
-		wrong.call(id, false)
+		wrong.call(id, false, "trailer", name)
 		_ = wrong.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: wrong.fields(name, "5")})
 		wrong.wants(id, "reset PROTOCOL_ERROR")
 	}

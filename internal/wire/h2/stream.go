@@ -94,10 +94,10 @@ func (s *stream) take(fields []hpack.HeaderField, last bool) (flaw string) {
 		return flaw
 	}
 	if status < http.StatusOK {
-		s.early = append(s.early, informational{status, addFields(nil, fields)})
-		if last || len(s.early) > wire.MaxInformational {
+		if last || len(s.early) == wire.MaxInformational {
 			return "too much before its head"
 		}
+		s.early = append(s.early, informational{status, addFields(nil, fields)})
 		return ""
 	}
 	length, lengths := int64(-1), 0
