@@ -90,12 +90,17 @@ func (t *target) beginPlain(req *wire.Request, mediaType string, came time.Time)
 // reads reads the headers of a call: its media type, and the time that its caller gives it, where 0 is without end. It returns false if one
 // of them asks for more than to send the call, or may not be sent.
 func reads(req *wire.Request) (mediaType string, timeout time.Duration, ok bool) {
-	var inConnect, inGRPC string
+	var inConnect, inGRPC, trailers string
 	size := 0
 	for _, f := range req.Header {
 		said := &mediaType
 		switch size += int(f.Size()); f.Name {
 		case "content-type":
+		case "te":
+			if f.Value != "trailers" {
+				return "", 0, false
+			}
+			said = &trailers
 		case "connect-timeout-ms":
 			said = &inConnect
 		case "grpc-timeout":
@@ -103,7 +108,7 @@ func reads(req *wire.Request) (mediaType string, timeout time.Duration, ok bool)
 		case "idempotency-key", "x-idempotency-key", "prefer", "expect", "origin", "host":
 			return "", 0, false
 		default:
-			if isHop(f.Name) && (f.Name != "te" || f.Value != "trailers") || strings.HasPrefix(f.Name, "holdline-") {
+			if isHop(f.Name) || strings.HasPrefix(f.Name, "holdline-") {
 				return "", 0, false
 			}
 			continue

@@ -139,6 +139,7 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 		{"hop-by-hop trailers", inGRPC, message, say2(message, "Grpc-Status: 0", "Te: a"), 1},
 		{"headers of our own", append(inConnect, "Holdline-Ttl: 1m", "Holdline-Caller: forged"), "{}", say(200, "{}"), 0},
 		{"such headers of the answer", inConnect, "{}", say(200, "{}", "Holdline-Decision: a"), 1},
+		{"trailers are welcome", append(inConnect, "Te: trailers"), "{}", say(200, "{}"), 1},
 		{"a preference", append(inConnect, "Prefer: wait=1"), "{}", say(200, "{}"), 0},
 		{"a key", append(inConnect, "Idempotency-Key: \"a\""), "{}", say(200, "{}"), 0},
 		{"a question before the body", append(inConnect, "Expect: 100-continue"), "{}", say(200, "{}"), 0},

@@ -83,6 +83,9 @@ func answers(res *wire.Response, asked Protocol) (passes, failed bool) {
 		case "content-type":
 			spoken = protocolOf(f.Value)
 		case "grpc-status":
+			if status != "" { // it is there twice
+				return false, false
+			}
 			status = f.Value
 		case "connection": // it names headers that are not to pass
 			return false, false
@@ -94,6 +97,9 @@ func answers(res *wire.Response, asked Protocol) (passes, failed bool) {
 	for _, f := range res.Trailers {
 		switch f.Name {
 		case "grpc-status":
+			if status != "" {
+				return false, false
+			}
 			status = f.Value
 		case "content-length":
 			return false, false
