@@ -6,7 +6,10 @@ import (
 	"errors"
 	"net/http/httptrace"
 	"strings"
+	"sync"
 	"sync/atomic"
+
+	"connectrpc.com/connect"
 )
 
 // HTTP is the versions of HTTP that a route says its service speaks.
@@ -116,16 +119,24 @@ func (e *Endpoint) awaitGreeting(ctx context.Context, trace *httptrace.ClientTra
 // onlyHTTP2 is asked when a call over HTTP/1.1 broke at an endpoint that has never shown that it speaks HTTP/1.1. Some
 // servers close a connection in a version that they do not speak. So the endpoint is asked for its health. If it
 // answers over HTTP/2, and breaks off over HTTP/1.1, then it has not understood the call either. It has to
-// answer before and after that, which shows that it did not break off because it was ending.
+// answer before and after that on one connection, which shows that it did not break off because it ended, and began again.
 func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
 	if !e.versions.speaks(2) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	transport := e.asking[of(2)].transport.Clone()
+	transport.DisableKeepAlives = false
+	defer transport.CloseIdleConnections()
+	asker := newAsker(transport, e.url, connect.WithGRPC())
+	var conns sync.Map // a set
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { conns.Store(info.Conn, nil) }})
 	answers := func() bool {
-		_, status, _ := e.asking[of(2)].ask(ctx, e.pool.service)
-		return status != 0
+		_, status, _ := asker.ask(traced, e.pool.service)
+		n := 0
+		conns.Range(func(any, any) bool { n++; return true })
+		return status != 0 && n == 1
 	}
 	if !answers() {
 		return false

@@ -261,3 +261,55 @@ func TestBrokenCallWhoseQuestionIsCut(t *testing.T) {
 		t.Errorf("got %+v, want it broken", outcome)
 	}
 }
+
+// Nor is it when its server ends and begins again between the questions: it may speak both versions, and have run the call.
+func TestBrokenCallAtServerThatRestarts(t *testing.T) {
+	t.Parallel()
+	var (
+		mu   sync.Mutex
+		open = map[net.Conn]bool{}
+		ran  int
+	)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{
+		Protocols: new(http.Protocols),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			mu.Lock()
+			defer mu.Unlock()
+			open[c] = state != http.StateClosed
+		},
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			if r.URL.Path == "/a.B/C" {
+				ran++
+			}
+			if r.URL.Path == "/a.B/C" || r.ProtoMajor == 1 { // it ends, and who listens next is the same
+				for c := range open {
+					_ = c.Close()
+				}
+			}
+		}),
+	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(ln)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-ended
+	})
+	e := (*openPool(t, nil, "http://"+ln.Addr().String()).endpoints.Load())[0]
+	_, outcome, err := e.Try(t.Context(), &Request{Method: http.MethodPost, URL: &url.URL{Path: "/a.B/C"}, HTTPMajor: 1, Header: http.Header{}, Body: []byte("message"), Length: 7})
+	mu.Lock()
+	defer mu.Unlock()
+	if outcome.Kind != Broken || ran != 1 {
+		t.Errorf("got %+v and %v, and it ran %d times, want it broken, and once", outcome, err, ran)
+	}
+}
