@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http2"
@@ -150,10 +152,13 @@ func (d *dice) answerInBytes(status string, fields []string, body string) (a odd
 	return a
 }
 
+// aStatus begins an answer that may have a body.
+var aStatus = regexp.MustCompile(`^HTTP/1\.1 (20[0-3]|[45]\d\d)`)
+
 // wholeAnswer tells whether it is clear how long an answer is. Otherwise its service has to close, since the gateway would wait.
 func wholeAnswer(all string) bool {
 	head, _, _ := strings.Cut(all, "\r\n\r\n")
-	return strings.HasPrefix(all, "HTTP/1.1 200") && strings.Count(head, "Content-Length")+strings.Count(head, "Transfer-Encoding") == 1 && !strings.Contains(head, "odd") && !strings.Contains(head, "gzip, ")
+	return aStatus.MatchString(all) && strings.Count(head, "Content-Length")+strings.Count(head, "Transfer-Encoding") == 1 && !strings.Contains(head, "odd") && !strings.Contains(head, "gzip, ")
 }
 
 func (d *dice) answerChunks(body string) string {
@@ -240,8 +245,7 @@ func (d *dice) answerInFrames(kind, status string, fields []string, body string)
 		a.frames, a.end = a.frames[:d.IntN(len(a.frames)+1)], "close"
 	case 4:
 		at := d.IntN(len(a.frames) + 1)
-		a.frames = append(append(append([]oddFrame{}, a.frames[:at]...), d.pickFrame()), a.frames[at:]...)
-		a.end = "close"
+		a.frames = slices.Insert(a.frames, at, d.pickFrame())
 	case 5:
 		a.frames, a.end = nil, "reset"
 	}

@@ -145,7 +145,7 @@ func (d *dice) inBytes(r *draft) oddRequest {
 	out.raw = head + r.body + r.after
 	switch d.IntN(20) {
 	case 0:
-		out.raw, out.cut = out.raw[:2+d.IntN(len(out.raw)-2)], true // one byte may be the first of HTTP/2
+		out.raw, out.cut = out.raw[:4+d.IntN(len(out.raw)-4)], true // of fewer bytes, both close without a word, or with 400
 	case 1, 2, 3:
 		out.at = d.IntN(len(out.raw))
 	}

@@ -148,7 +148,7 @@ func (s *scripted) offered(r *http.Request) {
 
 func (s *scripted) serve(conn net.Conn) {
 	reader := bufio.NewReaderSize(conn, 256<<10)
-	if start, _ := reader.Peek(3); string(start) == "PRI" {
+	if start, _ := reader.Peek(len("PRI *")); string(start) == "PRI *" {
 		s.serve2(conn, reader)
 		return
 	}
@@ -196,7 +196,7 @@ func (s *scripted) serve(conn net.Conn) {
 
 // beforeClose is how long a service waits before it closes a connection. Where the gateway takes an answer for whole, the next request may
 // come at once, and would otherwise meet the end.
-const beforeClose = 20 * time.Millisecond
+const beforeClose = 50 * time.Millisecond
 
 // peekHead is the head that comes next, as bytes.
 func peekHead(reader *bufio.Reader) string {
@@ -287,7 +287,7 @@ func (s *scripted) serve2(conn net.Conn, reader io.Reader) {
 			reset(conn)
 			return
 		case "close":
-			_ = conn.SetReadDeadline(time.Now().Add(beforeClose))
+			return
 		}
 	}
 }
