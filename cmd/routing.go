@@ -28,7 +28,7 @@ func (r Routing) engine() wire.Engine {
 	if r.Engine == "nethttp" {
 		return wire.NetHTTP
 	}
-	return wire.Own
+	return wire.DefaultEngine // which a build may choose
 }
 
 // specs reads the routes of all three sources.
