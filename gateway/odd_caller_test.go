@@ -278,6 +278,10 @@ func (r *responses2) whole(id uint32, fields []string, body []byte) {
 			kind = value
 		}
 	}
+	if status == http.StatusRequestHeaderFieldsTooLarge { // each server has its own words
+		r.tell("stream %d: 431", id)
+		return
+	}
 	r.tell("stream %d: %s", id, told("", fields, reason(status, kind, string(body))))
 }
 

@@ -229,5 +229,5 @@ func endsInError(line string) bool { return strings.HasSuffix(line, ": GOAWAY") 
 
 // refuses tells whether a caller was told that its request was refused.
 func refuses(line string) bool {
-	return strings.Contains(line, ": reset") || strings.Contains(line, `":status: 400"`) && strings.Contains(line, "(a reason)") || strings.Contains(line, `":status: 431"`)
+	return strings.Contains(line, ": reset") || strings.Contains(line, `":status: 400"`) && strings.Contains(line, "(a reason)") || strings.HasSuffix(line, ": 431")
 }

@@ -113,7 +113,7 @@ func reads(req *wire.Request) (mediaType string, timeout time.Duration, ok bool)
 			}
 			continue
 		}
-		if *said != "" { // it is there twice
+		if *said != "" || f.Value == "" { // it is there twice, or may be
 			return "", 0, false
 		}
 		*said = f.Value

@@ -170,6 +170,8 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 		{"trailers before a message", inGRPC, message, say(200, message, "Grpc-Status: 5"), 0},
 		{"no status", inGRPC, message, say2(message), 0},
 		{"a type that is none of ours", []string{"Content-Type: text/plain"}, "{}", say(200, "{}"), 0},
+		{"a type that is empty", []string{"Content-Type: "}, "{}", say(200, "{}"), 0},
+		{"a deadline that is empty", append(inConnect, "Connect-Timeout-Ms: "), "{}", say(200, "{}"), 0},
 		{"a type with a parameter", []string{"Content-Type: application/json; charset=utf-8"}, "{}", say(200, "{}"), 0},
 		{"an answer of another type", inConnect, "{}", say(200, "{}", "Content-Type: text/plain"), 0},
 		{"something before the answer", inConnect, "{}", func(w http.ResponseWriter, r *http.Request) {
