@@ -188,9 +188,9 @@ func (s *soak) callInFrames(ctx context.Context, addr string, window uint32) err
 				status, _ = strconv.Atoi(f.PseudoValue("status"))
 				over = f.StreamEnded()
 			case *http2.DataFrame:
-				body = append(body, f.Data()...)
-				if over = f.StreamEnded(); !over && len(f.Data()) > 0 {
-					err = errors.Join(framer.WriteWindowUpdate(0, uint32(len(f.Data()))), framer.WriteWindowUpdate(stream, uint32(1+rand.IntN(4*len(f.Data())))))
+				body, over = append(body, f.Data()...), f.StreamEnded()
+				if n := len(f.Data()); n > 0 {
+					err = errors.Join(framer.WriteWindowUpdate(0, uint32(n)), framer.WriteWindowUpdate(stream, uint32(1+rand.IntN(4*n))))
 				}
 			case *http2.RSTStreamFrame:
 				over, status = true, 0
