@@ -283,6 +283,52 @@ func TestMessageOfAPlainCall(t *testing.T) {
 	}
 }
 
+// What was begun as a plain call, and breaks, is sent again as it came.
+func TestBrokenPlainCallIsSentAgain(t *testing.T) {
+	t.Parallel()
+	skipWithout(t)
+	for _, majors := range pairs {
+		for _, size := range []int{100, 3000, 4000, 8000, engine.MaxPlain} { // for which there is just enough room, or much
+			t.Run(fmt.Sprint(majors, size), func(t *testing.T) {
+				t.Parallel()
+				body, breaks := strings.Repeat("0123456789abcdef", size/16+1)[:size], atomic.Bool{}
+				service := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path != get.path {
+						http.NotFound(w, r)
+						return
+					}
+					if came, err := io.ReadAll(r.Body); err != nil || string(came) != body {
+						t.Errorf("the service got %d bytes, %.40q, and %v", len(came), came, err)
+					}
+					if breaks.CompareAndSwap(true, false) {
+						panic(http.ErrAbortHandler)
+					}
+					w.Header().Set("Content-Type", "application/json")
+					_, _ = io.WriteString(w, "{}")
+				}))
+				g := &noting{Gateway: newGateway(t, fmt.Sprintf("http://%s;http=%d", service, majors[1]))}
+				url := "http://" + serve(t, g)
+				client := client(t, majors[0])
+				for range 6 {
+					client.CloseIdleConnections()
+					res, err := client.Do(request(t, url+get.path, strings.NewReader(body), "Content-Type: application/json"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _ = res.Body.Close(); res.StatusCode != http.StatusOK {
+						t.Fatalf("got %s", res.Status)
+					}
+					if g.begun.Load() > 0 {
+						return
+					}
+					breaks.Store(true)
+				}
+				t.Error("no call was begun as a plain one")
+			})
+		}
+	}
+}
+
 // An answer that its caller does not read ends soon after the caller's deadline.
 func TestUnreadPlainAnswer(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
@@ -119,11 +120,12 @@ func TestNonBlockingMovesAll(t *testing.T) {
 	for i, size := range []int{1000, 300 << 10} {
 		go func() {
 			for rest := want; len(rest) > 0; {
-				n, err := ends[i].Write(rest[:min(len(rest), size)])
-				if rest = rest[n:]; err != nil {
-					errs <- err
+				some := rest[:min(len(rest), size)]
+				if n, err := ends[i].Write(some); n != len(some) || err != nil {
+					errs <- fmt.Errorf("%d of %d bytes, %w", n, len(some), err)
 					return
 				}
+				rest = rest[len(some):]
 			}
 			errs <- nil
 		}()
