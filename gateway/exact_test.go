@@ -288,51 +288,63 @@ func cuts2() (all []cutPoint) {
 	return all
 }
 
-// A call that may not run twice does not, wherever its service cuts it off; and its caller hears that it is safe to send it again only if it has not run.
+// A call that may not run twice does not, wherever its service cuts it off; and only if it has not run it is stored, or its caller hears that it is safe to
+// send it again.
 func TestOutcomesAreExact(t *testing.T) {
 	t.Parallel()
 	for _, speaks := range []engine.Engine{engine.Own, engine.NetHTTP} {
 		for _, majors := range pairs {
-			t.Run(fmt.Sprintf("engine-%d-%v", speaks, majors), func(t *testing.T) {
-				t.Parallel()
-				service := newCutting(t, majors[1])
-				g := &noting{Gateway: configured(t, gateway.Config{Engine: speaks}, fmt.Sprintf("http://%s;http=%d", service.addr, majors[1]))}
-				addr, _ := servertest.Run(t, server.Config{Handler: g, Engine: speaks})
-				warm, caller, p := client(t, majors[0]), client(t, majors[0]), connect2
-				p.quiet = true
-				call := func(client *http.Client, m method) string { return p.call(t, client, "http://"+addr, m).what }
-				if got := call(warm, add); got != "ok" {
-					t.Fatalf("the first call: %s", got)
-				}
-				cuts := cuts2()
-				if majors[1] == 1 {
-					cuts = cuts1(service.size())
-				}
-				told := map[string]int{}
-				for _, cut := range cuts {
-					service.cutNext(uncut)
-					for range 2 { // which keep the breaker closed, and leave a connection
-						if got := call(warm, get); got != "ok" {
-							t.Fatalf("before %s: %s", cut.name, got)
-						}
-					}
-					service.cutNext(cut)
-					got := call(caller, add)
-					caller.CloseIdleConnections()
-					runs := service.ran()
-					told[got]++
-					if speaks == engine.NetHTTP && strings.HasSuffix(cut.name, "RST_STREAM PROTOCOL_ERROR") {
-						continue // net/http takes that for a refusal
-					}
-					if runs > 1 || runs > 0 && got == again {
-						t.Errorf("%s: it ran %d times, and its caller was told: %s", cut.name, runs, got)
-					}
-				}
-				t.Logf("%d cuts, %d plain calls: %v", len(cuts), g.served.Load()+g.begun.Load(), told)
-				if told[unclear] == 0 || speaks == engine.Own && g.begun.Load() == 0 {
-					t.Errorf("callers were told %v, and %d calls were begun as plain ones", told, g.begun.Load())
-				}
-			})
+			for _, stores := range []bool{false, true} {
+				t.Run(fmt.Sprintf("engine-%d-%v-stores=%t", speaks, majors, stores), func(t *testing.T) {
+					t.Parallel()
+					checkOutcomes(t, speaks, majors, stores)
+				})
+			}
 		}
+	}
+}
+
+func checkOutcomes(t *testing.T, speaks engine.Engine, majors [2]int, stores bool) {
+	t.Helper()
+	service, mom, moms := newCutting(t, majors[1]), newStandIn(t, nil), []string(nil)
+	if stores {
+		moms = append(moms, mom.addr)
+	}
+	g := &noting{Gateway: configured(t, gateway.Config{Engine: speaks}, fmt.Sprintf("http://%s;http=%d", service.addr, majors[1]), moms...)}
+	addr, _ := servertest.Run(t, server.Config{Handler: g, Engine: speaks})
+	warm, caller, p := client(t, majors[0]), client(t, majors[0]), connect2
+	p.quiet = true
+	call := func(client *http.Client, m method) string { return p.call(t, client, "http://"+addr, m).what }
+	if got := call(warm, add); got != "ok" {
+		t.Fatalf("the first call: %s", got)
+	}
+	cuts := cuts2()
+	if majors[1] == 1 {
+		cuts = cuts1(service.size())
+	}
+	told := map[string]int{}
+	for _, cut := range cuts {
+		service.cutNext(uncut)
+		for range 2 { // which keep the breaker closed, and leave a connection
+			if got := call(warm, get); got != "ok" {
+				t.Fatalf("before %s: %s", cut.name, got)
+			}
+		}
+		service.cutNext(cut)
+		before := len(mom.got())
+		got := call(caller, add)
+		caller.CloseIdleConnections()
+		runs, stored := service.ran(), len(mom.got()) > before
+		told[got]++
+		if speaks == engine.NetHTTP && strings.HasSuffix(cut.name, "RST_STREAM PROTOCOL_ERROR") {
+			continue // net/http takes that for a refusal
+		}
+		if runs > 1 || runs > 0 && (got == again || stored) {
+			t.Errorf("%s: it ran %d times, stored: %t, and its caller was told: %s", cut.name, runs, stored, got)
+		}
+	}
+	t.Logf("%d cuts, %d plain calls: %v", len(cuts), g.served.Load()+g.begun.Load(), told)
+	if told[unclear] == 0 || speaks == engine.Own && g.begun.Load() == 0 || stores && majors[1] == 2 && told["held"] == 0 {
+		t.Errorf("callers were told %v, and %d calls were begun as plain ones", told, g.begun.Load())
 	}
 }

@@ -24,6 +24,7 @@ var (
 func told(first string, fields []string, body string) string {
 	var lines []string
 	text := anEnd.ReplaceAllString(aULID.ReplaceAllString(body, "ULID"), "cut$2")
+	noAgent := slices.ContainsFunc(fields, func(f string) bool { return strings.EqualFold(f, "user-agent: ") })
 	for _, f := range fields {
 		name, value, _ := strings.Cut(f, ": ")
 		switch {
@@ -40,7 +41,7 @@ func told(first string, fields []string, body string) string {
 		case strings.EqualFold(name, "grpc-message"):
 			lines = append(lines, anEnd.ReplaceAllString(f, "cut$2"))
 		case strings.EqualFold(name, "grpc-status-details-bin"): // says what the message says
-		case strings.EqualFold(f, "user-agent: "), strings.EqualFold(name, "user-agent") && slices.Contains(lines, f): // net/http sends one at most, and none that is empty
+		case strings.EqualFold(name, "user-agent") && (noAgent || slices.Contains(lines, f)): // net/http sends the first one alone, and none if that is empty
 		case strings.EqualFold(f, "cache-control: no-cache"): // net/http's server adds it to Pragma
 		case strings.EqualFold(name, "trailer"):
 			names := strings.Split(value, ",")
