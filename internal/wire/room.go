@@ -17,12 +17,13 @@ const (
 var rooms [9]sync.Pool // of pointers to first bytes
 
 // sizeOf is the number of the smallest size that holds n bytes.
-func sizeOf(n int) int { return bits.Len(uint(max(n, MinRoom)-1)) - bits.Len(uint(MinRoom-1)) }
+func sizeOf(n int) int { return bits.Len(uint(n-1)) - bits.Len(uint(MinRoom-1)) }
 
-// Room returns b with room for n bytes more. If that needs another array, the one of b is given back.
+// Room returns b with room for n bytes more. If that needs another array, the one of b is given back. What is smaller or larger than our
+// sizes is nobody else's.
 func Room(b []byte, n int) []byte {
 	need := len(b) + n
-	if need <= cap(b) || need > maxRoom {
+	if need <= cap(b) || need < MinRoom || need > maxRoom {
 		return slices.Grow(b, n)
 	}
 	var larger []byte
