@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -88,6 +89,10 @@ func checkAnswer(tb testing.TB, answer []byte) (plain bool) {
 		if want, wantErr = http.ReadResponse(reader, nil); wantErr != nil || want.StatusCode >= 200 || want.StatusCode == http.StatusSwitchingProtocols {
 			break
 		}
+		if want.StatusCode < http.StatusContinue { // which net/http can read, but not write
+			wantErr = errors.New("a status below 100")
+			break
+		}
 	}
 	var wantBody []byte
 	if wantErr == nil && want.StatusCode != http.StatusSwitchingProtocols {
@@ -128,6 +133,7 @@ var answers = []struct {
 	{"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nhi", true},
 	{"HTTP/1.1 499 \r\nContent-Length: 2\r\n\r\nhi", true},
 	{"HTTP/1.1 503 No \x01\r\nContent-Length: 2\r\n\r\nhi", false},
+	{"HTTP/1.1 000 No\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false},
 	{"HTTP/1.1 40 No\r\nContent-Length: 2\r\n\r\nhi", false},
 	{"HTTP/1.1 4x4 No\r\nContent-Length: 2\r\n\r\nhi", false},
 	{"HTTP/1.1  404 No\r\nContent-Length: 2\r\n\r\nhi", false},

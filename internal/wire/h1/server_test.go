@@ -81,6 +81,8 @@ func check(tb testing.TB, sent []byte) (plain int) {
 		if err != nil || r.Method != http.MethodPost || r.Close || !reflect.DeepEqual(got, want) {
 			tb.Errorf("%q: got %v, and by net/http %s %v, %v, the last: %t", sent, got, r.Method, want, err, r.Close)
 		}
+		next, _ := reader.Peek(4) // as net/http's server does after a POST
+		_, _ = reader.Discard(len(next) - len(bytes.TrimLeft(next, "\r\n")))
 	}
 	rest, _ := io.ReadAll(reader)
 	if left > 0 && left != len(rest) {
@@ -97,6 +99,8 @@ var requests = []struct {
 	{"POST /a/b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", 1},
 	{"POST /a/b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiPOST /a/c HTTP/1.1\r\nHost: b:80\r\nX-A:  b\t\r\nx_b:\r\ncontent-length:0\r\nConnection: Keep-Alive\r\n\r\n", 2},
 	{"POST /a/b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiGET /a/c HTTP/1.1\r\nHost: b\r\n\r\n", 1},
+	{"POST /a/b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\n\r\nhi", 1},
+	{"POST /a/b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\n\n\n\n\nGET / HTTP/1.1\r\n\r\n", 1},
 	{"POST /a/b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nhi", 0},
 	{"POST /a/b HTTP/1.1\r\nHost: a\r\nX: \xe4\r\nContent-Length: 0\r\n\r\n", 1},
 	{"POST /a/b HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 10_000) + "\r\nContent-Length: 0\r\n\r\n", 0},
