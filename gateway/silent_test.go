@@ -147,6 +147,40 @@ func (w waits) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
+// A service that was frozen gets calls again when it is not, whatever its route says of its health.
+func TestFrozenServiceReturns(t *testing.T) {
+	t.Parallel()
+	for _, option := range []string{"", ";health=name", ";health=overall", ";health=dial", ";health=dial;http=1", ";health=dial;http=2"} {
+		t.Run(option, func(t *testing.T) {
+			t.Parallel()
+			service := newRelay(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
+					w.WriteHeader(http.StatusNotFound)
+				}
+				_, _ = io.WriteString(w, "{}")
+			})))
+			url, client := "http://"+serve(t, newGateway(t, "http://"+service.addr+option)), client(t, 1)
+			if got := connect1.call(t, client, url, add); got.what != "ok" {
+				t.Fatalf("the first caller read %q, want ok", got.what)
+			}
+			service.frozen.Store(true)
+			if got := connect1.call(t, client, url, add); got.what == "ok" {
+				t.Errorf("of a frozen service, the caller read %q", got.what)
+			}
+			service.frozen.Store(false)
+			for began := time.Now(); ; {
+				got := connect1.call(t, client, url, add)
+				if got.what == "ok" {
+					return
+				}
+				if time.Since(began) > silentTime {
+					t.Fatalf("the service is back, and the caller still reads %q", got.what)
+				}
+			}
+		})
+	}
+}
+
 // A stream that has begun ends when its service is silent.
 func TestFrozenStream(t *testing.T) {
 	t.Parallel()

@@ -49,7 +49,10 @@ func (e *Endpoint) ailment(ctx context.Context) string {
 	health := e.pool.says.Load().Health
 	switch health {
 	case HealthDial:
-		return e.dials(ctx)
+		if why := e.dials(ctx); why != "" || !e.silent.Load() {
+			return why
+		}
+		return e.staysSilent(ctx)
 	case HealthOverall:
 		name = ""
 	}
@@ -118,6 +121,18 @@ func (e *Endpoint) askers() []*asker {
 		return []*asker{overHTTP1, overHTTP2}
 	}
 	return []*asker{overHTTP2, overHTTP1}
+}
+
+// staysSilent is why a silent endpoint that can be dialled is not healthy: the kernel accepts connections for a frozen process, too. So
+// it is asked after all. Whatever it answers is a sign of life, also that it hangs up.
+func (e *Endpoint) staysSilent(ctx context.Context) (why string) {
+	if hungUp(e.ask(ctx, e.pool.service)) {
+		e.silent.Store(false)
+	}
+	if e.silent.Load() { // else something was heard
+		return Silent
+	}
+	return ""
 }
 
 // dials tells whether somebody listens at the endpoint.
