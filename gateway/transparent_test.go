@@ -182,3 +182,24 @@ func TestAnnouncedTrailer(t *testing.T) {
 		}
 	})
 }
+
+// A blank in a query, which HTTP/2 takes, does not end the target of the request to a service over HTTP/1.1.
+func TestBlankInQuery(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"1", "2"} {
+		seen := make(chan string, 1)
+		service := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == get.path {
+				seen <- r.RequestURI
+			}
+		}))
+		caller := dial2(t, serve(t, newGateway(t, "http://"+service+";http="+version)))
+		id := caller.headers(t, true, get.path+"?a b HTTP/1.1", "content-type: application/json")
+		if got := caller.status(t, id); got != "200" {
+			t.Fatalf("http=%s: status %q, want 200", version, got)
+		}
+		if got, want := <-seen, get.path+"?a%20b%20HTTP/1.1"; got != want {
+			t.Errorf("http=%s: the service saw %q, want %q", version, got, want)
+		}
+	}
+}

@@ -78,6 +78,7 @@ func Made(r *http.Request, httpMajor int) (*Request, error) {
 func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown bool, sent *sent) *http.Request {
 	u := *req.URL
 	u.Scheme, u.Host = e.url.Scheme, e.url.Host
+	u.RawQuery = strings.ReplaceAll(u.RawQuery, " ", "%20") // HTTP/2 takes a blank there, and in HTTP/1.1 the target would end with it
 	out := &http.Request{
 		Method:     req.Method,
 		ProtoMajor: 1, ProtoMinor: 1, // net/http looks at Expect from HTTP/1.1 on
