@@ -7,8 +7,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,8 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	"holdline/gateway"
 	"holdline/internal/route"
@@ -260,7 +256,6 @@ func runWith(t *testing.T, speaks engine.Engine, cases []*oddCase, plain *atomic
 	stop()
 	counted := s.counted(t)
 	stopGateway()
-	s.service.close()
 	for i, c := range cases {
 		all[i] = append(all[i], counted[c.name()]...)
 	}
@@ -327,37 +322,4 @@ func (s *side) counted(t *testing.T) map[string][]string {
 		}
 	}
 	return all
-}
-
-// schemasOf knows services with the methods of the table.
-func schemasOf(tb testing.TB, names []string) *route.Schemas {
-	tb.Helper()
-	file := &descriptorpb.FileDescriptorProto{
-		Name: proto.String("test/v1/odd.proto"), Package: proto.String("test.v1"), Syntax: proto.String("proto3"),
-		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Nothing")}},
-	}
-	for _, name := range names {
-		s := &descriptorpb.ServiceDescriptorProto{Name: proto.String(strings.TrimPrefix(name, "test.v1."))}
-		for _, m := range []string{"Get", "Put", "Add", "Watch"} {
-			level := map[string]descriptorpb.MethodOptions_IdempotencyLevel{"Get": descriptorpb.MethodOptions_NO_SIDE_EFFECTS, "Put": descriptorpb.MethodOptions_IDEMPOTENT}[m]
-			s.Method = append(s.Method, &descriptorpb.MethodDescriptorProto{
-				Name: proto.String(m), InputType: proto.String(".test.v1.Nothing"), OutputType: proto.String(".test.v1.Nothing"),
-				Options: &descriptorpb.MethodOptions{IdempotencyLevel: level.Enum()}, ServerStreaming: proto.Bool(m == "Watch"),
-			})
-		}
-		file.Service = append(file.Service, s)
-	}
-	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	image := filepath.Join(tb.TempDir(), "image.binpb")
-	if err := os.WriteFile(image, raw, 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	schemas, err := route.LoadSchemas(image)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return schemas
 }

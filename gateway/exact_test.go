@@ -28,7 +28,6 @@ type cutting struct {
 	cut  cutPoint
 	runs int
 	last int // bytes of the last request over HTTP/1.1
-	open map[net.Conn]bool
 }
 
 // cutPoint is where a service cuts a call, and how.
@@ -47,39 +46,13 @@ var uncut = cutPoint{read: -1, written: -1}
 
 func newCutting(tb testing.TB, major int) *cutting {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s := &cutting{addr: ln.Addr().String(), major: major, cut: uncut, open: map[net.Conn]bool{}}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			s.mu.Lock()
-			s.open[conn] = true
-			s.mu.Unlock()
-			conns.Go(func() {
-				if reader := bufio.NewReader(conn); major == 1 {
-					s.serve1(conn.(*net.TCPConn), reader)
-				} else {
-					s.serve2(conn, reader)
-				}
-				_ = conn.Close()
-			})
+	s := &cutting{major: major, cut: uncut}
+	s.addr, _ = acceptRaw(tb, func(conn net.Conn) {
+		if reader := bufio.NewReader(conn); major == 1 {
+			s.serve1(conn.(*net.TCPConn), reader)
+		} else {
+			s.serve2(conn, reader)
 		}
-	})
-	tb.Cleanup(func() {
-		_ = ln.Close()
-		s.mu.Lock()
-		for conn := range s.open {
-			_ = conn.Close()
-		}
-		s.mu.Unlock()
-		conns.Wait()
 	})
 	return s
 }

@@ -45,55 +45,59 @@ type faulty struct {
 	mu           sync.Mutex
 	spared       int // requests to come that are answered, and not counted
 	begun, whole int
-	open         map[net.Conn]bool
 }
 
 func newFaulty(tb testing.TB, f fault) *faulty {
+	tb.Helper()
+	s := &faulty{fault: f, left: make(chan struct{}, 16)}
+	serveConn := s.serve
+	if f.accept != nil {
+		serveConn = f.accept
+	}
+	s.addr, _ = acceptRaw(tb, serveConn)
+	return s
+}
+
+// acceptRaw accepts connections until the test ends, and closes each when it has been served. cut closes those that there are.
+func acceptRaw(tb testing.TB, serve func(net.Conn)) (addr string, cut func()) {
 	tb.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &faulty{fault: f, addr: ln.Addr().String(), left: make(chan struct{}, 16), open: map[net.Conn]bool{}}
-	var conns sync.WaitGroup
-	conns.Go(func() {
+	var (
+		all  sync.WaitGroup
+		open sync.Map // a set
+		over = make(chan struct{})
+	)
+	go func() {
+		defer close(over)
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			s.track(conn, true)
-			conns.Go(func() {
-				defer s.track(conn, false)
+			open.Store(conn, nil)
+			all.Go(func() {
+				defer open.Delete(conn)
 				defer func() { _ = conn.Close() }()
-				if f.accept != nil {
-					f.accept(conn)
-					return
-				}
-				s.serve(conn)
+				serve(conn)
 			})
 		}
-	})
+	}()
+	cut = func() {
+		open.Range(func(conn, _ any) bool {
+			_ = conn.(net.Conn).Close()
+			return true
+		})
+	}
 	tb.Cleanup(func() {
 		_ = ln.Close()
-		s.mu.Lock()
-		for conn := range s.open {
-			_ = conn.Close()
-		}
-		s.mu.Unlock()
-		conns.Wait()
+		<-over
+		cut()
+		all.Wait()
 	})
-	return s
-}
-
-func (s *faulty) track(conn net.Conn, open bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if open {
-		s.open[conn] = true
-	} else {
-		delete(s.open, conn)
-	}
+	return ln.Addr().String(), cut
 }
 
 // seen is how many requests were begun, and how many of them came whole.

@@ -44,10 +44,7 @@ func (c *oddCase) leaveWhenSilent(conn net.Conn, script *script) (stop func() (l
 // call1 makes the case's calls over HTTP/1.1, and returns what the caller reads.
 func (c *oddCase) call1(t *testing.T, addr string, script *script) (told []string) {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, addr)
 	defer func() { _ = conn.Close() }()
 	left := c.leaveWhenSilent(conn, script)
 	reader := &patient{conn: conn.(*net.TCPConn)}
@@ -160,10 +157,7 @@ func (r *responses1) next() bool {
 // call2 makes the case's calls over HTTP/2, and returns what the caller reads.
 func (c *oddCase) call2(t *testing.T, addr string, script *script) (told []string) {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, addr)
 	defer func() { _ = conn.Close() }()
 	left := c.leaveWhenSilent(conn, script)
 	r := &responses2{conn: conn, framer: http2.NewFramer(conn, bufio.NewReader(conn))}

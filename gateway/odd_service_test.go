@@ -23,13 +23,11 @@ const warmUp = "X-Warm-Up"
 
 // scripted is a service that answers by the script of a case, in raw bytes.
 type scripted struct {
-	addr  string
-	ln    net.Listener
-	conns sync.WaitGroup
+	addr string
+	cut  func() // its connections
 
 	mu     sync.Mutex
 	script *script
-	open   map[net.Conn]bool
 }
 
 // script is a case as its service has it.
@@ -46,46 +44,9 @@ type script struct {
 
 func newScripted(tb testing.TB) *scripted {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s := &scripted{addr: ln.Addr().String(), ln: ln, open: map[net.Conn]bool{}}
-	s.conns.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			s.mu.Lock()
-			s.open[conn] = true
-			s.mu.Unlock()
-			s.conns.Go(func() {
-				s.serve(conn)
-				s.mu.Lock()
-				delete(s.open, conn)
-				s.mu.Unlock()
-				_ = conn.Close()
-			})
-		}
-	})
-	tb.Cleanup(s.close)
+	s := &scripted{}
+	s.addr, s.cut = acceptRaw(tb, s.serve)
 	return s
-}
-
-// close ends the service.
-func (s *scripted) close() {
-	_ = s.ln.Close()
-	s.cut()
-	s.conns.Wait()
-}
-
-func (s *scripted) cut() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for conn := range s.open {
-		_ = conn.Close()
-	}
 }
 
 // begin begins a case.

@@ -177,20 +177,28 @@ func ids(offers ...[]offer) (list []string) {
 // faultSchemas knows the service of the table.
 func faultSchemas(tb testing.TB) *route.Schemas {
 	tb.Helper()
-	rpc := func(name string, level descriptorpb.MethodOptions_IdempotencyLevel) *descriptorpb.MethodDescriptorProto {
-		return &descriptorpb.MethodDescriptorProto{
-			Name: proto.String(name), InputType: proto.String(".test.v1.Nothing"), OutputType: proto.String(".test.v1.Nothing"),
-			Options: &descriptorpb.MethodOptions{IdempotencyLevel: level.Enum()}, ServerStreaming: proto.Bool(name == "Watch"),
-		}
-	}
-	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{{
-		Name: proto.String("test/v1/fault.proto"), Package: proto.String("test.v1"), Syntax: proto.String("proto3"),
+	return schemasOf(tb, []string{faultService})
+}
+
+// schemasOf knows services with the methods of the table.
+func schemasOf(tb testing.TB, names []string) *route.Schemas {
+	tb.Helper()
+	file := &descriptorpb.FileDescriptorProto{
+		Name: proto.String("test/v1/odd.proto"), Package: proto.String("test.v1"), Syntax: proto.String("proto3"),
 		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Nothing")}},
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("FaultService"), Method: []*descriptorpb.MethodDescriptorProto{
-			rpc("Get", descriptorpb.MethodOptions_NO_SIDE_EFFECTS), rpc("Put", descriptorpb.MethodOptions_IDEMPOTENT),
-			rpc("Add", descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN), rpc("Watch", descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN),
-		}}},
-	}}})
+	}
+	for _, name := range names {
+		s := &descriptorpb.ServiceDescriptorProto{Name: proto.String(strings.TrimPrefix(name, "test.v1."))}
+		for _, m := range []string{"Get", "Put", "Add", "Watch"} {
+			level := map[string]descriptorpb.MethodOptions_IdempotencyLevel{"Get": descriptorpb.MethodOptions_NO_SIDE_EFFECTS, "Put": descriptorpb.MethodOptions_IDEMPOTENT}[m]
+			s.Method = append(s.Method, &descriptorpb.MethodDescriptorProto{
+				Name: proto.String(m), InputType: proto.String(".test.v1.Nothing"), OutputType: proto.String(".test.v1.Nothing"),
+				Options: &descriptorpb.MethodOptions{IdempotencyLevel: level.Enum()}, ServerStreaming: proto.Bool(m == "Watch"),
+			})
+		}
+		file.Service = append(file.Service, s)
+	}
+	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
 	if err != nil {
 		tb.Fatal(err)
 	}
