@@ -245,7 +245,7 @@ func TestSoak(t *testing.T) {
 	for _, window := range []uint32{0, 1, 16 << 10} {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				if err := service.callInFrames(ctx, addr, window); err != nil {
+				if err := service.callInFrames(ctx, addr, window); err != nil && ctx.Err() == nil {
 					t.Errorf("with windows of %d bytes: %v", window, err)
 					return
 				}
