@@ -184,7 +184,7 @@ func (c *caller) lost(_ *flow, err error) error { return err }
 // settled runs the handlers of new calls: their bodies may have come as well.
 func (c *caller) settled() {
 	c.heard, c.pinged = time.Now(), time.Time{}
-	switch open := c.blockOf != 0; {
+	switch open := c.blockOf != 0 || c.heads; {
 	case !open:
 		c.block = time.Time{}
 	case c.block.IsZero():

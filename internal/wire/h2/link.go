@@ -63,6 +63,7 @@ type link struct {
 	blockOf  uint32              // its stream; 0: none
 	blockN   int                 // its frames
 	blockE   bool                // it ends the stream
+	heads    bool                // a frame of one has come in part
 	woken    []*flow             // those that have something new in what was read
 	greeted  bool                // the other side's SETTINGS have come
 
@@ -298,8 +299,9 @@ func (l *link) frames() error {
 			wire.Poison(head[:frameHead+length])
 			at += frameHead + length
 		}
-		l.tell()
 		rest := l.in[at:]
+		l.heads = len(rest) > 3 && (http2.FrameType(rest[3]) == http2.FrameHeaders || http2.FrameType(rest[3]) == http2.FrameContinuation)
+		l.tell()
 		switch much := len(rest) > 0 || got >= maxIdle; {
 		case !much:
 			wire.GiveBack(l.in)

@@ -43,7 +43,10 @@ func listen(tb testing.TB, s *h2.Server, handler http.HandlerFunc) (addr string)
 			if err != nil {
 				return
 			}
-			conns.Go(func() { _ = s.Serve(context.Background(), c, handler, nil) })
+			conns.Go(func() {
+				defer func() { _ = c.Close() }()
+				_ = s.Serve(context.Background(), c, handler, nil)
+			})
 		}
 	}()
 	tb.Cleanup(func() {
@@ -558,12 +561,19 @@ func TestSilentClients(t *testing.T) {
 	server := newServer()
 	server.HeaderTimeout = 20 * time.Millisecond
 	addr := listen(t, server, func(http.ResponseWriter, *http.Request) {})
-	c := dial(t, addr)
-	c.call(1, true)
-	c.wants(1, "status 200")
-	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: c.fields(":method", "GET")})
-	if got := c.next(3); !strings.HasPrefix(got, "end") {
-		t.Errorf("got %q, want the end", got)
+	for name, half := range map[string]func(c *client){
+		"a block": func(c *client) {
+			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: c.fields(":method", "GET")})
+		},
+		"its frame": func(c *client) { _, _ = c.Write([]byte{0, 0, 20, byte(http2.FrameHeaders), 4, 0, 0, 0, 3, 0x82}) },
+	} {
+		c := dial(t, addr)
+		c.call(1, true)
+		c.wants(1, "status 200")
+		half(c)
+		if got := c.next(3); !strings.HasPrefix(got, "end") {
+			t.Errorf("after half of %s: got %q, want the end", name, got)
+		}
 	}
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
