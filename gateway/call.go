@@ -110,7 +110,7 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	late := time.AfterFunc(patience, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
 	defer late.Stop()
 	var err error
-	c.req.Body, err = readMessage(io.LimitReader(in.Body, maxReplay+1), in.ContentLength, strings.HasPrefix(in.Header.Get("Content-Type"), "application/grpc"))
+	c.req.Body, err = readMessage(io.LimitReader(in.Body, maxReplay+1), in.ContentLength, upstream.IsGRPC(in.Header))
 	if len(c.req.Body) > maxReplay {
 		return c.stream(w, io.MultiReader(bytes.NewReader(c.req.Body), in.Body))
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -27,7 +26,7 @@ const (
 // or when lingering has reached a limit.
 type conn struct {
 	*net.TCPConn
-	bytes    net.Conn // what reads and writes it; nil: it does
+	bytes    net.Conn // what reads and writes it
 	listener *listener
 	spare    *time.Timer // ends a connection that was accepted beyond the limit; nil for all others
 	admitted bool        // was accepted beyond the limit, and now counts within it; guarded by listener.mu
@@ -45,14 +44,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.closed.Load() {
 		return 0, net.ErrClosed
 	}
-	n, err := cmp.Or[net.Conn](c.bytes, c.TCPConn).Read(p)
+	n, err := c.bytes.Read(p)
 	c.ended = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 	return n, err
 }
 
 // Write implements net.Conn.
 func (c *conn) Write(p []byte) (int, error) {
-	return cmp.Or[net.Conn](c.bytes, c.TCPConn).Write(p) //nolint:wrapcheck // the error of the connection itself
+	return c.bytes.Write(p) //nolint:wrapcheck // the error of the connection itself
 }
 
 // SyscallConn implements syscall.Conn. What its Read waits for ends when the connection is closed, as a Read of ours does.

@@ -74,7 +74,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil || !ok {
 		return accepted, err
 	}
-	c := &conn{TCPConn: tcp, listener: l}
+	c := &conn{TCPConn: tcp, bytes: tcp, listener: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.within < l.most && !scarce {

@@ -188,17 +188,7 @@ func unchunk(body, raw []byte) (_ []byte, n int, plain, whole bool) {
 
 // hasBareBreak tells whether some line ends without a CR. net/http may take such a head for whole: who waits for the rest would wait for ever.
 func hasBareBreak(raw []byte) bool {
-	for at := bytes.IndexByte(raw, '\n'); at >= 0; {
-		if at == 0 || raw[at-1] != '\r' {
-			return true
-		}
-		next := bytes.IndexByte(raw[at+1:], '\n')
-		if next < 0 {
-			return false
-		}
-		at += 1 + next
-	}
-	return false
+	return bytes.Count(raw, crlf[1:]) > bytes.Count(raw, crlf)
 }
 
 // maxSizeLine is the most digits of a chunk's size.

@@ -145,7 +145,7 @@ func (x *plainExchange) look() (plain, whole bool) {
 			x.c.ahead.expect(x.n + x.head.length)
 		}
 	}
-	raw = raw[x.n:]
+	raw = x.c.ahead.unread()[x.n:]
 	if x.head.chunked {
 		x.body, x.m, plain, whole = unchunk(x.body[:0], raw)
 		return plain, whole

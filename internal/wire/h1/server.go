@@ -302,10 +302,12 @@ func (c *Caller) respond(res *wire.Response) error {
 	last := c.state.Load() == leaving || c.server.leaving.Load()
 	out := roomFor(c.out, len(res.Body))
 	out = strconv.AppendInt(append(out, "HTTP/1.1 "...), int64(res.Status), 10)
-	if out = append(out, ' '); http.StatusText(res.Status) == "" {
-		out = strconv.AppendInt(append(out, "status code "...), int64(res.Status), 10) // as net/http has it
+	if text := http.StatusText(res.Status); text != "" {
+		out = append(append(out, ' '), text...)
+	} else { // as net/http has it
+		out = strconv.AppendInt(append(out, " status code "...), int64(res.Status), 10)
 	}
-	out = append(append(out, http.StatusText(res.Status)...), "\r\n"...)
+	out = append(out, "\r\n"...)
 	if out = appendFields(out, res.Header); last {
 		out = append(out, "Connection: close\r\n"...)
 	}
