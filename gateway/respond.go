@@ -4,14 +4,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync"
 
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
-// buffers holds what bodies are copied through.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// bufferSize is how much of a body is copied at once, in bytes.
+const bufferSize = 32 << 10
 
 // respond passes the response on. It ends the request itself: on a full-duplex
 // stream, closing the response waits for the request's writer, which waits for
@@ -29,10 +29,10 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, 
 		_ = controller.Flush()
 	}
 	var seen envelopes
-	buffer := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
+	buffer := wire.Room(nil, bufferSize)[:bufferSize]
+	defer wire.GiveBack(buffer)
 	for {
-		n, err := res.Read(buffer[:])
+		n, err := res.Read(buffer)
 		if n > 0 {
 			if _, writeErr := w.Write(buffer[:n]); writeErr != nil {
 				return byCaller, false

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -32,15 +31,12 @@ type response struct {
 	isHead   bool                // it answers a HEAD
 	left     int64               // of the body, by its content-length; -1: unknown
 	trailing []string            // the trailers that were announced
-	body     *[firstPart]byte
-	n        int // what is in it
+	body     []byte              // what is kept of it
 	done     bool
 }
 
 // firstPart is how much of a body is kept for a while: so small ones have a length, and go out at once.
 const firstPart = 4 << 10
-
-var bodies = sync.Pool{New: func() any { return new([firstPart]byte) }}
 
 // errWritten is the error of a handler that writes what nobody reads any more.
 var errWritten = errors.New("http2: the call has ended")
@@ -175,22 +171,14 @@ func (c *call) Write(p []byte) (int, error) {
 	case c.left >= 0:
 		c.left -= int64(len(p))
 	}
-	if c.n+len(p) > firstPart {
+	if len(c.body)+len(p) > firstPart {
 		return c.chunk(p)
 	}
 	if c.body == nil {
-		c.body = bodies.Get().(*[firstPart]byte)
+		c.body = wire.Room(nil, firstPart)
 	}
-	c.n += copy(c.body[c.n:], p)
+	c.body = append(c.body, p...)
 	return len(p), nil
-}
-
-// keptBody is the part of the body that is not sent.
-func (c *call) keptBody() []byte {
-	if c.body == nil {
-		return nil
-	}
-	return c.body[:c.n]
 }
 
 // chunk sends what was kept, and then p.
@@ -198,8 +186,8 @@ func (c *call) chunk(p []byte) (int, error) {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	defer c.l.flush()
-	first := c.keptBody()
-	c.n = 0
+	first := c.body
+	c.body = c.body[:0]
 	if !c.sentHead {
 		begin := first
 		if len(begin) == 0 {
@@ -262,11 +250,8 @@ func (c *call) finish() {
 		c.recycle()
 	}
 	l.flush()
-	if c.body != nil {
-		wire.Poison(c.body[:])
-		bodies.Put(c.body)
-		c.body = nil
-	}
+	wire.GiveBack(c.body)
+	c.body = nil
 }
 
 // complete sends what is left of the response; mu is held.
@@ -278,7 +263,7 @@ func (c *call) complete() {
 			break
 		}
 	}
-	rest := c.keptBody()
+	rest := c.body
 	if !c.sentHead {
 		c.sendHead(rest, trailers)
 	}

@@ -299,19 +299,16 @@ var ofHTTP1 = map[string]bool{
 	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Transfer-Encoding": true, "Upgrade": true, "Host": true, "Content-Length": true,
 }
 
-// parts holds what bodies are read into.
-var parts = sync.Pool{New: func() any { return new([maxFrame]byte) }}
-
 // errLength is the error of a body that is not as long as was announced.
 var errLength = errors.New("http2: the body of the request is not as long as its content-length")
 
 // send sends a body beside its response.
 func (s *stream) send(length int64) {
 	defer func() { _ = s.body.Close() }()
-	part := parts.Get().(*[maxFrame]byte)
-	defer parts.Put(part)
+	part := wire.Room(nil, maxFrame)[:maxFrame]
+	defer wire.GiveBack(part)
 	for sent := int64(0); ; {
-		n, err := s.body.Read(part[:])
+		n, err := s.body.Read(part)
 		sent += int64(n)
 		end := errors.Is(err, io.EOF)
 		switch {
