@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"holdline/gateway"
 	"holdline/internal/server"
@@ -155,12 +154,10 @@ func end(conn *net.TCPConn, hard bool) {
 }
 
 func (s *cutting) serve2(conn net.Conn, reader io.Reader) {
-	if _, err := io.ReadFull(reader, make([]byte, len(http2.ClientPreface))); err != nil {
+	framer := greet2(conn, reader)
+	if framer == nil {
 		return
 	}
-	framer := http2.NewFramer(conn, reader)
-	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	_ = framer.WriteSettings()
 	paths := map[uint32]string{}
 	for {
 		frame, err := framer.ReadFrame()

@@ -197,16 +197,27 @@ func (s *faulty) serve(conn net.Conn) {
 	}
 }
 
-// serve2 speaks HTTP/2, frame by frame; it has room for every request.
-func (s *faulty) serve2(conn net.Conn, reader io.Reader) {
-	const room = 1 << 30
+// roomy is a window of HTTP/2 with room for every request.
+const roomy = 1 << 30
+
+// greet2 reads what a client over HTTP/2 says first, and answers with settings; nil: it does not come.
+func greet2(conn net.Conn, reader io.Reader, settings ...http2.Setting) *http2.Framer {
 	if _, err := io.ReadFull(reader, make([]byte, len(http2.ClientPreface))); err != nil {
-		return
+		return nil
 	}
 	framer := http2.NewFramer(conn, reader)
 	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: room})
-	_ = framer.WriteWindowUpdate(0, room)
+	_ = framer.WriteSettings(settings...)
+	return framer
+}
+
+// serve2 speaks HTTP/2, frame by frame.
+func (s *faulty) serve2(conn net.Conn, reader io.Reader) {
+	framer := greet2(conn, reader, http2.Setting{ID: http2.SettingInitialWindowSize, Val: roomy})
+	if framer == nil {
+		return
+	}
+	_ = framer.WriteWindowUpdate(0, roomy)
 	calls := map[uint32]*exchange{}
 	for {
 		frame, err := framer.ReadFrame()

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 )
 
 // warmUp is the header of a call that shows the gateway what its service speaks. It is answered, and not told.
@@ -182,13 +181,11 @@ type oddStream struct {
 }
 
 func (s *scripted) serve2(conn net.Conn, reader io.Reader) {
-	if _, err := io.ReadFull(reader, make([]byte, len(http2.ClientPreface))); err != nil {
+	framer := greet2(conn, reader, http2.Setting{ID: http2.SettingInitialWindowSize, Val: roomy})
+	if framer == nil {
 		return
 	}
-	framer := http2.NewFramer(conn, reader)
-	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
-	_ = framer.WriteWindowUpdate(0, 1<<30)
+	_ = framer.WriteWindowUpdate(0, roomy)
 	streams := map[uint32]*oddStream{}
 	for {
 		frame, err := framer.ReadFrame()
