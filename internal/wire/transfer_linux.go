@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// These never wait, so the runtime is not told of them. A system call that it knows of loses its right to run Go code when it takes longer than 20 µs,
-// as a write that wakes its receiver does on a busy machine: then a thread is woken to run what else there is, and this one has to wait for its turn.
+// These never wait, so the runtime is not told of them. A thread in a system call that it knows of may lose its right to run Go code when that takes
+// longer than 20 µs, as a write that wakes its receiver does on a busy machine. Then another thread is woken, and this one has to wait for its turn.
 
 func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
 	return count(syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))))
