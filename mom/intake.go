@@ -36,9 +36,9 @@ var errKeyEnded = errors.New("the task of the key has ended")
 const maxKeyEnds = 3
 
 // mountIntake serves every unary method of every service that has a route and a schema by the time it is
-// called. connect does all protocol work, in and out.
+// called. connect does all protocol work, in and out, but for most calls: see ServePlain.
 func (m *MOM) mountIntake(mux *http.ServeMux) {
-	intakes := bridge.NewHandlers(func(method *route.Method) connect.ServerFunc {
+	m.intakes = bridge.NewHandlers(func(method *route.Method) connect.ServerFunc {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 			sender := m.routes.of(method.Service())
 			if sender == nil {
@@ -50,14 +50,24 @@ func (m *MOM) mountIntake(mux *http.ServeMux) {
 		[]connect.ServerInterceptor{tellErrors(m.once)}, connecthttp.WithReadMaxBytes(maxRequest),
 		connecthttp.WithCompressors(coding.Compressors()...), connecthttp.WithCodecs(bridge.NewBinaryCodec(m.cfg.Schemas), newJSONCodec(m.shelf)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		method := m.cfg.Schemas.Method(r.URL.Path)
-		if service, _, _ := route.SplitProcedure(r.URL.Path); method == nil || !method.Unary || m.routes.of(service) == nil {
+		method := m.takes(r.URL.Path)
+		if method == nil {
+			service, _, _ := route.SplitProcedure(r.URL.Path)
 			m.learner.Doubt(service)
 			http.NotFound(w, r)
 			return
 		}
-		intakes.Of(method).ServeHTTP(w, r)
+		m.intakes.Of(method).ServeHTTP(w, r)
 	})
+}
+
+// takes returns the method of a path whose calls are stored; nil where there is none.
+func (m *MOM) takes(path string) *route.Method {
+	method := m.cfg.Schemas.Method(path)
+	if method == nil || !method.Unary || m.routes.of(method.Service()) == nil {
+		return nil
+	}
+	return method
 }
 
 func (m *MOM) newIntake(method *route.Method, r *route.Route) *intake {
@@ -235,8 +245,8 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 		Codec:     came.codec,
 	}
 	call.RecordVersion = versionOf(came.json(), nil, call.GetHeader())
-	if http, ok := connecthttp.ServerInfoForContext(ctx); ok && http.RequestProto() == "HTTP/2.0" {
-		call.HttpMajor = 2
+	if x, ok := incomingOf(ctx); ok {
+		call.HttpMajor = x.major()
 	}
 	offer, _ := strconv.ParseInt(header.Get(contract.HeaderOffer), 10, 64) // 0: it did not say
 	task := NewTask{

@@ -33,7 +33,7 @@ func newReceived(codec string, desc protoreflect.MessageDescriptor, types *route
 
 // Take implements bridge.Incoming.
 func (r *received) Take(src io.Reader, isJSON bool) (err error) {
-	if r.raw, err = io.ReadAll(src); err != nil {
+	if r.raw, err = bridge.ReadAll(src); err != nil {
 		return err
 	}
 	if r.msg, r.whole, err = bridge.Decode(r.raw, isJSON, r.desc, r.types); err == nil && isJSON && len(r.raw) == 0 {
