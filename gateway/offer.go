@@ -117,6 +117,7 @@ func (r *receipt) close() *momv1.TaskHandle {
 func (h *handOff) request() upstream.Request {
 	h.offers++
 	req := h.call.req
+	req.HTTPMajor = h.httpMajor
 	req.Timeout, req.OneWrite = 0, true // the route's timeout is for its service
 	req.Header = h.header.Clone()       // the transport may still read that of the last offer
 	h.proxy.secret.Show(req.Header)

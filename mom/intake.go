@@ -224,6 +224,9 @@ func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added,
 	}
 }
 
+// spoken are the versions of HTTP that a gateway names.
+var spoken = map[string]int32{"1": 1, "2": 2}
+
 // task builds the record of a call.
 func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms, came *received) (NewTask, error) {
 	header := info.RequestHeader()
@@ -245,7 +248,9 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 		Codec:     came.codec,
 	}
 	call.RecordVersion = versionOf(came.json(), nil, call.GetHeader())
-	if x, ok := incomingOf(ctx); ok {
+	if major, ok := spoken[header.Get(contract.HeaderHTTP)]; ok {
+		call.HttpMajor = major
+	} else if x, ok := incomingOf(ctx); ok {
 		call.HttpMajor = x.major()
 	}
 	offer, _ := strconv.ParseInt(header.Get(contract.HeaderOffer), 10, 64) // 0: it did not say

@@ -107,6 +107,8 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 		"a deadline that ends": {headers: []string{"-Prefer", "Connect-Timeout-Ms: 30", "Grpc-Timeout: 30m"}},
 		"with a key":           {headers: []string{"Idempotency-Key: k", "Holdline-Cause: dns", "X-Other: ü"}},
 		"a key of another":     {headers: []string{"Idempotency-Key: k"}, reused: true},
+		"of HTTP/1.1":          {headers: []string{"Holdline-Http: 1"}},
+		"of HTTP/3":            {headers: []string{"Holdline-Http: 3"}},
 		"an odd key":           {headers: []string{"Idempotency-Key: ü"}},
 		"an odd time to live":  {headers: []string{"Holdline-Ttl: soon"}},
 		"no id":                {headers: []string{"-Holdline-Task", "Prefer: respond-async, wait=0"}},
@@ -197,6 +199,14 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 				}
 				if said[true].String() != said[false].String() {
 					t.Errorf("in few steps:\n%s\nelse:\n%s", said[true], said[false])
+				}
+				if major := int32(2); kept[true] != nil {
+					if name == "of HTTP/1.1" {
+						major = 1
+					}
+					if got := kept[true].Call.GetHttpMajor(); got != major {
+						t.Errorf("it is to be replayed over HTTP/%d, want %d", got, major)
+					}
 				}
 				if got, want := recordOf(kept[true]), recordOf(kept[false]); got != want {
 					t.Errorf("stored in few steps:\n%s\nelse:\n%s", got, want)
