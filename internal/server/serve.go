@@ -6,6 +6,7 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
+	"holdline/internal/wire"
 )
 
 // ServeHTTP implements http.Handler.
@@ -23,7 +24,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if h := callerOf(r.Context()).Begun(); h != nil {
 			handler, begun = h, true
 		}
-		if r.ContentLength != 0 {
+		if r.ContentLength != 0 && !wire.AtHand(r.Body) {
 			var e *early
 			e, r = newEarly(w, r)
 			defer e.end()

@@ -131,7 +131,15 @@ func (b *Begun) goOn(ctx context.Context, req *Request) (*Response, Outcome, err
 		timeout = max(timeout-time.Since(b.at), 1)
 	}
 	ctx, inTime := bound(ctx, timeout)
-	raw, err := b.exchange.Await(ctx, wire.Informed(ctx))
+	informed := wire.Informed(ctx)
+	if req.OneWrite && b.sent.seat != nil {
+		hear := informed
+		informed = func(code int, header http.Header) error {
+			b.sent.seat.held(code)
+			return hear(code, header)
+		}
+	}
+	raw, err := b.exchange.Await(ctx, informed)
 	inTime()
 	return b.conclude(ctx, raw, nil, err)
 }

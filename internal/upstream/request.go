@@ -119,11 +119,8 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 		if trace == nil {
 			trace = new(httptrace.ClientTrace)
 		}
-		// The MOM says that it has the call, and may hold its caller for long.
 		trace.Got1xxResponse = func(code int, _ textproto.MIMEHeader) error {
-			if code == http.StatusEarlyHints {
-				sent.seat.ended(0)
-			}
+			sent.seat.held(code)
 			return nil
 		}
 	}
