@@ -6,16 +6,19 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // errDraining ends a hold whose task is kept.
@@ -50,6 +53,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 			return nil
 		},
 	})
+	h.begin(mom, &req)
 	res, outcome, err := mom.Try(traced, &req)
 	handle := taken.close()
 	clock.Stop()
@@ -131,6 +135,28 @@ func (h *handOff) request() upstream.Request {
 		contract.SetTimeout(req.Header, upstream.IsGRPC(req.Header), time.Until(h.call.deadline))
 	}
 	return req
+}
+
+// begin begins an offer as a plain call is begun, which costs less, where its message is small and there is a connection to the MOM. Whatever comes of it is read by
+// Try. A hold can last, so it keeps no header of its own.
+func (h *handOff) begin(mom *upstream.Endpoint, req *upstream.Request) {
+	if req.HTTPMajor != 2 || req.Method != http.MethodPost || req.Stream != nil || len(req.Body) > wire.MaxPlain || req.Host == "" || req.URL.RawQuery != "" || !wire.IsPlain(req.URL.Path) {
+		return
+	}
+	fields := make([]hpack.HeaderField, 0, len(req.Header)+4)
+	for key, values := range req.Header {
+		switch {
+		case key == "Content-Length", key == "Host", key == "Te" && !slices.Equal(values, []string{"trailers"}):
+		default:
+			fields = wire.AppendFields(fields, key, values)
+		}
+	}
+	fields = append(fields, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(req.Body))})
+	mediaType, _ := req.Written()
+	plain := &wire.Request{Major: 2, Authority: req.Host, Path: req.URL.Path, Header: fields, Body: req.Body}
+	if req.Begun = mom.Begin(plain, mediaType, h.call.began); req.Begun != nil {
+		req.Header = h.header
+	}
 }
 
 // leaveKept ends a hold because the gateway drains, once the task is kept. A caller whose task

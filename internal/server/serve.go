@@ -6,7 +6,6 @@ import (
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
-	"holdline/internal/wire"
 )
 
 // ServeHTTP implements http.Handler.
@@ -24,7 +23,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if h := callerOf(r.Context()).Begun(); h != nil {
 			handler, begun = h, true
 		}
-		if r.ContentLength != 0 && !wire.AtHand(r.Body) {
+		if r.ContentLength != 0 {
 			var e *early
 			e, r = newEarly(w, r)
 			defer e.end()

@@ -72,7 +72,7 @@ func (c *Caller) request(body []byte) *http.Request {
 	}
 }
 
-// whole is a body that has come: see wire.AtHand.
+// whole is a body that has come.
 type whole struct{ *bytes.Reader }
 
 // Close implements io.Closer.
@@ -171,6 +171,9 @@ func (w *reply) WriteHeader(status int) {
 	w.out = appendStatus(roomFor(w.c.out, 0), status)
 	w.c.out = nil
 	for key, values := range w.header {
+		if !bodyAllowed(status) && (key == "Content-Length" || key == "Content-Type" && status == http.StatusNotModified) {
+			continue
+		}
 		switch key {
 		case "Content-Length":
 			w.said.length = true // or that none is to be said

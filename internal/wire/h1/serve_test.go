@@ -79,7 +79,17 @@ func TestHandlersAreServedAsByNetHTTP(t *testing.T) {
 		},
 		"a status":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) },
 		"an odd status": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(499); utter(w, "left") },
-		"no content":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent); utter(w, "no") },
+		"what was said": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "a/b")
+			w.Header().Set("Content-Length", "5")
+			w.WriteHeader(http.StatusNotModified)
+		},
+		"no content of a length": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "a/b")
+			w.Header().Set("Content-Length", "5")
+			w.WriteHeader(http.StatusNoContent)
+		},
+		"no content": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent); utter(w, "no") },
 		"a type": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "a/b")
 			utter(w, "<html>")
