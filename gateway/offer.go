@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"slices"
 	"strconv"
 	"sync"
@@ -43,18 +41,16 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	tooLate := func() { letGo(upstream.ErrTryTimeout) }
 	clock, limit := time.AfterFunc(within, tooLate), time.AfterFunc(time.Until(h.until), tooLate)
 	var taken receipt
-	traced := httptrace.WithClientTrace(holding, &httptrace.ClientTrace{
-		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-			if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" && clock.Stop() {
-				taken.write(id, header.Get(contract.HeaderExpires), func() (stop func() bool) {
-					return context.AfterFunc(h.proxy.draining, func() { h.leaveKept(holding, id, letGo) })
-				})
-			}
-			return nil
-		},
-	})
+	req.Informed = func(code int, header http.Header) error {
+		if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" && clock.Stop() {
+			taken.write(id, header.Get(contract.HeaderExpires), func() (stop func() bool) {
+				return context.AfterFunc(h.proxy.draining, func() { h.leaveKept(holding, id, letGo) })
+			})
+		}
+		return nil
+	}
 	h.begin(mom, &req)
-	res, outcome, err := mom.Try(traced, &req)
+	res, outcome, err := mom.Try(holding, &req)
 	handle := taken.close()
 	clock.Stop()
 	limit.Stop()

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"net/http"
 	"slices"
 	"sync"
 )
@@ -135,13 +134,6 @@ func (s *seat) ended(bytes int) {
 	s.unread += bytes - s.bytes
 	s.bytes = bytes
 	s.lanes.list(s.lane)
-}
-
-// held is told of a response of 1xx to an offer. With a 103 the MOM says that it has the call: it may hold its caller for long, and has read the body.
-func (s *seat) held(code int) {
-	if code == http.StatusEarlyHints {
-		s.ended(0)
-	}
 }
 
 // leave ends the call.

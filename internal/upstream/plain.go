@@ -131,13 +131,9 @@ func (b *Begun) goOn(ctx context.Context, req *Request) (*Response, Outcome, err
 		timeout = max(timeout-time.Since(b.at), 1)
 	}
 	ctx, inTime := bound(ctx, timeout)
-	informed := wire.Informed(ctx)
-	if req.OneWrite && b.sent.seat != nil {
-		hear := informed
-		informed = func(code int, header http.Header) error {
-			b.sent.seat.held(code)
-			return hear(code, header)
-		}
+	informed := req.informed(b.sent.seat)
+	if informed == nil {
+		informed = func(int, http.Header) error { return nil }
 	}
 	raw, err := b.exchange.Await(ctx, informed)
 	inTime()
