@@ -306,3 +306,51 @@ func ask(t *testing.T, addr string, header http.Header, body string) (said told)
 
 // valueOfID is what has an id in base64.
 var valueOfID = regexp.MustCompile(`"value":"[^"]*"|grpc-status-details-bin: \S*`)
+
+// soon is a store that takes everything, and keeps nothing.
+type soon struct{ *fakeStore }
+
+func (soon) Add(_ context.Context, task NewTask) (Added, error) {
+	return Added{ID: task.ID, ExpireTime: steadyTime}, nil
+}
+
+// handing is a gateway that hands a call off.
+type handing struct{ message []byte }
+
+func (h handing) Body(time.Duration) ([]byte, bool)      { return h.message, true }
+func (handing) News() <-chan struct{}                    { return nil }
+func (handing) Context() context.Context                 { return context.Background() }
+func (handing) Inform(status int, _ []hpack.HeaderField) {}
+
+// BenchmarkStoredCall is what a MOM does with a call whose caller wants a handle, but for the store's part and HTTP's.
+func BenchmarkStoredCall(b *testing.B) {
+	m := newFake(b, newFakeStore(), nil)
+	m.cfg.Metrics = nil
+	m, err := New(m.cfg, soon{newFakeStore()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	m.ready.Store(true)
+	for _, mediaType := range []string{"application/json", "application/grpc"} {
+		b.Run(mediaType, func(b *testing.B) {
+			message := []byte(`{"a":1,"b":2}`)
+			if mediaType == "application/grpc" {
+				message = []byte("\x00\x00\x00\x00\x12\x09\x00\x00\x00\x00\x00\x00\xf0\x3f\x11\x00\x00\x00\x00\x00\x00\x00\x40")
+			}
+			id := sumID().String()
+			b.ReportAllocs()
+			for b.Loop() {
+				res, _ := m.ServePlain(&wire.Request{
+					Major: 2, Path: arithmeticv1connect.SumServiceSumProcedure, Caller: handing{message}, Header: []hpack.HeaderField{
+						{Name: "content-type", Value: mediaType}, {Name: "prefer", Value: "respond-async"}, {Name: "user-agent", Value: "benchmark"},
+						{Name: "holdline-task", Value: id}, {Name: "holdline-caller", Value: contract.Anonymous},
+						{Name: "holdline-offer", Value: "1"}, {Name: "holdline-http", Value: "1"}, {Name: "content-length", Value: "13"},
+					},
+				})
+				if res == nil || res.Status != http.StatusAccepted && res.Status != http.StatusOK {
+					b.Fatalf("got %+v", res)
+				}
+			}
+		})
+	}
+}

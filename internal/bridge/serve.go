@@ -196,11 +196,11 @@ func (c *PlainCall) respond(err error) *wire.Response {
 
 // told is what the caller of a function is told of its error; nil: nothing.
 func told(err error) *connect.Error {
-	var said *connect.Error
+	said, _ := errors.AsType[*connect.Error](err)
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &said) && said != nil && !said.IsRemote():
+	case said != nil && !said.IsRemote():
 		return said
 	case said != nil:
 		return connect.NewError(connect.CodeInternal, "")
