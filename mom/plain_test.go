@@ -216,6 +216,37 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 	}
 }
 
+// Who is held in few steps gets a handle when the MOM drains, and counts as lost when it has left.
+func TestPlainHoldsEnd(t *testing.T) {
+	t.Parallel()
+	for name, leaves := range map[string]bool{"the caller leaves": true, "the MOM drains": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newFake(t, newFakeStore(), nil)
+			counted := &plainly{MOM: m}
+			addr, _ := servertest.Run(t, server.Config{Handler: counted, Engine: wire.Own})
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+				if leaves {
+					leave()
+				} else {
+					m.Drain()
+				}
+				return nil
+			}})
+			said := askWith(ctx, t, addr, http.Header{"Content-Type": {"application/json"}, contract.HeaderTask: {sumID().String()}}, `{"a":1,"b":2}`)
+			if leaves {
+				<-m.lapses.added
+				return
+			}
+			if said.status != http.StatusAccepted || !counted.served.Load() {
+				t.Errorf("got %s, want a handle", said)
+			}
+		})
+	}
+}
+
 // plainly notes whether a call was served in few steps.
 type plainly struct {
 	*MOM
@@ -253,13 +284,22 @@ func newFakeOf(t *testing.T, store Store, configure func(*Config)) *MOM {
 // ask makes a call over HTTP/2.
 func ask(t *testing.T, addr string, header http.Header, body string) (said told) {
 	t.Helper()
+	var informed []string
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+		informed = append(informed, fmt.Sprint(code, header.Get(contract.HeaderTask) != "", header.Get(contract.HeaderExpires)))
+		return nil
+	}})
+	said = askWith(ctx, t, addr, header, body)
+	said.informed = informed
+	return said
+}
+
+// askWith is ask with a context.
+func askWith(ctx context.Context, t *testing.T, addr string, header http.Header, body string) (said told) {
+	t.Helper()
 	transport := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, DialContext: (&net.Dialer{}).DialContext}
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-		said.informed = append(said.informed, fmt.Sprint(code, header.Get(contract.HeaderTask) != "", header.Get(contract.HeaderExpires)))
-		return nil
-	}})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+arithmeticv1connect.SumServiceSumProcedure, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)

@@ -86,8 +86,9 @@ type reply struct {
 	// bounded: there was a deadline for writing.
 	bounded atomic.Bool
 
-	watch *time.Timer
-	pause time.Duration
+	watch  *time.Timer
+	pause  time.Duration
+	peeker *wire.Peeker // of look
 
 	header   http.Header
 	status   int
@@ -140,7 +141,10 @@ func (w *reply) look() {
 	if w.over.Load() {
 		return
 	}
-	if wire.NewPeeker(w.c.Conn).Peek() == wire.End {
+	if w.peeker == nil { // most are answered before
+		w.peeker = wire.NewPeeker(w.c.Conn)
+	}
+	if w.peeker.Peek() == wire.End {
 		w.gone()
 		return
 	}
