@@ -150,7 +150,10 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	// Wait before storing: an answer may be quicker than we are.
 	waiter := in.waiters.add(true)
 	defer waiter.leave()
-	waiter.waitFor(task.ID)
+	waits := asked.hold(ctx) > 0 // else nobody is held, and the store is read at most
+	if waits {
+		waiter.waitFor(task.ID)
+	}
 	added, err := in.add(ctx, task, came)
 	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
@@ -161,7 +164,9 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	}
 	in.stored(task, added)
 	in.shards.part(ShardOf(added.ID)).reaper.within(asked.ttl)
-	waiter.waitFor(added.ID) // the key may name another task
+	if waits && added.ID != task.ID { // the key may name another task
+		waiter.waitFor(added.ID)
+	}
 	header := to.info.ResponseHeader()
 	header.Set(contract.HeaderTask, added.ID.String())
 	if applied := asked.prefer.Applied(); applied != "" {
