@@ -18,8 +18,8 @@ import (
 	"holdline/internal/wire"
 )
 
-// Server serves the plain calls of connections over HTTP/1.1. All else is left to net/http: a Caller is a net.Conn from which only that
-// can be read. The timeouts are required. It is safe for concurrent use.
+// Server serves the plain requests of connections over HTTP/1.1, as plain calls or by a handler. All else is left to net/http: a Caller is a net.Conn from which
+// only that can be read. The timeouts are required. It is safe for concurrent use.
 type Server struct {
 	// Plain, if not nil, is offered the calls.
 	Plain func(*wire.Request) (*wire.Response, http.Handler)
