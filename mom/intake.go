@@ -130,6 +130,11 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	if err != nil {
 		return err
 	}
+	// Its caller may be held for long, and these have been read.
+	*info.RequestHeader() = connect.Header{}
+	if asked.key == "" {
+		came.msg = nil // it is compared with no other
+	}
 	if !in.ready.Load() {
 		return in.notStored(info, task.Cause, "the store is not ready")
 	}

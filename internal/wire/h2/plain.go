@@ -27,6 +27,15 @@ func (c *call) News() <-chan struct{} { return c.news }
 
 // Context implements wire.Holding.
 func (c *call) Context() context.Context {
+	ctx := c.context()
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	c.fields, c.plain.Header = nil, nil
+	return ctx
+}
+
+// context returns the context of the call, once.
+func (c *call) context() context.Context {
 	ctx, end := context.WithCancel(c.caller.ctx)
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
