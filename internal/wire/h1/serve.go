@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -67,6 +68,15 @@ func (c *Caller) request(body []byte) *http.Request {
 
 // whole is a body that has come.
 type whole struct{ *bytes.Reader }
+
+// Read implements io.Reader. The end comes with the last bytes, as it does in net/http: who passes it on has to know that it is whole before there is an answer.
+func (b whole) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == nil && b.Len() == 0 {
+		err = io.EOF
+	}
+	return n, err
+}
 
 // Close implements io.Closer.
 func (whole) Close() error { return nil }

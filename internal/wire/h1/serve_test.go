@@ -77,6 +77,10 @@ func TestHandlersAreServedAsByNetHTTP(t *testing.T) {
 			body, err := io.ReadAll(r.Body)
 			utter(w, string(body), err, r.Method, r.URL, r.RequestURI, r.Proto, r.Host, r.Header, r.ContentLength, r.TransferEncoding, r.Close, r.Trailer)
 		},
+		"the end of it": func(w http.ResponseWriter, r *http.Request) {
+			n, err := r.Body.Read(make([]byte, 9))
+			utter(w, n, err)
+		},
 		"a status":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) },
 		"an odd status": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(499); utter(w, "left") },
 		"what was said": func(w http.ResponseWriter, _ *http.Request) {
