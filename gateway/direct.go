@@ -24,15 +24,16 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 		c.tries.last = upstream.Outcome{Kind: upstream.NotSent, Cause: outage.BreakerOpen}
 		return decide(upstream.NotSent, c).final(), nil
 	}
-	informed, stop := inform(ctx, w, c.in)
+	informed, stop := inform(w, c.in)
 	defer stop()
+	c.req.Informed = informed
 	var tried []*upstream.Endpoint
 	for {
 		endpoint := pool.Pick(tried...)
 		if len(tried) == 0 && begun != nil {
 			endpoint = begun.Endpoint()
 		}
-		res := p.try(informed, c, endpoint)
+		res := p.try(ctx, c, endpoint)
 		next := decide(c.tries.last.Kind, c)
 		wait, again := c.tries.again(next, res, pool.Len())
 		if !again || c.late(wait) || !c.rewind() {

@@ -37,6 +37,9 @@ type handOff struct {
 	call   *call
 	id     contract.TaskID
 	header http.Header // of each offer
+	// httpMajor is the version of HTTP of offers: HTTP/2, so that all offers and holds share a few connections. If the headers are large, it is
+	// that of the caller, since HTTP/2 counts more bytes for each header than HTTP/1.1 does, and a MOM takes only as many as gateways take.
+	httpMajor int
 	// kept: the task outlives its caller, who has asked for a handle or has a key.
 	kept bool
 	// until is when the caller is answered, whatever the MOMs do.
@@ -55,12 +58,23 @@ type handOff struct {
 
 // handOff sends the call to the MOM.
 func (p *proxy) handOff(ctx context.Context, c *call) verdict {
+	h := p.newHandOff(c)
+	if why := unreadable(&c.req); why != "" {
+		return h.unreadable(why)
+	}
+	return h.run(ctx)
+}
+
+// newHandOff prepares the offers of a call. It has a function of its own, and so has what is rare, since callers may be held by the thousand while handOff runs:
+// what it keeps on the stack counts.
+func (p *proxy) newHandOff(c *call) *handOff {
 	h := &handOff{
-		proxy: p, call: c, header: c.req.Header.Clone(),
+		proxy: p, call: c, header: c.req.Header.Clone(), httpMajor: c.req.HTTPMajor,
 		id: contract.NewTaskID(c.target.service, c.target.shards(), contract.Anonymous, c.req.URL.Path, c.key),
 	}
 	h.header.Set(contract.HeaderTask, h.id.String())
 	h.header.Set(contract.HeaderCaller, contract.Anonymous)
+	h.header.Set(contract.HeaderHTTP, strconv.Itoa(min(c.req.HTTPMajor, 2)))
 	if c.json() {
 		h.header.Set(contract.HeaderSchema, p.schemas.Digest(c.target.service))
 	}
@@ -75,15 +89,20 @@ func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 	}
 	h.kept = c.key != "" || prefer.Async || prefer.Hold() == 0
 	h.until = c.answerBy(time.Now(), prefer.Hold())
-	if why := unreadable(&c.req); why != "" {
-		return h.failed(momv1.Reason_REASON_CALL_NOT_STORABLE, notStorable, "it cannot be stored: %s; %s", why, h.advice())
-	}
 	if c.req.Method != http.MethodGet { // without parameters that say nothing to a MOM
 		h.header.Set("Content-Type", upstream.MediaType(h.header))
 	}
+	if upstream.HeaderBytes(h.header) <= upstream.LargeHeaders {
+		h.httpMajor = 2
+	}
 	// There is only one version of the protocol. A service may ignore this header, but a MOM would check it.
 	h.header.Del("Connect-Protocol-Version")
-	return h.run(ctx)
+	return h
+}
+
+// unreadable is the verdict on a call whose message no MOM reads.
+func (h *handOff) unreadable(why string) verdict {
+	return h.failed(momv1.Reason_REASON_CALL_NOT_STORABLE, notStorable, "it cannot be stored: %s; %s", why, h.advice())
 }
 
 // hold counts a caller who is to be held at a MOM; false when there are too many.

@@ -3,10 +3,12 @@ package gateway_test
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/freeport"
+	"holdline/internal/upstream"
 )
 
 // within is how long a MOM has to take a call that surely nobody has, with slack for
@@ -269,6 +272,58 @@ func TestHoldEnds(t *testing.T) {
 	for _, header := range []string{"Prefer: wait=1", connect1.deadline(time.Second)} {
 		if got := connect1.call(t, client(t, 1), url, get, header); got.what != "deadline_exceeded CALL_STORED" {
 			t.Errorf("%s: caller read %q, want a handle", header, got.what)
+		}
+	}
+}
+
+// Calls are offered over HTTP/2, whatever their callers speak, and a MOM hears what that is. Behind a proxy that does not know HTTP/2, they are
+// offered over HTTP/1.1.
+func TestHop(t *testing.T) {
+	t.Parallel()
+	var versions sync.Map // by offer
+	mom := newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
+		versions.Store(o.id, r.Proto+", of HTTP/"+r.Header.Get(contract.HeaderHTTP))
+		hold(w, r, o)
+	})
+	proxy, _ := acceptRaw(t, func(c net.Conn) {
+		began := make([]byte, 3)
+		if _, err := io.ReadFull(c, began); err != nil || string(began) == "PRI" {
+			return // without a word
+		}
+		to, err := net.Dial("tcp", mom.addr)
+		if err != nil {
+			return
+		}
+		defer func() { _ = to.Close() }()
+		_, _ = to.Write(began)
+		go func() {
+			_, _ = io.Copy(to, c)
+			_ = to.Close()
+		}()
+		_, _ = io.Copy(c, to)
+	})
+	for _, c := range []struct {
+		addr  string
+		major int
+		large bool
+		want  string
+	}{
+		{mom.addr, 1, false, "HTTP/2.0, of HTTP/1"}, {mom.addr, 2, false, "HTTP/2.0, of HTTP/2"}, {mom.addr, 1, true, "HTTP/1.1, of HTTP/1"},
+		{proxy, 1, false, "HTTP/1.1, of HTTP/1"}, {proxy, 2, false, "HTTP/1.1, of HTTP/2"},
+	} {
+		url := frontMOM(t, "http://"+freeport.Addr(t), c.addr)
+		for range 2 {
+			headers := []string{"Prefer: respond-async", contract.HeaderHTTP + ": 7"}
+			if c.large {
+				headers = append(headers, "X-Large: "+strings.Repeat("a", upstream.LargeHeaders))
+			}
+			if got := connect1.call(t, client(t, c.major), url, get, headers...); got.what != "held" {
+				t.Fatalf("%v: caller read %q, want an answer", c, got.what)
+			}
+			offers := mom.got()
+			if got, _ := versions.Load(offers[len(offers)-1].id); got != c.want {
+				t.Errorf("%v: offered over %v, want %s", c, got, c.want)
+			}
 		}
 	}
 }

@@ -1,12 +1,9 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"sync"
 
 	"holdline/internal/contract"
@@ -17,14 +14,14 @@ const maxInformed = 16
 
 var errInformed = errors.New("too many informational responses")
 
-// inform passes a service's informational responses on (RFC 9110, section 15.2),
-// such as 103 Early Hints, until stop is called. stop may be called twice.
-func inform(ctx context.Context, w http.ResponseWriter, r *http.Request) (informed context.Context, stop func()) {
+// inform returns what passes a service's informational responses on (RFC 9110, section 15.2), such as 103 Early
+// Hints, until stop is called; nil for callers who know none. stop may be called twice.
+func inform(w http.ResponseWriter, r *http.Request) (informed func(code int, header http.Header) error, stop func()) {
 	if !r.ProtoAtLeast(1, 1) {
-		return ctx, func() {} // HTTP/1.0 knows none
+		return nil, func() {} // HTTP/1.0 knows none
 	}
 	i := &informer{w: w}
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: i.pass}), i.stop
+	return i.pass, i.stop
 }
 
 // informer writes informational responses. The transport hands them over in a
@@ -36,7 +33,7 @@ type informer struct {
 	stopped bool
 }
 
-func (i *informer) pass(code int, fields textproto.MIMEHeader) error {
+func (i *informer) pass(code int, fields http.Header) error {
 	if code == http.StatusContinue {
 		return nil // our server says it itself, when the body is first read
 	}
@@ -50,7 +47,7 @@ func (i *informer) pass(code int, fields textproto.MIMEHeader) error {
 	}
 	header := i.w.Header()
 	before := maps.Clone(header)
-	cleanHop(http.Header(fields))
+	cleanHop(fields)
 	maps.Copy(header, fields)
 	contract.Inform(i.w, code)
 	clear(header) // the final response has its own

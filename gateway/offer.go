@@ -4,18 +4,19 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // errDraining ends a hold whose task is kept.
@@ -40,17 +41,16 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	tooLate := func() { letGo(upstream.ErrTryTimeout) }
 	clock, limit := time.AfterFunc(within, tooLate), time.AfterFunc(time.Until(h.until), tooLate)
 	var taken receipt
-	traced := httptrace.WithClientTrace(holding, &httptrace.ClientTrace{
-		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-			if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" && clock.Stop() {
-				taken.write(id, header.Get(contract.HeaderExpires), func() (stop func() bool) {
-					return context.AfterFunc(h.proxy.draining, func() { h.leaveKept(holding, id, letGo) })
-				})
-			}
-			return nil
-		},
-	})
-	res, outcome, err := mom.Try(traced, &req)
+	req.Informed = func(code int, header http.Header) error {
+		if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" && clock.Stop() {
+			taken.write(id, header.Get(contract.HeaderExpires), func() (stop func() bool) {
+				return context.AfterFunc(h.proxy.draining, func() { h.leaveKept(holding, id, letGo) })
+			})
+		}
+		return nil
+	}
+	h.begin(mom, &req)
+	res, outcome, err := mom.Try(holding, &req)
 	handle := taken.close()
 	clock.Stop()
 	limit.Stop()
@@ -117,6 +117,7 @@ func (r *receipt) close() *momv1.TaskHandle {
 func (h *handOff) request() upstream.Request {
 	h.offers++
 	req := h.call.req
+	req.HTTPMajor = h.httpMajor
 	req.Timeout, req.OneWrite = 0, true // the route's timeout is for its service
 	req.Header = h.header.Clone()       // the transport may still read that of the last offer
 	h.proxy.secret.Show(req.Header)
@@ -130,6 +131,28 @@ func (h *handOff) request() upstream.Request {
 		contract.SetTimeout(req.Header, upstream.IsGRPC(req.Header), time.Until(h.call.deadline))
 	}
 	return req
+}
+
+// begin begins an offer as a plain call is begun, which costs less, where its message is small and there is a connection to the MOM. Whatever comes of it is read by
+// Try. A hold can last, so it keeps no header of its own.
+func (h *handOff) begin(mom *upstream.Endpoint, req *upstream.Request) {
+	if req.HTTPMajor != 2 || req.Method != http.MethodPost || req.Stream != nil || len(req.Body) > wire.MaxPlain || req.Host == "" || req.URL.RawQuery != "" || !wire.IsPlain(req.URL.Path) {
+		return
+	}
+	fields := make([]hpack.HeaderField, 0, len(req.Header)+4)
+	for key, values := range req.Header {
+		switch {
+		case key == "Content-Length", key == "Host", key == "Te" && !slices.Equal(values, []string{"trailers"}):
+		default:
+			fields = wire.AppendFields(fields, key, values)
+		}
+	}
+	fields = append(fields, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(req.Body))})
+	mediaType, _ := req.Written()
+	plain := &wire.Request{Major: 2, Authority: req.Host, Path: req.URL.Path, Header: fields, Body: req.Body}
+	if req.Begun = mom.Begin(plain, mediaType, h.call.began); req.Begun != nil {
+		req.Header = h.header
+	}
 }
 
 // leaveKept ends a hold because the gateway drains, once the task is kept. A caller whose task

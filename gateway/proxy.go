@@ -92,13 +92,22 @@ func noTaskNamed(w http.ResponseWriter, r *http.Request) {
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method, begun *upstream.Begun) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	c := &call{in: r, target: target, method: method, cancel: cancel, began: time.Now()}
+	c := p.newCall(r, target, method, begun)
+	c.cancel = cancel
+	if !c.deadline.IsZero() {
+		defer c.endAtDeadline(w)()
+	}
+	p.finish(w, c, p.forward(ctx, w, c))
+}
+
+// newCall is the call of a request.
+func (p *proxy) newCall(r *http.Request, target *target, method *route.Method, begun *upstream.Begun) *call {
+	c := &call{in: r, target: target, method: method, began: time.Now()}
 	if begun != nil {
 		c.began = begun.Came
 	}
 	if timeout, ok := contract.Timeout(r.Header, upstream.IsGRPC(r.Header)); ok {
 		c.deadline = c.began.Add(timeout)
-		defer c.endAtDeadline(w)()
 	}
 	cleanRequest(r.Header)
 	if !target.stores {
@@ -106,7 +115,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 	}
 	c.req = upstream.Received(r)
 	c.req.Look, c.req.Known, c.req.Begun = c.unary(), c.known(), begun
-	p.finish(w, c, p.forward(ctx, w, c))
+	return c
 }
 
 // forward sends the call to its service or to the MOM, unless it is refused before that.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -24,14 +23,12 @@ const gatewaysClock = 500 * time.Millisecond
 // sayStored stops the gateway's clock: the call is stored, as this task, and the
 // answer may take its time.
 func sayStored(ctx context.Context, added Added) {
-	if w, ok := ctx.Value(writerKey{}).(http.ResponseWriter); ok {
-		w.Header().Set(contract.HeaderTask, added.ID.String())
+	if x, ok := incomingOf(ctx); ok {
+		expires := ""
 		if !added.ExpireTime.IsZero() {
-			w.Header().Set(contract.HeaderExpires, added.ExpireTime.Format(time.RFC3339Nano))
+			expires = added.ExpireTime.Format(time.RFC3339Nano)
 		}
-		contract.Inform(w, http.StatusEarlyHints)
-		w.Header().Del(contract.HeaderTask) // connect sets it with the answer
-		w.Header().Del(contract.HeaderExpires)
+		x.sayStored(added.ID.String(), expires)
 	}
 }
 

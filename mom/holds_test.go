@@ -18,7 +18,7 @@ import (
 )
 
 // newFake returns a MOM on a fake store, which it trusts, and whose service is down. Nothing of it runs.
-func newFake(t *testing.T, store *fakeStore, configure func(*Config)) *MOM {
+func newFake(t testing.TB, store *fakeStore, configure func(*Config)) *MOM {
 	t.Helper()
 	routes, err := route.ParseTable([]string{arithmeticv1connect.SumServiceName + "=http://127.0.0.1:1"})
 	if err != nil {

@@ -36,9 +36,9 @@ var errKeyEnded = errors.New("the task of the key has ended")
 const maxKeyEnds = 3
 
 // mountIntake serves every unary method of every service that has a route and a schema by the time it is
-// called. connect does all protocol work, in and out.
+// called. connect does all protocol work, in and out, but for most calls: see ServePlain.
 func (m *MOM) mountIntake(mux *http.ServeMux) {
-	intakes := bridge.NewHandlers(func(method *route.Method) connect.ServerFunc {
+	m.intakes = bridge.NewHandlers(func(method *route.Method) connect.ServerFunc {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 			sender := m.routes.of(method.Service())
 			if sender == nil {
@@ -50,14 +50,24 @@ func (m *MOM) mountIntake(mux *http.ServeMux) {
 		[]connect.ServerInterceptor{tellErrors(m.once)}, connecthttp.WithReadMaxBytes(maxRequest),
 		connecthttp.WithCompressors(coding.Compressors()...), connecthttp.WithCodecs(bridge.NewBinaryCodec(m.cfg.Schemas), newJSONCodec(m.shelf)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		method := m.cfg.Schemas.Method(r.URL.Path)
-		if service, _, _ := route.SplitProcedure(r.URL.Path); method == nil || !method.Unary || m.routes.of(service) == nil {
+		method := m.takes(r.URL.Path)
+		if method == nil {
+			service, _, _ := route.SplitProcedure(r.URL.Path)
 			m.learner.Doubt(service)
 			http.NotFound(w, r)
 			return
 		}
-		intakes.Of(method).ServeHTTP(w, r)
+		m.intakes.Of(method).ServeHTTP(w, r)
 	})
+}
+
+// takes returns the method of a path whose calls are stored; nil where there is none.
+func (m *MOM) takes(path string) *route.Method {
+	method := m.cfg.Schemas.Method(path)
+	if method == nil || !method.Unary || m.routes.of(method.Service()) == nil {
+		return nil
+	}
+	return method
 }
 
 func (m *MOM) newIntake(method *route.Method, r *route.Route) *intake {
@@ -120,6 +130,11 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	if err != nil {
 		return err
 	}
+	// Its caller may be held for long, and these have been read.
+	*info.RequestHeader() = connect.Header{}
+	if asked.key == "" {
+		came.msg = nil // it is compared with no other
+	}
 	if !in.ready.Load() {
 		return in.notStored(info, task.Cause, "the store is not ready")
 	}
@@ -140,7 +155,10 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	// Wait before storing: an answer may be quicker than we are.
 	waiter := in.waiters.add(true)
 	defer waiter.leave()
-	waiter.waitFor(task.ID)
+	waits := asked.hold(ctx) > 0 // else nobody is held, and the store is read at most
+	if waits {
+		waiter.waitFor(task.ID)
+	}
 	added, err := in.add(ctx, task, came)
 	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
@@ -151,7 +169,9 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	}
 	in.stored(task, added)
 	in.shards.part(ShardOf(added.ID)).reaper.within(asked.ttl)
-	waiter.waitFor(added.ID) // the key may name another task
+	if waits && added.ID != task.ID { // the key may name another task
+		waiter.waitFor(added.ID)
+	}
 	header := to.info.ResponseHeader()
 	header.Set(contract.HeaderTask, added.ID.String())
 	if applied := asked.prefer.Applied(); applied != "" {
@@ -214,6 +234,9 @@ func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added,
 	}
 }
 
+// spoken are the versions of HTTP that a gateway names.
+var spoken = map[string]int32{"1": 1, "2": 2}
+
 // task builds the record of a call.
 func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms, came *received) (NewTask, error) {
 	header := info.RequestHeader()
@@ -235,8 +258,10 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 		Codec:     came.codec,
 	}
 	call.RecordVersion = versionOf(came.json(), nil, call.GetHeader())
-	if http, ok := connecthttp.ServerInfoForContext(ctx); ok && http.RequestProto() == "HTTP/2.0" {
-		call.HttpMajor = 2
+	if major, ok := spoken[header.Get(contract.HeaderHTTP)]; ok {
+		call.HttpMajor = major
+	} else if x, ok := incomingOf(ctx); ok {
+		call.HttpMajor = x.major()
 	}
 	offer, _ := strconv.ParseInt(header.Get(contract.HeaderOffer), 10, 64) // 0: it did not say
 	task := NewTask{

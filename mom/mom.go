@@ -85,6 +85,7 @@ type MOM struct {
 	shelf    *shelf
 	metrics  *metrics
 	handler  http.Handler
+	intakes  bridge.Handlers
 	ready    atomic.Bool   // the store can be trusted
 	recheck  chan struct{} // asks for another look at the store
 	draining chan struct{} // closed by Drain
@@ -144,7 +145,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serve(tasks.showAnswer))
 
 	m.mountIntake(mux)
-	m.handler = withWriter(bridge.WithText(mux, false))
+	m.handler = withIncoming(bridge.WithText(mux, false))
 	return m, nil
 }
 
@@ -277,26 +278,14 @@ const storeTimeout = 300 * time.Millisecond
 // storePause is the time before a store that did not answer is asked again.
 const storePause = 50 * time.Millisecond
 
-// writerKey carries the StatusWriter of a request in its context.
-type writerKey struct{}
-
-// withWriter lets handlers give their errors the HTTP status of their reason,
-// and send a 103.
-func withWriter(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		status := &contract.StatusWriter{ResponseWriter: w}
-		next.ServeHTTP(status, r.WithContext(context.WithValue(r.Context(), writerKey{}, status)))
-	})
-}
-
 // setStatus prepares the HTTP status and the headers of an error that a handler is about
 // to return. Clients of gRPC may show an error's trailers alone, so the task is named there, too.
 func setStatus(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if w, ok := ctx.Value(writerKey{}).(*contract.StatusWriter); ok {
-		w.Status = contract.Status(err)
+	if x, ok := incomingOf(ctx); ok {
+		x.setStatus(contract.Status(err))
 	}
 	info, ok := connect.CallInfoForServerContext(ctx)
 	if !ok {

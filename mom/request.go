@@ -22,18 +22,18 @@ type received struct {
 	raw   []byte
 	desc  protoreflect.MessageDescriptor
 	types *route.Schemas
-	msg   *dynamicpb.Message
-	whole bool // msg has all of it
+	msg   *dynamicpb.Message // nil: it is empty
+	whole bool               // msg has all of it
 }
 
 // newReceived returns the request that there is before a message has come: an empty one.
 func newReceived(codec string, desc protoreflect.MessageDescriptor, types *route.Schemas) *received {
-	return &received{codec: codec, desc: desc, types: types, msg: dynamicpb.NewMessage(desc), whole: true}
+	return &received{codec: codec, desc: desc, types: types, whole: true}
 }
 
 // Take implements bridge.Incoming.
 func (r *received) Take(src io.Reader, isJSON bool) (err error) {
-	if r.raw, err = io.ReadAll(src); err != nil {
+	if r.raw, err = bridge.ReadAll(src); err != nil {
 		return err
 	}
 	if r.msg, r.whole, err = bridge.Decode(r.raw, isJSON, r.desc, r.types); err == nil && isJSON && len(r.raw) == 0 {
@@ -52,7 +52,14 @@ func (r *received) request(schema string) (Request, error) {
 	if !r.whole {
 		return Request{Fingerprint: r.ofBytes(), JSON: true}, nil
 	}
-	return requestOf(r.msg, r.json(), schema)
+	return requestOf(r.message(), r.json(), schema)
+}
+
+func (r *received) message() *dynamicpb.Message {
+	if r.msg == nil {
+		r.msg = dynamicpb.NewMessage(r.desc)
+	}
+	return r.msg
 }
 
 func (r *received) ofBytes() string { return digest([]byte(r.codec), r.raw) }
@@ -63,7 +70,7 @@ func (r *received) by(desc protoreflect.MessageDescriptor, types *route.Schemas)
 	if whole || err != nil || !r.whole {
 		return msg, whole, err
 	}
-	raw, err := bridge.Deterministic(r.msg)
+	raw, err := bridge.Deterministic(r.message())
 	if err != nil {
 		return nil, false, err
 	}

@@ -24,7 +24,9 @@ type terms struct {
 func (in *intake) termsOf(info *connect.CallInfo, came time.Time) (terms, error) {
 	header := http.Header{}
 	for key, values := range info.RequestHeader().All() {
-		header[key] = values
+		if contract.SentBy(contract.FromCaller, key) {
+			header[key] = values
+		}
 	}
 	asks, err := contract.AsksOf(header)
 	if err != nil {

@@ -255,7 +255,7 @@ func (sender) Do(req *http.Request) (*http.Response, error) {
 
 // try makes the attempt, with what is the caller's.
 func (x *exchange) try(ctx context.Context, out *upstream.Request) (res *upstream.Response, err error) {
-	out.Host, out.Peer, out.Timeout = x.req.Host, x.req.Peer, x.req.Timeout
+	out.Host, out.Peer, out.Timeout, out.Informed = x.req.Host, x.req.Peer, x.req.Timeout, x.req.Informed
 	if left, ok := contract.Timeout(x.req.Header, upstream.IsGRPC(x.req.Header)); ok {
 		contract.SetTimeout(out.Header, x.to.Protocol != connect.ProtocolNameConnect, left)
 	}

@@ -5,6 +5,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -36,8 +37,22 @@ type Message struct {
 // Take implements Incoming.
 func (m *Message) Take(src io.Reader, isJSON bool) (err error) {
 	m.JSON = isJSON
-	m.Bytes, err = io.ReadAll(src)
+	m.Bytes, err = ReadAll(src)
 	return err
+}
+
+// ReadAll is io.ReadAll, with just the room that a message needs which says how long it is, as messages of connect's do.
+func ReadAll(src io.Reader) ([]byte, error) {
+	sized, ok := src.(interface{ Len() int })
+	if !ok {
+		return io.ReadAll(src)
+	}
+	all := make([]byte, sized.Len())
+	n, err := io.ReadFull(src, all)
+	if errors.Is(err, io.EOF) { // it is empty
+		err = nil
+	}
+	return all[:n], err
 }
 
 // translating bounds how many messages are translated at once: a few kilobytes can be a million messages
@@ -115,7 +130,7 @@ func (c JSONCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) err
 	if m, ok := msg.(*Message); ok {
 		raw := m.Bytes
 		if len(raw) == 0 { // gRPC has no JSON for a message without fields
-			raw = []byte("{}")
+			raw = noFields
 		}
 		_, err := dst.Write(raw)
 		return err

@@ -24,6 +24,7 @@ const (
 	HeaderCaller   = "Holdline-Caller"
 	HeaderCause    = "Holdline-Cause"
 	HeaderOffer    = "Holdline-Offer"
+	HeaderHTTP     = "Holdline-Http"
 	HeaderSchema   = "Holdline-Schema"
 	HeaderKept     = "Holdline-Kept"
 	HeaderSecret   = "Holdline-Secret"
@@ -119,6 +120,10 @@ var Headers = []Header{
 	{Name: HeaderCaller, From: FromGateway, Doc: "Whose task it is."},
 	{Name: HeaderCause, From: FromGateway, Doc: "Why the service could not take the call."},
 	{Name: HeaderOffer, From: FromGateway, Doc: "How often the gateway has offered this call, this time included."},
+	{
+		Name: HeaderHTTP, From: FromGateway, Values: []string{"1", "2"},
+		Doc: "The version of HTTP that the caller speaks, in which the MOM replays the call. Default: that of the hand-off.",
+	},
 	{
 		Name: HeaderSchema, From: FromGateway, // for the last release alone
 		Doc: "With a call in JSON: the digest of the service's schema as the gateway knows it. The last release kept of such a call what its own schema knows.",

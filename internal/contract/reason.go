@@ -122,8 +122,8 @@ func Name(reason momv1.Reason) string {
 
 // ReasonOf reads the reason of an error. It is REASON_UNSPECIFIED when the error is not Holdline's.
 func ReasonOf(err error) momv1.Reason {
-	var rpcErr *connect.Error
-	if !errors.As(err, &rpcErr) {
+	rpcErr, ok := errors.AsType[*connect.Error](err)
+	if !ok {
 		return momv1.Reason_REASON_UNSPECIFIED
 	}
 	for _, detail := range rpcErr.Details() {

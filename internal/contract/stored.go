@@ -1,10 +1,13 @@
 package contract
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
 
 	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectproto"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -23,7 +26,32 @@ func WhyStored(service, cause string) string {
 // caller stopped waiting. It sets the handle's PollAfter.
 func Stored(handle *momv1.TaskHandle) *connect.Error {
 	handle.PollAfter = durationpb.New(retryDelay)
-	return WithDetail(Errorf(momv1.Reason_REASON_CALL_STORED, "accepted, not finished yet; the task is %s", handle.GetId()), handle)
+	err := Errorf(momv1.Reason_REASON_CALL_STORED, "accepted, not finished yet; the task is %s", handle.GetId())
+	detail, flaw := connectproto.NewErrorDetail(handle)
+	if flaw != nil {
+		return err // it is a message of ours: there is no flaw
+	}
+	detail.Debug = handleJSON(handle)
+	return err.WithDetail(detail)
+}
+
+// handleJSON writes a handle as protojson does, but for blanks. Nearly every stored call needs it, and protojson takes three times as long.
+func handleJSON(handle *momv1.TaskHandle) []byte {
+	at, name := handle.GetExpireTime(), momv1.TaskState_name[int32(handle.GetState())]
+	if handle.GetId() == "" || handle.GetState() == 0 || name == "" || at != nil && at.CheckValid() != nil {
+		written, _ := protojson.Marshal(handle) // messages of linked types always marshal
+		return written
+	}
+	out := appendText(append(make([]byte, 0, 256), `{"id":`...), handle.GetId())
+	out = append(append(append(out, `,"state":"`...), name...), '"')
+	if at != nil {
+		out = at.AsTime().AppendFormat(append(out, `,"expireTime":"`...), "2006-01-02T15:04:05.000000000")
+		for range 3 { // it has no digits, or 3, 6 or 9 of them
+			out = bytes.TrimSuffix(out, []byte("000"))
+		}
+		out = append(bytes.TrimSuffix(out, []byte(".")), `Z"`...)
+	}
+	return append(out, `,"pollAfter":"1s"}`...)
 }
 
 // StoredHeader returns the headers that go with a handle. A gRPC client is told not to retry by

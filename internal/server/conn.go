@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -140,6 +141,11 @@ func withConn(ctx context.Context, under net.Conn) context.Context {
 		under = secure.NetConn()
 	}
 	return context.WithValue(ctx, connKey{}, under)
+}
+
+// contextOf is the context of a connection over HTTP/1.1, for calls that net/http does not serve.
+func contextOf(c *h1.Caller) context.Context {
+	return context.WithValue(withConn(context.Background(), c), http.LocalAddrContextKey, c.LocalAddr())
 }
 
 // connOf returns the connection of a request; nil if it is not one of ours.

@@ -19,8 +19,8 @@ import (
 	"holdline/internal/wire/h2"
 )
 
-// own is our own engine. It accepts connections, and serves HTTP/2 and the plain calls of HTTP/1.1. net/http serves all else: it gets
-// a connection over HTTP/1.1 when the first request comes that is no plain call.
+// own is our own engine. It accepts connections, and serves HTTP/2 and the plain requests of HTTP/1.1. net/http serves all else: it gets
+// a connection over HTTP/1.1 when the first request comes that is not plain.
 type own struct {
 	*Server
 	h1     h1.Server
@@ -45,7 +45,7 @@ func newOwn(s *Server, secure *tls.Config, limits Limits) *own {
 	}
 	return &own{
 		Server: s,
-		h1:     h1.Server{Plain: offer, HeaderTimeout: limits.HeaderTimeout, IdleTimeout: limits.IdleTimeout},
+		h1:     h1.Server{Plain: offer, Handler: s, Context: contextOf, Log: s.log, HeaderTimeout: limits.HeaderTimeout, IdleTimeout: limits.IdleTimeout},
 		h2: h2.Server{
 			Plain: offer, MaxStreams: limits.Streams, MaxHeaderBytes: limits.HeaderBytes, HeaderTimeout: limits.HeaderTimeout,
 			IdleTimeout: limits.IdleTimeout, PingTimeout: min(pingTimeout, limits.IdleTimeout), Full: s.warnStreams, Log: s.log,

@@ -160,7 +160,9 @@ func (a *attempt) failed(ctx context.Context, outcome Outcome, err error) Outcom
 	if errors.Is(err, h1.ErrNew) { // what it had shown may have gone with its other connections
 		shown = shown && e.versions.yes[of(1)].Load()
 	}
-	if hungUp(outcome.Cause) && a.major == 1 && !shown && ctx.Err() == nil && e.onlyHTTP2(ctx) {
+	switch {
+	case !hungUp(outcome.Cause) || shown || ctx.Err() != nil:
+	case a.major == 1 && e.onlyHTTP2(ctx), a.major == 2 && a.req.OneWrite && a.sent.unheard():
 		outcome = Outcome{NotSent, wrongVersion}
 	}
 	if outcome.Cause == wrongVersion {
@@ -245,6 +247,21 @@ func (s *sent) refusal(err error) error {
 	default:
 	}
 	return nil
+}
+
+// unheard tells whether not a byte has come on the connection. A server of HTTP/2 speaks first, so who hangs up without a word speaks another
+// version; or it ends, and then the next version tells. So it is for who may be sent a call twice.
+func (s *sent) unheard() bool {
+	c := s.conn.Load()
+	if c == nil {
+		return false
+	}
+	select {
+	case <-c.first:
+		return false
+	default:
+		return true
+	}
 }
 
 // gotConn is for httptrace.

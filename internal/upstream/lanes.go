@@ -12,7 +12,8 @@ const (
 	connWindow = 65535
 	// maxLaneCalls bounds the calls of a connection. net/http takes up to 4 MiB of a
 	// response that its caller does not read, and 1 GiB of all those of a connection.
-	maxLaneCalls = 250
+	// Our own servers take 250 by default, and warn of a connection that has as many: so a gateway asks for fewer.
+	maxLaneCalls = 240
 	// maxIdleLanes is how many connections without calls are kept for the next ones.
 	maxIdleLanes = 16
 )

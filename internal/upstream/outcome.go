@@ -109,10 +109,9 @@ func ofError(ctx context.Context, err error, taken bool, httpMajor int) Outcome 
 	case cause != nil:
 		return Outcome{CallerLeft, "caller-left"}
 	}
-	var stream http2.StreamError
+	stream, reset := errors.AsType[http2.StreamError](err)
 	switch {
-	case errors.Is(err, errResend),
-		errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream:
+	case errors.Is(err, errResend), reset && stream.Code == http2.ErrCodeRefusedStream:
 		return Outcome{Refused, "refused-stream"}
 	case !taken, httpMajor == 1 && writeFailed(err):
 		return Outcome{NotSent, causeOf(err)}
@@ -130,7 +129,7 @@ func BrokeOff(ctx context.Context, err error) Outcome {
 
 // writeFailed looks for a failed write(2) in the layers of a transport's error.
 func writeFailed(err error) bool {
-	for op := new(net.OpError); errors.As(err, &op); err = op.Err {
+	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
 		if op.Op == "write" {
 			return true
 		}
@@ -147,7 +146,7 @@ var handshakeAlerts = [...]tls.AlertError{40, 42, 43, 44, 45, 46, 48, 49, 51, 11
 // reads the client's certificate when the client has ended its handshake and sent
 // its request. So if it is the first that comes on a connection, nothing ran.
 func refusesHandshake(err error) bool {
-	for op := new(net.OpError); errors.As(err, &op); err = op.Err {
+	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
 		if op.Op == "remote error" {
 			for _, alert := range handshakeAlerts {
 				if op.Err.Error() == alert.Error() {
@@ -161,26 +160,25 @@ func refusesHandshake(err error) bool {
 
 // causeOf puts a transport error into a word.
 func causeOf(err error) string {
-	var (
-		dns    *net.DNSError
-		op     *net.OpError
-		stream http2.StreamError
-	)
+	// errors.As would reflect, which takes room on the stacks of thousands who are then held.
+	_, dns := errors.AsType[*net.DNSError](err)
+	op, ofConn := errors.AsType[*net.OpError](err)
+	_, reset := errors.AsType[http2.StreamError](err)
 	switch {
 	case errors.Is(err, errSilent):
 		return Silent
-	case errors.As(err, &dns):
+	case dns:
 		return "dns"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return DialRefused
-	case errors.As(err, &op) && op.Op == "dial":
+	case ofConn && op.Op == "dial":
 		if op.Timeout() {
 			return "dial-timeout"
 		}
 		return "dial"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "reset"
-	case errors.As(err, &stream):
+	case reset:
 		return "reset-stream"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "closed"

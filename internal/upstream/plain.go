@@ -131,7 +131,11 @@ func (b *Begun) goOn(ctx context.Context, req *Request) (*Response, Outcome, err
 		timeout = max(timeout-time.Since(b.at), 1)
 	}
 	ctx, inTime := bound(ctx, timeout)
-	raw, err := b.exchange.Await(ctx, wire.Informed(ctx))
+	informed := req.informed(b.sent.seat)
+	if informed == nil {
+		informed = func(int, http.Header) error { return nil }
+	}
+	raw, err := b.exchange.Await(ctx, informed)
 	inTime()
 	return b.conclude(ctx, raw, nil, err)
 }

@@ -48,6 +48,9 @@ type Request struct {
 	// takes the other along when it breaks.
 	Alone bool
 
+	// Informed hears of responses of 1xx, one at a time. An error of its ends the attempt. Nil: nobody hears of them.
+	Informed func(code int, header http.Header) error
+
 	// Begun is an attempt that was begun: the next Try goes on with it, and clears it. Nil where there is none.
 	Begun *Begun
 }
@@ -115,17 +118,11 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 			WroteHeaders: func() { sent.taken.Store(true) },
 		}
 	}
-	if req.OneWrite && sent.seat != nil {
+	if informed := req.informed(sent.seat); informed != nil {
 		if trace == nil {
 			trace = new(httptrace.ClientTrace)
 		}
-		// The MOM says that it has the call, and may hold its caller for long.
-		trace.Got1xxResponse = func(code int, _ textproto.MIMEHeader) error {
-			if code == http.StatusEarlyHints {
-				sent.seat.ended(0)
-			}
-			return nil
-		}
+		trace.Got1xxResponse = func(code int, header textproto.MIMEHeader) error { return informed(code, http.Header(header)) }
 	}
 	if !shown {
 		trace = onConn(trace, sent.gotConn)
@@ -140,6 +137,23 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 		*ctx = httptrace.WithClientTrace(*ctx, trace)
 	}
 	return out
+}
+
+// informed is what hears of responses of 1xx; nil: nothing does. With a 103 a MOM says that it has the call. It may hold its caller for long then, and the
+// bytes of the call are free again.
+func (r *Request) informed(seat *seat) func(code int, header http.Header) error {
+	if !r.OneWrite || seat == nil {
+		return r.Informed
+	}
+	return func(code int, header http.Header) error {
+		if code == http.StatusEarlyHints {
+			seat.ended(0)
+		}
+		if r.Informed == nil {
+			return nil
+		}
+		return r.Informed(code, header)
+	}
 }
 
 // hideIdempotencyKey spells the names of some headers so that net/http does not know them.

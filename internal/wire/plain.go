@@ -31,6 +31,16 @@ type Caller interface {
 	News() <-chan struct{}
 }
 
+// Holding is a Caller who may be held for long: callers over HTTP/2 are. It can be told something before its response.
+type Holding interface {
+	Caller
+	// Context returns a context that ends when the caller has left, or has its response. It is asked for once, by who answers the call: the request keeps
+	// its headers no longer.
+	Context() context.Context
+	// Inform sends a response of 1xx.
+	Inform(status int, header []hpack.HeaderField)
+}
+
 // Response is that of a plain call: all of it has come, and its body is small.
 type Response struct {
 	Status           int

@@ -3,11 +3,12 @@ package h1
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,11 +18,15 @@ import (
 	"holdline/internal/wire"
 )
 
-// Server serves the plain calls of connections over HTTP/1.1. All else is left to net/http: a Caller is a net.Conn from which only that
-// can be read. The timeouts are required. It is safe for concurrent use.
+// Server serves the plain requests of connections over HTTP/1.1, as plain calls or by a handler. All else is left to net/http: a Caller is a net.Conn from which
+// only that can be read. The timeouts are required. It is safe for concurrent use.
 type Server struct {
 	// Plain, if not nil, is offered the calls.
 	Plain func(*wire.Request) (*wire.Response, http.Handler)
+	// Handler, if not nil, serves those that Plain does not answer, as net/http would have it serve them. Context, if not nil, is what their contexts are made of.
+	Handler http.Handler
+	Context func(*Caller) context.Context
+	Log     *slog.Logger // of handlers that panic; nil: nobody is told
 	// HeaderTimeout is how long a client may take for the first bytes.
 	HeaderTimeout time.Duration
 	// IdleTimeout is after how long a connection without calls is closed. It may be a sixteenth less.
@@ -75,6 +80,10 @@ type turn struct {
 	n     int // bytes of the head
 	news  chan struct{}
 	watch *time.Timer
+
+	// For handlers.
+	base   context.Context //nolint:containedctx // of the connection's calls
+	remote string          // address
 }
 
 // Meet returns the caller of a connection. It has to be closed.
@@ -223,8 +232,16 @@ func (c *Caller) ServePlain() error {
 		}
 		res, begun := c.offer()
 		if res == nil {
-			c.begun = begun
-			return nil
+			served, err := c.serve(begun)
+			if err != nil {
+				return err
+			}
+			if !served {
+				c.begun = begun
+				return nil
+			}
+			breaks = maxBreaks
+			continue
 		}
 		if err := c.respond(res); err != nil {
 			return err
@@ -300,14 +317,7 @@ func (c *Caller) News() <-chan struct{} { return c.news }
 // respond sends a response.
 func (c *Caller) respond(res *wire.Response) error {
 	last := c.state.Load() == leaving || c.server.leaving.Load()
-	out := roomFor(c.out, len(res.Body))
-	out = strconv.AppendInt(append(out, "HTTP/1.1 "...), int64(res.Status), 10)
-	if text := http.StatusText(res.Status); text != "" {
-		out = append(append(out, ' '), text...)
-	} else { // as net/http has it
-		out = strconv.AppendInt(append(out, " status code "...), int64(res.Status), 10)
-	}
-	out = append(out, "\r\n"...)
+	out := appendStatus(roomFor(c.out, len(res.Body)), res.Status)
 	if out = appendFields(out, res.Header); last {
 		out = append(out, "Connection: close\r\n"...)
 	}

@@ -61,9 +61,6 @@ func (c *call) removed() {
 	}
 }
 
-// ofConnections are headers that HTTP/2 does not have.
-var ofConnections = [...]string{"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
-
 // pseudoHeaders are those of requests. Some clients send an authority that is empty.
 var pseudoHeaders = [...]string{":method", ":scheme", ":authority", ":path"}
 
@@ -116,7 +113,7 @@ func (c *call) host() string {
 func (c *call) check() (flaw string) {
 	lengths, tes := 0, 0
 	for _, f := range c.fields {
-		if slices.Contains(ofConnections[:], f.Name) {
+		if wire.OfConnection(f.Name) {
 			c.refuse(http.StatusBadRequest, "HTTP/2 has no header "+http.CanonicalHeaderKey(f.Name))
 		}
 		switch f.Name {
@@ -146,7 +143,7 @@ func (c *call) check() (flaw string) {
 func (c *call) makeRequest() {
 	c.handled = new(handled)
 	r := &c.handled.request
-	r.Header = addFields(nil, c.fields)
+	r.Header = wire.AddFields(nil, c.fields)
 	r.URL, r.RequestURI = c.url, c.pseudo[3]
 	switch {
 	case r.URL == nil:
@@ -230,12 +227,7 @@ func (c *call) isLive() bool {
 
 // serve has a handler serve the call.
 func (c *call) serve(handler http.Handler) {
-	ctx, end := context.WithCancel(c.caller.ctx)
-	c.l.mu.Lock()
-	if c.end = end; !c.live() {
-		end()
-	}
-	c.l.mu.Unlock()
+	ctx := c.context()
 	c.makeRequest()
 	c.isHead = c.handled.request.Method == http.MethodHead
 	handler.ServeHTTP(c, c.handled.request.WithContext(ctx))
@@ -249,7 +241,7 @@ func (b requestBody) Read(p []byte) (int, error) {
 	b.proceed()
 	n, err := b.receive(p)
 	if errors.Is(err, io.EOF) && b.trailers != nil {
-		for key, values := range addFields(nil, b.trailers) {
+		for key, values := range wire.AddFields(nil, b.trailers) {
 			if _, announced := b.handled.request.Trailer[key]; announced {
 				b.handled.request.Trailer[key] = values
 			}

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"sync"
@@ -23,6 +24,26 @@ func (c *call) servePlain() (*wire.Response, http.Handler) {
 
 // News implements wire.Caller.
 func (c *call) News() <-chan struct{} { return c.news }
+
+// Context implements wire.Holding.
+func (c *call) Context() context.Context {
+	ctx := c.context()
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	c.fields, c.plain.Header = nil, nil
+	return ctx
+}
+
+// context returns the context of the call, once.
+func (c *call) context() context.Context {
+	ctx, end := context.WithCancel(c.caller.ctx)
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	if c.end = end; !c.live() {
+		end()
+	}
+	return ctx
+}
 
 // Body implements wire.Caller.
 func (c *call) Body(most time.Duration) ([]byte, bool) {

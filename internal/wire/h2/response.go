@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2"
@@ -74,13 +73,24 @@ func (c *call) WriteHeader(status int) {
 	c.kept = c.handled.few[:0]
 	for key, values := range c.header {
 		if key != "Content-Length" || c.left >= 0 {
-			c.kept = appendFields(c.kept, key, values)
+			c.kept = wire.AppendFields(c.kept, key, values)
 		}
 	}
 }
 
 // informational sends a response of 1xx.
 func (c *call) informational(status int, header http.Header) {
+	var fields []hpack.HeaderField
+	for key, values := range header {
+		if key != "Content-Length" {
+			fields = wire.AppendFields(fields, key, values)
+		}
+	}
+	c.Inform(status, fields)
+}
+
+// Inform implements wire.Holding.
+func (c *call) Inform(status int, header []hpack.HeaderField) {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	if !c.waitForWriter() || c.sentHead {
@@ -88,11 +98,7 @@ func (c *call) informational(status int, header http.Header) {
 	}
 	c.l.newBlock()
 	c.l.add(":status", strconv.Itoa(status))
-	for key, values := range header {
-		if key != "Content-Length" {
-			c.l.addAll(appendFields(nil, key, values))
-		}
-	}
+	c.l.addAll(header)
 	c.l.headerBlock(c.id, 0)
 	c.l.flush()
 }
@@ -114,7 +120,7 @@ func (c *call) sendHead(body []byte, trailers bool) {
 		c.l.add("content-type", http.DetectContentType(body))
 	}
 	if !c.dated {
-		c.l.add("date", time.Now().UTC().Format(http.TimeFormat))
+		c.l.add("date", wire.Date())
 	}
 	flags := http2.Flags(0)
 	if c.isHead || c.done && len(body) == 0 && !trailers {
@@ -140,20 +146,6 @@ func (c *call) announce(values []string) {
 			c.trailing = append(c.trailing, http.CanonicalHeaderKey(strings.TrimSpace(key)))
 		}
 	}
-}
-
-// appendFields appends the values of a header. As in net/http, those that HTTP/2 does not allow are left out.
-func appendFields(fields []hpack.HeaderField, key string, values []string) []hpack.HeaderField {
-	name := lowered.to(key, strings.ToLower)
-	if len(values) == 0 || slices.Contains(ofConnections[:], name) || !httpguts.ValidHeaderFieldName(name) {
-		return fields
-	}
-	for _, value := range values {
-		if httpguts.ValidHeaderFieldValue(value) {
-			fields = append(fields, hpack.HeaderField{Name: name, Value: value})
-		}
-	}
-	return fields
 }
 
 // Write implements io.Writer.
@@ -273,7 +265,7 @@ func (c *call) complete() {
 	c.l.newBlock()
 	for key, values := range c.header {
 		if name, ok := c.trailer(key); ok {
-			c.l.addAll(appendFields(nil, name, values))
+			c.l.addAll(wire.AppendFields(nil, name, values))
 		}
 	}
 	c.l.headerBlock(c.id, http2.FlagHeadersEndStream)

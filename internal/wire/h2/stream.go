@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"sync"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2"
@@ -97,7 +96,7 @@ func (s *stream) take(fields []hpack.HeaderField, last bool) (flaw string) {
 		if last || len(s.early) == wire.MaxInformational {
 			return "too much before its head"
 		}
-		s.early = append(s.early, informational{status, addFields(nil, fields)})
+		s.early = append(s.early, informational{status, wire.AddFields(nil, fields)})
 		return ""
 	}
 	length, lengths := int64(-1), 0
@@ -149,7 +148,7 @@ func (b body) Read(p []byte) (int, error) {
 // finish is for a response that was read to its end. Nobody else writes to it any more.
 func (s *stream) finish() {
 	if s.trailers != nil {
-		s.response.Trailer = addFields(s.response.Trailer, s.trailers)
+		s.response.Trailer = wire.AddFields(s.response.Trailer, s.trailers)
 		s.trailers = nil
 	}
 	s.stop()
@@ -196,7 +195,7 @@ func (s *stream) respond(ctx context.Context) *http.Response {
 	res := &s.response
 	res.Status, res.StatusCode = statusText(s.status), s.status
 	res.Proto, res.ProtoMajor = "HTTP/2.0", 2
-	res.Header = addFields(make(http.Header, len(s.head)), s.head)
+	res.Header = wire.AddFields(make(http.Header, len(s.head)), s.head)
 	if announced, ok := res.Header["Trailer"]; ok {
 		delete(res.Header, "Trailer")
 		res.Trailer = make(http.Header, len(announced))
@@ -221,54 +220,6 @@ func (s *stream) respond(ctx context.Context) *http.Response {
 		s.stop = context.AfterFunc(ctx, func() { s.abort(context.Cause(ctx)) })
 	}
 	return res
-}
-
-// addFields adds fields to a header; nil: to a new one.
-func addFields(header http.Header, fields []hpack.HeaderField) http.Header {
-	if header == nil {
-		header = make(http.Header, len(fields))
-	}
-	values := make([]string, len(fields))
-	for i, f := range fields {
-		key := canonical(f.Name)
-		if had := header[key]; had != nil {
-			header[key] = append(had, f.Value)
-			continue
-		}
-		values[i] = f.Value
-		header[key] = values[i : i+1 : i+1]
-	}
-	return header
-}
-
-// canonical is the name of a field as http.Header has it.
-func canonical(name string) string { return names.to(name, http.CanonicalHeaderKey) }
-
-// knownNames keeps what was made of the first maxNames names: nearly all headers have one of a few.
-type knownNames struct {
-	mu  sync.RWMutex
-	all map[string]string
-}
-
-const maxNames = 1000
-
-// names are those of http.Header, by those of HTTP/2, and lowered the other way round.
-var names, lowered = knownNames{all: map[string]string{}}, knownNames{all: map[string]string{}}
-
-func (k *knownNames) to(name string, make func(string) string) string {
-	k.mu.RLock()
-	made, ok := k.all[name]
-	k.mu.RUnlock()
-	if ok {
-		return made
-	}
-	made = make(name)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.all) < maxNames {
-		k.all[name] = made
-	}
-	return made
 }
 
 func statusText(status int) string {

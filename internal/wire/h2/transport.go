@@ -11,7 +11,6 @@ import (
 	"net/http/httptrace"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -266,7 +265,7 @@ func (c *conn) encode(req *http.Request) (size uint64) {
 		if ofHTTP1[key] {
 			continue
 		}
-		name := lowered.to(key, strings.ToLower)
+		name := wire.Lower(key)
 		for _, value := range values {
 			if key != "Te" || value == "trailers" {
 				c.add(name, value)
