@@ -299,9 +299,14 @@ func TestTranslators(t *testing.T) {
 // answers and counts tasks.
 func TestQuickRuns(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "rows.json")
+	dir := t.TempDir()
+	if err := buildHoldline(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "rows.json")
 	s, err := parse([]string{
-		"-scenario", "bridged,stored,keyed,replay", "-rounds", "1", "-duration", "20ms", "-connections", "2", "-tasks", "50", "-json", file,
+		"-scenario", "bridged,stored,keyed,replay", "-rounds", "1", "-duration", "20ms", "-connections", "2", "-tasks", "50",
+		"-other", holdlineBinary(dir), "-json", file,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +315,10 @@ func TestQuickRuns(t *testing.T) {
 	if err := s.run(t.Context(), &report); err != nil {
 		t.Fatal(err)
 	}
-	for _, title := range []string{"## bridged", "holdline to vanguard", "## stored", "## keyed", "## replay"} {
+	for _, title := range []string{
+		"## bridged", "holdline to vanguard", "## stored", "CPU per accepted call to the other build's: connect-h1 2 gateway ",
+		"## keyed", "CPU per keyed call to the other build's: connect-h1 2 gateway ", "## replay", "CPU per drained task to the other build's: connect-h1 mom ",
+	} {
 		if !strings.Contains(report.String(), title) {
 			t.Errorf("no %q in the report:\n%s", title, report.String())
 		}
@@ -318,15 +326,17 @@ func TestQuickRuns(t *testing.T) {
 	got := map[string]int{}
 	for _, r := range readRows(t, file) {
 		got[r.Scenario+"/"+r.Peer]++
-		if r.Calls == 0 || r.Peer != peerHeld && r.CPU <= 0 {
+		if r.Calls == 0 || !strings.HasPrefix(r.Peer, peerHeld) && r.CPU <= 0 {
 			t.Errorf("a row without calls, or without CPU time: %+v", r)
 		}
 	}
 	protocols := len(protocolNames(false))
 	want := map[string]int{
-		"bridged/holdline": 1, "bridged/vanguard": 1, "bridged/grpc-gateway": 1,
-		"stored/stored": protocols, "keyed/keyed": protocols, "keyed/no key": protocols,
-		"replay/replay": protocols, "replay/held": protocols * heldCalls,
+		"bridged/holdline": 1, "bridged/holdline-other": 1, "bridged/vanguard": 1, "bridged/grpc-gateway": 1,
+	}
+	for _, suffix := range []string{"", suffixOther} {
+		want["stored/stored"+suffix], want["keyed/keyed"+suffix], want["keyed/no key"+suffix] = protocols, protocols, protocols
+		want["replay/replay"+suffix], want["replay/held"+suffix] = protocols, protocols*heldCalls
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("rows: got %v, want %v", got, want)
@@ -389,7 +399,7 @@ func readRows(t *testing.T, file string) (rows []row) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"-scenario", "direct,other"}, {"-tasks", "0"}, {"-tasks", "50001"}, {"-connections", "0"}, {"-rounds", "0"},
+		{"-scenario", "direct,other"}, {"-tasks", "0"}, {"-tasks", "500001"}, {"-connections", "0"}, {"-rounds", "0"},
 		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"}, {"-idle", "0"},
 		{"-scenario", "direct,stored", "-protocol", protocolGRPCTLS},
 	} {

@@ -85,8 +85,12 @@ var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, sc
 // usualScenarios are those that are measured if none is named.
 var usualScenarios = scenarioNames[:len(scenarioNames)-2]
 
-// maxTasks is half of what a queue takes.
-const maxTasks = 50_000
+const (
+	// maxTasks can be replayed in replayTime.
+	maxTasks = 500_000
+	// maxBulk can be queued before the first of them expire.
+	maxBulk = 50_000
+)
 
 func parse(args []string) (*settings, error) {
 	s := &settings{}
@@ -99,9 +103,9 @@ func parse(args []string) (*settings, error) {
 	streams := flags.String("messages", "", "on the direct path, call streams, with `numbers` of small messages in their answers, by comma")
 	chosen := flags.String("protocol", strings.Join(protocolNames(false), ","), "protocols; also "+strings.Join(protocolNames(true), " and ")+" in "+scenarioDirect+" and "+scenarioIdle)
 	peers := flags.String("peers", "", "peers to measure, by comma (default all that are on PATH: "+strings.Join(peerNames, ", ")+")")
-	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+": two builds side by side")
-	flags.IntVar(&s.tasks, "tasks", 5000, "how many tasks are replayed")
-	flags.IntVar(&s.bulkTasks, "bulk", maxTasks, "how many tasks expire at once, and as many do not")
+	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+" on the direct path, and beside each row of the stored one: two builds side by side")
+	flags.IntVar(&s.tasks, "tasks", 20_000, "how many tasks are replayed")
+	flags.IntVar(&s.bulkTasks, "bulk", maxBulk, "how many tasks expire at once, and as many do not")
 	flags.IntVar(&s.idle, "idle", 10_000, "how many connections are idle")
 	flags.StringVar(&s.jsonFile, "json", "", "write the rows of all rounds to this `file`")
 	if err := flags.Parse(args); err != nil {
@@ -149,8 +153,8 @@ func parse(args []string) (*settings, error) {
 	if s.rounds < 1 || s.duration < 10*time.Millisecond {
 		return nil, errors.New("want at least one round of at least 10ms")
 	}
-	if s.tasks < 1 || s.tasks > maxTasks || s.bulkTasks < 1 || s.bulkTasks > maxTasks {
-		return nil, fmt.Errorf("want 1 to %d tasks", maxTasks)
+	if s.tasks < 1 || s.tasks > maxTasks || s.bulkTasks < 1 || s.bulkTasks > maxBulk {
+		return nil, fmt.Errorf("want 1 to %d tasks to replay, and 1 to %d to expire", maxTasks, maxBulk)
 	}
 	if s.idle < 1 {
 		return nil, errors.New("want at least one idle connection")

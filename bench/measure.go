@@ -26,15 +26,20 @@ type shape struct {
 	ask         *ask   // nil: that of the peer
 }
 
-// width is how many calls are in flight, and on how many connections.
+// width is how many calls are in flight, and on how many connections; empty where that is not said.
 func (s shape) width() string {
-	if s.Streams > 1 {
+	switch {
+	case s.Streams > 1:
 		return fmt.Sprintf("%d × %d", s.Connections, s.Streams)
+	case s.Connections == 0:
+		return ""
 	}
 	return strconv.Itoa(s.Connections)
 }
 
-func (s shape) String() string { return strings.TrimSpace(s.Protocol + " " + s.width() + " " + s.Call) }
+func (s shape) String() string {
+	return strings.Join(strings.Fields(s.Protocol+" "+s.width()+" "+s.Call), " ")
+}
 
 // row is one peer in one cell of one round. CPU time is in µs a call.
 type row struct {

@@ -47,6 +47,9 @@ func (s *processes) start(name, binary string, args ...string) (*process, error)
 	return p, nil
 }
 
+// last is what was started last.
+func (s *processes) last() *process { return s.all[len(s.all)-1] }
+
 // close ends what was started, the first last.
 func (s *processes) close() {
 	for _, p := range slices.Backward(s.all) {
@@ -57,9 +60,8 @@ func (s *processes) close() {
 // await waits until a peer answers in each of its protocols. It is the last that was
 // started.
 func (s *processes) await(ctx context.Context, p *peer) error {
-	last := s.all[len(s.all)-1]
 	for protocol, addr := range p.addr {
-		if err := last.answers(ctx, protocol, addr, p.ask); err != nil {
+		if err := s.last().answers(ctx, protocol, addr, p.ask); err != nil {
 			return fmt.Errorf("%s, %s: %w", p.name, protocol, err)
 		}
 	}

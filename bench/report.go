@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"runtime"
@@ -109,70 +110,57 @@ func (s *settings) reportProxies(out io.Writer, scenario string, peers []peerKin
 		return err
 	}
 	for _, name := range []string{peerHoldline, peerOther} {
-		if ratios := s.ratios(rows, scenario, name, to); ratios != "" {
-			if _, err := fmt.Fprintf(out, "\n%s to %s (target: %s): %s\n", name, to, target, ratios); err != nil {
-				return err
-			}
+		line := ratios(rows, scenario, s.cells(s.asksIn(scenario)), name, to, figureCalls, figureCPU)
+		if err := writeRatios(out, fmt.Sprintf("%s to %s (target: %s)", name, to, target), line); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// ratios compares medians of two peers, empty if either was
-// not measured.
-func (s *settings) ratios(rows []row, scenario, name, to string) string {
-	var parts []string
-	for of := range s.cells(s.asksIn(scenario)) {
+// figure is something of a cell that is compared.
+type figure struct {
+	name string
+	of   func(cell) float64
+}
+
+var (
+	figureCalls = figure{"calls/s", func(c cell) float64 { return c.calls }}
+	figureCPU   = figure{"CPU", func(c cell) float64 { return c.cpu }}
+)
+
+// figuresOf are what each of these parts uses.
+func figuresOf(parts ...string) (all []figure) {
+	for _, part := range parts {
+		all = append(all, figure{part, func(c cell) float64 { return c.cpuOf[part] }})
+	}
+	return all
+}
+
+// ratios compares medians of two peers, in each cell in which both were measured. It is empty if there is none.
+func ratios(rows []row, scenario string, cells iter.Seq[shape], name, to string, figures ...figure) string {
+	var all []string
+	for of := range cells {
 		a, b := cellOf(rows, scenario, of, name), cellOf(rows, scenario, of, to)
-		if a.rows > 0 && b.rows > 0 {
-			parts = append(parts, fmt.Sprintf("%s calls/s %.2f, CPU %.2f", of, a.calls/b.calls, a.cpu/b.cpu))
+		if a.rows == 0 || b.rows == 0 {
+			continue
 		}
+		words := make([]string, len(figures))
+		for i, f := range figures {
+			words[i] = fmt.Sprintf("%s %.2f", f.name, f.of(a)/f.of(b))
+		}
+		all = append(all, of.String()+" "+strings.Join(words, ", "))
 	}
-	return strings.Join(parts, "; ")
+	return strings.Join(all, "; ")
 }
 
-// reportStored writes a line per cell; the target is one of 16 connections.
-func (s *settings) reportStored(out io.Writer, rows []row) error {
-	t := newTable(out, "protocol", "connections", "calls/s", "p50 µs", "p99 µs", "gateway CPU µs/call", "mom", "redis", "errors")
-	var targets []string
-	for of := range s.cells(nil) {
-		c := cellOf(rows, scenarioStored, of, peerStored)
-		t.line(of.Protocol, of.width(), c.calls, c.p50, c.p99, c.cpuOf[partGateway], c.cpuOf[partMOM], c.cpuOf[partRedis], c.errors)
-		if of.Connections == 16 {
-			targets = append(targets, fmt.Sprintf("%s %.2f ms", of.Protocol, c.p50/1e3))
-		}
+// writeRatios writes a line of them behind a title, unless there are none.
+func writeRatios(out io.Writer, title, ratios string) error {
+	if ratios == "" {
+		return nil
 	}
-	if err := t.Flush(); err != nil || targets == nil {
-		return err
-	}
-	_, err := fmt.Fprintf(out, "\np50 at 16 connections (target: under 2 ms): %s\n", strings.Join(targets, "; "))
+	_, err := fmt.Fprintf(out, "\n%s: %s\n", title, ratios)
 	return err
-}
-
-// reportKeyed writes two lines per cell: calls without a key and with one.
-func (s *settings) reportKeyed(out io.Writer, rows []row) error {
-	t := newTable(out, "protocol", "connections", "calls", "calls/s", "p50 µs", "p99 µs",
-		"gateway CPU µs/call", "mom", "redis", "service", "errors")
-	for of := range s.cells(nil) {
-		for _, peer := range []string{peerUnkeyed, peerKeyed} {
-			c := cellOf(rows, scenarioKeyed, of, peer)
-			t.line(of.Protocol, of.width(), peer, c.calls, c.p50, c.p99,
-				c.cpuOf[partGateway], c.cpuOf[partMOM], c.cpuOf[partRedis], c.cpuOf[partService], c.errors)
-		}
-	}
-	return t.Flush()
-}
-
-// reportReplay writes a line per protocol, and how long held callers waited.
-func (s *settings) reportReplay(out io.Writer, rows []row) error {
-	t := newTable(out, "protocol", "tasks", "tasks/s", "mom CPU µs/task", "redis", "service", "held calls", "median ms", "longest ms")
-	for _, protocol := range s.protocols {
-		c := cellOf(rows, scenarioReplay, shape{Protocol: protocol}, peerReplay)
-		held := cellOf(rows, scenarioReplay, shape{Protocol: protocol}, peerHeld)
-		t.line(protocol, s.tasks, c.calls, c.cpuOf[partMOM], c.cpuOf[partRedis], c.cpuOf[partService],
-			held.rows, held.p50/1e3, held.longest/1e3)
-	}
-	return t.Flush()
 }
 
 // table is one in Markdown, with its columns aligned. Errors of the writer are
