@@ -316,8 +316,9 @@ func TestQuickRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, title := range []string{
-		"## bridged", "holdline to vanguard", "## stored", "CPU per accepted call to the other build's: connect-h1 2 gateway ",
-		"## keyed", "CPU per keyed call to the other build's: connect-h1 2 gateway ", "## replay", "CPU per drained task to the other build's: connect-h1 mom ",
+		"## bridged", "holdline to vanguard", "## stored", "\nstored, accepted/s to asynq's: connect-h1 2 calls/s ", "CPU per accepted call to the other build's: connect-h1 2 gateway ",
+		"## keyed", "\nkeyed, other/s to what asynq works off: connect-h1 2 calls/s ", "CPU per keyed call to the other build's: connect-h1 2 gateway ",
+		"## replay", "\nreplay, drained/s to what asynq works off: connect-h1 calls/s ", "CPU per drained task to the other build's: connect-h1 mom ",
 	} {
 		if !strings.Contains(report.String(), title) {
 			t.Errorf("no %q in the report:\n%s", title, report.String())
@@ -332,7 +333,7 @@ func TestQuickRuns(t *testing.T) {
 	}
 	protocols := len(protocolNames(false))
 	want := map[string]int{
-		"bridged/holdline": 1, "bridged/holdline-other": 1, "bridged/vanguard": 1, "bridged/grpc-gateway": 1,
+		"stored/asynq": protocols, "keyed/asynq": 1, "replay/asynq": protocols, "bridged/holdline": 1, "bridged/holdline-other": 1, "bridged/vanguard": 1, "bridged/grpc-gateway": 1,
 	}
 	for _, suffix := range []string{"", suffixOther} {
 		want["stored/stored"+suffix], want["keyed/keyed"+suffix], want["keyed/no key"+suffix] = protocols, protocols, protocols

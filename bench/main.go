@@ -49,6 +49,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	vanguardCommand:     proxyCommand(vanguardProxy),
 	grpcGatewayCommand:  proxyCommand(grpcGateway),
 	grpcServiceCommand:  func(ctx context.Context, args []string) error { return serveSumInGRPC(ctx, args[0]) },
+	asynqCommand:        func(ctx context.Context, args []string) error { return serveAsynq(ctx, args[0], args[len(args)-1]) },
 	echoCommand:         func(ctx context.Context, args []string) error { return serveEcho(ctx, args[0]) },
 }
 
@@ -160,6 +161,11 @@ func parse(args []string) (*settings, error) {
 		return nil, errors.New("want at least one idle connection")
 	}
 	return s, nil
+}
+
+// wants tells whether to measure a peer that is always there.
+func (s *settings) wants(name string) bool {
+	return len(s.peers) == 0 || slices.Contains(s.peers, name)
 }
 
 // ask makes what is asked on the direct path: a sum, unless sizes or numbers of messages are given.

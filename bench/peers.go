@@ -52,7 +52,7 @@ type ports struct {
 }
 
 // peerNames are those of all peers, in the order of the report.
-var peerNames = []string{peerDirect, peerHoldline, peerOther, peerReverseProxy, peerNginx, peerHAProxy, peerCaddy, peerVanguard, peerGRPCGateway}
+var peerNames = []string{peerDirect, peerHoldline, peerOther, peerReverseProxy, peerNginx, peerHAProxy, peerCaddy, peerVanguard, peerGRPCGateway, peerAsynq}
 
 // kindsOf returns the kinds named, or without names all that are there, by scenario.
 func kindsOf(names []string, dir, other string) (map[string][]peerKind, error) {

@@ -22,18 +22,33 @@ const (
 )
 
 // replay measures what becomes of queued tasks when their service returns, and
-// how long a held caller waits from then on.
+// how long a held caller waits from then on; and what asynq works off.
 func (s *settings) replay(ctx context.Context, dir string) (rows []row, err error) {
 	systems, err := s.startSystems(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	defer closeSystems(systems)
+	var replays []func(protocol string) ([]row, error)
+	for _, system := range systems {
+		replays = append(replays, func(protocol string) ([]row, error) { return s.replayAt(ctx, system, protocol) })
+	}
+	if s.wants(peerAsynq) {
+		a, err := startAsynq(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		defer a.close()
+		replays = append(replays, func(protocol string) ([]row, error) {
+			r, err := a.workingOff(ctx, scenarioReplay, protocol, s.tasks)
+			return []row{r}, err
+		})
+	}
 	for _, protocol := range s.protocols {
-		for _, i := range rand.Perm(len(systems)) {
-			more, err := s.replayAt(ctx, systems[i], protocol)
+		for _, i := range rand.Perm(len(replays)) {
+			more, err := replays[i](protocol)
 			if err != nil {
-				return nil, fmt.Errorf("replay%s, %s: %w", systems[i].suffix, protocol, err)
+				return nil, fmt.Errorf("replay, %s: %w", protocol, err)
 			}
 			rows = append(rows, more...)
 		}
@@ -44,13 +59,13 @@ func (s *settings) replay(ctx context.Context, dir string) (rows []row, err erro
 func (s *settings) replayAt(ctx context.Context, system *system, protocol string) ([]row, error) {
 	r, err := s.replayQueue(ctx, system, protocol)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", r.Peer, err)
 	}
 	rows := []row{r}
 	for range heldCalls {
 		r, err := measureHeld(ctx, system, protocol)
 		if err != nil {
-			return nil, fmt.Errorf("held: %w", err)
+			return nil, fmt.Errorf("%s: %w", r.Peer, err)
 		}
 		rows = append(rows, r)
 	}
@@ -207,18 +222,26 @@ func (s *settings) replayCells(yield func(shape) bool) {
 
 // reportReplay writes a line per protocol and build, and how long held callers waited.
 func (s *settings) reportReplay(out io.Writer, rows []row) error {
-	t := newTable(out, "protocol", "peer", "tasks", "tasks/s", "mom CPU µs/task", "redis", "service", "held calls", "median ms", "longest ms")
+	t := newTable(out, "protocol", "peer", "tasks", "tasks/s", "mom CPU µs/task", "redis", "service", "worker", "held calls", "median ms", "longest ms")
 	for of := range s.replayCells {
-		for _, suffix := range []string{"", suffixOther} {
-			c, held := cellOf(rows, scenarioReplay, of, peerReplay+suffix), cellOf(rows, scenarioReplay, of, peerHeld+suffix)
-			if c.rows > 0 {
-				t.line(of.Protocol, peerReplay+suffix, s.tasks, c.calls, c.cpuOf[partMOM], c.cpuOf[partRedis], c.cpuOf[partService],
+		line := func(name, heldName string) {
+			if c, held := cellOf(rows, scenarioReplay, of, name), cellOf(rows, scenarioReplay, of, heldName); c.rows > 0 {
+				t.line(of.Protocol, name, s.tasks, c.calls, c.used(partMOM), c.used(partRedis), c.used(partService), c.used(partWorker),
 					held.rows, held.p50/1e3, held.longest/1e3)
 			}
 		}
+		line(peerReplay, peerHeld)
+		line(peerReplay+suffixOther, peerHeld+suffixOther)
+		line(peerAsynq, "")
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, name := range []string{peerReplay, peerReplay + suffixOther} {
+		drained := ratios(rows, scenarioReplay, s.replayCells, name, peerAsynq, figureCalls)
+		if err := writeRatios(out, name+", drained/s to what asynq works off", drained); err != nil {
+			return err
+		}
 	}
 	return writeRatios(out, "CPU per drained task to the other build's",
 		ratios(rows, scenarioReplay, s.replayCells, peerReplay, peerReplay+suffixOther, figuresOf(partMOM, partRedis)...))

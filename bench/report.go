@@ -55,6 +55,14 @@ func cellOf(rows []row, scenario string, of shape, peer string) cell {
 	return c
 }
 
+// used is the CPU time of a part, for a table.
+func (c cell) used(part string) any {
+	if used, ok := c.cpuOf[part]; ok {
+		return used
+	}
+	return "–"
+}
+
 // report writes Markdown: what was measured and where, and the tables of each
 // scenario.
 func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row) error {
@@ -139,19 +147,37 @@ func figuresOf(parts ...string) (all []figure) {
 
 // ratios compares medians of two peers, in each cell in which both were measured. It is empty if there is none.
 func ratios(rows []row, scenario string, cells iter.Seq[shape], name, to string, figures ...figure) string {
+	return inCells(cells, func(of shape) string {
+		return ratio(cellOf(rows, scenario, of, name), cellOf(rows, scenario, of, to), figures)
+	})
+}
+
+// ratiosTo compares a peer with one cell, which may be none of the load.
+func ratiosTo(to cell, rows []row, scenario string, cells iter.Seq[shape], name string, figures ...figure) string {
+	return inCells(cells, func(of shape) string { return ratio(cellOf(rows, scenario, of, name), to, figures) })
+}
+
+// inCells says of each cell what there is to say.
+func inCells(cells iter.Seq[shape], say func(shape) string) string {
 	var all []string
 	for of := range cells {
-		a, b := cellOf(rows, scenario, of, name), cellOf(rows, scenario, of, to)
-		if a.rows == 0 || b.rows == 0 {
-			continue
+		if said := say(of); said != "" {
+			all = append(all, of.String()+" "+said)
 		}
-		words := make([]string, len(figures))
-		for i, f := range figures {
-			words[i] = fmt.Sprintf("%s %.2f", f.name, f.of(a)/f.of(b))
-		}
-		all = append(all, of.String()+" "+strings.Join(words, ", "))
 	}
 	return strings.Join(all, "; ")
+}
+
+// ratio is empty unless both were measured.
+func ratio(a, b cell, figures []figure) string {
+	if a.rows == 0 || b.rows == 0 {
+		return ""
+	}
+	words := make([]string, len(figures))
+	for i, f := range figures {
+		words[i] = fmt.Sprintf("%s %.2f", f.name, f.of(a)/f.of(b))
+	}
+	return strings.Join(words, ", ")
 }
 
 // writeRatios writes a line of them behind a title, unless there are none.

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/rpc"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// peerAsynq is a queue on Redis that Go programs use as a library. What enqueues and what works off are processes of
+// their own, so its calls pass no gateway and no MOM, and its tasks no network.
+const peerAsynq = "asynq"
+
+// The parts of asynq, as in the report.
+const (
+	partClient = "client"
+	partWorker = "worker"
+)
+
+// Keys of asynq's queue: tasks that wait, and those that have ended.
+const (
+	asynqPending   = "asynq:{default}:pending"
+	asynqCompleted = "asynq:{default}:completed"
+)
+
+// asynqSystem is a client of asynq and a Redis as the system has one.
+type asynqSystem struct {
+	processes
+	redis  string // its socket
+	store  *redisConn
+	client *rpc.Client
+	clocks clocks
+}
+
+func startAsynq(ctx context.Context, dir string) (_ *asynqSystem, err error) {
+	own, err := os.MkdirTemp(dir, "q")
+	if err != nil {
+		return nil, err
+	}
+	a := &asynqSystem{processes: processes{dir: own}, clocks: clocks{}}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if a.redis, err = a.startRedis(); err != nil {
+		return nil, err
+	}
+	a.clocks[partRedis] = []int{a.last().pid()}
+	if a.store, err = dialRedis(ctx, a.redis); err != nil {
+		return nil, err
+	}
+	a.client, err = a.program(ctx, partClient)
+	return a, err
+}
+
+// program starts a process of asynq, as one of the parts.
+func (a *asynqSystem) program(ctx context.Context, part string) (*rpc.Client, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(a.dir, part+strconv.Itoa(len(a.all))) // a process that was killed leaves its socket
+	p, err := a.start(part, self, asynqCommand, a.redis, socket)
+	if err != nil {
+		return nil, err
+	}
+	a.clocks[part] = []int{p.pid()}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		client, err := rpc.Dial("unix", socket)
+		if err == nil {
+			return client, nil
+		}
+		select {
+		case <-p.done:
+			return nil, fmt.Errorf("asynq ended at its start; its last words: %s", p.words())
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// enqueueing measures what a client's goroutines enqueue, as many of them as calls are in flight in that cell.
+func (a *asynqSystem) enqueueing(of shape, duration time.Duration) (row, error) {
+	r := row{shape: of, Scenario: scenarioStored, Peer: peerAsynq}
+	var warm, loaded AsynqLoaded
+	load := AsynqLoad{Width: of.Connections * of.Streams, Duration: duration / warmShare}
+	if err := a.client.Call("AsynqProgram.Load", load, &warm); err != nil {
+		return r, err
+	}
+	before, err := a.clocks.read()
+	if err != nil {
+		return r, err
+	}
+	load.Duration = duration
+	if err := a.client.Call("AsynqProgram.Load", load, &loaded); err != nil {
+		return r, err
+	}
+	after, err := a.clocks.read()
+	if err != nil {
+		return r, err
+	}
+	r.Calls, r.CallsPerSec = loaded.Calls, float64(loaded.Calls)/loaded.Elapsed.Seconds()
+	r.P50, r.P99 = microseconds(loaded.P50), microseconds(loaded.P99)
+	r.made = warm.Calls + loaded.Calls
+	r.spend(before, after, r.Calls)
+	if pending, err := a.store.do("LLEN " + asynqPending); err != nil || pending != r.made {
+		return r, fmt.Errorf("%d tasks of asynq wait, want %d (%w)", pending, r.made, err)
+	}
+	return r, a.flush()
+}
+
+// workingOff queues tasks, starts a process that works them off, and measures from its start to the last task's end.
+// Every task must have its result then.
+func (a *asynqSystem) workingOff(ctx context.Context, scenario, protocol string, tasks int) (row, error) {
+	r := row{shape: shape{Protocol: protocol, Connections: queueConnections}, Scenario: scenario, Peer: peerAsynq, Calls: tasks}
+	var loaded AsynqLoaded
+	if err := a.client.Call("AsynqProgram.Load", AsynqLoad{Width: queueConnections, Tasks: tasks}, &loaded); err != nil {
+		return r, err
+	}
+	worker, err := a.program(ctx, partWorker)
+	if err != nil {
+		return r, err
+	}
+	process := a.last()
+	defer func() {
+		_ = worker.Close()
+		process.kill()
+		delete(a.clocks, partWorker)
+	}()
+	start := time.Now()
+	before, err := a.clocks.read()
+	if err != nil {
+		return r, err
+	}
+	if err := worker.Call("AsynqProgram.Work", struct{}{}, &struct{}{}); err != nil {
+		return r, err
+	}
+	if err := a.awaitCompleted(ctx, tasks); err != nil {
+		return r, err
+	}
+	elapsed := time.Since(start)
+	after, err := a.clocks.read()
+	if err != nil {
+		return r, err
+	}
+	r.CallsPerSec = float64(tasks) / elapsed.Seconds()
+	r.spend(before, after, tasks)
+	results, err := a.store.do(`EVAL "local n = 0 for _, id in ipairs(redis.call('ZRANGE', '` + asynqCompleted + `', 0, -1)) do ` +
+		`n = n + redis.call('HEXISTS', 'asynq:{default}:t:' .. id, 'result') end return n" 0`)
+	if err != nil || results != tasks {
+		return r, fmt.Errorf("%d results of asynq, want %d (%w)", results, tasks, err)
+	}
+	return r, a.flush()
+}
+
+func (a *asynqSystem) awaitCompleted(ctx context.Context, tasks int) error {
+	ctx, cancel := context.WithTimeout(ctx, replayTime)
+	defer cancel()
+	for {
+		completed, err := a.store.do("ZCARD " + asynqCompleted)
+		if err != nil || completed == tasks {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), fmt.Errorf("%d tasks of asynq have ended, want %d", completed, tasks))
+		case <-time.After(lookPause):
+		}
+	}
+}
+
+func (a *asynqSystem) flush() error {
+	_, err := a.store.do("FLUSHALL")
+	return err
+}
+
+func (a *asynqSystem) close() {
+	if a.client != nil {
+		_ = a.client.Close()
+	}
+	if a.store != nil {
+		_ = a.store.conn.Close()
+	}
+	a.processes.close()
+	_ = os.RemoveAll(a.dir)
+}
