@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"golang.org/x/sys/unix"
 )
 
 // asynqCommand makes this program one of asynq: asynq REDIS LISTEN, both of them sockets. It does what it is told at
@@ -23,9 +24,11 @@ const asynqCommand = "asynq"
 const (
 	// asynqWorkers is how many tasks are worked off at once, as a MOM sends of a shard.
 	asynqWorkers = 64
-	// asynqPause is about how long a server waits after it has found no task. asynq takes any time, and a timer cannot
-	// be shorter than this.
-	asynqPause = 50 * time.Microsecond
+	// asynqShortest and asynqUsual are about how long a server waits after it has found no task. With the shortest time
+	// it always asks Redis, which costs a core where nothing waits.
+	asynqShortest, asynqUsual = time.Nanosecond, time.Millisecond
+	// asynqLookPause is that between two looks at a task whose result is waited for.
+	asynqLookPause = 50 * time.Microsecond
 	// asynqPool is more than there are tasks under way, so that none waits for a connection.
 	asynqPool = 256
 	// payloadBytes is the length of what a task says.
@@ -106,11 +109,38 @@ func (p *AsynqProgram) enqueue() (*asynq.TaskInfo, error) {
 	return p.client.Enqueue(task, asynq.Retention(time.Hour), asynq.MaxRetry(0))
 }
 
-// Work begins to work off tasks.
-func (p *AsynqProgram) Work(struct{}, *struct{}) error {
-	server := asynq.NewServer(p.redis, asynq.Config{Concurrency: asynqWorkers, TaskCheckInterval: asynqPause, LogLevel: asynq.ErrorLevel})
+// Work begins to work off tasks, with that time between two looks at an empty queue.
+func (p *AsynqProgram) Work(pause time.Duration, _ *struct{}) error {
+	server := asynq.NewServer(p.redis, asynq.Config{Concurrency: asynqWorkers, TaskCheckInterval: pause, LogLevel: asynq.ErrorLevel})
 	return server.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
 		_, err := task.ResultWriter().Write([]byte(asynqResult))
 		return err
 	}))
+}
+
+// Steadily queues tasks at an even rate, and watches some of them until their results can be read.
+func (p *AsynqProgram) Steadily(asked AsynqLoad, loaded *AsynqLoaded) error {
+	inspector := asynq.NewInspector(p.redis)
+	defer func() { _ = inspector.Close() }()
+	var seen watched
+	pause := unix.NsecToTimespec(asynqLookPause.Nanoseconds()) // time.Sleep would sleep for a millisecond
+	start := time.Now()
+	calls, err := seen.steadily(asked.Width, asked.Duration, func(int) (string, error) {
+		task, err := p.enqueue()
+		if err != nil {
+			return "", err
+		}
+		return task.ID, nil
+	}, func(id string) error {
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); _ = unix.Nanosleep(&pause, nil) {
+			task, err := inspector.GetTaskInfo("default", id)
+			if err != nil || string(task.Result) == asynqResult {
+				return err
+			}
+		}
+		return errors.New("a task has no result")
+	})
+	loaded.Elapsed, loaded.Calls = time.Since(start), calls
+	loaded.P50, loaded.P99 = percentile(seen.latencies, 50), percentile(seen.latencies, 99)
+	return err
 }

@@ -90,31 +90,71 @@ func (a *asynqSystem) program(ctx context.Context, part string) (*rpc.Client, er
 // enqueueing measures what a client's goroutines enqueue, as many of them as calls are in flight in that cell.
 func (a *asynqSystem) enqueueing(of shape, duration time.Duration) (row, error) {
 	r := row{shape: of, Scenario: scenarioStored, Peer: peerAsynq}
-	var warm, loaded AsynqLoaded
-	load := AsynqLoad{Width: of.Connections * of.Streams, Duration: duration / warmShare}
-	if err := a.client.Call("AsynqProgram.Load", load, &warm); err != nil {
+	if err := a.load(&r, "AsynqProgram.Load", of.Connections*of.Streams, duration); err != nil {
 		return r, err
+	}
+	if pending, err := a.store.do("LLEN " + asynqPending); err != nil || pending != r.made {
+		return r, fmt.Errorf("%d tasks of asynq wait, want %d (%w)", pending, r.made, err)
+	}
+	return r, a.flush()
+}
+
+// worker starts a process that will work off tasks, and returns what begins that and what ends the process: even
+// with nothing to do it would take time from what is measured next.
+func (a *asynqSystem) worker(ctx context.Context, pause time.Duration) (work func() error, stop func(), err error) {
+	client, err := a.program(ctx, partWorker)
+	if err != nil {
+		return nil, nil, err
+	}
+	process := a.last()
+	return func() error { return client.Call("AsynqProgram.Work", pause, &struct{}{}) }, func() {
+		_ = client.Close()
+		process.kill()
+		delete(a.clocks, partWorker)
+	}, nil
+}
+
+// latency measures how long it takes until the result of a task can be read, at a steady rate.
+func (a *asynqSystem) latency(ctx context.Context, name string, of shape, pause, duration time.Duration) (row, error) {
+	r := row{shape: of, Scenario: scenarioLatency, Peer: name}
+	work, stop, err := a.worker(ctx, pause)
+	if err != nil {
+		return r, err
+	}
+	defer stop()
+	if err := work(); err != nil {
+		return r, err
+	}
+	if err := a.load(&r, "AsynqProgram.Steadily", of.Connections, duration); err != nil {
+		return r, err
+	}
+	return r, a.flush()
+}
+
+// load measures the client.
+func (a *asynqSystem) load(r *row, method string, width int, duration time.Duration) error {
+	var warm, loaded AsynqLoaded
+	asked := AsynqLoad{Width: width, Duration: duration / warmShare}
+	if err := a.client.Call(method, asked, &warm); err != nil {
+		return err
 	}
 	before, err := a.clocks.read()
 	if err != nil {
-		return r, err
+		return err
 	}
-	load.Duration = duration
-	if err := a.client.Call("AsynqProgram.Load", load, &loaded); err != nil {
-		return r, err
+	asked.Duration = duration
+	if err := a.client.Call(method, asked, &loaded); err != nil {
+		return err
 	}
 	after, err := a.clocks.read()
 	if err != nil {
-		return r, err
+		return err
 	}
 	r.Calls, r.CallsPerSec = loaded.Calls, float64(loaded.Calls)/loaded.Elapsed.Seconds()
 	r.P50, r.P99 = microseconds(loaded.P50), microseconds(loaded.P99)
 	r.made = warm.Calls + loaded.Calls
 	r.spend(before, after, r.Calls)
-	if pending, err := a.store.do("LLEN " + asynqPending); err != nil || pending != r.made {
-		return r, fmt.Errorf("%d tasks of asynq wait, want %d (%w)", pending, r.made, err)
-	}
-	return r, a.flush()
+	return nil
 }
 
 // workingOff queues tasks, starts a process that works them off, and measures from its start to the last task's end.
@@ -125,22 +165,17 @@ func (a *asynqSystem) workingOff(ctx context.Context, scenario, protocol string,
 	if err := a.client.Call("AsynqProgram.Load", AsynqLoad{Width: queueConnections, Tasks: tasks}, &loaded); err != nil {
 		return r, err
 	}
-	worker, err := a.program(ctx, partWorker)
+	work, stop, err := a.worker(ctx, asynqShortest)
 	if err != nil {
 		return r, err
 	}
-	process := a.last()
-	defer func() {
-		_ = worker.Close()
-		process.kill()
-		delete(a.clocks, partWorker)
-	}()
+	defer stop()
 	start := time.Now()
 	before, err := a.clocks.read()
 	if err != nil {
 		return r, err
 	}
-	if err := worker.Call("AsynqProgram.Work", struct{}{}, &struct{}{}); err != nil {
+	if err := work(); err != nil {
 		return r, err
 	}
 	if err := a.awaitCompleted(ctx, tasks); err != nil {
@@ -177,10 +212,8 @@ func (a *asynqSystem) awaitCompleted(ctx context.Context, tasks int) error {
 	}
 }
 
-func (a *asynqSystem) flush() error {
-	_, err := a.store.do("FLUSHALL")
-	return err
-}
+// flush forgets all tasks. Clients write the name of a queue only once, so it stays.
+func (a *asynqSystem) flush() error { return a.store.forget("asynq:{*") }
 
 func (a *asynqSystem) close() {
 	if a.client != nil {

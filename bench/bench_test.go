@@ -344,6 +344,49 @@ func TestQuickRuns(t *testing.T) {
 	}
 }
 
+// TestQuickRequested runs the scenarios of the stored path that are measured on request only, briefly.
+func TestQuickRequested(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		scenario string
+		args     []string
+		lines    []string // of the report
+		rows     map[string]int
+	}{
+		{scenarioLatency, []string{"-duration", "100ms"}, []string{"\nrespond-async to asynq: grpc-h2c p50 "}, map[string]int{
+			peerAsync: 1, peerAsynq: 1, peerAsynqUsual: 1,
+		}},
+	} {
+		t.Run(test.scenario, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "rows.json")
+			s, err := parse(append(test.args, "-scenario", test.scenario, "-protocol", protocolGRPC, "-rounds", "1", "-json", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var report strings.Builder
+			if err := s.run(t.Context(), &report); err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range test.lines {
+				if !strings.Contains(report.String(), line) {
+					t.Errorf("no %q in the report:\n%s", line, report.String())
+				}
+			}
+			got := map[string]int{}
+			for _, r := range readRows(t, file) {
+				got[r.Peer]++
+				if r.Calls == 0 {
+					t.Errorf("a row without calls: %+v", r)
+				}
+			}
+			if !maps.Equal(got, test.rows) {
+				t.Errorf("rows: got %v, want %v", got, test.rows)
+			}
+		})
+	}
+}
+
 // TestQuickProxies measures each peer that is on this machine, briefly, with TLS and without.
 func TestQuickProxies(t *testing.T) {
 	t.Parallel()

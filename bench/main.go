@@ -76,15 +76,16 @@ const (
 	scenarioKeyed   = "keyed"
 	scenarioReplay  = "replay"
 	scenarioBulk    = "bulk"
+	scenarioLatency = "latency"
 	scenarioBridged = "bridged"
 	scenarioIdle    = "idle"
 )
 
 // scenarioNames are those of all scenarios, in the order of the report.
-var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioIdle}
+var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioLatency, scenarioIdle}
 
-// usualScenarios are those that are measured if none is named.
-var usualScenarios = scenarioNames[:len(scenarioNames)-2]
+// usualScenarios are those that are measured if none is named, and otherScenarios those that take long.
+var usualScenarios, otherScenarios = scenarioNames[:5], scenarioNames[5:]
 
 const (
 	// maxTasks can be replayed in replayTime.
@@ -96,7 +97,7 @@ const (
 func parse(args []string) (*settings, error) {
 	s := &settings{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+scenarioBulk+" and "+scenarioIdle)
+	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+strings.Join(otherScenarios, ", "))
 	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each peer is measured, per cell and round")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often; medians are reported")
 	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each; 8x16: 8 of HTTP/2, with 16 calls in flight on each")
@@ -163,9 +164,9 @@ func parse(args []string) (*settings, error) {
 	return s, nil
 }
 
-// wants tells whether to measure a peer that is always there.
-func (s *settings) wants(name string) bool {
-	return len(s.peers) == 0 || slices.Contains(s.peers, name)
+// wantsAsynq tells whether asynq is measured, as it is if no peer is named.
+func (s *settings) wantsAsynq() bool {
+	return len(s.peers) == 0 || slices.Contains(s.peers, peerAsynq)
 }
 
 // ask makes what is asked on the direct path: a sum, unless sizes or numbers of messages are given.
@@ -264,6 +265,8 @@ func (s *settings) round(ctx context.Context, dir string, kinds map[string][]pee
 			more, err = s.replay(ctx, dir)
 		case scenarioBulk:
 			more, err = s.bulk(ctx, dir)
+		case scenarioLatency:
+			more, err = s.latency(ctx, dir)
 		case scenarioIdle:
 			more, err = s.idling(ctx, dir, kinds[scenario])
 		}

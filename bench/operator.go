@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
 )
@@ -25,6 +26,7 @@ type operator struct {
 
 func newOperator(socket string) *operator {
 	return &operator{socket, &http.Client{Timeout: replayTime, Transport: &http.Transport{
+		MaxIdleConnsPerHost: 64,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var dialer net.Dialer
 			return dialer.DialContext(ctx, "unix", socket)
@@ -75,6 +77,16 @@ func (o *operator) open(ctx context.Context, of string) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("no queue of %s", of)
+}
+
+// wait waits until a task has ended, with an answer.
+func (o *operator) wait(ctx context.Context, id string) error {
+	var task momv1.WaitTaskResponse
+	err := o.ask(ctx, "/mom.v1.TaskService/WaitTask", &momv1.WaitTaskRequest{Id: id, Wait: durationpb.New(patience)}, &task)
+	if err == nil && (task.GetTask().GetState() != momv1.TaskState_TASK_STATE_SUCCEEDED || task.GetAnswer() == nil) {
+		err = fmt.Errorf("task %s is %s, and its answer %v", id, task.GetTask().GetState(), task.GetAnswer())
+	}
+	return err
 }
 
 // stored is how many calls of the service the MOM has made tasks since it started.

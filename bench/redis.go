@@ -53,3 +53,9 @@ func (c *redisConn) do(command string) (int, error) {
 	}
 	return n, nil
 }
+
+// forget deletes all keys of a pattern.
+func (c *redisConn) forget(pattern string) error {
+	_, err := c.do(`EVAL "for _, key in ipairs(redis.call('KEYS', '` + pattern + `')) do redis.call('DEL', key) end return 0" 0`)
+	return err
+}

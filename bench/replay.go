@@ -33,7 +33,7 @@ func (s *settings) replay(ctx context.Context, dir string) (rows []row, err erro
 	for _, system := range systems {
 		replays = append(replays, func(protocol string) ([]row, error) { return s.replayAt(ctx, system, protocol) })
 	}
-	if s.wants(peerAsynq) {
+	if s.wantsAsynq() {
 		a, err := startAsynq(ctx, dir)
 		if err != nil {
 			return nil, err

@@ -86,6 +86,8 @@ func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row
 			err = s.reportReplay(out, rows)
 		case scenarioBulk:
 			err = s.reportBulk(out, rows)
+		case scenarioLatency:
+			err = s.reportLatency(out, rows)
 		case scenarioIdle:
 			err = s.reportIdle(out, peers[scenario], rows)
 		}

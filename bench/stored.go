@@ -28,7 +28,7 @@ func (s *settings) stored(ctx context.Context, dir string) (rows []row, err erro
 	for _, system := range systems {
 		targets = append(targets, s.target(system, system.peer(scenarioStored, peerStored, askStored), true))
 	}
-	if s.wants(peerAsynq) {
+	if s.wantsAsynq() {
 		a, err := startAsynq(ctx, dir)
 		if err != nil {
 			return nil, err
@@ -42,7 +42,7 @@ func (s *settings) stored(ctx context.Context, dir string) (rows []row, err erro
 // keyed measures calls that are tasks from the start beside calls that are not,
 // their service being up. What asynq works off is measured once.
 func (s *settings) keyed(ctx context.Context, dir string) (rows []row, err error) {
-	if s.wants(peerAsynq) {
+	if s.wantsAsynq() {
 		if rows, err = s.asynqReference(ctx, dir); err != nil {
 			return nil, err
 		}

@@ -177,10 +177,7 @@ func (s *system) stopService() {
 
 // flush forgets all tasks, so that queues don't grow from cell to cell. The name of the store
 // stays: without it the MOM would take no calls for a moment.
-func (s *system) flush() error {
-	_, err := s.store.do(`EVAL "for _, key in ipairs(redis.call('KEYS', 'hl:{*')) do redis.call('DEL', key) end return 0" 0`)
-	return err
-}
+func (s *system) flush() error { return s.store.forget("hl:{*") }
 
 // expect wants that many tasks of the service that have not ended. Builds may keep tasks under different keys, so it
 // asks the MOM.
