@@ -47,7 +47,7 @@ func startAsynq(ctx context.Context, dir string) (_ *asynqSystem, err error) {
 			a.close()
 		}
 	}()
-	if a.redis, err = a.startRedis(); err != nil {
+	if a.redis, err = a.startRedis(own, "--port", "0"); err != nil {
 		return nil, err
 	}
 	a.clocks[partRedis] = []int{a.last().pid()}

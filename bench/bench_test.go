@@ -356,6 +356,10 @@ func TestQuickRequested(t *testing.T) {
 		{scenarioLatency, []string{"-duration", "100ms"}, []string{"\nrespond-async to asynq: grpc-h2c p50 "}, map[string]int{
 			peerAsync: 1, peerAsynq: 1, peerAsynqUsual: 1,
 		}},
+		{scenarioScale, []string{"-duration", "20ms"}, []string{
+			"\ngrpc-h2c, stored, CPU per call to that of one shard and one pair: shards 2, pairs 1: ",
+			"\ngrpc-h2c, keyed, CPU per call to that of one shard and one pair on a cluster: shards 2, pairs 1: ",
+		}, map[string]int{peerStored: 4, peerKeyed: 4}},
 	} {
 		t.Run(test.scenario, func(t *testing.T) {
 			t.Parallel()
@@ -364,6 +368,7 @@ func TestQuickRequested(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.deployments = s.deployments[:2]
 			var report strings.Builder
 			if err := s.run(t.Context(), &report); err != nil {
 				t.Fatal(err)

@@ -80,7 +80,7 @@ func (s *settings) bulkOf(ctx context.Context, dir string, b build, protocol str
 	if err != nil {
 		return nil, err
 	}
-	open, err := system.mom.open(ctx, otherService)
+	open, err := system.moms[0].open(ctx, otherService)
 	busy.Ended = 2*s.bulkTasks - open
 	return []row{quiet, busy}, err
 }
@@ -96,7 +96,7 @@ func fillOther(ctx context.Context, system *system, protocol string, tasks int, 
 		ask := &ask{procedure: otherProcedure, handle: true, header: [][2]string{
 			{contract.HeaderPrefer, "respond-async"}, {contract.HeaderTTL, lives.Truncate(time.Millisecond).String()},
 		}}
-		if _, err := queue(ctx, system.gateway, protocol, ask, min(left, bulkChunk)); err != nil {
+		if _, err := queue(ctx, system.gateways[0], protocol, ask, min(left, bulkChunk)); err != nil {
 			return err
 		}
 	}

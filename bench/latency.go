@@ -31,7 +31,7 @@ const (
 // latency measures how long it takes from the acceptance of a call until its answer can be read, at a steady rate; and
 // the same of asynq.
 func (s *settings) latency(ctx context.Context, dir string) (rows []row, err error) {
-	systems, err := s.startSystems(ctx, dir)
+	systems, err := s.startSystems(ctx, dir, deployment{})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (s *settings) latencyAt(ctx context.Context, system *system, of shape) (row
 	r := row{shape: of, Scenario: scenarioLatency, Peer: peerAsync + system.suffix}
 	callers := make([]caller, of.Connections)
 	for i := range callers {
-		c, err := dial(ctx, of.Protocol, system.gateway, askStored)
+		c, err := dial(ctx, of.Protocol, system.gateways[0], askStored)
 		if err != nil {
 			return r, err
 		}
@@ -86,7 +86,7 @@ func (s *settings) latencyAt(ctx context.Context, system *system, of shape) (row
 		err := timely(callers[lane])
 		return callers[lane].task(), err
 	}
-	read := func(id string) error { return system.mom.wait(ctx, id) }
+	read := func(id string) error { return system.moms[0].wait(ctx, id) }
 	if _, err := seen.steadily(len(callers), s.duration/warmShare, accept, read); err != nil {
 		return r, err
 	}

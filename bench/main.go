@@ -65,6 +65,7 @@ type settings struct {
 	other       string
 	tasks       int
 	bulkTasks   int
+	deployments []deployment // no flag: the tests take fewer
 	idle        int
 	jsonFile    string
 }
@@ -77,12 +78,13 @@ const (
 	scenarioReplay  = "replay"
 	scenarioBulk    = "bulk"
 	scenarioLatency = "latency"
+	scenarioScale   = "scale"
 	scenarioBridged = "bridged"
 	scenarioIdle    = "idle"
 )
 
 // scenarioNames are those of all scenarios, in the order of the report.
-var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioLatency, scenarioIdle}
+var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioLatency, scenarioScale, scenarioIdle}
 
 // usualScenarios are those that are measured if none is named, and otherScenarios those that take long.
 var usualScenarios, otherScenarios = scenarioNames[:5], scenarioNames[5:]
@@ -95,7 +97,7 @@ const (
 )
 
 func parse(args []string) (*settings, error) {
-	s := &settings{}
+	s := &settings{deployments: scaled}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+strings.Join(otherScenarios, ", "))
 	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each peer is measured, per cell and round")
@@ -267,6 +269,8 @@ func (s *settings) round(ctx context.Context, dir string, kinds map[string][]pee
 			more, err = s.bulk(ctx, dir)
 		case scenarioLatency:
 			more, err = s.latency(ctx, dir)
+		case scenarioScale:
+			more, err = s.scale(ctx, dir)
 		case scenarioIdle:
 			more, err = s.idling(ctx, dir, kinds[scenario])
 		}

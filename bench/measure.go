@@ -59,6 +59,12 @@ type row struct {
 	// Ended is how many tasks of another service ended meanwhile.
 	Ended int `json:"ended,omitempty"`
 
+	// Last is when the last call was answered.
+	Last float64 `json:"last_us,omitempty"`
+
+	// Commands are those that Redis has spent time on, in µs a call.
+	Commands map[string]float64 `json:"commands_us_per_call,omitempty"`
+
 	// Memory is what the processes have in memory with idle connections, and MemoryBefore what they had without, in MB.
 	Memory       float64 `json:"memory_mb,omitempty"`
 	MemoryBefore float64 `json:"memory_before_mb,omitempty"`
@@ -90,7 +96,8 @@ func measure(ctx context.Context, p *peer, of shape, duration time.Duration) (ro
 	r := row{shape: of, Scenario: p.scenario, Peer: p.name}
 	callers := make([]caller, of.Connections)
 	for i := range callers {
-		c, err := dial(ctx, of.Protocol, p.addr[of.Protocol], cmp.Or(of.ask, p.ask))
+		addrs := append([]string{p.addr[of.Protocol]}, p.more...)
+		c, err := dial(ctx, of.Protocol, addrs[i%len(addrs)], cmp.Or(of.ask, p.ask))
 		if err != nil {
 			return r, err
 		}

@@ -29,6 +29,7 @@ type peer struct {
 	scenario string
 	name     string
 	addr     map[string]string // by protocol
+	more     []string          // addresses of its other processes, which speak all protocols: connections take turns
 	ask      *ask
 	clocks   clocks // none of the direct path
 }

@@ -24,7 +24,7 @@ const (
 // replay measures what becomes of queued tasks when their service returns, and
 // how long a held caller waits from then on; and what asynq works off.
 func (s *settings) replay(ctx context.Context, dir string) (rows []row, err error) {
-	systems, err := s.startSystems(ctx, dir)
+	systems, err := s.startSystems(ctx, dir, deployment{})
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (s *settings) replayAt(ctx context.Context, system *system, protocol string
 // answer to the last task's end.
 func (s *settings) replayQueue(ctx context.Context, system *system, protocol string) (row, error) {
 	r := row{shape: shape{Protocol: protocol, Connections: queueConnections}, Scenario: scenarioReplay, Peer: peerReplay + system.suffix, Calls: s.tasks}
-	ids, err := queue(ctx, system.gateway, protocol, askStored, s.tasks)
+	ids, err := queue(ctx, system.gateways[0], protocol, askStored, s.tasks)
 	if err != nil {
 		return r, err
 	}
@@ -104,7 +104,7 @@ func (s *settings) replayQueue(ctx context.Context, system *system, protocol str
 	}
 	r.CallsPerSec = float64(s.tasks) / elapsed.Seconds()
 	r.spend(before, after, s.tasks)
-	if err := checkAnswers(ctx, system.gateway, ids); err != nil {
+	if err := checkAnswers(ctx, system.gateways[0], ids); err != nil {
 		return r, err
 	}
 	return r, system.flush()
@@ -112,16 +112,21 @@ func (s *settings) replayQueue(ctx context.Context, system *system, protocol str
 
 // queue stores that many calls and returns the tasks' ids.
 func queue(ctx context.Context, addr, protocol string, a *ask, tasks int) ([]string, error) {
+	return queueOn(ctx, queueConnections, addr, protocol, a, tasks)
+}
+
+// queueOn does so on that many connections.
+func queueOn(ctx context.Context, connections int, addr, protocol string, a *ask, tasks int) ([]string, error) {
 	ids := make([]string, tasks)
 	var group errgroup.Group
-	for first := range queueConnections {
+	for first := range connections {
 		group.Go(func() error {
 			c, err := dial(ctx, protocol, addr, a)
 			if err != nil {
 				return err
 			}
 			defer c.close()
-			for i := first; i < tasks && ctx.Err() == nil; i += queueConnections {
+			for i := first; i < tasks && ctx.Err() == nil; i += connections {
 				if err := c.expire(time.Now().Add(patience)); err != nil {
 					return err
 				}
@@ -177,7 +182,7 @@ func checkAnswer(ctx context.Context, client *http.Client, url string) error {
 // first answer to that of the caller.
 func measureHeld(ctx context.Context, system *system, protocol string) (row, error) {
 	r := row{shape: shape{Protocol: protocol, Connections: 1}, Scenario: scenarioReplay, Peer: peerHeld + system.suffix, Calls: 1}
-	c, err := dial(ctx, protocol, system.gateway, askHeld)
+	c, err := dial(ctx, protocol, system.gateways[0], askHeld)
 	if err != nil {
 		return r, err
 	}

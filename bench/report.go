@@ -16,11 +16,11 @@ import (
 
 // cell is one peer under one load, over all rounds.
 type cell struct {
-	calls, p50, p99, cpu float64 // medians
-	ended                float64 // likewise
-	before, memory       float64 // likewise
-	longest              float64 // of the rounds' p50
-	cpuOf                map[string]float64
+	calls, p50, p99, cpu float64            // medians
+	ended, last          float64            // likewise
+	before, memory       float64            // likewise
+	longest              float64            // of the rounds' p50
+	cpuOf, commands      map[string]float64 // likewise
 	errors               int
 	rows                 int
 }
@@ -29,30 +29,38 @@ type cell struct {
 // all of the protocol.
 func cellOf(rows []row, scenario string, of shape, peer string) cell {
 	var c cell
-	var calls, p50, p99, cpu, ended, before, memory []float64
-	parts := map[string][]float64{}
+	var calls, p50, p99, cpu, ended, last, before, memory []float64
+	parts, commands := map[string][]float64{}, map[string][]float64{}
 	for _, r := range rows {
 		if r.Scenario != scenario || r.Protocol != of.Protocol || of.Connections != 0 && r.shape != of || r.Peer != peer {
 			continue
 		}
 		calls, p50 = append(calls, r.CallsPerSec), append(p50, r.P50)
 		p99, cpu = append(p99, r.P99), append(cpu, r.CPU)
-		ended = append(ended, float64(r.Ended))
+		ended, last = append(ended, float64(r.Ended)), append(last, r.Last)
 		before, memory = append(before, r.MemoryBefore), append(memory, r.Memory)
 		for part, used := range r.CPUOf {
 			parts[part] = append(parts[part], used)
+		}
+		for command, used := range r.Commands {
+			commands[command] = append(commands[command], used)
 		}
 		c.longest = max(c.longest, r.P50)
 		c.errors += r.Errors
 		c.rows++
 	}
 	c.calls, c.p50, c.p99, c.cpu = median(calls), median(p50), median(p99), median(cpu)
-	c.ended, c.before, c.memory = median(ended), median(before), median(memory)
-	c.cpuOf = make(map[string]float64, len(parts))
-	for part, used := range parts {
-		c.cpuOf[part] = median(used)
-	}
+	c.ended, c.last, c.before, c.memory = median(ended), median(last), median(before), median(memory)
+	c.cpuOf, c.commands = medians(parts), medians(commands)
 	return c
+}
+
+func medians(all map[string][]float64) map[string]float64 {
+	of := make(map[string]float64, len(all))
+	for name, values := range all {
+		of[name] = median(values)
+	}
+	return of
 }
 
 // used is the CPU time of a part, for a table.
@@ -88,6 +96,8 @@ func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row
 			err = s.reportBulk(out, rows)
 		case scenarioLatency:
 			err = s.reportLatency(out, rows)
+		case scenarioScale:
+			err = s.reportScale(out, rows)
 		case scenarioIdle:
 			err = s.reportIdle(out, peers[scenario], rows)
 		}

@@ -19,7 +19,7 @@ const (
 
 // stored measures calls that get a handle at once, their service being down, and what asynq enqueues.
 func (s *settings) stored(ctx context.Context, dir string) (rows []row, err error) {
-	systems, err := s.startSystems(ctx, dir)
+	systems, err := s.startSystems(ctx, dir, deployment{})
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (s *settings) keyed(ctx context.Context, dir string) (rows []row, err error
 			return nil, err
 		}
 	}
-	systems, err := s.startSystems(ctx, dir)
+	systems, err := s.startSystems(ctx, dir, deployment{})
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (s *settings) load(ctx context.Context, targets []target) (rows []row, err 
 // service is down, and none is if it is up.
 func (s *settings) target(system *system, p *peer, tasks bool) target {
 	return func(ctx context.Context, of shape) (row, error) {
-		before, err := system.mom.stored(ctx)
+		before, err := system.stored(ctx)
 		if err != nil {
 			return row{Peer: p.name}, err
 		}
@@ -114,7 +114,7 @@ func (s *settings) target(system *system, p *peer, tasks bool) target {
 		if r.Errors > 0 { // the run fails in the end; what was stored is anybody's guess
 			return r, system.flush()
 		}
-		after, err := system.mom.stored(ctx)
+		after, err := system.stored(ctx)
 		if err != nil {
 			return r, err
 		}

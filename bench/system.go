@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -32,30 +34,33 @@ func (s *settings) builds(dir string) []build {
 	return all
 }
 
-// deployment is what a system is made of.
+// deployment is what a system is made of. Its zero value is the usual one.
 type deployment struct {
 	build
-	routes []string // besides that of the service
+	routes  []string // besides that of the service
+	shards  int      // of the service's queue; 0: 1
+	pairs   int      // of a gateway and its MOM; 0: 1
+	cluster bool     // three masters of Redis with a replica each, instead of one Redis
 }
 
-// system is Holdline with its stored path: a gateway, a MOM and a Redis. The
+// system is Holdline with its stored path: gateways, MOMs and a Redis. The
 // service is down until startService.
 type system struct {
 	processes
 	build
-	gateway string // its address
-	backend string // where the service is when it is up
-	mom     *operator
-	store   *redisConn
-	service *process // nil while it is down
-	clocks  clocks   // of what runs
+	gateways []string // their addresses
+	backend  string   // where the service is when it is up
+	moms     []*operator
+	stores   []*redisConn // of all that can be written to
+	service  *process     // nil while it is down
+	clocks   clocks       // of what runs
 }
 
 // startSystems starts a system of each build. All of them run at once, so that they can take turns: one that is not
 // called costs the others nearly nothing.
-func (s *settings) startSystems(ctx context.Context, dir string) (all []*system, err error) {
-	for _, b := range s.builds(dir) {
-		system, err := startSystem(ctx, dir, deployment{build: b})
+func (s *settings) startSystems(ctx context.Context, dir string, d deployment) (all []*system, err error) {
+	for _, d.build = range s.builds(dir) {
+		system, err := startSystem(ctx, dir, d)
 		if err != nil {
 			closeSystems(all)
 			return nil, err
@@ -77,7 +82,7 @@ const (
 	maxBytes  = "10000000000"
 )
 
-// startSystem starts gateway, MOM and Redis, all new, and waits until they store.
+// startSystem starts gateways, MOMs and Redis, all new, and waits until they store.
 func startSystem(ctx context.Context, dir string, d deployment) (_ *system, err error) {
 	// A socket's path must be short, and what was appended last time must not be read.
 	own, err := os.MkdirTemp(dir, "s")
@@ -90,63 +95,84 @@ func startSystem(ctx context.Context, dir string, d deployment) (_ *system, err 
 			s.close()
 		}
 	}()
-	addrs, err := freePorts(3)
+	store, err := s.startStore(ctx, d.cluster)
 	if err != nil {
 		return nil, err
 	}
-	s.gateway, s.backend = addrs[0], addrs[1]
-	socket, err := s.startRedis()
+	pairs := max(d.pairs, 1)
+	addrs, err := freePorts(1 + 2*pairs)
 	if err != nil {
 		return nil, err
 	}
-	s.clocks[partRedis] = []int{s.last().pid()}
-	routes := []string{"--route", service + "=http://" + s.backend}
+	// While the service is down, its port is free, and the next server that asks for a port may get it. So the service
+	// has an address of its own on this machine.
+	s.backend = net.JoinHostPort(fmt.Sprintf("127.%d.%d.%d", 1+rand.N(254), rand.N(256), 1+rand.N(254)), port(addrs[0]))
+	routes := []string{"--route", fmt.Sprintf("%s=http://%s;shards=%d", service, s.backend, max(d.shards, 1))}
 	for _, route := range d.routes {
 		routes = append(routes, "--route", route)
 	}
-	s.mom = newOperator(filepath.Join(own, "mom.sock"))
-	for _, part := range []struct {
-		name string
-		args []string
-	}{
-		{partMOM, []string{
-			"mom", "--listen", addrs[2], "--admin", "unix:" + s.mom.socket, "--redis", "unix://" + socket,
-			"--max-queued", maxQueued, "--max-bytes", maxBytes,
-		}},
-		{partGateway, []string{"gateway", "--listen", s.gateway, "--mom", "http://" + addrs[2]}},
-	} {
-		p, err := s.start(part.name, d.binary, append(part.args, routes...)...)
-		if err != nil {
+	for pair := range pairs {
+		gateway, at := addrs[1+2*pair], addrs[2+2*pair]
+		mom := newOperator(filepath.Join(own, fmt.Sprintf("mom%d.sock", pair)))
+		s.gateways, s.moms = append(s.gateways, gateway), append(s.moms, mom)
+		for _, part := range []struct {
+			name string
+			args []string
+		}{
+			{partMOM, append([]string{
+				"mom", "--listen", at, "--admin", "unix:" + mom.socket, "--max-queued", maxQueued, "--max-bytes", maxBytes,
+			}, store...)},
+			{partGateway, []string{"gateway", "--listen", gateway, "--mom", "http://" + at}},
+		} {
+			p, err := s.start(part.name, d.binary, append(part.args, routes...)...)
+			if err != nil {
+				return nil, err
+			}
+			s.clocks[part.name] = append(s.clocks[part.name], p.pid())
+		}
+		if err := s.await(ctx, &peer{name: partGateway, addr: everywhere(gateway), ask: askStored}); err != nil {
 			return nil, err
 		}
-		s.clocks[part.name] = []int{p.pid()}
-	}
-	if err := s.await(ctx, s.peer("", partGateway, askStored)); err != nil {
-		return nil, err
-	}
-	if s.store, err = dialRedis(ctx, socket); err != nil {
-		return nil, err
 	}
 	return s, s.flush()
 }
 
+// startStore starts what the tasks are kept in, and returns the flags of a MOM that say where.
+func (s *system) startStore(ctx context.Context, cluster bool) ([]string, error) {
+	if cluster {
+		return s.startCluster(ctx)
+	}
+	socket, err := s.startRedis(s.dir, "--port", "0")
+	if err != nil {
+		return nil, err
+	}
+	s.clocks[partRedis] = []int{s.last().pid()}
+	store, err := dialRedis(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	s.stores = []*redisConn{store}
+	return []string{"--redis", "unix://" + socket}, nil
+}
+
 // startRedis starts a Redis that keeps what it is told as most do: it appends to a file, with a sync every second. It
 // returns its socket.
-func (s *processes) startRedis() (socket string, err error) {
+func (s *processes) startRedis(dir string, more ...string) (socket string, err error) {
 	binary := onPath("redis-server")
 	if binary == "" {
 		return "", errors.New("redis-server is not on this machine; -scenario direct needs none")
 	}
-	socket = filepath.Join(s.dir, "redis.sock")
-	_, err = s.start(partRedis, binary,
-		"--port", "0", "--unixsocket", socket, "--dir", s.dir, "--daemonize", "no", "--save", "",
-		"--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction")
+	socket = filepath.Join(dir, "redis.sock")
+	_, err = s.start(partRedis, binary, append([]string{
+		"--unixsocket", socket, "--dir", dir, "--daemonize", "no", "--save", "",
+		"--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction",
+	}, more...)...)
 	return socket, err
 }
 
 // peer is the system as something to measure.
 func (s *system) peer(scenario, name string, a *ask) *peer {
-	return &peer{scenario: scenario, name: name + s.suffix, addr: everywhere(s.gateway), ask: a, clocks: s.clocks}
+	return &peer{scenario: scenario, name: name + s.suffix, addr: everywhere(s.gateways[0]), more: s.gateways[1:], ask: a, clocks: s.clocks}
 }
 
 // everywhere is an address that speaks every protocol, without TLS.
@@ -177,12 +203,31 @@ func (s *system) stopService() {
 
 // flush forgets all tasks, so that queues don't grow from cell to cell. The name of the store
 // stays: without it the MOM would take no calls for a moment.
-func (s *system) flush() error { return s.store.forget("hl:{*") }
+func (s *system) flush() error {
+	for _, store := range s.stores {
+		if err := store.forget("hl:{*"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stored is how many calls of the service were made tasks since the start.
+func (s *system) stored(ctx context.Context) (sum int, err error) {
+	for _, mom := range s.moms {
+		n, err := mom.stored(ctx)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
 
 // expect wants that many tasks of the service that have not ended. Builds may keep tasks under different keys, so it
 // asks the MOM.
 func (s *system) expect(ctx context.Context, of string, tasks int) error {
-	got, err := s.mom.open(ctx, of)
+	got, err := s.moms[0].open(ctx, of)
 	if err == nil && got != tasks {
 		err = fmt.Errorf("%d open tasks of %s, want %d", got, of, tasks)
 	}
@@ -209,8 +254,8 @@ const lookPause = 20 * time.Millisecond
 
 // close ends everything.
 func (s *system) close() {
-	if s.store != nil {
-		_ = s.store.conn.Close()
+	for _, store := range s.stores {
+		_ = store.conn.Close()
 	}
 	s.processes.close()
 	_ = os.RemoveAll(s.dir) // or with what it is in
