@@ -356,6 +356,9 @@ func TestQuickRequested(t *testing.T) {
 		{scenarioLatency, []string{"-duration", "100ms"}, []string{"\nrespond-async to asynq: grpc-h2c p50 "}, map[string]int{
 			peerAsync: 1, peerAsynq: 1, peerAsynqUsual: 1,
 		}},
+		{scenarioDepth, []string{"-duration", "100ms", "-depth", "2000"}, []string{"\nMemory of Redis per task: holdline "}, map[string]int{
+			peerMemory: 2, peerEnqueue: 2, peerQueueDepth: 2, peerListAll: 2, peerListQueued: 2, peerListDead: 2, peerCancel: 2, peerDrain: 2,
+		}},
 		{scenarioScale, []string{"-duration", "20ms"}, []string{
 			"\ngrpc-h2c, stored, CPU per call to that of one shard and one pair: shards 2, pairs 1: ",
 			"\ngrpc-h2c, keyed, CPU per call to that of one shard and one pair on a cluster: shards 2, pairs 1: ",
@@ -449,7 +452,7 @@ func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"-scenario", "direct,other"}, {"-tasks", "0"}, {"-tasks", "500001"}, {"-connections", "0"}, {"-rounds", "0"},
-		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"}, {"-idle", "0"},
+		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"}, {"-idle", "0"}, {"-depth", "999"},
 		{"-scenario", "direct,stored", "-protocol", protocolGRPCTLS},
 	} {
 		if s, err := parse(args); err == nil {

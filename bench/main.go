@@ -65,6 +65,7 @@ type settings struct {
 	other       string
 	tasks       int
 	bulkTasks   int
+	deep        int
 	deployments []deployment // no flag: the tests take fewer
 	idle        int
 	jsonFile    string
@@ -78,13 +79,14 @@ const (
 	scenarioReplay  = "replay"
 	scenarioBulk    = "bulk"
 	scenarioLatency = "latency"
+	scenarioDepth   = "depth"
 	scenarioScale   = "scale"
 	scenarioBridged = "bridged"
 	scenarioIdle    = "idle"
 )
 
 // scenarioNames are those of all scenarios, in the order of the report.
-var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioLatency, scenarioScale, scenarioIdle}
+var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioLatency, scenarioDepth, scenarioScale, scenarioIdle}
 
 // usualScenarios are those that are measured if none is named, and otherScenarios those that take long.
 var usualScenarios, otherScenarios = scenarioNames[:5], scenarioNames[5:]
@@ -110,6 +112,7 @@ func parse(args []string) (*settings, error) {
 	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+" on the direct path, and beside each row of the stored one: two builds side by side")
 	flags.IntVar(&s.tasks, "tasks", 20_000, "how many tasks are replayed")
 	flags.IntVar(&s.bulkTasks, "bulk", maxBulk, "how many tasks expire at once, and as many do not")
+	flags.IntVar(&s.deep, "depth", 1_000_000, "how many tasks wait in the long queue")
 	flags.IntVar(&s.idle, "idle", 10_000, "how many connections are idle")
 	flags.StringVar(&s.jsonFile, "json", "", "write the rows of all rounds to this `file`")
 	if err := flags.Parse(args); err != nil {
@@ -162,6 +165,9 @@ func parse(args []string) (*settings, error) {
 	}
 	if s.idle < 1 {
 		return nil, errors.New("want at least one idle connection")
+	}
+	if s.deep < depthBase {
+		return nil, fmt.Errorf("want at least %d tasks that wait", depthBase)
 	}
 	return s, nil
 }
@@ -269,6 +275,8 @@ func (s *settings) round(ctx context.Context, dir string, kinds map[string][]pee
 			more, err = s.bulk(ctx, dir)
 		case scenarioLatency:
 			more, err = s.latency(ctx, dir)
+		case scenarioDepth:
+			more, err = s.depth(ctx, dir)
 		case scenarioScale:
 			more, err = s.scale(ctx, dir)
 		case scenarioIdle:

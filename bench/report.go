@@ -96,6 +96,8 @@ func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row
 			err = s.reportBulk(out, rows)
 		case scenarioLatency:
 			err = s.reportLatency(out, rows)
+		case scenarioDepth:
+			err = s.reportDepth(out, rows)
 		case scenarioScale:
 			err = s.reportScale(out, rows)
 		case scenarioIdle:
