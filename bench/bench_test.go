@@ -363,6 +363,9 @@ func TestQuickRequested(t *testing.T) {
 			"\ngrpc-h2c, stored, CPU per call to that of one shard and one pair: shards 2, pairs 1: ",
 			"\ngrpc-h2c, keyed, CPU per call to that of one shard and one pair on a cluster: shards 2, pairs 1: ",
 		}, map[string]int{peerStored: 4, peerKeyed: 4}},
+		{scenarioHeld, []string{"-duration", "20ms", "-held", "50"}, []string{"| 1 × 50 "}, map[string]int{
+			peerHeld: 1, partGateway: 1, partMOM: 1,
+		}},
 	} {
 		t.Run(test.scenario, func(t *testing.T) {
 			t.Parallel()
@@ -452,7 +455,7 @@ func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"-scenario", "direct,other"}, {"-tasks", "0"}, {"-tasks", "500001"}, {"-connections", "0"}, {"-rounds", "0"},
-		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"}, {"-idle", "0"}, {"-depth", "999"},
+		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"}, {"-idle", "0"}, {"-depth", "999"}, {"-held", "5001"},
 		{"-scenario", "direct,stored", "-protocol", protocolGRPCTLS},
 	} {
 		if s, err := parse(args); err == nil {

@@ -66,6 +66,7 @@ type settings struct {
 	tasks       int
 	bulkTasks   int
 	deep        int
+	callers     int          // that are held
 	deployments []deployment // no flag: the tests take fewer
 	idle        int
 	jsonFile    string
@@ -81,12 +82,13 @@ const (
 	scenarioLatency = "latency"
 	scenarioDepth   = "depth"
 	scenarioScale   = "scale"
+	scenarioHeld    = "held"
 	scenarioBridged = "bridged"
 	scenarioIdle    = "idle"
 )
 
 // scenarioNames are those of all scenarios, in the order of the report.
-var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioLatency, scenarioDepth, scenarioScale, scenarioIdle}
+var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioLatency, scenarioDepth, scenarioScale, scenarioHeld, scenarioIdle}
 
 // usualScenarios are those that are measured if none is named, and otherScenarios those that take long.
 var usualScenarios, otherScenarios = scenarioNames[:5], scenarioNames[5:]
@@ -113,6 +115,7 @@ func parse(args []string) (*settings, error) {
 	flags.IntVar(&s.tasks, "tasks", 20_000, "how many tasks are replayed")
 	flags.IntVar(&s.bulkTasks, "bulk", maxBulk, "how many tasks expire at once, and as many do not")
 	flags.IntVar(&s.deep, "depth", 1_000_000, "how many tasks wait in the long queue")
+	flags.IntVar(&s.callers, "held", maxHeld, "how many callers are held")
 	flags.IntVar(&s.idle, "idle", 10_000, "how many connections are idle")
 	flags.StringVar(&s.jsonFile, "json", "", "write the rows of all rounds to this `file`")
 	if err := flags.Parse(args); err != nil {
@@ -165,6 +168,9 @@ func parse(args []string) (*settings, error) {
 	}
 	if s.idle < 1 {
 		return nil, errors.New("want at least one idle connection")
+	}
+	if s.callers < 1 || s.callers > maxHeld {
+		return nil, fmt.Errorf("want 1 to %d callers that are held", maxHeld)
 	}
 	if s.deep < depthBase {
 		return nil, fmt.Errorf("want at least %d tasks that wait", depthBase)
@@ -279,6 +285,8 @@ func (s *settings) round(ctx context.Context, dir string, kinds map[string][]pee
 			more, err = s.depth(ctx, dir)
 		case scenarioScale:
 			more, err = s.scale(ctx, dir)
+		case scenarioHeld:
+			more, err = s.held(ctx, dir)
 		case scenarioIdle:
 			more, err = s.idling(ctx, dir, kinds[scenario])
 		}

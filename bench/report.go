@@ -100,6 +100,8 @@ func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row
 			err = s.reportDepth(out, rows)
 		case scenarioScale:
 			err = s.reportScale(out, rows)
+		case scenarioHeld:
+			err = s.reportHeld(out, rows)
 		case scenarioIdle:
 			err = s.reportIdle(out, peers[scenario], rows)
 		}
