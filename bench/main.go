@@ -105,7 +105,7 @@ func parse(args []string) (*settings, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+strings.Join(otherScenarios, ", "))
 	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each peer is measured, per cell and round")
-	flags.IntVar(&s.rounds, "rounds", 5, "how often; medians are reported")
+	flags.IntVar(&s.rounds, "rounds", 4, "how often; medians are reported")
 	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each; 8x16: 8 of HTTP/2, with 16 calls in flight on each")
 	sizes := flags.String("size", "", "on the direct path, call a service that sends back messages of so many `bytes`, by comma")
 	streams := flags.String("messages", "", "on the direct path, call streams, with `numbers` of small messages in their answers, by comma")

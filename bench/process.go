@@ -22,6 +22,7 @@ import (
 
 // process is one that this program started.
 type process struct {
+	name string
 	cmd  *exec.Cmd
 	said *tail
 	done <-chan struct{} // closed when it has ended
@@ -34,7 +35,7 @@ type processes struct {
 }
 
 func (s *processes) start(name, binary string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(binary, args...), said: new(tail)}
+	p := &process{name: name, cmd: exec.Command(binary, args...), said: new(tail)}
 	p.cmd.Dir = s.dir
 	// What a peer keeps between runs (Caddy does) goes with the other files.
 	p.cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir)
@@ -55,6 +56,18 @@ func (s *processes) close() {
 	for _, p := range slices.Backward(s.all) {
 		p.end()
 	}
+}
+
+// ended says which process has ended that should not have, and its last words; nil if none has.
+func (s *processes) ended() error {
+	for _, p := range s.all {
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended; its last words: %s", p.name, p.words())
+		default:
+		}
+	}
+	return nil
 }
 
 // await waits until a peer answers in each of its protocols. It is the last that was

@@ -232,7 +232,7 @@ func (s *settings) reportReplay(out io.Writer, rows []row) error {
 		line := func(name, heldName string) {
 			if c, held := cellOf(rows, scenarioReplay, of, name), cellOf(rows, scenarioReplay, of, heldName); c.rows > 0 {
 				t.line(of.Protocol, name, s.tasks, c.calls, c.used(partMOM), c.used(partRedis), c.used(partService), c.used(partWorker),
-					held.rows, held.p50/1e3, held.longest/1e3)
+					held.rows, known(held.p50/1e3), known(held.longest/1e3))
 			}
 		}
 		line(peerReplay, peerHeld)

@@ -71,6 +71,14 @@ func (c cell) used(part string) any {
 	return "–"
 }
 
+// known is a number for a table, unless it was not measured.
+func known(number float64) any {
+	if number == 0 {
+		return "–"
+	}
+	return number
+}
+
 // report writes Markdown: what was measured and where, and the tables of each
 // scenario.
 func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row) error {

@@ -174,7 +174,7 @@ func (s *settings) reportKeyed(out io.Writer, rows []row) error {
 		"gateway CPU µs/call", "mom", "redis", "service", "worker", "errors")
 	line := func(of shape, name string) {
 		if c := cellOf(rows, scenarioKeyed, of, name); c.rows > 0 {
-			t.line(of.Protocol, of.width(), name, c.calls, c.p50, c.p99, c.used(partGateway), c.used(partMOM), c.used(partRedis),
+			t.line(of.Protocol, of.width(), name, c.calls, known(c.p50), known(c.p99), c.used(partGateway), c.used(partMOM), c.used(partRedis),
 				c.used(partService), c.used(partWorker), c.errors)
 		}
 	}

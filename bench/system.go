@@ -131,7 +131,7 @@ func startSystem(ctx context.Context, dir string, d deployment) (_ *system, err 
 			s.clocks[part.name] = append(s.clocks[part.name], p.pid())
 		}
 		if err := s.await(ctx, &peer{name: partGateway, addr: everywhere(gateway), ask: askStored}); err != nil {
-			return nil, err
+			return nil, errors.Join(err, s.ended()) // a gateway that has no MOM says that it cannot store, and no more
 		}
 	}
 	return s, s.flush()
