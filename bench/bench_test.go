@@ -266,7 +266,7 @@ func TestKeys(t *testing.T) {
 // Libraries that translate answer as the gateway does.
 func TestTranslators(t *testing.T) {
 	t.Parallel()
-	addrs, err := freePorts(1)
+	addrs, err := freePorts(loopback, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

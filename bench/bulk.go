@@ -44,7 +44,7 @@ func (s *settings) bulk(ctx context.Context, dir string) (rows []row, err error)
 }
 
 func (s *settings) bulkOf(ctx context.Context, dir string, b build, protocol string) (rows []row, err error) {
-	nowhere, err := freePorts(1)
+	nowhere, err := freePorts(loopback, 1)
 	if err != nil {
 		return nil, err
 	}

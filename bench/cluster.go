@@ -19,7 +19,7 @@ const (
 func (s *system) startCluster(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	addrs, err := freePorts(4 * clusterMasters)
+	addrs, err := freePorts(s.host, 4*clusterMasters)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (s *system) startNode(ctx context.Context, addr, bus string) (*redisConn, e
 	if err != nil {
 		return nil, err
 	}
-	socket, err := s.startRedis(dir, "--bind", loopback, "--port", port(addr), "--cluster-enabled", "yes", "--cluster-port", port(bus),
+	socket, err := s.startRedis(dir, "--bind", s.host, "--cluster-announce-ip", s.host, "--port", port(addr), "--cluster-enabled", "yes", "--cluster-port", port(bus),
 		"--repl-diskless-sync-delay", "0")
 	if err != nil {
 		return nil, err

@@ -143,7 +143,7 @@ func startPeers(ctx context.Context, dir, scenario string, kinds []peerKind, pro
 			s.close()
 		}
 	}()
-	addrs, err := freePorts(1 + 4*len(kinds))
+	addrs, err := freePorts(loopback, 1+4*len(kinds))
 	if err != nil {
 		return nil, err
 	}

@@ -231,12 +231,12 @@ func (c clocks) memory() (float64, error) {
 	return float64(pages*os.Getpagesize()) / (1 << 20), nil
 }
 
-// freePorts returns that many free addresses on loopback. All are held before
+// freePorts returns that many free addresses of a host on loopback. All are held before
 // any is let go, so that they differ.
-func freePorts(n int) ([]string, error) {
+func freePorts(host string, n int) ([]string, error) {
 	addrs := make([]string, n)
 	for i := range addrs {
-		ln, err := net.Listen("tcp", loopback+":0")
+		ln, err := net.Listen("tcp", host+":0")
 		if err != nil {
 			return nil, err
 		}

@@ -17,17 +17,17 @@ var scaled = []deployment{
 	{shards: 1, pairs: 2}, {shards: 1, pairs: 4}, {shards: 4, pairs: 4},
 }
 
-// scale measures accepted calls and keyed ones of each deployment, on one Redis and on a cluster.
+// scale measures accepted calls and keyed ones of each deployment, on one Redis and on a cluster. They come one after
+// the other, in random order: a busy minute of the machine should not meet the same one in each round.
 func (s *settings) scale(ctx context.Context, dir string) (rows []row, err error) {
-	for _, cluster := range []bool{false, true} {
-		for _, d := range s.deployments {
-			d.cluster = cluster
-			more, err := s.scaleOf(ctx, dir, d)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", scaleShape("", d).Call, err)
-			}
-			rows = append(rows, more...)
+	for _, i := range rand.Perm(2 * len(s.deployments)) {
+		d := s.deployments[i/2]
+		d.cluster = i%2 == 1
+		more, err := s.scaleOf(ctx, dir, d)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", scaleShape("", d).Call, err)
 		}
+		rows = append(rows, more...)
 	}
 	return rows, nil
 }

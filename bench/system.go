@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,6 +47,9 @@ type deployment struct {
 type system struct {
 	processes
 	build
+	// host is where all parts listen: an address of this machine that is likely to be used by nobody else. While the
+	// service is down its port is free, and on an address that all use, the next server could get it.
+	host     string
 	gateways []string // their addresses
 	backend  string   // where the service is when it is up
 	moms     []*operator
@@ -89,7 +91,10 @@ func startSystem(ctx context.Context, dir string, d deployment) (_ *system, err 
 	if err != nil {
 		return nil, err
 	}
-	s := &system{processes: processes{dir: own}, build: d.build, clocks: clocks{}}
+	s := &system{
+		processes: processes{dir: own}, build: d.build, clocks: clocks{},
+		host: fmt.Sprintf("127.%d.%d.%d", 1+rand.N(254), rand.N(256), 1+rand.N(254)),
+	}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -100,13 +105,11 @@ func startSystem(ctx context.Context, dir string, d deployment) (_ *system, err 
 		return nil, err
 	}
 	pairs := max(d.pairs, 1)
-	addrs, err := freePorts(1 + 2*pairs)
+	addrs, err := freePorts(s.host, 1+2*pairs)
 	if err != nil {
 		return nil, err
 	}
-	// While the service is down, its port is free, and the next server that asks for a port may get it. So the service
-	// has an address of its own on this machine.
-	s.backend = net.JoinHostPort(fmt.Sprintf("127.%d.%d.%d", 1+rand.N(254), rand.N(256), 1+rand.N(254)), port(addrs[0]))
+	s.backend = addrs[0]
 	routes := []string{"--route", fmt.Sprintf("%s=http://%s;shards=%d", service, s.backend, max(d.shards, 1))}
 	for _, route := range d.routes {
 		routes = append(routes, "--route", route)
