@@ -138,7 +138,7 @@ func (s *settings) fill(ctx context.Context, system *system, size int) (*deep, e
 func (s *settings) depthRow(ctx context.Context, d *deep, name string) (row, error) {
 	r := row{shape: s.depthShape(d.size), Scenario: scenarioDepth, Peer: name + d.suffix}
 	if name == peerMemory {
-		r.Calls, r.Memory = d.size, d.memory/(1<<20)
+		r.Calls, r.TaskBytes = d.size, d.memory
 		return r, nil
 	}
 	before, err := d.look()
@@ -287,7 +287,7 @@ func (s *settings) reportDepth(out io.Writer, rows []row) error {
 			case base.rows == 0 || long.rows == 0:
 			case peer == peerMemory:
 				memory = append(memory, fmt.Sprintf("%s%s %.0f bytes at %d, %.0f at %d", peerHoldline, suffix,
-					base.memory*(1<<20), depthBase, long.memory*(1<<20), s.deep))
+					base.taskBytes, depthBase, long.taskBytes, s.deep))
 			case peer == peerDrain:
 				t.line(peer+suffix, base.cpu, "–", "–", long.cpu, "–", "–", fmt.Sprintf("%.2f", long.cpu/base.cpu), "–", mostUsed(long))
 			default:

@@ -87,11 +87,13 @@ const (
 	scenarioIdle    = "idle"
 )
 
-// scenarioNames are those of all scenarios, in the order of the report.
-var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioLatency, scenarioDepth, scenarioScale, scenarioHeld, scenarioIdle}
-
-// usualScenarios are those that are measured if none is named, and otherScenarios those that take long.
-var usualScenarios, otherScenarios = scenarioNames[:5], scenarioNames[5:]
+// usualScenarios are those that are measured if none is named, and requestedScenarios those that take long. Both are in
+// the order of the report.
+var (
+	usualScenarios     = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay}
+	requestedScenarios = []string{scenarioBulk, scenarioLatency, scenarioDepth, scenarioScale, scenarioHeld, scenarioIdle}
+	scenarioNames      = slices.Concat(usualScenarios, requestedScenarios)
+)
 
 const (
 	// maxTasks can be replayed in replayTime.
@@ -103,7 +105,7 @@ const (
 func parse(args []string) (*settings, error) {
 	s := &settings{deployments: scaled}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+strings.Join(otherScenarios, ", "))
+	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+strings.Join(requestedScenarios, ", "))
 	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each peer is measured, per cell and round")
 	flags.IntVar(&s.rounds, "rounds", 4, "how often; medians are reported")
 	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each; 8x16: 8 of HTTP/2, with 16 calls in flight on each")

@@ -62,6 +62,9 @@ type row struct {
 	// Last is when the last call was answered.
 	Last float64 `json:"last_us,omitempty"`
 
+	// TaskBytes is the memory of Redis that a task takes.
+	TaskBytes float64 `json:"bytes_per_task,omitempty"`
+
 	// Commands are those that Redis has spent time on, in µs a call.
 	Commands map[string]float64 `json:"commands_us_per_call,omitempty"`
 

@@ -16,20 +16,20 @@ import (
 
 // cell is one peer under one load, over all rounds.
 type cell struct {
-	calls, p50, p99, cpu float64            // medians
-	ended, last          float64            // likewise
-	before, memory       float64            // likewise
-	longest              float64            // of the rounds' p50
-	cpuOf, commands      map[string]float64 // likewise
-	errors               int
-	rows                 int
+	calls, p50, p99, cpu   float64            // medians
+	ended, last, taskBytes float64            // likewise
+	before, memory         float64            // likewise
+	longest                float64            // of the rounds' p50
+	cpuOf, commands        map[string]float64 // likewise
+	errors                 int
+	rows                   int
 }
 
 // cellOf puts the rows of a cell together. With no connections given, those of
 // all of the protocol.
 func cellOf(rows []row, scenario string, of shape, peer string) cell {
 	var c cell
-	var calls, p50, p99, cpu, ended, last, before, memory []float64
+	var calls, p50, p99, cpu, ended, last, taskBytes, before, memory []float64
 	parts, commands := map[string][]float64{}, map[string][]float64{}
 	for _, r := range rows {
 		if r.Scenario != scenario || r.Protocol != of.Protocol || of.Connections != 0 && r.shape != of || r.Peer != peer {
@@ -37,7 +37,7 @@ func cellOf(rows []row, scenario string, of shape, peer string) cell {
 		}
 		calls, p50 = append(calls, r.CallsPerSec), append(p50, r.P50)
 		p99, cpu = append(p99, r.P99), append(cpu, r.CPU)
-		ended, last = append(ended, float64(r.Ended)), append(last, r.Last)
+		ended, last, taskBytes = append(ended, float64(r.Ended)), append(last, r.Last), append(taskBytes, r.TaskBytes)
 		before, memory = append(before, r.MemoryBefore), append(memory, r.Memory)
 		for part, used := range r.CPUOf {
 			parts[part] = append(parts[part], used)
@@ -50,7 +50,7 @@ func cellOf(rows []row, scenario string, of shape, peer string) cell {
 		c.rows++
 	}
 	c.calls, c.p50, c.p99, c.cpu = median(calls), median(p50), median(p99), median(cpu)
-	c.ended, c.last, c.before, c.memory = median(ended), median(last), median(before), median(memory)
+	c.ended, c.last, c.taskBytes, c.before, c.memory = median(ended), median(last), median(taskBytes), median(before), median(memory)
 	c.cpuOf, c.commands = medians(parts), medians(commands)
 	return c
 }
