@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -155,15 +156,23 @@ func (w *watched) steadily(width int, duration time.Duration, accept func(lane i
 // reportLatency writes a line per protocol and peer.
 func (s *settings) reportLatency(out io.Writer, rows []row) error {
 	t := newTable(out, "protocol", "peer", "calls/s", "p50 µs", "p99 µs", "gateway CPU µs/call", "mom", "redis", "service", "client", "worker")
+	var slow []string
 	for of := range s.replayCells {
 		for _, peer := range []string{peerAsync, peerAsync + suffixOther, peerAsynq, peerAsynqUsual} {
 			if c := cellOf(rows, scenarioLatency, of, peer); c.rows > 0 {
 				t.line(of.Protocol, peer, c.calls, c.p50, c.p99, c.used(partGateway), c.used(partMOM), c.used(partRedis), c.used(partService),
 					c.used(partClient), c.used(partWorker))
+				if c.calls < 0.95*steadyRate {
+					slow = append(slow, fmt.Sprintf("%s, %s: %.0f", of, peer, c.calls))
+				}
 			}
 		}
 	}
 	if err := t.Flush(); err != nil {
+		return err
+	}
+	late := fmt.Sprintf("Too busy a machine for %d calls a second, so that these times are those of calls that wait for a core", steadyRate)
+	if err := writeRatios(out, late, strings.Join(slow, "; ")); err != nil {
 		return err
 	}
 	p50 := figure{"p50", func(c cell) float64 { return c.p50 }}
