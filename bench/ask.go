@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"holdline/internal/contract"
@@ -28,10 +30,11 @@ type ask struct {
 const taskTTL = "5m"
 
 var (
-	askSum    = askUsual("sum", procedure, nil)
-	askStored = &ask{header: [][2]string{{contract.HeaderPrefer, "respond-async"}, {contract.HeaderTTL, taskTTL}}, handle: true}
-	askHeld   = &ask{header: [][2]string{{contract.HeaderPrefer, "wait=30"}, {contract.HeaderTTL, taskTTL}}}
-	askKeyed  = &ask{header: [][2]string{{contract.HeaderTTL, taskTTL}, {contract.HeaderAnswerTTL, taskTTL}}, keyed: true}
+	askSum     = askUsual("sum", procedure, nil)
+	askUnkeyed = askUsual("", procedure, hundred)
+	askStored  = &ask{message: hundred, header: [][2]string{{contract.HeaderPrefer, "respond-async"}, {contract.HeaderTTL, taskTTL}}, handle: true}
+	askHeld    = &ask{message: hundred, header: [][2]string{{contract.HeaderPrefer, "wait=30"}, {contract.HeaderTTL, taskTTL}}}
+	askKeyed   = &ask{message: hundred, header: [][2]string{{contract.HeaderTTL, taskTTL}, {contract.HeaderAnswerTTL, taskTTL}}, keyed: true}
 )
 
 // askUsual asks for nothing.
@@ -60,6 +63,17 @@ var sum = &message{
 	grpc: exchange{
 		envelope(0, []byte("\x09\x00\x00\x00\x00\x00\x00\xf0\x3f\x11\x00\x00\x00\x00\x00\x00\x00\x40")),
 		envelope(0, []byte("\x09\x00\x00\x00\x00\x00\x00\x08\x40")),
+	},
+}
+
+// hundred is the same sum in messages of about 100 bytes, as other queues are measured with: the numbers in JSON have
+// many zeros, and those in proto come several times, where the last one counts.
+var hundred = &message{
+	connectType: "application/json",
+	connect:     exchange{[]byte(`{"a":1.` + strings.Repeat("0", 42) + `,"b":2.` + strings.Repeat("0", 43) + `}`), sum.connect.answer},
+	grpc: exchange{
+		envelope(0, slices.Concat(bytes.Repeat(sum.grpc.request[5:14], 5), bytes.Repeat(sum.grpc.request[14:], 6))),
+		sum.grpc.answer,
 	},
 }
 

@@ -266,7 +266,7 @@ func TestKeys(t *testing.T) {
 // Libraries that translate answer as the gateway does.
 func TestTranslators(t *testing.T) {
 	t.Parallel()
-	addrs, err := freePorts(1)
+	addrs, err := freePorts(loopback, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,9 +299,14 @@ func TestTranslators(t *testing.T) {
 // answers and counts tasks.
 func TestQuickRuns(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "rows.json")
+	dir := t.TempDir()
+	if err := buildHoldline(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "rows.json")
 	s, err := parse([]string{
-		"-scenario", "bridged,stored,keyed,replay", "-rounds", "1", "-duration", "20ms", "-connections", "2", "-tasks", "50", "-json", file,
+		"-scenario", "bridged,stored,keyed,replay", "-rounds", "1", "-duration", "20ms", "-connections", "2", "-tasks", "50",
+		"-other", holdlineBinary(dir), "-json", file,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +315,11 @@ func TestQuickRuns(t *testing.T) {
 	if err := s.run(t.Context(), &report); err != nil {
 		t.Fatal(err)
 	}
-	for _, title := range []string{"## bridged", "holdline to vanguard", "## stored", "## keyed", "## replay"} {
+	for _, title := range []string{
+		"## bridged", "holdline to vanguard", "## stored", "\nstored, accepted/s to asynq's: connect-h1 2 calls/s ", "CPU per accepted call to the other build's: connect-h1 2 gateway ",
+		"## keyed", "\nkeyed, other/s to what asynq works off: connect-h1 2 calls/s ", "CPU per keyed call to the other build's: connect-h1 2 gateway ",
+		"## replay", "\nreplay, drained/s to what asynq works off: connect-h1 calls/s ", "CPU per drained task to the other build's: connect-h1 mom ",
+	} {
 		if !strings.Contains(report.String(), title) {
 			t.Errorf("no %q in the report:\n%s", title, report.String())
 		}
@@ -318,18 +327,74 @@ func TestQuickRuns(t *testing.T) {
 	got := map[string]int{}
 	for _, r := range readRows(t, file) {
 		got[r.Scenario+"/"+r.Peer]++
-		if r.Calls == 0 || r.Peer != peerHeld && r.CPU <= 0 {
+		if r.Calls == 0 || !strings.HasPrefix(r.Peer, peerHeld) && r.CPU <= 0 {
 			t.Errorf("a row without calls, or without CPU time: %+v", r)
 		}
 	}
 	protocols := len(protocolNames(false))
 	want := map[string]int{
-		"bridged/holdline": 1, "bridged/vanguard": 1, "bridged/grpc-gateway": 1,
-		"stored/stored": protocols, "keyed/keyed": protocols, "keyed/no key": protocols,
-		"replay/replay": protocols, "replay/held": protocols * heldCalls,
+		"stored/asynq": protocols, "keyed/asynq": 1, "replay/asynq": protocols, "bridged/holdline": 1, "bridged/holdline-other": 1, "bridged/vanguard": 1, "bridged/grpc-gateway": 1,
+	}
+	for _, suffix := range []string{"", suffixOther} {
+		want["stored/stored"+suffix], want["keyed/keyed"+suffix], want["keyed/no key"+suffix] = protocols, protocols, protocols
+		want["replay/replay"+suffix], want["replay/held"+suffix] = protocols, protocols*heldCalls
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("rows: got %v, want %v", got, want)
+	}
+}
+
+// TestQuickRequested runs the scenarios of the stored path that are measured on request only, briefly.
+func TestQuickRequested(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		scenario string
+		args     []string
+		lines    []string // of the report
+		rows     map[string]int
+	}{
+		{scenarioLatency, []string{"-duration", "100ms"}, []string{"\nrespond-async to asynq: grpc-h2c p50 "}, map[string]int{
+			peerAsync: 1, peerAsynq: 1, peerAsynqUsual: 1,
+		}},
+		{scenarioDepth, []string{"-duration", "100ms", "-depth", "2000"}, []string{"\nMemory of Redis per task: holdline "}, map[string]int{
+			peerMemory: 2, peerEnqueue: 2, peerQueueDepth: 2, peerListAll: 2, peerListQueued: 2, peerListDead: 2, peerCancel: 2, peerDrain: 2,
+		}},
+		{scenarioScale, []string{"-duration", "20ms"}, []string{
+			"\ngrpc-h2c, stored, CPU per call to that of one shard and one pair: shards 2, pairs 1: ",
+			"\ngrpc-h2c, keyed, CPU per call to that of one shard and one pair on a cluster: shards 2, pairs 1: ",
+		}, map[string]int{peerStored: 4, peerKeyed: 4}},
+		{scenarioHeld, []string{"-duration", "20ms", "-held", "50"}, []string{"| 1 × 50 "}, map[string]int{
+			peerHeld: 1, partGateway: 1, partMOM: 1,
+		}},
+	} {
+		t.Run(test.scenario, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "rows.json")
+			s, err := parse(append(test.args, "-scenario", test.scenario, "-protocol", protocolGRPC, "-rounds", "1", "-json", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.deployments = s.deployments[:2]
+			var report strings.Builder
+			if err := s.run(t.Context(), &report); err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range test.lines {
+				if !strings.Contains(report.String(), line) {
+					t.Errorf("no %q in the report:\n%s", line, report.String())
+				}
+			}
+			got := map[string]int{}
+			for _, r := range readRows(t, file) {
+				got[r.Peer]++
+				if r.Calls == 0 {
+					t.Errorf("a row without calls: %+v", r)
+				}
+			}
+			if !maps.Equal(got, test.rows) {
+				t.Errorf("rows: got %v, want %v", got, test.rows)
+			}
+		})
 	}
 }
 
@@ -389,8 +454,8 @@ func readRows(t *testing.T, file string) (rows []row) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"-scenario", "direct,other"}, {"-tasks", "0"}, {"-tasks", "50001"}, {"-connections", "0"}, {"-rounds", "0"},
-		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"}, {"-idle", "0"},
+		{"-scenario", "direct,other"}, {"-tasks", "0"}, {"-tasks", "500001"}, {"-connections", "0"}, {"-rounds", "0"},
+		{"-connections", "2x"}, {"-connections", "2x3x4"}, {"-size", "0"}, {"-messages", "1,many"}, {"-idle", "0"}, {"-depth", "999"}, {"-held", "5001"},
 		{"-scenario", "direct,stored", "-protocol", protocolGRPCTLS},
 	} {
 		if s, err := parse(args); err == nil {

@@ -14,7 +14,6 @@ const (
 	// otherService is down; many of its tasks expire while calls of the first one are measured.
 	otherService   = "arithmetic.v1.SubtractionService"
 	otherProcedure = "/" + otherService + "/Subtract"
-	otherOpen      = "hl:{" + otherService + "#0}:ttl"
 
 	// bulkConnections leave a small machine time for what is measured.
 	bulkConnections = 4
@@ -32,31 +31,24 @@ const (
 // bulk measures calls with keys of one service before and while half of the tasks of another
 // one expire at once. With another binary it measures both.
 func (s *settings) bulk(ctx context.Context, dir string) (rows []row, err error) {
-	binaries := [][2]string{{"", holdlineBinary(dir)}}
-	if s.other != "" {
-		binaries = append(binaries, [2]string{", " + peerOther, s.other})
-	}
-	for _, binary := range binaries {
+	for _, b := range s.builds(dir) {
 		for _, protocol := range s.protocols {
-			more, err := s.bulkOf(ctx, dir, binary[1], protocol)
+			more, err := s.bulkOf(ctx, dir, b, protocol)
 			if err != nil {
-				return nil, fmt.Errorf("bulk%s, %s: %w", binary[0], protocol, err)
+				return nil, fmt.Errorf("bulk%s, %s: %w", b.suffix, protocol, err)
 			}
-			for _, r := range more {
-				r.Peer += binary[0]
-				rows = append(rows, r)
-			}
+			rows = append(rows, more...)
 		}
 	}
 	return rows, nil
 }
 
-func (s *settings) bulkOf(ctx context.Context, dir, binary, protocol string) (rows []row, err error) {
-	nowhere, err := freePorts(1)
+func (s *settings) bulkOf(ctx context.Context, dir string, b build, protocol string) (rows []row, err error) {
+	nowhere, err := freePorts(loopback, 1)
 	if err != nil {
 		return nil, err
 	}
-	system, err := startSystem(ctx, dir, binary, otherService+"=http://"+nowhere[0])
+	system, err := startSystem(ctx, dir, deployment{build: b, routes: []string{otherService + "=http://" + nowhere[0]}})
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +68,7 @@ func (s *settings) bulkOf(ctx context.Context, dir, binary, protocol string) (ro
 	if err != nil {
 		return nil, err
 	}
-	if err := system.expect(otherOpen, 2*s.bulkTasks); err != nil {
+	if err := system.expect(ctx, otherService, 2*s.bulkTasks); err != nil {
 		return nil, fmt.Errorf("too slow to measure before the end of their lives: %w", err)
 	}
 	select {
@@ -88,7 +80,7 @@ func (s *settings) bulkOf(ctx context.Context, dir, binary, protocol string) (ro
 	if err != nil {
 		return nil, err
 	}
-	open, err := system.store.do("ZCARD " + otherOpen)
+	open, err := system.moms[0].open(ctx, otherService)
 	busy.Ended = 2*s.bulkTasks - open
 	return []row{quiet, busy}, err
 }
@@ -104,7 +96,7 @@ func fillOther(ctx context.Context, system *system, protocol string, tasks int, 
 		ask := &ask{procedure: otherProcedure, handle: true, header: [][2]string{
 			{contract.HeaderPrefer, "respond-async"}, {contract.HeaderTTL, lives.Truncate(time.Millisecond).String()},
 		}}
-		if _, err := queue(ctx, system.gateway, protocol, ask, min(left, bulkChunk)); err != nil {
+		if _, err := queue(ctx, system.gateways[0], protocol, ask, min(left, bulkChunk)); err != nil {
 			return err
 		}
 	}
@@ -115,7 +107,7 @@ func fillOther(ctx context.Context, system *system, protocol string, tasks int, 
 func (s *settings) reportBulk(out io.Writer, rows []row) error {
 	t := newTable(out, "protocol", "peer", "calls/s before", "p50 µs", "p99 µs", "calls/s meanwhile", "p50 µs", "p99 µs", "p99 to p99", "tasks ended meanwhile", "errors")
 	for _, protocol := range s.protocols {
-		for _, other := range []string{"", ", " + peerOther} {
+		for _, other := range []string{"", suffixOther} {
 			quiet := cellOf(rows, scenarioBulk, shape{Protocol: protocol}, peerQuiet+other)
 			busy := cellOf(rows, scenarioBulk, shape{Protocol: protocol}, peerBulk+other)
 			if quiet.rows == 0 {

@@ -49,6 +49,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	vanguardCommand:     proxyCommand(vanguardProxy),
 	grpcGatewayCommand:  proxyCommand(grpcGateway),
 	grpcServiceCommand:  func(ctx context.Context, args []string) error { return serveSumInGRPC(ctx, args[0]) },
+	asynqCommand:        func(ctx context.Context, args []string) error { return serveAsynq(ctx, args[0], args[len(args)-1]) },
 	echoCommand:         func(ctx context.Context, args []string) error { return serveEcho(ctx, args[0]) },
 }
 
@@ -64,6 +65,9 @@ type settings struct {
 	other       string
 	tasks       int
 	bulkTasks   int
+	deep        int
+	callers     int          // that are held
+	deployments []deployment // no flag: the tests take fewer
 	idle        int
 	jsonFile    string
 }
@@ -75,33 +79,45 @@ const (
 	scenarioKeyed   = "keyed"
 	scenarioReplay  = "replay"
 	scenarioBulk    = "bulk"
+	scenarioLatency = "latency"
+	scenarioDepth   = "depth"
+	scenarioScale   = "scale"
+	scenarioHeld    = "held"
 	scenarioBridged = "bridged"
 	scenarioIdle    = "idle"
 )
 
-// scenarioNames are those of all scenarios, in the order of the report.
-var scenarioNames = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay, scenarioBulk, scenarioIdle}
+// usualScenarios are those that are measured if none is named, and requestedScenarios those that take long. Both are in
+// the order of the report.
+var (
+	usualScenarios     = []string{scenarioDirect, scenarioBridged, scenarioStored, scenarioKeyed, scenarioReplay}
+	requestedScenarios = []string{scenarioBulk, scenarioLatency, scenarioDepth, scenarioScale, scenarioHeld, scenarioIdle}
+	scenarioNames      = slices.Concat(usualScenarios, requestedScenarios)
+)
 
-// usualScenarios are those that are measured if none is named.
-var usualScenarios = scenarioNames[:len(scenarioNames)-2]
-
-// maxTasks is half of what a queue takes.
-const maxTasks = 50_000
+const (
+	// maxTasks can be replayed in replayTime.
+	maxTasks = 500_000
+	// maxBulk can be queued before the first of them expire.
+	maxBulk = 50_000
+)
 
 func parse(args []string) (*settings, error) {
-	s := &settings{}
+	s := &settings{deployments: scaled}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+scenarioBulk+" and "+scenarioIdle)
+	scenarios := flags.String("scenario", strings.Join(usualScenarios, ","), "what to measure; also "+strings.Join(requestedScenarios, ", "))
 	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each peer is measured, per cell and round")
-	flags.IntVar(&s.rounds, "rounds", 5, "how often; medians are reported")
+	flags.IntVar(&s.rounds, "rounds", 4, "how often; medians are reported")
 	connections := flags.String("connections", "1,16,64", "connections, one call in flight on each; 8x16: 8 of HTTP/2, with 16 calls in flight on each")
 	sizes := flags.String("size", "", "on the direct path, call a service that sends back messages of so many `bytes`, by comma")
 	streams := flags.String("messages", "", "on the direct path, call streams, with `numbers` of small messages in their answers, by comma")
 	chosen := flags.String("protocol", strings.Join(protocolNames(false), ","), "protocols; also "+strings.Join(protocolNames(true), " and ")+" in "+scenarioDirect+" and "+scenarioIdle)
 	peers := flags.String("peers", "", "peers to measure, by comma (default all that are on PATH: "+strings.Join(peerNames, ", ")+")")
-	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+": two builds side by side")
-	flags.IntVar(&s.tasks, "tasks", 5000, "how many tasks are replayed")
-	flags.IntVar(&s.bulkTasks, "bulk", maxTasks, "how many tasks expire at once, and as many do not")
+	flags.StringVar(&s.other, "other", "", "another holdline `binary`, measured as "+peerOther+" on the direct path, and beside each row of the stored one: two builds side by side")
+	flags.IntVar(&s.tasks, "tasks", 20_000, "how many tasks are replayed")
+	flags.IntVar(&s.bulkTasks, "bulk", maxBulk, "how many tasks expire at once, and as many do not")
+	flags.IntVar(&s.deep, "depth", 1_000_000, "how many tasks wait in the long queue")
+	flags.IntVar(&s.callers, "held", maxHeld, "how many callers are held")
 	flags.IntVar(&s.idle, "idle", 10_000, "how many connections are idle")
 	flags.StringVar(&s.jsonFile, "json", "", "write the rows of all rounds to this `file`")
 	if err := flags.Parse(args); err != nil {
@@ -149,13 +165,24 @@ func parse(args []string) (*settings, error) {
 	if s.rounds < 1 || s.duration < 10*time.Millisecond {
 		return nil, errors.New("want at least one round of at least 10ms")
 	}
-	if s.tasks < 1 || s.tasks > maxTasks || s.bulkTasks < 1 || s.bulkTasks > maxTasks {
-		return nil, fmt.Errorf("want 1 to %d tasks", maxTasks)
+	if s.tasks < 1 || s.tasks > maxTasks || s.bulkTasks < 1 || s.bulkTasks > maxBulk {
+		return nil, fmt.Errorf("want 1 to %d tasks to replay, and 1 to %d to expire", maxTasks, maxBulk)
 	}
 	if s.idle < 1 {
 		return nil, errors.New("want at least one idle connection")
 	}
+	if s.callers < 1 || s.callers > maxHeld {
+		return nil, fmt.Errorf("want 1 to %d callers that are held", maxHeld)
+	}
+	if s.deep < depthBase {
+		return nil, fmt.Errorf("want at least %d tasks that wait", depthBase)
+	}
 	return s, nil
+}
+
+// wantsAsynq tells whether asynq is measured, as it is if no peer is named.
+func (s *settings) wantsAsynq() bool {
+	return len(s.peers) == 0 || slices.Contains(s.peers, peerAsynq)
 }
 
 // ask makes what is asked on the direct path: a sum, unless sizes or numbers of messages are given.
@@ -254,6 +281,14 @@ func (s *settings) round(ctx context.Context, dir string, kinds map[string][]pee
 			more, err = s.replay(ctx, dir)
 		case scenarioBulk:
 			more, err = s.bulk(ctx, dir)
+		case scenarioLatency:
+			more, err = s.latency(ctx, dir)
+		case scenarioDepth:
+			more, err = s.depth(ctx, dir)
+		case scenarioScale:
+			more, err = s.scale(ctx, dir)
+		case scenarioHeld:
+			more, err = s.held(ctx, dir)
 		case scenarioIdle:
 			more, err = s.idling(ctx, dir, kinds[scenario])
 		}

@@ -26,15 +26,20 @@ type shape struct {
 	ask         *ask   // nil: that of the peer
 }
 
-// width is how many calls are in flight, and on how many connections.
+// width is how many calls are in flight, and on how many connections; empty where that is not said.
 func (s shape) width() string {
-	if s.Streams > 1 {
+	switch {
+	case s.Streams > 1:
 		return fmt.Sprintf("%d × %d", s.Connections, s.Streams)
+	case s.Connections == 0:
+		return ""
 	}
 	return strconv.Itoa(s.Connections)
 }
 
-func (s shape) String() string { return strings.TrimSpace(s.Protocol + " " + s.width() + " " + s.Call) }
+func (s shape) String() string {
+	return strings.Join(strings.Fields(s.Protocol+" "+s.width()+" "+s.Call), " ")
+}
 
 // row is one peer in one cell of one round. CPU time is in µs a call.
 type row struct {
@@ -53,6 +58,15 @@ type row struct {
 
 	// Ended is how many tasks of another service ended meanwhile.
 	Ended int `json:"ended,omitempty"`
+
+	// Last is when the last call was answered.
+	Last float64 `json:"last_us,omitempty"`
+
+	// TaskBytes is the memory of Redis that a task takes.
+	TaskBytes float64 `json:"bytes_per_task,omitempty"`
+
+	// Commands are those that Redis has spent time on, in µs a call.
+	Commands map[string]float64 `json:"commands_us_per_call,omitempty"`
 
 	// Memory is what the processes have in memory with idle connections, and MemoryBefore what they had without, in MB.
 	Memory       float64 `json:"memory_mb,omitempty"`
@@ -85,7 +99,8 @@ func measure(ctx context.Context, p *peer, of shape, duration time.Duration) (ro
 	r := row{shape: of, Scenario: p.scenario, Peer: p.name}
 	callers := make([]caller, of.Connections)
 	for i := range callers {
-		c, err := dial(ctx, of.Protocol, p.addr[of.Protocol], cmp.Or(of.ask, p.ask))
+		addrs := append([]string{p.addr[of.Protocol]}, p.more...)
+		c, err := dial(ctx, of.Protocol, addrs[i%len(addrs)], cmp.Or(of.ask, p.ask))
 		if err != nil {
 			return r, err
 		}

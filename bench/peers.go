@@ -29,6 +29,7 @@ type peer struct {
 	scenario string
 	name     string
 	addr     map[string]string // by protocol
+	more     []string          // addresses of its other processes, which speak all protocols: connections take turns
 	ask      *ask
 	clocks   clocks // none of the direct path
 }
@@ -52,7 +53,7 @@ type ports struct {
 }
 
 // peerNames are those of all peers, in the order of the report.
-var peerNames = []string{peerDirect, peerHoldline, peerOther, peerReverseProxy, peerNginx, peerHAProxy, peerCaddy, peerVanguard, peerGRPCGateway}
+var peerNames = []string{peerDirect, peerHoldline, peerOther, peerReverseProxy, peerNginx, peerHAProxy, peerCaddy, peerVanguard, peerGRPCGateway, peerAsynq}
 
 // kindsOf returns the kinds named, or without names all that are there, by scenario.
 func kindsOf(names []string, dir, other string) (map[string][]peerKind, error) {
@@ -142,7 +143,7 @@ func startPeers(ctx context.Context, dir, scenario string, kinds []peerKind, pro
 			s.close()
 		}
 	}()
-	addrs, err := freePorts(1 + 4*len(kinds))
+	addrs, err := freePorts(loopback, 1+4*len(kinds))
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 
 // process is one that this program started.
 type process struct {
+	name string
 	cmd  *exec.Cmd
 	said *tail
 	done <-chan struct{} // closed when it has ended
@@ -34,7 +35,7 @@ type processes struct {
 }
 
 func (s *processes) start(name, binary string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(binary, args...), said: new(tail)}
+	p := &process{name: name, cmd: exec.Command(binary, args...), said: new(tail)}
 	p.cmd.Dir = s.dir
 	// What a peer keeps between runs (Caddy does) goes with the other files.
 	p.cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir)
@@ -47,6 +48,9 @@ func (s *processes) start(name, binary string, args ...string) (*process, error)
 	return p, nil
 }
 
+// last is what was started last.
+func (s *processes) last() *process { return s.all[len(s.all)-1] }
+
 // close ends what was started, the first last.
 func (s *processes) close() {
 	for _, p := range slices.Backward(s.all) {
@@ -54,12 +58,23 @@ func (s *processes) close() {
 	}
 }
 
+// ended says which process has ended that should not have, and its last words; nil if none has.
+func (s *processes) ended() error {
+	for _, p := range s.all {
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended; its last words: %s", p.name, p.words())
+		default:
+		}
+	}
+	return nil
+}
+
 // await waits until a peer answers in each of its protocols. It is the last that was
 // started.
 func (s *processes) await(ctx context.Context, p *peer) error {
-	last := s.all[len(s.all)-1]
 	for protocol, addr := range p.addr {
-		if err := last.answers(ctx, protocol, addr, p.ask); err != nil {
+		if err := s.last().answers(ctx, protocol, addr, p.ask); err != nil {
 			return fmt.Errorf("%s, %s: %w", p.name, protocol, err)
 		}
 	}
@@ -216,12 +231,12 @@ func (c clocks) memory() (float64, error) {
 	return float64(pages*os.Getpagesize()) / (1 << 20), nil
 }
 
-// freePorts returns that many free addresses on loopback. All are held before
+// freePorts returns that many free addresses of a host on loopback. All are held before
 // any is let go, so that they differ.
-func freePorts(n int) ([]string, error) {
+func freePorts(host string, n int) ([]string, error) {
 	addrs := make([]string, n)
 	for i := range addrs {
-		ln, err := net.Listen("tcp", loopback+":0")
+		ln, err := net.Listen("tcp", host+":0")
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"runtime"
@@ -15,43 +16,67 @@ import (
 
 // cell is one peer under one load, over all rounds.
 type cell struct {
-	calls, p50, p99, cpu float64 // medians
-	ended                float64 // likewise
-	before, memory       float64 // likewise
-	longest              float64 // of the rounds' p50
-	cpuOf                map[string]float64
-	errors               int
-	rows                 int
+	calls, p50, p99, cpu   float64            // medians
+	ended, last, taskBytes float64            // likewise
+	before, memory         float64            // likewise
+	longest                float64            // of the rounds' p50
+	cpuOf, commands        map[string]float64 // likewise
+	errors                 int
+	rows                   int
 }
 
 // cellOf puts the rows of a cell together. With no connections given, those of
 // all of the protocol.
 func cellOf(rows []row, scenario string, of shape, peer string) cell {
 	var c cell
-	var calls, p50, p99, cpu, ended, before, memory []float64
-	parts := map[string][]float64{}
+	var calls, p50, p99, cpu, ended, last, taskBytes, before, memory []float64
+	parts, commands := map[string][]float64{}, map[string][]float64{}
 	for _, r := range rows {
 		if r.Scenario != scenario || r.Protocol != of.Protocol || of.Connections != 0 && r.shape != of || r.Peer != peer {
 			continue
 		}
 		calls, p50 = append(calls, r.CallsPerSec), append(p50, r.P50)
 		p99, cpu = append(p99, r.P99), append(cpu, r.CPU)
-		ended = append(ended, float64(r.Ended))
+		ended, last, taskBytes = append(ended, float64(r.Ended)), append(last, r.Last), append(taskBytes, r.TaskBytes)
 		before, memory = append(before, r.MemoryBefore), append(memory, r.Memory)
 		for part, used := range r.CPUOf {
 			parts[part] = append(parts[part], used)
+		}
+		for command, used := range r.Commands {
+			commands[command] = append(commands[command], used)
 		}
 		c.longest = max(c.longest, r.P50)
 		c.errors += r.Errors
 		c.rows++
 	}
 	c.calls, c.p50, c.p99, c.cpu = median(calls), median(p50), median(p99), median(cpu)
-	c.ended, c.before, c.memory = median(ended), median(before), median(memory)
-	c.cpuOf = make(map[string]float64, len(parts))
-	for part, used := range parts {
-		c.cpuOf[part] = median(used)
-	}
+	c.ended, c.last, c.taskBytes, c.before, c.memory = median(ended), median(last), median(taskBytes), median(before), median(memory)
+	c.cpuOf, c.commands = medians(parts), medians(commands)
 	return c
+}
+
+func medians(all map[string][]float64) map[string]float64 {
+	of := make(map[string]float64, len(all))
+	for name, values := range all {
+		of[name] = median(values)
+	}
+	return of
+}
+
+// used is the CPU time of a part, for a table.
+func (c cell) used(part string) any {
+	if used, ok := c.cpuOf[part]; ok {
+		return used
+	}
+	return "–"
+}
+
+// known is a number for a table, unless it was not measured.
+func known(number float64) any {
+	if number == 0 {
+		return "–"
+	}
+	return number
 }
 
 // report writes Markdown: what was measured and where, and the tables of each
@@ -77,6 +102,14 @@ func (s *settings) report(out io.Writer, peers map[string][]peerKind, rows []row
 			err = s.reportReplay(out, rows)
 		case scenarioBulk:
 			err = s.reportBulk(out, rows)
+		case scenarioLatency:
+			err = s.reportLatency(out, rows)
+		case scenarioDepth:
+			err = s.reportDepth(out, rows)
+		case scenarioScale:
+			err = s.reportScale(out, rows)
+		case scenarioHeld:
+			err = s.reportHeld(out, rows)
 		case scenarioIdle:
 			err = s.reportIdle(out, peers[scenario], rows)
 		}
@@ -109,70 +142,75 @@ func (s *settings) reportProxies(out io.Writer, scenario string, peers []peerKin
 		return err
 	}
 	for _, name := range []string{peerHoldline, peerOther} {
-		if ratios := s.ratios(rows, scenario, name, to); ratios != "" {
-			if _, err := fmt.Fprintf(out, "\n%s to %s (target: %s): %s\n", name, to, target, ratios); err != nil {
-				return err
-			}
+		line := ratios(rows, scenario, s.cells(s.asksIn(scenario)), name, to, figureCalls, figureCPU)
+		if err := writeRatios(out, fmt.Sprintf("%s to %s (target: %s)", name, to, target), line); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// ratios compares medians of two peers, empty if either was
-// not measured.
-func (s *settings) ratios(rows []row, scenario, name, to string) string {
-	var parts []string
-	for of := range s.cells(s.asksIn(scenario)) {
-		a, b := cellOf(rows, scenario, of, name), cellOf(rows, scenario, of, to)
-		if a.rows > 0 && b.rows > 0 {
-			parts = append(parts, fmt.Sprintf("%s calls/s %.2f, CPU %.2f", of, a.calls/b.calls, a.cpu/b.cpu))
-		}
-	}
-	return strings.Join(parts, "; ")
+// figure is something of a cell that is compared.
+type figure struct {
+	name string
+	of   func(cell) float64
 }
 
-// reportStored writes a line per cell; the target is one of 16 connections.
-func (s *settings) reportStored(out io.Writer, rows []row) error {
-	t := newTable(out, "protocol", "connections", "calls/s", "p50 µs", "p99 µs", "gateway CPU µs/call", "mom", "redis", "errors")
-	var targets []string
-	for of := range s.cells(nil) {
-		c := cellOf(rows, scenarioStored, of, peerStored)
-		t.line(of.Protocol, of.width(), c.calls, c.p50, c.p99, c.cpuOf[partGateway], c.cpuOf[partMOM], c.cpuOf[partRedis], c.errors)
-		if of.Connections == 16 {
-			targets = append(targets, fmt.Sprintf("%s %.2f ms", of.Protocol, c.p50/1e3))
+var (
+	figureCalls = figure{"calls/s", func(c cell) float64 { return c.calls }}
+	figureCPU   = figure{"CPU", func(c cell) float64 { return c.cpu }}
+)
+
+// figuresOf are what each of these parts uses.
+func figuresOf(parts ...string) (all []figure) {
+	for _, part := range parts {
+		all = append(all, figure{part, func(c cell) float64 { return c.cpuOf[part] }})
+	}
+	return all
+}
+
+// ratios compares medians of two peers, in each cell in which both were measured. It is empty if there is none.
+func ratios(rows []row, scenario string, cells iter.Seq[shape], name, to string, figures ...figure) string {
+	return inCells(cells, func(of shape) string {
+		return ratio(cellOf(rows, scenario, of, name), cellOf(rows, scenario, of, to), figures)
+	})
+}
+
+// ratiosTo compares a peer with one cell, which may be none of the load.
+func ratiosTo(to cell, rows []row, scenario string, cells iter.Seq[shape], name string, figures ...figure) string {
+	return inCells(cells, func(of shape) string { return ratio(cellOf(rows, scenario, of, name), to, figures) })
+}
+
+// inCells says of each cell what there is to say.
+func inCells(cells iter.Seq[shape], say func(shape) string) string {
+	var all []string
+	for of := range cells {
+		if said := say(of); said != "" {
+			all = append(all, of.String()+" "+said)
 		}
 	}
-	if err := t.Flush(); err != nil || targets == nil {
-		return err
+	return strings.Join(all, "; ")
+}
+
+// ratio is empty unless both were measured.
+func ratio(a, b cell, figures []figure) string {
+	if a.rows == 0 || b.rows == 0 {
+		return ""
 	}
-	_, err := fmt.Fprintf(out, "\np50 at 16 connections (target: under 2 ms): %s\n", strings.Join(targets, "; "))
+	words := make([]string, len(figures))
+	for i, f := range figures {
+		words[i] = fmt.Sprintf("%s %.2f", f.name, f.of(a)/f.of(b))
+	}
+	return strings.Join(words, ", ")
+}
+
+// writeRatios writes a line of them behind a title, unless there are none.
+func writeRatios(out io.Writer, title, ratios string) error {
+	if ratios == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(out, "\n%s: %s\n", title, ratios)
 	return err
-}
-
-// reportKeyed writes two lines per cell: calls without a key and with one.
-func (s *settings) reportKeyed(out io.Writer, rows []row) error {
-	t := newTable(out, "protocol", "connections", "calls", "calls/s", "p50 µs", "p99 µs",
-		"gateway CPU µs/call", "mom", "redis", "service", "errors")
-	for of := range s.cells(nil) {
-		for _, peer := range []string{peerUnkeyed, peerKeyed} {
-			c := cellOf(rows, scenarioKeyed, of, peer)
-			t.line(of.Protocol, of.width(), peer, c.calls, c.p50, c.p99,
-				c.cpuOf[partGateway], c.cpuOf[partMOM], c.cpuOf[partRedis], c.cpuOf[partService], c.errors)
-		}
-	}
-	return t.Flush()
-}
-
-// reportReplay writes a line per protocol, and how long held callers waited.
-func (s *settings) reportReplay(out io.Writer, rows []row) error {
-	t := newTable(out, "protocol", "tasks", "tasks/s", "mom CPU µs/task", "redis", "service", "held calls", "median ms", "longest ms")
-	for _, protocol := range s.protocols {
-		c := cellOf(rows, scenarioReplay, shape{Protocol: protocol}, peerReplay)
-		held := cellOf(rows, scenarioReplay, shape{Protocol: protocol}, peerHeld)
-		t.line(protocol, s.tasks, c.calls, c.cpuOf[partMOM], c.cpuOf[partRedis], c.cpuOf[partService],
-			held.rows, held.p50/1e3, held.longest/1e3)
-	}
-	return t.Flush()
 }
 
 // table is one in Markdown, with its columns aligned. Errors of the writer are
