@@ -253,7 +253,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 		Caller:    caller,
 		Protocol:  info.Protocol,
 		HttpMajor: 1,
-		Header:    metadata(header, contract.FromCaller),
+		Header:    metadata(header.All(), contract.FromCaller),
 		Message:   came.raw,
 		Codec:     came.codec,
 	}

@@ -1,6 +1,7 @@
 package mom
 
 import (
+	"iter"
 	"slices"
 	"unicode/utf8"
 
@@ -19,6 +20,8 @@ const (
 	recordVersion     = 1
 	rawRecordVersion  = 2
 	jsonRecordVersion = 3
+	// BornRecordVersion is that of the store's own records, whatever is in them: what a task is born with is in one field.
+	BornRecordVersion = 4
 )
 
 func knownRecord(version uint32) bool {
@@ -44,8 +47,8 @@ func versionOf(json bool, err *momv1.CallError, metadata ...[]*momv1.Metadata) u
 // metadata is what is kept of headers or trailers: what application wrote to application. What
 // such a sender writes by the contract ends here: a caller's was for gateway and MOM,
 // and what a service behind another Holdline sends is about that one's tasks.
-func metadata(header *connect.Header, sender contract.Sender) (list []*momv1.Metadata) {
-	for key, values := range header.All() {
+func metadata(header iter.Seq2[string, []string], sender contract.Sender) (list []*momv1.Metadata) {
+	for key, values := range header {
 		if contract.SentBy(sender, key) || contract.IsOwn(key) || bridge.OfTransport(key) || !utf8.ValidString(key) {
 			continue
 		}

@@ -24,7 +24,7 @@ func TestMetadataIsKept(t *testing.T) {
 	} {
 		came.SetValues(key, values)
 	}
-	list := metadata(came, contract.FromCaller)
+	list := metadata(came.All(), contract.FromCaller)
 	back := new(connect.Header)
 	addMetadata(back, list)
 	got := map[string][]string{}

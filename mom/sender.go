@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -15,6 +16,7 @@ import (
 	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // sender sends tasks to their service, in the protocol and the codec that their callers used, or in
@@ -62,6 +64,9 @@ type exchange struct {
 	call     *momv1.Call
 	alone    bool // on its connection
 	bare     bool // without headers of our own
+
+	ahead *upstream.Begun // what sendPlain has sent; nil: nothing, or it was answered
+	came  *wire.Response  // what came to that
 
 	begun    bool // there was a request to be sent
 	outcome  upstream.Outcome
@@ -143,9 +148,14 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
 	made := &exchange{endpoint: endpoint, protocol: speech.Protocol, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare}
+	began := time.Now()
+	if res, message := made.sendPlain(ctx, lease, speech, raw, r.AttemptTimeout); res != nil {
+		header, trailer := plainMetadata(res, speech.Protocol)
+		return k.answer(message, header, trailer)
+	}
 	// The host is a placeholder: the exchange has its endpoint.
 	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.service, speech.Options(k.types)...))
-	ctx, cancel := context.WithTimeoutCause(ctx, r.AttemptTimeout, upstream.ErrTryTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.AttemptTimeout-time.Since(began), upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 	addMetadata(info.RequestHeader(), call.GetHeader())
@@ -172,23 +182,27 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 			return result{outcome: outcome}
 		}
 	}
-	answer := &momv1.Answer{
-		Header:  metadata(info.ResponseHeader(), contract.FromHoldline),
-		Trailer: metadata(info.ResponseTrailer(), contract.FromHoldline),
+	header, trailer := metadata(info.ResponseHeader().All(), contract.FromHoldline), metadata(info.ResponseTrailer().All(), contract.FromHoldline)
+	if err == nil {
+		return k.answer(&message, header, trailer)
 	}
-	switch {
-	case err != nil:
-		answer.Result = &momv1.Answer_Error{Error: bridge.CallError(err, info)}
-	case message.JSON:
+	failed := bridge.CallError(err, info)
+	return result{answer: &momv1.Answer{
+		Header: header, Trailer: trailer, Result: &momv1.Answer_Error{Error: failed}, Schema: k.schema, RecordVersion: versionOf(false, failed, header, trailer),
+	}}
+}
+
+// answer is that of a service: a message.
+func (k knownMethod) answer(message *bridge.Message, header, trailer []*momv1.Metadata) result {
+	answer := &momv1.Answer{Header: header, Trailer: trailer, Schema: k.schema, RecordVersion: versionOf(message.JSON, nil, header, trailer)}
+	if message.JSON {
 		answer.Result = &momv1.Answer_Json{Json: message.Bytes}
-	default:
+	} else {
 		answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
 			TypeUrl: "type.googleapis.com/" + string(k.method.Descriptor.Output().FullName()),
 			Value:   message.Bytes,
 		}}
 	}
-	answer.Schema = k.schema
-	answer.RecordVersion = versionOf(message.JSON, answer.GetError(), answer.GetHeader(), answer.GetTrailer())
 	return result{answer: answer}
 }
 
@@ -230,13 +244,14 @@ func (e *exchange) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	e.begun = true
-	out.Look, out.Alone = true, e.alone
+	out.Look, out.Alone, out.Begun = true, e.alone, e.ahead
 	if e.bare {
 		leaveBare(out, e.call)
 	}
-	res, outcome, err := e.endpoint.Try(req.Context(), out)
-	e.outcome = outcome
-	if err != nil {
+	var res *upstream.Response
+	if e.came != nil {
+		res = upstream.NewResponse(asHTTP(e.came))
+	} else if res, e.outcome, err = e.endpoint.Try(req.Context(), out); err != nil {
 		return nil, err
 	}
 	e.response = res.HTTP()

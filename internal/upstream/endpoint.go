@@ -64,6 +64,9 @@ func (e *Endpoint) Asking() (client *http.Client, url string) {
 // String is the endpoint's address, or its URL where that is not known.
 func (e *Endpoint) String() string { return cmp.Or(e.addr, e.url.String()) }
 
+// Authority is the host that it is asked as.
+func (e *Endpoint) Authority() string { return e.url.Host }
+
 // LogValue implements slog.LogValuer: JSON would show nothing of an endpoint.
 func (e *Endpoint) LogValue() slog.Value { return slog.StringValue(e.String()) }
 

@@ -1,0 +1,164 @@
+package mom
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2/hpack"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/bridge"
+	"holdline/internal/contract"
+	"holdline/internal/upstream"
+	"holdline/internal/wire"
+)
+
+// userAgent is what services see of connect.
+const userAgent = "connect-go/" + connect.Version
+
+// sendPlain sends a call as most calls can be sent, in few steps, and returns its answer, if that is a message that came whole. If it
+// returns nil, connect goes on: with what came, with what was sent, or from the start.
+func (e *exchange) sendPlain(ctx context.Context, lease Lease, speech bridge.Speech, raw []byte, timeout time.Duration) (*wire.Response, *bridge.Message) {
+	if e.alone || e.bare || speech.JSON && speech.Protocol == connect.ProtocolNameGRPC { // which some take for proto
+		return nil, nil
+	}
+	req := &wire.Request{Major: int(e.call.GetHttpMajor()), Authority: e.endpoint.Authority(), Path: e.call.GetProcedure(), Body: raw}
+	switch speech.Protocol {
+	case connect.ProtocolNameConnect:
+		req.Header = []hpack.HeaderField{
+			{Name: "connect-protocol-version", Value: "1"},
+			{Name: "connect-timeout-ms", Value: strconv.FormatInt(timeout.Milliseconds(), 10)},
+		}
+	case connect.ProtocolNameGRPC:
+		req.Header = []hpack.HeaderField{
+			{Name: "te", Value: "trailers"},
+			{Name: "grpc-timeout", Value: strconv.FormatInt(timeout.Milliseconds(), 10) + "m"},
+		}
+		req.Body = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(raw))), raw...)
+	default:
+		return nil, nil
+	}
+	mediaType := speech.MediaType()
+	req.Header = append(req.Header, hpack.HeaderField{Name: "content-type", Value: mediaType})
+	if !e.addHeaders(req, lease) || len(req.Body) > wire.MaxPlain || !wire.IsPlain(req.Path) {
+		return nil, nil
+	}
+	if e.ahead = e.endpoint.Begin(req, mediaType, time.Now()); e.ahead == nil {
+		return nil, nil
+	}
+	res := e.ahead.Answer(ctx.Done(), timeout)
+	if res == nil {
+		return nil, nil
+	}
+	e.ahead, e.came = nil, res
+	message, ok := plainMessage(res, speech)
+	if !ok {
+		return nil, nil
+	}
+	e.begun, e.status = true, res.Status
+	return res, message
+}
+
+// addHeaders adds what goes with the call. It returns false if there is too much of it, or a header that must not be sent.
+func (e *exchange) addHeaders(req *wire.Request, lease Lease) bool {
+	agent, size := userAgent, 0
+	add := func(name, value string) bool {
+		f := hpack.HeaderField{Name: strings.ToLower(name), Value: value}
+		if f.Name == "user-agent" {
+			agent = ""
+		}
+		size += int(f.Size())
+		req.Header = append(req.Header, f)
+		return httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(value)
+	}
+	for _, m := range e.call.GetHeader() {
+		for _, value := range m.GetValues() {
+			if !add(m.GetKey(), value) {
+				return false
+			}
+		}
+		for _, value := range m.GetRawValues() {
+			if !add(m.GetKey(), string(value)) {
+				return false
+			}
+		}
+	}
+	for _, own := range [...][2]string{
+		{contract.HeaderKey, lease.ID.String()},
+		// In the record of an older release.
+		{"traceparent", e.call.GetTraceParent()}, {"tracestate", e.call.GetTraceState()},
+	} {
+		if own[1] != "" && !add(own[0], own[1]) {
+			return false
+		}
+	}
+	if agent != "" {
+		add("user-agent", agent)
+	}
+	return size <= upstream.LargeHeaders
+}
+
+// plainMessage is the message of a response, if there is nothing to it but that: no error, and no compression.
+func plainMessage(res *wire.Response, speech bridge.Speech) (*bridge.Message, bool) {
+	body := res.Body
+	for _, f := range res.Header {
+		if f.Name == "content-encoding" || f.Name == "content-type" && f.Value != speech.MediaType() || f.Name == "grpc-status" {
+			return nil, false
+		}
+	}
+	switch {
+	case res.Status != http.StatusOK:
+		return nil, false
+	case speech.Protocol == connect.ProtocolNameGRPC:
+		const head = 5 // of the envelope
+		if len(body) < head || body[0] != 0 || int64(binary.BigEndian.Uint32(body[1:])) != int64(len(body)-head) {
+			return nil, false
+		}
+		for _, f := range res.Trailers {
+			if f.Name == "grpc-status" && f.Value != "0" {
+				return nil, false
+			}
+		}
+		body = body[head:]
+	}
+	return &bridge.Message{JSON: speech.JSON, Bytes: bytes.Clone(body)}, true
+}
+
+// plainMetadata is what is kept of the headers and the trailers of a response.
+func plainMetadata(res *wire.Response, protocol string) (header, trailer []*momv1.Metadata) {
+	h, t := headerOf(res.Header), headerOf(res.Trailers)
+	if protocol == connect.ProtocolNameConnect {
+		for key, values := range h {
+			if name, ok := strings.CutPrefix(key, "Trailer-"); ok {
+				t[name] = values
+				delete(h, key)
+			}
+		}
+	}
+	return metadata(maps.All(h), contract.FromHoldline), metadata(maps.All(t), contract.FromHoldline)
+}
+
+func headerOf(fields []hpack.HeaderField) http.Header {
+	header := make(http.Header, len(fields))
+	for _, f := range fields {
+		header.Add(f.Name, f.Value)
+	}
+	return header
+}
+
+// asHTTP is a response that came plainly, as connect takes it.
+func asHTTP(res *wire.Response) *http.Response {
+	return &http.Response{
+		StatusCode: res.Status, Status: strconv.Itoa(res.Status) + " " + http.StatusText(res.Status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: headerOf(res.Header), Trailer: headerOf(res.Trailers), Body: io.NopCloser(bytes.NewReader(res.Body)), ContentLength: int64(len(res.Body)),
+	}
+}
