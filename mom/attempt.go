@@ -25,14 +25,14 @@ const (
 // attemptStore is what an attempter needs of the store. Each transition is fenced by the lease.
 type attemptStore interface {
 	depthStore
-	// MarkSent is the write-ahead mark: from here on the service may have seen
-	// the task. A lease that is not repeatable makes its task unrepeatable for good. If the service may
-	// have seen such a task before, the task becomes UNCERTAIN and is not marked: ErrFenced.
-	// ErrFenced also when the task was cancelled meanwhile.
+	// MarkSent is the write-ahead mark of a task that is not repeatable: from here on the service may have seen
+	// it. It is unrepeatable for good. If the service may
+	// have seen it before, when it was repeatable, it becomes UNCERTAIN and is not marked: ErrFenced.
+	// ErrFenced also when the task was cancelled meanwhile. Repeatable tasks are marked when they are leased.
 	MarkSent(ctx context.Context, lease Lease) error
 	// Settle ends the task with its answer: SUCCEEDED or FAILED. The first
-	// settle wins. ErrFenced.
-	Settle(ctx context.Context, lease Lease, answer *momv1.Answer) error
+	// settle wins. told: whoever waits for the answer is told otherwise. ErrFenced.
+	Settle(ctx context.Context, lease Lease, answer *momv1.Answer, told bool) error
 	// Release gives an unseen task back to the head of its queue; no attempt is
 	// spent and the mark is taken off. It expires when its TTL is over. ErrFenced.
 	Release(ctx context.Context, lease Lease) error
@@ -63,6 +63,7 @@ type attempter struct {
 	shard    Shard
 	sender   *sender
 	reaper   *reaper
+	waiters  *waiters
 	metrics  *metrics
 	traffic  *traffic
 	outages  *outage.Log
@@ -78,7 +79,7 @@ func (a *attempter) attempt(ctx context.Context, lease Lease) report {
 		return a.passOver(ctx, lease, f)
 	}
 	lease.Repeatable = k.repeatable(lease)
-	if err := a.store.MarkSent(ctx, lease); err != nil {
+	if err := a.mark(ctx, lease); err != nil {
 		// Cancelled, leased by another, not to be sent again, or the store is away.
 		a.log.Debug("task not sent", "task", lease.ID, "attempt", lease.Attempts+1, "error", err)
 		if !errors.Is(err, ErrFenced) {
@@ -122,7 +123,7 @@ func (a *attempter) record(ctx context.Context, lease Lease, res result, wait ti
 		a.reaper.within(due)
 		return err
 	case res.answer != nil:
-		return a.store.Settle(ctx, lease, res.answer)
+		return a.settle(ctx, lease, res.answer)
 	case res.unsent():
 		return a.store.Release(ctx, lease)
 	case lease.Repeatable:
@@ -132,6 +133,25 @@ func (a *attempter) record(ctx context.Context, lease Lease, res result, wait ti
 		return err
 	}
 	return a.store.Park(ctx, lease, res.outcome.Cause)
+}
+
+// mark has the store know that a task is about to be sent which may not run twice.
+func (a *attempter) mark(ctx context.Context, lease Lease) error {
+	if lease.Repeatable {
+		return nil
+	}
+	return a.store.MarkSent(ctx, lease)
+}
+
+// settle ends a task with its answer, and tells those who wait for it here.
+func (a *attempter) settle(ctx context.Context, lease Lease, answer *momv1.Answer) error {
+	err := a.store.Settle(ctx, lease, answer, a.waiters.promise(lease.ID))
+	if err != nil {
+		a.waiters.takeBack(lease.ID)
+		return err
+	}
+	a.waiters.wake(lease.ID, StateOf(answer), answer)
+	return nil
 }
 
 // note tells of a transition that was not made.
@@ -195,7 +215,7 @@ func (a *attempter) giveUp(ctx context.Context, lease Lease, answer *momv1.Answe
 	if proto.Size(answer) >= heavyAnswer {
 		instead = asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, but its answer is larger than the store takes"))
 	}
-	err := persist(ctx, func(ctx context.Context) error { return a.store.Settle(ctx, lease, instead) }, nil)
+	err := persist(ctx, func(ctx context.Context) error { return a.settle(ctx, lease, instead) }, nil)
 	if errors.Is(err, errCannotPass) {
 		err = persist(ctx, func(ctx context.Context) error { return a.store.Park(ctx, lease, "its answer cannot be kept") }, nil)
 	}

@@ -42,7 +42,7 @@ func newAttempter(t *testing.T, store *fakeStore, url string, options ...string)
 	shard := Shard{Service: r.Service}
 	return &attempter{
 		store: store, shard: shard, sender: newSender(pool, shelf, r, func(string) {}), reaper: newReaper(store, shard, nil, log),
-		metrics: newMetrics(prometheus.NewRegistry()), traffic: &traffic{}, outages: noOutages(), log: log, once: once,
+		metrics: newMetrics(prometheus.NewRegistry()), traffic: &traffic{}, outages: noOutages(), waiters: newWaiters(), log: log, once: once,
 	}
 }
 
@@ -106,37 +106,37 @@ func TestAttempt(t *testing.T) {
 		want    []string
 		up      bool // the service was there
 	}{
-		"answered":                         {says(200, proto, "abc"), "", nil, []string{"mark", "settle 3 bytes"}, true},
-		"answered with an error":           {says(400, json, `{"code":"invalid_argument"}`), "", nil, []string{"mark", "settle error 3"}, true},
-		"answered too much":                {says(200, proto, strings.Repeat("a", bridge.MaxMessage+1)), "", nil, []string{"mark", "settle error 8"}, true},
-		"not sent":                         {nil, "", nil, []string{"mark", "release"}, false},
-		"not sent, may run once":           {nil, "", once, []string{"mark", "release"}, false},
-		"broken":                           {breaks, "", nil, []string{"mark", "spend closed 100ms"}, false},
-		"broken again":                     {breaks, "", func(l *Lease) { l.Attempts = 3 }, []string{"mark", "spend closed 800ms"}, false},
-		"broken for the twelfth time":      {breaks, "", func(l *Lease) { l.Attempts = 11 }, []string{"mark", "spend closed 10s"}, false},
-		"broken, may run once":             {breaks, "", once, []string{"mark", "park closed"}, false},
-		"a proxy says 503":                 {says(503, "text/html", "<html>"), "", nil, []string{"mark", "spend http-503 100ms"}, false},
-		"unavailable":                      {says(503, json, unavailable), "", nil, []string{"mark", "spend unavailable 100ms"}, true},
-		"unavailable, may run once":        {says(503, json, unavailable), "", once, []string{"mark", "settle error 14"}, true},
-		"unavailable, says until when":     {says(503, json, unavailable, "Retry-After: 7"), "", once, []string{"mark", "put back unavailable 7s all=true"}, true},
-		"unavailable, refuses safely":      {says(503, json, unavailable), "refusals=safe", once, []string{"mark", "put back unavailable 1s all=true"}, true},
-		"unavailable, but it has a key":    {says(503, json, unavailable), "", func(l *Lease) { l.Repeatable, l.Call.IdempotencyKey = false, "k" }, []string{"mark", "put back unavailable 1s all=true"}, true},
-		"exhausted":                        {says(429, json, `{"code":"resource_exhausted"}`), "", once, []string{"mark", "put back resource-exhausted 1s all=true"}, true},
-		"exhausted, with a RetryInfo":      {says(429, json, `{"code":"resource_exhausted","details":[{"type":"google.rpc.RetryInfo","value":"CgIIAw"}]}`), "", nil, []string{"mark", "put back resource-exhausted 3s all=true"}, true},
-		"exhausted, with gRPC's pushback":  {says(429, json, `{"code":"resource_exhausted"}`, "Grpc-Retry-Pushback-Ms: 1500"), "", nil, []string{"mark", "put back resource-exhausted 1.5s all=true"}, true},
-		"exhausted for ages":               {says(429, json, `{"code":"resource_exhausted"}`, "Retry-After: 99999999999999999999"), "", nil, []string{"mark", "put back resource-exhausted 5m0s all=true"}, true},
-		"exhausted until yesterday":        {says(429, json, `{"code":"resource_exhausted"}`, "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"), "", nil, []string{"mark", "put back resource-exhausted 250ms all=true"}, true},
-		"a proxy says 429":                 {says(429, "text/html", "<html>", "Retry-After: 3"), "", once, []string{"mark", "put back http-429 3s all=true"}, true},
+		"answered":                         {says(200, proto, "abc"), "", nil, []string{"settle 3 bytes"}, true},
+		"answered with an error":           {says(400, json, `{"code":"invalid_argument"}`), "", nil, []string{"settle error 3"}, true},
+		"answered too much":                {says(200, proto, strings.Repeat("a", bridge.MaxMessage+1)), "", nil, []string{"settle error 8"}, true},
+		"not sent":                         {nil, "", nil, []string{"release"}, false},
+		"not sent, may run once":           {nil, "", once, []string{"release"}, false},
+		"broken":                           {breaks, "", nil, []string{"spend closed 100ms"}, false},
+		"broken again":                     {breaks, "", func(l *Lease) { l.Attempts = 3 }, []string{"spend closed 800ms"}, false},
+		"broken for the twelfth time":      {breaks, "", func(l *Lease) { l.Attempts = 11 }, []string{"spend closed 10s"}, false},
+		"broken, may run once":             {breaks, "", once, []string{"park closed"}, false},
+		"a proxy says 503":                 {says(503, "text/html", "<html>"), "", nil, []string{"spend http-503 100ms"}, false},
+		"unavailable":                      {says(503, json, unavailable), "", nil, []string{"spend unavailable 100ms"}, true},
+		"unavailable, may run once":        {says(503, json, unavailable), "", once, []string{"settle error 14"}, true},
+		"unavailable, says until when":     {says(503, json, unavailable, "Retry-After: 7"), "", once, []string{"put back unavailable 7s all=true"}, true},
+		"unavailable, refuses safely":      {says(503, json, unavailable), "refusals=safe", once, []string{"put back unavailable 1s all=true"}, true},
+		"unavailable, but it has a key":    {says(503, json, unavailable), "", func(l *Lease) { l.Repeatable, l.Call.IdempotencyKey = false, "k" }, []string{"put back unavailable 1s all=true"}, true},
+		"exhausted":                        {says(429, json, `{"code":"resource_exhausted"}`), "", once, []string{"put back resource-exhausted 1s all=true"}, true},
+		"exhausted, with a RetryInfo":      {says(429, json, `{"code":"resource_exhausted","details":[{"type":"google.rpc.RetryInfo","value":"CgIIAw"}]}`), "", nil, []string{"put back resource-exhausted 3s all=true"}, true},
+		"exhausted, with gRPC's pushback":  {says(429, json, `{"code":"resource_exhausted"}`, "Grpc-Retry-Pushback-Ms: 1500"), "", nil, []string{"put back resource-exhausted 1.5s all=true"}, true},
+		"exhausted for ages":               {says(429, json, `{"code":"resource_exhausted"}`, "Retry-After: 99999999999999999999"), "", nil, []string{"put back resource-exhausted 5m0s all=true"}, true},
+		"exhausted until yesterday":        {says(429, json, `{"code":"resource_exhausted"}`, "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"), "", nil, []string{"put back resource-exhausted 250ms all=true"}, true},
+		"a proxy says 429":                 {says(429, "text/html", "<html>", "Retry-After: 3"), "", once, []string{"put back http-429 3s all=true"}, true},
 		"its method is unknown":            {says(200, proto, ""), "", func(l *Lease) { l.Call.Procedure += "s" }, []string{"pass over " + unknownMethod.words + " 250ms"}, true},
 		"its protocol is unknown":          {says(200, proto, ""), "", func(l *Lease) { l.Call.Protocol = "thrift" }, []string{"pass over " + unknownProtocol.words + " 250ms"}, true},
 		"its record is of a newer release": {says(200, proto, ""), "", func(l *Lease) { l.Call.RecordVersion = 9 }, []string{"pass over " + unknownRecord.words + " 250ms"}, true},
-		"in JSON, of which it takes none":  {takesProto, "", inJSON(`{"a": 1}`), []string{"mark", "settle 9 bytes"}, true},
-		"in JSON, with more than we know":  {takesProto, "", inJSON(`{"a": 1, "later": 2}`), []string{"mark", "settle 9 bytes"}, true},
-		"in JSON that we cannot translate": {takesProto, "", inJSON(`{"a": "many"}`), []string{"mark", "pass over " + notTranslated.words + " 1s"}, true},
-		"understood by nobody":             {says(415, "text/plain", ""), "", nil, []string{"mark", "settle error 12"}, true},
+		"in JSON, of which it takes none":  {takesProto, "", inJSON(`{"a": 1}`), []string{"settle 9 bytes"}, true},
+		"in JSON, with more than we know":  {takesProto, "", inJSON(`{"a": 1, "later": 2}`), []string{"settle 9 bytes"}, true},
+		"in JSON that we cannot translate": {takesProto, "", inJSON(`{"a": "many"}`), []string{"pass over " + notTranslated.words + " 1s"}, true},
+		"understood by nobody":             {says(415, "text/plain", ""), "", nil, []string{"settle error 12"}, true},
 		"its headers are no headers": {says(200, proto, ""), "", func(l *Lease) {
 			l.Call.Header = []*momv1.Metadata{{Key: "Not A Name", Values: []string{"x"}}}
-		}, []string{"mark", "pass over " + headerInvalid.words + " 0s"}, true},
+		}, []string{"pass over " + headerInvalid.words + " 0s"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -154,6 +154,9 @@ func TestAttempt(t *testing.T) {
 			lease := sumLease()
 			if c.change != nil {
 				c.change(&lease)
+			}
+			if !lease.Repeatable {
+				c.want = slices.Insert(c.want, 0, "mark")
 			}
 			one := a.attempt(t.Context(), lease)
 			if got := store.transitions(); !slices.Equal(got, c.want) {
@@ -202,7 +205,9 @@ func TestAttemptIsNotRecorded(t *testing.T) {
 			store.fail = c.fail
 			a, registry := newAttempter(t, store, service.URL), prometheus.NewRegistry()
 			a.metrics = newMetrics(registry)
-			a.attempt(t.Context(), sumLease())
+			lease := sumLease()
+			lease.Repeatable = false // else there is no mark
+			a.attempt(t.Context(), lease)
 			if got := store.transitions(); !slices.Equal(got, c.want) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
@@ -210,6 +215,34 @@ func TestAttemptIsNotRecorded(t *testing.T) {
 				t.Errorf("leases lost: got %v, want %v", got, c.lost)
 			}
 		})
+	}
+}
+
+// Whoever waits for a task gets its answer from the attempt; if that is not recorded, it has to look for itself.
+func TestAnswerIsTakenBack(t *testing.T) {
+	t.Parallel()
+	service := httptest.NewServer(says(200, "application/proto", "abc"))
+	t.Cleanup(service.Close)
+	for settled, want := range map[error]bool{nil: true, ErrFenced: false} {
+		store := newFakeStore()
+		store.fail = func(method string) error {
+			if strings.HasPrefix(method, "settle") {
+				return settled
+			}
+			return nil
+		}
+		a, lease := newAttempter(t, store, service.URL), sumLease()
+		waiter := a.waiters.add(true)
+		waiter.waitFor(lease.ID)
+		a.attempt(t.Context(), lease)
+		select {
+		case <-waiter.changed:
+		default:
+			t.Errorf("settled with %v: it was not woken", settled)
+		}
+		if end := waiter.ended.Load(); (end != nil) != want {
+			t.Errorf("settled with %v: got %v", settled, end)
+		}
 	}
 }
 
@@ -273,7 +306,7 @@ func TestAttemptTimeout(t *testing.T) {
 	a := newAttempter(t, store, service.URL)
 	a.sender.route().AttemptTimeout = 50 * time.Millisecond
 	a.attempt(t.Context(), sumLease())
-	if got, want := store.transitions(), []string{"mark", "spend try-timeout 100ms"}; !slices.Equal(got, want) {
+	if got, want := store.transitions(), []string{"spend try-timeout 100ms"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -286,8 +319,8 @@ func TestAttemptWithLargeHeaders(t *testing.T) {
 		least int // headers that the service takes no more
 		want  []string
 	}{
-		"with ours":    {1, []string{"mark", "settle 0 bytes"}},
-		"without ours": {0, []string{"mark", "pass over " + headersTooLarge.words + " 1s"}},
+		"with ours":    {1, []string{"settle 0 bytes"}},
+		"without ours": {0, []string{"pass over " + headersTooLarge.words + " 1s"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

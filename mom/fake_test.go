@@ -103,16 +103,16 @@ func (s *fakeStore) queue(leases ...Lease) {
 	nudge(s.bell)
 }
 
-func (s *fakeStore) Lease(_ context.Context, _ Shard, room Room, _ time.Duration) ([]Lease, error) {
+func (s *fakeStore) Lease(_ context.Context, _ Shard, room Room, _ time.Duration) ([]Lease, bool, error) {
 	if err := s.count("lease"); err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := min(room.Tasks, len(s.ready))
 	leases := slices.Clone(s.ready[:n])
 	s.ready = s.ready[n:]
-	return leases, nil
+	return leases, len(s.ready) > 0, nil
 }
 
 func (s *fakeStore) Renew(context.Context, Shard, []Lease, time.Duration) ([]Lease, error) {
@@ -149,7 +149,7 @@ func (s *fakeStore) Reap(context.Context, Shard) (Reaped, error) {
 func (s *fakeStore) MarkSent(context.Context, Lease) error { return s.note("mark") }
 func (s *fakeStore) Release(context.Context, Lease) error  { return s.note("release") }
 
-func (s *fakeStore) Settle(_ context.Context, _ Lease, answer *momv1.Answer) error {
+func (s *fakeStore) Settle(_ context.Context, _ Lease, answer *momv1.Answer, _ bool) error {
 	if e := answer.GetError(); e != nil {
 		return s.note("settle error ", e.GetCode())
 	}
@@ -305,4 +305,9 @@ func sum(t *testing.T, registry *prometheus.Registry, name string) (total float6
 		}
 	}
 	return total
+}
+
+// hear has a MOM hear of one transition.
+func (m *MOM) hear(id contract.TaskID, state momv1.TaskState) {
+	m.heard(ShardOf(id), []Transition{{ULID: id.ULID, State: state}})
 }

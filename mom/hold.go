@@ -102,6 +102,9 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 		}
 		select {
 		case <-waiter.changed:
+			if end := waiter.ended.Load(); end != nil && end.id == id {
+				return h.reply(ctx, to, &momv1.Task{Id: id.String(), Procedure: task.Call.GetProcedure(), State: StateOf(end.answer)}, end.answer)
+			}
 			look = true
 		case <-again:
 		case <-ctx.Done():

@@ -85,7 +85,7 @@ func (s *fakeStore) end(m *MOM, id contract.TaskID, state momv1.TaskState, answe
 	s.mu.Lock()
 	s.tasks[id].state, s.tasks[id].answer = state, answer
 	s.mu.Unlock()
-	m.heard(id, state)
+	m.hear(id, state)
 }
 
 // A caller is held for as long as it allows, and then gets a handle; its gateway hears at once that the call is stored.

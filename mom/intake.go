@@ -272,6 +272,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 		Cause:      strings.ToValidUTF8(header.Get(contract.HeaderCause), "?"),
 		TTL:        asked.ttl,
 		AnswerTTL:  asked.answerTTL,
+		Waits:      asked.hold(ctx) > 0,
 		Kept:       asked.key != "" || asked.prefer.Async || asked.hold(ctx) == 0 || header.Get(contract.HeaderKept) != "",
 	}
 	if asked.key != "" {

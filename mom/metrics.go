@@ -48,9 +48,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 }
 
 // heard counts a transition that the store has told of.
-func (s *metrics) heard(id contract.TaskID, state momv1.TaskState) {
+func (s *metrics) heard(service string, state momv1.TaskState) {
 	if !contract.IsOpen(state) {
-		s.ended.WithLabelValues(id.Service, contract.StateName(state)).Inc()
+		s.ended.WithLabelValues(service, contract.StateName(state)).Inc()
 	}
 }
 

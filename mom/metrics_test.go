@@ -12,11 +12,10 @@ import (
 
 	"holdline/gen/arithmetic/v1/arithmeticv1connect"
 	momv1 "holdline/gen/mom/v1"
-	"holdline/internal/contract"
 )
 
 // Watch tells of nothing. It ends with ctx, or as the test says.
-func (s *fakeStore) Watch(ctx context.Context, shards []Shard, _ func(contract.TaskID, momv1.TaskState), resync func()) error {
+func (s *fakeStore) Watch(ctx context.Context, shards []Shard, _ func(Shard, []Transition), resync func()) error {
 	if err := s.note("watch ", len(shards)); err != nil {
 		return err
 	}
@@ -79,7 +78,7 @@ func TestTransitionsAreHeard(t *testing.T) {
 		if got, want := store.transitions(), []string{"watch 1", "watch 3"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		m.heard(id, momv1.TaskState_TASK_STATE_SUCCEEDED)
+		m.hear(id, momv1.TaskState_TASK_STATE_SUCCEEDED)
 		<-waiter.changed
 		if part := m.shards.part(ShardOf(id)); !part.demand.doubtful.Load() || time.Until(part.reaper.due) > heardPause {
 			t.Error("a task has ended: nobody doubts that there are more, or looks what is due")

@@ -234,17 +234,22 @@ func (m *MOM) watch(ctx context.Context) error {
 	return nil
 }
 
-// heard takes note of a transition.
-func (m *MOM) heard(id contract.TaskID, state momv1.TaskState) {
-	m.metrics.heard(id, state)
-	m.waiters.wake(id, state)
-	part := m.shards.part(ShardOf(id))
+// heard takes note of transitions.
+func (m *MOM) heard(shard Shard, transitions []Transition) {
+	part := m.shards.part(shard)
 	part.reaper.within(heardPause)
-	if !contract.IsOpen(state) {
-		part.demand.doubt()
-	}
-	if state == momv1.TaskState_TASK_STATE_QUEUED && m.routes.of(id.Service) == nil {
-		m.shards.alarm(id.Service).noRoute(time.Now())
+	for _, t := range transitions {
+		m.metrics.heard(shard.Service, t.State)
+		if t.Answer != nil && !knownRecord(t.Answer.GetRecordVersion()) {
+			t.Answer = nil // whoever waits for it reads it, and says so
+		}
+		m.waiters.wake(contract.TaskID{Service: shard.Service, Shard: shard.Index, ULID: t.ULID}, t.State, t.Answer)
+		if !contract.IsOpen(t.State) {
+			part.demand.doubt()
+		}
+		if t.State == momv1.TaskState_TASK_STATE_QUEUED && m.routes.of(shard.Service) == nil {
+			m.shards.alarm(shard.Service).noRoute(time.Now())
+		}
 	}
 }
 

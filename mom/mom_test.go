@@ -128,15 +128,15 @@ func TestUnroutedTasksAreToldOf(t *testing.T) {
 		id := contract.NewTaskID("other.v1.Service", 1, "", "", "")
 		told := func() int { return strings.Count(text.String(), "this MOM has no route to their service") }
 		for range 3 {
-			m.heard(id, momv1.TaskState_TASK_STATE_QUEUED)
+			m.hear(id, momv1.TaskState_TASK_STATE_QUEUED)
 		}
-		m.heard(sumID(), momv1.TaskState_TASK_STATE_QUEUED)
+		m.hear(sumID(), momv1.TaskState_TASK_STATE_QUEUED)
 		if told() != 1 || !strings.Contains(text.String(), "service=other.v1.Service") {
 			t.Errorf("logged %q, want to hear of it once", text.String())
 		}
 		time.Sleep(alarmPause)
 		synctest.Wait()
-		m.heard(id, momv1.TaskState_TASK_STATE_QUEUED)
+		m.hear(id, momv1.TaskState_TASK_STATE_QUEUED)
 		if told() != 2 {
 			t.Errorf("an hour later: told %d times, want twice", told())
 		}

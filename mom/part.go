@@ -50,7 +50,7 @@ func (m *MOM) newPart(shard Shard, parked *alarm) *part {
 func (m *MOM) newSending(shard Shard, p *part, sender *sender) *sending {
 	log := m.cfg.Logger.With("service", shard.Service, "shard", shard.Index)
 	attempter := &attempter{
-		store: m.store, shard: shard, sender: sender, reaper: p.reaper,
+		store: m.store, shard: shard, sender: sender, reaper: p.reaper, waiters: m.waiters,
 		metrics: m.metrics, traffic: m.traffic.of(shard.Service), outages: m.outages, log: log, once: m.once,
 	}
 	s := &sending{sender: sender, turn: &p.turn, replayer: &replayer{

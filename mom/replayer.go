@@ -19,6 +19,9 @@ const (
 	failPause = 250 * time.Millisecond
 	// drainTime is how long attempts may go on when the MOM is told to end.
 	drainTime = 20 * time.Second
+	// While many tasks are under way, new ones are leased when there is room for a part of the window, or after so long.
+	gatherShare = 2
+	gatherTime  = time.Millisecond
 )
 
 // replayStore is what a replayer needs of the store.
@@ -27,8 +30,9 @@ type replayStore interface {
 	// Lease takes tasks from the head of the queue for d, as far as there is room: others
 	// go past those for which there is none. If all others have failed before, one of them
 	// is taken without room for it. Tasks whose TTL is over expire on the way. None when
-	// the shard is empty or paused. *LimitedError.
-	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) ([]Lease, error)
+	// the shard is empty or paused. Repeatable ones are marked as sent. more: tasks were left in the queue, or
+	// that is not known. *LimitedError.
+	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) (leases []Lease, more bool, err error)
 	// WaitBell blocks until the shard's bell rings or ctx ends, whose error it returns. It rings
 	// in every process that watches the shard, when a task is queued, when replay may go on,
 	// and whenever a Watch connects; it may ring for nothing. One that rang before the call is
@@ -63,6 +67,7 @@ type replayer struct {
 	grown   time.Time // when the window last grew without an answer
 	rest    time.Time // no canary is sent before this time
 	away    bool      // the store did not answer when tasks were last to be leased
+	empty   bool      // nothing was left in the queue after the last lease, and the bell has not rung since
 }
 
 // Run replays until ctx ends, then lets attempts end.
@@ -78,7 +83,7 @@ func (r *replayer) Run(ctx context.Context) error {
 	rung := make(chan struct{}) // the bell
 	for listening := false; ctx.Err() == nil; {
 		var allowed <-chan time.Time // by the queue's limits
-		if r.room().Tasks > 0 && (r.healthy || r.waitHealthy(ctx)) {
+		if !r.empty && r.room().Tasks > 0 && (r.healthy || r.waitHealthy(ctx)) {
 			allowed = r.lease(ctx, attempts, done)
 		}
 		var slow <-chan time.Time
@@ -101,11 +106,9 @@ func (r *replayer) Run(ctx context.Context) error {
 		select {
 		case one := <-done:
 			r.learn(one)
-			for range len(done) { // one lease for all that ended meanwhile
-				r.learn(<-done)
-			}
+			r.gather(done)
 		case <-rung:
-			listening = false
+			listening, r.empty = false, false
 		case <-allowed:
 		case <-slow:
 			r.setAside(oldest)
@@ -118,6 +121,33 @@ func (r *replayer) Run(ctx context.Context) error {
 	}
 	r.drain(ending, done, cut)
 	return nil
+}
+
+// gather learns of attempts that end together, and waits for others when so few have ended that a lease for each
+// would cost the store more than the tasks do.
+func (r *replayer) gather(done <-chan report) {
+	for range len(done) {
+		r.learn(<-done)
+	}
+	if r.empty || !r.few() {
+		return
+	}
+	over := time.NewTimer(gatherTime)
+	defer over.Stop()
+	for r.few() {
+		select {
+		case one := <-done:
+			r.learn(one)
+		case <-over.C:
+			return
+		}
+	}
+}
+
+// few tells that there is room for few tasks beside those that are under way.
+func (r *replayer) few() bool {
+	room := r.room().Tasks
+	return room > 0 && room < r.pace.window/gatherShare
 }
 
 // drain waits for attempts under way, and cuts them when they take too long and the MOM ends.
@@ -212,7 +242,8 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 // lease takes tasks as far as the pace allows and starts their attempts. When the
 // limits of the queue allow none, it returns a timer for the next look.
 func (r *replayer) lease(ctx, attempts context.Context, done chan<- report) (allowed <-chan time.Time) {
-	leases, err := r.store.Lease(ctx, r.shard, r.room(), leaseTime)
+	leases, more, err := r.store.Lease(ctx, r.shard, r.room(), leaseTime)
+	r.empty = !more
 	var limited *LimitedError
 	if errors.As(err, &limited) {
 		allowed, err = time.After(limited.Wait), nil

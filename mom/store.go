@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 )
@@ -77,6 +79,8 @@ type NewTask struct {
 	// Kept: somebody gets its handle, so it is not abandoned. Of a task that is
 	// stored already, this alone is added.
 	Kept bool
+	// Waits: a caller waits for its answer here, and is told of it by Watch.
+	Waits bool
 	// Offer is how often the gateway has offered this call, this time included;
 	// 0 where it did not say. The store remembers the last one.
 	Offer int64
@@ -151,6 +155,7 @@ type Lease struct {
 	Repeatable bool
 	Remaining  time.Duration // of the task's TTL; may be negative once it runs
 	Call       *momv1.Call
+	Size       int // of the call as it is stored, in bytes
 }
 
 // Room is how many tasks a replayer takes.
@@ -183,7 +188,7 @@ const (
 )
 
 // NewestRecord is the newest version of a record that this release can read. The oldest is 1.
-const NewestRecord = jsonRecordVersion
+const NewestRecord = BornRecordVersion
 
 // Parked tells of the tasks that wait for a person: DEAD or UNCERTAIN, and not yet
 // given up.
@@ -242,9 +247,26 @@ type Store interface {
 	shelfStore
 	checkStore
 
-	// Watch calls changed for each transition of a task after it was stored,
+	// Watch calls changed for the transitions of tasks after they were made,
 	// and resync whenever transitions may have been missed (after each
 	// connect). It blocks until ctx ends and reconnects by itself. Both are
 	// called one at a time; while they run, no transition is read.
-	Watch(ctx context.Context, shards []Shard, changed func(contract.TaskID, momv1.TaskState), resync func()) error
+	Watch(ctx context.Context, shards []Shard, changed func(Shard, []Transition), resync func()) error
+}
+
+// Transition is one that a task has made.
+type Transition struct {
+	ULID  ulid.ULID
+	State momv1.TaskState
+	// Answer is the one that the task has ended with, if it is small and NewTask said that a caller waits for it;
+	// and unless Settle was told that the caller has it.
+	Answer *momv1.Answer
+}
+
+// StateOf is the state of a task that has ended with an answer.
+func StateOf(answer *momv1.Answer) momv1.TaskState {
+	if answer.GetError() != nil {
+		return momv1.TaskState_TASK_STATE_FAILED
+	}
+	return momv1.TaskState_TASK_STATE_SUCCEEDED
 }

@@ -60,7 +60,7 @@ func again[T any](t *testing.T, ask func(context.Context) (T, error)) (T, error)
 func (w *told) park(state momv1.TaskState) {
 	w.t.Helper()
 	ctx, shard := w.t.Context(), mom.Shard{Service: sumService}
-	leases, err := w.store.Lease(ctx, shard, mom.Room{Tasks: 1, Again: 1, Once: 1}, mom.LongestLease)
+	leases, _, err := w.store.Lease(ctx, shard, mom.Room{Tasks: 1, Again: 1, Once: 1}, mom.LongestLease)
 	if err != nil || len(leases) != 1 {
 		w.t.Fatalf("lease: %v, %v, want one", leases, err)
 	}

@@ -2,6 +2,7 @@ package mom
 
 import (
 	"sync"
+	"sync/atomic"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
@@ -10,21 +11,29 @@ import (
 // waiters are those who wait for transitions of a task. It is safe for
 // concurrent use.
 type waiters struct {
-	mu   sync.Mutex
-	byID map[contract.TaskID]map[*waiter]struct{}
+	mu sync.Mutex
+	// whether the answer is promised, by waiter and task
+	byID map[contract.TaskID]map[*waiter]bool
 }
 
 // waiter waits for transitions of some tasks. changed has room for one signal: whoever reads it
 // looks at the tasks, which are the truth. One goroutine may use it.
 type waiter struct {
 	changed chan struct{}
-	ends    bool // wake it for the end of a task only
+	ended   atomic.Pointer[ending] // what is known of an end; nil: nothing
+	ends    bool                   // wake it for the end of a task only
 	all     *waiters
 	tasks   []contract.TaskID
 }
 
+// ending is a task's end with an answer, for those who wait for it.
+type ending struct {
+	id     contract.TaskID
+	answer *momv1.Answer
+}
+
 func newWaiters() *waiters {
-	return &waiters{byID: map[contract.TaskID]map[*waiter]struct{}{}}
+	return &waiters{byID: map[contract.TaskID]map[*waiter]bool{}}
 }
 
 // add returns a waiter without tasks, which leave takes away.
@@ -37,9 +46,11 @@ func (w *waiter) waitFor(id contract.TaskID) {
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
 	if w.all.byID[id] == nil {
-		w.all.byID[id] = map[*waiter]struct{}{}
+		w.all.byID[id] = map[*waiter]bool{}
 	}
-	w.all.byID[id][w] = struct{}{}
+	if _, there := w.all.byID[id][w]; !there {
+		w.all.byID[id][w] = false
+	}
 	w.tasks = append(w.tasks, id)
 }
 
@@ -55,14 +66,39 @@ func (w *waiter) leave() {
 	}
 }
 
-// wake tells of a transition.
-func (ws *waiters) wake(id contract.TaskID, state momv1.TaskState) {
+// wake tells of a transition; of an end with the answer, unless that is not known.
+func (ws *waiters) wake(id contract.TaskID, state momv1.TaskState, answer *momv1.Answer) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for w, promised := range ws.byID[id] {
+		if w.ends && contract.IsOpen(state) || promised && answer == nil {
+			continue
+		}
+		if answer != nil {
+			w.ended.Store(&ending{id, answer})
+		}
+		nudge(w.changed)
+	}
+}
+
+// promise keeps those who wait for a task from being woken without its answer, which they are about to get. Returns
+// whether there is one. If the answer does not come, the promise has to be taken back.
+func (ws *waiters) promise(id contract.TaskID) (any bool) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for w := range ws.byID[id] {
-		if !w.ends || !contract.IsOpen(state) {
-			nudge(w.changed)
-		}
+		ws.byID[id][w], any = true, true
+	}
+	return any
+}
+
+// takeBack wakes those to whom an answer was promised.
+func (ws *waiters) takeBack(id contract.TaskID) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for w := range ws.byID[id] {
+		ws.byID[id][w] = false
+		nudge(w.changed)
 	}
 }
 

@@ -140,7 +140,7 @@ func TestSwarmUser(t *testing.T) {
 	}
 	lease := func() mom.Lease {
 		t.Helper()
-		leases, err := s.Lease(t.Context(), shard, mom.Room{Tasks: 1, Again: 1, Once: 1}, time.Minute)
+		leases, _, err := s.Lease(t.Context(), shard, mom.Room{Tasks: 1, Again: 1, Once: 1}, time.Minute)
 		if err != nil || len(leases) != 1 {
 			t.Fatalf("Lease: %v, %v, want one", leases, err)
 		}
@@ -150,7 +150,7 @@ func TestSwarmUser(t *testing.T) {
 	watched, heard := make(chan struct{}), make(chan struct{}, 100)
 	go func() {
 		defer close(watched)
-		_ = s.Watch(watching, []mom.Shard{shard}, func(contract.TaskID, momv1.TaskState) { heard <- struct{}{} }, func() { heard <- struct{}{} })
+		_ = s.Watch(watching, []mom.Shard{shard}, func(mom.Shard, []mom.Transition) { heard <- struct{}{} }, func() { heard <- struct{}{} })
 	}()
 	<-heard // subscribed
 
@@ -176,7 +176,7 @@ func TestSwarmUser(t *testing.T) {
 	_, err = s.Spend(t.Context(), taken, "failure", 0, 1) // its only attempt
 	must("Spend", err)
 	must("Retry", s.Retry(t.Context(), first))
-	must("Settle", s.Settle(t.Context(), lease(), &momv1.Answer{RecordVersion: 1, Result: &momv1.Answer_Error{Error: &momv1.CallError{Code: 5}}}))
+	must("Settle", s.Settle(t.Context(), lease(), &momv1.Answer{RecordVersion: 1, Result: &momv1.Answer_Error{Error: &momv1.CallError{Code: 5}}}, false))
 	second := add(false)
 	must("Park", s.Park(t.Context(), lease(), "failure"))
 	_, err = s.RetryDead(t.Context(), shard, true)
@@ -195,7 +195,7 @@ func TestSwarmUser(t *testing.T) {
 	_, err = s.PutBack(t.Context(), func() mom.Lease { add(true); return lease() }(), "refused", time.Minute, true)
 	must("PutBack", err)
 	open := add(true)
-	_, err = s.Lease(t.Context(), shard, mom.Room{Tasks: 1, Again: 1, Once: 1}, time.Minute)
+	_, _, err = s.Lease(t.Context(), shard, mom.Room{Tasks: 1, Again: 1, Once: 1}, time.Minute)
 	if limited := new(mom.LimitedError); !errors.As(err, &limited) {
 		t.Errorf("Lease: %v, want it limited", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
@@ -39,19 +40,22 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 // a zero Added when the shard does not have the task.
 func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnown bool) (mom.Added, error) {
 	keys := s.keysOf(task.ID)
-	memory := keys.memory.known(s.memoryLook)
-	reply, err := s.run(ctx, addScript, keys, args{
-		"ulid": task.ID.ULID.String(), "ttl": millis(task.TTL), "answer_ttl": millis(task.AnswerTTL),
-		"max_queued": strconv.Itoa(s.cfg.MaxQueued), "max_bytes": strconv.FormatInt(s.cfg.MaxBytes, 10), "memory": memory,
-		"placed_by": strconv.FormatInt(task.Epoch, 10), "only_known": flag(onlyKnown),
-		"procedure": task.Call.GetProcedure(), "caller": task.Call.GetCaller(), "cause": shorten(task.Cause),
-		"repeatable": flag(task.Repeatable), "kept": flag(task.Kept), "offer": strconv.FormatInt(task.Offer, 10),
-		"call": rueidis.BinaryString(call), "version": strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), 1)), 10),
-		"key_hash": task.KeyHash, "fingerprint": task.Fingerprint, "twin": task.Twin,
-		"schema": task.Schema, "known": task.Known, "json": flag(task.JSON),
-	})
+	ttl, offer := millis(task.TTL), strconv.FormatInt(task.Offer, 10)
+	argv := []string{ // as shared/add.lua lists them
+		task.ID.ULID.String(), strconv.FormatInt(task.Epoch, 10), flag(onlyKnown),
+		strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), mom.BornRecordVersion)), 10),
+		ttl, flag(task.Kept), offer, flag(task.Repeatable) + flag(task.Waits) + flag(task.Kept) + " " + offer + " " + millis(task.AnswerTTL) + " " + ttl + " ",
+		task.Call.GetProcedure(), task.Call.GetCaller(), shorten(task.Cause), rueidis.BinaryString(call), task.KeyHash,
+	}
+	if task.KeyHash != "" {
+		argv = append(argv, task.Fingerprint, task.Twin, task.Schema, task.Known, flag(task.JSON))
+	}
+	reply, err := keys.turns.run(ctx, anAdd, argv...)
 	if err != nil {
-		return mom.Added{}, err
+		return mom.Added{}, fmt.Errorf("add: %w", err)
+	}
+	if expires, err := reply.AsInt64(); err == nil && reply.IsInt64() {
+		return mom.Added{ID: task.ID, ExpireTime: time.UnixMilli(expires)}, nil
 	}
 	words, err := reply.AsStrSlice()
 	if err != nil || len(words) == 0 {
@@ -66,11 +70,7 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 	case "REUSED":
 		return mom.Added{}, readReused(words[1:])
 	case "FULL":
-		full := fmt.Errorf("%w: %s", mom.ErrQueueFull, words[1])
-		if words[1] == "memory" {
-			keys.memory.full.Store(true)
-		}
-		return mom.Added{}, full
+		return mom.Added{}, fmt.Errorf("%w: %s", mom.ErrQueueFull, words[1])
 	case "ATTACHED":
 		other, err := ulid.ParseStrict(words[1])
 		if err != nil {
@@ -80,11 +80,7 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 		id.ULID = other
 		return mom.Added{ID: id, Attached: true}, nil
 	}
-	known := words[0] == "KNOWN"
-	if memory == "look" && !known {
-		keys.memory.full.Store(false)
-	}
-	return mom.Added{ID: task.ID, Known: known, ExpireTime: readTime(words[1]).AsTime()}, nil
+	return mom.Added{ID: task.ID, Known: true, ExpireTime: readTime(words[1]).AsTime()}, nil
 }
 
 // readReused reads what add.lua says of the request that a key names.

@@ -96,6 +96,20 @@ func TestKeyAttachesOrConflicts(t *testing.T) {
 		if added, err := again(); err != nil || !added.Attached || added.ID != first {
 			t.Errorf("after the end: got %+v, %v, want attached", added, err)
 		}
+		left := e.task()
+		keyed("left", "print")(&left)
+		for range 2 { // once it is cancelled, too
+			if added, err := e.Add(e.ctx, left); err != nil || added.ID != left.ID {
+				t.Errorf("cancelled: got %+v, %v, want attached", added, err)
+			}
+			e.ok(e.Cancel(e.ctx, left.ID))
+			left.ID, left.KeyHash = e.id(), "left"
+			added, err := e.Add(e.ctx, left)
+			if err != nil || !added.Attached {
+				t.Errorf("its key: got %+v, %v, want attached", added, err)
+			}
+			left.ID = added.ID
+		}
 		if got := e.add(keyed("another hash", "print")); got == first {
 			t.Error("another key attached")
 		}
@@ -107,15 +121,14 @@ func TestKeyIsFreeAfterTheTombstone(t *testing.T) {
 	onEachWith(t, redisstore.Config{TombstoneTTL: 20 * time.Millisecond}, func(t *testing.T, e *env) {
 		first := e.add(keyed("hash", "print"), answerTTL(20*time.Millisecond))
 		e.ok(e.Settle(e.ctx, e.lease(), success("done")))
-		until(t, "the key is free", func() bool {
-			task := e.task()
-			keyed("hash", "another print")(&task)
-			added, err := e.Add(e.ctx, task)
-			if err != nil && !errors.Is(err, mom.ErrKeyReused) {
-				t.Fatal(err)
-			}
-			return err == nil && added.ID != first && !added.Attached
+		e.reapUntil("nothing is left of the key", func() bool {
+			left, err := e.do("EXISTS", e.key("i:hash")).AsInt64()
+			e.ok(err)
+			return left == 0
 		})
+		if got := e.add(keyed("hash", "another print")); got == first {
+			t.Error("attached to a task that is gone")
+		}
 	})
 }
 

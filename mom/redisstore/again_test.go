@@ -24,7 +24,7 @@ func TestFailedTasksLetOthersPass(t *testing.T) {
 			{2, 1, failed[2:]},
 			{2, 1, nil},
 		} {
-			leases, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: c.n, Again: c.again, Once: c.n}, time.Hour)
+			leases, _, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: c.n, Again: c.again, Once: c.n}, time.Hour)
 			e.ok(err)
 			if got := idsOf(leases); !slices.Equal(got, c.want) {
 				t.Fatalf("lease of %d, %d of them again: got %v, want %v", c.n, c.again, got, c.want)
@@ -47,7 +47,7 @@ func TestRoomForThoseThatMayRunTwice(t *testing.T) {
 			{mom.Room{Tasks: 3, Again: 3}, nil},
 			{mom.Room{Tasks: 3, Once: 3}, once[1:]},
 		} {
-			leases, err := e.Store.Lease(e.ctx, e.shard, c.room, time.Hour)
+			leases, _, err := e.Store.Lease(e.ctx, e.shard, c.room, time.Hour)
 			e.ok(err)
 			if got := idsOf(leases); !slices.Equal(got, c.want) {
 				t.Fatalf("lease of %+v: got %v, want %v", c.room, got, c.want)
@@ -62,7 +62,7 @@ func TestGivenBackBehindTwoPlaces(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		first, second := e.add(undeclared).ULID.String(), e.add().ULID.String()
 		e.ok(e.do("LPUSH", e.key("ready"), first).Error())
-		leases, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1}, time.Hour)
+		leases, _, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1}, time.Hour)
 		if err != nil || len(leases) != 1 {
 			t.Fatalf("lease: got %v, %v, want the one that may run twice", leases, err)
 		}
@@ -80,7 +80,7 @@ func TestManyFailedTasksStepBehind(t *testing.T) {
 		fresh := e.add()
 		passed := 0
 		until(t, "the other task has its turn", func() bool {
-			leases, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1}, time.Hour)
+			leases, _, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1}, time.Hour)
 			if passed++; err != nil || len(leases) != 1 {
 				t.Fatalf("lease: %v, %v, want one", leases, err)
 			}

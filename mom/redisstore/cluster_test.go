@@ -75,7 +75,8 @@ func TestClusterFailover(t *testing.T) {
 	t.Parallel()
 	e, cluster, shards := onCluster(t)
 	l := e.watch(shards...)
-	ids := []contract.TaskID{e.addIn(shards[0]), e.addIn(shards[1]), e.addIn(shards[2])}
+	e.shard = shards[0]
+	ids := []contract.TaskID{e.add(undeclared), e.addIn(shards[1]), e.addIn(shards[2])}
 	e.shard = shards[0]
 	lease := e.lease()
 	cluster.Replicate(t)

@@ -162,7 +162,12 @@ func keyed(key, print string) func(*mom.NewTask) {
 
 // Lease leases up to n tasks, whichever they are.
 func (e *env) Lease(ctx context.Context, shard mom.Shard, n int, d time.Duration) ([]mom.Lease, error) {
-	return e.Store.Lease(ctx, shard, mom.Room{Tasks: n, Again: n, Once: n}, d)
+	leases, _, err := e.Store.Lease(ctx, shard, mom.Room{Tasks: n, Again: n, Once: n}, d)
+	return leases, err
+}
+
+func (e *env) Settle(ctx context.Context, lease mom.Lease, answer *momv1.Answer) error {
+	return e.Store.Settle(ctx, lease, answer, false)
 }
 
 // lease takes one task for an hour. The caller checks which one it is.

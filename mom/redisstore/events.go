@@ -2,14 +2,16 @@ package redisstore
 
 import (
 	"context"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
+	"google.golang.org/protobuf/proto"
 
 	momv1 "holdline/gen/mom/v1"
-	"holdline/internal/contract"
 	"holdline/mom"
 )
 
@@ -39,7 +41,7 @@ func (s *Store) WaitBell(ctx context.Context, shard mom.Shard) error {
 // Watch implements mom.Store. It has a connection of its own, so that a slow callback delays
 // nothing else. If a callback is too slow, Redis closes this connection, and a resync follows.
 // Watch returns ctx's error.
-func (s *Store) Watch(ctx context.Context, shards []mom.Shard, changed func(contract.TaskID, momv1.TaskState), resync func()) error {
+func (s *Store) Watch(ctx context.Context, shards []mom.Shard, changed func(mom.Shard, []mom.Transition), resync func()) error {
 	channels := make([]string, len(shards))
 	byChannel := make(map[string]mom.Shard, len(shards))
 	for i, shard := range shards {
@@ -74,7 +76,7 @@ const bellMessage = "bell"
 type watcher struct {
 	channels []string
 	shards   map[string]mom.Shard
-	changed  func(contract.TaskID, momv1.TaskState)
+	changed  func(mom.Shard, []mom.Transition)
 	ring     func(mom.Shard)
 	resync   func()
 }
@@ -97,13 +99,20 @@ func (w *watcher) watch(ctx context.Context, client rueidis.Client, timeout time
 	confirmed := 0
 	closed := conn.SetPubSubHooks(rueidis.PubSubHooks{
 		OnMessage: func(m rueidis.PubSubMessage) {
+			shard, ok := w.shards[m.Channel]
+			if !ok {
+				return
+			}
 			if m.Message == bellMessage {
-				w.ring(w.shards[m.Channel])
-			} else if id, state, ok := w.read(m); ok {
-				if state == momv1.TaskState_TASK_STATE_QUEUED {
-					w.ring(mom.ShardOf(id))
-				}
-				handOver(func() { w.changed(id, state) })
+				w.ring(shard)
+				return
+			}
+			transitions := readTransitions(m.Message)
+			if slices.ContainsFunc(transitions, func(t mom.Transition) bool { return t.State == momv1.TaskState_TASK_STATE_QUEUED }) {
+				w.ring(shard)
+			}
+			if len(transitions) > 0 {
+				handOver(func() { w.changed(shard, transitions) })
 			}
 		},
 		OnSubscription: func(sub rueidis.PubSubSubscription) {
@@ -167,14 +176,37 @@ func addressOf(client rueidis.Client) string {
 	return ""
 }
 
-// read reads "<ulid> <state number>".
-func (w *watcher) read(m rueidis.PubSubMessage) (contract.TaskID, momv1.TaskState, bool) {
-	shard, ok := w.shards[m.Channel]
-	name, number, ok2 := strings.Cut(m.Message, " ")
-	id, err := ulid.ParseStrict(name)
-	state := readState(number)
-	if !ok || !ok2 || err != nil || state == momv1.TaskState_TASK_STATE_UNSPECIFIED {
-		return contract.TaskID{}, 0, false
+// readTransitions reads what publish and say of core.lua have published: "<ulid> <state>"; or "many ", and then of each,
+// with a blank between them, its ULID and its state, which is one digit; and with an answer =, its length, a blank and the
+// answer. What cannot be read, it leaves out.
+func readTransitions(message string) (transitions []mom.Transition) {
+	rest, many := strings.CutPrefix(message, "many ")
+	if !many {
+		name, number, _ := strings.Cut(message, " ")
+		rest = name + number
 	}
-	return contract.TaskID{Service: shard.Service, Shard: shard.Index, ULID: id}, state, true
+	for len(rest) > ulid.EncodedSize {
+		var t mom.Transition
+		var err error
+		t.ULID, err = ulid.ParseStrict(rest[:ulid.EncodedSize])
+		t.State = readState(rest[ulid.EncodedSize : ulid.EncodedSize+1])
+		rest = rest[ulid.EncodedSize+1:]
+		if tail, ok := strings.CutPrefix(rest, "="); ok {
+			number, after, _ := strings.Cut(tail, " ")
+			size, bad := strconv.Atoi(number)
+			if bad != nil || size < 0 || size > len(after) {
+				return transitions
+			}
+			t.Answer = new(momv1.Answer)
+			if proto.Unmarshal([]byte(after[:size]), t.Answer) != nil {
+				t.Answer = nil // whoever waits for it reads it, and says so
+			}
+			rest = after[size:]
+		}
+		rest = strings.TrimPrefix(rest, " ")
+		if err == nil && t.State != momv1.TaskState_TASK_STATE_UNSPECIFIED {
+			transitions = append(transitions, t)
+		}
+	}
+	return transitions
 }

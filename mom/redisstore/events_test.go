@@ -30,6 +30,10 @@ func (l *log) seen() ([]string, int) {
 	return slices.Clone(l.events), l.resyncs
 }
 
+func idOf(shard mom.Shard, t mom.Transition) contract.TaskID {
+	return contract.TaskID{Service: shard.Service, Shard: shard.Index, ULID: t.ULID}
+}
+
 func event(id contract.TaskID, state momv1.TaskState) string { return fmt.Sprint(id, " ", state) }
 
 // watch watches until the test ends, and returns once it is subscribed.
@@ -39,10 +43,12 @@ func (e *env) watch(shards ...mom.Shard) *log {
 	ctx, cancel := context.WithCancel(e.ctx)
 	done := make(chan error, 1)
 	go func() {
-		done <- e.Watch(ctx, shards, func(id contract.TaskID, state momv1.TaskState) {
+		done <- e.Watch(ctx, shards, func(shard mom.Shard, transitions []mom.Transition) {
 			l.Lock()
 			defer l.Unlock()
-			l.events = append(l.events, event(id, state))
+			for _, t := range transitions {
+				l.events = append(l.events, event(idOf(shard, t), t.State))
+			}
 		}, func() {
 			l.Lock()
 			defer l.Unlock()
@@ -103,13 +109,15 @@ func TestWatchCallbackUsesTheStore(t *testing.T) {
 		states := make(chan momv1.TaskState, 100)
 		synced, done := make(chan bool, 1), make(chan error, 1)
 		go func() {
-			done <- e.Watch(ctx, []mom.Shard{e.shard}, func(id contract.TaskID, _ momv1.TaskState) {
-				task, _, err := e.Get(ctx, id)
-				if err != nil {
-					t.Error(err)
-					return
+			done <- e.Watch(ctx, []mom.Shard{e.shard}, func(shard mom.Shard, transitions []mom.Transition) {
+				for _, one := range transitions {
+					task, _, err := e.Get(ctx, idOf(shard, one))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					states <- task.State
 				}
-				states <- task.State
 			}, func() { synced <- true })
 		}()
 		<-synced

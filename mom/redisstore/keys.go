@@ -55,6 +55,7 @@ type shardKeys struct {
 	all                []string   // KEYS of every script, in the order of shared/core.lua
 	bell               bell
 	shares             shares // used in a cluster only, see sharesOf
+	turns              turns
 }
 
 func newShardKeys(prefix string, shard mom.Shard) *shardKeys {
@@ -86,8 +87,10 @@ func (s *Store) keys(shard mom.Shard) *shardKeys {
 	if k, ok := s.shards.Load(shard); ok {
 		return k.(*shardKeys)
 	}
-	k, _ := s.shards.LoadOrStore(shard, newShardKeys(s.cfg.Prefix, shard))
-	return k.(*shardKeys)
+	k := newShardKeys(s.cfg.Prefix, shard)
+	k.turns.store, k.turns.keys = s, k
+	first, _ := s.shards.LoadOrStore(shard, k)
+	return first.(*shardKeys)
 }
 
 func (s *Store) keysOf(id contract.TaskID) *shardKeys { return s.keys(mom.ShardOf(id)) }

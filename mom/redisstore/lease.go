@@ -18,31 +18,29 @@ import (
 
 // Lease implements mom.Store. A task whose stored call cannot be read is parked as DEAD, since it
 // would come back for ever.
-func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d time.Duration) ([]mom.Lease, error) {
+func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d time.Duration) (leases []mom.Lease, more bool, err error) {
 	if room.Tasks < 1 {
-		return nil, nil
+		return nil, true, nil
 	}
-	reply, err := s.run(ctx, leaseScript, s.keys(shard), args{
-		"n": strconv.Itoa(room.Tasks), "again": strconv.Itoa(room.Again), "once": strconv.Itoa(room.Once),
-		"duration": millis(d), "tombstone": s.tombstone(),
-	})
+	reply, err := s.keys(shard).turns.run(ctx, aLease, strconv.Itoa(room.Tasks), strconv.Itoa(room.Again), strconv.Itoa(room.Once), millis(d))
 	if err != nil {
-		return nil, err
+		return nil, true, fmt.Errorf("lease: %w", err)
 	}
 	rows, err := reply.ToArray()
+	if err != nil || len(rows) == 0 {
+		return nil, true, fmt.Errorf("lease: unexpected reply: %w", err)
+	}
+	last, err := rows[len(rows)-1].AsInt64()
 	if err != nil {
-		return nil, fmt.Errorf("lease: %w", err)
+		return nil, true, fmt.Errorf("lease: %w", err)
 	}
 	if len(rows) == 2 && !rows[0].IsArray() {
-		wait, err := rows[1].AsInt64()
-		if err != nil {
-			return nil, fmt.Errorf("lease: %w", err)
-		}
-		return nil, &mom.LimitedError{Wait: time.Duration(wait) * time.Millisecond}
+		return nil, true, &mom.LimitedError{Wait: time.Duration(last) * time.Millisecond}
 	}
-	leases := make([]mom.Lease, 0, len(rows))
+	more = last == 1
+	leases = make([]mom.Lease, 0, len(rows)-1)
 	var errs []error
-	for _, row := range rows {
+	for _, row := range rows[:len(rows)-1] {
 		lease, err := readLease(shard, row)
 		if err == nil {
 			leases = append(leases, lease)
@@ -55,9 +53,9 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d tim
 	}
 	if len(leases) > 0 {
 		// A task that could not be parked comes back when its lease ends.
-		return leases, nil
+		return leases, more, nil
 	}
-	return nil, errors.Join(errs...)
+	return nil, more, errors.Join(errs...)
 }
 
 func readLease(shard mom.Shard, row rueidis.RedisMessage) (mom.Lease, error) {
@@ -90,6 +88,7 @@ func readLease(shard mom.Shard, row rueidis.RedisMessage) (mom.Lease, error) {
 	if err != nil {
 		return lease, err
 	}
+	lease.Size = len(call)
 	return lease, proto.Unmarshal([]byte(call), lease.Call)
 }
 

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,7 +115,7 @@ func TestFencing(t *testing.T) {
 			t.Helper()
 			_, spend := e.Spend(e.ctx, holder, "late", 0, 1)
 			for what, err := range map[string]error{
-				"mark": e.MarkSent(e.ctx, holder), "settle": e.Settle(e.ctx, holder, success("late")),
+				"settle":  e.Settle(e.ctx, holder, success("late")),
 				"release": e.Release(e.ctx, holder), "park": e.Park(e.ctx, holder, "late"), "spend": spend,
 			} {
 				if !errors.Is(err, mom.ErrFenced) {
@@ -127,7 +128,7 @@ func TestFencing(t *testing.T) {
 			}
 		}
 		lease := e.lease()
-		if lease.Epoch <= old.Epoch || lease.Attempts != 0 {
+		if lease.Epoch <= old.Epoch || lease.Attempts != 1 {
 			t.Errorf("second lease: got %+v after %+v", lease, old)
 		}
 		fenced("leased again", old)
@@ -137,10 +138,13 @@ func TestFencing(t *testing.T) {
 		fenced("settled by another", old)
 		e.wantAnswer(id, success("in time"))
 
-		e.add()
+		e.add(undeclared)
 		lease = e.lease()
 		e.ok(e.Cancel(e.ctx, lease.ID))
 		fenced("cancelled", lease)
+		if err := e.MarkSent(e.ctx, lease); !errors.Is(err, mom.ErrFenced) {
+			t.Errorf("cancelled, mark: got %v, want ErrFenced", err)
+		}
 		e.wantState(lease.ID, cancelled)
 
 		fenced("unknown", mom.Lease{ID: e.id(), Epoch: 1})
@@ -291,15 +295,16 @@ func TestCancel(t *testing.T) {
 			prepare func(lease mom.Lease)
 			want    error
 		}{
-			"queued":   {func(l mom.Lease) { e.ok(e.Release(e.ctx, l)) }, nil},
-			"leased":   {func(mom.Lease) {}, nil},
-			"sent":     {func(l mom.Lease) { e.ok(e.MarkSent(e.ctx, l)) }, mom.ErrTaskState},
-			"retrying": {func(l mom.Lease) { _, err := e.Spend(e.ctx, l, "reset", time.Hour, 9); e.ok(err) }, mom.ErrTaskState},
-			"dead":     {func(l mom.Lease) { _, err := e.Spend(e.ctx, l, "reset", 0, 1); e.ok(err) }, nil},
-			"parked":   {func(l mom.Lease) { e.ok(e.Park(e.ctx, l, "cut off")) }, nil},
-			"settled":  {func(l mom.Lease) { e.ok(e.Settle(e.ctx, l, success("done"))) }, mom.ErrTaskState},
+			"queued":                {func(l mom.Lease) { e.ok(e.Release(e.ctx, l)) }, nil},
+			"leased":                {func(mom.Lease) {}, nil},
+			"repeatable and leased": {func(mom.Lease) {}, mom.ErrTaskState},
+			"sent":                  {func(l mom.Lease) { e.ok(e.MarkSent(e.ctx, l)) }, mom.ErrTaskState},
+			"retrying":              {func(l mom.Lease) { _, err := e.Spend(e.ctx, l, "reset", time.Hour, 9); e.ok(err) }, mom.ErrTaskState},
+			"dead":                  {func(l mom.Lease) { _, err := e.Spend(e.ctx, l, "reset", 0, 1); e.ok(err) }, nil},
+			"parked":                {func(l mom.Lease) { e.ok(e.Park(e.ctx, l, "cut off")) }, nil},
+			"settled":               {func(l mom.Lease) { e.ok(e.Settle(e.ctx, l, success("done"))) }, mom.ErrTaskState},
 		} {
-			id := e.add()
+			id := e.add(func(task *mom.NewTask) { task.Repeatable = strings.HasPrefix(name, "repeatable") })
 			lease := e.lease()
 			if lease.ID != id {
 				t.Fatalf("%s: leased %v, want %v", name, lease.ID, id)
@@ -319,7 +324,7 @@ func TestCancel(t *testing.T) {
 		}
 		depth, err := e.Depth(e.ctx, e.shard)
 		depth.Bytes = 0
-		if want := (mom.Depth{Running: 1, Retrying: 1}); err != nil || depth != want {
+		if want := (mom.Depth{Running: 2, Retrying: 1}); err != nil || depth != want {
 			t.Errorf("depth: got %+v, %v, want %+v", depth, err, want)
 		}
 	})

@@ -223,7 +223,7 @@ func query[T any](ctx context.Context, s *Store, share *places, fn func(context.
 	if err != nil {
 		return found, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommandTimeout)
+	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	if err := share.take(ctx); err != nil {
 		return found, notSent(fmt.Errorf("no place among the commands under way: %w", err))
@@ -254,4 +254,12 @@ func (s *Store) command(ctx context.Context, share *places, fn func(context.Cont
 		return struct{}{}, fn(ctx, client)
 	})
 	return err
+}
+
+// bounded returns a context that ends with ctx, and after the CommandTimeout at the latest.
+func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if until, ok := ctx.Deadline(); ok && time.Until(until) <= s.cfg.CommandTimeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.cfg.CommandTimeout)
 }

@@ -1,8 +1,11 @@
 package redisstore
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // memory is what is known about a server's memory. A look at it costs Redis more than an add, so
@@ -29,4 +32,15 @@ func (m *memory) known(look time.Duration) string {
 		return "full"
 	}
 	return ""
+}
+
+// learn takes note of what add.lua has said, when it was called with that argument memory.
+func (m *memory) learn(known string, reply rueidis.RedisMessage) {
+	words, err := reply.AsStrSlice()
+	switch {
+	case err == nil && slices.Equal(words, []string{"FULL", "memory"}):
+		m.full.Store(true)
+	case known == "look" && reply.IsInt64():
+		m.full.Store(false)
+	}
 }

@@ -208,7 +208,7 @@ func (w *world) leaseSome(r *rapid.T) {
 	room := mom.Room{Tasks: n, Again: rapid.IntRange(0, n).Draw(r, "again"), Once: rapid.IntRange(0, n).Draw(r, "once")}
 	d := rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Second, 2 * time.Hour}).Draw(r, "for")
 	w.step(r, func(e *env) string {
-		leases, err := e.Store.Lease(e.ctx, e.shard, room, d)
+		leases, _, err := e.Store.Lease(e.ctx, e.shard, room, d)
 		var got strings.Builder
 		for _, l := range leases {
 			fmt.Fprintln(&got, l.ID, l.Epoch, l.Attempts, l.Repeatable, l.Remaining, string(l.Call.GetMessage()))

@@ -58,13 +58,14 @@ type modelTask struct {
 	overdue                 bool  // it ran when its TTL ended, and may finish
 	passed                  int   // times passed over in a row
 	answer                  *momv1.Answer
+	settled                 bool // its record stays until it is reaped
 }
 
 // pass changes the time. Redis drops by itself what has expired.
 func (m *model) pass(to int64) {
 	m.now = to
 	for id, t := range m.tasks {
-		if t.until > 0 && m.over(t.until) {
+		if t.until > 0 && !t.settled && m.over(t.until) {
 			delete(m.tasks, id)
 			m.dropped = m.now
 		}
@@ -157,6 +158,7 @@ func (m *model) leaseTasks(room mom.Room, d time.Duration) (taken []*modelTask) 
 	take := func(t *modelTask) {
 		t.state, t.lease = running, m.now+d.Milliseconds()
 		t.epoch++
+		t.marked = t.repeatable
 		taken = append(taken, t)
 	}
 	var passed []*modelTask
@@ -216,6 +218,9 @@ func (m *model) renew(lease mom.Lease, d time.Duration) error {
 }
 
 func (m *model) mark(lease mom.Lease) error {
+	if lease.Repeatable {
+		return nil
+	}
 	return m.from(lease, func(t *modelTask) { t.marked = true })
 }
 
@@ -230,6 +235,7 @@ func (m *model) settle(lease mom.Lease, answer *momv1.Answer) error {
 			state = failed
 		}
 		m.end(t, state, t.answerLife+m.tombstone)
+		t.settled = true
 	}, succeeded, failed)
 }
 
@@ -380,7 +386,12 @@ func (m *model) reap() (reaped mom.Reaped) {
 		reaped.GivenUp++
 	}
 	reaped.Parked = m.parked()
-	maps.DeleteFunc(m.gone, func(_ contract.TaskID, until int64) bool { return until <= m.now })
+	maps.DeleteFunc(m.gone, func(id contract.TaskID, until int64) bool {
+		if until <= m.now {
+			delete(m.tasks, id)
+		}
+		return until <= m.now
+	})
 	least := int64(-1)
 	if len(m.ready) > 0 {
 		least = 60000

@@ -188,7 +188,7 @@ func TestParkedByAnOlderRelease(t *testing.T) {
 func TestParkedByANewerRelease(t *testing.T) {
 	onEachWith(t, redisstore.Config{ParkedTTL: blink}, func(t *testing.T, e *env) {
 		newer, own := e.parkOne(100), e.parkOne(100)
-		e.setVersion(newer, "4")
+		e.setVersion(newer, unknownVersion)
 		e.reapUntil("the other is given up", func() bool { return len(e.dead()) == 1 })
 		e.wantGivenUp(own)
 		e.wantDead(newer)

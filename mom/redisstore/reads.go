@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -143,6 +144,13 @@ func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error)
 	if v, err := strconv.Atoi(fields["v"]); err != nil || v < 1 || v > mom.NewestRecord { // as load in shared/core.lua
 		return nil, fmt.Errorf("%w: %q of task %s", ErrRecordVersion, fields["v"], id)
 	}
+	created, answerUntil := readTime(fields["c"]), readTime(fields["a"])
+	if born := strings.Fields(fields["B"]); len(born) == 5 { // see shared/core.lua
+		created = readTime(born[4])
+		if ended, keep := readTime(fields["z"]), readTime(born[2]); contract.IsAnswered(readState(fields["s"])) && ended != nil && keep != nil {
+			answerUntil = timestamppb.New(ended.AsTime().Add(time.Duration(keep.AsTime().UnixMilli()) * time.Millisecond))
+		}
+	}
 	attempts, _ := strconv.ParseInt(fields["n"], 10, 32)
 	earlier, _ := strconv.ParseInt(fields["q"], 10, 32) // missing: 0
 	return &momv1.Task{
@@ -153,11 +161,11 @@ func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error)
 		Attempts:         int32(attempts),
 		Cause:            fields["h"],
 		LastFailure:      fields["f"],
-		CreateTime:       readTime(fields["c"]),
+		CreateTime:       created,
 		ExpireTime:       readTime(fields["x"]),
 		NextAttemptTime:  readTime(fields["d"]),
 		EndTime:          readTime(fields["z"]),
-		AnswerExpireTime: readTime(fields["a"]),
+		AnswerExpireTime: answerUntil,
 		DismissTime:      readTime(fields["y"]),
 		EarlierAttempts:  int32(earlier),
 	}, nil

@@ -44,7 +44,10 @@ func TestRestore(t *testing.T) {
 	})
 	led(uncertain, uncertain, func(lease mom.Lease) { e.ok(e.Park(e.ctx, lease, "reset")) })
 	led(succeeded, succeeded, func(lease mom.Lease) { e.ok(e.Settle(e.ctx, lease, success("done"))) })
-	led(cancelled, cancelled, func(lease mom.Lease) { e.ok(e.Cancel(e.ctx, lease.ID)) })
+	led(cancelled, cancelled, func(lease mom.Lease) {
+		e.ok(e.Release(e.ctx, lease))
+		e.ok(e.Cancel(e.ctx, lease.ID))
+	})
 	for range 30 { // more than a batch
 		led(queued, uncertain, nil)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
 
 	"holdline/mom"
@@ -44,6 +45,8 @@ func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, given args
 		log := s.log.With("script", sc.name, "shard", keys.base)
 		if task, ok := given["ulid"]; ok {
 			log = log.With("task", task)
+		} else if among := slices.DeleteFunc(rest, func(arg string) bool { _, err := ulid.ParseStrict(arg); return err != nil }); len(among) > 0 {
+			log = log.With("tasks", among)
 		}
 		log.Error("a script failed midway", "error", err)
 	}

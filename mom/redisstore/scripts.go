@@ -40,18 +40,16 @@ type form struct {
 func newForm(text string) form { return form{text, rueidis.NewLuaScript(text)} }
 
 var (
-	addScript       = newScript("add").needsRoom()
-	leaseScript     = newScript("lease", "finish", "skip")
+	turnScript      = newTurn()
+	addTurnScript   = newTurn().needsRoom()
 	renewScript     = newScript("renew", "held").asUpkeep()
-	markScript      = newScript("mark", "held", "parked", "park")
-	settleScript    = newScript("settle", "held", "finish")
 	releaseScript   = newScript("release", "held", "finish", "give_back")
 	putBackScript   = newScript("put_back", "held", "finish")
 	bypassScript    = newScript("bypass", "held", "parked", "park")
 	spendScript     = newScript("spend", "held", "finish", "parked", "park")
 	parkScript      = newScript("park", "held", "parked", "park")
 	cancelScript    = newScript("cancel", "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
-	abandonScript   = newScript("abandon", "finish", "pass_over").asUpkeep()
+	abandonScript   = newScript("abandon", "finish", "pass_over", "offered").asUpkeep()
 	keepScript      = newScript("keep")
 	dismissScript   = newScript("dismiss", "finish", "parked", "unpark", "give_up")
 	retryScript     = newScript("retry", "parked", "unpark", "retry")
@@ -105,6 +103,10 @@ func join(name, constants string, files ...string) *script {
 	text := constants + locals.String() + body.String()
 	s.plain, s.flagged = newForm(text), newForm("#!lua flags=allow-oom\n"+text)
 	return s
+}
+
+func newTurn() *script {
+	return newScript("turn", "held", "finish", "skip", "parked", "park", "offered", "mark", "settle", "add", "lease")
 }
 
 // needsRoom makes a server at its maxmemory refuse the script.

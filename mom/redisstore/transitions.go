@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -15,22 +16,32 @@ import (
 
 // MarkSent implements mom.Store.
 func (s *Store) MarkSent(ctx context.Context, lease mom.Lease) error {
-	return s.fenced(ctx, markScript, lease, args{"repeatable": flag(lease.Repeatable)})
+	if lease.Repeatable {
+		return nil // lease.lua has marked it
+	}
+	return inWords(s.keysOf(lease.ID).turns.run(ctx, aMark, lease.ID.ULID.String(), epoch(lease)))
 }
 
 // Settle implements mom.Store.
-func (s *Store) Settle(ctx context.Context, lease mom.Lease, answer *momv1.Answer) error {
+func (s *Store) Settle(ctx context.Context, lease mom.Lease, answer *momv1.Answer, told bool) error {
 	stored, err := proto.MarshalOptions{Deterministic: true}.Marshal(answer)
 	if err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
-	state := momv1.TaskState_TASK_STATE_SUCCEEDED
-	if answer.GetError() != nil {
-		state = momv1.TaskState_TASK_STATE_FAILED
+	state := strconv.Itoa(int(mom.StateOf(answer)))
+	return inWords(s.keysOf(lease.ID).turns.run(ctx, anEnd, lease.ID.ULID.String(), epoch(lease), state, flag(told), rueidis.BinaryString(stored), strconv.Itoa(lease.Size)))
+}
+
+// smallAnswer is the largest answer that is published to those who wait for it, in bytes. They read a larger one.
+const smallAnswer = 1 << 10
+
+// inWords reads one of many replies of a script: OK, or why not.
+func inWords(reply rueidis.RedisMessage, err error) error {
+	if err != nil {
+		return err
 	}
-	return s.fenced(ctx, settleScript, lease, args{
-		"state": strconv.Itoa(int(state)), "answer": rueidis.BinaryString(stored), "tombstone": s.tombstone(),
-	})
+	word, err := reply.ToString()
+	return cmp.Or(err, refusals[word])
 }
 
 // Release implements mom.Store. Tasks that come back together keep their order

@@ -9,8 +9,7 @@ for i = rest, #ARGV, 2 do
   local ulid, offer = ARGV[i], ARGV[i + 1]
   local task = load(ulid)
   local t = base .. 't:' .. ulid
-  local kept, offered = unpack(redis.call('HMGET', t, 'g', 'j'))
-  if task and unsent(task) and kept ~= '1' and (offer == '' or (offered or '0') == offer) then
+  if task and unsent(task) and not is_kept(ulid) and (offer == '' or last_offer(ulid) == offer) then
     if offer ~= '' then redis.call('HSET', t, 'i', '1') end
     if task.s == S_QUEUED then pass_over(ulid, task) end
     finish(ulid, task, S_CANCELLED, tombstone)

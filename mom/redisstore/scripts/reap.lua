@@ -11,7 +11,7 @@
 -- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when marked and not
 --         repeatable; tasks past their TTL EXPIRED, or DEAD when they cannot be sent as they are;
 --         due retries → ready; parked tasks are given up when their time or room is used up;
---         tasks whose records are gone leave their callers' lists; ended tasks leave the head of
+--         records whose time is over are deleted, and leave their callers' lists; ended tasks leave the head of
 --         ready; rings the bell.
 local more, left = false, 0 -- left: tasks that only a newer release can read
 -- Without an open task there is little to look at: an idle shard is cheap.
@@ -108,7 +108,14 @@ if parked_next == 0 then more = true end
 local gone = due(GONE, 0)
 if #gone == BULK then more = true end
 for _, member in ipairs(gone) do
-  redis.call('ZREM', base .. 'c:' .. string.sub(member, 28), string.sub(member, 1, 26))
+  local ulid = string.sub(member, 1, 26)
+  local key = redis.call('HGET', base .. 't:' .. ulid, 'k')
+  if key then
+    local named = redis.call('GET', base .. 'i:' .. key)
+    if named and string.sub(named, 1, 26) == ulid then redis.call('DEL', base .. 'i:' .. key) end
+  end
+  redis.call('DEL', base .. 't:' .. ulid)
+  redis.call('ZREM', base .. 'c:' .. string.sub(member, 28), ulid)
   redis.call('ZREM', GONE, member)
 end
 

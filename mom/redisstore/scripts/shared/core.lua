@@ -19,15 +19,19 @@
 --
 -- Fields of t:<ulid>, all short, so that it stays a listpack:
 --   v record version   s state            e epoch          n attempts
---   m sent mark        r repeatable       o order, µs      c created, ms
---   x expires, ms      l time to live, ms w answer TTL, ms d next attempt, ms
---   z ended, ms        a answer until, ms p procedure      u caller
---   h cause            f last failure     k key hash       g kept
---   b bytes in parked  y dismissed, ms     q attempts before it was retried
---   U counted in uncertain
---   j last offer       i cancelled because its caller's connection was lost
+--   m sent mark, which a repeatable one has for as long as it is leased, without this field
+--   r repeatable       o order, µs      x expires, ms
+--   d next attempt, ms z ended, ms        a answer until, ms p procedure
+--   u caller           h cause            f last failure   k key hash
+--   b bytes in parked  y dismissed, ms    q attempts before it was retried
+--   U counted in uncertain                g kept           j last offer
+--   i cancelled because its caller's connection was lost
 --   t times put back   A times passed over in a row because it cannot be sent as it is
 --   M restored from a backup, while it was open
+--   B what it was born with, with blanks between: three digits, each 1 or 0, whether it is
+--   repeatable, a caller waits for its answer, and it is kept; the offer; its answer TTL, its TTL and
+--   when it was created, in ms. r, g and j are there only when they have changed since. In records of
+--   the release before there is no B; they have r, g, j, w (answer TTL), l (TTL) and c (created).
 --   of tasks with a key, see Request in store.go: G schema by which the fingerprint was
 --   made, H fingerprint of the fields that this schema knows, I came as JSON
 local READY, DEAD, BELL, LEASE, LATER, TTL, PAUSED, GONE = unpack(KEYS)
@@ -38,29 +42,79 @@ local BATCH = 100
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
--- A string: microseconds are too long for Lua's conversion of numbers.
-local now_us = clock[1] .. string.format('%06d', tonumber(clock[2]))
+-- micros is the time in µs, a few later: a text, since it is too long for Lua's conversion of numbers.
+local function micros(later)
+  local part = tonumber(clock[2]) + later
+  if part < 1e6 then return clock[1] .. string.format('%06d', part) end
+  return tonumber(clock[1]) + 1 .. string.format('%06d', part - 1e6)
+end
+
+-- text is a whole number as a text. Redis takes a microsecond to write a number that Lua gives it, and the same ones come
+-- again and again.
+local texts = {}
+local function text(number)
+  local known = texts[number]
+  if not known then
+    known = string.format('%.0f', number)
+    texts[number] = known
+  end
+  return known
+end
 
 -- load returns fields of a task, or nil when there is no such task. The second value is an error
 -- reply when this release does not know the version of the record, which is that of the call, see
 -- Call in task.proto. A damaged record must not stop a script midway, after it has begun to
 -- write: missing fields count as 0, and so the task has expired.
 local function load(ulid)
-  local v = redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'e', 'n', 'm', 'r', 'o', 'x', 'l', 'w', 'u', 'k', 't')
-  if not v[1] then return nil end
-  local version = tonumber(v[1])
+  local v, s, x, o, born, u, e, m, n, k, t, r = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'o', 'B', 'u', 'e', 'm', 'n', 'k', 't', 'r'))
+  if not v then return nil end
+  local version = tonumber(v)
   if not version or version < 1 or version > NEWEST_RECORD then
-    return nil, redis.error_reply('HLVERSION record version ' .. v[1] .. ' of task ' .. ulid .. ' is not known')
+    return nil, redis.error_reply('HLVERSION record version ' .. v .. ' of task ' .. ulid .. ' is not known')
+  end
+  local l, w
+  if born then
+    r = r or string.sub(born, 1, 1)
+    w, l = string.match(born, '^%d+ %d+ (%d+) (%d+)')
+    if s == S_RUNNING and r == '1' then m = '1' end
+  else
+    l, w = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'l', 'w'))
   end
   return {
-    s = v[2], e = tonumber(v[3]) and v[3] or '0', n = tonumber(v[4]) or 0, m = v[5], r = tonumber(v[6]) and v[6] or '0', o = tonumber(v[7]) or 0,
-    x = tonumber(v[8]) or 0, l = tonumber(v[9]) or 0, w = tonumber(v[10]) or 1, u = v[11] or '', k = v[12],
-    t = tonumber(v[13]) or 0,
+    s = s, e = tonumber(e) and e or '0', n = n and tonumber(n) or 0, m = m, r = tonumber(r) and r or '0', o = tonumber(o) or 0,
+    x = tonumber(x) or 0, l = tonumber(l) or 0, w = tonumber(w) or 1, u = u or '', k = k, t = t and tonumber(t) or 0,
+    W = born and string.sub(born, 2, 2),
   }
+end
+
+-- alone calls what for one of many tasks. If that fails, on damaged data, its reply is the error, and the others are not
+-- affected.
+local function alone(what, ...)
+  local done, reply = pcall(what, ...)
+  if done then return reply end
+  if type(reply) == 'table' then reply = reply.err end
+  if not string.match(reply, '^%u+ ') then reply = 'ERR Error running script: ' .. reply end -- it is none of Redis
+  return redis.error_reply(reply)
 end
 
 local function publish(ulid, state)
   redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)
+end
+
+-- note is publish for scripts that change many tasks: say then publishes all of it in one message, each as
+-- ulid and state, and with an answer =, its length and a blank before it.
+local noted = {}
+local function note(ulid, state, answer)
+  if answer then state = state .. '=' .. #answer .. ' ' .. answer end
+  noted[#noted + 1] = ulid .. state
+end
+
+local function say()
+  if #noted == 1 and #noted[1] == 27 then
+    publish(string.sub(noted[1], 1, 26), string.sub(noted[1], 27)) -- the release before reads this one
+  elseif #noted > 0 then
+    redis.call('PUBLISH', base .. 'events', 'many ' .. table.concat(noted, ' '))
+  end
 end
 
 -- ring wakes the replayers of all MOMs. A transition to QUEUED wakes them as well.

@@ -1,0 +1,115 @@
+-- Stores calls at the tail of the queue, each of them once.
+--
+-- ARGV: max_queued:tasks max_bytes:bytes memory
+--       (max_bytes is for calls that are not parked; memory is what is known of the server's:
+--       'full', 'look' to look now, or empty)
+--
+-- Of each call: ulid, placed_by, only_known, version, ttl in ms, kept, offer, born, procedure, caller,
+-- cause, call, key_hash, and if that is not empty, fingerprint, twin, schema, known, json. placed_by is
+-- the epoch of the number of shards by which the task is placed; only_known is 1 in a shard where an
+-- earlier number would have placed it; born is the field B of the record, without the last number; twin,
+-- which may be empty, is another fingerprint of the same request; schema and known, which may be empty
+-- too, and json tell how the fingerprint was made.
+--
+-- Returns: for each call when it expires, in ms; or {'KNOWN', expires} for a ulid that was added
+--          before, {'ATTACHED', ulid}, {'REUSED', fingerprint, schema, known, json, call} of the
+--          request that the key names, where call is empty unless schema is, {'FULL', what} where what
+--          is tasks, bytes or memory, {'MOVED', epoch} when the shard has another epoch, {'NONE'} of
+--          only_known: it is not here, or an error
+-- Effect: t: p: i: c: written, in ready and ttl, counted in bytes. A task that was cancelled
+--         because its caller's connection was lost is stored anew: the caller is here again.
+local numbering, open, bytes, parked
+-- What is written for all of them together.
+local size, ready, ttls, lists, callers = 0, {}, {}, {}, {}
+
+local function add(ulid, placed_by, only_known, version, ttl, kept, offer, born, procedure, caller, cause, call, key_hash, fingerprint, twin, schema, known, json)
+  local t = base .. 't:' .. ulid
+  local expires, state, lost, epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
+  local anew = state == S_CANCELLED and lost
+  if expires and not anew then
+    if kept == '1' then redis.call('HSET', t, 'g', '1') end
+    if tonumber(offer) > tonumber(last_offer(ulid)) then redis.call('HSET', t, 'j', offer) end
+    return {'KNOWN', expires}
+  end
+  if key_hash ~= '' then
+    local named = redis.call('GET', base .. 'i:' .. key_hash)
+    if named then
+      local other = string.sub(named, 1, 26)
+      if redis.call('EXISTS', base .. 't:' .. other) == 1 then
+        local first = string.sub(named, 28)
+        if first == fingerprint or first == twin then return {'ATTACHED', other} end
+        local G, H, I = unpack(redis.call('HMGET', base .. 't:' .. other, 'G', 'H', 'I'))
+        -- Without a schema, Go can compare only with the call itself.
+        local whole = not G and redis.call('GET', base .. 'p:' .. other)
+        return {'REUSED', first, G or '', H or '', I or '', whole or ''}
+      end
+    end
+  end
+  if only_known == '1' and not anew then return {'NONE'} end
+  if numbering ~= placed_by then return {'MOVED', numbering} end
+  if open >= max_queued then return {'FULL', 'tasks'} end
+  if bytes - parked + #call > max_bytes then return {'FULL', 'bytes'} end
+  if memory == 'look' then
+    local info = redis.call('INFO', 'memory')
+    local used, limit = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
+    -- The remaining memory is for answers, and for the scripts that drain the queues.
+    memory = tonumber(limit) > 0 and tonumber(used) > 0.8 * tonumber(limit) and 'full' or ''
+  end
+  if memory == 'full' then return {'FULL', 'memory'} end
+
+  -- If it was passed over, it may still be in ready, and is then there twice. It is leased from the
+  -- first place, and skipped at the other one, as was counted.
+  if anew then
+    redis.call('DEL', t)
+    redis.call('ZREM', GONE, ulid .. ' ' .. caller)
+  end
+  -- First what is read most. The epoch is kept, so that an old lease does not fit the new task.
+  expires = text(now + tonumber(ttl))
+  if key_hash == '' then
+    redis.call('HSET', t, 'v', version, 's', S_QUEUED, 'x', expires, 'o', micros(#ready), 'B', born .. text(now), 'u', caller,
+      'p', procedure, 'h', cause)
+  else
+    local record = {t, 'v', version, 's', S_QUEUED, 'x', expires, 'o', micros(#ready), 'B', born .. text(now), 'u', caller,
+      'p', procedure, 'h', cause, 'k', key_hash}
+    if schema ~= '' then record[#record + 1], record[#record + 2] = 'G', schema end
+    if known ~= '' then record[#record + 1], record[#record + 2] = 'H', known end
+    if json == '1' then record[#record + 1], record[#record + 2] = 'I', json end
+    redis.call('HSET', unpack(record))
+  end
+  if epoch then redis.call('HSET', t, 'e', epoch) end
+  redis.call('SET', base .. 'p:' .. ulid, call)
+  if key_hash ~= '' then redis.call('SET', base .. 'i:' .. key_hash, ulid .. ' ' .. fingerprint) end
+
+  open, bytes, size = open + 1, bytes + #call, size + #call
+  ready[#ready + 1] = ulid
+  ttls[#ttls + 1], ttls[#ttls + 2] = expires, ulid
+  if not lists[caller] then
+    lists[caller] = {}
+    callers[#callers + 1] = caller
+  end
+  local list = lists[caller]
+  list[#list + 1], list[#list + 2] = '0', ulid
+  note(ulid, S_QUEUED)
+  return tonumber(expires)
+end
+
+-- add_all stores so many calls, whose arguments begin at a place. Returns the place behind them.
+local function add_all(count, at, replies)
+  if count == 0 then return at end
+  numbering = redis.call('GET', base .. 'numbering') or '0'
+  open = redis.call('ZCARD', TTL)
+  bytes = tonumber(redis.call('GET', base .. 'bytes') or 0)
+  parked = math.max(tonumber(redis.call('GET', base .. 'parked') or 0), 0)
+  for _ = 1, count do
+    local last = ARGV[at + 12] == '' and at + 12 or at + 17 -- with a key there is more
+    replies[#replies + 1] = alone(add, unpack(ARGV, at, last))
+    at = last + 1
+  end
+  if #ready > 0 then
+    redis.call('INCRBY', base .. 'bytes', size)
+    redis.call('ZADD', TTL, unpack(ttls))
+    for _, caller in ipairs(callers) do redis.call('ZADD', base .. 'c:' .. caller, unpack(lists[caller])) end
+    redis.call('RPUSH', READY, unpack(ready))
+  end
+  return at
+end

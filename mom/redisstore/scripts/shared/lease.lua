@@ -1,0 +1,141 @@
+-- Takes up to n tasks from the head of the queue.
+--
+-- ARGV: n:tasks again:tasks once:tasks duration:ms
+--       (again is how many may have failed before, once how many may be such as may not run twice)
+--
+-- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back}, where call is
+--          nil when it is missing, and after them 1 when there are more tasks in ready, else 0.
+--          {'LIMITED', ms to wait} when there are tasks, but the limits, or a service that asked
+--          to wait, allow none, or when all tasks that were looked at have ended.
+-- Effect: ready → lease; a new epoch. Repeatable ones are marked: they are sent without another
+--         word, and may run again if we never hear of that. Tasks whose TTL is over end EXPIRED. The
+--         key bell is deleted with the last task. Up to 100 tasks are passed over, and keep their
+--         places: those that only a newer release can read, and those beyond again and once. If no other
+--         task was found, the first one that has failed before is taken; if 100 were passed over,
+--         the other failed ones go behind all others. Up to 100 ended tasks, or 25 that end now,
+--         lose their places, and the bell rings for the rest.
+local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
+
+local held_until = {} -- ends of leases, and their tasks
+local function take(ulid, e, n, r, x, put_back)
+  local epoch = text(e + 1)
+  local call = redis.pcall('GET', base .. 'p:' .. ulid)
+  if type(call) ~= 'string' then call = false end
+  redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
+  held_until[#held_until + 1], held_until[#held_until + 2] = text(now + duration), ulid
+  note(ulid, S_RUNNING)
+  taken[#taken + 1] = {ulid, e + 1, n, r, x - now, call, put_back}
+end
+
+local function take_loaded(ulid, task)
+  take(ulid, tonumber(task.e), task.n, tonumber(task.r), task.x, task.t)
+  if task.r == '1' and not task.W then redis.call('HSET', base .. 't:' .. ulid, 'm', '1') end -- of the release before
+end
+
+local function look_at(ulid)
+  -- Most tasks have not failed before. Of them less is read.
+  local v, s, x, born, e, n, r, put_back = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'B', 'e', 'n', 'r', 't'))
+  if born and not n and s == S_QUEUED and tonumber(v) == NEWEST_RECORD and (tonumber(x) or 0) > now then
+    r = r or string.sub(born, 1, 1)
+    if r == '1' or once >= 1 then
+      if r ~= '1' then once = once - 1 end
+      take(ulid, tonumber(e) or 0, 0, tonumber(r) or 0, tonumber(x), tonumber(put_back) or 0)
+      return
+    end
+  end
+  local task, err = load(ulid)
+  if err then
+    left[#left + 1], unknown = ulid, err
+  elseif not task or task.s ~= S_QUEUED then
+    if not task then redis.call('ZREM', TTL, ulid) end
+    skipped()
+    passes = passes + 1
+  elseif task.x <= now then
+    finish(ulid, task, S_EXPIRED, tombstone)
+    passes = passes + BATCH / BULK
+  elseif task.r ~= '1' and once < 1 then
+    left[#left + 1] = ulid
+  elseif task.n > 0 and again < 1 then
+    left[#left + 1], failed[ulid] = ulid, task
+  else
+    if task.n > 0 then again = again - 1 end
+    if task.r ~= '1' then once = once - 1 end
+    take_loaded(ulid, task)
+  end
+end
+
+local function lease()
+  if redis.call('EXISTS', PAUSED) == 1 then return {0} end
+  if redis.call('EXISTS', READY) == 0 then
+    redis.call('DEL', BELL)
+    return {0}
+  end
+
+  local wait = tonumber(redis.call('GET', base .. 'wait') or 0) - now -- see put_back.lua
+  if wait > 0 and wait <= WAIT_MAX then return {'LIMITED', wait} end -- longer: the clock was set back
+
+  -- Limits hold for all MOMs together: c leases at once, and r a second by a token bucket, which
+  -- had b tokens at the time a.
+  local limits = base .. 'limits'
+  local most, rate, hand, at = unpack(redis.call('HMGET', limits, 'c', 'r', 'b', 'a'))
+  -- The clock was set back: the bucket fills again from now on.
+  if at and tonumber(at) > now then redis.call('HSET', limits, 'a', now) end
+  if most then
+    n = math.min(n, tonumber(most) - redis.call('ZCARD', LEASE))
+    -- Others hold these leases, and nobody tells us when they end.
+    if n < 1 then return {'LIMITED', 100} end
+  end
+  if rate then
+    -- In any second, fewer than second + 1 leases may begin: at most 1 + spare tokens are in the
+    -- bucket at its start, and second - spare come within it. spare makes up for leases that come
+    -- late.
+    local second = tonumber(rate)
+    if second > 1 then second = math.floor(second) end
+    local spare = second < 10 and 0 or second / 100
+    local come = math.max(now - tonumber(at or now), 0) * (second - spare) / 1000
+    hand = math.min(tonumber(hand or 1) + come, 1 + spare)
+    n = math.min(n, math.floor(hand))
+    if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / (second - spare))} end
+  end
+
+  while #taken < n and #left < BATCH and passes < BATCH do
+    local ulids = redis.call('LPOP', READY, math.min(n - #taken, BATCH - #left, math.ceil((BATCH - passes) * BULK / BATCH)))
+    if not ulids then
+      redis.call('DEL', base .. 'passed')
+      break
+    end
+    for _, ulid in ipairs(ulids) do
+      -- One that is damaged is no lease. It is told of, and has lost its place.
+      if not pcall(look_at, ulid) then taken[#taken + 1] = {ulid, 0, 0, 0, 0, false, 0} end
+    end
+  end
+  if #taken == 0 then
+    local kept, behind = {}, #left == BATCH
+    for _, ulid in ipairs(left) do
+      if failed[ulid] and #taken == 0 then
+        take_loaded(ulid, failed[ulid])
+      elseif failed[ulid] and behind then
+        redis.call('RPUSH', READY, ulid)
+      else
+        kept[#kept + 1] = ulid
+      end
+    end
+    left = kept
+  end
+  if rate then
+    -- Rounded down, since errors of rounding up would add up.
+    redis.call('HSET', limits, 'b', string.format('%.6f', math.floor((hand - #taken) * 1e6) / 1e6), 'a', now)
+  end
+  for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
+  if unknown and #taken == 0 then return unknown end
+  if #held_until > 0 then redis.call('ZADD', LEASE, unpack(held_until)) end
+  local more = redis.call('EXISTS', READY)
+  if more == 0 then
+    redis.call('DEL', BELL)
+  elseif passes >= BATCH then
+    if #taken == 0 then return {'LIMITED', 2} end
+    ring() -- there are more tasks to look at
+  end
+  taken[#taken + 1] = more
+  return taken
+end

@@ -1,0 +1,227 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/redis/rueidis"
+
+	"holdline/mom"
+)
+
+const (
+	// turnMost is how many tasks are added in one turn, and how many other transitions made: so many take Redis about a millisecond.
+	turnMost = 64
+	// turnBytes is how much the new ones may bring, and the others, unless one alone brings more.
+	turnBytes = 256 << 10
+)
+
+// turns make the transitions of a shard together: while one script is under way, those that are asked for wait, and the
+// next script makes them all. So one that comes alone does not wait, and many cost Redis and us little more than
+// one. They are safe for concurrent use.
+type turns struct {
+	store *Store
+	keys  *shardKeys
+
+	mu    sync.Mutex
+	busy  bool
+	adds  queue
+	other queue // of all other transitions, which go first: they take work from Redis
+}
+
+// queue has the transitions that wait for a turn, in the order in which they came.
+type queue []*asked
+
+// kind is that of a transition, in the order in which turn.lua makes them.
+type kind uint8
+
+const (
+	aMark kind = iota
+	anEnd
+	anAdd
+	aLease
+)
+
+// asked is a transition that was asked for.
+type asked struct {
+	kind  kind
+	argv  []string // of a lease: its room and duration
+	size  int
+	done  chan struct{} // closed when it is decided
+	reply rueidis.RedisMessage
+	err   error
+}
+
+// run makes a transition, and returns what the script says of it. If ctx ends before the script is sent, or if
+// too many that came later wait, it is surely not made.
+func (t *turns) run(ctx context.Context, k kind, argv ...string) (rueidis.RedisMessage, error) {
+	if err := ctx.Err(); err != nil {
+		return rueidis.RedisMessage{}, notSent(err)
+	}
+	ctx, cancel := t.store.bounded(ctx)
+	defer cancel()
+	one := &asked{kind: k, argv: argv, done: make(chan struct{})}
+	for _, arg := range argv {
+		one.size += len(arg)
+	}
+	waiting := &t.other
+	if k == anAdd {
+		waiting = &t.adds
+	}
+	t.mu.Lock()
+	waiting.push(one)
+	if !t.busy {
+		t.busy = true
+		go t.work()
+	}
+	t.mu.Unlock()
+	select {
+	case <-one.done:
+		return one.reply, one.err
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if waiting.remove(one) {
+		return rueidis.RedisMessage{}, notSent(ctx.Err())
+	}
+	return rueidis.RedisMessage{}, fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, ctx.Err())
+}
+
+func (q *queue) push(one *asked) {
+	*q = append(*q, one)
+	if len(*q) > maxWaiting {
+		(*q)[0].end(rueidis.RedisMessage{}, notSent(errCrowded))
+		*q = slices.Delete(*q, 0, 1)
+	}
+}
+
+func (q *queue) remove(one *asked) (there bool) {
+	at := slices.Index(*q, one)
+	if at >= 0 {
+		*q = slices.Delete(*q, at, at+1)
+	}
+	return at >= 0
+}
+
+// take takes those whose turn it is, in the order in which they came. If they are not all, they are the latest, which have
+// the most time left: see places.
+func (q *queue) take() []*asked {
+	from, size := len(*q), 0
+	for from > 0 && len(*q)-from < turnMost {
+		if size += (*q)[from-1].size; size > turnBytes && from < len(*q) {
+			break
+		}
+		from--
+	}
+	taken := slices.Clone((*q)[from:])
+	*q = slices.Delete(*q, from, len(*q))
+	return taken
+}
+
+func (a *asked) end(reply rueidis.RedisMessage, err error) {
+	a.reply, a.err = reply, err
+	close(a.done)
+}
+
+// work makes transitions until none is left.
+func (t *turns) work() {
+	for {
+		runtime.Gosched() // those who are about to ask go with this turn
+		t.mu.Lock()
+		others, later := oneLease(t.other.take())
+		t.other = append(later, t.other...)
+		batch := append(others, t.adds.take()...)
+		t.busy = len(batch) > 0
+		t.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		t.make(batch)
+	}
+}
+
+// oneLease leaves all leases but the first for later: a turn has one. There is one replayer of a shard in a process.
+func oneLease(batch []*asked) (now, later []*asked) {
+	leases := 0
+	for _, one := range batch {
+		if one.kind == aLease {
+			leases++
+		}
+		if one.kind == aLease && leases > 1 {
+			later = append(later, one)
+		} else {
+			now = append(now, one)
+		}
+	}
+	return now, later
+}
+
+// arguments are the script that makes some transitions, in the order of their kinds, and what it is called with.
+func (t *turns) arguments(batch []*asked) (sc *script, given args, rest []string) {
+	cfg := t.store.cfg
+	given = args{
+		"n": "0", "again": "0", "once": "0", "duration": "1",
+		"tombstone": t.store.tombstone(), "small": strconv.Itoa(smallAnswer),
+		"max_queued": strconv.Itoa(cfg.MaxQueued), "max_bytes": strconv.FormatInt(cfg.MaxBytes, 10), "memory": "",
+	}
+	var count [aLease + 1]int
+	for _, one := range batch {
+		if count[one.kind]++; one.kind == aLease {
+			given["n"], given["again"], given["once"], given["duration"] = one.argv[0], one.argv[1], one.argv[2], one.argv[3]
+		} else {
+			rest = append(rest, one.argv...)
+		}
+	}
+	given["marks"], given["ends"], given["adds"] = strconv.Itoa(count[aMark]), strconv.Itoa(count[anEnd]), strconv.Itoa(count[anAdd])
+	if count[anAdd] == 0 {
+		return turnScript, given, rest
+	}
+	given["memory"] = t.keys.memory.known(t.store.memoryLook)
+	return addTurnScript, given, rest
+}
+
+// make makes some transitions, and tells each what became of it.
+func (t *turns) make(batch []*asked) {
+	slices.SortStableFunc(batch, func(a, b *asked) int { return int(a.kind) - int(b.kind) })
+	script, given, rest := t.arguments(batch)
+	reply, err := t.store.run(context.Background(), script, t.keys, given, rest...)
+	var replies []rueidis.RedisMessage
+	if err == nil {
+		if replies, err = reply.ToArray(); err == nil && len(replies) != len(batch) {
+			err = errors.New("turn: unexpected reply")
+		}
+	}
+	var again []*asked
+	for i, one := range batch {
+		if err != nil {
+			one.end(rueidis.RedisMessage{}, err)
+			continue
+		}
+		if one.kind == anAdd {
+			t.keys.memory.learn(given["memory"], replies[i])
+		}
+		err := t.judge(one, replies[i].Error())
+		if script == addTurnScript && one.kind != anAdd && errors.Is(err, mom.ErrQueueFull) {
+			again = append(again, one) // it was refused for the new tasks
+			continue
+		}
+		one.end(replies[i], err)
+	}
+	if len(again) > 0 {
+		t.make(again)
+	}
+}
+
+// judge is that of the store, for one of many transitions.
+func (t *turns) judge(one *asked, err error) error {
+	if err = t.store.judge(err); errors.Is(err, errDefect) {
+		t.store.log.Error("a script failed", "script", turnScript.name, "shard", t.keys.base, "task", one.argv[0], "error", err)
+	}
+	return err
+}
