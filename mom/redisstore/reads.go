@@ -3,12 +3,10 @@ package redisstore
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -16,11 +14,6 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/mom"
-)
-
-const (
-	pageSize = 200
-	maxPages = 10 // looked at in one List
 )
 
 // Get implements mom.Store.
@@ -60,83 +53,6 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 		return nil, nil, fmt.Errorf("get: %w", err)
 	}
 	return task, answer, nil
-}
-
-// List implements mom.Store. It reads page by page until it has found enough tasks or has read
-// maxPages.
-func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string, limit int, states []momv1.TaskState) (found []*momv1.Task, next string, err error) {
-	for range maxPages {
-		upTo := "+"
-		if before != "" {
-			upTo = "(" + before
-		}
-		page, err := s.page(ctx, shard, caller, upTo)
-		if err != nil {
-			return nil, "", fmt.Errorf("list: %w", err)
-		}
-		for _, task := range page.tasks {
-			if len(states) > 0 && !slices.Contains(states, task.State) {
-				continue
-			}
-			if len(found) == limit {
-				id := found[limit-1].GetId()
-				return found, id[len(id)-ulid.EncodedSize:], nil
-			}
-			found = append(found, task)
-		}
-		if page.last == "" {
-			return found, "", nil
-		}
-		before = page.last
-	}
-	return found, before, nil
-}
-
-// page is a part of a caller's list.
-type page struct {
-	tasks []*momv1.Task // newest first
-	last  string        // the ULID where the next page begins; empty: there is none
-}
-
-// page reads one page, from upTo on to older tasks.
-func (s *Store) page(ctx context.Context, shard mom.Shard, caller, upTo string) (page, error) {
-	keys := s.keys(shard)
-	return query(ctx, s, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) (p page, err error) {
-		names, err := client.Do(ctx, client.B().Zrevrangebylex().Key(keys.callers(caller)).
-			Max(upTo).Min("-").Limit(0, pageSize).Build()).AsStrSlice()
-		if err != nil {
-			return p, s.judge(err)
-		}
-		if len(names) == 0 {
-			return p, nil
-		}
-		reads := make(rueidis.Commands, len(names))
-		for i, name := range names {
-			reads[i] = client.B().Hgetall().Key(keys.task(name)).Build()
-		}
-		for i, reply := range client.DoMulti(ctx, reads...) {
-			fields, err := reply.AsStrMap()
-			if err != nil {
-				return p, s.judge(err)
-			}
-			if len(fields) == 0 {
-				continue // its record has expired, and reap has not yet removed it from the list
-			}
-			id := contract.TaskID{Service: shard.Service, Shard: shard.Index}
-			if id.ULID, err = ulid.ParseStrict(names[i]); err != nil {
-				return p, err
-			}
-			task, err := readTask(id, fields)
-			if err != nil {
-				return p, err
-			}
-			p.tasks = append(p.tasks, task)
-		}
-		if len(names) == pageSize {
-			p.last = names[len(names)-1]
-		}
-		return p, nil
-	})
 }
 
 // readTask reads the fields that shared/core.lua lists.

@@ -1,0 +1,184 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/redis/rueidis"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+const (
+	pageSize = 200
+	maxPages = 10 // looked at in one List
+	// maxIndexed is how many ULIDs are read to find tasks by their states: so many take Redis a few milliseconds.
+	maxIndexed = 10_000
+)
+
+// List implements mom.Store. It reads page by page until it has found enough tasks or has read
+// maxPages.
+func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string, limit int, states []momv1.TaskState) (found []*momv1.Task, next string, err error) {
+	indexed, ok, err := s.indexed(ctx, shard, before, states)
+	if err != nil {
+		return nil, "", fmt.Errorf("list: %w", err)
+	}
+	for range maxPages {
+		var page page
+		if ok {
+			n := min(len(indexed), pageSize)
+			page.names, indexed = indexed[:n], indexed[n:]
+			page.more = len(indexed) > 0
+		} else if page, err = s.page(ctx, shard, caller, before); err != nil {
+			return nil, "", fmt.Errorf("list: %w", err)
+		}
+		tasks, err := s.read(ctx, shard, page.names)
+		if err != nil {
+			return nil, "", fmt.Errorf("list: %w", err)
+		}
+		for _, task := range tasks {
+			if task.GetCaller() != caller || len(states) > 0 && !slices.Contains(states, task.State) {
+				continue
+			}
+			if len(found) == limit {
+				id := found[limit-1].GetId()
+				return found, id[len(id)-ulid.EncodedSize:], nil
+			}
+			found = append(found, task)
+		}
+		if !page.more {
+			return found, "", nil
+		}
+		before = page.names[len(page.names)-1]
+	}
+	return found, before, nil
+}
+
+// page is a part of a list: ULIDs, newest first.
+type page struct {
+	names []string
+	more  bool // there may be older ones
+}
+
+// page reads a part of a caller's list, from before on to older tasks.
+func (s *Store) page(ctx context.Context, shard mom.Shard, caller, before string) (page, error) {
+	keys, upTo := s.keys(shard), "+"
+	if before != "" {
+		upTo = "(" + before
+	}
+	return query(ctx, s, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) (p page, err error) {
+		p.names, err = client.Do(ctx, client.B().Zrevrangebylex().Key(keys.callers(caller)).
+			Max(upTo).Min("-").Limit(0, pageSize).Build()).AsStrSlice()
+		p.more = len(p.names) == pageSize
+		return p, s.judge(err)
+	})
+}
+
+// read reads tasks. It leaves out those whose records have expired.
+func (s *Store) read(ctx context.Context, shard mom.Shard, names []string) ([]*momv1.Task, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	keys := s.keys(shard)
+	return query(ctx, s, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) (tasks []*momv1.Task, err error) {
+		reads := make(rueidis.Commands, len(names))
+		for i, name := range names {
+			reads[i] = client.B().Hgetall().Key(keys.task(name)).Build()
+		}
+		for i, reply := range client.DoMulti(ctx, reads...) {
+			fields, err := reply.AsStrMap()
+			if err != nil {
+				return nil, s.judge(err)
+			}
+			if len(fields) == 0 {
+				continue // reap has not yet removed it from the list
+			}
+			id := contract.TaskID{Service: shard.Service, Shard: shard.Index}
+			if id.ULID, err = ulid.ParseStrict(names[i]); err != nil {
+				return nil, err
+			}
+			task, err := readTask(id, fields)
+			if err != nil {
+				return nil, err
+			}
+			tasks = append(tasks, task)
+		}
+		return tasks, nil
+	})
+}
+
+// indexed returns the ULIDs, newest first, of all tasks that may be in one of the states, if no queue has to be read for it,
+// and not too many others. So the few tasks that have failed are found among a million that wait.
+func (s *Store) indexed(ctx context.Context, shard mom.Shard, before string, states []momv1.TaskState) (names []string, ok bool, err error) {
+	var running, retrying, parked, gone bool
+	for _, state := range states {
+		switch state {
+		case momv1.TaskState_TASK_STATE_RUNNING:
+			running = true
+		case momv1.TaskState_TASK_STATE_RETRYING:
+			retrying = true
+		case momv1.TaskState_TASK_STATE_DEAD, momv1.TaskState_TASK_STATE_UNCERTAIN:
+			parked, gone = true, true // those that were given up, too
+		case momv1.TaskState_TASK_STATE_SUCCEEDED, momv1.TaskState_TASK_STATE_FAILED,
+			momv1.TaskState_TASK_STATE_CANCELLED, momv1.TaskState_TASK_STATE_EXPIRED:
+			gone = true
+		default:
+			return nil, false, nil
+		}
+	}
+	if len(states) == 0 {
+		return nil, false, nil
+	}
+	keys := s.keys(shard)
+	names, err = query(ctx, s, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) ([]string, error) {
+		var sizes, reads rueidis.Commands
+		set := func(needed bool, name string) {
+			if needed {
+				key := keys.base + name
+				sizes = append(sizes, client.B().Zcard().Key(key).Build())
+				reads = append(reads, client.B().Zrange().Key(key).Min("0").Max("-1").Build())
+			}
+		}
+		set(running, "lease")
+		set(retrying, "later")
+		set(gone, "gone")
+		if parked {
+			sizes = append(sizes, client.B().Llen().Key(keys.base+"dead").Build())
+			reads = append(reads, client.B().Lrange().Key(keys.base+"dead").Start(0).Stop(-1).Build())
+		}
+		var all int64
+		for _, reply := range client.DoMulti(ctx, sizes...) {
+			size, err := reply.AsInt64()
+			if err != nil {
+				return nil, s.judge(err)
+			}
+			all += size
+		}
+		if all > maxIndexed {
+			return nil, nil
+		}
+		names := []string{}
+		for _, reply := range client.DoMulti(ctx, reads...) {
+			some, err := reply.AsStrSlice()
+			if err != nil {
+				return nil, s.judge(err)
+			}
+			for _, entry := range some {
+				if len(entry) < ulid.EncodedSize {
+					continue // a hole in dead
+				}
+				if name := entry[:ulid.EncodedSize]; before == "" || name < before { // in gone, the caller follows
+					names = append(names, name)
+				}
+			}
+		}
+		slices.SortFunc(names, func(a, b string) int { return strings.Compare(b, a) })
+		return slices.Compact(names), nil
+	})
+	return names, names != nil, err
+}

@@ -1,0 +1,64 @@
+package redisstore_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	momv1 "holdline/gen/mom/v1"
+	"holdline/mom"
+)
+
+// A list of tasks in some states is that of all tasks without those in other states, page by page.
+func TestListByState(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		for _, lead := range []func(lease mom.Lease){
+			func(l mom.Lease) { e.ok(e.Settle(e.ctx, l, success("done"))) },
+			func(l mom.Lease) { e.ok(e.Settle(e.ctx, l, failure("no"))) },
+			func(l mom.Lease) { _, err := e.Spend(e.ctx, l, "reset", time.Hour, 9); e.ok(err) },
+			func(l mom.Lease) { _, err := e.Spend(e.ctx, l, "reset", time.Hour, 1); e.ok(err) },
+			func(l mom.Lease) {
+				_, err := e.Spend(e.ctx, l, "reset", time.Hour, 1)
+				e.ok(err)
+				e.ok(e.Dismiss(e.ctx, l.ID))
+			},
+			func(l mom.Lease) { e.ok(e.Park(e.ctx, l, "cut off")) },
+			func(l mom.Lease) { e.ok(e.Release(e.ctx, l)); e.ok(e.Cancel(e.ctx, l.ID)) },
+			func(mom.Lease) {},
+		} {
+			for _, caller := range []string{"somebody else", e.caller, e.caller} {
+				e.add(func(task *mom.NewTask) { task.Call.Caller = caller })
+				lead(e.lease())
+			}
+		}
+		e.add()
+		all, next, err := e.List(e.ctx, e.shard, e.caller, "", 100, nil)
+		if err != nil || len(all) != 17 || next != "" {
+			t.Fatalf("all: got %d, %q, %v, want 17", len(all), next, err)
+		}
+		for _, states := range [][]momv1.TaskState{
+			{queued}, {running}, {retrying}, {dead}, {uncertain}, {succeeded}, {failed}, {cancelled}, {expired},
+			{dead, uncertain}, {running, retrying, dead}, {queued, cancelled}, {running, retrying, dead, uncertain, succeeded, failed, cancelled, expired},
+		} {
+			var want, got []string
+			for _, task := range all {
+				if slices.Contains(states, task.State) {
+					want = append(want, task.Id)
+				}
+			}
+			for before := ""; ; {
+				page, next, err := e.List(e.ctx, e.shard, e.caller, before, 2, states)
+				e.ok(err)
+				for _, task := range page {
+					got = append(got, task.Id)
+				}
+				if before = next; next == "" {
+					break
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%v: got %v, want %v", states, got, want)
+			}
+		}
+	})
+}
