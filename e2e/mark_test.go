@@ -34,6 +34,23 @@ func (f *forgetful) MarkSent(ctx context.Context, lease mom.Lease) error {
 func TestMarkLost(t *testing.T) {
 	t.Parallel()
 	addr := freeport.Addr(t)
+	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + ":", Logger: testLog(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	front := ledgerMOM(t, &forgetful{Store: store}, addr)
+	var l ledger
+	run(t, l.serve(t, addr))
+	got, _ := wire{}.ask(t, front, "Post", amounts(t, 1), "Prefer: wait=60")
+	if got.code != 0 || amountOf(got.message) != 2 || l.ran(1) != 1 {
+		t.Errorf("got %v after %d runs, want amount 2 after one", got, l.ran(1))
+	}
+}
+
+// ledgerMOM runs a MOM in front of a ledger, and returns its address once it is ready.
+func ledgerMOM(t *testing.T, store mom.Store, addr string) string {
+	t.Helper()
 	routes, err := route.ParseTable([]string{ledgerService + "=http://" + addr})
 	if err != nil {
 		t.Fatal(err)
@@ -42,12 +59,7 @@ func TestMarkLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := redisstore.Open(redisstore.Config{URL: redistest.Start(t), Prefix: t.Name() + ":", Logger: testLog(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(store.Close)
-	m, err := mom.New(mom.Config{Routes: routes, Schemas: schemas, Logger: testLog(t)}, &forgetful{Store: store})
+	m, err := mom.New(mom.Config{Routes: routes, Schemas: schemas, Logger: testLog(t)}, store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,10 +70,5 @@ func TestMarkLost(t *testing.T) {
 	run(t, m)
 	run(t, front)
 	awaitReady(t, front.Addr())
-	var l ledger
-	run(t, l.serve(t, addr))
-	got, _ := wire{}.ask(t, front.Addr(), "Post", amounts(t, 1), "Prefer: wait=60")
-	if got.code != 0 || amountOf(got.message) != 2 || l.ran(1) != 1 {
-		t.Errorf("got %v after %d runs, want amount 2 after one", got, l.ran(1))
-	}
+	return front.Addr()
 }
