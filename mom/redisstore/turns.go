@@ -136,7 +136,7 @@ func (t *turns) work() {
 		t.mu.Lock()
 		others, later := oneLease(t.other.take())
 		t.other = append(later, t.other...)
-		batch := append(others, t.adds.take()...)
+		batch := slices.Concat(others, t.adds.take())
 		t.busy = len(batch) > 0
 		t.mu.Unlock()
 		if len(batch) == 0 {
