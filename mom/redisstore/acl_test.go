@@ -207,6 +207,8 @@ func TestSwarmUser(t *testing.T) {
 	must("Depth", err)
 	_, _, err = s.List(t.Context(), shard, "", "", 10, nil)
 	must("List", err)
+	_, _, err = s.List(t.Context(), shard, "", "", 10, []momv1.TaskState{running, retrying, dead})
+	must("List by state", err)
 	must("KeepSchema", s.KeepSchema(t.Context(), "name", []byte("schema")))
 	if kept, err := s.Schema(t.Context(), "name"); err != nil || string(kept) != "schema" {
 		t.Errorf("Schema: %q, %v, want what was kept", kept, err)
