@@ -76,6 +76,15 @@ func TestAddTwiceStoresOnce(t *testing.T) {
 	}
 }
 
+// An offer is what a header says, and may be any number.
+func TestOfferBelowZero(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		id := e.add(func(task *mom.NewTask) { task.Offer = -1 })
+		e.ok(e.Settle(e.ctx, e.lease(), success("done")))
+		e.wantAnswer(id, success("done"))
+	})
+}
+
 func TestKeyAttachesOrConflicts(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		first := e.add(keyed("hash", "print"))

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// turnMost is how many tasks are added in one turn, and how many other transitions made: so many take Redis about a millisecond.
+	// turnMost is how many tasks are added in one turn, and how many other transitions made: so many take Redis a millisecond or two.
 	turnMost = 64
 	// turnBytes is how much the new ones may bring, and the others, unless one alone brings more.
 	turnBytes = 256 << 10

@@ -75,7 +75,7 @@ local function load(ulid)
   local l, w
   if born then
     r = r or string.sub(born, 1, 1)
-    w, l = string.match(born, '^%d+ %d+ (%d+) (%d+)')
+    w, l = string.match(born, '^%d+ %S+ (%d+) (%d+)')
     if s == S_RUNNING and r == '1' then m = '1' end
   else
     l, w = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'l', 'w'))

@@ -9,5 +9,5 @@ local function is_kept(ulid)
 end
 
 local function last_offer(ulid)
-  return kept_by(ulid, 'j', '^%d+ (%d+)')
+  return kept_by(ulid, 'j', '^%d+ (%S+)')
 end

@@ -30,7 +30,7 @@ local function settle(ulid, epoch, state, told, answer, size)
   if e ~= epoch then return 'FENCED' end
   if s == S_SUCCEEDED or s == S_FAILED then return 'OK' end
   if s ~= S_RUNNING then return 'FENCED' end
-  local repeatable, waits, keep = string.match(born, '^(%d)(%d)%d %d+ (%d+)')
+  local repeatable, waits, keep = string.match(born, '^(%d)(%d)%d %S+ (%d+)')
   redis.call('SET', base .. 'a:' .. ulid, answer, 'PX', keep)
   n = tonumber(n) or 0
   if m or repeatable == '1' then n = n + 1 end
