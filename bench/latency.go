@@ -39,10 +39,7 @@ func (s *settings) latency(ctx context.Context, dir string) (rows []row, err err
 	defer closeSystems(systems)
 	var targets []target
 	for _, system := range systems {
-		if err := system.startService(ctx); err != nil {
-			return nil, err
-		}
-		if err := system.await(ctx, system.peer("", partGateway, askUnkeyed)); err != nil {
+		if err := system.comeUp(ctx); err != nil {
 			return nil, err
 		}
 		targets = append(targets, func(ctx context.Context, of shape) (row, error) { return s.latencyAt(ctx, system, of) })

@@ -54,14 +54,10 @@ func (s *settings) keyed(ctx context.Context, dir string) (rows []row, err error
 	defer closeSystems(systems)
 	var targets []target
 	for _, system := range systems {
-		if err := system.startService(ctx); err != nil {
+		if err := system.comeUp(ctx); err != nil {
 			return nil, err
 		}
 		unkeyed := system.peer(scenarioKeyed, peerUnkeyed, askUnkeyed)
-		// The gateway may have taken the service for one that is down.
-		if err := system.await(ctx, unkeyed); err != nil {
-			return nil, err
-		}
 		targets = append(targets, s.target(system, unkeyed, false), s.target(system, system.peer(scenarioKeyed, peerKeyed, askKeyed), true))
 	}
 	more, err := s.load(ctx, targets)

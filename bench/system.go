@@ -197,6 +197,14 @@ func (s *system) startService(ctx context.Context) error {
 	return s.service.answers(ctx, protocolConnect, s.backend, askSum)
 }
 
+// comeUp starts the service, and returns when calls pass to it: the gateway may have taken it for one that is down.
+func (s *system) comeUp(ctx context.Context) error {
+	if err := s.startService(ctx); err != nil {
+		return err
+	}
+	return s.await(ctx, s.peer("", partGateway, askUnkeyed))
+}
+
 // stopService is an outage: the service does not say that it ends.
 func (s *system) stopService() {
 	delete(s.clocks, partService)
