@@ -28,7 +28,7 @@ type attemptStore interface {
 	// MarkSent is the write-ahead mark of a task that is not repeatable: from here on the service may have seen
 	// it. It is unrepeatable for good. If the service may
 	// have seen it before, when it was repeatable, it becomes UNCERTAIN and is not marked: ErrFenced.
-	// ErrFenced also when the task was cancelled meanwhile. Repeatable tasks are marked when they are leased.
+	// ErrFenced also when the task was cancelled meanwhile. A repeatable one was marked by its lease: nothing is done.
 	MarkSent(ctx context.Context, lease Lease) error
 	// Settle ends the task with its answer: SUCCEEDED or FAILED. The first
 	// settle wins. told: whoever waits for the answer is told otherwise. ErrFenced.
@@ -79,7 +79,7 @@ func (a *attempter) attempt(ctx context.Context, lease Lease) report {
 		return a.passOver(ctx, lease, f)
 	}
 	lease.Repeatable = k.repeatable(lease)
-	if err := a.mark(ctx, lease); err != nil {
+	if err := a.store.MarkSent(ctx, lease); err != nil {
 		// Cancelled, leased by another, not to be sent again, or the store is away.
 		a.log.Debug("task not sent", "task", lease.ID, "attempt", lease.Attempts+1, "error", err)
 		if !errors.Is(err, ErrFenced) {
@@ -133,14 +133,6 @@ func (a *attempter) record(ctx context.Context, lease Lease, res result, wait ti
 		return err
 	}
 	return a.store.Park(ctx, lease, res.outcome.Cause)
-}
-
-// mark has the store know that a task is about to be sent which may not run twice.
-func (a *attempter) mark(ctx context.Context, lease Lease) error {
-	if lease.Repeatable {
-		return nil
-	}
-	return a.store.MarkSent(ctx, lease)
 }
 
 // settle ends a task with its answer, and tells those who wait for it here.

@@ -146,8 +146,14 @@ func (s *fakeStore) Reap(context.Context, Shard) (Reaped, error) {
 	return s.reap, s.count("reap")
 }
 
-func (s *fakeStore) MarkSent(context.Context, Lease) error { return s.note("mark") }
-func (s *fakeStore) Release(context.Context, Lease) error  { return s.note("release") }
+func (s *fakeStore) MarkSent(_ context.Context, lease Lease) error {
+	if lease.Repeatable {
+		return nil
+	}
+	return s.note("mark")
+}
+
+func (s *fakeStore) Release(context.Context, Lease) error { return s.note("release") }
 
 func (s *fakeStore) Settle(_ context.Context, _ Lease, answer *momv1.Answer, _ bool) error {
 	if e := answer.GetError(); e != nil {

@@ -155,8 +155,7 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	// Wait before storing: an answer may be quicker than we are.
 	waiter := in.waiters.add(true)
 	defer waiter.leave()
-	waits := asked.hold(ctx) > 0 // else nobody is held, and the store is read at most
-	if waits {
+	if task.Waits { // else nobody is held, and the store is read at most
 		waiter.waitFor(task.ID)
 	}
 	added, err := in.add(ctx, task, came)
@@ -169,7 +168,7 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	}
 	in.stored(task, added)
 	in.shards.part(ShardOf(added.ID)).reaper.within(asked.ttl)
-	if waits && added.ID != task.ID { // the key may name another task
+	if task.Waits && added.ID != task.ID { // the key may name another task
 		waiter.waitFor(added.ID)
 	}
 	header := to.info.ResponseHeader()
@@ -264,6 +263,7 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 		call.HttpMajor = x.major()
 	}
 	offer, _ := strconv.ParseInt(header.Get(contract.HeaderOffer), 10, 64) // 0: it did not say
+	waits := asked.hold(ctx) > 0
 	task := NewTask{
 		ID:         id,
 		Offer:      offer,
@@ -272,8 +272,8 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 		Cause:      strings.ToValidUTF8(header.Get(contract.HeaderCause), "?"),
 		TTL:        asked.ttl,
 		AnswerTTL:  asked.answerTTL,
-		Waits:      asked.hold(ctx) > 0,
-		Kept:       asked.key != "" || asked.prefer.Async || asked.hold(ctx) == 0 || header.Get(contract.HeaderKept) != "",
+		Waits:      waits,
+		Kept:       asked.key != "" || asked.prefer.Async || !waits || header.Get(contract.HeaderKept) != "",
 	}
 	if asked.key != "" {
 		call.IdempotencyKey = asked.key

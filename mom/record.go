@@ -67,10 +67,14 @@ func metadata(header iter.Seq2[string, []string], sender contract.Sender) (list 
 
 func addMetadata(header *connect.Header, list []*momv1.Metadata) {
 	for _, m := range list {
-		values := m.GetValues()
-		for _, raw := range m.GetRawValues() {
-			values = append(values, string(raw))
-		}
-		header.SetValues(m.GetKey(), values)
+		header.SetValues(m.GetKey(), valuesOf(m))
 	}
+}
+
+func valuesOf(m *momv1.Metadata) []string {
+	values := m.GetValues()
+	for _, raw := range m.GetRawValues() {
+		values = append(values, string(raw))
+	}
+	return values
 }

@@ -159,11 +159,8 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 	addMetadata(info.RequestHeader(), call.GetHeader())
-	info.RequestHeader().Set(contract.HeaderKey, lease.ID.String())
-	for key, value := range map[string]string{"Traceparent": call.GetTraceParent(), "Tracestate": call.GetTraceState()} {
-		if value != "" { // in the record of an older release
-			info.RequestHeader().Set(key, value)
-		}
+	for _, own := range addedTo(lease) {
+		info.RequestHeader().Set(own[0], own[1])
 	}
 	var message bridge.Message
 	err := client.CallUnary(ctx, k.method.Spec(), &bridge.Message{JSON: speech.JSON, Bytes: raw}, &message)
@@ -190,6 +187,18 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 	return result{answer: &momv1.Answer{
 		Header: header, Trailer: trailer, Result: &momv1.Answer_Error{Error: failed}, Schema: k.schema, RecordVersion: versionOf(false, failed, header, trailer),
 	}}
+}
+
+// addedTo are the headers that a task is sent with beside those of its call: its key, and what older releases keep elsewhere.
+func addedTo(lease Lease) (added [][2]string) {
+	for _, own := range [...][2]string{
+		{contract.HeaderKey, lease.ID.String()}, {"Traceparent", lease.Call.GetTraceParent()}, {"Tracestate", lease.Call.GetTraceState()},
+	} {
+		if own[1] != "" {
+			added = append(added, own)
+		}
+	}
+	return added
 }
 
 // answer is that of a service: a message.

@@ -3,7 +3,6 @@ package mom
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"io"
 	"maps"
 	"net/http"
@@ -43,7 +42,7 @@ func (e *exchange) sendPlain(ctx context.Context, lease Lease, speech bridge.Spe
 			{Name: "te", Value: "trailers"},
 			{Name: "grpc-timeout", Value: strconv.FormatInt(timeout.Milliseconds(), 10) + "m"},
 		}
-		req.Body = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(raw))), raw...)
+		req.Body = bridge.Enveloped(raw)
 	default:
 		return nil, nil
 	}
@@ -72,7 +71,7 @@ func (e *exchange) sendPlain(ctx context.Context, lease Lease, speech bridge.Spe
 func (e *exchange) addHeaders(req *wire.Request, lease Lease) bool {
 	agent, size := userAgent, 0
 	add := func(name, value string) bool {
-		f := hpack.HeaderField{Name: strings.ToLower(name), Value: value}
+		f := hpack.HeaderField{Name: wire.Lower(name), Value: value}
 		if f.Name == "user-agent" {
 			agent = ""
 		}
@@ -81,23 +80,14 @@ func (e *exchange) addHeaders(req *wire.Request, lease Lease) bool {
 		return httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(value)
 	}
 	for _, m := range e.call.GetHeader() {
-		for _, value := range m.GetValues() {
+		for _, value := range valuesOf(m) {
 			if !add(m.GetKey(), value) {
 				return false
 			}
 		}
-		for _, value := range m.GetRawValues() {
-			if !add(m.GetKey(), string(value)) {
-				return false
-			}
-		}
 	}
-	for _, own := range [...][2]string{
-		{contract.HeaderKey, lease.ID.String()},
-		// In the record of an older release.
-		{"traceparent", e.call.GetTraceParent()}, {"tracestate", e.call.GetTraceState()},
-	} {
-		if own[1] != "" && !add(own[0], own[1]) {
+	for _, own := range addedTo(lease) {
+		if !add(own[0], own[1]) {
 			return false
 		}
 	}
@@ -119,8 +109,8 @@ func plainMessage(res *wire.Response, speech bridge.Speech) (*bridge.Message, bo
 	case res.Status != http.StatusOK:
 		return nil, false
 	case speech.Protocol == connect.ProtocolNameGRPC:
-		const head = 5 // of the envelope
-		if len(body) < head || body[0] != 0 || int64(binary.BigEndian.Uint32(body[1:])) != int64(len(body)-head) {
+		var ok bool
+		if body, ok = bridge.Unwrapped(body); !ok {
 			return nil, false
 		}
 		for _, f := range res.Trailers {
@@ -128,14 +118,13 @@ func plainMessage(res *wire.Response, speech bridge.Speech) (*bridge.Message, bo
 				return nil, false
 			}
 		}
-		body = body[head:]
 	}
 	return &bridge.Message{JSON: speech.JSON, Bytes: bytes.Clone(body)}, true
 }
 
 // plainMetadata is what is kept of the headers and the trailers of a response.
 func plainMetadata(res *wire.Response, protocol string) (header, trailer []*momv1.Metadata) {
-	h, t := headerOf(res.Header), headerOf(res.Trailers)
+	h, t := wire.AddFields(nil, res.Header), wire.AddFields(nil, res.Trailers)
 	if protocol == connect.ProtocolNameConnect {
 		for key, values := range h {
 			if name, ok := strings.CutPrefix(key, "Trailer-"); ok {
@@ -147,18 +136,10 @@ func plainMetadata(res *wire.Response, protocol string) (header, trailer []*momv
 	return metadata(maps.All(h), contract.FromHoldline), metadata(maps.All(t), contract.FromHoldline)
 }
 
-func headerOf(fields []hpack.HeaderField) http.Header {
-	header := make(http.Header, len(fields))
-	for _, f := range fields {
-		header.Add(f.Name, f.Value)
-	}
-	return header
-}
-
 // asHTTP is a response that came plainly, as connect takes it.
 func asHTTP(res *wire.Response) *http.Response {
 	return &http.Response{
 		StatusCode: res.Status, Status: strconv.Itoa(res.Status) + " " + http.StatusText(res.Status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: headerOf(res.Header), Trailer: headerOf(res.Trailers), Body: io.NopCloser(bytes.NewReader(res.Body)), ContentLength: int64(len(res.Body)),
+		Header: wire.AddFields(nil, res.Header), Trailer: wire.AddFields(nil, res.Trailers), Body: io.NopCloser(bytes.NewReader(res.Body)), ContentLength: int64(len(res.Body)),
 	}
 }

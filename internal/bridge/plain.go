@@ -59,11 +59,9 @@ func (x *exchange) plain(ctx context.Context, method *route.Method, types *route
 	header["Content-Type"] = []string{inGRPC}
 	header["Te"] = []string{"trailers"}
 	header["Grpc-Accept-Encoding"] = compressions
-	body := make([]byte, envelopeHead, envelopeHead+len(raw))
-	binary.BigEndian.PutUint32(body[1:], uint32(len(raw)))
 	x.came, err = x.try(ctx, &upstream.Request{
 		Method: http.MethodPost, URL: &url.URL{Path: method.Procedure}, HTTPMajor: x.req.HTTPMajor, Header: header,
-		Body: append(body, raw...), Length: int64(envelopeHead + len(raw)), Look: true,
+		Body: Enveloped(raw), Length: int64(envelopeHead + len(raw)), Look: true,
 	})
 	if err != nil {
 		return nil, true
@@ -100,9 +98,26 @@ func plainAnswer(res *upstream.Response) ([]byte, bool) {
 		return nil, false
 	}
 	raw, err := res.Ahead(envelopeHead + MaxMessage)
-	if !errors.Is(err, io.EOF) || len(raw) < envelopeHead || raw[0] != 0 || int64(binary.BigEndian.Uint32(raw[1:])) != int64(len(raw)-envelopeHead) {
+	message, ok := Unwrapped(raw)
+	if !errors.Is(err, io.EOF) || !ok {
 		return nil, false
 	}
 	status := res.Trailer["Grpc-Status"]
-	return raw[envelopeHead:], len(status) == 1 && status[0] == "0"
+	return message, len(status) == 1 && status[0] == "0"
+}
+
+// Enveloped is a message in the envelope of gRPC, not compressed.
+func Enveloped(message []byte) []byte {
+	body := make([]byte, envelopeHead, envelopeHead+len(message))
+	binary.BigEndian.PutUint32(body[1:], uint32(len(message)))
+	return append(body, message...)
+}
+
+// Unwrapped is the message of a body that is one envelope of gRPC, not compressed; false: it is none.
+func Unwrapped(body []byte) (message []byte, ok bool) {
+	const plain = 0 // no flag
+	if len(body) < envelopeHead || body[0] != plain || int64(binary.BigEndian.Uint32(body[1:])) != int64(len(body)-envelopeHead) {
+		return nil, false
+	}
+	return body[envelopeHead:], true
 }

@@ -3,7 +3,6 @@ package bridge
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
@@ -81,11 +80,9 @@ func ReadPlain(req *wire.Request) *PlainCall {
 	}
 	c.body = req.Body
 	if c.grpc {
-		const packed = 0 // no flag
-		if len(c.body) < envelopeHead || c.body[0] != packed || int64(binary.BigEndian.Uint32(c.body[1:])) != int64(len(c.body)-envelopeHead) {
+		if c.body, ok = Unwrapped(c.body); !ok {
 			return nil
 		}
-		c.body = c.body[envelopeHead:]
 	}
 	return c
 }
@@ -240,13 +237,10 @@ func (c *PlainCall) respondGRPC(said *connect.Error) {
 		c.add("grpc-encoding", c.packs.Name())
 	}
 	if c.answered {
-		body := make([]byte, envelopeHead+len(c.sent))
+		c.res.Body = Enveloped(c.sent)
 		if c.packs != nil {
-			body[0] = 1
+			c.res.Body[0] = 1
 		}
-		binary.BigEndian.PutUint32(body[1:], uint32(len(c.sent)))
-		copy(body[envelopeHead:], c.sent)
-		c.res.Body = body
 	}
 	for key, values := range c.Info.ResponseTrailer().All() {
 		if !ofProtocols[key] && httpguts.ValidTrailerHeader(key) {

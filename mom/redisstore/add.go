@@ -40,11 +40,11 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 // a zero Added when the shard does not have the task.
 func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnown bool) (mom.Added, error) {
 	keys := s.keysOf(task.ID)
-	ttl, offer := millis(task.TTL), strconv.FormatInt(task.Offer, 10)
+	ttl := millis(task.TTL)
 	argv := []string{ // as shared/add.lua lists them
 		task.ID.ULID.String(), strconv.FormatInt(task.Epoch, 10), flag(onlyKnown),
 		strconv.FormatUint(uint64(max(task.Call.GetRecordVersion(), mom.BornRecordVersion)), 10),
-		ttl, flag(task.Kept), offer, flag(task.Repeatable) + flag(task.Waits) + flag(task.Kept) + " " + offer + " " + millis(task.AnswerTTL) + " " + ttl + " ",
+		ttl, flag(task.Repeatable) + flag(task.Waits) + flag(task.Kept) + " " + strconv.FormatInt(task.Offer, 10) + " " + millis(task.AnswerTTL) + " " + ttl + " ",
 		task.Call.GetProcedure(), task.Call.GetCaller(), shorten(task.Cause), rueidis.BinaryString(call), task.KeyHash,
 	}
 	if task.KeyHash != "" {

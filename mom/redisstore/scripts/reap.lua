@@ -109,11 +109,8 @@ local gone = due(GONE, 0)
 if #gone == BULK then more = true end
 for _, member in ipairs(gone) do
   local ulid = string.sub(member, 1, 26)
-  local key = redis.call('HGET', base .. 't:' .. ulid, 'k')
-  if key then
-    local named = redis.call('GET', base .. 'i:' .. key)
-    if named and string.sub(named, 1, 26) == ulid then redis.call('DEL', base .. 'i:' .. key) end
-  end
+  local key = own_key(ulid, redis.call('HGET', base .. 't:' .. ulid, 'k'))
+  if key then redis.call('DEL', key) end
   redis.call('DEL', base .. 't:' .. ulid)
   redis.call('ZREM', base .. 'c:' .. string.sub(member, 28), ulid)
   redis.call('ZREM', GONE, member)

@@ -4,8 +4,8 @@
 --       (max_bytes is for calls that are not parked; memory is what is known of the server's:
 --       'full', 'look' to look now, or empty)
 --
--- Of each call: ulid, placed_by, only_known, version, ttl in ms, kept, offer, born, procedure, caller,
--- cause, call, key_hash, and if that is not empty, fingerprint, twin, schema, known, json. placed_by is
+-- Of each call: ulid, placed_by, only_known, version, ttl in ms, born, procedure, caller, cause,
+-- call, key_hash, and if that is not empty, fingerprint, twin, schema, known, json. placed_by is
 -- the epoch of the number of shards by which the task is placed; only_known is 1 in a shard where an
 -- earlier number would have placed it; born is the field B of the record, without the last number; twin,
 -- which may be empty, is another fingerprint of the same request; schema and known, which may be empty
@@ -22,11 +22,12 @@ local numbering, open, bytes, parked
 -- What is written for all of them together.
 local size, ready, ttls, lists, callers = 0, {}, {}, {}, {}
 
-local function add(ulid, placed_by, only_known, version, ttl, kept, offer, born, procedure, caller, cause, call, key_hash, fingerprint, twin, schema, known, json)
+local function add(ulid, placed_by, only_known, version, ttl, born, procedure, caller, cause, call, key_hash, fingerprint, twin, schema, known, json)
   local t = base .. 't:' .. ulid
   local expires, state, lost, epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
   local anew = state == S_CANCELLED and lost
   if expires and not anew then
+    local kept, offer = string.match(born, '^%d%d(%d) (%S+)')
     if kept == '1' then redis.call('HSET', t, 'g', '1') end
     if tonumber(offer) > tonumber(last_offer(ulid)) then redis.call('HSET', t, 'j', offer) end
     return {'KNOWN', expires}
@@ -101,7 +102,7 @@ local function add_all(count, at, replies)
   bytes = tonumber(redis.call('GET', base .. 'bytes') or 0)
   parked = math.max(tonumber(redis.call('GET', base .. 'parked') or 0), 0)
   for _ = 1, count do
-    local last = ARGV[at + 12] == '' and at + 12 or at + 17 -- with a key there is more
+    local last = ARGV[at + 10] == '' and at + 10 or at + 15 -- with a key there is more
     replies[#replies + 1] = alone(add, unpack(ARGV, at, last))
     at = last + 1
   end

@@ -1,8 +1,8 @@
--- keep_key makes an idempotency key expire with the record of the task that it names.
-local function keep_key(ulid, hash, gone)
-  local key = base .. 'i:' .. hash
-  local named = redis.call('GET', key)
-  if named and string.sub(named, 1, 26) == ulid then redis.call('PEXPIREAT', key, gone) end
+-- own_key returns the idempotency key of a task, if the task has one that still names it.
+local function own_key(ulid, hash)
+  local key = hash and base .. 'i:' .. hash
+  local named = key and redis.call('GET', key)
+  return named and string.sub(named, 1, 26) == ulid and key
 end
 
 -- count_out counts calls of so many bytes less.
@@ -19,7 +19,8 @@ local function drop(ulid, task, keep)
   count_out(size)
   redis.call('ZADD', GONE, gone, ulid .. ' ' .. task.u)
   redis.call('PEXPIREAT', base .. 't:' .. ulid, gone)
-  if task.k then keep_key(ulid, task.k, gone) end
+  local key = own_key(ulid, task.k)
+  if key then redis.call('PEXPIREAT', key, gone) end
 end
 
 -- finish ends a task for good.
