@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"holdline/internal/heap"
 	"holdline/internal/secret"
 	"holdline/internal/server"
 )
@@ -79,6 +80,15 @@ func stateDir() string {
 		return filepath.Join(home, ".local", "state", "holdline")
 	}
 	return ".holdline"
+}
+
+// heapSize is what the heap of a server grows to before garbage is collected, in bytes, unless GOGC says otherwise.
+const heapSize = 32 << 20
+
+func growHeap() {
+	if os.Getenv("GOGC") == "" {
+		heap.GrowTo(heapSize)
+	}
 }
 
 // Logs are the flags of the commands that serve.

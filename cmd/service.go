@@ -17,6 +17,7 @@ type Service struct {
 
 // Run serves until it is interrupted, and then drains.
 func (c *Service) Run(ctx context.Context) error {
+	growHeap()
 	svc, ok := services.Find(c.Name)
 	if !ok {
 		return fmt.Errorf("no service %q; there are %s", c.Name, services.Names())
