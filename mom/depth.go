@@ -1,6 +1,10 @@
 package mom
 
-import "context"
+import (
+	"context"
+
+	momv1 "holdline/gen/mom/v1"
+)
 
 // queueDepth counts the tasks of a service, over its shards.
 type queueDepth struct {
@@ -47,6 +51,21 @@ func (s *shards) depth(ctx context.Context, service string) (sum queueDepth, err
 		sum.Parked.Bytes += depth.Parked.Bytes
 		sum.Parked.Oldest = max(sum.Parked.Oldest, depth.Parked.Oldest)
 		sum.Parked.Share = max(sum.Parked.Share, depth.Parked.Share)
+	}
+	return sum, nil
+}
+
+// ended adds up how many tasks of a service have come to each state in which they stay.
+func (s *shards) ended(ctx context.Context, service string) (map[momv1.TaskState]int64, error) {
+	sum := map[momv1.TaskState]int64{}
+	for _, shard := range s.of(service) {
+		ended, err := s.store.Ended(ctx, shard)
+		if err != nil {
+			return nil, err
+		}
+		for state, n := range ended {
+			sum[state] += n
+		}
 	}
 	return sum, nil
 }

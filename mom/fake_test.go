@@ -126,20 +126,36 @@ func (s *fakeStore) Renew(context.Context, Shard, []Lease, time.Duration) ([]Lea
 	return lost, nil
 }
 
-func (s *fakeStore) WaitBell(ctx context.Context, _ Shard) error {
+func (s *fakeStore) Attend(Shard, bool, Room) {}
+
+func (s *fakeStore) Await(ctx context.Context, _ Shard, _ time.Duration) ([]Lease, bool, error) {
 	select {
 	case <-s.bell:
-		return nil
+		return nil, true, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, true, ctx.Err()
 	}
 }
+
+func (s *fakeStore) Listen(context.Context, contract.TaskID) error { return s.count("listen") }
 
 func (s *fakeStore) Depth(context.Context, Shard) (Depth, error) {
 	err := s.count("depth")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Depth{Queued: int64(len(s.ready))}, err
+}
+
+func (s *fakeStore) Ended(context.Context, Shard) (map[momv1.TaskState]int64, error) {
+	s.mu.Lock()
+	ended := map[momv1.TaskState]int64{}
+	for _, task := range s.tasks {
+		if !contract.IsOpen(task.state) {
+			ended[task.state]++
+		}
+	}
+	s.mu.Unlock()
+	return ended, s.count("ended")
 }
 
 func (s *fakeStore) Reap(context.Context, Shard) (Reaped, error) {

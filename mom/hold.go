@@ -66,6 +66,10 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 			Id: added.ID.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
 		})
 	}
+	ask := listen
+	if wait == 0 {
+		ask = read
+	}
 	callers := &h.traffic.of(task.ID.Service).callers
 	defer callers.Add(-1)
 	callers.Add(1)
@@ -76,7 +80,7 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 	for said := false; ; {
 		var again <-chan time.Time
 		if look {
-			found, answer, err := read(ctx, h.store, id)
+			found, answer, err := ask(ctx, h.store, id)
 			switch {
 			case errors.Is(err, ErrUnavailable):
 				// The call is stored. Whoever hears "unavailable" sends it again.

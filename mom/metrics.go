@@ -1,13 +1,13 @@
 package mom
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 )
 
@@ -24,7 +24,6 @@ type metrics struct {
 	calls   *prometheus.CounterVec
 	sent    *prometheus.CounterVec
 	lost    *prometheus.CounterVec
-	ended   *prometheus.CounterVec
 	givenUp *prometheus.CounterVec
 	// passedOver counts how often tasks were passed over, not how many tasks.
 	passedOver *prometheus.CounterVec
@@ -40,17 +39,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		calls:   counter("holdline_mom_calls_total", "Calls that were to be stored, by service and by what came of it.", "service", "result"),
 		sent:    counter("holdline_mom_attempts_total", "Tasks sent to their service, by service and by what each came to.", "service", "result"),
 		lost:    counter("holdline_mom_leases_lost_total", "Attempts whose lease was over before they were, by service.", "service"),
-		ended:   counter("holdline_queue_ended_tasks_total", "Tasks that came to a state in which they stay, as far as this MOM has heard; each MOM hears all.", "service", "state"),
 		givenUp: counter("holdline_mom_given_up_tasks_total", "Parked tasks that this MOM has given up: nobody came in time, or their calls took too much room.", "service"),
 		passedOver: counter("holdline_mom_passed_over_total",
 			"How often tasks were passed over since they cannot be sent as they are, by service and cause.", "service", "cause"),
-	}
-}
-
-// heard counts a transition that the store has told of.
-func (s *metrics) heard(service string, state momv1.TaskState) {
-	if !contract.IsOpen(state) {
-		s.ended.WithLabelValues(service, contract.StateName(state)).Inc()
 	}
 }
 
@@ -75,6 +66,8 @@ func number(b bool) float64 {
 	}
 	return 0
 }
+
+var endedTasks = queueDesc("holdline_queue_ended_tasks_total", "Tasks of a service that came to a state in which they stay, since the store began.", "state")
 
 var queueTasks = queueDesc("holdline_queue_tasks", "Tasks of a service: queued, running, retrying or dead (DEAD and UNCERTAIN).", "state")
 
@@ -120,6 +113,7 @@ func (c queueCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, s := range queueSeries {
 		descs <- s.desc
 	}
+	descs <- endedTasks
 }
 
 // Collect implements prometheus.Collector. A queue that the store does not tell of
@@ -132,12 +126,16 @@ func (c queueCollector) Collect(metrics chan<- prometheus.Metric) {
 	for _, service := range c.shards.services() {
 		counting.Go(func() error {
 			depth, err := c.shards.depth(ctx, service)
-			switch {
+			ended, missed := c.shards.ended(ctx, service)
+			switch err = cmp.Or(err, missed); {
 			case err != nil:
 				c.log.Debug("queue not counted", "service", service, "error", err)
 			case !depth.gone():
 				for _, s := range queueSeries {
 					metrics <- prometheus.MustNewConstMetric(s.desc, prometheus.GaugeValue, s.value(depth), append([]string{service}, s.labels...)...)
+				}
+				for state, n := range ended {
+					metrics <- prometheus.MustNewConstMetric(endedTasks, prometheus.CounterValue, float64(n), service, contract.StateName(state))
 				}
 			}
 			return nil

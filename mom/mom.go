@@ -239,12 +239,11 @@ func (m *MOM) heard(shard Shard, transitions []Transition) {
 	part := m.shards.part(shard)
 	part.reaper.within(heardPause)
 	for _, t := range transitions {
-		m.metrics.heard(shard.Service, t.State)
 		if t.Answer != nil && !knownRecord(t.Answer.GetRecordVersion()) {
 			t.Answer = nil // whoever waits for it reads it, and says so
 		}
 		m.waiters.wake(contract.TaskID{Service: shard.Service, Shard: shard.Index, ULID: t.ULID}, t.State, t.Answer)
-		if !contract.IsOpen(t.State) {
+		if t.State != momv1.TaskState_TASK_STATE_QUEUED {
 			part.demand.doubt()
 		}
 		if t.State == momv1.TaskState_TASK_STATE_QUEUED && m.routes.of(shard.Service) == nil {

@@ -37,13 +37,13 @@ func (s *sending) Run(ctx context.Context) error {
 // newPart makes what works on a shard, of which an alarm warns.
 func (m *MOM) newPart(shard Shard, parked *alarm) *part {
 	givenUp := m.metrics.givenUp.WithLabelValues(shard.Service)
-	return &part{
-		reaper: newReaper(m.store, shard, func(reaped Reaped) {
-			givenUp.Add(float64(reaped.GivenUp))
-			parked.look(time.Now(), reaped)
-		}, m.cfg.Logger),
-		demand: &demand{store: m.store, shard: shard},
-	}
+	p := &part{demand: &demand{store: m.store, shard: shard}}
+	p.reaper = newReaper(m.store, shard, func(reaped Reaped) {
+		givenUp.Add(float64(reaped.GivenUp))
+		parked.look(time.Now(), reaped)
+		p.demand.doubt() // not all transitions are heard
+	}, m.cfg.Logger)
+	return p
 }
 
 // newSending makes what has the tasks of a shard sent by a sender.

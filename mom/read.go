@@ -20,6 +20,9 @@ type readStore interface {
 	// Get reads a task and its answer; the answer is nil when there is none,
 	// or none any more. ErrNotFound.
 	Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error)
+	// Listen has the transitions of a task published from now on, for as long as the store has the task. Whoever reads a task and
+	// then waits for its transitions listens before that. Nothing happens if there is no such task.
+	Listen(ctx context.Context, id contract.TaskID) error
 }
 
 // read reads a task under the store's deadline.
@@ -31,6 +34,20 @@ func read(ctx context.Context, store readStore, id contract.TaskID) (*momv1.Task
 		return nil, nil, fmt.Errorf("answer of task %s has record version %d, which this release does not know", id, v)
 	}
 	return task, answer, storeError(err)
+}
+
+// listen is read for somebody who then waits for transitions of the task.
+func listen(ctx context.Context, store readStore, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
+	task, answer, err := read(ctx, store, id)
+	if err != nil || !contract.IsOpen(task.GetState()) {
+		return task, answer, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := store.Listen(bounded, id); err != nil {
+		return nil, nil, storeError(err)
+	}
+	return read(ctx, store, id)
 }
 
 // of returns the schema that an answer was written by, or ours where that is not to be had:

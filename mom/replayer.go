@@ -33,11 +33,15 @@ type replayStore interface {
 	// the shard is empty or paused. Repeatable ones are marked as sent. more: tasks were left in the queue, or
 	// that is not known. *LimitedError.
 	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) (leases []Lease, more bool, err error)
-	// WaitBell blocks until the shard's bell rings or ctx ends, whose error it returns. It rings
-	// in every process that watches the shard, when a task is queued, when replay may go on,
-	// and whenever a Watch connects; it may ring for nothing. One that rang before the call is
-	// heard, by one call. Nothing rings without a Watch.
-	WaitBell(ctx context.Context, shard Shard) error
+	// Attend says whether this process is about to lease what is queued in a shard. As long as it is, others are not called for
+	// the tasks that it adds. With room, leases for it are taken together with tasks that it adds, while somebody awaits them.
+	Attend(shard Shard, attended bool, room Room)
+	// Await blocks until tasks may be queued in a shard, or ctx ends, whose error it returns. It returns leases that
+	// were taken as Attend has said. Else the shard's bell has rung. That rings when this process has added tasks without a
+	// lease; and in every process that watches the shard, when there are tasks that nobody is about to lease, when replay may go on,
+	// and whenever a Watch connects. It may ring for nothing. One that rang before the call is
+	// heard, by one call.
+	Await(ctx context.Context, shard Shard, d time.Duration) (leases []Lease, more bool, err error)
 }
 
 // endpoints tell of the health of a service: an upstream.Pool, or a test that has the say.
@@ -80,40 +84,39 @@ func (r *replayer) Run(ctx context.Context) error {
 	background.Go(func() { (&renewal{r.store, r.shard, &r.flights, r.once}).Run(attempts) })
 
 	done := make(chan report, maxBusy)
-	rung := make(chan struct{}) // the bell
-	for listening := false; ctx.Err() == nil; {
+	var heard chan news // nil: nobody listens
+	for ctx.Err() == nil {
 		var allowed <-chan time.Time // by the queue's limits
 		if !r.empty && r.room().Tasks > 0 && (r.healthy || r.waitHealthy(ctx)) {
+			r.store.Attend(r.shard, true, Room{})
 			allowed = r.lease(ctx, attempts, done)
 		}
+		r.attend()
 		var slow <-chan time.Time
 		room, oldest := r.room().Tasks > 0, r.flights.oldest(time.Now())
 		if oldest != nil && (!room || r.pace.silent > 0) {
 			slow = time.After(time.Until(oldest.began.Add(patience)))
 		}
-		if !listening && room {
-			listening = true
-			background.Go(func() {
-				if r.store.WaitBell(ctx, r.shard) != nil {
-					return
-				}
-				select {
-				case rung <- struct{}{}:
-				case <-ctx.Done():
-				}
-			})
+		if heard == nil && room {
+			heard = make(chan news, 1)
+			background.Go(func() { heard <- r.await(ctx) })
 		}
 		select {
 		case one := <-done:
 			r.learn(one)
 			r.gather(done)
-		case <-rung:
-			listening, r.empty = false, false
+		case one := <-heard:
+			heard, r.empty = nil, !one.more
+			r.start(attempts, one.leases, done)
 		case <-allowed:
 		case <-slow:
 			r.setAside(oldest)
 		case <-ctx.Done():
 		}
+	}
+	r.store.Attend(r.shard, false, Room{})
+	if heard != nil {
+		r.start(attempts, (<-heard).leases, done)
 	}
 	ending := r.ending
 	if ending == nil {
@@ -121,6 +124,27 @@ func (r *replayer) Run(ctx context.Context) error {
 	}
 	r.drain(ending, done, cut)
 	return nil
+}
+
+// attend tells the store what is done next.
+func (r *replayer) attend() {
+	room := r.room()
+	attended := r.healthy && !r.away && room.Tasks > 0
+	if !attended || !r.empty {
+		room = Room{} // it is leased for, if there is any
+	}
+	r.store.Attend(r.shard, attended, room)
+}
+
+// news are of the bell, or of leases that were taken together with new tasks.
+type news struct {
+	leases []Lease
+	more   bool
+}
+
+func (r *replayer) await(ctx context.Context) news {
+	leases, more, err := r.store.Await(ctx, r.shard, leaseTime)
+	return news{leases, more || err != nil} // the next lease tells what is wrong
 }
 
 // gather learns of attempts that end together, and waits for others when so few have ended that a lease for each
@@ -216,6 +240,7 @@ func (r *replayer) room() Room { return r.pace.room(r.flights.count(time.Now()))
 // waitHealthy asks for the service's health as long as there are tasks for it.
 // It returns false when none are left or ctx has ended.
 func (r *replayer) waitHealthy(ctx context.Context) bool {
+	r.store.Attend(r.shard, false, Room{})
 	// Healthy or not, one that does not take a task is not asked at once again.
 	sleep(ctx, time.Until(r.rest))
 	r.demand.begin()
@@ -256,6 +281,12 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- report) (all
 	if r.away {
 		allowed = time.After(failPause) // no bell says that it is back
 	}
+	r.start(attempts, leases, done)
+	return allowed
+}
+
+// start starts attempts at tasks.
+func (r *replayer) start(attempts context.Context, leases []Lease, done chan<- report) {
 	began := time.Now()
 	for _, lease := range leases {
 		running, cancel := context.WithCancelCause(attempts)
@@ -268,5 +299,4 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- report) (all
 			done <- one
 		}()
 	}
-	return allowed
 }

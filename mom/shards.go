@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/logonce"
 )
 
@@ -34,6 +35,8 @@ type shardStore interface {
 	// Register makes Services list these services. An epoch that is not that of the
 	// Numbering tells other MOMs to read it again.
 	Register(ctx context.Context, epochs map[string]int64) error
+	// Ended returns how many tasks of a shard have come to each state in which they stay, since the store began.
+	Ended(ctx context.Context, shard Shard) (map[momv1.TaskState]int64, error)
 }
 
 // shards are all shards that the store has, as far as this MOM knows: of its routes, and of

@@ -247,8 +247,9 @@ type Store interface {
 	shelfStore
 	checkStore
 
-	// Watch calls changed for the transitions of tasks after they were made,
-	// and resync whenever transitions may have been missed (after each
+	// Watch calls changed for the transitions of tasks after they were made: for all that somebody waits for, see Listen and
+	// NewTask, and now and then for one of the others, which tells that something happens in the shard. It calls
+	// resync whenever transitions may have been missed (after each
 	// connect). It blocks until ctx ends and reconnects by itself. Both are
 	// called one at a time; while they run, no transition is read.
 	Watch(ctx context.Context, shards []Shard, changed func(Shard, []Transition), resync func()) error
@@ -258,8 +259,7 @@ type Store interface {
 type Transition struct {
 	ULID  ulid.ULID
 	State momv1.TaskState
-	// Answer is the one that the task has ended with, if it is small and NewTask said that a caller waits for it;
-	// and unless Settle was told that the caller has it.
+	// Answer is the one that the task has ended with, if it is small.
 	Answer *momv1.Answer
 }
 

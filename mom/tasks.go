@@ -80,7 +80,7 @@ func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) 
 	over := time.NewTimer(waitOf(req.GetWait()))
 	defer over.Stop()
 	for waiting := true; ; {
-		task, answer, err := read(ctx, s.store, id)
+		task, answer, err := listen(ctx, s.store, id)
 		if err != nil {
 			return nil, err
 		}
@@ -194,7 +194,7 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 			if state != momv1.TaskState_TASK_STATE_UNSPECIFIED && !contract.IsOpen(state) {
 				continue
 			}
-			task, _, err := read(ctx, s.store, id)
+			task, _, err := listen(ctx, s.store, id)
 			if err != nil {
 				return err
 			}

@@ -166,7 +166,8 @@ func TestSwarmUser(t *testing.T) {
 
 	first := add(true)
 	<-heard
-	must("WaitBell", s.WaitBell(t.Context(), shard))
+	_, _, err = s.Await(t.Context(), shard, time.Minute)
+	must("Await", err)
 	taken := lease()
 	_, err = s.Renew(t.Context(), shard, []mom.Lease{taken}, time.Minute)
 	must("Renew", err)

@@ -80,6 +80,7 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 		id.ULID = other
 		return mom.Added{ID: id, Attached: true}, nil
 	}
+	keys.bell.ring() // the MOM that stored it may be dead
 	return mom.Added{ID: task.ID, Known: true, ExpireTime: readTime(words[1]).AsTime()}, nil
 }
 

@@ -54,6 +54,7 @@ func TestClusterShards(t *testing.T) {
 		waiting := e.rings(e.ctx)
 		id := e.add()
 		e.ok(<-waiting)
+		e.ok(e.Listen(e.ctx, id))
 		e.ok(e.Settle(e.ctx, e.lease(), success("done")))
 		e.wantAnswer(id, success("done"))
 		want = append(want, event(id, queued), event(id, running), event(id, succeeded))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -250,7 +251,10 @@ func until(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// existing lists all keys of the test, without its prefix.
+// counting is of a shard and not of its tasks.
+var counting = regexp.MustCompile(`:(ended:\d|stir)$`)
+
+// existing lists the keys of the test that come with tasks and go with them, without its prefix.
 func (e *env) existing() []string {
 	e.t.Helper()
 	found := make(map[string]bool)
@@ -259,7 +263,9 @@ func (e *env) existing() []string {
 			page, err := node.Do(e.ctx, node.B().Scan().Cursor(cursor).Match(e.cfg.Prefix+"*").Count(1000).Build()).AsScanEntry()
 			e.ok(err)
 			for _, key := range page.Elements {
-				found[strings.TrimPrefix(key, e.cfg.Prefix)] = true
+				if !counting.MatchString(key) {
+					found[strings.TrimPrefix(key, e.cfg.Prefix)] = true
+				}
 			}
 			cursor = page.Cursor
 		}

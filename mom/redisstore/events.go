@@ -27,17 +27,6 @@ func (b bell) ring() {
 	}
 }
 
-// WaitBell implements mom.Store. Watch rings the bell when a message on its one connection says
-// so. So waiting costs Redis nothing, however many shards there are.
-func (s *Store) WaitBell(ctx context.Context, shard mom.Shard) error {
-	select {
-	case <-s.keys(shard).bell:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // Watch implements mom.Store. It has a connection of its own, so that a slow callback delays
 // nothing else. If a callback is too slow, Redis closes this connection, and a resync follows.
 // Watch returns ctx's error.

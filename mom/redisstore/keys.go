@@ -13,7 +13,9 @@ import (
 //
 //	ready   list        ULIDs, first in, first out
 //	dead    list        ULIDs that are DEAD or UNCERTAIN and wait for a person
-//	bell    list        of the release before, to wake idle replayers; lease.lua deletes it
+//	bell    string      there while tasks are queued of which all MOMs were told
+//	stir    string      there for a second after a transition was published that nobody waits for
+//	ended:<state>  string  how many tasks have come to a state in which they stay
 //	lease   sorted set  ULIDs by the end of their lease: what is in flight
 //	later   sorted set  ULIDs by the time their next attempt is due
 //	ttl     sorted set  open ULIDs by the end of their life; its size is the

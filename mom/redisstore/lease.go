@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -16,13 +15,18 @@ import (
 	"holdline/mom"
 )
 
-// Lease implements mom.Store. A task whose stored call cannot be read is parked as DEAD, since it
-// would come back for ever.
+// Lease implements mom.Store.
 func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d time.Duration) (leases []mom.Lease, more bool, err error) {
 	if room.Tasks < 1 {
 		return nil, true, nil
 	}
-	reply, err := s.keys(shard).turns.run(ctx, aLease, strconv.Itoa(room.Tasks), strconv.Itoa(room.Again), strconv.Itoa(room.Once), millis(d))
+	reply, err := s.keys(shard).turns.run(ctx, aLease, roomFor(room, millis(d))...)
+	return s.readLeases(ctx, shard, reply, err)
+}
+
+// readLeases reads what lease.lua returns. A task whose stored call cannot be read is parked as DEAD, since it
+// would come back for ever.
+func (s *Store) readLeases(ctx context.Context, shard mom.Shard, reply rueidis.RedisMessage, err error) (leases []mom.Lease, more bool, _ error) {
 	if err != nil {
 		return nil, true, fmt.Errorf("lease: %w", err)
 	}

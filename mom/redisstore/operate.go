@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 	"holdline/mom"
 )
@@ -79,6 +80,18 @@ func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
 		Limits:     mom.Limits{Running: counts[7], PerSecond: float64(counts[8]) / 1000},
 		Parked:     s.parked(counts[9], counts[10]),
 	}, nil
+}
+
+// Ended implements mom.Store.
+func (s *Store) Ended(ctx context.Context, shard mom.Shard) (map[momv1.TaskState]int64, error) {
+	counts, err := s.numbers(ctx, endedScript, s.keys(shard), int(lastState), args{})
+	ended := map[momv1.TaskState]int64{}
+	for i, n := range counts {
+		if state := momv1.TaskState(i + 1); !contract.IsOpen(state) {
+			ended[state] = n
+		}
+	}
+	return ended, err
 }
 
 // Pause implements mom.Store.

@@ -51,6 +51,8 @@ var (
 	cancelScript    = newScript("cancel", "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
 	abandonScript   = newScript("abandon", "finish", "pass_over", "offered").asUpkeep()
 	keepScript      = newScript("keep")
+	listenScript    = newScript("listen")
+	callScript      = newScript("call", "say", "call").asUpkeep()
 	dismissScript   = newScript("dismiss", "finish", "parked", "unpark", "give_up")
 	retryScript     = newScript("retry", "parked", "unpark", "retry")
 	retryDeadScript = newScript("retry_dead", "parked", "unpark", "retry")
@@ -59,6 +61,7 @@ var (
 	countScript     = newScript("count_parked", "parked").asUpkeep()
 	rouseScript     = newScript("rouse").asUpkeep()
 	depthScript     = newScript("depth", "parked").asUpkeep()
+	endedScript     = newScript("ended").asUpkeep()
 	pauseScript     = newScript("pause")
 	limitScript     = newScript("limit")
 	numberScript    = newScript("number").asUpkeep()
@@ -106,7 +109,7 @@ func join(name, constants string, files ...string) *script {
 }
 
 func newTurn() *script {
-	return newScript("turn", "held", "finish", "skip", "parked", "park", "offered", "mark", "settle", "add", "lease")
+	return newScript("turn", "say", "held", "finish", "skip", "parked", "park", "offered", "mark", "settle", "add", "lease", "call")
 }
 
 // needsRoom makes a server at its maxmemory refuse the script.
@@ -120,13 +123,16 @@ func (s *script) asUpkeep() *script {
 	return s
 }
 
+// lastState is the state with the highest number.
+var lastState = slices.Max(slices.Collect(maps.Keys(momv1.TaskState_name)))
+
 // constants are what the scripts of a shard share with Go.
 var constants = func() string {
 	var lua strings.Builder
 	for _, number := range slices.Sorted(maps.Keys(momv1.TaskState_name)) {
 		fmt.Fprintf(&lua, "local %s = '%d'\n", strings.Replace(momv1.TaskState_name[number], "TASK_STATE", "S", 1), number)
 	}
-	fmt.Fprintf(&lua, "local BULK, WAIT_MAX, NEWEST_RECORD = %d, %d, %d\n", bulkBatch, mom.LongestWait.Milliseconds(), mom.NewestRecord)
+	fmt.Fprintf(&lua, "local LAST_STATE, BULK, WAIT_MAX, NEWEST_RECORD = %d, %d, %d, %d\n", lastState, bulkBatch, mom.LongestWait.Milliseconds(), mom.NewestRecord)
 	return lua.String()
 }()
 

@@ -13,8 +13,8 @@ func all(t *testing.T) []*script {
 	t.Helper()
 	list := []*script{
 		turnScript, renewScript, releaseScript, putBackScript, bypassScript, spendScript,
-		parkScript, cancelScript, abandonScript, keepScript, dismissScript, retryScript, retryDeadScript, restoreScript,
-		reapScript, countScript, rouseScript, depthScript, pauseScript, limitScript, numberScript, identifyScript, swapScript,
+		parkScript, cancelScript, abandonScript, keepScript, listenScript, callScript, dismissScript, retryScript, retryDeadScript, restoreScript,
+		reapScript, countScript, rouseScript, depthScript, endedScript, pauseScript, limitScript, numberScript, identifyScript, swapScript,
 	}
 	files, err := fs.Glob(sources, "scripts/*.lua")
 	if err != nil || len(files) != len(list) {
@@ -36,7 +36,7 @@ var (
 
 // known are the words of Lua, and what Redis gives to every script.
 var known = strings.Fields(`and break do else elseif end false for function if in local nil not or repeat return then true until while
-	KEYS ARGV redis string math table tonumber type ipairs unpack pcall`)
+	KEYS ARGV redis string math table tonumber type ipairs pairs unpack pcall`)
 
 // A script uses each argument that its header lists, by its name, and no undeclared name: Redis
 // reports such a name only when the script comes to it.

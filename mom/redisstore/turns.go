@@ -32,6 +32,7 @@ type turns struct {
 	busy  bool
 	adds  queue
 	other queue // of all other transitions, which go first: they take work from Redis
+	attendance
 }
 
 // queue has the transitions that wait for a turn, in the order in which they came.
@@ -50,8 +51,9 @@ const (
 // asked is a transition that was asked for.
 type asked struct {
 	kind  kind
-	argv  []string // of a lease: its room and duration
+	argv  []string // of a lease: see roomFor
 	size  int
+	taken bool          // of a lease that waits for new tasks: it is on its way
 	done  chan struct{} // closed when it is decided
 	reply rueidis.RedisMessage
 	err   error
@@ -132,17 +134,33 @@ func (a *asked) end(reply rueidis.RedisMessage, err error) {
 // work makes transitions until none is left.
 func (t *turns) work() {
 	for {
-		runtime.Gosched() // those who are about to ask go with this turn
+		t.letAsk()
 		t.mu.Lock()
 		others, later := oneLease(t.other.take())
 		t.other = append(later, t.other...)
-		batch := slices.Concat(others, t.adds.take())
+		adds := t.adds.take()
+		if len(adds) > 0 {
+			others = t.along(others)
+		}
+		batch := slices.Concat(others, adds)
 		t.busy = len(batch) > 0
+		attended := t.attended
 		t.mu.Unlock()
 		if len(batch) == 0 {
 			return
 		}
-		t.make(batch)
+		t.make(batch, attended)
+	}
+}
+
+// letAsk lets those go with this turn who are about to ask. Nobody waits for it: it gives way to goroutines that can run now, until they
+// ask for nothing more.
+func (t *turns) letAsk() {
+	for before, waiting := -1, 0; before < waiting && waiting < turnMost; {
+		runtime.Gosched()
+		t.mu.Lock()
+		before, waiting = waiting, len(t.adds)+len(t.other)
+		t.mu.Unlock()
 	}
 }
 
@@ -163,10 +181,10 @@ func oneLease(batch []*asked) (now, later []*asked) {
 }
 
 // arguments are the script that makes some transitions, in the order of their kinds, and what it is called with.
-func (t *turns) arguments(batch []*asked) (sc *script, given args, rest []string) {
+func (t *turns) arguments(batch []*asked, attended bool) (sc *script, given args, rest []string) {
 	cfg := t.store.cfg
 	given = args{
-		"n": "0", "again": "0", "once": "0", "duration": "1",
+		"n": "0", "again": "0", "once": "0", "duration": "1", "attended": flag(attended),
 		"tombstone": t.store.tombstone(), "small": strconv.Itoa(smallAnswer),
 		"max_queued": strconv.Itoa(cfg.MaxQueued), "max_bytes": strconv.FormatInt(cfg.MaxBytes, 10), "memory": "",
 	}
@@ -187,15 +205,21 @@ func (t *turns) arguments(batch []*asked) (sc *script, given args, rest []string
 }
 
 // make makes some transitions, and tells each what became of it.
-func (t *turns) make(batch []*asked) {
+func (t *turns) make(batch []*asked, attended bool) {
 	slices.SortStableFunc(batch, func(a, b *asked) int { return int(a.kind) - int(b.kind) })
-	script, given, rest := t.arguments(batch)
+	script, given, rest := t.arguments(batch, attended)
 	reply, err := t.store.run(context.Background(), script, t.keys, given, rest...)
 	var replies []rueidis.RedisMessage
 	if err == nil {
 		if replies, err = reply.ToArray(); err == nil && len(replies) != len(batch) {
 			err = errors.New("turn: unexpected reply")
 		}
+	}
+	switch {
+	case given["n"] != "0":
+		t.leased()
+	case given["adds"] != "0" && attended:
+		t.left()
 	}
 	var again []*asked
 	for i, one := range batch {
@@ -214,7 +238,7 @@ func (t *turns) make(batch []*asked) {
 		one.end(replies[i], err)
 	}
 	if len(again) > 0 {
-		t.make(again)
+		t.make(again, attended)
 	}
 }
 

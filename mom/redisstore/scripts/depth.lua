@@ -5,7 +5,7 @@
 --          leases at once, thousandths of leases a second, bytes of the parked
 --          calls, ms since the oldest was parked, those of dead that are UNCERTAIN};
 --          0 for no limit
--- Effect: none.
+-- Effect: the key bell is deleted when nothing is queued.
 local wait = 0
 for _, head in ipairs(redis.call('LRANGE', READY, 0, BATCH - 1)) do
   local state, order = unpack(redis.call('HMGET', base .. 't:' .. head, 's', 'o'))
@@ -15,6 +15,7 @@ for _, head in ipairs(redis.call('LRANGE', READY, 0, BATCH - 1)) do
   end
 end
 local queued = redis.call('LLEN', READY) - tonumber(redis.call('GET', base .. 'passed') or 0)
+if queued <= 0 then redis.call('DEL', BELL) end
 local dead = math.max(redis.call('LLEN', DEAD) - tonumber(redis.call('GET', base .. 'holes') or 0), 0)
 local uncertain = tonumber(redis.call('GET', base .. 'uncertain') or 0)
 local parked, parked_for = parked_now()

@@ -117,8 +117,11 @@ for _, member in ipairs(gone) do
 end
 
 local waiting = open and redis.call('EXISTS', READY) == 1
--- Rings again, since a message between the nodes of a cluster may be lost.
-if waiting and redis.call('EXISTS', PAUSED) == 0 then ring() end
+if not waiting then
+  redis.call('DEL', BELL)
+elseif redis.call('EXISTS', PAUSED) == 0 then
+  ring() -- again, since a message between the nodes of a cluster may be lost
+end
 
 local parked, parked_for = parked_now()
 if more then return {0, given_up, parked, parked_for, from_ttl, from_later, watch} end

@@ -1,8 +1,9 @@
 -- Makes a turn: what is asked for together in a shard of marks, ends, new tasks and a lease, in this order.
 --
--- ARGV: marks:n ends:n adds:n ...
+-- ARGV: marks:n ends:n adds:n attended ...
 --       (how many of each there are; their own arguments follow: see shared/mark.lua,
---       shared/settle.lua and shared/add.lua. shared/lease.lua leases unless n is 0)
+--       shared/settle.lua and shared/add.lua. shared/lease.lua leases unless n is 0. attended is 1 when
+--       the MOM leases new tasks that are left by itself)
 -- Returns: a reply of each mark, end and new task, and of the lease if there is one
 -- Effect: those of the shared files
 --
@@ -12,6 +13,13 @@ local replies = {}
 local at = mark_all(marks, rest, replies)
 at = settle_all(ends, at, replies)
 add_all(adds, at, replies)
-if n > 0 then replies[#replies + 1] = alone(lease) end
+if n > 0 then
+  local leased = alone(lease)
+  replies[#replies + 1] = leased
+  -- It has left what it has no room for. If the limits allow no more, that is so for all.
+  if leased.err or leased[1] ~= 'LIMITED' and leased[#leased] == 1 then call_others() end
+elseif #ready > 0 and attended ~= '1' then
+  call_others()
+end
 say()
 return replies

@@ -17,10 +17,16 @@
 --          is tasks, bytes or memory, {'MOVED', epoch} when the shard has another epoch, {'NONE'} of
 --          only_known: it is not here, or an error
 -- Effect: t: p: i: c: written, in ready and ttl, counted in bytes. A task that was cancelled
---         because its caller's connection was lost is stored anew: the caller is here again.
+--         because its caller's connection was lost is stored anew: the caller is here again. A caller who
+--         waits for one that was there before listens to it: L in t:.
 local numbering, open, bytes, parked
 -- What is written for all of them together.
 local size, ready, ttls, lists, callers = 0, {}, {}, {}, {}
+
+-- listen has the transitions of a task published for a caller who has come later, and waits.
+local function listen(ulid, born)
+  if string.sub(born, 2, 2) == '1' then redis.call('HSET', base .. 't:' .. ulid, 'L', '1') end
+end
 
 local function add(ulid, placed_by, only_known, version, ttl, born, procedure, caller, cause, call, key_hash, fingerprint, twin, schema, known, json)
   local t = base .. 't:' .. ulid
@@ -28,6 +34,7 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
   local anew = state == S_CANCELLED and lost
   if expires and not anew then
     local kept, offer = string.match(born, '^%d%d(%d) (%S+)')
+    listen(ulid, born)
     if kept == '1' then redis.call('HSET', t, 'g', '1') end
     if tonumber(offer) > tonumber(last_offer(ulid)) then redis.call('HSET', t, 'j', offer) end
     return {'KNOWN', expires}
@@ -38,7 +45,10 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
       local other = string.sub(named, 1, 26)
       if redis.call('EXISTS', base .. 't:' .. other) == 1 then
         local first = string.sub(named, 28)
-        if first == fingerprint or first == twin then return {'ATTACHED', other} end
+        if first == fingerprint or first == twin then
+          listen(other, born)
+          return {'ATTACHED', other}
+        end
         local G, H, I = unpack(redis.call('HMGET', base .. 't:' .. other, 'G', 'H', 'I'))
         -- Without a schema, Go can compare only with the call itself.
         local whole = not G and redis.call('GET', base .. 'p:' .. other)
@@ -90,7 +100,7 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
   end
   local list = lists[caller]
   list[#list + 1], list[#list + 2] = '0', ulid
-  note(ulid, S_QUEUED)
+  note(ulid, S_QUEUED, false)
   return tonumber(expires)
 end
 

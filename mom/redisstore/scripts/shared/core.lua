@@ -10,7 +10,7 @@
 -- declares them, and puts the values that Go gives by these names into their places. A
 -- name with a unit, such as ttl:ms, is a number. Behind the names may come a list, as ...
 -- says; it begins at ARGV[rest]. What Lua shares with Go is declared there too: the states
--- S_QUEUED, S_RUNNING and so on, BULK, WAIT_MAX in ms, and NEWEST_RECORD.
+-- S_QUEUED, S_RUNNING and so on, LAST_STATE, BULK, WAIT_MAX in ms, and NEWEST_RECORD.
 --
 -- A QUEUED task is in ready, a RUNNING one in lease, a RETRYING one in later, a DEAD or UNCERTAIN
 -- one in dead until it is given up. No task is in two of these. Ended tasks may still be in
@@ -28,6 +28,7 @@
 --   i cancelled because its caller's connection was lost
 --   t times put back   A times passed over in a row because it cannot be sent as it is
 --   M restored from a backup, while it was open
+--   L listened to: somebody waits for its transitions at another MOM than that of its caller
 --   B what it was born with, with blanks between: three digits, each 1 or 0, whether it is
 --   repeatable, a caller waits for its answer, and it is kept; the offer; its answer TTL, its TTL and
 --   when it was created, in ms. r, g and j are there only when they have changed since. In records of
@@ -66,7 +67,7 @@ end
 -- Call in task.proto. A damaged record must not stop a script midway, after it has begun to
 -- write: missing fields count as 0, and so the task has expired.
 local function load(ulid)
-  local v, s, x, o, born, u, e, m, n, k, t, r = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'o', 'B', 'u', 'e', 'm', 'n', 'k', 't', 'r'))
+  local v, s, x, o, born, u, e, m, n, k, t, r, L = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'o', 'B', 'u', 'e', 'm', 'n', 'k', 't', 'r', 'L'))
   if not v then return nil end
   local version = tonumber(v)
   if not version or version < 1 or version > NEWEST_RECORD then
@@ -83,7 +84,7 @@ local function load(ulid)
   return {
     s = s, e = tonumber(e) and e or '0', n = n and tonumber(n) or 0, m = m, r = tonumber(r) and r or '0', o = tonumber(o) or 0,
     x = tonumber(x) or 0, l = tonumber(l) or 0, w = tonumber(w) or 1, u = u or '', k = k, t = t and tonumber(t) or 0,
-    W = born and string.sub(born, 2, 2),
+    W = born and string.sub(born, 2, 2), L = L,
   }
 end
 
@@ -97,27 +98,23 @@ local function alone(what, ...)
   return redis.error_reply(reply)
 end
 
-local function publish(ulid, state)
+-- count_ended counts tasks that came to a state in which they stay, since the store began.
+local function count_ended(state, n)
+  redis.pcall('INCRBY', base .. 'ended:' .. state, n)
+end
+
+-- tell tells all MOMs of a transition.
+local function tell(ulid, state)
   redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)
 end
 
--- note is publish for scripts that change many tasks: say then publishes all of it in one message, each as
--- ulid and state, and with an answer =, its length and a blank before it.
-local noted = {}
-local function note(ulid, state, answer)
-  if answer then state = state .. '=' .. #answer .. ' ' .. answer end
-  noted[#noted + 1] = ulid .. state
+-- publish tells and counts.
+local function publish(ulid, state)
+  if state ~= S_QUEUED and state ~= S_RETRYING then count_ended(state, 1) end
+  tell(ulid, state)
 end
 
-local function say()
-  if #noted == 1 and #noted[1] == 27 then
-    publish(string.sub(noted[1], 1, 26), string.sub(noted[1], 27)) -- the release before reads this one
-  elseif #noted > 0 then
-    redis.call('PUBLISH', base .. 'events', 'many ' .. table.concat(noted, ' '))
-  end
-end
-
--- ring wakes the replayers of all MOMs. A transition to QUEUED wakes them as well.
+-- ring wakes the replayers of all MOMs. A transition to QUEUED that is published wakes them as well.
 local function ring()
   redis.call('PUBLISH', base .. 'events', 'bell')
 end

@@ -17,29 +17,29 @@
 local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
 
 local held_until = {} -- ends of leases, and their tasks
-local function take(ulid, e, n, r, x, put_back)
+local function take(ulid, e, n, r, x, put_back, listened)
   local epoch = text(e + 1)
   local call = redis.pcall('GET', base .. 'p:' .. ulid)
   if type(call) ~= 'string' then call = false end
   redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
   held_until[#held_until + 1], held_until[#held_until + 2] = text(now + duration), ulid
-  note(ulid, S_RUNNING)
+  note(ulid, S_RUNNING, listened)
   taken[#taken + 1] = {ulid, e + 1, n, r, x - now, call, put_back}
 end
 
 local function take_loaded(ulid, task)
-  take(ulid, tonumber(task.e), task.n, tonumber(task.r), task.x, task.t)
+  take(ulid, tonumber(task.e), task.n, tonumber(task.r), task.x, task.t, task.L or not task.W)
   if task.r == '1' and not task.W then redis.call('HSET', base .. 't:' .. ulid, 'm', '1') end -- of the release before
 end
 
 local function look_at(ulid)
   -- Most tasks have not failed before. Of them less is read.
-  local v, s, x, born, e, n, r, put_back = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'B', 'e', 'n', 'r', 't'))
+  local v, s, x, born, e, n, r, put_back, listened = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'B', 'e', 'n', 'r', 't', 'L'))
   if born and not n and s == S_QUEUED and tonumber(v) == NEWEST_RECORD and (tonumber(x) or 0) > now then
     r = r or string.sub(born, 1, 1)
     if r == '1' or once >= 1 then
       if r ~= '1' then once = once - 1 end
-      take(ulid, tonumber(e) or 0, 0, tonumber(r) or 0, tonumber(x), tonumber(put_back) or 0)
+      take(ulid, tonumber(e) or 0, 0, tonumber(r) or 0, tonumber(x), tonumber(put_back) or 0, listened)
       return
     end
   end

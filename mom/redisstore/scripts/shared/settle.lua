@@ -8,7 +8,7 @@
 -- Returns: for each 'OK', 'FENCED', or an error. 'OK' too when this lease has settled it before.
 -- Effect: a: written for the answer's TTL, p: gone; t: and i: outlive the answer by the tombstone, until
 --         they are reaped. An answer of at most small bytes is published when somebody waits for it.
-local ended, calls, gone = {}, {}, {}
+local ended, calls, gone, states = {}, {}, {}, {}
 local freed = 0
 
 -- settle_old is settle for a task that the release before has stored.
@@ -25,7 +25,7 @@ end
 
 local function settle(ulid, epoch, state, told, answer, size)
   local t = base .. 't:' .. ulid
-  local v, s, e, n, m, caller, born = unpack(redis.call('HMGET', t, 'v', 's', 'e', 'n', 'm', 'u', 'B'))
+  local v, s, e, n, m, caller, born, listened = unpack(redis.call('HMGET', t, 'v', 's', 'e', 'n', 'm', 'u', 'B', 'L'))
   if not born or tonumber(v) ~= NEWEST_RECORD then return settle_old(ulid, epoch, state, answer) end
   if e ~= epoch then return 'FENCED' end
   if s == S_SUCCEEDED or s == S_FAILED then return 'OK' end
@@ -38,7 +38,8 @@ local function settle(ulid, epoch, state, told, answer, size)
   ended[#ended + 1], calls[#calls + 1] = ulid, base .. 'p:' .. ulid
   gone[#gone + 1], gone[#gone + 2] = text(now + tonumber(keep) + tombstone), ulid .. ' ' .. caller
   freed = freed + tonumber(size)
-  note(ulid, state, told ~= '1' and waits == '1' and #answer <= small and answer)
+  states[state] = (states[state] or 0) + 1
+  note(ulid, state, listened or told ~= '1' and waits == '1', #answer <= small and answer)
   return 'OK'
 end
 
@@ -51,6 +52,7 @@ local function settle_all(count, at, replies)
     redis.call('ZADD', GONE, unpack(gone))
     redis.call('DEL', unpack(calls))
     count_out(freed)
+    for state, n in pairs(states) do count_ended(state, n) end
   end
   return at + 6 * count
 end

@@ -1,0 +1,110 @@
+package redisstore
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"holdline/internal/contract"
+	"holdline/mom"
+)
+
+// attendance is what the replayer of a shard in this process is about to do. The mutex of the turns guards it.
+type attendance struct {
+	attended bool
+	room     mom.Room
+	waits    *asked // a lease that goes along with the next new tasks, as far as there is room; nil: none
+	relied   bool   // new tasks were left to the replayer, and nobody else was called
+}
+
+// Attend implements mom.Store.
+func (s *Store) Attend(shard mom.Shard, attended bool, room mom.Room) {
+	t := &s.keys(shard).turns
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	leaves := t.attended && !attended && t.relied
+	t.attended, t.room = attended, room
+	if leaves {
+		t.relied = false
+		go t.callOthers()
+	}
+}
+
+// Await implements mom.Store. Watch rings the bell when a message on its one connection says so, and a turn does that leaves
+// new tasks to this process. So waiting costs Redis nothing, however many shards there are.
+func (s *Store) Await(ctx context.Context, shard mom.Shard, d time.Duration) (leases []mom.Lease, more bool, err error) {
+	t := &s.keys(shard).turns
+	lease := &asked{kind: aLease, argv: []string{millis(d)}, done: make(chan struct{})}
+	t.mu.Lock()
+	t.waits = lease
+	t.mu.Unlock()
+	select {
+	case <-lease.done:
+		return s.readLeases(ctx, shard, lease.reply, lease.err)
+	case <-t.keys.bell:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	t.mu.Lock()
+	if t.waits == lease {
+		t.waits = nil
+	}
+	taken := lease.taken
+	t.mu.Unlock()
+	if !taken {
+		return nil, true, err
+	}
+	<-lease.done // it is on its way, and may have gone before the bell rang
+	t.keys.bell.ring()
+	return s.readLeases(ctx, shard, lease.reply, lease.err)
+}
+
+// along adds the lease that waits to what a turn makes beside its new tasks, unless there is one. The caller holds mu.
+func (t *turns) along(batch []*asked) []*asked {
+	if t.waits == nil || t.room.Tasks == 0 || slices.ContainsFunc(batch, func(a *asked) bool { return a.kind == aLease }) {
+		return batch
+	}
+	t.waits.argv = roomFor(t.room, t.waits.argv[0])
+	t.waits.taken = true
+	batch, t.waits = append(batch, t.waits), nil
+	return batch
+}
+
+// roomFor are the arguments of a lease, in the order that arguments reads them in.
+func roomFor(room mom.Room, duration string) []string {
+	return []string{strconv.Itoa(room.Tasks), strconv.Itoa(room.Again), strconv.Itoa(room.Once), duration}
+}
+
+// leased takes note that a turn has leased what there is room for, and has called others for the rest.
+func (t *turns) leased() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.relied = false
+}
+
+// left has new tasks leased that a turn has left to the replayer of this process, or calls others if that attends no more.
+func (t *turns) left() {
+	t.mu.Lock()
+	t.relied = t.attended
+	relied := t.relied
+	t.mu.Unlock()
+	if !relied {
+		t.callOthers()
+	}
+	t.keys.bell.ring()
+}
+
+// callOthers rings for all MOMs. If Redis does not answer, they find the tasks when they reap the shard.
+func (t *turns) callOthers() {
+	ctx, cancel := t.store.bounded(context.Background())
+	defer cancel()
+	if err := t.store.do(ctx, callScript, t.keys, args{}); err != nil {
+		t.store.log.Debug("others not called", "shard", t.keys.base, "error", err)
+	}
+}
+
+// Listen implements mom.Store.
+func (s *Store) Listen(ctx context.Context, id contract.TaskID) error {
+	return s.do(ctx, listenScript, s.keysOf(id), args{"ulid": id.ULID.String()})
+}
