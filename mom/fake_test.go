@@ -37,8 +37,12 @@ type fakeStore struct {
 	lost    []Lease // that the next Renew finds lost
 	tasks   map[contract.TaskID]*fakeTask
 	bell    chan struct{}
-	said    []string // transitions
+	along   chan []Lease // what Await returns
+	said    []string     // transitions
 	counted map[string]int
+
+	attended bool
+	room     Room
 }
 
 // fakeTask is one that was added.
@@ -50,7 +54,7 @@ type fakeTask struct {
 
 func newFakeStore() *fakeStore {
 	return &fakeStore{
-		tasks: map[contract.TaskID]*fakeTask{}, bell: make(chan struct{}, 1), counted: map[string]int{}, doubts: make(chan struct{}),
+		tasks: map[contract.TaskID]*fakeTask{}, bell: make(chan struct{}, 1), along: make(chan []Lease), counted: map[string]int{}, doubts: make(chan struct{}),
 		services: map[string]int64{}, numbers: map[string]Numbering{}, schemas: map[string][]byte{},
 	}
 }
@@ -126,12 +130,25 @@ func (s *fakeStore) Renew(context.Context, Shard, []Lease, time.Duration) ([]Lea
 	return lost, nil
 }
 
-func (s *fakeStore) Attend(Shard, bool, Room) {}
+func (s *fakeStore) Attend(_ Shard, attended bool, room Room) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attended, s.room = attended, room
+}
+
+// attends is what Attend was told last.
+func (s *fakeStore) attends() (attended bool, room Room) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.attended, s.room
+}
 
 func (s *fakeStore) Await(ctx context.Context, _ Shard, _ time.Duration) ([]Lease, bool, error) {
 	select {
 	case <-s.bell:
 		return nil, true, nil
+	case leases := <-s.along:
+		return leases, false, nil
 	case <-ctx.Done():
 		return nil, true, ctx.Err()
 	}

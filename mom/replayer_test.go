@@ -123,6 +123,51 @@ func TestReplayBeginsWithACanary(t *testing.T) {
 	})
 }
 
+// A replayer that has nothing left to lease takes what is leased with new tasks, as long as the service is well and the replayer goes on.
+func TestReplayAttends(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, endpoints := newFakeStore(), &fakeEndpoints{sick: true}
+		r := newReplay(t, store, endpoints, func(ctx context.Context, lease Lease) report {
+			sleep(ctx, time.Second)
+			return report{up: lease.PutBack == 0, took: time.Second}
+		})
+		check := func(when string, want bool, room int) {
+			t.Helper()
+			synctest.Wait()
+			if attended, got := store.attends(); attended != want || got.Tasks != room {
+				t.Errorf("%s: attended %v, with room for %d; want %v, %d", when, attended, got.Tasks, want, room)
+			}
+		}
+		store.queue(testLeases(1)...)
+		check("the service is sick", false, 0)
+		endpoints.set(false)
+		time.Sleep(300 * time.Millisecond)
+		check("the window is full", false, 0)
+		time.Sleep(time.Second)
+		check("it is well", true, 2)
+		leased := store.counted["lease"]
+		store.along <- testLeases(1)
+		check("one came along", true, 1)
+		store.along <- []Lease{{PutBack: 1}}
+		check("another one did", false, 0)
+		time.Sleep(time.Second)
+		if got := store.counted["lease"]; got != leased {
+			t.Errorf("%d leases more, want none", got-leased)
+		}
+		check("one was not answered", false, 0)
+		store.queue(testLeases(1)...)
+		time.Sleep(2 * time.Second)
+		check("it is well again", true, 2)
+		go r.stop()
+		check("it ends", false, 0)
+		time.Sleep(time.Minute)
+		if got := len(r.began()); got != 4 {
+			t.Errorf("%d attempts, want 4", got)
+		}
+	})
+}
+
 // Nothing is sent to a service that is not healthy, nor is its health asked while it has no tasks.
 func TestReplayWaitsForHealth(t *testing.T) {
 	t.Parallel()
