@@ -50,7 +50,7 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 	if task.KeyHash != "" {
 		argv = append(argv, task.Fingerprint, task.Twin, task.Schema, task.Known, flag(task.JSON))
 	}
-	reply, err := keys.turns.run(ctx, anAdd, argv...)
+	reply, err := keys.turns.run(ctx, &asked{kind: anAdd, argv: argv, call: task.Call, bytes: len(call)})
 	if err != nil {
 		return mom.Added{}, fmt.Errorf("add: %w", err)
 	}

@@ -41,7 +41,7 @@ func (s *Store) Await(ctx context.Context, shard mom.Shard, d time.Duration) (le
 	t.mu.Unlock()
 	select {
 	case <-lease.done:
-		return s.readLeases(ctx, shard, lease.reply, lease.err)
+		return s.readLeases(ctx, shard, lease, lease.reply, lease.err)
 	case <-t.keys.bell:
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -57,7 +57,7 @@ func (s *Store) Await(ctx context.Context, shard mom.Shard, d time.Duration) (le
 	}
 	<-lease.done // it is on its way, and may have gone before the bell rang
 	t.keys.bell.ring()
-	return s.readLeases(ctx, shard, lease.reply, lease.err)
+	return s.readLeases(ctx, shard, lease, lease.reply, lease.err)
 }
 
 // along adds the lease that waits to what a turn makes beside its new tasks, unless there is one. The caller holds mu.

@@ -1,10 +1,13 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/mom"
@@ -131,6 +134,9 @@ func TestLeaseGoesAlong(t *testing.T) {
 			one := <-awaited
 			if one.err != nil || len(one.leases) != 1 || one.more != (before > 0) || before == 0 && one.leases[0].ID != id {
 				t.Errorf("%d before it: got %+v, want a lease, and whether there are more", before, one)
+			}
+			if got, want := one.leases[0], e.task().Call; !bytes.Equal(got.Call.GetMessage(), want.GetMessage()) || got.Size != proto.Size(want) {
+				t.Errorf("%d before it: got a call of %d bytes, %v, want %v", before, got.Size, got.Call, want)
 			}
 			if got := other.rung(); got != (before > 0) {
 				t.Errorf("%d before it: others are called: %v", before, got)

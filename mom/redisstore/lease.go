@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -20,13 +21,14 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d tim
 	if room.Tasks < 1 {
 		return nil, true, nil
 	}
-	reply, err := s.keys(shard).turns.run(ctx, aLease, roomFor(room, millis(d))...)
-	return s.readLeases(ctx, shard, reply, err)
+	lease := &asked{kind: aLease, argv: roomFor(room, millis(d))}
+	reply, err := s.keys(shard).turns.run(ctx, lease)
+	return s.readLeases(ctx, shard, lease, reply, err)
 }
 
 // readLeases reads what lease.lua returns. A task whose stored call cannot be read is parked as DEAD, since it
 // would come back for ever.
-func (s *Store) readLeases(ctx context.Context, shard mom.Shard, reply rueidis.RedisMessage, err error) (leases []mom.Lease, more bool, _ error) {
+func (s *Store) readLeases(ctx context.Context, shard mom.Shard, lease *asked, reply rueidis.RedisMessage, err error) (leases []mom.Lease, more bool, _ error) {
 	if err != nil {
 		return nil, true, fmt.Errorf("lease: %w", err)
 	}
@@ -45,13 +47,13 @@ func (s *Store) readLeases(ctx context.Context, shard mom.Shard, reply rueidis.R
 	leases = make([]mom.Lease, 0, len(rows)-1)
 	var errs []error
 	for _, row := range rows[:len(rows)-1] {
-		lease, err := readLease(shard, row)
+		one, err := readLease(shard, row, lease.with)
 		if err == nil {
-			leases = append(leases, lease)
+			leases = append(leases, one)
 			continue
 		}
-		s.log.Error("a stored call cannot be read", "task", lease.ID.String(), "error", err)
-		if _, err := s.PassOver(ctx, lease, "cannot be sent: the stored call cannot be read", 0); err != nil {
+		s.log.Error("a stored call cannot be read", "task", one.ID.String(), "error", err)
+		if _, err := s.PassOver(ctx, one, "cannot be sent: the stored call cannot be read", 0); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -62,7 +64,8 @@ func (s *Store) readLeases(ctx context.Context, shard mom.Shard, reply rueidis.R
 	return nil, more, errors.Join(errs...)
 }
 
-func readLease(shard mom.Shard, row rueidis.RedisMessage) (mom.Lease, error) {
+// readLease reads the lease of one task, which may have been stored in the same turn.
+func readLease(shard mom.Shard, row rueidis.RedisMessage, with []*asked) (mom.Lease, error) {
 	fields, err := row.ToArray()
 	if err != nil || len(fields) != 7 {
 		return mom.Lease{}, fmt.Errorf("unexpected reply: %w", err)
@@ -80,7 +83,6 @@ func readLease(shard mom.Shard, row rueidis.RedisMessage) (mom.Lease, error) {
 		PutBack:    int(putBack),
 		Repeatable: repeatable == 1,
 		Remaining:  time.Duration(remaining) * time.Millisecond,
-		Call:       new(momv1.Call),
 	}
 	if lease.ID.ULID, err = ulid.ParseStrict(name); err != nil {
 		return lease, err
@@ -92,7 +94,11 @@ func readLease(shard mom.Shard, row rueidis.RedisMessage) (mom.Lease, error) {
 	if err != nil {
 		return lease, err
 	}
-	lease.Size = len(call)
+	if own := slices.IndexFunc(with, func(a *asked) bool { return a.call != nil && a.argv[0] == name }); call == "" && own >= 0 {
+		lease.Call, lease.Size = with[own].call, with[own].bytes
+		return lease, nil
+	}
+	lease.Call, lease.Size = new(momv1.Call), len(call)
 	return lease, proto.Unmarshal([]byte(call), lease.Call)
 }
 

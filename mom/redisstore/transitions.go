@@ -19,7 +19,7 @@ func (s *Store) MarkSent(ctx context.Context, lease mom.Lease) error {
 	if lease.Repeatable {
 		return nil // lease.lua has marked it
 	}
-	return inWords(s.keysOf(lease.ID).turns.run(ctx, aMark, lease.ID.ULID.String(), epoch(lease)))
+	return inWords(s.keysOf(lease.ID).turns.run(ctx, &asked{kind: aMark, argv: []string{lease.ID.ULID.String(), epoch(lease)}}))
 }
 
 // Settle implements mom.Store.
@@ -29,7 +29,8 @@ func (s *Store) Settle(ctx context.Context, lease mom.Lease, answer *momv1.Answe
 		return fmt.Errorf("settle: %w", err)
 	}
 	state := strconv.Itoa(int(mom.StateOf(answer)))
-	return inWords(s.keysOf(lease.ID).turns.run(ctx, anEnd, lease.ID.ULID.String(), epoch(lease), state, flag(told), rueidis.BinaryString(stored), strconv.Itoa(lease.Size)))
+	argv := []string{lease.ID.ULID.String(), epoch(lease), state, flag(told), rueidis.BinaryString(stored), strconv.Itoa(lease.Size)} // as settle.lua lists them
+	return inWords(s.keysOf(lease.ID).turns.run(ctx, &asked{kind: anEnd, argv: argv}))
 }
 
 // smallAnswer is the largest answer that is published to those who wait for it, in bytes. They read a larger one.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	momv1 "holdline/gen/mom/v1"
 	"holdline/mom"
 )
 
@@ -53,6 +54,9 @@ type asked struct {
 	kind  kind
 	argv  []string // of a lease: see roomFor
 	size  int
+	call  *momv1.Call   // of a new task
+	bytes int           // of its call, as it is stored
+	with  []*asked      // of a lease: what was made in the same turn
 	taken bool          // of a lease that waits for new tasks: it is on its way
 	done  chan struct{} // closed when it is decided
 	reply rueidis.RedisMessage
@@ -61,18 +65,18 @@ type asked struct {
 
 // run makes a transition, and returns what the script says of it. If ctx ends before the script is sent, or if
 // too many that came later wait, it is surely not made.
-func (t *turns) run(ctx context.Context, k kind, argv ...string) (rueidis.RedisMessage, error) {
+func (t *turns) run(ctx context.Context, one *asked) (rueidis.RedisMessage, error) {
 	if err := ctx.Err(); err != nil {
 		return rueidis.RedisMessage{}, notSent(err)
 	}
 	ctx, cancel := t.store.bounded(ctx)
 	defer cancel()
-	one := &asked{kind: k, argv: argv, done: make(chan struct{})}
-	for _, arg := range argv {
+	one.done = make(chan struct{})
+	for _, arg := range one.argv {
 		one.size += len(arg)
 	}
 	waiting := &t.other
-	if k == anAdd {
+	if one.kind == anAdd {
 		waiting = &t.adds
 	}
 	t.mu.Lock()
@@ -234,6 +238,9 @@ func (t *turns) make(batch []*asked, attended bool) {
 		if script == addTurnScript && one.kind != anAdd && errors.Is(err, mom.ErrQueueFull) {
 			again = append(again, one) // it was refused for the new tasks
 			continue
+		}
+		if one.kind == aLease {
+			one.with = batch
 		}
 		one.end(replies[i], err)
 	}

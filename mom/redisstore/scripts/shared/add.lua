@@ -22,6 +22,7 @@
 local numbering, open, bytes, parked
 -- What is written for all of them together.
 local size, ready, ttls, lists, callers = 0, {}, {}, {}, {}
+local own = {} -- whether a task is one of them
 
 -- listen has the transitions of a task published for a caller who has come later, and waits.
 local function listen(ulid, born)
@@ -92,7 +93,7 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
   if key_hash ~= '' then redis.call('SET', base .. 'i:' .. key_hash, ulid .. ' ' .. fingerprint) end
 
   open, bytes, size = open + 1, bytes + #call, size + #call
-  ready[#ready + 1] = ulid
+  ready[#ready + 1], own[ulid] = ulid, true
   ttls[#ttls + 1], ttls[#ttls + 2] = expires, ulid
   if not lists[caller] then
     lists[caller] = {}

@@ -4,7 +4,7 @@
 --       (again is how many may have failed before, once how many may be such as may not run twice)
 --
 -- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back}, where call is
---          nil when it is missing, and after them 1 when there are more tasks in ready, else 0.
+--          nil when it is missing, and empty when the same turn has brought it, and after them 1 when there are more tasks in ready, else 0.
 --          {'LIMITED', ms to wait} when there are tasks, but the limits, or a service that asked
 --          to wait, allow none, or when all tasks that were looked at have ended.
 -- Effect: ready → lease; a new epoch. Repeatable ones are marked: they are sent without another
@@ -19,7 +19,7 @@ local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
 local held_until = {} -- ends of leases, and their tasks
 local function take(ulid, e, n, r, x, put_back, listened)
   local epoch = text(e + 1)
-  local call = redis.pcall('GET', base .. 'p:' .. ulid)
+  local call = own[ulid] and '' or redis.pcall('GET', base .. 'p:' .. ulid)
   if type(call) ~= 'string' then call = false end
   redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
   held_until[#held_until + 1], held_until[#held_until + 2] = text(now + duration), ulid
