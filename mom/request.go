@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -32,10 +31,8 @@ func newReceived(codec string, desc protoreflect.MessageDescriptor, types *route
 }
 
 // Take implements bridge.Incoming.
-func (r *received) Take(src io.Reader, isJSON bool) (err error) {
-	if r.raw, err = bridge.ReadAll(src); err != nil {
-		return err
-	}
+func (r *received) Take(raw []byte, isJSON bool) (err error) {
+	r.raw = raw
 	if r.msg, r.whole, err = bridge.Decode(r.raw, isJSON, r.desc, r.types); err == nil && isJSON && len(r.raw) == 0 {
 		err = errNoJSON // gRPC does not ask a codec about an empty message
 	}

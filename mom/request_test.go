@@ -23,7 +23,7 @@ func sumCall(t *testing.T, in *intake, raw []byte) (*received, Request) {
 		codec = codecJSON
 	}
 	came := newReceived(codec, in.method.Descriptor.Input(), in.shelf.ours)
-	if err := came.Take(strings.NewReader(string(raw)), codec == codecJSON); err != nil {
+	if err := came.Take(raw, codec == codecJSON); err != nil {
 		t.Fatal(err)
 	}
 	request, err := came.request(in.shelf.name(arithmeticv1connect.SumServiceName))

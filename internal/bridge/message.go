@@ -22,9 +22,9 @@ import (
 // MaxMessage is the largest message that is read, in bytes without its compression.
 const MaxMessage = 4 << 20
 
-// Incoming is a message that takes its bytes as they come.
+// Incoming is a message that takes its bytes as they came. It keeps them.
 type Incoming interface {
-	Take(src io.Reader, isJSON bool) error
+	Take(raw []byte, isJSON bool) error
 }
 
 // Message is a message as it came. Codecs write its bytes as they are: In translates them before that.
@@ -35,14 +35,22 @@ type Message struct {
 }
 
 // Take implements Incoming.
-func (m *Message) Take(src io.Reader, isJSON bool) (err error) {
-	m.JSON = isJSON
-	m.Bytes, err = ReadAll(src)
-	return err
+func (m *Message) Take(raw []byte, isJSON bool) error {
+	m.Bytes, m.JSON = raw, isJSON
+	return nil
 }
 
-// ReadAll is io.ReadAll, with just the room that a message needs which says how long it is, as messages of connect's do.
-func ReadAll(src io.Reader) ([]byte, error) {
+// take has a message take all that src has.
+func take(m Incoming, src io.Reader, isJSON bool) error {
+	raw, err := readAll(src)
+	if err != nil {
+		return err
+	}
+	return m.Take(raw, isJSON)
+}
+
+// readAll is io.ReadAll, with just the room that a message needs which says how long it is, as messages of connect's do.
+func readAll(src io.Reader) ([]byte, error) {
 	sized, ok := src.(interface{ Len() int })
 	if !ok {
 		return io.ReadAll(src)
@@ -120,7 +128,7 @@ func (c BinaryCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) e
 // UnmarshalRead implements connect.Codec.
 func (c BinaryCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) error {
 	if m, ok := msg.(Incoming); ok {
-		return m.Take(src, false)
+		return take(m, src, false)
 	}
 	return c.BinaryCodec.UnmarshalRead(ctx, src, msg)
 }
@@ -141,7 +149,7 @@ func (c JSONCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) err
 // UnmarshalRead implements connect.Codec.
 func (c JSONCodec) UnmarshalRead(ctx context.Context, src io.Reader, msg any) error {
 	if m, ok := msg.(Incoming); ok {
-		return m.Take(src, true)
+		return take(m, src, true)
 	}
 	return c.JSONCodec.UnmarshalRead(ctx, src, msg)
 }

@@ -142,7 +142,7 @@ func (c *PlainCall) Receive(msg any) error {
 	case c.grpc && len(c.body) == 0: // connect asks no codec about it
 		return nil
 	}
-	if err := incoming.Take(bytes.NewReader(c.body), c.Info.Codec == connect.CodecNameJSON); err != nil {
+	if err := incoming.Take(c.body, c.Info.Codec == connect.CodecNameJSON); err != nil {
 		return connect.Errorf(connect.CodeInvalidArgument, "unmarshal message: %s", err).WithCause(err)
 	}
 	return nil
