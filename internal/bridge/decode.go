@@ -22,11 +22,12 @@ import (
 // its service decides whether to take it.
 func Decode(raw []byte, isJSON bool, desc protoreflect.MessageDescriptor, types *route.Schemas) (msg *dynamicpb.Message, whole bool, err error) {
 	defer caught(&err)
-	msg = dynamicpb.NewMessage(desc)
+	msg, _ = dynamicpb.NewMessageType(desc).Zero().(*dynamicpb.Message) // Unmarshal makes room for its fields
 	switch {
 	case !isJSON:
 		return msg, true, proto.UnmarshalOptions{Resolver: types, AllowPartial: true}.Unmarshal(raw, msg)
 	case len(raw) == 0: // gRPC has no JSON for a message without fields
+		proto.Reset(msg)
 		return msg, true, nil
 	case protojson.UnmarshalOptions{Resolver: types, AllowPartial: true}.Unmarshal(raw, msg) == nil:
 		return msg, true, nil

@@ -223,7 +223,7 @@ func (c *PlainCall) respondConnect(said *connect.Error) {
 			c.add("content-encoding", c.packs.Name())
 		}
 	} else {
-		c.res.Status, c.res.Body = contract.HTTPStatus(said), contract.AppendError(make([]byte, 0, 1<<10), said)
+		c.res.Body, c.res.Status = contract.AppendError(make([]byte, 0, 1<<10), said)
 		c.res.Header[0].Value = plainJSON
 	}
 	c.add("content-length", strconv.Itoa(len(c.res.Body)))
@@ -242,6 +242,7 @@ func (c *PlainCall) respondGRPC(said *connect.Error) {
 			c.res.Body[0] = 1
 		}
 	}
+	c.res.Trailers = c.res.Header[len(c.res.Header):] // begin has made room for both
 	for key, values := range c.Info.ResponseTrailer().All() {
 		if !ofProtocols[key] && httpguts.ValidTrailerHeader(key) {
 			c.res.Trailers = wire.AppendFields(c.res.Trailers, key, values)
@@ -255,7 +256,7 @@ func (c *PlainCall) respondGRPC(said *connect.Error) {
 // begin begins the headers of the response.
 func (c *PlainCall) begin(accepts string) {
 	header := c.Info.ResponseHeader()
-	c.res.Header = append(make([]hpack.HeaderField, 0, header.Len()+6), hpack.HeaderField{Name: "content-type", Value: c.mediaType})
+	c.res.Header = append(make([]hpack.HeaderField, 0, header.Len()+c.Info.ResponseTrailer().Len()+8), hpack.HeaderField{Name: "content-type", Value: c.mediaType})
 	c.add(accepts, compressions[0])
 	c.add("date", wire.Date())
 	for key, values := range header.All() {

@@ -28,7 +28,8 @@ func AsksOf(header http.Header) (asks Asks, err *connect.Error) {
 		switch values := header[h.Name]; len(values) {
 		case 0:
 		case 1:
-			if !h.ask(&asks, strings.TrimSpace(values[0])) {
+			var ok bool
+			if asks, ok = h.ask(asks, strings.TrimSpace(values[0])); !ok {
 				return asks, headerInvalid("%s: %q, want %s", h.Name, values[0], h.want)
 			}
 		default:

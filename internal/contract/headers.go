@@ -68,9 +68,9 @@ type Header struct {
 	Pattern string
 	Values  []string
 
-	// ask reads the value into an Asks, and tells whether the value is valid. want describes valid values in errors.
+	// ask returns an Asks with the value, and whether the value is valid. want describes valid values in errors.
 	// Only the headers that AsksOf reads have them.
-	ask  func(a *Asks, value string) bool
+	ask  func(a Asks, value string) (Asks, bool)
 	want string
 }
 
@@ -90,22 +90,25 @@ var Headers = []Header{
 		Name: HeaderTTL, From: FromCaller,
 		Doc: fmt.Sprintf("How long the task may wait for its service, such as `60s`. At most %.0f h. Default: what the route says, or %.0f min.",
 			MaxTTL.Hours(), DefaultTTL.Minutes()),
-		ask: func(a *Asks, value string) (ok bool) { a.TTL, ok = duration(value); return ok }, want: aDuration,
+		ask: func(a Asks, value string) (_ Asks, ok bool) { a.TTL, ok = duration(value); return a, ok }, want: aDuration,
 	},
 	{
 		Name: HeaderAnswerTTL, From: FromCaller,
 		Doc: fmt.Sprintf("How long the task's answer is kept, such as `1h`. At most %.0f days. Default: what the MOM's `--answer-ttl` says.", MaxAnswerTTL.Hours()/24),
-		ask: func(a *Asks, value string) (ok bool) { a.AnswerTTL, ok = duration(value); return ok }, want: aDuration,
+		ask: func(a Asks, value string) (_ Asks, ok bool) { a.AnswerTTL, ok = duration(value); return a, ok }, want: aDuration,
 	},
 	{
 		Name: HeaderMode, From: FromCaller, Values: []string{modeDirect},
 		Doc: "`direct`: the call is never stored. It is still tried again.",
-		ask: func(a *Asks, value string) bool { a.Direct = strings.EqualFold(value, modeDirect); return a.Direct }, want: modeDirect,
+		ask: func(a Asks, value string) (Asks, bool) {
+			a.Direct = strings.EqualFold(value, modeDirect)
+			return a, a.Direct
+		}, want: modeDirect,
 	},
 	{
 		Name: HeaderExplain, From: FromCaller, Unstored: true, Values: []string{"1", "0"},
 		Doc: "`1`: the response says in `" + HeaderDecision + "` what was done with the call.",
-		ask: func(a *Asks, value string) bool { a.Explain = value == "1"; return a.Explain || value == "0" }, want: "1 or 0",
+		ask: func(a Asks, value string) (Asks, bool) { a.Explain = value == "1"; return a, a.Explain || value == "0" }, want: "1 or 0",
 	},
 
 	{Name: HeaderTask, From: FromHoldline, Doc: "The id of the task, if the call is one."},

@@ -40,13 +40,16 @@ type Notice struct {
 func NoticeOf(err error, service string) (Notice, bool) {
 	reason := ReasonOf(err)
 	level, ok := notices[reason]
+	if !ok {
+		return Notice{}, false
+	}
 	n := Notice{Level: level, Message: "call not served", Reason: Name(reason), Key: Name(reason)}
 	switch reason {
 	case momv1.Reason_REASON_STORE_UNAVAILABLE, momv1.Reason_REASON_STORE_UNCERTAIN, momv1.Reason_REASON_NO_ROUTE:
-		return n, ok // of the store; of a service that anybody may have made up
+		return n, true // of the store; of a service that anybody may have made up
 	case momv1.Reason_REASON_OUTCOME_UNKNOWN:
 		n.Message = "a caller was told that the outcome is unknown"
 	}
 	n.Key += " " + service
-	return n, ok
+	return n, true
 }

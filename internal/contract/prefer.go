@@ -2,6 +2,7 @@ package contract
 
 import (
 	"errors"
+	"iter"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ type Preference struct {
 // Prefer reads all Prefer headers; the first of two equal preferences counts.
 func Prefer(header http.Header) (p Preference) {
 	for _, line := range header[HeaderPrefer] {
-		for _, preference := range list(line) {
+		for preference := range list(line) {
 			token, _, _ := strings.Cut(preference, ";") // parameters
 			name, value, _ := strings.Cut(token, "=")
 			switch strings.ToLower(strings.TrimSpace(name)) {
@@ -40,9 +41,9 @@ func Prefer(header http.Header) (p Preference) {
 }
 
 // list splits a header at its commas, but not within quotes.
-func list(line string) []string {
+func list(line string) iter.Seq[string] {
 	quoted, escaped := false, false
-	return strings.FieldsFunc(line, func(c rune) bool {
+	return strings.FieldsFuncSeq(line, func(c rune) bool {
 		switch {
 		case escaped:
 			escaped = false

@@ -25,6 +25,9 @@ const Domain = "holdline"
 // retryDelay is what callers are told to wait before they send a call again.
 const retryDelay = time.Second
 
+// retryAfter is the same as a header.
+var retryAfter = strconv.Itoa(int(retryDelay.Seconds()))
+
 // terms is what a reason means on the wire.
 type terms struct {
 	code   connect.Code
@@ -89,7 +92,11 @@ func makeDetail(msg proto.Message) *connect.ErrorDetail {
 // Errorf returns the error of a reason: its code, an ErrorInfo, and a RetryInfo
 // where sending the call again is safe and useful.
 func Errorf(reason momv1.Reason, format string, args ...any) *connect.Error {
-	err := connect.NewError(reasons[reason].code, fmt.Sprintf(format, args...))
+	return newError(reason, fmt.Sprintf(format, args...))
+}
+
+func newError(reason momv1.Reason, message string) *connect.Error {
+	err := connect.NewError(reasons[reason].code, message)
 	for _, detail := range details[reason] {
 		err = err.WithDetail(detail)
 	}
@@ -126,7 +133,11 @@ func ReasonOf(err error) momv1.Reason {
 	if !ok {
 		return momv1.Reason_REASON_UNSPECIFIED
 	}
-	for _, detail := range rpcErr.Details() {
+	return reasonIn(rpcErr.Details())
+}
+
+func reasonIn(details []*connect.ErrorDetail) momv1.Reason {
+	for _, detail := range details {
 		if reason, ok := reasonOf[detail]; ok {
 			return reason
 		}
@@ -169,7 +180,7 @@ func RetryAfter(err error) string {
 	if !reasons[ReasonOf(err)].retry {
 		return ""
 	}
-	return strconv.Itoa(int(retryDelay.Seconds()))
+	return retryAfter
 }
 
 // StatusWriter writes Status, unless it is 0, where the handler writes an error

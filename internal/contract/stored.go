@@ -2,12 +2,14 @@ package contract
 
 import (
 	"bytes"
+	"iter"
 	"net/http"
 	"strconv"
+	"time"
 
 	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -23,29 +25,41 @@ func WhyStored(service, cause string) string {
 }
 
 // Stored is the error that carries a handle: the call was accepted, and was not finished when its
-// caller stopped waiting. It sets the handle's PollAfter.
+// caller stopped waiting. It sets the handle's PollAfter to a message that all handles share.
 func Stored(handle *momv1.TaskHandle) *connect.Error {
-	handle.PollAfter = durationpb.New(retryDelay)
-	err := Errorf(momv1.Reason_REASON_CALL_STORED, "accepted, not finished yet; the task is %s", handle.GetId())
-	detail, flaw := connectproto.NewErrorDetail(handle)
+	handle.PollAfter = pollAfter
+	err := newError(momv1.Reason_REASON_CALL_STORED, "accepted, not finished yet; the task is "+handle.GetId())
+	detail := new(struct {
+		connect.ErrorDetail
+		room [400]byte // for most handles, in both codecs
+	})
+	value, flaw := proto.MarshalOptions{}.MarshalAppend(detail.room[:0], handle)
 	if flaw != nil {
 		return err // it is a message of ours: there is no flaw
 	}
-	detail.Debug = handleJSON(handle)
-	return err.WithDetail(detail)
+	end := len(value)
+	detail.Type, detail.Value, detail.Debug = handleName, value[:end:end], appendHandle(value[end:], handle)
+	return err.WithDetail(&detail.ErrorDetail)
 }
 
-// handleJSON writes a handle as protojson does, but for blanks. Nearly every stored call needs it, and protojson takes three times as long.
-func handleJSON(handle *momv1.TaskHandle) []byte {
+var handleName = string((*momv1.TaskHandle)(nil).ProtoReflect().Descriptor().FullName())
+
+// pollAfter is the PollAfter of all handles.
+var pollAfter = durationpb.New(retryDelay)
+
+// appendHandle appends a handle as protojson writes it, but for blanks. Nearly every stored call needs it, and protojson takes three times as long.
+func appendHandle(out []byte, handle *momv1.TaskHandle) []byte {
 	at, name := handle.GetExpireTime(), momv1.TaskState_name[int32(handle.GetState())]
 	if handle.GetId() == "" || handle.GetState() == 0 || name == "" || at != nil && at.CheckValid() != nil {
-		written, _ := protojson.Marshal(handle) // messages of linked types always marshal
-		return written
+		out, _ = protojson.MarshalOptions{}.MarshalAppend(out, handle) // messages of linked types always marshal
+		return out
 	}
-	out := appendText(append(make([]byte, 0, 256), `{"id":`...), handle.GetId())
+	out = appendText(append(out, `{"id":`...), handle.GetId())
 	out = append(append(append(out, `,"state":"`...), name...), '"')
 	if at != nil {
-		out = at.AsTime().AppendFormat(append(out, `,"expireTime":"`...), "2006-01-02T15:04:05.000000000")
+		out = at.AsTime().AppendFormat(append(out, `,"expireTime":"`...), time.RFC3339)
+		out = strconv.AppendInt(out[:len(out)-len("Z")], 1e9+int64(at.GetNanos()), 10) // nine digits after a 1
+		out[len(out)-len("1000000000")] = '.'
 		for range 3 { // it has no digits, or 3, 6 or 9 of them
 			out = bytes.TrimSuffix(out, []byte("000"))
 		}
@@ -56,17 +70,14 @@ func handleJSON(handle *momv1.TaskHandle) []byte {
 
 // StoredHeader returns the headers that go with a handle. A gRPC client is told not to retry by
 // itself, since the call is stored.
-func StoredHeader(id string, grpc bool) map[string]string {
-	header := map[string]string{
-		HeaderTask:      id,
-		"Location":      "/v1/tasks/" + id,
-		"Retry-After":   strconv.Itoa(int(retryDelay.Seconds())),
-		"Cache-Control": "no-store",
+func StoredHeader(id string, grpc bool) iter.Seq2[string, string] {
+	return func(yield func(key, value string) bool) {
+		_ = yield(HeaderTask, id) &&
+			yield("Location", "/v1/tasks/"+id) &&
+			yield("Retry-After", retryAfter) &&
+			yield("Cache-Control", "no-store") &&
+			grpc && yield("Grpc-Retry-Pushback-Ms", "-1")
 	}
-	if grpc {
-		header["Grpc-Retry-Pushback-Ms"] = "-1"
-	}
-	return header
 }
 
 // Inform writes an informational response with the headers that are set so far.

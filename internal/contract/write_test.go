@@ -28,6 +28,11 @@ func TestErrorsAreAsConnectWritesThem(t *testing.T) {
 		connect.NewError(connect.CodeInternal, "a \"quote\", <angles> & Umläute: ü\u2028, 100 %\n and \xff"),
 		connect.NewError(connect.CodeAborted, "a detail that nobody knows").WithDetail(&connect.ErrorDetail{Type: "acme.v1.None", Value: []byte{1, 2, 3}}),
 		connect.NewError(connect.CodeAborted, "").WithDetail(&connect.ErrorDetail{Type: "https://acme.example/acme.v1.None", Value: []byte{1}}),
+		connect.NewError(connect.CodeAborted, "without a value").WithDetail(&connect.ErrorDetail{Type: "google.protobuf.Empty"}),
+		connect.NewError(connect.CodeAborted, "no text").WithDetail(&connect.ErrorDetail{Type: "a\xff", Value: []byte{1}}),
+		connect.NewError(connect.CodeAborted, "JSON that is nearly flat").WithDetail(&connect.ErrorDetail{Type: "acme.v1.None", Debug: []byte(`{"a":"b","c":"d"e"}`)}),
+		connect.NewError(connect.CodeAborted, "JSON with blanks").WithDetail(&connect.ErrorDetail{Type: "acme.v1.None", Debug: []byte(`{"a":"b", "c":"<d>"}`)}),
+		connect.NewError(connect.CodeAborted, "a long detail").WithDetail(&connect.ErrorDetail{Type: "acme.v1.None", Value: make([]byte, 1000)}),
 		contract.WithDetail(connect.NewError(connect.CodeNotFound, "ours"), &momv1.Task{Id: "a<b>", Caller: "ü"}),
 		connect.NewError(connect.CodeUnavailable, "without JSON").WithDetail(&connect.ErrorDetail{Type: "google.rpc.RetryInfo", Value: []byte{10, 2, 8, 1}}),
 		connect.NewError(connect.CodeUnavailable, "with something else").WithDetail(&connect.ErrorDetail{Type: "google.rpc.RetryInfo", Value: []byte{10, 2, 8, 1}, Debug: []byte("{")}),
@@ -60,11 +65,8 @@ func TestErrorsAreAsConnectWritesThem(t *testing.T) {
 		}
 		res := ask("application/json")
 		want, _ := io.ReadAll(res.Body)
-		if got := contract.AppendError(nil, err); !bytes.Equal(got, want) {
-			t.Errorf("JSON:\n%s, want\n%s", got, want)
-		}
-		if got := contract.HTTPStatus(err); got != res.StatusCode {
-			t.Errorf("%v: HTTP %d, want %d", err, got, res.StatusCode)
+		if got, status := contract.AppendError(nil, err); !bytes.Equal(got, want) || status != res.StatusCode {
+			t.Errorf("JSON: HTTP %d\n%s, want HTTP %d\n%s", status, got, res.StatusCode, want)
 		}
 		got := http.Header{}
 		contract.StatusTrailers(err, got.Set)

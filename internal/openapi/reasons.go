@@ -109,7 +109,7 @@ func (d *describer) stored() object {
 			ExpireTime: timestamppb.New(time.Date(2030, 1, 1, 0, 15, 0, 0, time.UTC)),
 		}))
 		headers := object{}
-		for _, name := range append(slices.Sorted(maps.Keys(contract.StoredHeader("", false))), contract.HeaderApplied) {
+		for _, name := range append(slices.Sorted(maps.Keys(maps.Collect(contract.StoredHeader("", false)))), contract.HeaderApplied) {
 			headers = append(headers, field{name, ref("headers", name)})
 		}
 		return object{
