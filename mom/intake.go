@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -291,11 +290,12 @@ func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms,
 
 func digest(parts ...[]byte) string {
 	hash := sha256.New()
+	var room [sha256.Size]byte
 	for _, part := range parts {
-		_, _ = fmt.Fprintf(hash, "%d:", len(part)) // no two lists of parts look alike
+		_, _ = hash.Write(append(strconv.AppendInt(room[:0], int64(len(part)), 10), ':')) // no two lists of parts look alike
 		_, _ = hash.Write(part)
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:16])
+	return hex.EncodeToString(hash.Sum(room[:0])[:16])
 }
 
 func resultOf(added Added, err error) string {

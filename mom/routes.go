@@ -37,7 +37,10 @@ func (r *routes) services() []string { return slices.Sorted(maps.Keys(r.all())) 
 type traffics struct{ all sync.Map }
 
 func (t *traffics) of(service string) *traffic {
-	one, _ := t.all.LoadOrStore(service, &traffic{})
+	one, ok := t.all.Load(service)
+	if !ok {
+		one, _ = t.all.LoadOrStore(service, &traffic{})
+	}
 	return one.(*traffic) //nolint:forcetypeassert // nothing else is in it
 }
 

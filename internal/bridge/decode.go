@@ -69,7 +69,7 @@ func makeUnknownType() protoreflect.MessageType {
 
 // Deterministic writes a message in the binary format, equal messages alike.
 func Deterministic(msg proto.Message) ([]byte, error) {
-	raw, err := proto.MarshalOptions{Deterministic: true, AllowPartial: true}.Marshal(msg)
+	raw, err := proto.MarshalOptions{Deterministic: true, AllowPartial: true}.MarshalAppend(make([]byte, 0, 128), msg) // most are not larger
 	if err != nil {
 		return nil, fmt.Errorf("in the binary format: %w", err)
 	}
