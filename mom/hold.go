@@ -22,13 +22,13 @@ const gatewaysClock = 500 * time.Millisecond
 
 // sayStored stops the gateway's clock: the call is stored, as this task, and the
 // answer may take its time.
-func sayStored(ctx context.Context, added Added) {
+func sayStored(ctx context.Context, id string, added Added) {
 	if x, ok := incomingOf(ctx); ok {
 		expires := ""
 		if !added.ExpireTime.IsZero() {
 			expires = added.ExpireTime.Format(time.RFC3339Nano)
 		}
-		x.sayStored(added.ID.String(), expires)
+		x.sayStored(id, expires)
 	}
 }
 
@@ -38,6 +38,9 @@ type caller struct {
 	info   *connect.CallInfo
 	codec  string // as in records
 }
+
+// task is the id of the task that the headers name.
+func (c caller) task() string { return c.info.ResponseHeader().Get(contract.HeaderTask) }
 
 // holds keep callers until their tasks have answers. They are safe for concurrent use.
 type holds struct {
@@ -62,9 +65,7 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 	// A task that was there before may have ended by now; any other has just begun.
 	look := added.Attached || added.Known
 	if wait == 0 && !look {
-		return writeHandle(to.info, &momv1.TaskHandle{
-			Id: added.ID.String(), State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime),
-		})
+		return writeHandle(to, &momv1.TaskHandle{State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime)})
 	}
 	ask := listen
 	if wait == 0 {
@@ -101,13 +102,13 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 			}
 		}
 		if !said {
-			sayStored(ctx, added)
+			sayStored(ctx, to.task(), added)
 			said = true
 		}
 		select {
 		case <-waiter.changed:
 			if end := waiter.ended.Load(); end != nil && end.id == id {
-				return h.reply(ctx, to, &momv1.Task{Id: id.String(), Procedure: task.Call.GetProcedure(), State: StateOf(end.answer)}, end.answer)
+				return h.reply(ctx, to, &momv1.Task{Id: to.task(), Procedure: task.Call.GetProcedure(), State: StateOf(end.answer)}, end.answer)
 			}
 			look = true
 		case <-again:
@@ -139,7 +140,7 @@ func (h *holds) storeLost(id contract.TaskID, repeatable bool) error {
 // handOut answers with the handle of a task whose caller was held in vain; with its
 // answer when it has ended just now, or unheard.
 func (h *holds) handOut(ctx context.Context, to caller, id contract.TaskID, repeatable bool) error {
-	handle := &momv1.TaskHandle{Id: id.String(), State: momv1.TaskState_TASK_STATE_QUEUED}
+	handle := &momv1.TaskHandle{State: momv1.TaskState_TASK_STATE_QUEUED}
 	// The task is stored; a state that cannot be told now changes nothing.
 	task, answer, err := read(ctx, h.store, id)
 	switch {
@@ -150,17 +151,21 @@ func (h *holds) handOut(ctx context.Context, to caller, id contract.TaskID, repe
 	case err == nil:
 		handle.State, handle.ExpireTime = task.GetState(), task.GetExpireTime()
 	}
-	return writeHandle(to.info, handle)
+	return writeHandle(to, handle)
 }
 
-// writeHandle answers with a handle. In gRPC it is in the trailers, too: there is where a
+// writeHandle answers with the handle of the task that the headers name. In gRPC it is in the trailers, too: there is where a
 // client looks for the pushback, and some show their callers nothing else of an error.
-func writeHandle(info *connect.CallInfo, handle *momv1.TaskHandle) error {
-	grpc := info.Protocol != connect.ProtocolNameConnect
+func writeHandle(to caller, handle *momv1.TaskHandle) error {
+	handle.Id = to.task()
+	grpc := to.info.Protocol != connect.ProtocolNameConnect
+	all := make([]string, 0, 5)
 	for key, value := range contract.StoredHeader(handle.GetId(), grpc) {
-		info.ResponseHeader().Set(key, value)
+		all = append(all, value)
+		values := all[len(all)-1 : len(all) : len(all)]
+		to.info.ResponseHeader().SetValues(key, values)
 		if grpc {
-			info.ResponseTrailer().Set(key, value)
+			to.info.ResponseTrailer().SetValues(key, values)
 		}
 	}
 	return contract.Stored(handle)

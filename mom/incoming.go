@@ -14,8 +14,8 @@ import (
 type incoming interface {
 	// major is the version of HTTP.
 	major() int32
-	// setStatus gives an error in the Connect unary protocol the HTTP status of its reason; 0: that of its code.
-	setStatus(status int)
+	// setStatus gives an error in the Connect unary protocol the HTTP status of its reason.
+	setStatus(err error)
 	// sayStored sends a 103 with the id of a task, and when it expires, if that is known.
 	sayStored(id, expires string)
 }
@@ -43,7 +43,7 @@ type fullIncoming struct {
 
 func (x *fullIncoming) major() int32 { return int32(min(x.protoMajor, 2)) }
 
-func (x *fullIncoming) setStatus(status int) { x.Status = status }
+func (x *fullIncoming) setStatus(err error) { x.Status = contract.Status(err) }
 
 func (x *fullIncoming) sayStored(id, expires string) {
 	header := x.Header()
@@ -56,21 +56,30 @@ func (x *fullIncoming) sayStored(id, expires string) {
 	header.Del(contract.HeaderExpires)
 }
 
-// plainIncoming is one of a plain call.
+// plainIncoming is one of a plain call, and the context of that call.
 type plainIncoming struct {
+	context.Context
 	caller wire.Holding
 	http   int32
+}
+
+// Value implements context.Context.
+func (x *plainIncoming) Value(key any) any {
+	if key == (incomingKey{}) {
+		return x
+	}
+	return x.Context.Value(key)
 }
 
 func (x *plainIncoming) major() int32 { return x.http }
 
 // setStatus does nothing: who writes the error reads the same table.
-func (x *plainIncoming) setStatus(int) {}
+func (x *plainIncoming) setStatus(error) {}
 
 func (x *plainIncoming) sayStored(id, expires string) {
-	said := []hpack.HeaderField{{Name: wire.Lower(contract.HeaderTask), Value: id}}
-	if expires != "" {
-		said = append(said, hpack.HeaderField{Name: wire.Lower(contract.HeaderExpires), Value: expires})
+	said := []hpack.HeaderField{{Name: wire.Lower(contract.HeaderTask), Value: id}, {Name: wire.Lower(contract.HeaderExpires), Value: expires}}
+	if expires == "" {
+		said = said[:1]
 	}
 	x.caller.Inform(http.StatusEarlyHints, said)
 }

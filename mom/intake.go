@@ -149,12 +149,16 @@ func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.Serve
 	return in.notStored(info, task.Cause, "the task of its key ends again and again")
 }
 
+// unheard is a waiter who hears of nothing.
+var unheard = &waiter{}
+
 // accept stores the task, or finds the one that its key names, and holds the caller.
 func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTask, came *received) error {
-	// Wait before storing: an answer may be quicker than we are.
-	waiter := in.waiters.add(true)
-	defer waiter.leave()
-	if task.Waits { // else nobody is held, and the store is read at most
+	waiter := unheard // if nobody is held, the store is read at most
+	if task.Waits {
+		// Wait before storing: an answer may be quicker than we are.
+		waiter = in.waiters.add(true)
+		defer waiter.leave()
 		waiter.waitFor(task.ID)
 	}
 	added, err := in.add(ctx, task, came)
@@ -171,9 +175,10 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 		waiter.waitFor(added.ID)
 	}
 	header := to.info.ResponseHeader()
-	header.Set(contract.HeaderTask, added.ID.String())
-	if applied := asked.prefer.Applied(); applied != "" {
-		header.Set(contract.HeaderApplied, applied)
+	said := []string{added.ID.String(), asked.prefer.Applied()} // one allocation for both
+	header.SetValues(contract.HeaderTask, said[:1:1])
+	if said[1] != "" {
+		header.SetValues(contract.HeaderApplied, said[1:])
 	}
 	return in.holds.hold(ctx, to, asked.hold(ctx), task, added, waiter)
 }
@@ -199,8 +204,7 @@ func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added,
 	var unsure error
 	for {
 		added, err := in.store.Add(ctx, task)
-		var reused *KeyReusedError
-		if errors.As(err, &reused) && reused.First.Fingerprint != task.Twin {
+		if reused, ok := errors.AsType[*KeyReusedError](err); ok && reused.First.Fingerprint != task.Twin {
 			same, why := in.sameAs(ctx, came, task.Request, reused)
 			switch {
 			case same:

@@ -289,7 +289,7 @@ func setStatus(ctx context.Context, err error) error {
 		return nil
 	}
 	if x, ok := incomingOf(ctx); ok {
-		x.setStatus(contract.Status(err))
+		x.setStatus(err)
 	}
 	info, ok := connect.CallInfoForServerContext(ctx)
 	if !ok {
@@ -298,8 +298,8 @@ func setStatus(ctx context.Context, err error) error {
 	if after := contract.RetryAfter(err); after != "" {
 		info.ResponseHeader().Set("Retry-After", after)
 	}
-	if task := info.ResponseHeader().Get(contract.HeaderTask); task != "" && info.Protocol != connect.ProtocolNameConnect {
-		info.ResponseTrailer().Set(contract.HeaderTask, task)
+	if info.Protocol != connect.ProtocolNameConnect && info.ResponseHeader().Has(contract.HeaderTask) {
+		info.ResponseTrailer().SetValues(contract.HeaderTask, info.ResponseHeader().Values(contract.HeaderTask))
 	}
 	return err
 }

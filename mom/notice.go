@@ -38,8 +38,8 @@ func tellErrors(once *logonce.Logger) connect.ServerInterceptor {
 // notice logs an error that a caller gets in place of an answer: the same thing once
 // per interval. The task is its id, or empty.
 func notice(once *logonce.Logger, err error, procedure, task string) {
-	var rpcErr *connect.Error
-	if !errors.As(err, &rpcErr) {
+	rpcErr, ok := errors.AsType[*connect.Error](err)
+	if !ok {
 		once.Log(slog.LevelError, "failed "+procedure, "request failed", "procedure", procedure, "error", err)
 		return
 	}

@@ -34,7 +34,7 @@ func (m *MOM) ServePlain(req *wire.Request) (*wire.Response, http.Handler) {
 		return nil, nil
 	}
 	header.Delete(contract.HeaderSecret)
-	ctx := context.WithValue(caller.Context(), incomingKey{}, &plainIncoming{caller, int32(req.Major)})
+	var ctx context.Context = &plainIncoming{caller.Context(), caller, int32(req.Major)}
 	if call.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, call.Timeout)

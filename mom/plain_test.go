@@ -371,8 +371,13 @@ func BenchmarkStoredCall(b *testing.B) {
 		b.Fatal(err)
 	}
 	m.ready.Store(true)
-	for _, mediaType := range []string{"application/json", "application/grpc"} {
-		b.Run(mediaType, func(b *testing.B) {
+	for _, name := range []string{"application/json", "application/json with a key", "application/grpc", "application/grpc with a key"} {
+		b.Run(name, func(b *testing.B) {
+			mediaType, keyed := strings.CutSuffix(name, " with a key")
+			key := []hpack.HeaderField{{Name: "idempotency-key", Value: "k"}}
+			if !keyed {
+				key = nil
+			}
 			message := []byte(`{"a":1,"b":2}`)
 			if mediaType == "application/grpc" {
 				message = []byte("\x00\x00\x00\x00\x12\x09\x00\x00\x00\x00\x00\x00\xf0\x3f\x11\x00\x00\x00\x00\x00\x00\x00\x40")
@@ -381,11 +386,11 @@ func BenchmarkStoredCall(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				res, _ := m.ServePlain(&wire.Request{
-					Major: 2, Path: arithmeticv1connect.SumServiceSumProcedure, Caller: handing{message}, Header: []hpack.HeaderField{
+					Major: 2, Path: arithmeticv1connect.SumServiceSumProcedure, Caller: handing{message}, Header: append([]hpack.HeaderField{
 						{Name: "content-type", Value: mediaType}, {Name: "prefer", Value: "respond-async"}, {Name: "user-agent", Value: "benchmark"},
 						{Name: "holdline-task", Value: id}, {Name: "holdline-caller", Value: contract.Anonymous},
 						{Name: "holdline-offer", Value: "1"}, {Name: "holdline-http", Value: "1"}, {Name: "content-length", Value: "13"},
-					},
+					}, key...),
 				})
 				if res == nil || res.Status != http.StatusAccepted && res.Status != http.StatusOK {
 					b.Fatalf("got %+v", res)

@@ -36,8 +36,8 @@ func versionOf(json bool, err *momv1.CallError, metadata ...[]*momv1.Metadata) u
 	if len(err.GetRawMessage()) > 0 {
 		return rawRecordVersion
 	}
-	for _, m := range slices.Concat(metadata...) {
-		if len(m.GetRawValues()) > 0 {
+	for _, list := range metadata {
+		if slices.ContainsFunc(list, func(m *momv1.Metadata) bool { return len(m.GetRawValues()) > 0 }) {
 			return rawRecordVersion
 		}
 	}
