@@ -169,8 +169,12 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 		}
 		return in.addFailed(ctx, to.info, task, err)
 	}
-	in.stored(task, added)
-	in.shards.part(ShardOf(added.ID)).reaper.within(asked.ttl)
+	part := in.shards.part(ShardOf(added.ID))
+	part.reaper.within(asked.ttl)
+	if !added.Attached && !added.Known {
+		part.demand.add()
+		in.stored(task.Cause)
+	}
 	if task.Waits && added.ID != task.ID { // the key may name another task
 		waiter.waitFor(added.ID)
 	}
@@ -183,15 +187,11 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	return in.holds.hold(ctx, to, asked.hold(ctx), task, added, waiter)
 }
 
-// stored takes note of a call that is stored. One that its service has failed is a
+// stored takes note of a call that is stored for this cause. One that its service has failed is a
 // sign of an outage.
-func (in *intake) stored(task NewTask, added Added) {
-	if added.Attached || added.Known {
-		return
-	}
-	in.shards.part(ShardOf(task.ID)).demand.add()
-	if task.Cause != "" {
-		in.outages.Down(in.route.Service, task.Cause, nil)
+func (in *intake) stored(cause string) {
+	if cause != "" {
+		in.outages.Down(in.route.Service, cause, nil)
 	}
 	in.outages.Count(in.route.Service, countStored)
 }

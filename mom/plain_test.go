@@ -103,6 +103,7 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 	}
 	cases := map[string]cased{
 		"stored":               {},
+		"nothing twice":        {headers: []string{"-X-Twice"}},
 		"held for a moment":    {headers: []string{"Prefer: respond-async, wait=1", "Connect-Timeout-Ms: 150", "Grpc-Timeout: 150m"}},
 		"a deadline that ends": {headers: []string{"-Prefer", "Connect-Timeout-Ms: 30", "Grpc-Timeout: 30m"}},
 		"with a key":           {headers: []string{"Idempotency-Key: k", "Holdline-Cause: dns", "X-Other: ü"}},

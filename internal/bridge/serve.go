@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,17 +96,8 @@ func (c *PlainCall) readHeader(fields []hpack.HeaderField) bool {
 	}
 	header, values := c.Info.RequestHeader(), make([]string, len(fields))
 	for i, f := range fields {
-		key := wire.Canonical(f.Name)
-		if header.Has(key) {
-			switch f.Name {
-			case inUse, accepts, timeout, "cookie": // connect reads the first alone, and net/http joins cookies
-				return false
-			}
-			header.Add(key, f.Value)
-			continue
-		}
 		values[i] = f.Value
-		header.SetValues(key, values[i:i+1:i+1])
+		header.SetValues(wire.Canonical(f.Name), values[i:i+1:i+1])
 		switch f.Name {
 		case inUse, "trailer":
 			return false
@@ -125,6 +117,19 @@ func (c *PlainCall) readHeader(fields []hpack.HeaderField) bool {
 				return false
 			}
 		}
+	}
+	return header.Len() == len(fields) || c.readAgain(fields, inUse, accepts, timeout)
+}
+
+// readAgain reads headers of which some have several values; false: connect reads the first value alone, or net/http joins them.
+func (c *PlainCall) readAgain(fields []hpack.HeaderField, first ...string) bool {
+	header := c.Info.RequestHeader()
+	*header = connect.Header{}
+	for _, f := range fields {
+		if header.Has(f.Name) && (f.Name == "cookie" || slices.Contains(first, f.Name)) {
+			return false
+		}
+		header.Add(f.Name, f.Value)
 	}
 	return true
 }
@@ -256,7 +261,7 @@ func (c *PlainCall) respondGRPC(said *connect.Error) {
 // begin begins the headers of the response.
 func (c *PlainCall) begin(accepts string) {
 	header := c.Info.ResponseHeader()
-	c.res.Header = append(make([]hpack.HeaderField, 0, header.Len()+c.Info.ResponseTrailer().Len()+8), hpack.HeaderField{Name: "content-type", Value: c.mediaType})
+	c.res.Header = append(make([]hpack.HeaderField, 0, header.Len()+c.Info.ResponseTrailer().Len()+7), hpack.HeaderField{Name: "content-type", Value: c.mediaType})
 	c.add(accepts, compressions[0])
 	c.add("date", wire.Date())
 	for key, values := range header.All() {
