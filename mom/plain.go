@@ -1,7 +1,6 @@
 package mom
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -34,13 +33,7 @@ func (m *MOM) ServePlain(req *wire.Request) (*wire.Response, http.Handler) {
 		return nil, nil
 	}
 	header.Delete(contract.HeaderSecret)
-	var ctx context.Context = &plainIncoming{caller.Context(), caller, int32(req.Major)}
-	if call.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, call.Timeout)
-		defer cancel()
-	}
-	return m.intakes.Serve(ctx, method, call), nil
+	return m.intakes.Serve(&plainIncoming{caller.Context(call.Timeout), caller, int32(req.Major)}, method, call), nil
 }
 
 var _ wire.PlainHandler = (*MOM)(nil)

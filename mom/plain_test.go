@@ -360,7 +360,7 @@ type handing struct{ message []byte }
 
 func (h handing) Body(time.Duration) ([]byte, bool)      { return h.message, true }
 func (handing) News() <-chan struct{}                    { return nil }
-func (handing) Context() context.Context                 { return context.Background() }
+func (handing) Context(time.Duration) context.Context    { return context.Background() }
 func (handing) Inform(status int, _ []hpack.HeaderField) {}
 
 // BenchmarkStoredCall is what a MOM does with a call whose caller wants a handle, but for the store's part and HTTP's.

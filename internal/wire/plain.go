@@ -34,9 +34,9 @@ type Caller interface {
 // Holding is a Caller who may be held for long: callers over HTTP/2 are. It can be told something before its response.
 type Holding interface {
 	Caller
-	// Context returns a context that ends when the caller has left, or has its response. It is asked for once, by who answers the call: the request keeps
-	// its headers no longer.
-	Context() context.Context
+	// Context returns a context that ends when the caller has left, or has its response, or after that long, where 0 is without end. It is asked for once, by
+	// who answers the call: the request keeps its headers no longer.
+	Context(most time.Duration) context.Context
 	// Inform sends a response of 1xx.
 	Inform(status int, header []hpack.HeaderField)
 }

@@ -227,7 +227,7 @@ func (c *call) isLive() bool {
 
 // serve has a handler serve the call.
 func (c *call) serve(handler http.Handler) {
-	ctx := c.context()
+	ctx := c.context(0)
 	c.makeRequest()
 	c.isHead = c.handled.request.Method == http.MethodHead
 	handler.ServeHTTP(c, c.handled.request.WithContext(ctx))

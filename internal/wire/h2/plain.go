@@ -26,17 +26,23 @@ func (c *call) servePlain() (*wire.Response, http.Handler) {
 func (c *call) News() <-chan struct{} { return c.news }
 
 // Context implements wire.Holding.
-func (c *call) Context() context.Context {
-	ctx := c.context()
+func (c *call) Context(most time.Duration) context.Context {
+	ctx := c.context(most)
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	c.fields, c.plain.Header = nil, nil
 	return ctx
 }
 
-// context returns the context of the call, once.
-func (c *call) context() context.Context {
-	ctx, end := context.WithCancel(c.caller.ctx)
+// context returns the context of the call, once. It ends after that long, where 0 is without end.
+func (c *call) context(most time.Duration) context.Context {
+	var ctx context.Context
+	var end context.CancelFunc
+	if most > 0 {
+		ctx, end = context.WithTimeout(c.caller.ctx, most)
+	} else {
+		ctx, end = context.WithCancel(c.caller.ctx)
+	}
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	if c.end = end; !c.live() {
