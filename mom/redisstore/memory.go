@@ -36,11 +36,13 @@ func (m *memory) known(look time.Duration) string {
 
 // learn takes note of what add.lua has said, when it was called with that argument memory.
 func (m *memory) learn(known string, reply rueidis.RedisMessage) {
-	words, err := reply.AsStrSlice()
-	switch {
-	case err == nil && slices.Equal(words, []string{"FULL", "memory"}):
+	if reply.IsInt64() { // as nearly always
+		if known == "look" {
+			m.full.Store(false)
+		}
+		return
+	}
+	if words, err := reply.AsStrSlice(); err == nil && slices.Equal(words, []string{"FULL", "memory"}) {
 		m.full.Store(true)
-	case known == "look" && reply.IsInt64():
-		m.full.Store(false)
 	}
 }
