@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,34 +17,72 @@ import (
 // nothing, so that what is counted is the gateway's.
 func BenchmarkPlainCall(b *testing.B) {
 	b.Run("gRPC", func(b *testing.B) {
-		conn := throughGateway(b, answerAlike)
-		_, _ = io.WriteString(conn, http2.ClientPreface)
-		requests, answers := newAlike(conn, []string{
-			":method: POST", ":scheme: http", ":authority: gateway", ":path: " + repeatable, "content-type: application/grpc", "te: trailers",
-			"user-agent: benchmark", "grpc-timeout: 10S", "authorization: Bearer " + strings.Repeat("a", 100),
-		}, nil), newEnds(conn)
-		id := uint32(1)
-		measure(b, func() bool {
-			requests.send(id)
-			id += 2
-			return answers.next() == id-2
-		})
+		callAlike(b, front(b, listenAs(b, answersAlike(saying{head: grpcHead, body: message, trailers: []string{"grpc-status: 0"}}))), repeatable, "grpc-timeout: 10S")
 	})
 	b.Run("HTTP1", func(b *testing.B) {
-		conn := throughGateway(b, answerAlike1)
-		request := []byte("POST " + repeatable + " HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 2\r\n" +
-			"User-Agent: benchmark\r\nConnect-Timeout-Ms: 10000\r\nAuthorization: Bearer " + strings.Repeat("a", 100) + "\r\n\r\n{}")
-		answer := make([]byte, 4096)
-		measure(b, func() bool {
-			_, _ = conn.Write(request)
-			n, _ := conn.Read(answer)
-			return bytes.HasSuffix(answer[:n], []byte("\r\n\r\n{}"))
-		})
+		callAlike1(b, front(b, listenAs(b, answerAlike1)), repeatable, "Connect-Timeout-Ms: 10000")
 	})
 }
 
-// throughGateway is a connection to a gateway before a service, which serves its connections so.
-func throughGateway(b *testing.B, serve func(net.Conn)) net.Conn {
+// BenchmarkHandOff is the same for a call that a MOM stores, of which its caller gets the handle at once, or which has a key and is held until
+// there is an answer.
+func BenchmarkHandOff(b *testing.B) {
+	const procedure, task = "/" + faultService + "/Get", "holdline-task: " + faultService + ".0.01JD3Z0000000000000000000A"
+	ofHandle := []string{task, "location: /v1/tasks/" + faultService + ".0.01JD3Z0000000000000000000A", "retry-after: 1", "cache-control: no-store", "preference-applied: respond-async"}
+	kept := []string{":status: 103", task, "holdline-expires: 2026-11-27T12:00:00.123Z"}
+	grpc, json := slices.Concat(grpcHead, ofHandle), slices.Concat([]string{":status: 202", "content-type: application/json", "content-length: 2", "date: Fri, 27 Nov 2026 12:00:00 GMT"}, ofHandle)
+	for _, c := range []struct {
+		name, asks string
+		call       func(b *testing.B, url, procedure, asks string)
+		answer     saying
+	}{
+		{"handle/gRPC", "prefer: respond-async", callAlike, saying{head: grpc, trailers: []string{"grpc-status: 4", "grpc-message: accepted"}}},
+		{"handle/HTTP1", "Prefer: respond-async", callAlike1, saying{head: json, body: "{}"}},
+		{"held/gRPC", "idempotency-key: a-key", callAlike, saying{early: kept, head: slices.Concat(grpcHead, []string{task}), body: message, trailers: []string{"grpc-status: 0"}}},
+		{"held/HTTP1", "Idempotency-Key: a-key", callAlike1, saying{early: kept, head: []string{":status: 200", "content-type: application/json", "content-length: 2", task}, body: "{}"}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			c.call(b, frontMOM(b, "http://127.0.0.1:1", listenAs(b, answersAlike(c.answer))), procedure, c.asks)
+		})
+	}
+}
+
+// grpcHead begins an answer of gRPC.
+var grpcHead = []string{":status: 200", "content-type: application/grpc"}
+
+// callAlike makes calls of gRPC with one more header.
+func callAlike(b *testing.B, url, procedure, asks string) {
+	b.Helper()
+	conn := connectTo(b, url)
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	requests, answers := newAlike(conn, saying{body: message, head: []string{
+		":method: POST", ":scheme: http", ":authority: gateway", ":path: " + procedure, "content-type: application/grpc", "te: trailers",
+		"user-agent: benchmark", asks, "authorization: Bearer " + strings.Repeat("a", 100),
+	}}), newEnds(conn)
+	id := uint32(1)
+	measure(b, func() bool {
+		requests.send(id)
+		id += 2
+		return answers.next() == id-2
+	})
+}
+
+// callAlike1 is the same in Connect over HTTP/1.1.
+func callAlike1(b *testing.B, url, procedure, asks string) {
+	b.Helper()
+	conn := connectTo(b, url)
+	request := []byte("POST " + procedure + " HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 2\r\n" +
+		"User-Agent: benchmark\r\n" + asks + "\r\nAuthorization: Bearer " + strings.Repeat("a", 100) + "\r\n\r\n{}")
+	answer := make([]byte, 4096)
+	measure(b, func() bool {
+		_, _ = conn.Write(request)
+		n, _ := conn.Read(answer)
+		return bytes.HasSuffix(answer[:n], []byte("\r\n\r\n{}"))
+	})
+}
+
+// listenAs serves connections, each with a goroutine of its own.
+func listenAs(b *testing.B, serve func(net.Conn)) (addr string) {
 	b.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -59,7 +98,13 @@ func throughGateway(b *testing.B, serve func(net.Conn)) net.Conn {
 			go serve(conn)
 		}
 	}()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(front(b, ln.Addr().String()), "http://"))
+	return ln.Addr().String()
+}
+
+// connectTo connects to a gateway.
+func connectTo(b *testing.B, url string) net.Conn {
+	b.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -96,28 +141,40 @@ func answerAlike1(conn net.Conn) {
 	}
 }
 
-// answerAlike is the same over HTTP/2.
-func answerAlike(conn net.Conn) {
-	defer func() { _ = conn.Close() }()
-	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
-		return
-	}
-	requests, answers := newEnds(conn), newAlike(conn, []string{":status: 200", "content-type: application/grpc"}, []string{"grpc-status: 0"})
-	for id := requests.next(); id != 0; id = requests.next() {
-		answers.send(id)
+// answersAlike is the same over HTTP/2, for a service or a MOM that says this.
+func answersAlike(answer saying) func(net.Conn) {
+	return func(conn net.Conn) {
+		defer func() { _ = conn.Close() }()
+		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		requests, answers := newEnds(conn), newAlike(conn, answer)
+		for id := requests.next(); id != 0; id = requests.next() {
+			answers.send(id)
+		}
 	}
 }
 
-// alike sends the same message again and again.
+// saying is what one end says on a stream: an informational response, if any, a head, a body, and trailers, if any.
+type saying struct {
+	early, head []string
+	body        string
+	trailers    []string
+}
+
+// alike says the same again and again.
 type alike struct {
 	conn        net.Conn
 	first, rest []byte // the first time it fills the table of headers
 }
 
-func newAlike(conn net.Conn, head, trailers []string) *alike {
+func newAlike(conn net.Conn, says saying) *alike {
 	var frames, block bytes.Buffer
 	framer, encoder := http2.NewFramer(&frames, nil), hpack.NewEncoder(&block)
 	headers := func(fields []string, end bool) {
+		if len(fields) == 0 {
+			return
+		}
 		block.Reset()
 		for _, f := range fields {
 			name, value, _ := strings.Cut(f, ": ")
@@ -127,11 +184,12 @@ func newAlike(conn net.Conn, head, trailers []string) *alike {
 	}
 	write := func() []byte {
 		frames.Reset()
-		headers(head, false)
-		_ = framer.WriteData(1, trailers == nil, []byte(message))
-		if trailers != nil {
-			headers(trailers, true)
+		headers(says.early, false)
+		headers(says.head, false)
+		if says.body != "" {
+			_ = framer.WriteData(1, says.trailers == nil, []byte(says.body))
 		}
+		headers(says.trailers, true)
 		return bytes.Clone(frames.Bytes())
 	}
 	_ = framer.WriteSettings()
