@@ -42,8 +42,9 @@ type call struct {
 	cancel context.CancelCauseFunc
 	// deadline is the caller's, zero without one. The call is ended a little later.
 	deadline time.Time
-	// key is the Idempotency-Key of a call that may be stored; empty without one.
-	key string
+	// key is the Idempotency-Key of a call that may be stored, and prefer what its Prefer says; empty without one.
+	key    string
+	prefer contract.Preference
 	// tries are those at its service; nil for a call that goes to the MOM at once.
 	tries *tries
 	// broken: the request's body ended in an error.
@@ -56,6 +57,9 @@ type call struct {
 	held  bool
 	began time.Time
 }
+
+// wantsTask tells whether the caller wants a task from the start.
+func (c *call) wantsTask() bool { return c.key != "" || c.prefer.Async }
 
 // late calls will be past their deadline after a wait, too late for another try.
 func (c *call) late(wait time.Duration) bool {

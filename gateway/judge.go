@@ -23,7 +23,8 @@ func (p *proxy) judge(c *call) (err *connect.Error) {
 	if c.key, err = contract.Key(header); err != nil {
 		return err
 	}
-	if err = contract.CheckTimeout(header, upstream.IsGRPC(header)); err != nil || !wantsTask(header) {
+	c.prefer = contract.Prefer(header)
+	if err = contract.CheckTimeout(header, upstream.IsGRPC(header)); err != nil || !c.wantsTask() {
 		return err
 	}
 	if c.req.Stream != nil {

@@ -125,7 +125,7 @@ func (p *proxy) forward(ctx context.Context, w http.ResponseWriter, c *call) ver
 	} else if err := p.admit(w, c); err != nil {
 		return refused(err)
 	}
-	if p.stores(c) && wantsTask(c.req.Header) {
+	if p.stores(c) && c.wantsTask() {
 		return p.handOff(ctx, c)
 	}
 	if c.replayable() { // nobody knows how long a stream may take
@@ -150,11 +150,6 @@ func (p *proxy) admit(w http.ResponseWriter, c *call) *connect.Error {
 // stores tells whether the call may become a task.
 func (p *proxy) stores(c *call) bool {
 	return p.mom != nil && c.target.stores && c.unary() && !c.asks.Direct
-}
-
-// wantsTask tells whether the caller wants a task from the start.
-func wantsTask(header http.Header) bool {
-	return len(header[contract.HeaderKey]) > 0 || contract.Prefer(header).Async
 }
 
 // sleep waits, unless ctx ends.

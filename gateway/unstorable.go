@@ -29,8 +29,7 @@ func unreadable(req *upstream.Request) (why string) {
 		if !req.URL.Query().Has("encoding") {
 			return "a GET of a method has ?encoding=json&message=…"
 		}
-	} else {
-		raw := req.Header.Get("Content-Type")
+	} else if raw := req.Header.Get("Content-Type"); raw != mediaType { // it has parameters, or flaws
 		_, params, err := mime.ParseMediaType(raw)
 		if charset, ok := params["charset"]; err != nil || ok && !strings.EqualFold(charset, "utf-8") {
 			return fmt.Sprintf("Holdline does not read messages of the type %q", raw)

@@ -47,11 +47,14 @@ func Timeout(header http.Header, grpc bool) (time.Duration, bool) {
 
 // ParseTimeout reads what such a header says.
 func ParseTimeout(raw string, grpc bool) (time.Duration, bool) {
+	if raw == "" {
+		return 0, false
+	}
 	if !grpc {
 		n, err := strconv.ParseUint(raw, 10, 64)
 		return time.Duration(n) * time.Millisecond, err == nil && len(raw) <= 10
 	}
-	if raw == "" || len(raw) > 9 {
+	if len(raw) > 9 {
 		return 0, false
 	}
 	last := len(raw) - 1

@@ -33,15 +33,30 @@ const (
 
 // MediaType is the media type of a Content-Type, without its parameters and in lower case.
 func MediaType(header http.Header) string {
-	raw := header.Get("Content-Type")
-	if raw == strings.ToLower(raw) && !strings.ContainsAny(raw, "; \t") {
-		return raw // as nearly always
+	raw := ""
+	if values := header["Content-Type"]; len(values) > 0 {
+		raw = values[0]
+	}
+	if isBare(raw) { // as nearly always
+		return raw
 	}
 	if kind, _, err := mime.ParseMediaType(raw); err == nil {
 		return kind
 	}
 	kind, _, _ := strings.Cut(raw, ";")
 	return strings.ToLower(strings.TrimSpace(kind))
+}
+
+// isBare tells whether a Content-Type is nothing but a media type in lower case.
+func isBare(raw string) bool {
+	for i := range len(raw) {
+		switch c := raw[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '/', c == '+', c == '-', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // IsGRPC tells whether a message is one of gRPC or gRPC-Web.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -58,31 +59,40 @@ func Canonical(name string) string { return names.to(name, http.CanonicalHeaderK
 // Lower is the inverse of Canonical.
 func Lower(key string) string { return lowered.to(key, strings.ToLower) }
 
-// knownNames keeps what was made of the first maxNames names: nearly all headers have one of a few.
+// knownNames keeps what was made of the first maxNames names: nearly all headers have one of a few. To look one up takes no lock.
 type knownNames struct {
-	mu  sync.RWMutex
-	all map[string]string
+	all    atomic.Pointer[map[string]string] // replaced, never changed
+	adding sync.Mutex
 }
 
 const maxNames = 1000
 
 // names are those of http.Header, by those of HTTP/2, and lowered the other way round.
-var names, lowered = knownNames{all: map[string]string{}}, knownNames{all: map[string]string{}}
+var names, lowered knownNames
 
 func (k *knownNames) to(name string, make func(string) string) string {
-	k.mu.RLock()
-	made, ok := k.all[name]
-	k.mu.RUnlock()
-	if ok {
+	if made, ok := k.known()[name]; ok {
 		return made
 	}
-	made = make(name)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.all) < maxNames {
-		k.all[name] = made
+	made := make(name)
+	k.adding.Lock()
+	defer k.adding.Unlock()
+	if all := k.known(); len(all) < maxNames {
+		more := maps.Clone(all)
+		if more == nil {
+			more = map[string]string{}
+		}
+		more[name] = made
+		k.all.Store(&more)
 	}
 	return made
+}
+
+func (k *knownNames) known() map[string]string {
+	if all := k.all.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 // Date is the Date header of a response that is written now.
