@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -33,21 +34,18 @@ const (
 // it, so that a reply that was lost stores nothing twice. The shard is the MOM's to
 // say.
 type handOff struct {
-	proxy  *proxy
-	call   *call
-	id     contract.TaskID
-	header http.Header // of each offer
-	// httpMajor is the version of HTTP of offers: HTTP/2, so that all offers and holds share a few connections. If the headers are large, it is
-	// that of the caller, since HTTP/2 counts more bytes for each header than HTTP/1.1 does, and a MOM takes only as many as gateways take.
-	httpMajor int
+	proxy *proxy
+	call  *call
+	id    contract.TaskID
+	// prefer is what the MOM is asked for: what the caller asks for, unless too many are held.
+	prefer contract.Preference
 	// kept: the task outlives its caller, who has asked for a handle or has a key.
 	kept bool
 	// until is when the caller is answered, whatever the MOMs do.
 	until  time.Time
 	offers int64
-	// stored is the handle of the task as a MOM named it that has the call: the key may
-	// name another task than ours.
-	stored *momv1.TaskHandle
+	// stored is what a MOM has said that has the call: the key may name another task than ours.
+	stored receipt
 	// holder is the MOM that said so. lost is when the connection to it was lost while it held the caller;
 	// zero when that did not happen, or when the MOM has died since.
 	holder *upstream.Endpoint
@@ -58,8 +56,8 @@ type handOff struct {
 
 // handOff sends the call to the MOM.
 func (p *proxy) handOff(ctx context.Context, c *call) verdict {
-	h := p.newHandOff(c)
-	if why := unreadable(&c.req); why != "" {
+	why, h := unreadable(&c.req), p.newHandOff(c)
+	if why != "" {
 		return h.unreadable(why)
 	}
 	return h.run(ctx)
@@ -69,34 +67,21 @@ func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 // what it keeps on the stack counts.
 func (p *proxy) newHandOff(c *call) *handOff {
 	h := &handOff{
-		proxy: p, call: c, header: c.req.Header.Clone(), httpMajor: c.req.HTTPMajor,
+		proxy: p, call: c, prefer: c.prefer,
 		id: contract.NewTaskID(c.target.service, c.target.shards(), contract.Anonymous, c.req.URL.Path, c.key),
 	}
-	h.header.Set(contract.HeaderTask, h.id.String())
-	h.header.Set(contract.HeaderCaller, contract.Anonymous)
-	h.header.Set(contract.HeaderHTTP, strconv.Itoa(min(c.req.HTTPMajor, 2)))
-	if c.json() {
-		h.header.Set(contract.HeaderSchema, p.schemas.Digest(c.target.service))
-	}
 	if c.tries != nil {
-		h.header.Set(contract.HeaderCause, c.tries.last.Cause)
 		p.handedOff(c)
 	}
-	prefer := contract.Prefer(h.header)
-	if prefer.Hold() > 0 && !p.hold(c) {
-		prefer = contract.Preference{Async: prefer.Async, HasWait: true}
-		h.header.Set(contract.HeaderPrefer, prefer.Applied())
+	if h.prefer.Hold() > 0 && !p.hold(c) {
+		h.prefer = contract.Preference{Async: h.prefer.Async, HasWait: true}
 	}
-	h.kept = c.key != "" || prefer.Async || prefer.Hold() == 0
-	h.until = c.answerBy(time.Now(), prefer.Hold())
-	if c.req.Method != http.MethodGet { // without parameters that say nothing to a MOM
-		h.header.Set("Content-Type", upstream.MediaType(h.header))
+	h.kept = c.key != "" || h.prefer.Async || h.prefer.Hold() == 0
+	h.until = c.answerBy(time.Now(), h.prefer.Hold())
+	if kind := upstream.MediaType(c.req.Header); c.req.Method != http.MethodGet && !slices.Equal(c.req.Header["Content-Type"], []string{kind}) {
+		c.req.Header = maps.Clone(c.req.Header) // the last attempt may still read it
+		c.req.Header.Set("Content-Type", kind)  // without parameters that say nothing to a MOM
 	}
-	if upstream.HeaderBytes(h.header) <= upstream.LargeHeaders {
-		h.httpMajor = 2
-	}
-	// There is only one version of the protocol. A service may ignore this header, but a MOM would check it.
-	h.header.Del("Connect-Protocol-Version")
 	return h
 }
 
@@ -136,10 +121,10 @@ func (h *handOff) run(ctx context.Context) verdict {
 	began, others, patience := time.Now(), h.proxy.mom.Len()-1, handOffTime
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		mom = h.proxy.mom.Pick(mom)
-		res, outcome, handle := h.offer(ctx, mom, patience)
+		res, outcome, taken := h.offer(ctx, mom, patience)
 		said := replyOf(res, outcome)
 		next := follow(said, standing{
-			known:  h.learn(mom, said, outcome, handle),
+			known:  h.learn(mom, said, outcome, taken),
 			others: others > 0,
 			long:   time.Since(began) >= handOffTime,
 			over:   !time.Now().Add(pause).Before(h.until),
@@ -172,19 +157,19 @@ func (h *handOff) run(ctx context.Context) verdict {
 // learn takes note of what an offer to a MOM came to, and returns what is known of the call now.
 // A MOM that has lost a hold cancels the task after a grace. What was stored counts as stored only while enough of that
 // grace is left for our word to keep the task.
-func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Outcome, handle *momv1.TaskHandle) known {
-	if handle != nil {
-		h.stored, h.holder, h.lost = handle, mom, time.Time{}
+func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Outcome, taken receipt) known {
+	if taken.id != "" {
+		h.stored, h.holder, h.lost = taken, mom, time.Time{}
 	}
 	switch {
-	case handle != nil && outcome.Kind == upstream.Broken && outcome.Cause != upstream.TryTimeout && outcome.Cause != upstream.Silent:
+	case taken.id != "" && outcome.Kind == upstream.Broken && outcome.Cause != upstream.TryTimeout && outcome.Cause != upstream.Silent:
 		h.lost = time.Now() // a MOM that lives has lost the hold too; a silent one notices later
 	case mom == h.holder && outcome.Cause == upstream.DialRefused:
 		h.lost = time.Time{} // it is dead, and has forgotten the hold
 	}
 	h.unsure = h.unsure || said >= mayHave
 	switch {
-	case h.stored != nil && (h.kept || h.lost.IsZero() || time.Since(h.lost) < lostTime):
+	case h.stored.id != "" && (h.kept || h.lost.IsZero() || time.Since(h.lost) < lostTime):
 		return isStored
 	case h.unsure:
 		return mayBeStored
@@ -203,7 +188,6 @@ func (h *handOff) place(shards string) {
 	if placed != h.id {
 		h.former = append(h.former, h.id.String())
 		h.id = placed
-		h.header.Set(contract.HeaderTask, h.id.String())
 	}
 }
 
@@ -213,7 +197,7 @@ func (h *handOff) abandon() {
 		return
 	}
 	ids := append([]string{h.id.String()}, h.former...)
-	if id := h.stored.GetId(); id != "" && !slices.Contains(ids, id) {
+	if id := h.stored.id; id != "" && !slices.Contains(ids, id) {
 		ids = append(ids, id)
 	}
 	for _, id := range ids {
@@ -238,7 +222,7 @@ func (h *handOff) giveUp(next action, last upstream.Outcome) verdict {
 		if h.call.tries == nil { // the call asked to be stored, and will not be smaller another time
 			reason = momv1.Reason_REASON_HEADERS_TOO_LARGE
 		}
-		return h.failed(reason, last.Cause, "it cannot be stored: it has %d bytes of headers, more than the MOM takes; %s", upstream.HeaderBytes(h.header), h.advice())
+		return h.failed(reason, last.Cause, "it cannot be stored: it has %d bytes of headers, more than the MOM takes; %s", upstream.HeaderBytes(h.header(h.says(nil))), h.advice())
 	}
 	return h.failed(momv1.Reason_REASON_STORE_UNAVAILABLE, last.Cause, "it cannot be stored (%s); %s", last.Cause, h.advice())
 }
@@ -257,11 +241,11 @@ func (h *handOff) failed(reason momv1.Reason, cause, format string, args ...any)
 // handle is the verdict on a call that is stored, and that no MOM holds any more.
 func (h *handOff) handle(last upstream.Outcome) verdict {
 	if !h.kept && last.Cause != gatewayDrains { // in these two cases the task is kept already
-		h.proxy.words.keep.add(h.stored.GetId(), nil)
+		h.proxy.words.keep.add(h.stored.id, nil)
 	}
-	v := verdict{end: endStored, decided: decidedStore, err: contract.Stored(h.stored), header: http.Header{}, cause: last.Cause, facts: []any{"task", h.id}}
-	grpc := upstream.IsGRPC(h.header)
-	for key, value := range contract.StoredHeader(h.stored.GetId(), grpc) {
+	v := verdict{end: endStored, decided: decidedStore, err: contract.Stored(h.stored.handle()), header: http.Header{}, cause: last.Cause, facts: []any{"task", h.id}}
+	grpc := upstream.IsGRPC(h.call.req.Header)
+	for key, value := range contract.StoredHeader(h.stored.id, grpc) {
 		v.header.Set(key, value)
 		if grpc { // some clients look for it, and show it, only in the trailers
 			v.header.Set(http.TrailerPrefix+key, value)

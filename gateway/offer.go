@@ -25,36 +25,38 @@ var errDraining = errors.New("the gateway is draining")
 // gatewayDrains is the cause of an offer that ended since the gateway drains.
 const gatewayDrains = "drained"
 
+// offering is one offer under way. From when the MOM has said that it has the call, a drain of the gateway ends the hold.
+type offering struct {
+	*handOff
+	req   upstream.Request
+	over  atomic.Bool // answered, or given up: whichever comes first
+	end   context.CancelCauseFunc
+	clock *time.Timer // ends it
+
+	mu     sync.Mutex
+	taken  receipt
+	stop   func() bool // waiting for a drain
+	closed bool        // the transport may hand a receipt over later
+}
+
 // offer sends the call to one MOM. Within the given time the MOM has to say that
 // it has the call, with a 103 or with its answer; after that, it may hold, until the
-// caller's time is over or the gateway drains. The handle is there once the MOM said that
+// caller's time is over or the gateway drains. There is a receipt once the MOM said that
 // it has the call; the response is nil unless the MOM answered in time.
-func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, *momv1.TaskHandle) {
-	req := h.request()
-	holding, release := context.WithCancelCause(ctx) // ends with ctx at the latest
-	var over atomic.Bool                             // answered, or given up: whichever comes first
-	letGo := func(why error) {
-		if over.CompareAndSwap(false, true) {
-			release(why)
-		}
-	}
-	tooLate := func() { letGo(upstream.ErrTryTimeout) }
-	clock, limit := time.AfterFunc(within, tooLate), time.AfterFunc(time.Until(h.until), tooLate)
-	var taken receipt
-	req.Informed = func(code int, header http.Header) error {
-		if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" && clock.Stop() {
-			taken.write(id, header.Get(contract.HeaderExpires), func() (stop func() bool) {
-				return context.AfterFunc(h.proxy.draining, func() { h.leaveKept(holding, id, letGo) })
-			})
+func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, receipt) {
+	holding, end := context.WithCancelCause(ctx) // ends with ctx at the latest
+	o := &offering{handOff: h, end: end}
+	o.clock = time.AfterFunc(min(within, time.Until(h.until)), o.tooLate)
+	o.request(mom)
+	o.req.Informed = func(code int, header http.Header) error {
+		if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" {
+			o.take(holding, receipt{id, header.Get(contract.HeaderExpires)})
 		}
 		return nil
 	}
-	h.begin(mom, &req)
-	res, outcome, err := mom.Try(holding, &req)
-	handle := taken.close()
-	clock.Stop()
-	limit.Stop()
-	if res != nil && !over.CompareAndSwap(false, true) {
+	res, outcome, err := mom.Try(holding, &o.req)
+	taken := o.close()
+	if res != nil && !o.over.CompareAndSwap(false, true) {
 		// It came too late: there may be nothing but its head.
 		res.Drop()
 		<-holding.Done()
@@ -71,97 +73,183 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		default:
 			outcome.Cause = "http-" + strconv.Itoa(res.StatusCode)
 		}
-		return res, outcome, handle
+		return res, outcome, taken
 	}
 	if errors.Is(context.Cause(holding), errDraining) {
 		outcome = upstream.Outcome{Kind: upstream.CallerLeft, Cause: gatewayDrains}
 	}
-	release(nil)
+	end(nil)
 	h.proxy.log.Debug("hand-off failed", "task", h.id.String(), "endpoint", mom, "cause", outcome.Cause, "error", err)
-	return nil, outcome, handle
+	return nil, outcome, taken
 }
 
-// receipt is what a MOM says as soon as it has a call. From then on, a drain of the gateway ends
-// the hold. The transport may hand the receipt over when the offer is given up already.
-type receipt struct {
-	mu     sync.Mutex
-	handle *momv1.TaskHandle
-	stop   func() bool
-	closed bool
+// letGo ends the offer, unless it was answered.
+func (o *offering) letGo(why error) {
+	if o.over.CompareAndSwap(false, true) {
+		o.end(why)
+	}
 }
 
-func (r *receipt) write(id, expires string, wait func() (stop func() bool)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
+func (o *offering) tooLate() { o.letGo(upstream.ErrTryTimeout) }
+
+// take takes the receipt, if it is in time. Then the MOM may hold.
+func (o *offering) take(holding context.Context, said receipt) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.taken.id != "" || !o.clock.Stop() {
 		return
 	}
-	r.handle, r.stop = &momv1.TaskHandle{Id: id, State: momv1.TaskState_TASK_STATE_QUEUED}, wait()
-	if at, err := time.Parse(time.RFC3339Nano, expires); err == nil {
-		r.handle.ExpireTime = timestamppb.New(at)
-	}
+	o.clock.Reset(time.Until(o.until))
+	o.taken, o.stop = said, context.AfterFunc(o.proxy.draining, func() { o.leaveKept(holding, said.id) })
 }
 
-// close ends the wait. It returns the task's handle; nil without a receipt.
-func (r *receipt) close() *momv1.TaskHandle {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.closed = true
-	if r.stop != nil {
-		r.stop()
+// close ends the wait. It returns the receipt, if there is one.
+func (o *offering) close() receipt {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	o.clock.Stop()
+	if o.stop != nil {
+		o.stop()
 	}
-	return r.handle
+	return o.taken
 }
 
-// request is the next offer: the call, and what is left of its caller's time.
-func (h *handOff) request() upstream.Request {
-	h.offers++
-	req := h.call.req
-	req.HTTPMajor = h.httpMajor
-	req.Timeout, req.OneWrite = 0, true // the route's timeout is for its service
-	req.Header = h.header.Clone()       // the transport may still read that of the last offer
-	h.proxy.secret.Show(req.Header)
-	req.Header.Set(contract.HeaderOffer, strconv.FormatInt(h.offers, 10))
-	if prefer := contract.Prefer(req.Header); h.offers > 1 && prefer.Hold() > 0 {
+// receipt is what a MOM says as soon as it has a call: the task's id, and when it expires. The zero value is none.
+type receipt struct{ id, expires string }
+
+// handle is the task's handle.
+func (r receipt) handle() *momv1.TaskHandle {
+	handle := &momv1.TaskHandle{Id: r.id, State: momv1.TaskState_TASK_STATE_QUEUED}
+	if at, err := time.Parse(time.RFC3339Nano, r.expires); err == nil {
+		handle.ExpireTime = timestamppb.New(at)
+	}
+	return handle
+}
+
+// line is a header of an offer, in place of what the caller may have said by its name. It is left out if the value is empty.
+type line struct{ key, value string }
+
+// maxLines is how many an offer has.
+const maxLines = 10
+
+// says appends what each offer says of the call.
+func (h *handOff) says(lines []line) []line {
+	c := h.call
+	lines = append(lines, line{contract.HeaderTask, h.id.String()}, line{contract.HeaderCaller, contract.Anonymous},
+		line{contract.HeaderHTTP, strconv.Itoa(min(c.req.HTTPMajor, 2))},
+		// There is only one version of the protocol. A service may ignore this header, but a MOM would check it.
+		line{"Connect-Protocol-Version", ""})
+	if c.json() {
+		lines = append(lines, line{contract.HeaderSchema, h.proxy.schemas.Digest(c.target.service)})
+	}
+	if c.tries != nil {
+		lines = append(lines, line{contract.HeaderCause, c.tries.last.Cause})
+	}
+	if h.prefer != c.prefer {
+		lines = append(lines, line{contract.HeaderPrefer, h.prefer.Applied()})
+	}
+	return lines
+}
+
+// saysNow appends what the next offer says of itself: what is left of its caller's time, above all.
+func (h *handOff) saysNow(lines []line) []line {
+	lines = append(lines, line{contract.HeaderSecret, h.proxy.secret.Line()}, line{contract.HeaderOffer, strconv.FormatInt(h.offers, 10)})
+	if prefer := h.prefer; h.offers > 1 && prefer.Hold() > 0 {
 		// In whole seconds, so that the MOM ends the hold before we have to.
 		prefer.Wait, prefer.HasWait = max(time.Until(h.until).Truncate(time.Second), 0), true
-		req.Header.Set(contract.HeaderPrefer, prefer.Applied())
+		lines = append(lines, line{contract.HeaderPrefer, prefer.Applied()})
 	}
 	if !h.call.deadline.IsZero() {
-		contract.SetTimeout(req.Header, upstream.IsGRPC(req.Header), time.Until(h.call.deadline))
+		key, value := contract.TimeoutHeader(upstream.IsGRPC(h.call.req.Header), time.Until(h.call.deadline))
+		lines = append(lines, line{key, value})
 	}
-	return req
+	return lines
+}
+
+// header is what the caller has said, and these lines.
+func (h *handOff) header(lines []line) http.Header {
+	header := h.call.req.Header.Clone() // the transport may still read that of the last offer
+	for _, l := range lines {
+		if header.Set(l.key, l.value); l.value == "" {
+			header.Del(l.key)
+		}
+	}
+	return header
+}
+
+// request makes the request of the next offer, and begins it as a plain call where it can. It goes over HTTP/2, so that all offers and holds share a few
+// connections. If the headers are large, its version is that of the caller, since HTTP/2 counts more bytes for each header than HTTP/1.1 does, and a MOM
+// takes only as many as gateways take.
+func (o *offering) request(mom *upstream.Endpoint) {
+	o.offers++
+	o.req = o.call.req
+	o.req.Timeout, o.req.OneWrite = 0, true // the route's timeout is for its service
+	var room [maxLines]line
+	lines := o.says(room[:0])
+	if o.req.Begun = o.begin(mom, lines); o.req.Begun != nil {
+		return
+	}
+	o.req.Header = o.header(lines)
+	if upstream.HeaderBytes(o.req.Header) <= upstream.LargeHeaders {
+		o.req.HTTPMajor = 2
+	}
+	o.req.Header = o.header(o.saysNow(lines))
 }
 
 // begin begins an offer as a plain call is begun, which costs less, where its message is small and there is a connection to the MOM. Whatever comes of it is read by
 // Try. A hold can last, so it keeps no header of its own.
-func (h *handOff) begin(mom *upstream.Endpoint, req *upstream.Request) {
-	if req.HTTPMajor != 2 || req.Method != http.MethodPost || req.Stream != nil || len(req.Body) > wire.MaxPlain || req.Host == "" || req.URL.RawQuery != "" || !wire.IsPlain(req.URL.Path) {
-		return
+func (o *offering) begin(mom *upstream.Endpoint, lines []line) *upstream.Begun {
+	req := &o.req
+	if req.Method != http.MethodPost || req.Stream != nil || len(req.Body) > wire.MaxPlain || req.Host == "" || req.URL.RawQuery != "" || !wire.IsPlain(req.URL.Path) {
+		return nil
 	}
-	fields := make([]hpack.HeaderField, 0, len(req.Header)+4)
+	plain := plainOffers.Get().(*plainOffer) //nolint:forcetypeassert // nothing else is in it
+	defer func() {
+		*plain = plainOffer{}
+		plainOffers.Put(plain)
+	}()
+	lines = o.saysNow(lines)
+	fields, size := append(plain.room[:0], hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(req.Body))}), 0
 	for key, values := range req.Header {
 		switch {
-		case key == "Content-Length", key == "Host", key == "Te" && !slices.Equal(values, []string{"trailers"}):
+		case key == "Content-Length", key == "Host", key == "Te" && !slices.Equal(values, []string{"trailers"}),
+			slices.ContainsFunc(lines, func(l line) bool { return l.key == key }):
 		default:
 			fields = wire.AppendFields(fields, key, values)
 		}
 	}
-	fields = append(fields, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(req.Body))})
-	mediaType, _ := req.Written()
-	plain := &wire.Request{Major: 2, Authority: req.Host, Path: req.URL.Path, Header: fields, Body: req.Body}
-	if req.Begun = mom.Begin(plain, mediaType, h.call.began); req.Begun != nil {
-		req.Header = h.header
+	for _, l := range lines {
+		if l.value != "" {
+			fields = append(fields, hpack.HeaderField{Name: wire.Lower(l.key), Value: l.value})
+		}
 	}
+	for _, f := range fields {
+		size += int(f.Size())
+	}
+	if size > upstream.LargeHeaders {
+		return nil
+	}
+	mediaType, _ := req.Written()
+	plain.req = wire.Request{Major: 2, Authority: req.Host, Path: req.URL.Path, Header: fields, Body: req.Body}
+	return mom.Begin(&plain.req, mediaType, o.call.began)
 }
+
+// plainOffer is what begin needs until the transport has written it.
+type plainOffer struct {
+	req  wire.Request
+	room [24]hpack.HeaderField
+}
+
+var plainOffers = sync.Pool{New: func() any { return new(plainOffer) }}
 
 // leaveKept ends a hold because the gateway drains, once the task is kept. A caller whose task
 // cannot be kept is held on: it must not get the handle of a task that ends when
 // the caller leaves.
-func (h *handOff) leaveKept(holding context.Context, id string, letGo func(error)) {
-	if !h.kept {
+func (o *offering) leaveKept(holding context.Context, id string) {
+	if !o.kept {
 		kept := make(chan bool, 1)
-		h.proxy.words.keep.add(id, kept)
+		o.proxy.words.keep.add(id, kept)
 		select {
 		case ok := <-kept:
 			if !ok {
@@ -171,5 +259,5 @@ func (h *handOff) leaveKept(holding context.Context, id string, letGo func(error
 			return
 		}
 	}
-	letGo(errDraining)
+	o.letGo(errDraining)
 }

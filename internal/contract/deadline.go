@@ -84,20 +84,26 @@ func CheckTimeout(header http.Header, grpc bool) *connect.Error {
 	return nil
 }
 
-// SetTimeout writes what is left of a caller's time into the header of its protocol,
-// in as many digits as the protocol allows. It rounds up: a service that ended the call before
-// its caller does would take the word from both.
+// SetTimeout writes what is left of a caller's time into the header of its protocol.
 func SetTimeout(header http.Header, grpc bool, left time.Duration) {
+	key, value := TimeoutHeader(grpc, left)
+	header.Set(key, value)
+}
+
+// TimeoutHeader is that header, with the time in as many digits as the protocol allows. It rounds up: a service that ended the call before
+// its caller does would take the word from both.
+func TimeoutHeader(grpc bool, left time.Duration) (key, value string) {
 	if !grpc {
-		header.Set(headerConnectTimeout, strconv.FormatInt(min(roundUp(left, time.Millisecond), maxConnectMillis), 10))
-		return
+		return headerConnectTimeout, strconv.FormatInt(min(roundUp(left, time.Millisecond), maxConnectMillis), 10)
 	}
-	for _, unit := range grpcUnits {
-		if n := roundUp(left, unit.length); unit.length >= time.Millisecond && n <= maxGRPCUnits {
-			header.Set(headerGRPCTimeout, strconv.FormatInt(n, 10)+string(unit.letter))
-			return
+	unit := grpcUnits[len(grpcUnits)-1]
+	for _, finer := range grpcUnits {
+		if finer.length >= time.Millisecond && roundUp(left, finer.length) <= maxGRPCUnits {
+			unit = finer
+			break
 		}
 	}
+	return headerGRPCTimeout, strconv.FormatInt(roundUp(left, unit.length), 10) + string(unit.letter)
 }
 
 // roundUp is a time in whole units, and at least one, since some readers take 0 for no deadline.

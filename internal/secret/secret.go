@@ -66,13 +66,20 @@ func Random() *Secret {
 
 // Show puts the secret into the headers of a request to a MOM.
 func (s *Secret) Show(header http.Header) {
+	if s != nil {
+		header.Set(contract.HeaderSecret, s.Line())
+	}
+}
+
+// Line is what Show shows; empty without a Secret.
+func (s *Secret) Line() string {
 	if s == nil {
-		return
+		return ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refresh()
-	header.Set(contract.HeaderSecret, s.first)
+	return s.first
 }
 
 // Take removes the secret from the headers of a request, and tells whether it is right.
