@@ -15,6 +15,7 @@ import (
 	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
+	"holdline/internal/wire"
 )
 
 // maxReplay is the largest request body, in bytes, that is kept to be sent more
@@ -105,6 +106,10 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	// Our read of the body sends the 100 that a caller may wait for. The service gets the
 	// whole body at once, and need not be asked.
 	delete(c.req.Header, "Expect")
+	var whole bool
+	if c.req.Body, whole = wire.Whole(in.Body); whole { // as nearly always
+		return nil
+	}
 	// The read deadline is set only when the time is over. To set it in advance would cost a fifth of a small
 	// call, since HTTP/2 asks its serving goroutine each time.
 	patience := bodyTimeout

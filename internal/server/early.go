@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdline/internal/wire"
 )
 
 // maxDrain is how many bytes of an unread body net/http reads at most, so that the connection can be used
@@ -18,9 +20,10 @@ const maxDrain = 256 << 10
 // which bytes we take for its next request. In full duplex, net/http does not say this itself.
 type early struct {
 	http.ResponseWriter
-	body   io.ReadCloser
-	duplex bool
-	whole  atomic.Bool // the body was read to its end
+	request http.Request // that reads its body through this
+	body    io.ReadCloser
+	duplex  bool
+	whole   atomic.Bool // the body was read to its end
 
 	reading sync.Mutex // held during a read
 	over    bool       // the handler has returned
@@ -30,12 +33,12 @@ type early struct {
 // request must not change, because net/http looks at its body. If the body is larger than maxDrain or of
 // unknown length, the exchange is full duplex: net/http would otherwise wait for it before it answers.
 func newEarly(w http.ResponseWriter, r *http.Request) (*early, *http.Request) {
-	e, copied := &early{ResponseWriter: w, body: r.Body}, *r
-	copied.Body = e
+	e := &early{ResponseWriter: w, request: *r, body: r.Body}
+	e.request.Body = e
 	if r.ContentLength < 0 || r.ContentLength > maxDrain {
 		_ = e.EnableFullDuplex() // no error: HTTP/1.1 supports it
 	}
-	return e, &copied
+	return e, &e.request
 }
 
 // Read implements io.Reader.
@@ -50,6 +53,15 @@ func (e *early) Read(p []byte) (int, error) {
 		e.whole.Store(true)
 	}
 	return n, err
+}
+
+// Whole is for wire.Whole.
+func (e *early) Whole() ([]byte, bool) {
+	body, ok := wire.Whole(e.body)
+	if ok {
+		e.whole.Store(true)
+	}
+	return body, ok
 }
 
 // EnableFullDuplex is for http.ResponseController.

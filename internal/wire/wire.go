@@ -98,6 +98,15 @@ func AtHand(body io.Reader) bool {
 	return ok
 }
 
+// Whole takes the body of a request that has come whole, and is small. It returns false, and takes nothing, if it cannot tell that. The bytes are not to be
+// changed.
+func Whole(body io.Reader) ([]byte, bool) {
+	if b, ok := body.(interface{ Whole() ([]byte, bool) }); ok {
+		return b.Whole()
+	}
+	return nil, false
+}
+
 // Informed is what hears of responses of 1xx, by httptrace: whoever has made the context.
 func Informed(ctx context.Context) func(code int, header http.Header) error {
 	trace := httptrace.ContextClientTrace(ctx)

@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -18,15 +17,9 @@ import (
 
 // reply is the http.ResponseWriter of such a handler. It writes as net/http does: with a date, a type, and a length or chunks.
 type reply struct {
-	c    *Caller
-	gone context.CancelFunc
-	over atomic.Bool
+	c *Caller
 	// bounded: there was a deadline for writing.
 	bounded atomic.Bool
-
-	watch  *time.Timer
-	pause  time.Duration
-	peeker *wire.Peeker // of look
 
 	header   http.Header
 	status   int
@@ -61,10 +54,8 @@ func (w *reply) handle(r *http.Request) {
 	w.finish()
 }
 
-// end ends the watch, and gives the room back.
+// end gives the room back.
 func (w *reply) end() {
-	w.over.Store(true)
-	w.watch.Stop()
 	if w.bounded.Load() {
 		w.c.late = time.Time{}
 		_ = w.c.SetWriteDeadline(w.c.late)
@@ -72,22 +63,6 @@ func (w *reply) end() {
 	if w.out != nil {
 		w.c.out = keep(w.out)
 	}
-}
-
-// look has the request's context end when its caller has left.
-func (w *reply) look() {
-	if w.over.Load() {
-		return
-	}
-	if w.peeker == nil { // most are answered before
-		w.peeker = wire.NewPeeker(w.c.Conn)
-	}
-	if w.peeker.Peek() == wire.End {
-		w.gone()
-		return
-	}
-	w.pause = min(2*w.pause, maxWatchPause)
-	w.watch.Reset(w.pause)
 }
 
 // Header implements http.ResponseWriter.

@@ -47,36 +47,49 @@ func (c *Caller) serve(begun http.Handler) (served bool, err error) {
 	}
 	ctx, gone := context.WithCancel(c.base)
 	defer gone()
-	w := &reply{c: c, gone: gone, pause: watchPause}
-	w.watch = time.AfterFunc(time.Hour, w.look)
-	w.watch.Reset(watchPause)
+	c.watchFor(gone)
+	defer c.watchFor(nil)
+	w := &reply{c: c}
 	defer w.end()
 	c.begun = begun
-	w.handle(c.request(body).WithContext(ctx))
+	w.handle(c.request(ctx, body))
 	return true, w.err
 }
 
 // request is what net/http would make of the request.
-func (c *Caller) request(body []byte) *http.Request {
+func (c *Caller) request(ctx context.Context, body []byte) *http.Request {
+	parts := &struct {
+		url    url.URL
+		body   whole
+		length [1]string
+	}{url.URL{Path: c.head.first}, whole{body}, [...]string{strconv.Itoa(len(body))}}
 	header := wire.AddFields(make(http.Header, len(c.head.fields)+1), c.head.fields)
-	header["Content-Length"] = []string{strconv.Itoa(len(body))}
-	return &http.Request{
-		Method: http.MethodPost, URL: &url.URL{Path: c.head.first}, RequestURI: c.head.first, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: header, Host: c.head.host, RemoteAddr: c.remote, Body: whole{bytes.NewReader(body)}, ContentLength: int64(len(body)),
+	header["Content-Length"] = parts.length[:]
+	r := http.Request{
+		Method: http.MethodPost, URL: &parts.url, RequestURI: c.head.first, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: header, Host: c.head.host, RemoteAddr: c.remote, Body: &parts.body, ContentLength: int64(len(body)),
 	}
+	return r.WithContext(ctx) // a copy, so that r is on the stack
 }
 
 // whole is a body that has come.
-type whole struct{ *bytes.Reader }
+type whole struct{ rest []byte }
 
 // Read implements io.Reader. The end comes with the last bytes, as it does in net/http: who passes it on has to know that it is whole before there is an answer.
-func (b whole) Read(p []byte) (int, error) {
-	n, err := b.Reader.Read(p)
-	if err == nil && b.Len() == 0 {
-		err = io.EOF
+func (b *whole) Read(p []byte) (int, error) {
+	n := copy(p, b.rest)
+	if b.rest = b.rest[n:]; len(b.rest) == 0 {
+		return n, io.EOF
 	}
-	return n, err
+	return n, nil
+}
+
+// Whole is for wire.Whole.
+func (b *whole) Whole() ([]byte, bool) {
+	all := b.rest
+	b.rest = nil
+	return all, true
 }
 
 // Close implements io.Closer.
-func (whole) Close() error { return nil }
+func (*whole) Close() error { return nil }

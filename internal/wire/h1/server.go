@@ -82,8 +82,12 @@ type turn struct {
 	watch *time.Timer
 
 	// For handlers.
-	base   context.Context //nolint:containedctx // of the connection's calls
-	remote string          // address
+	base     context.Context //nolint:containedctx // of the connection's calls
+	remote   string          // address
+	watching sync.Mutex
+	gone     context.CancelFunc // of a call; nil without one
+	pause    time.Duration      // until the next look
+	looker   *wire.Peeker
 }
 
 // Meet returns the caller of a connection. It has to be closed.
@@ -279,20 +283,46 @@ func (c *Caller) offer() (*wire.Response, http.Handler) {
 	return c.server.Plain(&c.req)
 }
 
-// lookForCaller looks whether the caller is still there.
+// watchFor has gone be called when the caller has left, until it is called with nil.
+func (c *Caller) watchFor(gone context.CancelFunc) {
+	c.watching.Lock()
+	defer c.watching.Unlock()
+	c.gone, c.pause, c.looker = gone, watchPause, nil
+	if gone == nil {
+		c.watch.Stop()
+	} else {
+		c.watch.Reset(c.pause)
+	}
+}
+
+// lookForCaller looks whether the caller is still there. A handler may take long, and is told by its context.
 func (c *Caller) lookForCaller() {
-	come := wire.NewPeeker(c.Conn).Peek()
-	if come == wire.End || come == wire.Something && c.Secure() != nil { // which may be an end
+	c.watching.Lock()
+	defer c.watching.Unlock()
+	looker := c.looker
+	if looker == nil {
+		looker = wire.NewPeeker(c.Conn)
+	}
+	switch come, s := looker.Peek(), c.state.Load(); {
+	case come == wire.End && c.gone != nil:
+		c.gone()
+	case come == wire.End || come == wire.Something && c.Secure() != nil: // which may be an end
 		select {
 		case c.news <- struct{}{}:
 		default:
 		}
-		return
-	}
-	if s := c.state.Load(); s == busy || s == leaving { // else the call has just ended
-		c.watch.Reset(watchPause)
+	case s == busy || s == leaving: // else the call has just ended
+		pause := watchPause
+		if c.gone != nil {
+			c.looker, c.pause = looker, min(2*c.pause, maxWatchPause)
+			pause = c.pause
+		}
+		c.watch.Reset(pause)
 	}
 }
+
+// News implements wire.Caller.
+func (c *Caller) News() <-chan struct{} { return c.news }
 
 // Body implements wire.Caller.
 func (c *Caller) Body(most time.Duration) ([]byte, bool) {
@@ -310,9 +340,6 @@ func (c *Caller) Body(most time.Duration) ([]byte, bool) {
 		}
 	}
 }
-
-// News implements wire.Caller.
-func (c *Caller) News() <-chan struct{} { return c.news }
 
 // respond sends a response.
 func (c *Caller) respond(res *wire.Response) error {

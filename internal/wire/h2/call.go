@@ -32,7 +32,7 @@ type call struct {
 	bodyless bool
 	plain    wire.Request
 	served   bool                // as a plain call: no handler has run
-	handled  *handled            // what a handler needs; nil before one runs
+	request  *http.Request       // of the handler; nil before one runs
 	asks     atomic.Bool         // the client waits for 100 Continue
 	trailers []hpack.HeaderField // that have come
 	refused  int                 // the status that is the answer, whatever the handler says; 0: none
@@ -40,12 +40,6 @@ type call struct {
 
 	response
 	reading, writing *time.Timer // deadlines
-}
-
-// handled is what a plain call does not need.
-type handled struct {
-	request http.Request
-	few     [16]hpack.HeaderField // room for the headers of most responses
 }
 
 // data implements owner.
@@ -140,9 +134,8 @@ func (c *call) check() (flaw string) {
 }
 
 // makeRequest makes the request that a handler gets.
-func (c *call) makeRequest() {
-	c.handled = new(handled)
-	r := &c.handled.request
+func (c *call) makeRequest(ctx context.Context) *http.Request {
+	var r http.Request
 	r.Header = wire.AddFields(nil, c.fields)
 	r.URL, r.RequestURI = c.url, c.pseudo[3]
 	switch {
@@ -180,6 +173,7 @@ func (c *call) makeRequest() {
 		}
 	}
 	delete(r.Header, "Trailer")
+	return r.WithContext(ctx) // a copy, so that r is on the stack
 }
 
 // refuse has a status be the answer, and not that of the handler.
@@ -227,10 +221,9 @@ func (c *call) isLive() bool {
 
 // serve has a handler serve the call.
 func (c *call) serve(handler http.Handler) {
-	ctx := c.context(0)
-	c.makeRequest()
-	c.isHead = c.handled.request.Method == http.MethodHead
-	handler.ServeHTTP(c, c.handled.request.WithContext(ctx))
+	c.request = c.makeRequest(c.context(0))
+	c.isHead = c.request.Method == http.MethodHead
+	handler.ServeHTTP(c, c.request)
 }
 
 // requestBody is the body of a request.
@@ -242,13 +235,26 @@ func (b requestBody) Read(p []byte) (int, error) {
 	n, err := b.receive(p)
 	if errors.Is(err, io.EOF) && b.trailers != nil {
 		for key, values := range wire.AddFields(nil, b.trailers) {
-			if _, announced := b.handled.request.Trailer[key]; announced {
-				b.handled.request.Trailer[key] = values
+			if _, announced := b.request.Trailer[key]; announced {
+				b.request.Trailer[key] = values
 			}
 		}
 		b.trailers = nil
 	}
 	return n, err
+}
+
+// Whole is for wire.Whole.
+func (b requestBody) Whole() ([]byte, bool) {
+	b.l.mu.Lock()
+	defer b.l.mu.Unlock()
+	if !b.whole || !b.live() || b.trailers != nil || b.asks.Load() || b.late || len(b.in) > wire.MaxPlain {
+		return nil, false
+	}
+	body := b.in[b.at:]
+	b.in, b.at = nil, 0
+	b.read(len(body))
+	return body, true
 }
 
 // Close implements io.Closer.

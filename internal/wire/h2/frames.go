@@ -199,10 +199,9 @@ func (l *link) tookFragment(flags http2.Flags, fragment []byte) error {
 	id := l.blockOf
 	l.blockOf = 0
 	// A block is decoded whatever becomes of its stream: the ones after it build on it.
-	room := rooms.Get().(*[roomForFields]hpack.HeaderField)
+	room := rooms.Get().(*roomForFields)
 	defer func() {
-		clear(room[:])
-		rooms.Put(room)
+		room.giveBack()
 		l.fields = nil
 	}()
 	l.fields, l.size = room[:0], 0
@@ -220,11 +219,16 @@ func (l *link) tookFragment(flags http2.Flags, fragment []byte) error {
 	return l.role.headers(id, l.blockE)
 }
 
-// rooms are for the fields of a block, of which nobody keeps the slice.
-var rooms = sync.Pool{New: func() any { return new([roomForFields]hpack.HeaderField) }}
+// roomForFields is room for as many as most blocks have, or more.
+type roomForFields [24]hpack.HeaderField
 
-// roomForFields is as many as most blocks have, or more.
-const roomForFields = 24
+// rooms are those of blocks that were dealt with, of which nobody keeps the slice.
+var rooms = sync.Pool{New: func() any { return new(roomForFields) }}
+
+func (r *roomForFields) giveBack() {
+	clear(r[:])
+	rooms.Put(r)
+}
 
 // field takes a field that was decoded. Those beyond the limit are only counted.
 func (l *link) field(f hpack.HeaderField) {

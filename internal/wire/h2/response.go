@@ -22,6 +22,7 @@ type response struct {
 	header   http.Header
 	status   int
 	kept     []hpack.HeaderField // the headers as they were at WriteHeader, while they are not sent
+	keptIn   *roomForFields      // its room
 	sized    bool                // the handler has said how long the body is, or that this is not to be said
 	typed    bool                // likewise of the type
 	dated    bool                // and of the date
@@ -60,8 +61,10 @@ func (c *call) WriteHeader(status int) {
 		return
 	}
 	c.status, c.left = status, -1
-	if length, err := strconv.ParseUint(c.header.Get("Content-Length"), 10, 63); err == nil {
-		c.left = int64(length)
+	if said := c.header.Get("Content-Length"); said != "" {
+		if length, err := strconv.ParseUint(said, 10, 63); err == nil {
+			c.left = int64(length)
+		}
 	}
 	c.announce(c.header["Trailer"])
 	_, c.sized = c.header["Content-Length"]
@@ -70,7 +73,8 @@ func (c *call) WriteHeader(status int) {
 	c.typed = c.typed || c.header.Get("Content-Encoding") != ""
 	_, c.dated = c.header["Date"]
 	c.closes = c.header.Get("Connection") == "close"
-	c.kept = c.handled.few[:0]
+	c.keptIn = rooms.Get().(*roomForFields) //nolint:forcetypeassert // nothing else is in it
+	c.kept = c.keptIn[:0]
 	for key, values := range c.header {
 		if key != "Content-Length" || c.left >= 0 {
 			c.kept = wire.AppendFields(c.kept, key, values)
@@ -113,6 +117,8 @@ func (c *call) sendHead(body []byte, trailers bool) {
 	c.l.newBlock()
 	c.l.add(":status", statusCode(c.status))
 	c.l.addAll(c.kept)
+	c.keptIn.giveBack()
+	c.kept, c.keptIn = nil, nil
 	if !c.sized && c.done && bodyAllowed && (len(body) > 0 || !c.isHead) {
 		c.l.add("content-length", strconv.Itoa(len(body)))
 	}
@@ -213,7 +219,7 @@ func (c *call) finish() {
 	if reason != nil && reason != http.ErrAbortHandler && c.caller.server.Log != nil { //nolint:errorlint // as in net/http, it is never wrapped
 		c.caller.server.Log.Error("a handler panicked", "path", c.pseudo[3], "panic", reason, "stack", string(debug.Stack()))
 	}
-	answers := reason == nil && c.handled != nil // else it was answered as a plain one, or has ended
+	answers := reason == nil && c.request != nil // else it was answered as a plain one, or has ended
 	if answers && c.status == 0 {
 		c.WriteHeader(http.StatusOK)
 	}
