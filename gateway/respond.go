@@ -58,16 +58,20 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, 
 // writeHead writes status and headers, and tells whether each read of the body is
 // to be flushed.
 func (c *call) writeHead(w http.ResponseWriter, res *upstream.Response) (flush bool) {
-	header := w.Header()
-	cleanHop(res.Header)
-	for key, values := range res.Header {
-		if key == contract.HeaderDecision && len(header[key]) > 0 {
-			continue // ours, of this call
+	header := res.Header
+	cleanHop(header)
+	if !wire.SetHeader(w, header) {
+		ours := w.Header()
+		for key, values := range header {
+			if key == contract.HeaderDecision && len(ours[key]) > 0 {
+				continue // ours, of this call
+			}
+			if key == "Vary" { // CORS has set one already
+				values = append(ours[key], values...)
+			}
+			ours[key] = values
 		}
-		if key == "Vary" { // CORS has set one already
-			values = append(header[key], values...)
-		}
-		header[key] = values
+		header = ours
 	}
 	suppressDefaults(header, "Date", "Content-Type")
 	// A unary answer ends soon, so HTTP/2 may put its head, its message and its
@@ -83,12 +87,8 @@ func (c *call) writeHead(w http.ResponseWriter, res *upstream.Response) (flush b
 
 // writeTrailer makes the service's trailers ours.
 func writeTrailer(header, trailer http.Header) {
-	if len(trailer) == 0 {
-		return
-	}
 	cleanHop(trailer)
 	delete(trailer, "Content-Length") // frames messages; no trailer may
-	clear(header)                     // all of it is sent
 	for key, values := range trailer {
 		if len(values) > 0 { // else it was announced, and did not come
 			header[http.TrailerPrefix+key] = values

@@ -70,6 +70,9 @@ func (e *early) EnableFullDuplex() error {
 	return http.NewResponseController(e.ResponseWriter).EnableFullDuplex()
 }
 
+// SetHeader is for wire.SetHeader.
+func (e *early) SetHeader(header http.Header) bool { return wire.SetHeader(e.ResponseWriter, header) }
+
 // WriteHeader implements http.ResponseWriter.
 func (e *early) WriteHeader(status int) {
 	if status >= http.StatusOK {

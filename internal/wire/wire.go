@@ -107,6 +107,13 @@ func Whole(body io.Reader) ([]byte, bool) {
 	return nil, false
 }
 
+// SetHeader has the header of a response be this one, which is the response's from then on. It returns false, and changes nothing, if it cannot, or if the
+// response has some header already.
+func SetHeader(w http.ResponseWriter, header http.Header) bool {
+	s, ok := w.(interface{ SetHeader(header http.Header) bool })
+	return ok && s.SetHeader(header)
+}
+
 // Informed is what hears of responses of 1xx, by httptrace: whoever has made the context.
 func Informed(ctx context.Context) func(code int, header http.Header) error {
 	trace := httptrace.ContextClientTrace(ctx)

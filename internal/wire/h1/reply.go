@@ -3,6 +3,7 @@ package h1
 import (
 	"fmt"
 	"net/http"
+	"net/textproto"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -71,6 +72,15 @@ func (w *reply) Header() http.Header {
 		w.header = http.Header{}
 	}
 	return w.header
+}
+
+// SetHeader is for wire.SetHeader.
+func (w *reply) SetHeader(header http.Header) bool {
+	if len(w.header) > 0 {
+		return false
+	}
+	w.header = header
+	return true
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -319,10 +329,10 @@ func appendHeader(out []byte, key string, values []string) []byte {
 		return out
 	}
 	for _, value := range values {
-		if strings.ContainsAny(value, "\r\n") {
+		if strings.IndexByte(value, '\n') >= 0 || strings.IndexByte(value, '\r') >= 0 { // ContainsAny would make a set each time
 			value = noBreaks.Replace(value)
 		}
-		out = field(out, key, strings.Trim(value, " \t"))
+		out = field(out, key, textproto.TrimString(value))
 	}
 	return out
 }

@@ -49,6 +49,15 @@ func (c *call) Header() http.Header {
 	return c.header
 }
 
+// SetHeader is for wire.SetHeader.
+func (c *call) SetHeader(header http.Header) bool {
+	if len(c.header) > 0 {
+		return false
+	}
+	c.header = header
+	return true
+}
+
 // WriteHeader implements http.ResponseWriter.
 func (c *call) WriteHeader(status int) {
 	switch {
