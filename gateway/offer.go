@@ -67,7 +67,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		case refusesSecret(res):
 			warnSecret(h.proxy.once, mom)
 			outcome.Cause = secretRefused
-		case outcome.Cause != "":
+		case outcome.Cause != "", res.Header.Get(contract.HeaderTask) != "": // it is for the caller
 		case res.Header.Get(contract.HeaderUnsure) != "":
 			outcome.Cause = "store-silent"
 		default:

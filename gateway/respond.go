@@ -29,19 +29,18 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, 
 		_ = controller.Flush()
 	}
 	var seen envelopes
-	buffer := wire.Room(nil, bufferSize)[:bufferSize]
-	defer wire.GiveBack(buffer)
-	for {
-		n, err := res.Read(buffer)
-		if n > 0 {
-			if _, writeErr := w.Write(buffer[:n]); writeErr != nil {
+	var buffer []byte
+	defer func() { wire.GiveBack(buffer) }()
+	for part, err := res.Head(); ; {
+		if len(part) > 0 {
+			if _, writeErr := w.Write(part); writeErr != nil {
 				return byCaller, false
 			}
 			if flush {
 				_ = controller.Flush()
 			}
 			if !c.deadline.IsZero() {
-				seen.pass(buffer[:n])
+				seen.pass(part)
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -52,6 +51,11 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, 
 			by = c.ender()
 			return by, by != byDeadline || !endLate(w, c, &seen, len(w.Header()["Content-Length"]) == 0)
 		}
+		if buffer == nil {
+			buffer = wire.Room(nil, bufferSize)[:bufferSize]
+		}
+		n, next := res.Read(buffer)
+		part, err = buffer[:n], next
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"slices"
+
+	"holdline/internal/wire"
 )
 
 // Response is a response whose body may have been read in part.
@@ -52,6 +54,13 @@ const readSize = 512
 
 // read appends one read of the body to head.
 func (res *Response) read() {
+	if rest, ok := wire.Whole(res.body); ok { // as it lies
+		if res.err = io.EOF; len(res.head) > 0 {
+			rest = append(res.head, rest...)
+		}
+		res.head = rest
+		return
+	}
 	res.head = slices.Grow(res.head, readSize)
 	n, err := res.body.Read(res.head[len(res.head):cap(res.head)])
 	res.head = res.head[:len(res.head)+n]
@@ -73,6 +82,13 @@ func (res *Response) Ahead(limit int) ([]byte, error) {
 		res.read()
 	}
 	return res.head, res.err
+}
+
+// Head takes what has been read of the body, and what ended it, if anything has. Read gives out the rest.
+func (res *Response) Head() ([]byte, error) {
+	head := res.head
+	res.head = nil
+	return head, res.err
 }
 
 // Read reads the body, from its first byte.

@@ -98,7 +98,7 @@ func AtHand(body io.Reader) bool {
 	return ok
 }
 
-// Whole takes the body of a request that has come whole, and is small. It returns false, and takes nothing, if it cannot tell that. The bytes are not to be
+// Whole takes what is left of a body that has come whole, and is small. It returns false, and takes nothing, if it cannot tell that. The bytes are not to be
 // changed.
 func Whole(body io.Reader) ([]byte, bool) {
 	if b, ok := body.(interface{ Whole() ([]byte, bool) }); ok {

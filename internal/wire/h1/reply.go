@@ -210,7 +210,8 @@ func (w *reply) Write(p []byte) (int, error) {
 	case w.left >= 0:
 		w.left -= int64(len(p))
 	}
-	if !w.sentHead && len(w.body)+len(p) <= firstPart {
+	complete := w.left >= 0 && w.said.kind // so is the head
+	if !w.sentHead && !complete && len(w.body)+len(p) <= firstPart {
 		w.body = append(w.body, p...)
 		return len(p), nil
 	}

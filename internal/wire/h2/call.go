@@ -248,13 +248,10 @@ func (b requestBody) Read(p []byte) (int, error) {
 func (b requestBody) Whole() ([]byte, bool) {
 	b.l.mu.Lock()
 	defer b.l.mu.Unlock()
-	if !b.whole || !b.live() || b.trailers != nil || b.asks.Load() || b.late || len(b.in) > wire.MaxPlain {
+	if b.trailers != nil || b.asks.Load() {
 		return nil, false
 	}
-	body := b.in[b.at:]
-	b.in, b.at = nil, 0
-	b.read(len(body))
-	return body, true
+	return b.rest()
 }
 
 // Close implements io.Closer.

@@ -135,6 +135,16 @@ func (f *flow) receive(p []byte) (int, error) {
 	}
 }
 
+// rest is what is left of a small body that has come whole, which belongs to the caller of rest then; mu is held.
+func (f *flow) rest() (body []byte, ok bool) {
+	if !f.whole || f.late || f.err != nil || len(f.in) > wire.MaxPlain { // a larger one may be given back
+		return nil, false
+	}
+	body, f.in, f.at = f.in[f.at:], nil, 0
+	f.read(len(body))
+	return body, true
+}
+
 // read has the other side get credit for bytes that were read; mu is held.
 func (f *flow) read(n int) {
 	l := f.l

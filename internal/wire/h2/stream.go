@@ -145,6 +145,17 @@ func (b body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Whole is for wire.Whole.
+func (b body) Whole() ([]byte, bool) {
+	b.l.mu.Lock()
+	all, ok := b.rest()
+	b.l.mu.Unlock()
+	if ok {
+		b.finish()
+	}
+	return all, ok
+}
+
 // finish is for a response that was read to its end. Nobody else writes to it any more.
 func (s *stream) finish() {
 	if s.trailers != nil {
@@ -223,8 +234,11 @@ func (s *stream) respond(ctx context.Context) *http.Response {
 }
 
 func statusText(status int) string {
-	if status == http.StatusOK {
+	switch status { // nearly always
+	case http.StatusOK:
 		return "200 OK"
+	case http.StatusAccepted:
+		return "202 Accepted"
 	}
 	return strconv.Itoa(status) + " " + http.StatusText(status)
 }
