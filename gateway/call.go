@@ -55,7 +55,9 @@ type call struct {
 	// confirmed: its service was asked whether it has another schema.
 	confirmed bool
 	// held: its caller counts among those who are held at MOMs.
-	held  bool
+	held bool
+	// ended is how its response has ended, once that has come whole.
+	ended end
 	began time.Time
 }
 

@@ -61,7 +61,7 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 	case v.res != nil:
 		var by ender
 		by, abort = respond(w, c, v.res)
-		v.end = v.endBy(by)
+		v.end = v.endBy(by, c.ended)
 		answered := v.decided == decidedPass && !counts(c.tries.last.Kind) // the breaker has heard of outcomes that count
 		switch {
 		case answered && by == byNobody:
@@ -89,15 +89,15 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 	}
 }
 
-// endBy is how a call has ended, by who ended its response.
-func (v *verdict) endBy(by ender) end {
+// endBy is how a call has ended, by who ended its response, or as the response has ended that came whole.
+func (v *verdict) endBy(by ender, whole end) end {
 	switch {
 	case by == byService:
 		return endBroken
 	case by == byDeadline:
 		return endFailed
 	case by == byNobody && v.decided == decidedPass:
-		return endOf(v.res.Response)
+		return whole
 	}
 	return v.end
 }

@@ -34,7 +34,7 @@ func TestEndOfAResponse(t *testing.T) {
 		{verdict{end: endFailed, decided: decidedFail, res: ok}, [...]end{endFailed, endBroken, endFailed, endFailed}},
 	} {
 		for i, by := range []ender{byNobody, byService, byCaller, byDeadline} {
-			if got := c.verdict.endBy(by); got != c.want[i] {
+			if got := c.verdict.endBy(by, endOf(c.verdict.res.Response)); got != c.want[i] {
 				t.Errorf("%s, HTTP %d, ended by %d: %s, want %s", c.verdict.decided, c.verdict.res.StatusCode, by, got, c.want[i])
 			}
 		}

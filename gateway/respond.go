@@ -44,6 +44,7 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, 
 			}
 		}
 		if errors.Is(err, io.EOF) {
+			c.ended = endOf(res.Response) // its headers may be those of w
 			writeTrailer(w.Header(), res.Trailer)
 			return byNobody, false
 		}
@@ -91,8 +92,12 @@ func (c *call) writeHead(w http.ResponseWriter, res *upstream.Response) (flush b
 
 // writeTrailer makes the service's trailers ours.
 func writeTrailer(header, trailer http.Header) {
+	if len(trailer) == 0 {
+		return
+	}
 	cleanHop(trailer)
 	delete(trailer, "Content-Length") // frames messages; no trailer may
+	clear(header)                     // all of it is sent
 	for key, values := range trailer {
 		if len(values) > 0 { // else it was announced, and did not come
 			header[http.TrailerPrefix+key] = values

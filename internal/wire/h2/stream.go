@@ -206,7 +206,7 @@ func (s *stream) respond(ctx context.Context) *http.Response {
 	res := &s.response
 	res.Status, res.StatusCode = statusText(s.status), s.status
 	res.Proto, res.ProtoMajor = "HTTP/2.0", 2
-	res.Header = wire.AddFields(make(http.Header, len(s.head)), s.head)
+	res.Header = wire.AddFields(make(http.Header, len(s.head)+2), s.head) // who passes it on may add some
 	if announced, ok := res.Header["Trailer"]; ok {
 		delete(res.Header, "Trailer")
 		res.Trailer = make(http.Header, len(announced))
