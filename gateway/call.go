@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +41,6 @@ type call struct {
 	method *route.Method // nil without a schema
 	req    upstream.Request
 	asks   contract.Asks // with its headers
-	cancel context.CancelCauseFunc
 	// deadline is the caller's, zero without one. The call is ended a little later.
 	deadline time.Time
 	// key is the Idempotency-Key of a call that may be stored, and prefer what its Prefer says; empty without one.
@@ -59,6 +59,33 @@ type call struct {
 	// ended is how its response has ended, once that has come whole.
 	ended end
 	began time.Time
+
+	cancelling sync.Mutex
+	end        context.CancelCauseFunc // of what is under way
+	cancelled  error                   // why; nil: it is not
+}
+
+// under returns a context for what is under way next of the call: its tries, or an offer. It ends with ctx, by end, or when the call is cancelled.
+func (c *call) under(ctx context.Context) (_ context.Context, end context.CancelCauseFunc) {
+	ctx, end = context.WithCancelCause(ctx)
+	c.cancelling.Lock()
+	defer c.cancelling.Unlock()
+	if c.end = end; c.cancelled != nil {
+		end(c.cancelled)
+	}
+	return ctx, end
+}
+
+// cancel ends what is under way of the call, and all that follows.
+func (c *call) cancel(why error) {
+	c.cancelling.Lock()
+	defer c.cancelling.Unlock()
+	if c.cancelled == nil {
+		c.cancelled = why
+	}
+	if c.end != nil {
+		c.end(why)
+	}
 }
 
 // wantsTask tells whether the caller wants a task from the start.

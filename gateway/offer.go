@@ -44,7 +44,7 @@ type offering struct {
 // caller's time is over or the gateway drains. There is a receipt once the MOM said that
 // it has the call; the response is nil unless the MOM answered in time.
 func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, receipt) {
-	holding, end := context.WithCancelCause(ctx) // ends with ctx at the latest
+	holding, end := h.call.under(ctx)
 	o := &offering{handOff: h, end: end}
 	o.clock = time.AfterFunc(min(within, time.Until(h.until)), o.tooLate)
 	o.request(mom)
@@ -78,7 +78,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	if errors.Is(context.Cause(holding), errDraining) {
 		outcome = upstream.Outcome{Kind: upstream.CallerLeft, Cause: gatewayDrains}
 	}
-	end(nil)
+	end(context.Canceled)
 	h.proxy.log.Debug("hand-off failed", "task", h.id.String(), "endpoint", mom, "cause", outcome.Cause, "error", err)
 	return nil, outcome, taken
 }

@@ -90,14 +90,12 @@ func noTaskNamed(w http.ResponseWriter, r *http.Request) {
 
 // serve is the life of one call, from its headers to the end of its response. If it was begun as a plain one, begun is how; else nil.
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method, begun *upstream.Begun) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
 	c := p.newCall(r, target, method, begun)
-	c.cancel = cancel
+	defer c.cancel(context.Canceled)
 	if !c.deadline.IsZero() {
 		defer c.endAtDeadline(w)()
 	}
-	p.finish(w, c, p.forward(ctx, w, c))
+	p.finish(w, c, p.forward(r.Context(), w, c))
 }
 
 // newCall is the call of a request.
@@ -131,6 +129,7 @@ func (p *proxy) forward(ctx context.Context, w http.ResponseWriter, c *call) ver
 	if c.replayable() { // nobody knows how long a stream may take
 		c.req.Timeout = c.target.route().TryTimeout
 	}
+	ctx, _ = c.under(ctx)
 	next, res := p.direct(ctx, w, c)
 	return p.conclude(ctx, c, next, res)
 }

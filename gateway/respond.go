@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -20,7 +21,7 @@ const bufferSize = 32 << 10
 // It returns who ended the response, and whether the caller has to see that it broke off.
 func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, abort bool) {
 	defer func() {
-		c.cancel(nil)
+		c.cancel(context.Canceled)
 		_ = res.Close()
 	}()
 	flush := c.writeHead(w, res)
