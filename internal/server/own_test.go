@@ -93,6 +93,45 @@ func TestPlainCalls(t *testing.T) {
 
 const plainCall = "POST /plain HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
 
+// read is offered each call, reads its body, and leaves the call to the handler.
+type read struct{ http.HandlerFunc }
+
+// ServePlain implements wire.PlainHandler.
+func (read) ServePlain(req *wire.Request) (*wire.Response, http.Handler) {
+	_, _ = req.Caller.Body(time.Minute)
+	return nil, nil
+}
+
+// A handler may take a body that has come whole as it lies, once, and have a header of its own be that of the response, if there is none yet.
+func TestWhole(t *testing.T) {
+	t.Parallel()
+	skipWithoutPlain(t)
+	addr, _ := servertest.Run(t, server.Config{Handler: read{func(w http.ResponseWriter, r *http.Request) {
+		body, whole := wire.Whole(r.Body)
+		rest, err := io.ReadAll(r.Body)
+		set := wire.SetHeader(w, http.Header{"Set": {"once"}})
+		again := wire.SetHeader(w, http.Header{"Set": {"again"}})
+		_, _ = fmt.Fprintf(w, "%q %t, then %q %v; %t, then %t", body, whole, rest, err, set, again)
+	}}})
+	for _, major := range []int{1, 2} {
+		transport := &http.Transport{Protocols: protocols(func(p *http.Protocols) {
+			p.SetHTTP1(major == 1)
+			p.SetUnencryptedHTTP2(major == 2)
+		})}
+		t.Cleanup(transport.CloseIdleConnections)
+		res, err := (&http.Client{Transport: transport}).Post("http://"+addr+"/a", "text/plain", strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		const want = `"hello" true, then "" <nil>; true, then false`
+		if string(got) != want || res.Header.Get("Set") != "once" {
+			t.Errorf("HTTP/%d: got %s, Set: %s; want %s, once", major, got, res.Header.Get("Set"), want)
+		}
+	}
+}
+
 // A server that ends waits for its plain calls, also for one that goes on with its handler, and closes connections without calls.
 func TestDrainOfPlainCalls(t *testing.T) {
 	t.Parallel()

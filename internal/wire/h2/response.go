@@ -277,12 +277,16 @@ func (c *call) complete() {
 	if c.sent || !c.push(rest, !trailers) || !trailers || c.sent { // it may have ended meanwhile
 		return
 	}
-	c.l.newBlock()
+	room := rooms.Get().(*roomForFields) //nolint:forcetypeassert // nothing else is in it
+	fields := room[:0]
 	for key, values := range c.header {
 		if name, ok := c.trailer(key); ok {
-			c.l.addAll(wire.AppendFields(nil, name, values))
+			fields = wire.AppendFields(fields, name, values)
 		}
 	}
+	c.l.newBlock()
+	c.l.addAll(fields)
+	room.giveBack()
 	c.l.headerBlock(c.id, http2.FlagHeadersEndStream)
 	c.sent = true
 }
