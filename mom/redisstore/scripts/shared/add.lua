@@ -31,7 +31,10 @@ end
 
 local function add(ulid, placed_by, only_known, version, ttl, born, procedure, caller, cause, call, key_hash, fingerprint, twin, schema, known, json)
   local t = base .. 't:' .. ulid
-  local expires, state, lost, epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
+  local expires, state, lost, epoch
+  if redis.call('EXISTS', t) == 1 then -- else, as nearly always, to read its fields costs more
+    expires, state, lost, epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
+  end
   local anew = state == S_CANCELLED and lost
   if expires and not anew then
     local kept, offer = string.match(born, '^%d%d(%d) (%S+)')
