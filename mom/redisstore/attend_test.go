@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -10,7 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/redistest"
 	"holdline/mom"
+	"holdline/mom/redisstore"
 )
 
 // neighbour is another process on the same store, which watches.
@@ -149,6 +152,7 @@ func TestLeaseGoesAlong(t *testing.T) {
 func TestKnownTaskRings(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		other := e.neighbour()
+		e.ok(e.do("SET", e.key("stir"), "").Error()) // else one transition a second is published
 		e.Attend(e.shard, true, mom.Room{})
 		task := e.task()
 		for _, store := range []*env{e, other.env} {
@@ -213,5 +217,55 @@ func again(other bool) func(*env, mom.NewTask) {
 		}
 		_, err := e.Add(e.ctx, task)
 		e.ok(err)
+	}
+}
+
+// The reply that tells of leases is lost: their tasks are queued again as soon as Redis answers, and nothing was sent.
+func TestLostLeasesComeBack(t *testing.T) {
+	t.Parallel()
+	for name, along := range map[string]bool{"with new tasks": true, "alone": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.New(t)
+			e := newEnv(t, redisstore.Config{URL: server.URL(), CommandTimeout: time.Second})
+			e.add()
+			held := e.lease() // now Redis has the scripts
+			task := e.task()
+			lose := func() error {
+				_, err := e.Lease(e.ctx, e.shard, 9, time.Hour)
+				return err
+			}
+			if along {
+				e.Attend(e.shard, true, room)
+				lost := make(chan error, 1)
+				go func() {
+					_, _, err := e.Await(e.ctx, e.shard, time.Hour)
+					lost <- err
+				}()
+				time.Sleep(50 * time.Millisecond) // until it awaits
+				lose = func() error {
+					_, err := e.Add(e.ctx, task)
+					return errors.Join(err, <-lost)
+				}
+			} else {
+				_, err := e.Add(e.ctx, task)
+				e.ok(err)
+			}
+			server.Freeze(t)
+			err := lose()
+			server.Thaw(t)
+			if !errors.Is(err, mom.ErrUnavailable) || errors.Is(err, mom.ErrNotSent) {
+				t.Fatalf("got %v, want that it may be leased", err)
+			}
+			until(t, "it comes back", func() bool {
+				found, _, err := e.Get(e.ctx, task.ID)
+				epoch, _ := e.do("HGET", e.key("t:"+task.ID.ULID.String()), "e").ToString()
+				return err == nil && found.GetState() == queued && epoch != "" // it was leased
+			})
+			if lease := e.lease(); lease.ID != task.ID || lease.Attempts != 0 {
+				t.Errorf("got %+v, want it without an attempt", lease)
+			}
+			e.wantState(held.ID, running)
+		})
 	}
 }

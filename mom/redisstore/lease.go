@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -47,7 +48,7 @@ func (s *Store) readLeases(ctx context.Context, shard mom.Shard, lease *asked, r
 	leases = make([]mom.Lease, 0, len(rows)-1)
 	var errs []error
 	for _, row := range rows[:len(rows)-1] {
-		one, err := readLease(shard, row, lease.with)
+		one, err := readLease(shard, row, lease)
 		if err == nil {
 			leases = append(leases, one)
 			continue
@@ -64,18 +65,18 @@ func (s *Store) readLeases(ctx context.Context, shard mom.Shard, lease *asked, r
 	return nil, more, errors.Join(errs...)
 }
 
-// readLease reads the lease of one task, which may have been stored in the same turn.
-func readLease(shard mom.Shard, row rueidis.RedisMessage, with []*asked) (mom.Lease, error) {
+// readLease reads the lease of one task by what asked for it. The task may have been stored in the same turn.
+func readLease(shard mom.Shard, row rueidis.RedisMessage, by *asked) (mom.Lease, error) {
 	fields, err := row.ToArray()
-	if err != nil || len(fields) != 7 {
+	if err != nil || len(fields) != 6 {
 		return mom.Lease{}, fmt.Errorf("unexpected reply: %w", err)
 	}
 	name, _ := fields[0].ToString()
-	epoch, _ := fields[1].AsInt64()
-	attempts, _ := fields[2].AsInt64()
-	repeatable, _ := fields[3].AsInt64()
-	remaining, _ := fields[4].AsInt64()
-	putBack, _ := fields[6].AsInt64()
+	epoch, _ := strconv.ParseInt(by.argv[4], 10, 64)
+	attempts, _ := fields[1].AsInt64()
+	repeatable, _ := fields[2].AsInt64()
+	remaining, _ := fields[3].AsInt64()
+	putBack, _ := fields[5].AsInt64()
 	lease := mom.Lease{
 		ID:         contract.TaskID{Service: shard.Service, Shard: shard.Index},
 		Epoch:      epoch,
@@ -87,15 +88,15 @@ func readLease(shard mom.Shard, row rueidis.RedisMessage, with []*asked) (mom.Le
 	if lease.ID.ULID, err = ulid.ParseStrict(name); err != nil {
 		return lease, err
 	}
-	if fields[5].IsNil() {
+	if fields[4].IsNil() {
 		return lease, errors.New("it is missing")
 	}
-	call, err := fields[5].ToString()
+	call, err := fields[4].ToString()
 	if err != nil {
 		return lease, err
 	}
-	if own := slices.IndexFunc(with, func(a *asked) bool { return a.call != nil && a.argv[0] == name }); call == "" && own >= 0 {
-		lease.Call, lease.Size = with[own].call, with[own].bytes
+	if own := slices.IndexFunc(by.with, func(a *asked) bool { return a.call != nil && a.argv[0] == name }); call == "" && own >= 0 {
+		lease.Call, lease.Size = by.with[own].call, by.with[own].bytes
 		return lease, nil
 	}
 	lease.Call, lease.Size = new(momv1.Call), len(call)

@@ -128,7 +128,7 @@ func TestFencing(t *testing.T) {
 			}
 		}
 		lease := e.lease()
-		if lease.Epoch <= old.Epoch || lease.Attempts != 1 {
+		if lease.Epoch == old.Epoch || lease.Attempts != 1 {
 			t.Errorf("second lease: got %+v after %+v", lease, old)
 		}
 		fenced("leased again", old)

@@ -30,13 +30,14 @@ type link struct {
 	shares shares
 
 	stop   context.CancelFunc
+	closed <-chan struct{} // by stop
 	once   sync.Once
 	dialer sync.WaitGroup
 }
 
 func newLink(option rueidis.ClientOption) (*link, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &link{shares: newShares(), stop: cancel}
+	l := &link{shares: newShares(), stop: cancel, closed: ctx.Done()}
 	option.DialCtxFn = l.watched(option.DialCtxFn, option.ConnWriteTimeout)
 	// NewClient dials once. If that fails, the client of a single server exists all the same, and
 	// dials again with each call. A client of a cluster or of sentinels does not exist then.

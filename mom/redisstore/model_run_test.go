@@ -207,18 +207,26 @@ func (w *world) leaseSome(r *rapid.T) {
 	n := rapid.IntRange(1, 3).Draw(r, "n")
 	room := mom.Room{Tasks: n, Again: rapid.IntRange(0, n).Draw(r, "again"), Once: rapid.IntRange(0, n).Draw(r, "once")}
 	d := rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Second, 2 * time.Hour}).Draw(r, "for")
+	var leases []mom.Lease
 	w.step(r, func(e *env) string {
-		leases, _, err := e.Store.Lease(e.ctx, e.shard, room, d)
+		var err error
+		leases, _, err = e.Store.Lease(e.ctx, e.shard, room, d)
 		var got strings.Builder
 		for _, l := range leases {
-			fmt.Fprintln(&got, l.ID, l.Epoch, l.Attempts, l.Repeatable, l.Remaining, string(l.Call.GetMessage()))
+			fmt.Fprintln(&got, l.ID, l.Attempts, l.Repeatable, l.Remaining, string(l.Call.GetMessage()))
 		}
 		w.leases = append(w.leases, leases...)
 		return got.String() + word(err)
 	}, func() string {
 		var want strings.Builder
-		for _, t := range w.m.leaseTasks(room, d) {
-			fmt.Fprintln(&want, t.id, t.epoch, t.attempts, t.repeatable,
+		for i, t := range w.m.leaseTasks(room, d) {
+			if i < len(leases) {
+				if t.epoch == leases[i].Epoch {
+					r.Fatalf("leased again under the epoch %d", t.epoch)
+				}
+				t.epoch = leases[i].Epoch
+			}
+			fmt.Fprintln(&want, t.id, t.attempts, t.repeatable,
 				time.Duration(t.expires-w.m.now)*time.Millisecond, string(t.call.GetMessage()))
 		}
 		return want.String() + word(nil)

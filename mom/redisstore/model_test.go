@@ -157,7 +157,6 @@ func (m *model) leaseTasks(room mom.Room, d time.Duration) (taken []*modelTask) 
 	}
 	take := func(t *modelTask) {
 		t.state, t.lease = running, m.now+d.Milliseconds()
-		t.epoch++
 		t.marked = t.repeatable
 		taken = append(taken, t)
 	}

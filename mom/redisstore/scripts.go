@@ -44,6 +44,7 @@ var (
 	addTurnScript   = newTurn().needsRoom()
 	renewScript     = newScript("renew", "held").asUpkeep()
 	releaseScript   = newScript("release", "held", "finish", "give_back")
+	takeBackScript  = newScript("take_back", "finish", "give_back")
 	putBackScript   = newScript("put_back", "held", "finish")
 	bypassScript    = newScript("bypass", "held", "parked", "park")
 	spendScript     = newScript("spend", "held", "finish", "parked", "park")

@@ -12,7 +12,7 @@ import (
 func all(t *testing.T) []*script {
 	t.Helper()
 	list := []*script{
-		turnScript, renewScript, releaseScript, putBackScript, bypassScript, spendScript,
+		turnScript, renewScript, releaseScript, takeBackScript, putBackScript, bypassScript, spendScript,
 		parkScript, cancelScript, abandonScript, keepScript, listenScript, callScript, dismissScript, retryScript, retryDeadScript, restoreScript,
 		reapScript, countScript, rouseScript, depthScript, endedScript, pauseScript, limitScript, numberScript, identifyScript, swapScript,
 	}

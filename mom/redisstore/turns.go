@@ -188,14 +188,14 @@ func oneLease(batch []*asked) (now, later []*asked) {
 func (t *turns) arguments(batch []*asked, attended bool) (sc *script, given args, rest []string) {
 	cfg := t.store.cfg
 	given = args{
-		"n": "0", "again": "0", "once": "0", "duration": "1", "attended": flag(attended),
+		"n": "0", "again": "0", "once": "0", "duration": "1", "epoch": "0", "attended": flag(attended),
 		"tombstone": t.store.tombstone(), "small": strconv.Itoa(smallAnswer),
 		"max_queued": strconv.Itoa(cfg.MaxQueued), "max_bytes": strconv.FormatInt(cfg.MaxBytes, 10), "memory": "",
 	}
 	var count [aLease + 1]int
 	for _, one := range batch {
 		if count[one.kind]++; one.kind == aLease {
-			given["n"], given["again"], given["once"], given["duration"] = one.argv[0], one.argv[1], one.argv[2], one.argv[3]
+			given["n"], given["again"], given["once"], given["duration"], given["epoch"] = one.argv[0], one.argv[1], one.argv[2], one.argv[3], one.argv[4]
 		} else {
 			rest = append(rest, one.argv...)
 		}
@@ -220,6 +220,8 @@ func (t *turns) make(batch []*asked, attended bool) {
 		}
 	}
 	switch {
+	case given["n"] != "0" && err != nil && !errors.Is(err, mom.ErrNotSent):
+		go t.takeBack(given["epoch"])
 	case given["n"] != "0":
 		t.leased()
 	case given["adds"] != "0" && attended:

@@ -91,11 +91,7 @@ local more_leases, watch = end_leases(grace, ripe, function(ulid, task)
     task.n = task.n + 1
     redis.call('HSET', base .. 't:' .. ulid, 'n', task.n, 'f', 'lease ended after the call was sent')
   end
-  if task.x <= now then
-    finish(ulid, task, S_EXPIRED, tombstone)
-  else
-    give_back(ulid, task)
-  end
+  bring_back(ulid, task, tombstone)
 end)
 
 if more_leases then more = true end

@@ -7,9 +7,5 @@ local task, reply = held(ulid, epoch)
 if not task then return reply end
 if task.s == S_QUEUED or task.s == S_EXPIRED then return 'OK' end
 if task.s ~= S_RUNNING then return 'FENCED' end
-if task.x <= now then
-  finish(ulid, task, S_EXPIRED, tombstone)
-else
-  give_back(ulid, task)
-end
+bring_back(ulid, task, tombstone)
 return 'OK'

@@ -18,7 +18,7 @@
 -- ones whose records expire in gone.
 --
 -- Fields of t:<ulid>, all short, so that it stays a listpack:
---   v record version   s state            e epoch          n attempts
+--   v record version   s state            e epoch of the last lease   n attempts
 --   m sent mark, which a repeatable one has for as long as it is leased, without this field
 --   r repeatable       o order, µs      x expires, ms
 --   d next attempt, ms z ended, ms        a answer until, ms p procedure

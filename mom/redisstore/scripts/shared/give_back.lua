@@ -36,3 +36,12 @@ local function give_back(ulid, task)
   orders[ulid] = task.o
   publish(ulid, S_QUEUED)
 end
+
+-- bring_back is give_back for a task whose TTL may be over: then it ends EXPIRED.
+local function bring_back(ulid, task, tombstone)
+  if task.x <= now then
+    finish(ulid, task, S_EXPIRED, tombstone)
+  else
+    give_back(ulid, task)
+  end
+end

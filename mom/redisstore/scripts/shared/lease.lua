@@ -1,13 +1,14 @@
 -- Takes up to n tasks from the head of the queue.
 --
--- ARGV: n:tasks again:tasks once:tasks duration:ms
---       (again is how many may have failed before, once how many may be such as may not run twice)
+-- ARGV: n:tasks again:tasks once:tasks duration:ms epoch
+--       (again is how many may have failed before, once how many may be such as may not run twice;
+--       no other lease has the same epoch)
 --
--- Returns: a list of {ulid, epoch, attempts, repeatable, remaining, call, put back}, where call is
+-- Returns: a list of {ulid, attempts, repeatable, remaining, call, put back}, where call is
 --          nil when it is missing, and empty when the same turn has brought it, and after them 1 when there are more tasks in ready, else 0.
 --          {'LIMITED', ms to wait} when there are tasks, but the limits, or a service that asked
 --          to wait, allow none, or when all tasks that were looked at have ended.
--- Effect: ready → lease; a new epoch. Repeatable ones are marked: they are sent without another
+-- Effect: ready → lease; the epoch. Repeatable ones are marked: they are sent without another
 --         word, and may run again if we never hear of that. Tasks whose TTL is over end EXPIRED. The
 --         key bell is deleted with the last task. Up to 100 tasks are passed over, and keep their
 --         places: those that only a newer release can read, and those beyond again and once. If no other
@@ -17,29 +18,28 @@
 local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
 
 local held_until = {} -- ends of leases, and their tasks
-local function take(ulid, e, n, r, x, put_back, listened)
-  local epoch = text(e + 1)
+local function take(ulid, n, r, x, put_back, listened)
   local call = own[ulid] and '' or redis.pcall('GET', base .. 'p:' .. ulid)
   if type(call) ~= 'string' then call = false end
   redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
   held_until[#held_until + 1], held_until[#held_until + 2] = text(now + duration), ulid
   note(ulid, S_RUNNING, listened)
-  taken[#taken + 1] = {ulid, e + 1, n, r, x - now, call, put_back}
+  taken[#taken + 1] = {ulid, n, r, x - now, call, put_back}
 end
 
 local function take_loaded(ulid, task)
-  take(ulid, tonumber(task.e), task.n, tonumber(task.r), task.x, task.t, task.L or not task.W)
+  take(ulid, task.n, tonumber(task.r), task.x, task.t, task.L or not task.W)
   if task.r == '1' and not task.W then redis.call('HSET', base .. 't:' .. ulid, 'm', '1') end -- of the release before
 end
 
 local function look_at(ulid)
   -- Most tasks have not failed before. Of them less is read.
-  local v, s, x, born, e, n, r, put_back, listened = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'B', 'e', 'n', 'r', 't', 'L'))
+  local v, s, x, born, n, r, put_back, listened = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'B', 'n', 'r', 't', 'L'))
   if born and not n and s == S_QUEUED and tonumber(v) == NEWEST_RECORD and (tonumber(x) or 0) > now then
     r = r or string.sub(born, 1, 1)
     if r == '1' or once >= 1 then
       if r ~= '1' then once = once - 1 end
-      take(ulid, tonumber(e) or 0, 0, tonumber(r) or 0, tonumber(x), tonumber(put_back) or 0, listened)
+      take(ulid, 0, tonumber(r) or 0, tonumber(x), tonumber(put_back) or 0, listened)
       return
     end
   end
@@ -106,7 +106,7 @@ local function lease()
     end
     for _, ulid in ipairs(ulids) do
       -- One that is damaged is no lease. It is told of, and has lost its place.
-      if not pcall(look_at, ulid) then taken[#taken + 1] = {ulid, 0, 0, 0, 0, false, 0} end
+      if not pcall(look_at, ulid) then taken[#taken + 1] = {ulid, 0, 0, 0, false, 0} end
     end
   end
   if #taken == 0 then
