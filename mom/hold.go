@@ -67,9 +67,9 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 	if wait == 0 && !look {
 		return writeHandle(to, &momv1.TaskHandle{State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime)})
 	}
-	ask := listen
-	if wait == 0 {
-		ask = read
+	ask := read // of its own task a caller hears in any case: see NewTask
+	if look && wait > 0 {
+		ask = listen
 	}
 	callers := &h.traffic.of(task.ID.Service).callers
 	defer callers.Add(-1)

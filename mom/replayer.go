@@ -91,13 +91,14 @@ func (r *replayer) Run(ctx context.Context) error {
 			r.store.Attend(r.shard, true, Room{})
 			allowed = r.lease(ctx, attempts, done)
 		}
-		r.attend()
+		room := r.room()
+		r.attend(room)
 		var slow <-chan time.Time
-		room, oldest := r.room().Tasks > 0, r.flights.oldest(time.Now())
-		if oldest != nil && (!room || r.pace.silent > 0) {
+		oldest := r.flights.oldest(time.Now())
+		if oldest != nil && (room.Tasks <= 0 || r.pace.silent > 0) {
 			slow = time.After(time.Until(oldest.began.Add(patience)))
 		}
-		if heard == nil && room {
+		if heard == nil && room.Tasks > 0 {
 			heard = make(chan news, 1)
 			background.Go(func() { heard <- r.await(ctx) })
 		}
@@ -126,9 +127,8 @@ func (r *replayer) Run(ctx context.Context) error {
 	return nil
 }
 
-// attend tells the store what is done next.
-func (r *replayer) attend() {
-	room := r.room()
+// attend tells the store what is done next, with room for so many.
+func (r *replayer) attend(room Room) {
 	attended := r.healthy && !r.away && room.Tasks > 0
 	if !attended || !r.empty {
 		room = Room{} // it is leased for, if there is any
