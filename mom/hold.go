@@ -90,6 +90,10 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 				return errKeyEnded
 			case errors.Is(err, ErrNotFound):
 				return h.storeLost(id, task.Repeatable)
+			case errors.Is(err, ErrRecordVersion):
+				to.info.ResponseHeader().Delete(contract.HeaderTask) // so that it is not taken for the task's own answer
+				to.info.ResponseHeader().Set(contract.HeaderUnsure, "1")
+				return err
 			case err != nil:
 				return err
 			case !contract.IsOpen(found.GetState()):

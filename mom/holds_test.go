@@ -2,6 +2,7 @@ package mom
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -138,7 +139,7 @@ func TestHoldEndsWithAnAnswer(t *testing.T) {
 		"expired":                      {momv1.TaskState_TASK_STATE_EXPIRED, nil, 410, "TASK_EXPIRED"},
 		"dead":                         {momv1.TaskState_TASK_STATE_DEAD, nil, 409, "ATTEMPTS_SPENT"},
 		"uncertain":                    {momv1.TaskState_TASK_STATE_UNCERTAIN, nil, 500, "OUTCOME_UNKNOWN"},
-		"an answer of a newer release": {momv1.TaskState_TASK_STATE_SUCCEEDED, &momv1.Answer{RecordVersion: 9}, 500, `"unknown"`},
+		"an answer of a newer release": {momv1.TaskState_TASK_STATE_SUCCEEDED, &momv1.Answer{RecordVersion: 9}, 503, "newer release"}, // another MOM may have it
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -367,5 +368,30 @@ func TestIntakeWaitsForItsStore(t *testing.T) {
 	m.ready.Store(false)
 	if res := call(t.Context(), m, sumID()); res.Header().Get(contract.HeaderRefused) != contract.RefusedNow || store.times("add") != 0 {
 		t.Errorf("got %d, %v, want it refused for now, and the store not asked", res.Code, res.Header())
+	}
+}
+
+// A MOM that cannot read a task, since a newer release has stored it, has the gateway ask another MOM, and says so to those who ask for the task.
+func TestTaskOfANewerRelease(t *testing.T) {
+	t.Parallel()
+	store := newFakeStore()
+	m := newFake(t, store, func(*Config) {})
+	id := sumID()
+	call(t.Context(), m, id, "Prefer: respond-async")
+	store.fail = func(method string) error {
+		if method == "get" {
+			return fmt.Errorf("%w: 17", ErrRecordVersion)
+		}
+		return nil
+	}
+	for _, prefer := range []string{"wait=9", "respond-async"} {
+		res := call(t.Context(), m, id, "Prefer: "+prefer)
+		if res.Code != http.StatusServiceUnavailable || res.Header().Get(contract.HeaderUnsure) == "" || res.Header().Get(contract.HeaderTask) != "" {
+			t.Errorf("%s: got %d, %v, %s, want that another MOM is asked", prefer, res.Code, res.Header(), res.Body)
+		}
+	}
+	_, _, err := read(t.Context(), store, id)
+	if contract.ReasonOf(err) != momv1.Reason_REASON_STORE_UNAVAILABLE || !strings.Contains(err.Error(), "newer release") {
+		t.Errorf("read: got %v, want that a newer release has stored it", err)
 	}
 }

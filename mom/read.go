@@ -31,7 +31,8 @@ func read(ctx context.Context, store readStore, id contract.TaskID) (*momv1.Task
 	defer cancel()
 	task, answer, err := store.Get(bounded, id)
 	if v := answer.GetRecordVersion(); answer != nil && !knownRecord(v) {
-		return nil, nil, fmt.Errorf("answer of task %s has record version %d, which this release does not know", id, v)
+		err = fmt.Errorf("answer of task %s: %w: %d", id, ErrRecordVersion, v)
+		return nil, nil, storeError(err)
 	}
 	return task, answer, storeError(err)
 }
@@ -175,6 +176,8 @@ func storeError(err error) error {
 			"the call is no longer kept, since the task was dismissed or given up; make the call again if it should run")
 	case errors.Is(err, ErrUnavailable):
 		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the store cannot be reached").WithCause(err)
+	case errors.Is(err, ErrRecordVersion):
+		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "a newer release has stored the task, and this MOM cannot read it; another MOM may").WithCause(err)
 	}
 	return err
 }

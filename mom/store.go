@@ -37,6 +37,8 @@ var (
 	// ErrNotSent goes with ErrUnavailable where the transition surely did not
 	// happen: there was no connection, or the server refused.
 	ErrNotSent = errors.New("not sent to the store")
+	// ErrRecordVersion: a newer release has written the record in a format that this one does not know. It is left unchanged.
+	ErrRecordVersion = errors.New("unknown record version")
 	// ErrStoreLost: the store is not the one that it was. It was emptied, or another has its
 	// place; the tasks that it held are not there.
 	ErrStoreLost = errors.New("the store was emptied or replaced: tasks that it held are lost")

@@ -11,10 +11,6 @@ import (
 	"holdline/mom"
 )
 
-// ErrRecordVersion says that another release wrote the record in a format that this release does
-// not know. The record is left unchanged.
-var ErrRecordVersion = errors.New("unknown record version")
-
 var errSilent = errors.New("redis does not answer")
 
 // greetingError is the failure of a connection over which no command of ours was sent.
@@ -59,7 +55,7 @@ func (s *Store) judge(err error) error {
 	code, _, _ := strings.Cut(text, " ")
 	switch code {
 	case "HLVERSION":
-		return fmt.Errorf("%w: %w", ErrRecordVersion, err)
+		return fmt.Errorf("%w: %w", mom.ErrRecordVersion, err)
 	case "OOM":
 		return fmt.Errorf("%w: redis is at its maxmemory", mom.ErrQueueFull)
 	case "READONLY", "MISCONF", "NOREPLICAS":

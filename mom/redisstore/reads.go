@@ -58,7 +58,7 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 // readTask reads the fields that shared/core.lua lists.
 func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error) {
 	if v, err := strconv.Atoi(fields["v"]); err != nil || v < 1 || v > mom.NewestRecord { // as load in shared/core.lua
-		return nil, fmt.Errorf("%w: %q of task %s", ErrRecordVersion, fields["v"], id)
+		return nil, fmt.Errorf("%w: %q of task %s", mom.ErrRecordVersion, fields["v"], id)
 	}
 	created, answerUntil := readTime(fields["c"]), readTime(fields["a"])
 	if born := strings.Fields(fields["B"]); len(born) == 5 { // see shared/core.lua

@@ -9,7 +9,6 @@ import (
 
 	"holdline/internal/contract"
 	"holdline/mom"
-	"holdline/mom/redisstore"
 )
 
 // unknownVersion is a version that this release does not know.
@@ -33,7 +32,7 @@ func TestUnknownRecordVersion(t *testing.T) {
 			"dismiss": e.Dismiss(e.ctx, id),
 			"settle":  e.Settle(e.ctx, mom.Lease{ID: id}, success("done")),
 		} {
-			if !errors.Is(err, redisstore.ErrRecordVersion) {
+			if !errors.Is(err, mom.ErrRecordVersion) {
 				t.Errorf("%s: got %v, want ErrRecordVersion", what, err)
 			}
 		}
