@@ -219,12 +219,12 @@ func (t *turns) make(batch []*asked, attended bool) {
 			err = errors.New("turn: unexpected reply")
 		}
 	}
-	switch {
-	case given["n"] != "0" && err != nil && !errors.Is(err, mom.ErrNotSent):
-		go t.takeBack(given["epoch"])
-	case given["n"] != "0":
+	switch leases := given["n"] != "0"; {
+	case leases && err == nil:
 		t.leased()
-	case given["adds"] != "0" && attended:
+	case leases && !errors.Is(err, mom.ErrNotSent):
+		go t.takeBack(given["epoch"])
+	case !leases && given["adds"] != "0" && attended:
 		t.left()
 	}
 	var again []*asked
