@@ -22,11 +22,11 @@ const gatewaysClock = 500 * time.Millisecond
 
 // sayStored stops the gateway's clock: the call is stored, as this task, and the
 // answer may take its time.
-func sayStored(ctx context.Context, id string, added Added) {
+func sayStored(ctx context.Context, id string, expireTime time.Time) {
 	if x, ok := incomingOf(ctx); ok {
 		expires := ""
-		if !added.ExpireTime.IsZero() {
-			expires = added.ExpireTime.Format(time.RFC3339Nano)
+		if !expireTime.IsZero() {
+			expires = expireTime.Format(time.RFC3339Nano)
 		}
 		x.sayStored(id, expires)
 	}
@@ -106,7 +106,7 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 			}
 		}
 		if !said {
-			sayStored(ctx, to.task(), added)
+			sayStored(ctx, to.task(), added.ExpireTime)
 			said = true
 		}
 		select {

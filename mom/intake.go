@@ -79,7 +79,7 @@ func (m *MOM) newIntake(method *route.Method, r *route.Route) *intake {
 
 // intakeStore is what an intake needs of the store.
 type intakeStore interface {
-	// Add stores a task at the tail of its queue and rings the bell. The same
+	// Add stores a task at the tail of its queue, and has somebody lease it: see Attend. The same
 	// ID again adds nothing and succeeds, in whichever shard the task was stored
 	// before. *KeyReusedError, ErrQueueFull, ErrMoved.
 	Add(ctx context.Context, task NewTask) (Added, error)

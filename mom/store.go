@@ -81,7 +81,7 @@ type NewTask struct {
 	// Kept: somebody gets its handle, so it is not abandoned. Of a task that is
 	// stored already, this alone is added.
 	Kept bool
-	// Waits: a caller waits for its answer here, and is told of it by Watch.
+	// Waits: a caller waits for its answer here. Watch tells of its end, unless Settle was told that the caller is told.
 	Waits bool
 	// Offer is how often the gateway has offered this call, this time included;
 	// 0 where it did not say. The store remembers the last one.

@@ -2,12 +2,9 @@ package redisstore
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
-	"strconv"
 	"time"
 
-	"holdline/internal/contract"
 	"holdline/mom"
 )
 
@@ -72,33 +69,6 @@ func (t *turns) along(batch []*asked) []*asked {
 	return batch
 }
 
-// roomFor are the arguments of a lease, in the order that arguments reads them in. The last one is its epoch, which no other lease has.
-func roomFor(room mom.Room, duration string) []string {
-	return []string{strconv.Itoa(room.Tasks), strconv.Itoa(room.Again), strconv.Itoa(room.Once), duration, strconv.FormatInt(1+rand.Int64N(maxEpoch), 10)}
-}
-
-// maxEpoch is so small that Lua has all whole numbers up to it, and the next ones.
-const maxEpoch = 1 << 52
-
-// takeBack gives back what was leased by a turn whose reply was lost, once Redis answers, and again a little later: what we sent over a
-// connection that is closed now may be done after that. If Redis does not answer for as long as leases last, they have ended by then.
-func (t *turns) takeBack(epoch string) {
-	until := time.Now().Add(mom.LongestLease)
-	for pause, times := 100*time.Millisecond, 2; times > 0 && time.Now().Before(until); pause = min(2*pause, time.Second) {
-		select {
-		case <-t.store.link.closed:
-			return
-		case <-time.After(pause):
-		}
-		ctx, cancel := t.store.bounded(context.Background())
-		err := t.store.do(ctx, takeBackScript, t.keys, args{"epoch": epoch, "tombstone": t.store.tombstone()})
-		cancel()
-		if err == nil {
-			times--
-		}
-	}
-}
-
 // leased takes note that a turn has leased what there is room for, and has called others for the rest.
 func (t *turns) leased() {
 	t.mu.Lock()
@@ -120,14 +90,7 @@ func (t *turns) left() {
 
 // callOthers rings for all MOMs. If Redis does not answer, they find the tasks when they reap the shard.
 func (t *turns) callOthers() {
-	ctx, cancel := t.store.bounded(context.Background())
-	defer cancel()
-	if err := t.store.do(ctx, callScript, t.keys, args{}); err != nil {
+	if err := t.store.do(context.Background(), callScript, t.keys, args{}); err != nil {
 		t.store.log.Debug("others not called", "shard", t.keys.base, "error", err)
 	}
-}
-
-// Listen implements mom.Store.
-func (s *Store) Listen(ctx context.Context, id contract.TaskID) error {
-	return s.do(ctx, listenScript, s.keysOf(id), args{"ulid": id.ULID.String()})
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/contract"
 	"holdline/mom"
 )
 
@@ -25,6 +26,11 @@ func (b bell) ring() {
 	case b <- struct{}{}:
 	default: // it rings already
 	}
+}
+
+// Listen implements mom.Store.
+func (s *Store) Listen(ctx context.Context, id contract.TaskID) error {
+	return s.do(ctx, listenScript, s.keysOf(id), args{"ulid": id.ULID.String()})
 }
 
 // Watch implements mom.Store. It has a connection of its own, so that a slow callback delays
@@ -165,7 +171,7 @@ func addressOf(client rueidis.Client) string {
 	return ""
 }
 
-// readTransitions reads what publish and say of core.lua have published: "<ulid> <state>"; or "many ", and then of each,
+// readTransitions reads what the scripts have published (shared/core.lua, shared/say.lua): "<ulid> <state>"; or "many ", and then of each,
 // with a blank between them, its ULID and its state, which is one digit; and with an answer =, its length, a blank and the
 // answer. What cannot be read, it leaves out.
 func readTransitions(message string) (transitions []mom.Transition) {

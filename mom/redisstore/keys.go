@@ -40,7 +40,7 @@ import (
 //	i:<hash>    string      "ULID fingerprint" of an idempotency key
 //	c:<caller>  sorted set  the caller's ULIDs, all with score 0
 //
-// Transitions are published on the channel events, and "bell" when replay may go on without one.
+// Transitions that somebody waits for are published on the channel events, and "bell" when replay may go on without one.
 // Outside the shards, hl:shards:{package.Service} is the number of shards with its changes, see
 // numbering.go; hl:services is a sorted set of all services, by the epochs of their numbers; hl:store
 // is the name of the store, which is lost together with the tasks; and hl:schema:<hash> is a schema by

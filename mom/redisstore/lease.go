@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -25,6 +26,30 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d tim
 	lease := &asked{kind: aLease, argv: roomFor(room, millis(d))}
 	reply, err := s.keys(shard).turns.run(ctx, lease)
 	return s.readLeases(ctx, shard, lease, reply, err)
+}
+
+// roomFor are the arguments of a lease, in the order that arguments reads them in. The last one is its epoch, which no other lease has.
+func roomFor(room mom.Room, duration string) []string {
+	return []string{strconv.Itoa(room.Tasks), strconv.Itoa(room.Again), strconv.Itoa(room.Once), duration, strconv.FormatInt(1+rand.Int64N(maxEpoch), 10)}
+}
+
+// maxEpoch is so small that Lua has all whole numbers up to it, and the next ones.
+const maxEpoch = 1 << 52
+
+// takeBack gives back what was leased by a turn whose reply was lost, once Redis answers, and again a little later: what we sent over a
+// connection that is closed now may be done after that. If Redis does not answer for as long as leases last, they have ended by then.
+func (t *turns) takeBack(epoch string) {
+	until := time.Now().Add(mom.LongestLease)
+	for pause, times := 100*time.Millisecond, 2; times > 0 && time.Now().Before(until); pause = min(2*pause, time.Second) {
+		select {
+		case <-t.store.link.closed:
+			return
+		case <-time.After(pause):
+		}
+		if t.store.do(context.Background(), takeBackScript, t.keys, args{"epoch": epoch, "tombstone": t.store.tombstone()}) == nil {
+			times--
+		}
+	}
 }
 
 // readLeases reads what lease.lua returns. A task whose stored call cannot be read is parked as DEAD, since it

@@ -269,7 +269,7 @@ var transitions = []mutant{
 	{script + "shared/add.lua", "          listen(other, born)\n", "", store("TestWhatIsPublished")},
 	{script + "shared/settle.lua", "listened or told", "told", store("TestWhatIsPublished")},
 	{script + "park.lua", "task.n + 1, failure", "task.n, failure", store("TestParkThenRetry")},
-	{"mom/redisstore/attend.go", "rand.Int64N(maxEpoch)", "rand.Int64N(1)", store("TestFencing")},
+	{"mom/redisstore/lease.go", "rand.Int64N(maxEpoch)", "rand.Int64N(1)", store("TestFencing")},
 	{"mom/redisstore/attend.go", "leaves := t.attended && !attended && t.relied", "leaves := false", store("TestAttend")},
 	{"mom/redisstore/add.go", "\tkeys.bell.ring()", "\t_ = keys", store("TestKnownTaskRings")},
 	{script + "shared/lease.lua", "  if redis.call('EXISTS', PAUSED) == 1 then return {0} end\n", "", modelTest},

@@ -72,7 +72,7 @@ func (c *Caller) request(ctx context.Context, body []byte) *http.Request {
 	return r.WithContext(ctx) // a copy, so that r is on the stack
 }
 
-// whole is a body that has come.
+// whole is a body that has come, or was read.
 type whole struct{ rest []byte }
 
 // Read implements io.Reader. The end comes with the last bytes, as it does in net/http: who passes it on has to know that it is whole before there is an answer.
@@ -92,4 +92,7 @@ func (b *whole) Whole() ([]byte, bool) {
 }
 
 // Close implements io.Closer.
-func (*whole) Close() error { return nil }
+func (b *whole) Close() error {
+	b.rest = nil
+	return nil
+}

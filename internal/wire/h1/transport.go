@@ -318,7 +318,7 @@ func (x *exchange) answer(res *http.Response) *http.Response {
 		raw := make([]byte, n)
 		_, _ = io.ReadFull(x.c.in, raw) // from memory
 		x.release(!res.Close)
-		res.Body = &inMemory{raw}
+		res.Body = &whole{raw}
 	default:
 		res.Body = &body{ReadCloser: res.Body, x: x, reuse: !res.Close}
 	}
@@ -341,24 +341,6 @@ func (x *exchange) release(reuse bool) {
 		return
 	}
 	_ = x.c.Close()
-}
-
-// inMemory is a body that has been read.
-type inMemory struct{ rest []byte }
-
-// Read implements io.Reader.
-func (b *inMemory) Read(p []byte) (int, error) {
-	n := copy(p, b.rest)
-	if b.rest = b.rest[n:]; len(b.rest) == 0 {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// Close implements io.Closer.
-func (b *inMemory) Close() error {
-	b.rest = nil
-	return nil
 }
 
 // body is that of a response.
