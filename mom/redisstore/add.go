@@ -39,7 +39,14 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 // add adds a task to the shard that its ID names. With onlyKnown it adds no new task, and returns
 // a zero Added when the shard does not have the task.
 func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnown bool) (mom.Added, error) {
-	keys := s.keysOf(task.ID)
+	reply, err := s.keysOf(task.ID).turns.run(ctx, askToAdd(task, call, onlyKnown))
+	if err != nil {
+		return mom.Added{}, fmt.Errorf("add: %w", err)
+	}
+	return s.readAdded(ctx, task, reply)
+}
+
+func askToAdd(task mom.NewTask, call []byte, onlyKnown bool) *asked {
 	ttl := millis(task.TTL)
 	argv := []string{ // as shared/add.lua lists them
 		task.ID.ULID.String(), strconv.FormatInt(task.Epoch, 10), flag(onlyKnown),
@@ -50,10 +57,11 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 	if task.KeyHash != "" {
 		argv = append(argv, task.Fingerprint, task.Twin, task.Schema, task.Known, flag(task.JSON))
 	}
-	reply, err := keys.turns.run(ctx, &asked{kind: anAdd, argv: argv, call: task.Call, bytes: len(call)})
-	if err != nil {
-		return mom.Added{}, fmt.Errorf("add: %w", err)
-	}
+	return &asked{kind: anAdd, argv: argv, call: task.Call, bytes: len(call)}
+}
+
+// readAdded reads what add.lua returns for a task.
+func (s *Store) readAdded(ctx context.Context, task mom.NewTask, reply rueidis.RedisMessage) (mom.Added, error) {
 	if expires, err := reply.AsInt64(); err == nil && reply.IsInt64() {
 		return mom.Added{ID: task.ID, ExpireTime: time.UnixMilli(expires)}, nil
 	}
@@ -80,7 +88,7 @@ func (s *Store) add(ctx context.Context, task mom.NewTask, call []byte, onlyKnow
 		id.ULID = other
 		return mom.Added{ID: id, Attached: true}, nil
 	}
-	keys.bell.ring() // the MOM that stored it may be dead
+	s.keysOf(task.ID).bell.ring() // the MOM that stored it may be dead
 	return mom.Added{ID: task.ID, Known: true, ExpireTime: readTime(words[1]).AsTime()}, nil
 }
 

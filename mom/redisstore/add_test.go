@@ -147,8 +147,12 @@ func TestKeyWithoutItsTask(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
 		first := e.add(keyed("hash", "print"))
 		e.ok(e.do("DEL", e.key("t:"+first.ULID.String())).Error())
-		if second := e.add(keyed("hash", "another print")); second == first {
+		second := e.add(keyed("hash", "another print"))
+		if second == first {
 			t.Error("attached to a task that is gone")
+		}
+		if got := e.add(keyed("hash", "another print")); got != second {
+			t.Errorf("attached to %v, want %v", got, second)
 		}
 		if got := e.order(); len(got) != 1 {
 			t.Errorf("leased: got %d, want only the new one", len(got))

@@ -111,6 +111,30 @@ func TestAttend(t *testing.T) {
 	})
 }
 
+// New tasks that may not run twice are leased as they come as far as there is room for such. The others are not held up.
+func TestNewTasksThatMayRunOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		var tasks []mom.NewTask
+		for _, repeatable := range []bool{true, false, false, true} {
+			task := e.task()
+			task.Repeatable = repeatable
+			tasks = append(tasks, task)
+		}
+		_, refused, leases, err := e.AddAndLease(e.ctx, e.shard, tasks, mom.Room{Tasks: 4, Once: 1}, time.Hour)
+		if err := errors.Join(append(refused, err)...); err != nil || len(leases) != 3 {
+			t.Fatalf("got %d leases, %v, want 3", len(leases), err)
+		}
+		for i, n := range []int{0, 1, 3} {
+			if got, want := leases[i], tasks[n]; got.ID != want.ID || got.Repeatable != want.Repeatable || got.Call != want.Call {
+				t.Errorf("lease %d: got %+v, want that of task %d", i, got, n)
+			}
+		}
+		if got := e.order(); len(got) != 1 || got[0] != tasks[2].ID {
+			t.Errorf("left: got %v, want %v", got, tasks[2].ID)
+		}
+	})
+}
+
 // New tasks are leased together with being stored, as far as there is room. Others are called for what is left.
 func TestLeaseGoesAlong(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +45,24 @@ func BenchmarkTask(b *testing.B) {
 	}
 	b.Run("add", func(b *testing.B) {
 		measure(b, func() { each(b.N, add) })
+	})
+	b.Run("add and lease", func(b *testing.B) {
+		room := mom.Room{Tasks: benchCallers, Again: benchCallers, Once: benchCallers}
+		e.Attend(e.shard, true, room)
+		defer e.Attend(e.shard, false, mom.Room{})
+		ctx, cancel := context.WithCancel(e.ctx)
+		var replay sync.WaitGroup
+		replay.Go(func() {
+			for ctx.Err() == nil {
+				_, more, _ := e.Await(ctx, e.shard, time.Hour)
+				for more && ctx.Err() == nil {
+					_, more, _ = e.Store.Lease(ctx, e.shard, room, time.Hour)
+				}
+			}
+		})
+		measure(b, func() { each(b.N, add) })
+		cancel()
+		replay.Wait()
 	})
 	b.Run("lease", func(b *testing.B) {
 		each(b.N, add)

@@ -320,6 +320,9 @@ func TestAbandonLost(t *testing.T) {
 		if added := add(3); added.Known {
 			t.Error("the caller came back, and its cancelled task was taken for its call")
 		}
+		if got, err := e.do("HGET", e.key("t:"+task.ID.ULID.String()), "e").AsInt64(); err != nil || got != old.Epoch {
+			t.Errorf("epoch: got %d, %v, want %d, from which the release before counts on", got, err, old.Epoch)
+		}
 		e.wantState(task.ID, queued)
 		if got := e.order(); !slices.Equal(got, []contract.TaskID{task.ID}) {
 			t.Errorf("leased %v, want the task once", got)

@@ -61,6 +61,35 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// New tasks are leased as they come, as far as the limits allow: the others wait.
+func TestLimitsOfNewTasks(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		add := func(limits mom.Limits, want int) {
+			t.Helper()
+			e.ok(e.Limit(e.ctx, e.shard, limits))
+			tasks := []mom.NewTask{e.task(), e.task(), e.task()}
+			added, refused, leases, err := e.AddAndLease(e.ctx, e.shard, tasks, room, time.Hour)
+			if limit := (*mom.LimitedError)(nil); len(leases) != want || errors.As(err, &limit) != (want == 0) {
+				t.Errorf("%+v: got %d leases, %v, want %d", limits, len(leases), err, want)
+			}
+			for i, one := range added {
+				state := queued
+				if i < want {
+					state = running
+				}
+				e.ok(refused[i])
+				e.wantState(one.ID, state)
+			}
+			e.ok(e.Limit(e.ctx, e.shard, mom.Limits{}))
+			e.order() // of what is left
+		}
+		add(mom.Limits{}, 3)
+		add(mom.Limits{Running: 5}, 2)
+		add(mom.Limits{Running: 5}, 0)
+		add(mom.Limits{PerSecond: 0.001}, 1)
+	})
+}
+
 // As time passes, a rate allows more leases.
 func TestRate(t *testing.T) {
 	onEachWith(t, redisstore.Config{}, func(t *testing.T, e *env) {

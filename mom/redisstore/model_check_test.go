@@ -56,7 +56,7 @@ func (w *world) checkReads(r *rapid.T) {
 		Dead: int64(len(w.m.dead)), Paused: w.m.paused,
 	}
 	if at := slices.IndexFunc(w.m.ready, func(t *modelTask) bool { return t.state == queued }); at >= 0 {
-		want.OldestWait = time.Duration(max(w.m.now-w.m.ready[at].order, 0)) * time.Millisecond
+		want.OldestWait = time.Duration(max(w.m.now-w.m.ready[at].order/1000, 0)) * time.Millisecond
 	}
 	want.Parked = w.m.parked()
 	want.Bytes = want.Parked.Bytes

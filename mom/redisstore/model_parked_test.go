@@ -44,7 +44,7 @@ func (m *model) retry(id contract.TaskID) error {
 	}
 	m.dead = without(m.dead, t)
 	t.earlier += t.attempts
-	t.state, t.attempts, t.order, t.expires = queued, 0, m.now, m.now+t.life
+	t.state, t.attempts, t.order, t.expires = queued, 0, m.now*1000, m.now+t.life
 	t.failure, t.ended, t.overdue, t.passed = "", 0, false, 0
 	m.ready = append(m.ready, t)
 	return nil

@@ -81,7 +81,7 @@ func checkModel(t *testing.T, cfg redisstore.Config, clock *redistest.Clock) {
 			w.m.linger = 1
 		}
 		r.Repeat(map[string]func(*rapid.T){
-			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "mark": w.markSent, "settle": w.settleLease,
+			"add": w.addTask, "add again": w.addAgain, "lease": w.leaseSome, "add and lease": w.addAndLease, "mark": w.markSent, "settle": w.settleLease,
 			"release": w.releaseLease, "spend": w.spendLease, "pass over": w.passOver, "park": w.parkSent, "renew": w.renewSome, "cancel": w.cancelTask,
 			"abandon": w.abandon, "keep": w.keep, "dismiss": w.dismissTask, "retry": w.retryTask, "retry dead": w.retryAll, "pause": w.pauseShard, "reap": w.reapShard,
 			"time passes": w.wait, "": w.check,
@@ -170,10 +170,13 @@ func added(a mom.Added, err error) string {
 	return fmt.Sprint(a.ID, a.Attached, a.ExpireTime.UnixMilli(), word(err))
 }
 
-func (w *world) addTask(r *rapid.T) {
+func (w *world) addTask(r *rapid.T) { w.addBoth(r, w.newTask(r, 0)) }
+
+// newTask is one that nobody has added, the nth of a step.
+func (w *world) newTask(r *rapid.T, nth int) mom.NewTask {
 	task := w.task()
 	// The same draws give the same ID.
-	task.ID.ULID = ulid.ULID{14: byte(w.steps >> 8), 15: byte(w.steps)}
+	task.ID.ULID = ulid.ULID{13: byte(nth), 14: byte(w.steps >> 8), 15: byte(w.steps)}
 	_ = task.ID.ULID.SetTime(uint64(w.m.now)) // no error, the time is not too late for a ULID
 	task.Repeatable = rapid.Bool().Draw(r, "repeatable")
 	task.Kept = rapid.Bool().Draw(r, "kept")
@@ -185,7 +188,7 @@ func (w *world) addTask(r *rapid.T) {
 		task.Fingerprint = rapid.SampledFrom([]string{"a", "b"}).Draw(r, "request")
 	}
 	w.ids = append(w.ids, task.ID)
-	w.addBoth(r, task)
+	return task
 }
 
 func (w *world) addAgain(r *rapid.T) {
@@ -200,37 +203,72 @@ func (w *world) addAgain(r *rapid.T) {
 }
 
 func (w *world) addBoth(r *rapid.T, task mom.NewTask) {
-	w.step(r, func(e *env) string { return added(e.Add(e.ctx, task)) }, func() string { return added(w.m.add(task)) })
+	w.step(r, func(e *env) string { return added(e.Add(e.ctx, task)) }, func() string { return added(w.m.add(task, 0)) })
 }
 
 func (w *world) leaseSome(r *rapid.T) {
-	n := rapid.IntRange(1, 3).Draw(r, "n")
-	room := mom.Room{Tasks: n, Again: rapid.IntRange(0, n).Draw(r, "again"), Once: rapid.IntRange(0, n).Draw(r, "once")}
-	d := rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Second, 2 * time.Hour}).Draw(r, "for")
+	room, d := drawRoom(r)
 	var leases []mom.Lease
-	w.step(r, func(e *env) string {
+	w.step(r, func(e *env) (got string) {
 		var err error
 		leases, _, err = e.Store.Lease(e.ctx, e.shard, room, d)
-		var got strings.Builder
-		for _, l := range leases {
-			fmt.Fprintln(&got, l.ID, l.Attempts, l.Repeatable, l.Remaining, string(l.Call.GetMessage()))
+		return w.leased(leases) + word(err)
+	}, func() string { return w.wantLeased(r, leases, room, d) + word(nil) })
+}
+
+// addAndLease adds tasks, and leases in the same turn.
+func (w *world) addAndLease(r *rapid.T) {
+	room, d := drawRoom(r)
+	var tasks []mom.NewTask
+	for n := range rapid.IntRange(1, 4).Draw(r, "new tasks") {
+		tasks = append(tasks, w.newTask(r, n))
+	}
+	var leases []mom.Lease
+	w.step(r, func(e *env) (got string) {
+		all, refused, some, err := e.AddAndLease(e.ctx, e.shard, tasks, room, d)
+		leases = some
+		for i := range all {
+			got += added(all[i], refused[i]) + "\n"
 		}
-		w.leases = append(w.leases, leases...)
-		return got.String() + word(err)
-	}, func() string {
-		var want strings.Builder
-		for i, t := range w.m.leaseTasks(room, d) {
-			if i < len(leases) {
-				if t.epoch == leases[i].Epoch {
-					r.Fatalf("leased again under the epoch %d", t.epoch)
-				}
-				t.epoch = leases[i].Epoch
-			}
-			fmt.Fprintln(&want, t.id, t.attempts, t.repeatable,
-				time.Duration(t.expires-w.m.now)*time.Millisecond, string(t.call.GetMessage()))
+		return got + w.leased(leases) + word(err)
+	}, func() (want string) {
+		for i, task := range tasks {
+			want += added(w.m.add(task, int64(i))) + "\n"
 		}
-		return want.String() + word(nil)
+		return want + w.wantLeased(r, leases, room, d) + word(nil)
 	})
+}
+
+func drawRoom(r *rapid.T) (room mom.Room, d time.Duration) {
+	n := rapid.IntRange(1, 3).Draw(r, "n")
+	room = mom.Room{Tasks: n, Again: rapid.IntRange(0, n).Draw(r, "again"), Once: rapid.IntRange(0, n).Draw(r, "once")}
+	return room, rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Second, 2 * time.Hour}).Draw(r, "for")
+}
+
+// leased remembers leases, and tells what they are.
+func (w *world) leased(leases []mom.Lease) string {
+	w.leases = append(w.leases, leases...)
+	var got strings.Builder
+	for _, l := range leases {
+		fmt.Fprintln(&got, l.ID, l.Attempts, l.Repeatable, l.Remaining, string(l.Call.GetMessage()))
+	}
+	return got.String()
+}
+
+// wantLeased leases from the model what these leases should be, and takes their epochs.
+func (w *world) wantLeased(r *rapid.T, leases []mom.Lease, room mom.Room, d time.Duration) string {
+	var want strings.Builder
+	for i, t := range w.m.leaseTasks(room, d) {
+		if i < len(leases) {
+			if t.epoch == leases[i].Epoch {
+				r.Fatalf("leased again under the epoch %d", t.epoch)
+			}
+			t.epoch = leases[i].Epoch
+		}
+		fmt.Fprintln(&want, t.id, t.attempts, t.repeatable,
+			time.Duration(t.expires-w.m.now)*time.Millisecond, string(t.call.GetMessage()))
+	}
+	return want.String()
 }
 
 // fenced is a step that starts from a lease and returns only an error.

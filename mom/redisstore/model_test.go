@@ -39,26 +39,27 @@ type model struct {
 }
 
 type modelTask struct {
-	id                      contract.TaskID
-	state                   momv1.TaskState
-	epoch                   int64
-	attempts, earlier       int
-	marked, kept, lost      bool
-	offer                   int64
-	repeatable              bool
-	call                    *momv1.Call
-	key, print              string
-	failure                 string
-	created, expires        int64
-	life, answerLife, order int64
-	lease, next             int64 // of a running task, of a retrying one
-	ended, answerUntil      int64 // 0: not yet
-	dismissed               int64 // 0: never
-	until                   int64 // the end of its record; 0: not known yet
-	overdue                 bool  // it ran when its TTL ended, and may finish
-	passed                  int   // times passed over in a row
-	answer                  *momv1.Answer
-	settled                 bool // its record stays until it is reaped
+	id                 contract.TaskID
+	state              momv1.TaskState
+	epoch              int64
+	attempts, earlier  int
+	marked, kept, lost bool
+	offer              int64
+	repeatable         bool
+	call               *momv1.Call
+	key, print         string
+	failure            string
+	created, expires   int64
+	life, answerLife   int64
+	order              int64 // µs
+	lease, next        int64 // of a running task, of a retrying one
+	ended, answerUntil int64 // 0: not yet
+	dismissed          int64 // 0: never
+	until              int64 // the end of its record; 0: not known yet
+	overdue            bool  // it ran when its TTL ended, and may finish
+	passed             int   // times passed over in a row
+	answer             *momv1.Answer
+	settled            bool // its record stays until it is reaped
 }
 
 // pass changes the time. Redis drops by itself what has expired.
@@ -90,7 +91,8 @@ func (m *model) in(states ...momv1.TaskState) (list []*modelTask) {
 
 func (m *model) open() []*modelTask { return m.in(queued, running, retrying) }
 
-func (m *model) add(task mom.NewTask) (mom.Added, error) {
+// add adds the nth task of a turn.
+func (m *model) add(task mom.NewTask, nth int64) (mom.Added, error) {
 	old := m.tasks[task.ID]
 	if t := old; t != nil && (t.state != cancelled || !t.lost) {
 		t.kept = t.kept || task.Kept
@@ -112,7 +114,7 @@ func (m *model) add(task mom.NewTask) (mom.Added, error) {
 	t := &modelTask{
 		id: task.ID, state: queued, kept: task.Kept, repeatable: task.Repeatable, call: task.Call,
 		key: task.KeyHash, print: task.Fingerprint, created: m.now, expires: m.now + task.TTL.Milliseconds(),
-		life: task.TTL.Milliseconds(), answerLife: task.AnswerTTL.Milliseconds(), order: m.now, offer: task.Offer,
+		life: task.TTL.Milliseconds(), answerLife: task.AnswerTTL.Milliseconds(), order: m.now*1000 + nth, offer: task.Offer,
 	}
 	if old != nil {
 		t.epoch = old.epoch

@@ -110,7 +110,7 @@ func join(name, constants string, files ...string) *script {
 }
 
 func newTurn() *script {
-	return newScript("turn", "say", "held", "finish", "skip", "parked", "park", "offered", "mark", "settle", "add", "lease", "call")
+	return newScript("turn", "say", "held", "finish", "skip", "parked", "park", "offered", "mark", "settle", "hold", "add", "lease", "call")
 }
 
 // needsRoom makes a server at its maxmemory refuse the script.

@@ -1,4 +1,4 @@
--- Stores calls at the tail of the queue, each of them once.
+-- Stores calls at the tail of the queue, or in lease at once, each of them once.
 --
 -- ARGV: max_queued:tasks max_bytes:bytes memory
 --       (max_bytes is for calls that are not parked; memory is what is known of the server's:
@@ -16,10 +16,11 @@
 --          request that the key names, where call is empty unless schema is, {'FULL', what} where what
 --          is tasks, bytes or memory, {'MOVED', epoch} when the shard has another epoch, {'NONE'} of
 --          only_known: it is not here, or an error
--- Effect: t: p: i: c: written, in ready and ttl, counted in bytes. A task that was cancelled
+-- Effect: t: p: i: c: written, in ready, or in lease as far as straight allows, and in ttl, counted in bytes. A task that was cancelled
 --         because its caller's connection was lost is stored anew: the caller is here again. A caller who
 --         waits for one that was there before listens to it: L in t:.
-local numbering, open, bytes, parked
+local numbering, open, bytes
+local parked -- read when it matters
 -- What is written for all of them together.
 local size, ready, ttls, lists, callers = 0, {}, {}, {}, {}
 local own = {} -- whether a task is one of them
@@ -29,11 +30,28 @@ local function listen(ulid, born)
   if string.sub(born, 2, 2) == '1' then redis.call('HSET', base .. 't:' .. ulid, 'L', '1') end
 end
 
+-- refused says why no new task may be stored, if that is so.
+local function refused(placed_by, size)
+  if numbering ~= placed_by then return {'MOVED', numbering} end
+  if open >= max_queued then return {'FULL', 'tasks'} end
+  if bytes + size > max_bytes then
+    parked = parked or math.max(tonumber(redis.call('GET', base .. 'parked') or 0), 0)
+    if bytes - parked + size > max_bytes then return {'FULL', 'bytes'} end
+  end
+  if memory == 'look' then
+    local info = redis.call('INFO', 'memory')
+    local used, limit = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
+    -- The remaining memory is for answers, and for the scripts that drain the queues.
+    memory = tonumber(limit) > 0 and tonumber(used) > 0.8 * tonumber(limit) and 'full' or ''
+  end
+  if memory == 'full' then return {'FULL', 'memory'} end
+end
+
 local function add(ulid, placed_by, only_known, version, ttl, born, procedure, caller, cause, call, key_hash, fingerprint, twin, schema, known, json)
   local t = base .. 't:' .. ulid
-  local expires, state, lost, epoch
+  local expires, state, lost, last_epoch
   if redis.call('EXISTS', t) == 1 then -- else, as nearly always, to read its fields costs more
-    expires, state, lost, epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
+    expires, state, lost, last_epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
   end
   local anew = state == S_CANCELLED and lost
   if expires and not anew then
@@ -43,8 +61,10 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
     if tonumber(offer) > tonumber(last_offer(ulid)) then redis.call('HSET', t, 'j', offer) end
     return {'KNOWN', expires}
   end
+  local refusal = only_known == '1' and not anew and {'NONE'} or refused(placed_by, #call)
   if key_hash ~= '' then
-    local named = redis.call('GET', base .. 'i:' .. key_hash)
+    local key, own_name = base .. 'i:' .. key_hash, ulid .. ' ' .. fingerprint
+    local named = (refusal or not redis.call('SET', key, own_name, 'NX')) and redis.call('GET', key)
     if named then
       local other = string.sub(named, 1, 26)
       if redis.call('EXISTS', base .. 't:' .. other) == 1 then
@@ -58,19 +78,10 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
         local whole = not G and redis.call('GET', base .. 'p:' .. other)
         return {'REUSED', first, G or '', H or '', I or '', whole or ''}
       end
+      if not refusal then redis.call('SET', key, own_name) end
     end
   end
-  if only_known == '1' and not anew then return {'NONE'} end
-  if numbering ~= placed_by then return {'MOVED', numbering} end
-  if open >= max_queued then return {'FULL', 'tasks'} end
-  if bytes - parked + #call > max_bytes then return {'FULL', 'bytes'} end
-  if memory == 'look' then
-    local info = redis.call('INFO', 'memory')
-    local used, limit = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
-    -- The remaining memory is for answers, and for the scripts that drain the queues.
-    memory = tonumber(limit) > 0 and tonumber(used) > 0.8 * tonumber(limit) and 'full' or ''
-  end
-  if memory == 'full' then return {'FULL', 'memory'} end
+  if refusal then return refusal end
 
   -- If it was passed over, it may still be in ready, and is then there twice. It is leased from the
   -- first place, and skipped at the other one, as was counted.
@@ -80,23 +91,32 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
   end
   -- First what is read most. The epoch is kept, so that an old lease does not fit the new task.
   expires = text(now + tonumber(ttl))
+  local repeatable = string.sub(born, 1, 1)
+  local held = straight > 0 and (repeatable == '1' or once >= 1)
+  local e = held and epoch or last_epoch or '0'
+  state = held and S_RUNNING or S_QUEUED
   if key_hash == '' then
-    redis.call('HSET', t, 'v', version, 's', S_QUEUED, 'x', expires, 'o', micros(#ready), 'B', born .. text(now), 'u', caller,
-      'p', procedure, 'h', cause)
+    redis.call('HSET', t, 'v', version, 's', state, 'x', expires, 'o', micros(#ttls / 2), 'B', born .. text(now), 'u', caller,
+      'e', e, 'p', procedure, 'h', cause)
   else
-    local record = {t, 'v', version, 's', S_QUEUED, 'x', expires, 'o', micros(#ready), 'B', born .. text(now), 'u', caller,
-      'p', procedure, 'h', cause, 'k', key_hash}
+    local record = {t, 'v', version, 's', state, 'x', expires, 'o', micros(#ttls / 2), 'B', born .. text(now), 'u', caller,
+      'e', e, 'p', procedure, 'h', cause, 'k', key_hash}
     if schema ~= '' then record[#record + 1], record[#record + 2] = 'G', schema end
     if known ~= '' then record[#record + 1], record[#record + 2] = 'H', known end
     if json == '1' then record[#record + 1], record[#record + 2] = 'I', json end
     redis.call('HSET', unpack(record))
   end
-  if epoch then redis.call('HSET', t, 'e', epoch) end
   redis.call('SET', base .. 'p:' .. ulid, call)
-  if key_hash ~= '' then redis.call('SET', base .. 'i:' .. key_hash, ulid .. ' ' .. fingerprint) end
 
   open, bytes, size = open + 1, bytes + #call, size + #call
-  ready[#ready + 1], own[ulid] = ulid, true
+  if held then
+    straight = straight - 1
+    if repeatable ~= '1' then once = once - 1 end
+    hold(ulid, 0, tonumber(repeatable), tonumber(ttl), '', 0)
+  else
+    ready[#ready + 1], own[ulid] = ulid, true
+    note(ulid, S_QUEUED, false)
+  end
   ttls[#ttls + 1], ttls[#ttls + 2] = expires, ulid
   if not lists[caller] then
     lists[caller] = {}
@@ -104,7 +124,6 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
   end
   local list = lists[caller]
   list[#list + 1], list[#list + 2] = '0', ulid
-  note(ulid, S_QUEUED, false)
   return tonumber(expires)
 end
 
@@ -114,17 +133,17 @@ local function add_all(count, at, replies)
   numbering = redis.call('GET', base .. 'numbering') or '0'
   open = redis.call('ZCARD', TTL)
   bytes = tonumber(redis.call('GET', base .. 'bytes') or 0)
-  parked = math.max(tonumber(redis.call('GET', base .. 'parked') or 0), 0)
   for _ = 1, count do
     local last = ARGV[at + 10] == '' and at + 10 or at + 15 -- with a key there is more
     replies[#replies + 1] = alone(add, unpack(ARGV, at, last))
     at = last + 1
   end
-  if #ready > 0 then
+  if #ttls > 0 then
     redis.call('INCRBY', base .. 'bytes', size)
     redis.call('ZADD', TTL, unpack(ttls))
     for _, caller in ipairs(callers) do redis.call('ZADD', base .. 'c:' .. caller, unpack(lists[caller])) end
-    redis.call('RPUSH', READY, unpack(ready))
+    if #ready > 0 then redis.call('RPUSH', READY, unpack(ready)) end
+    write_held()
   end
   return at
 end

@@ -1,4 +1,4 @@
--- Takes up to n tasks from the head of the queue.
+-- Takes up to n tasks from the head of the queue, with those that add.lua has taken as they came.
 --
 -- ARGV: n:tasks again:tasks once:tasks duration:ms epoch
 --       (again is how many may have failed before, once how many may be such as may not run twice;
@@ -15,16 +15,14 @@
 --         task was found, the first one that has failed before is taken; if 100 were passed over,
 --         the other failed ones go behind all others. Up to 100 ended tasks, or 25 that end now,
 --         lose their places, and the bell rings for the rest.
-local taken, left, failed, unknown, passes = {}, {}, {}, nil, 0
+local left, failed, unknown, passes = {}, {}, nil, 0
+local vacant, rate, hand -- ready is empty; see allow
 
-local held_until = {} -- ends of leases, and their tasks
 local function take(ulid, n, r, x, put_back, listened)
   local call = own[ulid] and '' or redis.pcall('GET', base .. 'p:' .. ulid)
   if type(call) ~= 'string' then call = false end
   redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
-  held_until[#held_until + 1], held_until[#held_until + 2] = text(now + duration), ulid
-  note(ulid, S_RUNNING, listened)
-  taken[#taken + 1] = {ulid, n, r, x - now, call, put_back}
+  hold(ulid, n, r, x - now, call, put_back, listened)
 end
 
 local function take_loaded(ulid, task)
@@ -64,20 +62,11 @@ local function look_at(ulid)
   end
 end
 
-local function lease()
-  if redis.call('EXISTS', PAUSED) == 1 then return {0} end
-  if redis.call('EXISTS', READY) == 0 then
-    redis.call('DEL', BELL)
-    return {0}
-  end
-
-  local wait = tonumber(redis.call('GET', base .. 'wait') or 0) - now -- see put_back.lua
-  if wait > 0 and wait <= WAIT_MAX then return {'LIMITED', wait} end -- longer: the clock was set back
-
-  -- Limits hold for all MOMs together: c leases at once, and r a second by a token bucket, which
-  -- had b tokens at the time a.
-  local limits = base .. 'limits'
-  local most, rate, hand, at = unpack(redis.call('HMGET', limits, 'c', 'r', 'b', 'a'))
+-- restrict lowers n to what the limits allow. They hold for all MOMs together: c leases at once, and r a second by a token
+-- bucket, which had b tokens at the time a. It returns what lease returns if they allow none.
+local function restrict(limits)
+  local most, at
+  most, rate, hand, at = unpack(redis.call('HMGET', limits, 'c', 'r', 'b', 'a'))
   -- The clock was set back: the bucket fills again from now on.
   if at and tonumber(at) > now then redis.call('HSET', limits, 'a', now) end
   if most then
@@ -97,7 +86,28 @@ local function lease()
     n = math.min(n, math.floor(hand))
     if n < 1 then return {'LIMITED', math.ceil((1 - hand) * 1000 / (second - spare))} end
   end
+end
 
+-- allow says what lease may take, before new tasks are stored. It returns what lease returns if that is nothing.
+local function allow()
+  vacant = redis.call('EXISTS', READY) == 0
+  if vacant and adds == 0 then
+    redis.call('DEL', BELL)
+    return {0}
+  end
+  local limits, waits = base .. 'limits', base .. 'wait'
+  if redis.call('EXISTS', PAUSED, waits, limits) > 0 then
+    if redis.call('EXISTS', PAUSED) == 1 then return {0} end
+    local wait = tonumber(redis.call('GET', waits) or 0) - now -- see put_back.lua
+    if wait > 0 and wait <= WAIT_MAX then return {'LIMITED', wait} end -- longer: the clock was set back
+    local limited = restrict(limits)
+    if limited then return limited end
+  end
+  if vacant then straight = n end
+end
+
+-- take_from_ready takes what there is room for.
+local function take_from_ready()
   while #taken < n and #left < BATCH and passes < BATCH do
     local ulids = redis.call('LPOP', READY, math.min(n - #taken, BATCH - #left, math.ceil((BATCH - passes) * BULK / BATCH)))
     if not ulids then
@@ -122,14 +132,19 @@ local function lease()
     end
     left = kept
   end
+  for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
+end
+
+local function lease()
+  vacant = vacant and #ready == 0
+  if not vacant then take_from_ready() end
   if rate then
     -- Rounded down, since errors of rounding up would add up.
-    redis.call('HSET', limits, 'b', string.format('%.6f', math.floor((hand - #taken) * 1e6) / 1e6), 'a', now)
+    redis.call('HSET', base .. 'limits', 'b', string.format('%.6f', math.floor((hand - #taken) * 1e6) / 1e6), 'a', now)
   end
-  for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
   if unknown and #taken == 0 then return unknown end
-  if #held_until > 0 then redis.call('ZADD', LEASE, unpack(held_until)) end
-  local more = redis.call('EXISTS', READY)
+  write_held()
+  local more = vacant and 0 or redis.call('EXISTS', READY)
   if more == 0 then
     redis.call('DEL', BELL)
   elseif passes >= BATCH then
