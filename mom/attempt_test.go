@@ -380,7 +380,7 @@ func BenchmarkReplay(b *testing.B) {
 	}()
 	a := newAttempter(b, newFakeStore(), "http://"+listener.Addr().String())
 	a.store = settling{}
-	r := &replayer{shard: a.shard, attempt: a.attempt, flights: flights{all: map[*flight]struct{}{}}}
+	r := &replayer{shard: a.shard, attempt: a.attempt, workers: make(wire.Workers), flights: flights{all: map[*flight]struct{}{}}}
 	lease := sumLease()
 	lease.Call.Codec, lease.Call.Message, lease.Call.IdempotencyKey = codecJSON, []byte(`{"a":1,"b":2.5}`), "key"
 	lease.Call.Header = []*momv1.Metadata{{Key: "User-Agent", Values: []string{"benchmark"}}}
