@@ -272,8 +272,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 func (r *replayer) lease(ctx, attempts context.Context, done chan<- report) (allowed <-chan time.Time) {
 	leases, more, err := r.store.Lease(ctx, r.shard, r.room(), leaseTime)
 	r.empty = !more
-	var limited *LimitedError
-	if errors.As(err, &limited) {
+	if limited, ok := errors.AsType[*LimitedError](err); ok {
 		allowed, err = time.After(limited.Wait), nil
 	}
 	if away := err != nil && ctx.Err() == nil; away != r.away {
