@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -24,7 +25,7 @@ import (
 )
 
 // newAttempter makes attempts at a service at a URL.
-func newAttempter(t *testing.T, store *fakeStore, url string, options ...string) *attempter {
+func newAttempter(t testing.TB, store *fakeStore, url string, options ...string) *attempter {
 	t.Helper()
 	routes, err := route.ParseTable([]string{strings.Join(append([]string{arithmeticv1connect.SumServiceName + "=" + url}, options...), ";")})
 	if err != nil {
@@ -345,5 +346,54 @@ func TestAttemptWithLargeHeaders(t *testing.T) {
 				t.Errorf("the second try: got %v, want what the caller sent, and nothing of ours", bare)
 			}
 		})
+	}
+}
+
+// settling is a store that takes every answer, and keeps none.
+type settling struct{ *fakeStore }
+
+func (settling) MarkSent(context.Context, Lease) error { return nil }
+
+func (settling) Settle(context.Context, Lease, *momv1.Answer, bool) error { return nil }
+
+// BenchmarkReplay sends tasks one after the other, and tells their callers. The store's part and the service's are not measured:
+// the service is a connection that says the same to all it reads.
+func BenchmarkReplay(b *testing.B) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n\r\n{\"sum\":3.5}")
+				for room := make([]byte, 4<<10); err == nil; _, err = conn.Write(answer) {
+					_, err = conn.Read(room)
+				}
+			}()
+		}
+	}()
+	a := newAttempter(b, newFakeStore(), "http://"+listener.Addr().String())
+	a.store = settling{}
+	r := &replayer{shard: a.shard, attempt: a.attempt, workers: make(wire.Workers), flights: flights{all: map[*flight]struct{}{}}}
+	lease := sumLease()
+	lease.Call.Codec, lease.Call.Message, lease.Call.IdempotencyKey = codecJSON, []byte(`{"a":1,"b":2.5}`), "key"
+	lease.Call.Header = []*momv1.Metadata{{Key: "User-Agent", Values: []string{"benchmark"}}}
+	caller := a.waiters.add(true)
+	caller.waitFor(lease.ID)
+	done := make(chan report, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.start(b.Context(), []Lease{lease}, done)
+		r.learn(<-done)
+		<-caller.changed
+		if end := caller.ended.Swap(nil); string(end.answer.GetJson()) != `{"sum":3.5}` {
+			b.Fatalf("got %v", end)
+		}
 	}
 }

@@ -28,10 +28,10 @@ var errCannotPass = errors.New("the store does not take it")
 // by cutting the connection, as Redis does with a text over its limit: that looks
 // like a store that is away, and cuts off everybody on that connection each time.
 func persist(ctx context.Context, transition, others func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), persistTime)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
+	until := time.Now().Add(persistTime)
 	bounded := func(ask func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		ctx, cancel := context.WithTimeout(ctx, min(storeTimeout, time.Until(until)))
 		defer cancel()
 		return ask(ctx)
 	}
@@ -39,7 +39,7 @@ func persist(ctx context.Context, transition, others func(context.Context) error
 	for {
 		err := bounded(transition)
 		switch {
-		case err == nil, errors.Is(err, ErrFenced), ctx.Err() != nil:
+		case err == nil, errors.Is(err, ErrFenced), !time.Now().Before(until):
 			return err
 		case !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrQueueFull):
 			return fmt.Errorf("%w: %w", errCannotPass, err)
@@ -51,6 +51,6 @@ func persist(ctx context.Context, transition, others func(context.Context) error
 		if alone == maxAlone {
 			return fmt.Errorf("%w: %w", errCannotPass, err)
 		}
-		sleep(ctx, persistPause)
+		time.Sleep(min(persistPause, time.Until(until)))
 	}
 }

@@ -44,12 +44,17 @@ func versionOf(json bool, err *momv1.CallError, metadata ...[]*momv1.Metadata) u
 	return recordVersion
 }
 
-// metadata is what is kept of headers or trailers: what application wrote to application. What
+// isKept tells whether a header or a trailer is kept: what application wrote to application is. What
 // such a sender writes by the contract ends here: a caller's was for gateway and MOM,
 // and what a service behind another Holdline sends is about that one's tasks.
+func isKept(key string, sender contract.Sender) bool {
+	return !contract.SentBy(sender, key) && !contract.IsOwn(key) && !bridge.OfTransport(key) && utf8.ValidString(key)
+}
+
+// metadata is what is kept of headers or trailers.
 func metadata(header iter.Seq2[string, []string], sender contract.Sender) (list []*momv1.Metadata) {
 	for key, values := range header {
-		if contract.SentBy(sender, key) || contract.IsOwn(key) || bridge.OfTransport(key) || !utf8.ValidString(key) {
+		if !isKept(key, sender) {
 			continue
 		}
 		m := &momv1.Metadata{Key: key}

@@ -10,6 +10,7 @@ import (
 
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
+	"holdline/internal/wire"
 )
 
 // How a replayer works.
@@ -63,6 +64,7 @@ type replayer struct {
 	log       *slog.Logger
 	once      *logonce.Logger // of all shards
 
+	workers wire.Workers // make attempts
 	flights flights
 	pace    pace
 	healthy bool      // as far as is known: its health was asked since the last failure
@@ -76,7 +78,8 @@ type replayer struct {
 
 // Run replays until ctx ends, then lets attempts end.
 func (r *replayer) Run(ctx context.Context) error {
-	r.flights.all = map[*flight]struct{}{}
+	r.workers, r.flights.all = make(wire.Workers), map[*flight]struct{}{}
+	defer close(r.workers)
 	attempts, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var background sync.WaitGroup
@@ -269,8 +272,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 func (r *replayer) lease(ctx, attempts context.Context, done chan<- report) (allowed <-chan time.Time) {
 	leases, more, err := r.store.Lease(ctx, r.shard, r.room(), leaseTime)
 	r.empty = !more
-	var limited *LimitedError
-	if errors.As(err, &limited) {
+	if limited, ok := errors.AsType[*LimitedError](err); ok {
 		allowed, err = time.After(limited.Wait), nil
 	}
 	if away := err != nil && ctx.Err() == nil; away != r.away {
@@ -292,11 +294,11 @@ func (r *replayer) start(attempts context.Context, leases []Lease, done chan<- r
 		running, cancel := context.WithCancelCause(attempts)
 		f := &flight{lease: lease, began: began, cancel: cancel}
 		r.flights.add(f)
-		go func() {
+		r.workers.Start(wire.JobFunc(func() {
 			one := r.attempt(running, lease)
 			one.flight = f
 			cancel(nil)
 			done <- one
-		}()
+		}))
 	}
 }

@@ -65,8 +65,9 @@ type exchange struct {
 	alone    bool // on its connection
 	bare     bool // without headers of our own
 
-	ahead *upstream.Begun // what sendPlain has sent; nil: nothing, or it was answered
-	came  *wire.Response  // what came to that
+	request wire.Request    // of sendPlain
+	ahead   *upstream.Begun // what sendPlain has sent; nil: nothing, or it was answered
+	came    *wire.Response  // what came to that
 
 	begun    bool // there was a request to be sent
 	outcome  upstream.Outcome
@@ -151,11 +152,17 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 	began := time.Now()
 	if res, message := made.sendPlain(ctx, lease, speech, raw, r.AttemptTimeout); res != nil {
 		header, trailer := plainMetadata(res, speech.Protocol)
-		return k.answer(message, header, trailer)
+		return k.answer(speech.JSON, message, header, trailer)
 	}
+	return s.tryByConnect(ctx, lease, k, made, speech, raw, r.AttemptTimeout-time.Since(began))
+}
+
+// tryByConnect is try for what cannot be sent, or was not answered, as most calls are.
+func (s *sender) tryByConnect(ctx context.Context, lease Lease, k knownMethod, made *exchange, speech bridge.Speech, raw []byte, timeout time.Duration) result {
+	call := lease.Call
 	// The host is a placeholder: the exchange has its endpoint.
 	client := connect.NewClient(connecthttp.NewTransport(made, "http://"+s.service, speech.Options(k.types)...))
-	ctx, cancel := context.WithTimeoutCause(ctx, r.AttemptTimeout-time.Since(began), upstream.ErrTryTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, upstream.ErrTryTimeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 	addMetadata(info.RequestHeader(), call.GetHeader())
@@ -172,7 +179,7 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 	}
 	// What another Holdline behind the service says so has run.
 	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
-		if refused := made.refusal(err, info, r.SafeRefusals, call.GetIdempotencyKey() != ""); refused != nil {
+		if refused := made.refusal(err, info, s.route().SafeRefusals, call.GetIdempotencyKey() != ""); refused != nil {
 			return result{outcome: made.outcome, refused: refused}
 		}
 		if outcome, ok := made.noAnswer(ctx, err, lease.Repeatable); ok {
@@ -181,7 +188,7 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 	}
 	header, trailer := metadata(info.ResponseHeader().All(), contract.FromHoldline), metadata(info.ResponseTrailer().All(), contract.FromHoldline)
 	if err == nil {
-		return k.answer(&message, header, trailer)
+		return k.answer(message.JSON, message.Bytes, header, trailer)
 	}
 	failed := bridge.CallError(err, info)
 	return result{answer: &momv1.Answer{
@@ -202,14 +209,14 @@ func addedTo(lease Lease) (added [][2]string) {
 }
 
 // answer is that of a service: a message.
-func (k knownMethod) answer(message *bridge.Message, header, trailer []*momv1.Metadata) result {
-	answer := &momv1.Answer{Header: header, Trailer: trailer, Schema: k.schema, RecordVersion: versionOf(message.JSON, nil, header, trailer)}
-	if message.JSON {
-		answer.Result = &momv1.Answer_Json{Json: message.Bytes}
+func (k knownMethod) answer(json bool, message []byte, header, trailer []*momv1.Metadata) result {
+	answer := &momv1.Answer{Header: header, Trailer: trailer, Schema: k.schema, RecordVersion: versionOf(json, nil, header, trailer)}
+	if json {
+		answer.Result = &momv1.Answer_Json{Json: message}
 	} else {
 		answer.Result = &momv1.Answer_Message{Message: &anypb.Any{
 			TypeUrl: "type.googleapis.com/" + string(k.method.Descriptor.Output().FullName()),
-			Value:   message.Bytes,
+			Value:   message,
 		}}
 	}
 	return result{answer: answer}

@@ -24,24 +24,23 @@ import (
 // userAgent is what services see of connect.
 const userAgent = "connect-go/" + connect.Version
 
+// maxOwn is how many headers a plain call has at most beside those of its caller.
+const maxOwn = 7
+
 // sendPlain sends a call as most calls can be sent, in few steps, and returns its answer, if that is a message that came whole. If it
 // returns nil, connect goes on: with what came, with what was sent, or from the start.
-func (e *exchange) sendPlain(ctx context.Context, lease Lease, speech bridge.Speech, raw []byte, timeout time.Duration) (*wire.Response, *bridge.Message) {
+func (e *exchange) sendPlain(ctx context.Context, lease Lease, speech bridge.Speech, raw []byte, timeout time.Duration) (*wire.Response, []byte) {
 	if e.alone || e.bare || speech.JSON && speech.Protocol == connect.ProtocolNameGRPC { // which some take for proto
 		return nil, nil
 	}
-	req := &wire.Request{Major: int(e.call.GetHttpMajor()), Authority: e.endpoint.Authority(), Path: e.call.GetProcedure(), Body: raw}
+	req, most := &e.request, strconv.FormatInt(timeout.Milliseconds(), 10)
+	*req = wire.Request{Major: int(e.call.GetHttpMajor()), Authority: e.endpoint.Authority(), Path: e.call.GetProcedure(), Body: raw}
+	req.Header = make([]hpack.HeaderField, 0, maxOwn+len(e.call.GetHeader()))
 	switch speech.Protocol {
 	case connect.ProtocolNameConnect:
-		req.Header = []hpack.HeaderField{
-			{Name: "connect-protocol-version", Value: "1"},
-			{Name: "connect-timeout-ms", Value: strconv.FormatInt(timeout.Milliseconds(), 10)},
-		}
+		req.Header = append(req.Header, hpack.HeaderField{Name: "connect-protocol-version", Value: "1"}, hpack.HeaderField{Name: "connect-timeout-ms", Value: most})
 	case connect.ProtocolNameGRPC:
-		req.Header = []hpack.HeaderField{
-			{Name: "te", Value: "trailers"},
-			{Name: "grpc-timeout", Value: strconv.FormatInt(timeout.Milliseconds(), 10) + "m"},
-		}
+		req.Header = append(req.Header, hpack.HeaderField{Name: "te", Value: "trailers"}, hpack.HeaderField{Name: "grpc-timeout", Value: most + "m"})
 		req.Body = bridge.Enveloped(raw)
 	default:
 		return nil, nil
@@ -98,8 +97,8 @@ func (e *exchange) addHeaders(req *wire.Request, lease Lease) bool {
 }
 
 // plainMessage is the message of a response, if there is nothing to it but that: no error, and no compression.
-func plainMessage(res *wire.Response, speech bridge.Speech) (*bridge.Message, bool) {
-	body := res.Body
+func plainMessage(res *wire.Response, speech bridge.Speech) (message []byte, ok bool) {
+	message = res.Body
 	for _, f := range res.Header {
 		if f.Name == "content-encoding" || f.Name == "content-type" && f.Value != speech.MediaType() || f.Name == "grpc-status" {
 			return nil, false
@@ -109,8 +108,7 @@ func plainMessage(res *wire.Response, speech bridge.Speech) (*bridge.Message, bo
 	case res.Status != http.StatusOK:
 		return nil, false
 	case speech.Protocol == connect.ProtocolNameGRPC:
-		var ok bool
-		if body, ok = bridge.Unwrapped(body); !ok {
+		if message, ok = bridge.Unwrapped(message); !ok {
 			return nil, false
 		}
 		for _, f := range res.Trailers {
@@ -119,18 +117,23 @@ func plainMessage(res *wire.Response, speech bridge.Speech) (*bridge.Message, bo
 			}
 		}
 	}
-	return &bridge.Message{JSON: speech.JSON, Bytes: bytes.Clone(body)}, true
+	return message, true
 }
 
-// plainMetadata is what is kept of the headers and the trailers of a response.
+// plainMetadata is what is kept of the headers and the trailers of a response. Of most there is nothing to keep.
 func plainMetadata(res *wire.Response, protocol string) (header, trailer []*momv1.Metadata) {
-	h, t := wire.AddFields(nil, res.Header), wire.AddFields(nil, res.Trailers)
-	if protocol == connect.ProtocolNameConnect {
-		for key, values := range h {
-			if name, ok := strings.CutPrefix(key, "Trailer-"); ok {
-				t[name] = values
-				delete(h, key)
-			}
+	var h, t http.Header
+	for i, f := range res.Header {
+		key := wire.Canonical(f.Name)
+		if name, ok := strings.CutPrefix(key, "Trailer-"); ok && protocol == connect.ProtocolNameConnect {
+			t = wire.AddFields(t, []hpack.HeaderField{{Name: name, Value: f.Value}})
+		} else if isKept(key, contract.FromHoldline) {
+			h = wire.AddFields(h, res.Header[i:i+1])
+		}
+	}
+	for i, f := range res.Trailers {
+		if isKept(wire.Canonical(f.Name), contract.FromHoldline) {
+			t = wire.AddFields(t, res.Trailers[i:i+1])
 		}
 	}
 	return metadata(maps.All(h), contract.FromHoldline), metadata(maps.All(t), contract.FromHoldline)

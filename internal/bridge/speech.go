@@ -67,18 +67,30 @@ var (
 	}
 )
 
-// Ways are how to speak to a service one after the other, until it understands: as the caller does, and then as
-// others do. What the service has lately not understood comes last, since the service may be another one by now.
-func (s Speech) Ways(pool *upstream.Pool, stream bool) []Speech {
-	var ways, last []Speech
-	all := unary
-	if stream {
-		all = streams
+// unaryWays and streamWays are all ways to speak to a service, by how the caller speaks: as it does, and then as others do.
+var unaryWays, streamWays = makeWays(unary), makeWays(streams)
+
+func makeWays(all []Speech) map[Speech][]Speech {
+	ways := map[Speech][]Speech{}
+	for s := range mediaTypes {
+		ways[s] = append([]Speech{s}, slices.DeleteFunc(slices.Clone(all), func(other Speech) bool { return other == s })...)
 	}
-	for _, speech := range append([]Speech{s}, all...) {
-		if slices.Contains(ways, speech) || slices.Contains(last, speech) {
-			continue
-		}
+	return ways
+}
+
+// Ways are how to speak to a service one after the other, until it understands: as the caller does, and then as
+// others do. What the service has lately not understood comes last, since the service may be another one by now. Nobody
+// changes them.
+func (s Speech) Ways(pool *upstream.Pool, stream bool) []Speech {
+	all := unaryWays[s]
+	if stream {
+		all = streamWays[s]
+	}
+	if !pool.Picky() {
+		return all
+	}
+	var ways, last []Speech
+	for _, speech := range all {
 		if _, lacks := pool.Lacks(speech.MediaType()); lacks {
 			last = append(last, speech)
 		} else {

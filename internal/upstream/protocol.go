@@ -334,6 +334,9 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	return outcome
 }
 
+// Picky tells whether there may be media types that it Lacks.
+func (p *Pool) Picky() bool { return p.picky.Load() }
+
 // Refuses tells whether all endpoints have lately shown that they do not understand a call's protocol, and the
 // cause.
 func (p *Pool) Refuses(req *Request) (cause string, refused bool) {

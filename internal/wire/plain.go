@@ -82,7 +82,7 @@ type Exchange interface {
 	// Whole waits for the response: until it has come whole; or is not plain, or has failed; or something is heard on news; or for
 	// that long, where 0 is without end. It is nil where it is not whole.
 	Whole(news <-chan struct{}, most time.Duration) *Response
-	// End is for an exchange whose response Whole has returned.
+	// End is for an exchange whose response Whole has returned. Its caller keeps the response.
 	End()
 	// Await returns the response as RoundTrip does, with an error when ctx ends. informed hears the responses of 1xx before it.
 	Await(ctx context.Context, informed func(code int, header http.Header) error) (*http.Response, error)

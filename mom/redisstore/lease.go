@@ -116,16 +116,16 @@ func readLease(shard mom.Shard, row rueidis.RedisMessage, by *asked) (mom.Lease,
 	if fields[4].IsNil() {
 		return lease, errors.New("it is missing")
 	}
-	call, err := fields[4].ToString()
+	call, err := fields[4].AsBytes()
 	if err != nil {
 		return lease, err
 	}
-	if own := slices.IndexFunc(by.with, func(a *asked) bool { return a.call != nil && a.argv[0] == name }); call == "" && own >= 0 {
+	if own := slices.IndexFunc(by.with, func(a *asked) bool { return a.call != nil && a.argv[0] == name }); len(call) == 0 && own >= 0 {
 		lease.Call, lease.Size = by.with[own].call, by.with[own].bytes
 		return lease, nil
 	}
 	lease.Call, lease.Size = new(momv1.Call), len(call)
-	return lease, proto.Unmarshal([]byte(call), lease.Call)
+	return lease, proto.Unmarshal(call, lease.Call)
 }
 
 // Renew implements mom.Store.

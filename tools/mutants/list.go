@@ -332,7 +332,7 @@ var replays = []mutant{
 	{"mom/attempt.go", "min(firstBackoff<<min(lease.Attempts, 10), maxBackoff)", "firstBackoff", mom("TestAttempt")},
 	{"mom/attempt.go", "		if !errors.Is(err, ErrFenced) {\n			a.unmark", "		if true {\n			a.unmark", mom("TestAttemptIsNotRecorded")},
 	{"mom/sender.go", "r.outcome.Kind == upstream.NotSent || ", "", mom("TestAttempt")},
-	{"mom/persist.go", "errors.Is(err, ErrFenced), ctx.Err() != nil", "errors.Is(err, ErrFenced)", mom("TestPersist")},
+	{"mom/persist.go", "errors.Is(err, ErrFenced), !time.Now().Before(until)", "errors.Is(err, ErrFenced)", mom("TestPersist")},
 	{"mom/persist.go", "&& !errors.Is(err, ErrQueueFull)", "", mom("TestPersist")},
 	{"mom/persist.go", "		default:\n			alone = 0\n", "		case others != nil:\n			alone++\n", mom("TestPersist")},
 	{"mom/replayer.go", "			r.rest = r.failed.Add(failPause)\n", "", mom("TestReplayRestsAfterAFailedCanary")},

@@ -193,8 +193,8 @@ func (c *call) takeTrailers(fields []hpack.HeaderField) bool {
 	return flawOf(fields) == ""
 }
 
-// run serves the call.
-func (c *call) run() {
+// Run implements wire.Job: it serves the call.
+func (c *call) Run() {
 	defer c.finish()
 	if c.refused != 0 {
 		c.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, c.why, c.refused) }))

@@ -192,7 +192,7 @@ func (c *caller) settled() {
 		c.timer.Reset(0) // it may look much later
 	}
 	for i, call := range c.fresh {
-		start(call)
+		workers.Start(call)
 		c.fresh[i] = nil
 	}
 	c.fresh = c.fresh[:0]

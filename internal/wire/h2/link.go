@@ -213,18 +213,22 @@ func (l *link) headerBlock(id uint32, flags http2.Flags) {
 	}
 }
 
+// workers serve calls and write, for all connections: one without calls needs no goroutine to write.
+var workers = make(wire.Workers)
+
 // flush has what was appended be written; mu is held.
 func (l *link) flush() {
 	if !l.writing && l.err == nil {
 		l.writing = true
-		start((*writer)(l))
+		workers.Start((*writer)(l))
 	}
 }
 
 // writer is the job of writing what was appended.
 type writer link
 
-func (w *writer) run() {
+// Run implements wire.Job.
+func (w *writer) Run() {
 	l := (*link)(w)
 	runtime.Gosched() // what can run now may have something to say as well
 	l.mu.Lock()
