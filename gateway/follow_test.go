@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"holdline/internal/contract"
 	"holdline/internal/upstream"
@@ -90,5 +91,20 @@ func TestReplyOf(t *testing.T) {
 		if got := replyOf(c.res, c.outcome); got != c.want {
 			t.Errorf("%s is reply %d, want %d", c.name, got, c.want)
 		}
+	}
+}
+
+// A call that no MOM takes is offered a last time at the end of its hand-off, and not after that.
+func TestLastOffer(t *testing.T) {
+	t.Parallel()
+	var took time.Duration
+	for pause := firstPause; took < handOffTime; pause = min(2*pause, maxPause) {
+		took += pauseAfter(took, pause)
+	}
+	if took != handOffTime {
+		t.Errorf("the last offer comes after %s, want %s", took, handOffTime)
+	}
+	if got := pauseAfter(handOffTime, maxPause); got != maxPause {
+		t.Errorf("later: got a pause of %s, want %s", got, maxPause)
 	}
 }

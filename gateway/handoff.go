@@ -147,11 +147,19 @@ func (h *handOff) run(ctx context.Context) verdict {
 			if said == mayHave || said == slow { // a busy MOM gets more time instead of more offers
 				patience = min(2*patience, contract.MaxHold)
 			}
-			sleep(ctx, pause)
+			sleep(ctx, pauseAfter(time.Since(began), pause))
 		default:
 			return h.giveUp(next, outcome)
 		}
 	}
+}
+
+// pauseAfter is a pause that does not pass over the end of handOffTime: then comes the last offer of a call that surely no MOM has.
+func pauseAfter(took, pause time.Duration) time.Duration {
+	if left := handOffTime - took; left > 0 {
+		return min(pause, left)
+	}
+	return pause
 }
 
 // learn takes note of what an offer to a MOM came to, and returns what is known of the call now.

@@ -116,7 +116,7 @@ func unary(md protoreflect.MethodDescriptor) bool {
 
 func intro(tasks bool, unknown []string) string {
 	text := "Every unary method is an HTTP resource here: POST a JSON message, as the Connect protocol has it. gRPC and gRPC-Web callers " +
-		"use the same paths, with the same schemas; services that speak nothing but gRPC can't be called from this page."
+		"use the same paths, with the same schemas; the gateway translates for services that speak nothing but gRPC."
 	if tasks {
 		text += " A call whose service is down is stored, replayed when the service is back, and its answer kept: " +
 			"its caller waits, or gets a task handle and HTTP 202."

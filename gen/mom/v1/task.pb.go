@@ -153,7 +153,7 @@ const (
 	Reason_REASON_ATTEMPTS_SPENT Reason = 14
 	// The task was cancelled. canceled; HTTP 499.
 	Reason_REASON_TASK_CANCELLED Reason = 15
-	// No such task, or not the caller's. not_found; HTTP 404.
+	// No such task, or its record is gone. not_found; HTTP 404.
 	Reason_REASON_TASK_NOT_FOUND Reason = 16
 	// The task's state does not allow this. failed_precondition; HTTP 400.
 	Reason_REASON_TASK_STATE Reason = 17

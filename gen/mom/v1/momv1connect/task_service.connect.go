@@ -101,14 +101,14 @@ var (
 // TaskServiceClient is a client for the mom.v1.TaskService service.
 type TaskServiceClient interface {
 	// GetTask returns a task, and its answer if it has one. not_found
-	// (TASK_NOT_FOUND) when there is no such task, or it is not yours.
+	// (TASK_NOT_FOUND) when there is no such task, or its record is gone.
 	GetTask(context.Context, *v1.GetTaskRequest) (*v1.GetTaskResponse, error)
 	// WaitTask returns once the task has ended or the wait is over, whichever
 	// is first. It is not an error that the wait is over: look at the state.
 	WaitTask(context.Context, *v1.WaitTaskRequest) (*v1.WaitTaskResponse, error)
-	// ListTasks lists the caller's tasks, newest first. While callers have no
-	// identities it lists the tasks of everybody, with their ids, so it is only for
-	// operators, on the admin listeners of gateways and MOMs.
+	// ListTasks lists the tasks of everybody, newest first, with their ids. So it
+	// is only for operators, on the admin listeners of gateways and MOMs;
+	// permission_denied (OPERATORS_ONLY) elsewhere.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
 	// CancelTask cancels a task whose stored call has not been sent to its service:
 	// it becomes CANCELLED. A DEAD or UNCERTAIN task may have run, so it is
@@ -162,14 +162,14 @@ func (s TaskServiceWatchTasksClientStream) Close() error {
 // TaskServiceHandler is an implementation of the mom.v1.TaskService service.
 type TaskServiceHandler interface {
 	// GetTask returns a task, and its answer if it has one. not_found
-	// (TASK_NOT_FOUND) when there is no such task, or it is not yours.
+	// (TASK_NOT_FOUND) when there is no such task, or its record is gone.
 	GetTask(context.Context, *v1.GetTaskRequest) (*v1.GetTaskResponse, error)
 	// WaitTask returns once the task has ended or the wait is over, whichever
 	// is first. It is not an error that the wait is over: look at the state.
 	WaitTask(context.Context, *v1.WaitTaskRequest) (*v1.WaitTaskResponse, error)
-	// ListTasks lists the caller's tasks, newest first. While callers have no
-	// identities it lists the tasks of everybody, with their ids, so it is only for
-	// operators, on the admin listeners of gateways and MOMs.
+	// ListTasks lists the tasks of everybody, newest first, with their ids. So it
+	// is only for operators, on the admin listeners of gateways and MOMs;
+	// permission_denied (OPERATORS_ONLY) elsewhere.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
 	// CancelTask cancels a task whose stored call has not been sent to its service:
 	// it becomes CANCELLED. A DEAD or UNCERTAIN task may have run, so it is
