@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -135,7 +136,14 @@ func rapidReset(t *testing.T, v *victim) {
 			}
 			ids = append(ids, id)
 		}
-		v.awaitHanging(t, streams)
+		settle(t, func() error {
+			for n := r.refused.Swap(0); n > 0; n-- { // calls that were reset count until the gateway is done with them
+				if id, err := open(r); err == nil {
+					ids = append(ids, id)
+				}
+			}
+			return v.hang(streams)
+		})
 		for _, id := range ids {
 			_ = r.framer.WriteRSTStream(id, http2.ErrCodeCancel)
 		}
@@ -213,12 +221,15 @@ func idleStreams(t *testing.T, v *victim) {
 // awaitHanging waits until so many calls hang at the service.
 func (v *victim) awaitHanging(t *testing.T, want int64) {
 	t.Helper()
-	settle(t, func() error {
-		if got := v.hanging.Load(); got != want {
-			return fmt.Errorf("%d calls hang at the service, want %d", got, want)
-		}
-		return nil
-	})
+	settle(t, func() error { return v.hang(want) })
+}
+
+// hang is an error unless so many calls hang at the service.
+func (v *victim) hang(want int64) error {
+	if got := v.hanging.Load(); got != want {
+		return fmt.Errorf("%d calls hang at the service, want %d", got, want)
+	}
+	return nil
 }
 
 func dial(t *testing.T, addr string) net.Conn {
@@ -240,6 +251,7 @@ type raw2 struct {
 	decoder *hpack.Decoder
 	buffer  strings.Builder
 	next    uint32
+	refused atomic.Int64 // streams, as far as pongs has read
 }
 
 func dial2(t *testing.T, addr string) *raw2 {
@@ -254,7 +266,7 @@ func dial2(t *testing.T, addr string) *raw2 {
 }
 
 // pongs answers pings from now on, until the connection ends: on a slow machine an attack takes longer than a connection
-// may be silent.
+// may be silent. It counts streams that are refused.
 func (r *raw2) pongs(t *testing.T) {
 	t.Helper()
 	var answering sync.WaitGroup
@@ -265,8 +277,15 @@ func (r *raw2) pongs(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if ping, ok := frame.(*http2.PingFrame); ok && !ping.IsAck() {
-				_ = beside.WritePing(true, ping.Data)
+			switch f := frame.(type) {
+			case *http2.PingFrame:
+				if !f.IsAck() {
+					_ = beside.WritePing(true, f.Data)
+				}
+			case *http2.RSTStreamFrame:
+				if f.ErrCode == http2.ErrCodeRefusedStream {
+					r.refused.Add(1)
+				}
 			}
 		}
 	})

@@ -47,11 +47,11 @@ func (c *oddCase) call1(t *testing.T, addr string, script *script) (told []strin
 	conn := dial(t, addr)
 	defer func() { _ = conn.Close() }()
 	left := c.leaveWhenSilent(conn, script)
-	reader := &patient{conn: conn.(*net.TCPConn)}
+	reader := &patient{conn: conn.(*net.TCPConn), patience: c.patience}
 	responses := &responses1{reader: bufio.NewReader(reader), c: c}
 	ended := false
 	write := func(raw string) {
-		_ = conn.SetWriteDeadline(time.Now().Add(5 * patience))
+		_ = conn.SetWriteDeadline(time.Now().Add(5 * c.patience))
 		_, _ = io.WriteString(conn, raw)
 	}
 	for _, r := range c.requests {
@@ -81,14 +81,15 @@ func (c *oddCase) call1(t *testing.T, addr string, script *script) (told []strin
 
 // patient is a connection that is half closed when nothing comes for a while.
 type patient struct {
-	conn  *net.TCPConn
-	ended bool
+	conn     *net.TCPConn
+	patience time.Duration
+	ended    bool
 }
 
 // Read implements io.Reader.
 func (p *patient) Read(b []byte) (int, error) {
 	for {
-		_ = p.conn.SetReadDeadline(time.Now().Add(patience))
+		_ = p.conn.SetReadDeadline(time.Now().Add(p.patience))
 		n, err := p.conn.Read(b)
 		if !errors.Is(err, os.ErrDeadlineExceeded) || p.ended {
 			return n, err
@@ -160,9 +161,9 @@ func (c *oddCase) call2(t *testing.T, addr string, script *script) (told []strin
 	conn := dial(t, addr)
 	defer func() { _ = conn.Close() }()
 	left := c.leaveWhenSilent(conn, script)
-	r := &responses2{conn: conn, framer: http2.NewFramer(conn, bufio.NewReader(conn))}
+	r := &responses2{conn: conn, patience: c.patience, framer: http2.NewFramer(conn, bufio.NewReader(conn))}
 	r.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	_ = conn.SetWriteDeadline(time.Now().Add(20 * patience))
+	_ = conn.SetWriteDeadline(time.Now().Add(20 * c.patience))
 	_, _ = io.WriteString(conn, http2.ClientPreface)
 	_ = r.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
 	_ = r.framer.WriteWindowUpdate(0, 1<<20)
@@ -191,9 +192,10 @@ func (c *oddCase) call2(t *testing.T, addr string, script *script) (told []strin
 
 // responses2 are those of a connection over HTTP/2.
 type responses2 struct {
-	conn   net.Conn
-	framer *http2.Framer
-	told   []string
+	conn     net.Conn
+	patience time.Duration
+	framer   *http2.Framer
+	told     []string
 	// leaving: the server takes no more calls over the connection.
 	leaving bool
 }
@@ -207,7 +209,7 @@ func (r *responses2) stream(id uint32) bool {
 	var fields []string
 	var body []byte
 	for {
-		_ = r.conn.SetReadDeadline(time.Now().Add(patience))
+		_ = r.conn.SetReadDeadline(time.Now().Add(r.patience))
 		frame, err := r.framer.ReadFrame()
 		if err != nil {
 			var flaw http2.StreamError

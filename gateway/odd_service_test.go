@@ -149,14 +149,14 @@ func (s *scripted) serve(conn net.Conn) {
 			reset(conn)
 			return
 		case "close":
-			_ = conn.SetReadDeadline(time.Now().Add(beforeClose))
+			_ = conn.SetReadDeadline(time.Now().Add(script.c.patience / beforeClose))
 		}
 	}
 }
 
-// beforeClose is how long a service waits before it closes a connection. Where the gateway takes an answer for whole, the next request may
+// beforeClose is what part of its caller's patience a service waits before it closes a connection. Where the gateway takes an answer for whole, the next request may
 // come at once, and would otherwise meet the end.
-const beforeClose = 50 * time.Millisecond
+const beforeClose = 10
 
 // peekHead is the head that comes next, as bytes.
 func peekHead(reader *bufio.Reader) string {

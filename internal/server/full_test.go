@@ -50,11 +50,17 @@ func healthy(tb testing.TB, addr string) bool {
 func occupy(tb testing.TB, addr string) net.Conn {
 	tb.Helper()
 	conn := dial(tb, addr)
+	get1(tb, conn)
+	return conn
+}
+
+// get1 makes a call over HTTP/1.1 that is no plain one.
+func get1(tb testing.TB, conn net.Conn) {
+	tb.Helper()
 	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
 		tb.Fatal(err)
 	}
-	return conn
 }
 
 // A server that has reached its connection limit still answers health checks, however many callers connect.

@@ -121,11 +121,12 @@ func (o *own) serveCaller(c *h1.Caller) (handed bool, err error) {
 	return o.others.give(c), nil
 }
 
-// shutdown has connections end with their calls, and waits until no more are handed to net/http, or ctx ends.
+// shutdown has connections end with their calls, and waits until no more are handed to net/http, and until there are no plain calls on those that net/http
+// has, or ctx ends. When net/http ends, it closes connections that it takes for idle.
 func (o *own) shutdown(ctx context.Context) {
 	o.h1.Shutdown()
 	o.h2.Shutdown()
-	await(ctx, func() bool { return o.ours.Load() == 0 })
+	await(ctx, func() bool { return o.ours.Load() == 0 && !o.h1.Busy() })
 }
 
 // between implements http.Server.ConnState.

@@ -3,10 +3,13 @@ package server_test
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -132,50 +135,104 @@ func TestWhole(t *testing.T) {
 	}
 }
 
-// A server that ends waits for its plain calls, also for one that goes on with its handler, and closes connections without calls.
+// awaitPlain calls until a call is plain on a connection that net/http has. A call that comes before net/http awaits the next request is served by
+// net/http: it has read the first byte. From then on we serve all plain calls.
+func awaitPlain(tb testing.TB, conn net.Conn) {
+	tb.Helper()
+	for reader := bufio.NewReader(conn); ; {
+		_, _ = io.WriteString(conn, plainCall)
+		res, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		switch {
+		case err != nil:
+			tb.Fatal(err)
+		case string(body) == "plain ":
+			return
+		}
+	}
+}
+
+// A server that ends waits for its plain calls, also for those that go on with a handler or are left to net/http, and for those on connections that
+// net/http has. It closes connections without calls.
 func TestDrainOfPlainCalls(t *testing.T) {
 	t.Parallel()
 	skipWithoutPlain(t)
-	for _, begun := range []bool{false, true} {
-		entered, leave := make(chan struct{}), make(chan struct{})
-		draining := make(chan struct{})
-		addr, stop := servertest.Run(t, server.Config{Drain: func() { close(draining) }, Handler: plainly(func(req *wire.Request) (*wire.Response, http.Handler) {
-			if _, ok := req.Caller.Body(time.Minute); !ok || req.Path != "/plain" {
-				return nil, nil
-			}
+	certFile, keyFile := newPair(t)
+	for _, cfg := range []server.Config{{}, {CertFile: certFile, KeyFile: keyFile}} {
+		for _, later := range []bool{false, true} { // net/http has the connections of the calls
+			t.Run(fmt.Sprintf("TLS=%t,later=%t", cfg.CertFile != "", later), func(t *testing.T) {
+				t.Parallel()
+				testDrain(t, cfg, later)
+			})
+		}
+	}
+}
+
+func testDrain(t *testing.T, cfg server.Config, later bool) {
+	t.Helper()
+	entered, leave, draining := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	cfg.Drain = func() { close(draining) }
+	cfg.Handler = plainly(func(req *wire.Request) (*wire.Response, http.Handler) {
+		body, ok := req.Caller.Body(time.Minute)
+		if ok && len(body) > 0 { // it is to wait
 			entered <- struct{}{}
 			<-leave
-			if begun {
-				return nil, say("begun")
-			}
-			return &wire.Response{Status: http.StatusOK, Body: []byte("plain ")}, nil
-		})})
-		idle, silent, busy, later := occupy(t, addr), dial(t, addr), dial(t, addr), occupy(t, addr)
-		for _, c := range []io.Writer{busy, later} {
-			_, _ = io.WriteString(c, plainCall)
-			<-entered
 		}
-		stopped := make(chan struct{})
-		go func() { stop(); close(stopped) }()
-		<-draining
-		for _, c := range []io.Reader{idle, silent} {
-			if rest, err := io.ReadAll(c); len(rest) > 0 || err != nil {
-				t.Errorf("without a call: got %q, %v; want the end", rest, err)
-			}
+		return byPath(req)
+	})
+	addr, stop := servertest.Run(t, cfg)
+	call := func() net.Conn {
+		conn := dial(t, addr)
+		if cfg.CertFile != "" {
+			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 		}
-		close(leave)
-		for _, c := range []io.Reader{busy, later} {
-			res, err := http.ReadResponse(bufio.NewReader(c), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, err := io.ReadAll(res.Body)
-			if want := map[bool]string{false: "plain ", true: "begun "}[begun]; err != nil || string(body) != want || !res.Close {
-				t.Errorf("got %q, %v, told of the end: %t; want %q, and the end", body, err, res.Close, want)
-			}
-		}
-		<-stopped
+		return conn
 	}
+	silent, idle := dial(t, addr), call()
+	get1(t, idle)
+	calls := map[string]net.Conn{}
+	for _, what := range []string{"plain", "begun", "other"} {
+		conn := call()
+		if later {
+			get1(t, conn)
+			awaitPlain(t, conn)
+		}
+		_, _ = fmt.Fprintf(conn, "POST /%s HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", what)
+		<-entered
+		calls[what] = conn
+	}
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	<-draining
+	for _, c := range []net.Conn{idle, silent} {
+		if rest, err := io.ReadAll(c); len(rest) > 0 || err != nil {
+			t.Errorf("without a call: got %q, %v; want the end", rest, err)
+		}
+		_ = c.Close()
+	}
+	for what, c := range calls { // one that ends too early does so now
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if n, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: got %d bytes, %v, while the call runs", what, n, err)
+		}
+		_ = c.SetReadDeadline(time.Time{})
+	}
+	close(leave)
+	for what, c := range calls {
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		body, err := io.ReadAll(res.Body)
+		if want := what + " hi"; err != nil || string(body) != want || !res.Close {
+			t.Errorf("got %q, %v, told of the end: %t; want %q, and the end", body, err, res.Close, want)
+		}
+		_ = c.Close()
+	}
+	<-stopped
 }
 
 // A plain call that panics takes its own connection along, and no other.

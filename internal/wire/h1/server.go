@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,9 +69,11 @@ type Caller struct {
 	wake   time.Time // when a Read ends without anything, as far as we have said
 	late   time.Time // when a Write does
 	begun  http.Handler
-	plain  bool // the next Read awaits a request
-	room   int  // of a Read of net/http when it has no bytes left from the one before; 0: there was none
-	*turn       // of the plain call; nil before the first, so that connections over HTTP/2 do without
+	// offered: the request that was left unread last was offered as a plain call, and its handler has not begun.
+	offered atomic.Bool
+	plain   bool // the next Read awaits a request
+	room    int  // of a Read of net/http when it has no bytes left from the one before; 0: there was none
+	*turn        // of the plain call; nil before the first, so that connections over HTTP/2 do without
 }
 
 // turn is what a plain call needs, and the next one on its connection.
@@ -117,10 +120,17 @@ func (s *Server) Open() int {
 func (s *Server) Shutdown() {
 	s.leaving.Store(true)
 	for _, c := range s.all() {
-		if c.state.Load() != elsewhere {
-			_ = c.Close()
-		}
+		_ = c.leave(false)
 	}
+}
+
+// Busy tells whether there is a call that a server which ends has to wait for before net/http ends: a plain call, or one that was offered as such and has
+// not come to net/http's handler yet. net/http takes the connection of either for one without a call.
+func (s *Server) Busy() bool {
+	return slices.ContainsFunc(s.all(), func(c *Caller) bool {
+		state := c.state.Load()
+		return state == busy || state == leaving || c.offered.Load()
+	})
 }
 
 // Cut closes all connections at once.
@@ -242,6 +252,7 @@ func (c *Caller) ServePlain() error {
 			}
 			if !served {
 				c.begun = begun
+				c.offered.Store(true)
 				return nil
 			}
 			breaks = maxBreaks
@@ -391,21 +402,35 @@ func (c *Caller) Begun() http.Handler {
 	}
 	begun := c.begun
 	c.begun = nil
+	c.offered.Store(false)
 	return begun
 }
 
-// Close implements net.Conn. A plain call ends before that, unless Close is called again.
-func (c *Caller) Close() error {
-	if c.state.CompareAndSwap(busy, leaving) {
-		return nil
+// Close implements net.Conn. A plain call ends before that, also when Close is called again.
+func (c *Caller) Close() error { return c.leave(true) }
+
+// leave closes a connection without a call, and has one with a plain call end with that. A connection that net/http has is closed only if theirs is true.
+func (c *Caller) leave(theirs bool) error {
+	for {
+		switch s := c.state.Load(); {
+		case s == closed, s == leaving, s == elsewhere && !theirs, s == busy && c.state.CompareAndSwap(busy, leaving):
+			return nil
+		case s != busy && c.state.CompareAndSwap(s, closed): // else a call has just begun, or ended
+			return c.ended()
+		}
 	}
-	return c.end()
 }
 
+// end closes the connection at once.
 func (c *Caller) end() error {
 	if c.state.Swap(closed) == closed {
 		return nil
 	}
+	return c.ended()
+}
+
+// ended closes what the connection has below, once its state says so.
+func (c *Caller) ended() error {
 	c.server.mu.Lock()
 	delete(c.server.callers, c)
 	c.server.mu.Unlock()

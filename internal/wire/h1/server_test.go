@@ -159,11 +159,18 @@ func FuzzRequests(f *testing.F) {
 // netHTTP serves with net/http what is left of connections on which plain calls are served.
 func netHTTP(tb testing.TB, server *h1.Server, handler http.Handler) (addr string) {
 	tb.Helper()
+	addr, _ = bothServe(tb, server, handler)
+	return addr
+}
+
+// bothServe is netHTTP, and returns its server too.
+func bothServe(tb testing.TB, server *h1.Server, handler http.Handler) (addr string, others *http.Server) {
+	tb.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	others := &http.Server{
+	others = &http.Server{
 		Handler: handler, ReadHeaderTimeout: time.Minute,
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateIdle {
@@ -182,7 +189,7 @@ func netHTTP(tb testing.TB, server *h1.Server, handler http.Handler) (addr strin
 		server.Cut()
 		<-done
 	})
-	return ln.Addr().String()
+	return ln.Addr().String(), others
 }
 
 type meeting struct {
@@ -313,43 +320,103 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
-// A server that shuts down closes connections without calls at once, and one with a plain call after its response, which says so.
+// A server that shuts down closes connections without calls at once, and one with a plain call after its response, which says so. It does so even
+// if net/http ends meanwhile, which takes the connection for idle.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	entered, leave := make(chan struct{}), make(chan struct{})
-	server := plainServer(func(*wire.Request) (*wire.Response, http.Handler) {
-		entered <- struct{}{}
-		<-leave
+	server := plainServer(func(req *wire.Request) (*wire.Response, http.Handler) {
+		if req.Path != "/first" {
+			entered <- struct{}{}
+			<-leave
+		}
 		return &wire.Response{Status: http.StatusOK}, nil
 	})
-	addr := netHTTP(t, server, http.NotFoundHandler())
-	dial := func(sent string) net.Conn {
+	addr, others := bothServe(t, server, http.NotFoundHandler())
+	dial := func() (net.Conn, *bufio.Reader) {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		_, _ = io.WriteString(c, sent)
-		return c
+		return c, bufio.NewReader(c)
 	}
-	idle, busy := dial("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), dial("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+	call := func(c net.Conn, reader *bufio.Reader, what string) (status int) {
+		_, _ = io.WriteString(c, what+" HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+		res, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(res.Body); err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode
+	}
+	idle, idleReader := dial()
+	busy, busyReader := dial()
+	_, _ = call(idle, idleReader, "GET /"), call(busy, busyReader, "GET /")
+	for call(busy, busyReader, "POST /first") != http.StatusOK { // net/http has read part of it before it was done with the call before
+	}
+	_, _ = io.WriteString(busy, "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
 	<-entered
-	reader := bufio.NewReader(idle)
-	if res, err := http.ReadResponse(reader, nil); err != nil || res.StatusCode != http.StatusNotFound {
-		t.Fatalf("got %v, %v", res, err)
-	} else if _, err := io.ReadAll(res.Body); err != nil {
-		t.Fatal(err)
-	}
 	server.Shutdown()
-	if rest, err := io.ReadAll(reader); len(rest) > 0 || err != nil {
+	if rest, err := io.ReadAll(idleReader); len(rest) > 0 || err != nil {
 		t.Errorf("without a call: got %q, %v; want the end", rest, err)
 	}
+	if err := others.Shutdown(t.Context()); err != nil {
+		t.Errorf("net/http: %v", err)
+	}
 	close(leave)
-	head, err := textproto.NewReader(bufio.NewReader(busy)).ReadLine()
-	rest, _ := io.ReadAll(busy)
+	head, err := textproto.NewReader(busyReader).ReadLine()
+	rest, _ := io.ReadAll(busyReader)
 	if head != "HTTP/1.1 200 OK" || err != nil {
 		t.Errorf("with a call: got %q %q, %v", head, rest, err)
 	}
+}
+
+// A server is busy from the begin of a plain call to its end. If the call is left to net/http, the server is busy until net/http has a handler for it.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	server := plainServer(func(req *wire.Request) (*wire.Response, http.Handler) {
+		entered <- struct{}{}
+		<-leave
+		if req.Path == "/left" {
+			return nil, http.NotFoundHandler()
+		}
+		return &wire.Response{Status: http.StatusOK}, nil
+	})
+	near, far := net.Pipe()
+	caller, reader := server.Meet(far), bufio.NewReader(near)
+	t.Cleanup(func() { _ = near.Close(); _ = caller.Close() })
+	wantBusy := func(want bool, when string) {
+		t.Helper()
+		if got := server.Busy(); got != want {
+			t.Errorf("%s: got %t, want %t", when, got, want)
+		}
+	}
+	left := make(chan error, 1)
+	wantBusy(false, "before a call")
+	go func() { left <- caller.ServePlain() }()
+	for _, path := range []string{"/a", "/left"} {
+		_, _ = fmt.Fprintf(near, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", path)
+		<-entered
+		wantBusy(true, "during a call")
+		leave <- struct{}{}
+		if path == "/a" {
+			if _, err := http.ReadResponse(reader, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := <-left; err != nil {
+		t.Fatal(err)
+	}
+	wantBusy(true, "after a call was left to net/http")
+	if caller.Begun() == nil {
+		t.Error("no handler has begun")
+	}
+	wantBusy(false, "after its handler has begun")
 }
 
 // A caller that leaves is noticed while its plain call is served.

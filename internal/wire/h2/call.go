@@ -31,7 +31,7 @@ type call struct {
 	url      *url.URL // nil for a path that is plain
 	bodyless bool
 	plain    wire.Request
-	served   bool                // as a plain call: no handler has run
+	answer   *wire.Response      // to a plain call: no handler has run
 	request  *http.Request       // of the handler; nil before one runs
 	asks     atomic.Bool         // the client waits for 100 Continue
 	trailers []hpack.HeaderField // that have come
@@ -203,8 +203,7 @@ func (c *call) Run() {
 	res, handler := c.servePlain()
 	switch {
 	case res != nil:
-		c.served = true
-		c.respond(res)
+		c.answer = res
 	case handler != nil: // it has begun, and is to end
 		c.serve(handler)
 	case c.isLive():

@@ -78,11 +78,9 @@ func (c *call) Body(most time.Duration) ([]byte, bool) {
 	}
 }
 
-// respond sends a response.
+// respond sends a response; mu is held, but not while it waits.
 func (c *call) respond(res *wire.Response) {
 	l := c.l
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	c.status = res.Status
 	if !res.Until.IsZero() && (len(l.out) > maxUnwritten || int64(len(res.Body)) > min(l.window, c.window)) {
 		l.mu.Unlock()

@@ -236,10 +236,13 @@ func (c *call) finish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.done = true
-	if answers {
+	switch {
+	case c.answer != nil:
+		c.respond(c.answer)
+	case answers:
 		c.complete()
 	}
-	c.caller.running--
+	c.caller.running-- // before the end of the response can be read: its reader has room for another call
 	if c.live() {
 		switch {
 		case reason != nil:
@@ -253,7 +256,7 @@ func (c *call) finish() {
 		c.end()
 	}
 	c.err, c.in = errClosed, nil
-	if c.signal(); c.served {
+	if c.signal(); c.answer != nil {
 		c.recycle()
 	}
 	l.flush()
