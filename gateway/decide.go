@@ -126,8 +126,8 @@ func decide(kind upstream.Kind, c *call) step {
 
 // failure is the error for a call that is not stored. `unavailable` is promised
 // to mean that sending the call again is safe, so it is only said of calls that
-// did not run or may run twice. large: the call would be stored, if it were smaller.
-func failure(outcome upstream.Outcome, c *call, large bool) *connect.Error {
+// did not run or may run twice. notStored says why a call is not stored that its caller may expect to be.
+func failure(outcome upstream.Outcome, c *call, notStored string) *connect.Error {
 	service := c.target.service
 	switch {
 	case outcome.Kind == upstream.DeadlineOver:
@@ -137,9 +137,9 @@ func failure(outcome upstream.Outcome, c *call, large bool) *connect.Error {
 	case outcome.Cause == secretRefused:
 		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE,
 			"the gateway and its MOM do not have the same secret (%s); the call was not executed", outcome.Cause)
-	case !c.ran && large:
+	case !c.ran && notStored != "":
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
-			"%s cannot be reached (%s), and a message of more than %d bytes is not stored; the call was not executed", service, outcome.Cause, maxReplay)
+			"%s cannot be reached (%s), and %s; the call was not executed", service, outcome.Cause, notStored)
 	case !c.ran:
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 			"%s cannot be reached (%s); the call was not executed", service, outcome.Cause)

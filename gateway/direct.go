@@ -180,7 +180,7 @@ func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.
 	case next == store:
 		return p.handOff(ctx, c)
 	case next == fail:
-		v := verdict{end: endFailed, decided: decidedFail, err: failure(*last, c, p.stores(c) && !c.replayable()), cause: last.Cause}
+		v := verdict{end: endFailed, decided: decidedFail, err: failure(*last, c, p.whyNotStored(c)), cause: last.Cause}
 		if last.Kind == upstream.Unsendable {
 			v.end = endRefused
 		}

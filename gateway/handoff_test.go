@@ -162,6 +162,23 @@ func TestMOMAnswersTooLate(t *testing.T) {
 	}
 }
 
+// The caller of a method that no schema has is told why its call is not stored.
+func TestNotStoredWithoutASchema(t *testing.T) {
+	t.Parallel()
+	url := frontMOM(t, "http://"+freeport.Addr(t), freeport.Addr(t)) // nobody is there
+	for path, want := range map[string]string{"/" + faultService + "/Nobody": "SERVICE_UNAVAILABLE", get.path: "STORE_UNAVAILABLE"} {
+		res, err := client(t, 1).Do(request(t, url+path, strings.NewReader("{}"), "Content-Type: application/json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if told := strings.Contains(string(body), "no schema has the method "+path); !strings.Contains(string(body), want) || told != (path != get.path) {
+			t.Errorf("%s: got %d %s", path, res.StatusCode, body)
+		}
+	}
+}
+
 // Nobody takes the call: the caller learns it in time, with the first cause.
 func TestMOMRefused(t *testing.T) {
 	t.Parallel()

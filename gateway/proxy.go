@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -149,6 +150,18 @@ func (p *proxy) admit(w http.ResponseWriter, c *call) *connect.Error {
 // stores tells whether the call may become a task.
 func (p *proxy) stores(c *call) bool {
 	return p.mom != nil && c.target.stores && c.unary() && !c.asks.Direct
+}
+
+// whyNotStored says why a call is not stored, unless its caller knows that or it is a stream.
+func (p *proxy) whyNotStored(c *call) string {
+	switch {
+	case p.mom == nil || !c.target.stores || c.asks.Direct:
+	case c.method == nil:
+		return "no schema has the method " + c.req.URL.Path + ", so that its calls are not stored"
+	case c.unary() && !c.replayable():
+		return fmt.Sprintf("a message of more than %d bytes is not stored", maxReplay)
+	}
+	return ""
 }
 
 // sleep waits, unless ctx ends.

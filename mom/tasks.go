@@ -152,9 +152,15 @@ func ulidOf(task *momv1.Task) string {
 	return task.GetId()[strings.LastIndexByte(task.GetId(), '.')+1:]
 }
 
+// What is logged of a task that was changed.
+const (
+	taskCancelled = "task cancelled"
+	taskDismissed = "task dismissed"
+)
+
 // CancelTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) CancelTask(ctx context.Context, req *momv1.CancelTaskRequest) (*momv1.CancelTaskResponse, error) {
-	task, err := s.change(ctx, req.GetId(), "task cancelled", s.store.Cancel,
+	task, err := s.change(ctx, req.GetId(), taskCancelled, s.store.Cancel,
 		"the task was sent to its service, or has ended; it cannot be cancelled any more")
 	return &momv1.CancelTaskResponse{Task: task}, err
 }
@@ -167,7 +173,7 @@ func (s *taskService) RetryTask(ctx context.Context, req *momv1.RetryTaskRequest
 
 // DismissTask implements momv1connect.TaskServiceHandler.
 func (s *taskService) DismissTask(ctx context.Context, req *momv1.DismissTaskRequest) (*momv1.DismissTaskResponse, error) {
-	task, err := s.change(ctx, req.GetId(), "task dismissed", s.store.Dismiss, "only a dead or uncertain task can be dismissed")
+	task, err := s.change(ctx, req.GetId(), taskDismissed, s.store.Dismiss, "only a dead or uncertain task can be dismissed")
 	return &momv1.DismissTaskResponse{Task: task}, err
 }
 
@@ -236,8 +242,11 @@ func (s *taskService) change(ctx context.Context, raw, done string, transition f
 	case err != nil:
 		return nil, storeError(err)
 	}
-	s.changed(ctx, done, id)
 	task, _, err := read(ctx, s.store, id)
+	if err == nil && done == taskCancelled && task.GetState() != momv1.TaskState_TASK_STATE_CANCELLED {
+		done = taskDismissed // a dead or an uncertain one
+	}
+	s.changed(ctx, done, id)
 	return task, err
 }
 
