@@ -172,7 +172,7 @@ func (s *sender) tryByConnect(ctx context.Context, lease Lease, k knownMethod, m
 	var message bridge.Message
 	err := client.CallUnary(ctx, k.method.Spec(), &bridge.Message{JSON: speech.JSON, Bytes: raw}, &message)
 	if err == nil && len(message.Bytes) > bridge.MaxMessage || made.status == http.StatusOK && bridge.TooLarge(err) {
-		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the answer is larger than can be kept"))}
+		return result{answer: asAnswer(contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and its answer is larger than %d bytes, the most that is kept", bridge.MaxMessage))}
 	}
 	if made.outcome.Foreign() {
 		return result{foreign: true}
