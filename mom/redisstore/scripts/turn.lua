@@ -12,11 +12,11 @@
 local replies = {}
 local at = mark_all(marks, rest, replies)
 at = settle_all(ends, at, replies)
-local leases = n > 0
-local refused = leases and alone(allow)
+local leases = n > 0 -- which allow lowers
+local limited = leases and alone(allow)
 add_all(adds, at, replies)
 if leases then
-  local leased = refused or alone(lease)
+  local leased = limited or alone(lease)
   replies[#replies + 1] = leased
   -- It has left what it has no room for. If the limits allow no more, that is so for all.
   if leased.err or leased[1] ~= 'LIMITED' and leased[#leased] == 1 then call_others() end
