@@ -4,11 +4,13 @@ package cmd
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"syscall"
 	"time"
@@ -46,6 +48,7 @@ func Parser(grammar any) *kong.Kong {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.DefaultEnvars("HOLDLINE"),
 		values(),
+		kong.WithAfterApply(refuseNegatives),
 		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	)
 }
@@ -69,6 +72,33 @@ func printsJSON(command *kong.Context) bool {
 		}
 	}
 	return false
+}
+
+// refuseNegatives refuses flags with a number or a duration below 0, whether they come from the command line or from the
+// environment. There is no flag for which that would mean something. TestNegativeFlags tries all of them.
+func refuseNegatives(command *kong.Context) error {
+	for _, flag := range command.Flags() {
+		if negative(command.FlagValue(flag)) {
+			return fmt.Errorf("--%s: %v is negative", flag.Name, reflect.Indirect(flag.Target))
+		}
+	}
+	return nil
+}
+
+func negative(value any) bool {
+	switch value := value.(type) {
+	case int:
+		return value < 0
+	case int64:
+		return value < 0
+	case float64:
+		return value < 0
+	case time.Duration:
+		return value < 0
+	case *time.Duration:
+		return value != nil && *value < 0
+	}
+	return false // a slog.Level too, of which debug is below 0
 }
 
 // stateDir is the folder for state that the XDG base directory specification names.
@@ -140,6 +170,9 @@ type Limits struct {
 	HeaderTimeout  time.Duration `default:"${header_timeout}" help:"How long a caller may take to send the headers of one request."`
 	IdleTimeout    time.Duration `default:"${idle_timeout}" help:"How long a connection without a call stays open."`
 }
+
+// Help is a part of the help of gateway and MOM.
+func (Limits) Help() string { return "A limit or a duration of 0 means its default." }
 
 func (l Limits) limits() server.Limits {
 	return server.Limits{
