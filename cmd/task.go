@@ -153,7 +153,7 @@ func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time
 			_ = printJSON(os.Stderr, t)
 			return
 		}
-		_, _ = fmt.Fprintf(os.Stderr, "%s: %s, %d attempts\n", time.Since(started).Round(time.Second), contract.StateName(t.GetState()), t.GetAttempts())
+		_, _ = fmt.Fprintf(os.Stderr, "%s: %s, %s\n", time.Since(started).Round(time.Second), contract.StateName(t.GetState()), counted(t.GetAttempts(), "attempt", "attempts"))
 	})
 	switch {
 	case ctx.Err() != nil:
