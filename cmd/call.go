@@ -47,17 +47,17 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	if err := c.ask(info.RequestHeader()); err != nil {
 		return err
 	}
-	md, err := c.describe(ctx)
+	data, err := c.read()
 	if err != nil {
 		return err
 	}
-	data, err := c.read()
+	md, err := c.describe(ctx)
 	if err != nil {
 		return err
 	}
 	req, res := dynamicpb.NewMessage(md.Input()), dynamicpb.NewMessage(md.Output())
 	if err := protojson.Unmarshal(data, req); err != nil {
-		return connect.Errorf(connect.CodeInvalidArgument, "-d is not a valid %s: %v", md.Input().FullName(), err)
+		return usagef("-d is not a valid %s: %v", md.Input().FullName(), err)
 	}
 	spec := connect.Spec{
 		Procedure: fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()),
@@ -96,7 +96,7 @@ func (c *Call) ask(header *connect.Header) error {
 		name, value, ok := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			return connect.Errorf(connect.CodeInvalidArgument, "-H %q is not a header; want 'NAME: VALUE'", line)
+			return usagef("-H %q is not a header; want 'NAME: VALUE'", line)
 		}
 		header.Add(name, value)
 	}
@@ -167,14 +167,18 @@ func (c *Call) read() ([]byte, error) {
 	case name == "-":
 		return io.ReadAll(os.Stdin)
 	}
-	return os.ReadFile(name)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, usagef("-d: %w", err)
+	}
+	return data, nil
 }
 
 // describe asks the gateway for the method's schema.
 func (c *Call) describe(ctx context.Context) (protoreflect.MethodDescriptor, error) {
 	service, method, ok := strings.Cut(strings.TrimPrefix(c.Method, "/"), "/")
 	if !ok {
-		return nil, fmt.Errorf("method %q: want package.Service/Method", c.Method)
+		return nil, usagef("method %q: want package.Service/Method", c.Method)
 	}
 	stream := grpcreflect.NewClient(c.connect()).NewStream(ctx)
 	defer func() { _ = stream.Close() }()

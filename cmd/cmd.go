@@ -4,6 +4,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,7 +25,7 @@ import (
 
 // exitStatus explains the exit status in the help texts.
 const exitStatus = "Exit status: 0 when all went well. When a call failed, the RPC code times 8: 32 when the call is stored and not finished yet, " +
-	"40 when there is no such task, 112 when no server answers. 2 when the command line is wrong. 1 for every other error."
+	"40 when there is no such task, 112 when no server answers. 2 when the command line is wrong, or a file or a variable that belongs to it. 1 for every other error."
 
 // Main parses the command line, runs the command and exits, as exitStatus says.
 // SIGINT, SIGTERM and SIGHUP end the command's context.
@@ -32,12 +33,21 @@ func Main(grammar any) {
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	command, err := Parser(grammar).Parse(os.Args[1:])
 	if err != nil {
-		os.Exit(printUsageError(os.Stderr, err, slices.Contains(os.Args, "--json")))
+		os.Exit(printUsageError(os.Stderr, err, helpOf(err), slices.Contains(os.Args, "--json")))
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run()
 	stop()
-	os.Exit(printError(os.Stderr, err, printsJSON(command)))
+	os.Exit(printError(os.Stderr, err, command.Selected(), printsJSON(command)))
+}
+
+// helpOf is the command whose help tells what is wrong with a command line that cannot be parsed.
+func helpOf(err error) *kong.Node {
+	var failed *kong.ParseError
+	if !errors.As(err, &failed) || failed.Context == nil {
+		return nil
+	}
+	return failed.Context.Selected()
 }
 
 // Parser reads command lines of the grammar, a struct with a field per command.

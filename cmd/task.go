@@ -46,7 +46,7 @@ func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
 	for _, name := range c.State {
 		state, ok := momv1.TaskState_value["TASK_STATE_"+strings.ToUpper(name)]
 		if !ok || state == 0 {
-			return fmt.Errorf("no state %q; holdline task list --help lists them", name)
+			return usagef("no state %q; holdline task list --help lists them", name)
 		}
 		req.States = append(req.States, momv1.TaskState(state))
 	}

@@ -164,7 +164,7 @@ func TestVersionAndHelp(t *testing.T) {
 			t.Errorf("help %v: %+v\nwant\n%+v", args, help, flag)
 		}
 	}
-	if got := holdline(t, "", "help", "me"); got.status != 1 || !strings.Contains(got.stderr, `"me"`) {
+	if got := holdline(t, "", "help", "me"); got.status != 2 || !strings.Contains(got.stderr, `"me"`) {
 		t.Errorf("help me: %+v", got)
 	}
 }
@@ -186,9 +186,9 @@ func TestCommandJSON(t *testing.T) {
 		{[]string{"call", sum, "--wait", "0"}, 32, "deadline_exceeded", "arithmetic.v1.SumService."},
 		{[]string{"task", "wait", handle.ID, "--wait", "0"}, 32, "deadline_exceeded", handle.ID},
 		{[]string{"task", "wait", handle.ID, "--wait", "1ms"}, 32, "deadline_exceeded", handle.ID},
-		{[]string{"call", sum, "-d", "{"}, 1, "invalid_argument", ""},
-		{[]string{"call", sum, "-H", "no header"}, 1, "invalid_argument", ""},
-		{[]string{"call", sum, "-d", "@/no/such/file"}, 1, "unknown", ""},
+		{[]string{"call", sum, "-d", "{"}, 2, "invalid_argument", ""},
+		{[]string{"call", sum, "-H", "no header"}, 2, "invalid_argument", ""},
+		{[]string{"call", sum, "-d", "@/no/such/file"}, 2, "invalid_argument", ""},
 		{[]string{"call", "nobody.v1.Knows/It"}, 1, "unknown", ""},
 		{[]string{"call", sum, "--wait", "soon"}, 2, "invalid_argument", ""},
 		{[]string{"task", "get", "x"}, 40, "not_found", ""},
