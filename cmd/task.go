@@ -42,6 +42,9 @@ type TaskList struct {
 
 // Run prints a table.
 func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
+	if c.Limit == 0 {
+		return usagef("--limit: want 1 or more")
+	}
 	req := &momv1.ListTasksRequest{Service: c.Service}
 	for _, name := range c.State {
 		state, ok := momv1.TaskState_value["TASK_STATE_"+strings.ToUpper(name)]

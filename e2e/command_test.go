@@ -109,7 +109,7 @@ func TestCallFlags(t *testing.T) {
 	}
 
 	id := regexp.MustCompile(`task wait (\S+)`).FindStringSubmatch(got.stderr)[1]
-	for _, args := range [][]string{{"task", "wait", id, "--wait", "0"}, {"call", sum, "--key", "k", "--wait", "0s"}} {
+	for _, args := range [][]string{{"task", "wait", id, "--wait", "0"}, {"call", sum, "--key", "k", "--wait", "0s"}, {"call", sum, "--key", "k", "--wait", "1ms"}} {
 		if got := holdline(t, s.Gateway, args...); got.status != 32 || !strings.Contains(got.stderr, "the task goes on") {
 			t.Errorf("%v: %+v, want to hear at once that it goes on", args, got)
 		}
