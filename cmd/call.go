@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"strings"
 	"time"
@@ -34,11 +33,26 @@ type Call struct {
 	Headers  []string       `name:"header" short:"H" env:"-" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request. May be repeated."`
 	Wait     *time.Duration `env:"-" xor:"hold" placeholder:"DURATION" help:"How long the gateway holds the call when the service is down, in whole seconds. 0 for not at all. Default: ${default_hold}."`
 	Async    bool           `env:"-" xor:"hold" help:"Store the call at once and print the id of its task."`
-	Key      string         `env:"-" placeholder:"KEY" help:"The Idempotency-Key. The call becomes a task, and the same call with the same key finds that task again."`
-	TTL      time.Duration  `env:"-" placeholder:"DURATION" help:"How long a stored call may wait for its service. Default: what the route says, or ${default_ttl}."`
+	Key      *string        `env:"-" placeholder:"KEY" help:"The Idempotency-Key. The call becomes a task, and the same call with the same key finds that task again."`
+	TTL      *time.Duration `env:"-" placeholder:"DURATION" help:"How long a stored call may wait for its service. Default: what the route says, or ${default_ttl}."`
 	Explain  bool           `env:"-" help:"Print on standard error what the gateway did."`
 	Protocol string         `env:"-" default:"connect" enum:"connect,grpc,grpcweb" help:"The protocol to speak: connect, grpc or grpcweb."`
 	Remote
+}
+
+// AfterApply refuses what would make another call than the one that was meant.
+func (c *Call) AfterApply() error {
+	switch {
+	case !strings.Contains(strings.TrimPrefix(c.Method, "/"), "/"):
+		return fmt.Errorf("method %q: want package.Service/Method", c.Method)
+	case c.Key != nil && strings.TrimSpace(*c.Key) == "":
+		return errors.New("--key: the key is empty, so the call would be sent without one; want 1 to 255 visible ASCII characters")
+	case c.TTL != nil && *c.TTL == 0:
+		return errors.New("--ttl: 0 leaves a stored call no time; want a duration such as 60s or 1h")
+	case c.Key == nil && c.Wait != nil && *c.Wait%time.Second != 0: // with a key this command waits, and not the gateway
+		return fmt.Errorf("--wait: %s; want whole seconds, such as 2s", *c.Wait)
+	}
+	return nil
 }
 
 // Run calls the method, whose schema the gateway tells by reflection.
@@ -47,17 +61,17 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	if err := c.ask(info.RequestHeader()); err != nil {
 		return err
 	}
-	md, err := c.describe(ctx)
+	data, err := c.read()
 	if err != nil {
 		return err
 	}
-	data, err := c.read()
+	md, err := c.describe(ctx)
 	if err != nil {
 		return err
 	}
 	req, res := dynamicpb.NewMessage(md.Input()), dynamicpb.NewMessage(md.Output())
 	if err := protojson.Unmarshal(data, req); err != nil {
-		return connect.Errorf(connect.CodeInvalidArgument, "-d is not a valid %s: %v", md.Input().FullName(), err)
+		return usagef("-d is not a valid %s: %v", md.Input().FullName(), err)
 	}
 	spec := connect.Spec{
 		Procedure: fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()),
@@ -80,7 +94,7 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	case c.Async:
 		_, err := fmt.Fprintln(out, handle.GetId())
 		return err
-	case c.Key != "":
+	case c.Key != nil:
 		return c.await(ctx, out, handle.GetId(), cmp.Or(c.Wait, &defaultWait))
 	}
 	return goesOn(handle)
@@ -96,24 +110,24 @@ func (c *Call) ask(header *connect.Header) error {
 		name, value, ok := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			return connect.Errorf(connect.CodeInvalidArgument, "-H %q is not a header; want 'NAME: VALUE'", line)
+			return usagef("-H %q is not a header; want 'NAME: VALUE'", line)
 		}
 		header.Add(name, value)
 	}
-	if c.Key != "" {
-		header.Set(contract.HeaderKey, c.Key)
+	if c.Key != nil {
+		header.Set(contract.HeaderKey, *c.Key)
 	}
-	if c.TTL != 0 {
+	if c.TTL != nil {
 		header.Set(contract.HeaderTTL, c.TTL.String())
 	}
 	if c.Explain {
 		header.Set(contract.HeaderExplain, "1")
 	}
 	switch {
-	case c.Async || c.Key != "":
+	case c.Async || c.Key != nil:
 		header.Set(contract.HeaderPrefer, "respond-async")
 	case c.Wait != nil:
-		header.Set(contract.HeaderPrefer, fmt.Sprintf("wait=%d", int(math.Ceil(max(c.Wait.Seconds(), 0)))))
+		header.Set(contract.HeaderPrefer, fmt.Sprintf("wait=%d", *c.Wait/time.Second))
 	}
 	return nil
 }
@@ -131,7 +145,7 @@ func (c *Call) tell(decision string) {
 // there is an answer or a handle.
 func (c *Call) interruption() error {
 	switch {
-	case c.Key != "":
+	case c.Key != nil:
 		return interruption("interrupted; if the call is stored it goes on, and the same --key finds it")
 	case c.Async:
 		return interruption("interrupted; if the call is stored it goes on")
@@ -167,15 +181,16 @@ func (c *Call) read() ([]byte, error) {
 	case name == "-":
 		return io.ReadAll(os.Stdin)
 	}
-	return os.ReadFile(name)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, usagef("-d: %w", err)
+	}
+	return data, nil
 }
 
 // describe asks the gateway for the method's schema.
 func (c *Call) describe(ctx context.Context) (protoreflect.MethodDescriptor, error) {
-	service, method, ok := strings.Cut(strings.TrimPrefix(c.Method, "/"), "/")
-	if !ok {
-		return nil, fmt.Errorf("method %q: want package.Service/Method", c.Method)
-	}
+	service, method, _ := strings.Cut(strings.TrimPrefix(c.Method, "/"), "/")
 	stream := grpcreflect.NewClient(c.connect()).NewStream(ctx)
 	defer func() { _ = stream.Close() }()
 	list, err := stream.FileContainingSymbol(protoreflect.FullName(service))

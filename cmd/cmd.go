@@ -4,11 +4,14 @@ package cmd
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"syscall"
 	"time"
@@ -22,7 +25,7 @@ import (
 
 // exitStatus explains the exit status in the help texts.
 const exitStatus = "Exit status: 0 when all went well. When a call failed, the RPC code times 8: 32 when the call is stored and not finished yet, " +
-	"40 when there is no such task, 112 when no server answers. 2 when the command line is wrong. 1 for every other error."
+	"40 when there is no such task, 112 when no server answers. 2 when the command line is wrong, or a file or a variable that belongs to it. 1 for every other error."
 
 // Main parses the command line, runs the command and exits, as exitStatus says.
 // SIGINT, SIGTERM and SIGHUP end the command's context.
@@ -30,12 +33,21 @@ func Main(grammar any) {
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	command, err := Parser(grammar).Parse(os.Args[1:])
 	if err != nil {
-		os.Exit(printUsageError(os.Stderr, err, slices.Contains(os.Args, "--json")))
+		os.Exit(printUsageError(os.Stderr, err, helpOf(err), slices.Contains(os.Args, "--json")))
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run()
 	stop()
-	os.Exit(printError(os.Stderr, err, printsJSON(command)))
+	os.Exit(printError(os.Stderr, err, command.Selected(), printsJSON(command)))
+}
+
+// helpOf is the command whose help tells what is wrong with a command line that cannot be parsed.
+func helpOf(err error) *kong.Node {
+	var failed *kong.ParseError
+	if !errors.As(err, &failed) || failed.Context == nil {
+		return nil
+	}
+	return failed.Context.Selected()
 }
 
 // Parser reads command lines of the grammar, a struct with a field per command.
@@ -46,6 +58,7 @@ func Parser(grammar any) *kong.Kong {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.DefaultEnvars("HOLDLINE"),
 		values(),
+		kong.WithAfterApply(refuseNegatives),
 		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	)
 }
@@ -69,6 +82,33 @@ func printsJSON(command *kong.Context) bool {
 		}
 	}
 	return false
+}
+
+// refuseNegatives refuses flags with a number or a duration below 0, whether they come from the command line or from the
+// environment. There is no flag for which that would mean something. TestNegativeFlags tries all of them.
+func refuseNegatives(command *kong.Context) error {
+	for _, flag := range command.Flags() {
+		if negative(command.FlagValue(flag)) {
+			return fmt.Errorf("--%s: %v is negative", flag.Name, reflect.Indirect(flag.Target))
+		}
+	}
+	return nil
+}
+
+func negative(value any) bool {
+	switch value := value.(type) {
+	case int:
+		return value < 0
+	case int64:
+		return value < 0
+	case float64:
+		return value < 0
+	case time.Duration:
+		return value < 0
+	case *time.Duration:
+		return value != nil && *value < 0
+	}
+	return false // a slog.Level too, of which debug is below 0
 }
 
 // stateDir is the folder for state that the XDG base directory specification names.
@@ -140,6 +180,9 @@ type Limits struct {
 	HeaderTimeout  time.Duration `default:"${header_timeout}" help:"How long a caller may take to send the headers of one request."`
 	IdleTimeout    time.Duration `default:"${idle_timeout}" help:"How long a connection without a call stays open."`
 }
+
+// Help is a part of the help of gateway and MOM.
+func (Limits) Help() string { return "A limit or a duration of 0 means its default." }
 
 func (l Limits) limits() server.Limits {
 	return server.Limits{

@@ -13,8 +13,10 @@ import (
 	"syscall"
 
 	"connectrpc.com/connect/v2"
+	"github.com/alecthomas/kong"
 
 	"holdline/client"
+	"holdline/internal/server"
 )
 
 // callError is the error of an RPC. Its code makes the exit status.
@@ -26,6 +28,30 @@ type callError struct {
 
 func (e *callError) Error() string { return e.text }
 func (e *callError) Unwrap() error { return e.rpc }
+
+// usageError is an error of the command line, or of a file that it names, that was found after parsing.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+// usage makes err a usageError, unless it is nil.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &usageError{err}
+}
+
+func usagef(format string, args ...any) error { return usage(fmt.Errorf(format, args...)) }
+
+// isUsage tells whether an error is one of the command line. What configures a server comes from there.
+func isUsage(err error) bool {
+	var (
+		wrong  *usageError
+		config *server.ConfigError
+	)
+	return errors.As(err, &wrong) || errors.As(err, &config)
+}
 
 // fail turns the error of an RPC into a callError; others stay as they are.
 func (r Remote) fail(err error) error {
@@ -84,10 +110,13 @@ func notDialled(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// printError prints an error, as JSON or for people, and returns the exit status.
-func printError(out io.Writer, err error, asJSON bool) (status int) {
-	if err == nil {
+// printError prints an error of a command, as JSON or for people, and returns the exit status.
+func printError(out io.Writer, err error, command *kong.Node, asJSON bool) (status int) {
+	switch {
+	case err == nil:
 		return 0
+	case isUsage(err):
+		return printUsageError(out, err, command, asJSON)
 	}
 	var failed *callError
 	called := errors.As(err, &failed)
@@ -109,13 +138,17 @@ func printError(out io.Writer, err error, asJSON bool) (status int) {
 	return status
 }
 
-// printUsageError prints what is wrong with a command line.
-func printUsageError(out io.Writer, err error, asJSON bool) (status int) {
+// printUsageError prints what is wrong with a command line, and whose help to read; command is nil if none was named.
+func printUsageError(out io.Writer, err error, command *kong.Node, asJSON bool) (status int) {
 	if asJSON {
 		printErrorJSON(out, connect.NewError(connect.CodeInvalidArgument, err.Error()))
-	} else {
-		_, _ = fmt.Fprintf(out, "holdline: %v\nTry: holdline --help\n", err)
+		return 2
 	}
+	help := "holdline"
+	if command != nil {
+		help = command.FullPath()
+	}
+	_, _ = fmt.Fprintf(out, "holdline: %v\nTry: %s --help\n", err, help)
 	return 2
 }
 

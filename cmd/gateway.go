@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 
 	"holdline/gateway"
@@ -37,17 +36,17 @@ func (c *Gateway) Run(ctx context.Context) error {
 	load := func() (route.Table, *route.Schemas, error) { return c.load(files.Read) }
 	routes, schemas, err := load()
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	moms := make([]*url.URL, len(c.MOM))
 	for i, raw := range c.MOM {
 		if moms[i], err = route.ParseEndpoint(raw); err != nil {
-			return fmt.Errorf("--mom: %w", err)
+			return usagef("--mom: %w", err)
 		}
 	}
 	shared, err := c.secret(log)
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	node, err := stack.NewGateway(gateway.Config{
 		Routes: routes, Schemas: schemas, MOM: moms, Secret: shared, Engine: c.engine(), CORSOrigins: c.CORSOrigin,

@@ -29,20 +29,14 @@ func (c *Healthcheck) Run(ctx context.Context) error {
 	if c.URL == "" {
 		host, port, err := net.SplitHostPort(c.Listen)
 		if err != nil {
-			return fmt.Errorf("healthcheck: --listen: %w", err)
+			return usagef("--listen: %w", err)
 		}
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 			host = "127.0.0.1"
 		}
 		c.URL = "http://" + net.JoinHostPort(host, port)
 	}
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return fmt.Errorf("healthcheck: %w", err)
-	}
-	service := strings.Trim(u.Path, "/")
-	u.Path = ""
-	endpoint, err := route.ParseEndpoint(u.String())
+	endpoint, service, err := c.ask()
 	if err != nil {
 		return err
 	}
@@ -54,4 +48,16 @@ func (c *Healthcheck) Run(ctx context.Context) error {
 		return fmt.Errorf("%s is not healthy: %s", c.URL, cmp.Or(pool.Ailment(), "no address"))
 	}
 	return nil
+}
+
+// ask reads the URL: which server is asked, and for which of its services; empty for all.
+func (c *Healthcheck) ask() (endpoint *url.URL, service string, err error) {
+	bare := c.URL
+	if u, err := url.Parse(c.URL); err == nil && u.Host != "" {
+		service = strings.Trim(u.Path, "/")
+		u.Path = ""
+		bare = u.String()
+	}
+	endpoint, err = route.ParseEndpoint(bare)
+	return endpoint, service, usage(err)
 }

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -19,7 +18,7 @@ func (c *Help) Run(parser *kong.Kong) error {
 		return err
 	}
 	if named.Error != nil {
-		return fmt.Errorf("there is no command %q; holdline help lists them", strings.Join(c.Command, " "))
+		return usagef("there is no command %q; holdline help lists them", strings.Join(c.Command, " "))
 	}
 	return named.PrintUsage(false)
 }

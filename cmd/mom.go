@@ -47,11 +47,11 @@ func (c *MOM) Run(ctx context.Context) error {
 	load := func() (route.Table, *route.Schemas, error) { return c.load(files.Read) }
 	routes, schemas, err := load()
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	shared, err := c.secret(log)
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	node, err := stack.NewMOM(mom.Config{
 		Routes: routes, Schemas: schemas, AnswerTTL: c.AnswerTTL, MaxHeld: c.MaxHeld, OnHold: c.Hold, Secret: shared, Engine: c.engine(), Metrics: metrics, Logger: log,

@@ -21,7 +21,7 @@ type Queue struct {
 	List    QueueList    `cmd:"" help:"List the queues."`
 	Pause   QueuePause   `cmd:"" help:"Stop the replay of the tasks of a service. Its calls are still stored."`
 	Resume  QueueResume  `cmd:"" help:"Start the replay of the tasks of a service again."`
-	Limit   QueueLimit   `cmd:"" help:"Limit how fast all MOMs together replay the tasks of a service. Without flags, remove the limits."`
+	Limit   QueueLimit   `cmd:"" help:"Limit how fast all MOMs together replay the tasks of a service. The flags replace both limits: a flag that is not given, or is 0, lifts its limit."`
 	Shards  QueueShards  `cmd:"" help:"Change the number of shards of a queue, while it is in use."`
 	Retry   QueueRetry   `cmd:"" help:"Put all dead tasks of a service into its queue again."`
 	Restore QueueRestore `cmd:"" help:"Use this after Redis was restored from a backup. Each task that may have run since the backup, and may not run twice, becomes uncertain."`
@@ -36,6 +36,14 @@ func printQueues(out io.Writer, queues ...*momv1.Queue) error {
 			q.GetRetrying(), q.GetDead()-q.GetUncertain(), q.GetUncertain(), q.GetBytes(), q.GetParkedBytes(), q.GetOldestWait().AsDuration().Round(time.Second), shardsOf(q), replayOf(q))
 	}
 	return table.Flush()
+}
+
+// counted writes a number with what it counts.
+func counted[N int32 | int64](n N, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 // shardsOf says how many shards get new tasks, and how many older ones still have tasks.
@@ -114,8 +122,8 @@ func (c *QueueResume) Run(ctx context.Context, out io.Writer) error {
 // QueueLimit is `holdline queue limit`.
 type QueueLimit struct {
 	Service   string  `arg:"" help:"The service, such as arithmetic.v1.SumService."`
-	Running   int64   `env:"-" placeholder:"N" help:"Maximum number of tasks under way at the same time."`
-	PerSecond float64 `env:"-" placeholder:"N" help:"Maximum number of tasks sent in any second. 0.5 means one task in two seconds."`
+	Running   int64   `env:"-" placeholder:"N" help:"Maximum number of tasks under way at the same time. 0 lifts this limit."`
+	PerSecond float64 `env:"-" placeholder:"N" help:"Maximum number of tasks sent in any second. 0.5 means one task in two seconds. 0 lifts this limit."`
 	Operator
 }
 
@@ -154,7 +162,7 @@ func (c *QueueRetry) Run(ctx context.Context, out io.Writer) error {
 	if c.JSON {
 		return printJSON(out, res)
 	}
-	_, err = fmt.Fprintf(out, "%d tasks queued again\n", res.GetRetried())
+	_, err = fmt.Fprintf(out, "%s queued again\n", counted(res.GetRetried(), "task", "tasks"))
 	return err
 }
 
@@ -173,7 +181,8 @@ func (c *QueueRestore) Run(ctx context.Context, out io.Writer) error {
 	if c.JSON {
 		return printJSON(out, res)
 	}
-	_, err = fmt.Fprintf(out, "%d tasks are uncertain now: they may have run after the backup\n", res.GetUncertain())
+	_, err = fmt.Fprintf(out, "%s may have run after the backup\n",
+		counted(res.GetUncertain(), "task is uncertain now: it", "tasks are uncertain now: they"))
 	return err
 }
 

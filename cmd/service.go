@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"fmt"
 
 	"holdline/internal/stack"
 	"holdline/services"
@@ -20,7 +19,7 @@ func (c *Service) Run(ctx context.Context) error {
 	growHeap()
 	svc, ok := services.Find(c.Name)
 	if !ok {
-		return fmt.Errorf("no service %q; there are %s", c.Name, services.Names())
+		return usagef("no service %q; there are %s", c.Name, services.Names())
 	}
 	if c.Listen == "" {
 		c.Listen = ":" + svc.Port

@@ -42,11 +42,14 @@ type TaskList struct {
 
 // Run prints a table.
 func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
+	if c.Limit == 0 {
+		return usagef("--limit: want 1 or more")
+	}
 	req := &momv1.ListTasksRequest{Service: c.Service}
 	for _, name := range c.State {
 		state, ok := momv1.TaskState_value["TASK_STATE_"+strings.ToUpper(name)]
 		if !ok || state == 0 {
-			return fmt.Errorf("no state %q; holdline task list --help lists them", name)
+			return usagef("no state %q; holdline task list --help lists them", name)
 		}
 		req.States = append(req.States, momv1.TaskState(state))
 	}
@@ -153,7 +156,7 @@ func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time
 			_ = printJSON(os.Stderr, t)
 			return
 		}
-		_, _ = fmt.Fprintf(os.Stderr, "%s: %s, %d attempts\n", time.Since(started).Round(time.Second), contract.StateName(t.GetState()), t.GetAttempts())
+		_, _ = fmt.Fprintf(os.Stderr, "%s: %s, %s\n", time.Since(started).Round(time.Second), contract.StateName(t.GetState()), counted(t.GetAttempts(), "attempt", "attempts"))
 	})
 	switch {
 	case ctx.Err() != nil:

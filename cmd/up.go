@@ -52,7 +52,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	files := reload.New(metrics, log)
 	specs, err := c.specs(files.Read)
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	cfg := stack.Config{
 		Listen:     c.Listen,
@@ -99,7 +99,7 @@ func (c *Up) move(cfg *stack.Config) (err error) {
 		return strconv.Itoa(int(*c.Ports) + place)
 	}
 	if *c.Ports > math.MaxUint16-adminPlace {
-		return fmt.Errorf("--ports: %d is too high, since the last of its ports is %d ports above it", *c.Ports, adminPlace)
+		return usagef("--ports: %d is too high, since the last of its ports is %d ports above it", *c.Ports, adminPlace)
 	}
 	if cfg.Listen, err = withPort("--listen", cfg.Listen, port(0)); err != nil {
 		return err
@@ -123,7 +123,7 @@ func (c *Up) move(cfg *stack.Config) (err error) {
 func withPort(flag, addr, port string) (string, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", fmt.Errorf("%s: %q, want host:port", flag, addr)
+		return "", usagef("%s: %q, want host:port", flag, addr)
 	}
 	return net.JoinHostPort(host, port), nil
 }

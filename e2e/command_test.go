@@ -109,7 +109,7 @@ func TestCallFlags(t *testing.T) {
 	}
 
 	id := regexp.MustCompile(`task wait (\S+)`).FindStringSubmatch(got.stderr)[1]
-	for _, args := range [][]string{{"task", "wait", id, "--wait", "0"}, {"call", sum, "--key", "k", "--wait", "0s"}} {
+	for _, args := range [][]string{{"task", "wait", id, "--wait", "0"}, {"call", sum, "--key", "k", "--wait", "0s"}, {"call", sum, "--key", "k", "--wait", "1ms"}} {
 		if got := holdline(t, s.Gateway, args...); got.status != 32 || !strings.Contains(got.stderr, "the task goes on") {
 			t.Errorf("%v: %+v, want to hear at once that it goes on", args, got)
 		}
@@ -164,7 +164,7 @@ func TestVersionAndHelp(t *testing.T) {
 			t.Errorf("help %v: %+v\nwant\n%+v", args, help, flag)
 		}
 	}
-	if got := holdline(t, "", "help", "me"); got.status != 1 || !strings.Contains(got.stderr, `"me"`) {
+	if got := holdline(t, "", "help", "me"); got.status != 2 || !strings.Contains(got.stderr, `"me"`) {
 		t.Errorf("help me: %+v", got)
 	}
 }
@@ -186,9 +186,9 @@ func TestCommandJSON(t *testing.T) {
 		{[]string{"call", sum, "--wait", "0"}, 32, "deadline_exceeded", "arithmetic.v1.SumService."},
 		{[]string{"task", "wait", handle.ID, "--wait", "0"}, 32, "deadline_exceeded", handle.ID},
 		{[]string{"task", "wait", handle.ID, "--wait", "1ms"}, 32, "deadline_exceeded", handle.ID},
-		{[]string{"call", sum, "-d", "{"}, 1, "invalid_argument", ""},
-		{[]string{"call", sum, "-H", "no header"}, 1, "invalid_argument", ""},
-		{[]string{"call", sum, "-d", "@/no/such/file"}, 1, "unknown", ""},
+		{[]string{"call", sum, "-d", "{"}, 2, "invalid_argument", ""},
+		{[]string{"call", sum, "-H", "no header"}, 2, "invalid_argument", ""},
+		{[]string{"call", sum, "-d", "@/no/such/file"}, 2, "invalid_argument", ""},
 		{[]string{"call", "nobody.v1.Knows/It"}, 1, "unknown", ""},
 		{[]string{"call", sum, "--wait", "soon"}, 2, "invalid_argument", ""},
 		{[]string{"task", "get", "x"}, 40, "not_found", ""},

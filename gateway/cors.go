@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,6 +30,20 @@ func withCORS(handler http.Handler, origins []string) http.Handler {
 		}
 		handler.ServeHTTP(w, r)
 	}))
+}
+
+// origins are those that a browser may send, and patterns, in which * stands for anything. Pages without an origin, such as
+// those of files, send null.
+var origins = regexp.MustCompile(`^(null|.*\*.*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+)$`)
+
+// checkOrigins refuses what no page can have as its origin.
+func checkOrigins(list []string) error {
+	for _, origin := range list {
+		if !origins.MatchString(origin) {
+			return fmt.Errorf("CORS origin %q: want scheme://host or scheme://host:port, such as https://app.example, or *", origin)
+		}
+	}
+	return nil
 }
 
 const (

@@ -91,6 +91,9 @@ func (cfg *Config) check() error {
 	if cfg.Schemas == nil || cfg.Logger == nil {
 		return errors.New("gateway: schemas and logger are required")
 	}
+	if err := checkOrigins(cfg.CORSOrigins); err != nil {
+		return err
+	}
 	return checkRoutes(cfg.Routes, len(cfg.MOM) > 0)
 }
 

@@ -114,7 +114,7 @@ func Listen(cfg Config) (*Server, error) {
 	if cfg.CertFile != "" || cfg.KeyFile != "" {
 		pair, err := loadKeyPair(cfg.CertFile, cfg.KeyFile, cfg.Logger)
 		if err != nil {
-			return nil, err
+			return nil, &ConfigError{err}
 		}
 		secure = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
 	}
@@ -185,6 +185,15 @@ func (s *Server) listen(cfg Config, limits Limits) (err error) {
 	return err
 }
 
+// ConfigError is the error of a server, or of what it serves, whose configuration cannot be used. Trying again does
+// not help.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap is for errors.Is and errors.As.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 // TakenError says that another program listens at an address.
 type TakenError struct {
 	Addr string
@@ -199,6 +208,11 @@ func (e *TakenError) Error() string {
 func listen(flag, addr string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(addr, unixPrefix); ok {
 		return listenUnix(flag, path)
+	}
+	if _, port, err := net.SplitHostPort(addr); err != nil {
+		return nil, &ConfigError{fmt.Errorf("listen on %s: %w", addr, err)}
+	} else if _, err := net.LookupPort("tcp", port); err != nil {
+		return nil, &ConfigError{fmt.Errorf("listen on %s: %w", addr, err)}
 	}
 	ln, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {

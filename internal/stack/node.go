@@ -36,7 +36,7 @@ type Node struct {
 func NewGateway(cfg gateway.Config, at server.Config) (*Node, error) {
 	g, err := gateway.New(cfg)
 	if err != nil {
-		return nil, err
+		return nil, &server.ConfigError{Err: err}
 	}
 	at.Engine = cfg.Engine
 	return listen(at, &Node{part: g})
@@ -47,12 +47,12 @@ func NewGateway(cfg gateway.Config, at server.Config) (*Node, error) {
 func NewMOM(cfg mom.Config, keep redisstore.Config, at server.Config) (*Node, error) {
 	store, err := redisstore.Open(keep)
 	if err != nil {
-		return nil, err
+		return nil, &server.ConfigError{Err: err}
 	}
 	m, err := mom.New(cfg, store)
 	if err != nil {
 		store.Close()
-		return nil, err
+		return nil, &server.ConfigError{Err: err}
 	}
 	at.Engine = cfg.Engine
 	at.Limits.HeaderBytes = mom.HeaderBytes(cmp.Or(at.Limits.HeaderBytes, server.DefaultHeaderBytes))

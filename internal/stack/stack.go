@@ -103,27 +103,19 @@ func New(cfg Config) (_ *Stack, err error) {
 	if s.Shipped, err = s.openServices(cfg); err != nil {
 		return nil, err
 	}
-	routes, err := route.ParseTable(slices.Concat(s.Shipped, cfg.Routes))
+	schemas, err := s.readRoutes(cfg)
 	if err != nil {
-		return nil, err
+		return nil, &server.ConfigError{Err: err}
 	}
-	if len(routes) == 0 {
-		return nil, route.ErrNoRoutes
-	}
-	schemas, err := routes.ReadSchemas(cfg.ReadFile, cfg.Schemas...)
-	if err != nil {
-		return nil, err
-	}
-	s.Routes = routes
 	metrics := cfg.Registry
 	if metrics == nil {
 		metrics = server.NewMetrics()
 	}
-	if err := s.openMOM(cfg, routes, schemas, metrics); err != nil {
+	if err := s.openMOM(cfg, s.Routes, schemas, metrics); err != nil {
 		return nil, err
 	}
 	s.gateway, err = NewGateway(gateway.Config{
-		Routes: routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Engine: cfg.Engine, Metrics: metrics, Logger: cfg.Logger,
+		Routes: s.Routes, Schemas: schemas, CORSOrigins: cfg.CORSOrigins, Engine: cfg.Engine, Metrics: metrics, Logger: cfg.Logger,
 		MOM: []*url.URL{{Scheme: "http", Host: s.MOM}}, Secret: cfg.Secret,
 	}, server.Config{
 		Addr: cmp.Or(cfg.Listen, DefaultListen), Logger: cfg.Logger,
@@ -137,11 +129,22 @@ func New(cfg Config) (_ *Stack, err error) {
 	return s, nil
 }
 
+// readRoutes reads the routes, of which there must be some, and the schemas.
+func (s *Stack) readRoutes(cfg Config) (schemas *route.Schemas, err error) {
+	if s.Routes, err = route.ParseTable(slices.Concat(s.Shipped, cfg.Routes)); err != nil {
+		return nil, err
+	}
+	if len(s.Routes) == 0 {
+		return nil, route.ErrNoRoutes
+	}
+	return s.Routes.ReadSchemas(cfg.ReadFile, cfg.Schemas...)
+}
+
 // openServices returns the routes of the services.
 func (s *Stack) openServices(cfg Config) (specs []string, err error) {
 	for _, name := range cfg.Without {
 		if _, ok := services.Find(name); !ok {
-			return nil, fmt.Errorf("no service %q to leave down; there are %s", name, services.Names())
+			return nil, &server.ConfigError{Err: fmt.Errorf("no service %q to leave down; there are %s", name, services.Names())}
 		}
 	}
 	if cfg.NoServices {

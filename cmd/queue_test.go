@@ -1,0 +1,52 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	momv1 "holdline/gen/mom/v1"
+)
+
+// One task is not "1 tasks".
+func TestQueueCounts(t *testing.T) {
+	t.Parallel()
+	retry := func(ctx context.Context, at Operator, out *bytes.Buffer) error {
+		return (&QueueRetry{Operator: at}).Run(ctx, out)
+	}
+	restore := func(ctx context.Context, at Operator, out *bytes.Buffer) error {
+		return (&QueueRestore{Operator: at}).Run(ctx, out)
+	}
+	for _, c := range []struct {
+		run    func(context.Context, Operator, *bytes.Buffer) error
+		answer proto.Message
+		want   string
+	}{
+		{retry, &momv1.RetryDeadResponse{}, "0 tasks queued again\n"},
+		{retry, &momv1.RetryDeadResponse{Retried: 1}, "1 task queued again\n"},
+		{retry, &momv1.RetryDeadResponse{Retried: 2}, "2 tasks queued again\n"},
+		{restore, &momv1.RestoreQueueResponse{Uncertain: 1}, "1 task is uncertain now: it may have run after the backup\n"},
+		{restore, &momv1.RestoreQueueResponse{Uncertain: 2}, "2 tasks are uncertain now: they may have run after the backup\n"},
+	} {
+		raw, err := proto.Marshal(c.answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/proto")
+			_, _ = w.Write(raw)
+		}))
+		listener.Config.Protocols = new(http.Protocols)
+		listener.Config.Protocols.SetUnencryptedHTTP2(true)
+		listener.Start()
+		var out bytes.Buffer
+		if err := c.run(t.Context(), Operator{Admin: listener.URL}, &out); err != nil || out.String() != c.want {
+			t.Errorf("%v: got %q, %v, want %q", c.answer, out.String(), err, c.want)
+		}
+		listener.Close()
+	}
+}
