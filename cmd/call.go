@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ type Call struct {
 	Method   string         `arg:"" help:"The method to call, such as arithmetic.v1.SumService/Sum."`
 	Data     string         `short:"d" env:"-" default:"{}" placeholder:"JSON" help:"The request message. @FILE reads it from a file, @- from standard input."`
 	Headers  []string       `name:"header" short:"H" env:"-" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request. May be repeated."`
-	Wait     *time.Duration `env:"-" xor:"hold" placeholder:"DURATION" help:"How long the gateway holds the call when the service is down, in whole seconds. 0 for not at all. Default: ${default_hold}."`
+	Wait     *time.Duration `env:"-" xor:"hold" placeholder:"DURATION" help:"How long the gateway holds the call when the service is down, rounded up to whole seconds. 0 for not at all. Default: ${default_hold}."`
 	Async    bool           `env:"-" xor:"hold" help:"Store the call at once and print the id of its task."`
 	Key      *string        `env:"-" placeholder:"KEY" help:"The Idempotency-Key. The call becomes a task, and the same call with the same key finds that task again."`
 	TTL      *time.Duration `env:"-" placeholder:"DURATION" help:"How long a stored call may wait for its service. Default: what the route says, or ${default_ttl}."`
@@ -49,8 +50,6 @@ func (c *Call) AfterApply() error {
 		return errors.New("--key: the key is empty, so the call would be sent without one; want 1 to 255 visible ASCII characters")
 	case c.TTL != nil && *c.TTL == 0:
 		return errors.New("--ttl: 0 leaves a stored call no time; want a duration such as 60s or 1h")
-	case c.Key == nil && c.Wait != nil && *c.Wait%time.Second != 0: // with a key this command waits, and not the gateway
-		return fmt.Errorf("--wait: %s; want whole seconds, such as 2s", *c.Wait)
 	}
 	return nil
 }
@@ -127,7 +126,7 @@ func (c *Call) ask(header *connect.Header) error {
 	case c.Async || c.Key != nil:
 		header.Set(contract.HeaderPrefer, "respond-async")
 	case c.Wait != nil:
-		header.Set(contract.HeaderPrefer, fmt.Sprintf("wait=%d", *c.Wait/time.Second))
+		header.Set(contract.HeaderPrefer, fmt.Sprintf("wait=%d", int(math.Ceil(c.Wait.Seconds()))))
 	}
 	return nil
 }
