@@ -33,7 +33,7 @@ type refusal struct {
 // attempt spent. resource_exhausted always is; unavailable only where it cannot mean
 // that the call has run: it names a time, the route says so, or the call has a key,
 // whose answer it must not become.
-func (e *exchange) refusal(err error, info *connect.CallInfo, safe, keyed bool) *refusal {
+func (e *exchange) refusal(err error, info *connect.CallInfo) *refusal {
 	kind, code := e.outcome.Kind, connect.CodeOf(err)
 	if e.status == http.StatusTooManyRequests && kind == upstream.Answered && code == connect.CodeUnavailable {
 		kind = upstream.Exhausted // of a proxy that sheds load, without an RPC error
@@ -43,7 +43,7 @@ func (e *exchange) refusal(err error, info *connect.CallInfo, safe, keyed bool) 
 		return nil
 	}
 	r := &refusal{}
-	if r.wait, r.told = e.asked(err, info); kind == upstream.Exhausted || r.told || safe || keyed {
+	if r.wait, r.told = e.asked(err, info); kind == upstream.Exhausted || r.told || e.safe || e.call.GetIdempotencyKey() != "" {
 		return r
 	}
 	return nil

@@ -64,6 +64,7 @@ type exchange struct {
 	call     *momv1.Call
 	alone    bool // on its connection
 	bare     bool // without headers of our own
+	safe     bool // the route says that unavailable means not executed
 
 	request wire.Request    // of sendPlain
 	ahead   *upstream.Begun // what sendPlain has sent; nil: nothing, or it was answered
@@ -148,7 +149,7 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 	call, r := lease.Call, s.route()
 	// One that may not run twice, and one that may have broken a connection, is alone
 	// on its own: see docs/adr/0025.
-	made := &exchange{endpoint: endpoint, protocol: speech.Protocol, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare}
+	made := &exchange{endpoint: endpoint, protocol: speech.Protocol, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare, safe: r.SafeRefusals}
 	began := time.Now()
 	if res, message := made.sendPlain(ctx, lease, speech, raw, r.AttemptTimeout); res != nil {
 		header, trailer := plainMetadata(res, speech.Protocol)
@@ -179,7 +180,7 @@ func (s *sender) tryByConnect(ctx context.Context, lease Lease, k knownMethod, m
 	}
 	// What another Holdline behind the service says so has run.
 	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
-		if refused := made.refusal(err, info, s.route().SafeRefusals, call.GetIdempotencyKey() != ""); refused != nil {
+		if refused := made.refusal(err, info); refused != nil {
 			return result{outcome: made.outcome, refused: refused}
 		}
 		if outcome, ok := made.noAnswer(ctx, err, lease.Repeatable); ok {
