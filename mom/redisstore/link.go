@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdline/internal/wire"
 	"holdline/mom"
 )
 
@@ -134,7 +135,7 @@ func (l *link) watched(dial dialFunc, silence time.Duration) dialFunc {
 		if err != nil {
 			return nil, &greetingError{err.Error()}
 		}
-		c := &conn{Conn: raw, link: l, silence: silence}
+		c := &conn{Conn: wire.NonBlocking(raw), link: l, silence: silence}
 		c.timer = time.AfterFunc(silence, c.giveUp)
 		c.timer.Stop()
 		l.conns.Store(c, nil)
@@ -146,7 +147,30 @@ func dialTCP(ctx context.Context, address string, dialer *net.Dialer, config *tl
 	if config == nil {
 		return dialer.DialContext(ctx, "tcp", address)
 	}
-	return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", address)
+	return dialTLS(ctx, address, dialer, config)
+}
+
+// dialTLS does what tls.Dialer does, on a connection that does not block.
+func dialTLS(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (net.Conn, error) {
+	if dialer.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, dialer.Timeout)
+		defer cancel()
+	}
+	raw, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	secure := tls.Client(wire.NonBlocking(raw), config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 func (c *conn) giveUp() {
