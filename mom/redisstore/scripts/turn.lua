@@ -10,13 +10,14 @@
 -- With new tasks, this is the only script that a Redis at maxmemory refuses, in which each end fails by itself then: it is
 -- made again without the new tasks.
 local replies = {}
-local at = mark_all(marks, rest, replies)
-at = settle_all(ends, at, replies)
+local at = rest
+if marks > 0 then at = marking().mark_all(marks, at, replies) end
+if ends > 0 then at = ending().settle_all(ends, at, replies) end
 local leases = n > 0 -- which allow lowers
-local limited = leases and alone(allow)
-add_all(adds, at, replies)
+local limited = leases and alone(leasing().allow)
+if adds > 0 then adding().add_all(adds, at, replies) end
 if leases then
-  local leased = limited or alone(lease)
+  local leased = limited or alone(leasing().lease)
   replies[#replies + 1] = leased
   -- It has left what it has no room for. If the limits allow no more, that is so for all.
   if leased.err or leased[1] ~= 'LIMITED' and leased[#leased] == 1 then call_others() end

@@ -22,8 +22,7 @@
 local numbering, open, bytes
 local parked -- read when it matters
 -- What is written for all of them together.
-local size, ready, ttls, lists, callers = 0, {}, {}, {}, {}
-local own = {} -- whether a task is one of them
+local size, ttls, lists, callers = 0, {}, {}, {}
 
 -- listen has the transitions of a task published for a caller who has come later, and waits.
 local function listen(ulid, born)
@@ -58,7 +57,7 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
     local kept, offer = string.match(born, '^%d%d(%d) (%S+)')
     listen(ulid, born)
     if kept == '1' then redis.call('HSET', t, 'g', '1') end
-    if tonumber(offer) > tonumber(last_offer(ulid)) then redis.call('HSET', t, 'j', offer) end
+    if tonumber(offer) > tonumber(rare().last_offer(ulid)) then redis.call('HSET', t, 'j', offer) end
     return {'KNOWN', expires}
   end
   local refusal = only_known == '1' and not anew and {'NONE'} or refused(placed_by, #call)

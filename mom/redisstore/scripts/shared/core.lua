@@ -103,6 +103,11 @@ local function count_ended(state, n)
   redis.pcall('INCRBY', base .. 'ended:' .. state, n)
 end
 
+-- count_out counts calls of so many bytes less.
+local function count_out(size)
+  if size > 0 and redis.call('DECRBY', base .. 'bytes', size) <= 0 then redis.call('DEL', base .. 'bytes') end
+end
+
 -- tell tells all MOMs of a transition.
 local function tell(ulid, state)
   redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)

@@ -5,11 +5,6 @@ local function own_key(ulid, hash)
   return named and string.sub(named, 1, 26) == ulid and key
 end
 
--- count_out counts calls of so many bytes less.
-local function count_out(size)
-  if size > 0 and redis.call('DECRBY', base .. 'bytes', size) <= 0 then redis.call('DEL', base .. 'bytes') end
-end
-
 -- drop deletes the call of a task that has ended. Its record, and the idempotency key that names
 -- it, stay for keep ms.
 local function drop(ulid, task, keep)

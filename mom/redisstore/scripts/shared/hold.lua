@@ -1,6 +1,7 @@
--- Leases of a turn. It takes tasks from ready, and new ones that need not go there: straight is how many of these it may
--- take, 0 unless ready was empty.
-local taken, held_until = {}, {} -- what it returns, and what lease gets: ends of leases, and their tasks
+-- What a turn has of new tasks and leases. It leases tasks in ready, and new ones that need not go there: straight is how many of
+-- these it may take, 0 unless ready was empty.
+local ready, own = {}, {} -- the new ones that go there, and whether a task is one of them
+local taken, held_until = {}, {} -- what lease returns, and what LEASE gets: ends of leases, and their tasks
 local straight = 0
 
 -- hold takes one, whose record the caller writes.

@@ -46,10 +46,10 @@ local function look_at(ulid)
     left[#left + 1], unknown = ulid, err
   elseif not task or task.s ~= S_QUEUED then
     if not task then redis.call('ZREM', TTL, ulid) end
-    skipped()
+    rare().skipped()
     passes = passes + 1
   elseif task.x <= now then
-    finish(ulid, task, S_EXPIRED, tombstone)
+    rare().finish(ulid, task, S_EXPIRED, tombstone)
     passes = passes + BATCH / BULK
   elseif task.r ~= '1' and once < 1 then
     left[#left + 1] = ulid

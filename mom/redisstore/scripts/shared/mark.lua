@@ -4,12 +4,12 @@
 -- Effect: the mark, once. A task that is not repeatable any more stays so; if it may have run before, it
 --         is not marked, but UNCERTAIN, no attempt spent.
 local function mark(ulid, epoch)
-  local task, reply = held(ulid, epoch)
+  local task, reply = rare().held(ulid, epoch)
   if not task then return reply end
   if task.s ~= S_RUNNING then return 'FENCED' end
   if task.r == '1' and task.n > 0 then -- lease.lua has marked it
     redis.call('HSET', base .. 't:' .. ulid, 'r', '0')
-    park(ulid, S_UNCERTAIN, task.n, 'its method may not run twice any more')
+    rare().park(ulid, S_UNCERTAIN, task.n, 'its method may not run twice any more')
     return 'FENCED'
   end
   if task.r == '1' then redis.call('HSET', base .. 't:' .. ulid, 'r', '0') end

@@ -13,13 +13,13 @@ local freed = 0
 
 -- settle_old is settle for a task that the release before has stored.
 local function settle_old(ulid, epoch, state, answer)
-  local task, reply = held(ulid, epoch)
+  local task, reply = rare().held(ulid, epoch)
   if not task then return reply end
   if task.s == S_SUCCEEDED or task.s == S_FAILED then return 'OK' end
   if task.s ~= S_RUNNING then return 'FENCED' end
   redis.call('SET', base .. 'a:' .. ulid, answer, 'PX', task.w)
   redis.call('HSET', base .. 't:' .. ulid, 'a', now + task.w, 'n', task.m and task.n + 1 or task.n)
-  finish(ulid, task, state, task.w + tombstone) -- and publishes it by itself: its caller may be at a MOM of that release
+  rare().finish(ulid, task, state, task.w + tombstone) -- and publishes it by itself: its caller may be at a MOM of that release
   return 'OK'
 end
 
