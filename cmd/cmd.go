@@ -18,6 +18,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"holdline/internal/cores"
 	"holdline/internal/heap"
 	"holdline/internal/secret"
 	"holdline/internal/server"
@@ -128,6 +129,13 @@ const heapSize = 32 << 20
 func growHeap() {
 	if os.Getenv("GOGC") == "" {
 		heap.GrowTo(heapSize)
+	}
+}
+
+// saveCores keeps a server on one core while that is enough, unless GOMAXPROCS says otherwise.
+func saveCores(ctx context.Context) {
+	if os.Getenv("GOMAXPROCS") == "" {
+		go cores.Save(ctx)
 	}
 }
 

@@ -42,6 +42,7 @@ type MOM struct {
 // and leases are given up.
 func (c *MOM) Run(ctx context.Context) error {
 	growHeap()
+	saveCores(ctx)
 	log, metrics := c.logger(), server.NewMetrics()
 	files := reload.New(metrics, log)
 	load := func() (route.Table, *route.Schemas, error) { return c.load(files.Read) }

@@ -43,6 +43,16 @@ func BenchmarkTask(b *testing.B) {
 		b.StopTimer()
 		b.ReportMetric(float64((e.cpu()-before).Microseconds())/float64(b.N), "redis-µs/op")
 	}
+	b.Run("lease of none", func(b *testing.B) { // a turn that does nothing
+		measure(b, func() {
+			for range b.N {
+				leases, err := e.Lease(e.ctx, e.shard, 1, time.Hour)
+				if e.ok(err); len(leases) > 0 {
+					b.Fatal("there are tasks")
+				}
+			}
+		})
+	})
 	b.Run("add", func(b *testing.B) {
 		measure(b, func() { each(b.N, add) })
 	})

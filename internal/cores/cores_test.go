@@ -1,0 +1,73 @@
+package cores
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestSaver(t *testing.T) {
+	t.Parallel()
+	long := slices.Repeat([]float64{0.5}, calmIntervals)
+	for _, c := range []struct {
+		what   string
+		from   bool
+		shares []float64
+		one    bool
+	}{
+		{"one is enough", true, []float64{0, 0.7, 0.8, 0}, true},
+		{"one is not enough", true, []float64{0, 0.9}, false},
+		{"a moment of calm", false, long[1:], false},
+		{"calm", false, long, true},
+		{"calm with breaks", false, slices.Concat(long[1:], []float64{0.6}, long[1:]), false},
+		{"busy again after calm", false, append(slices.Clone(long), 1.1), false},
+		{"busy and calm again", true, slices.Concat([]float64{1}, long), true},
+	} {
+		s := saver{one: c.from}
+		for _, share := range c.shares {
+			s.look(share)
+		}
+		if s.one != c.one {
+			t.Errorf("%s: one core: %t, want %t", c.what, s.one, c.one)
+		}
+	}
+}
+
+// A process that is busy gets all cores, gives them back when it is calm, and has them all in the end.
+func TestSave(t *testing.T) {
+	all := runtime.GOMAXPROCS(0)
+	if all == 1 {
+		t.Skip("there is only one core")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	var computes atomic.Bool
+	go func() {
+		defer close(over)
+		began, took := time.Now(), time.Duration(0)
+		save(ctx, time.Millisecond, func() time.Duration {
+			if computes.Load() {
+				took = time.Since(began)
+			}
+			return took
+		})
+	}()
+	reach := func(want int) {
+		for runtime.GOMAXPROCS(0) != want { // or the test times out
+			time.Sleep(time.Millisecond)
+		}
+	}
+	reach(1)
+	computes.Store(true)
+	reach(all)
+	computes.Store(false)
+	reach(1)
+	cancel()
+	<-over
+	if got := runtime.GOMAXPROCS(0); got != all {
+		t.Errorf("in the end: %d, want %d", got, all)
+	}
+}
