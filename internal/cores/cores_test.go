@@ -38,6 +38,7 @@ func TestSaver(t *testing.T) {
 
 // A process that is busy gets all cores, gives them back when it is calm, and has them all in the end.
 func TestSave(t *testing.T) {
+	runtime.SetDefaultGOMAXPROCS() // go test -cpu may have set another number
 	all := runtime.GOMAXPROCS(0)
 	if all == 1 {
 		t.Skip("there is only one core")
