@@ -68,20 +68,20 @@ var (
 	limitScript     = newScript("limit")
 	numberScript    = newScript("number").asUpkeep()
 
-	identifyScript = join("identify", "identify").asUpkeep()
-	swapScript     = join("swap", "swap").asUpkeep()
+	identifyScript = join("identify", source("identify")).asUpkeep()
+	swapScript     = join("swap", source("swap")).asUpkeep()
 )
 
 // newScript builds a script of a shard from shared files that it names, or what lazily has made of them, and its own file.
 func newScript(name string, shared ...string) *script {
-	parts := []string{"shared/core"}
+	texts := []string{source("shared/core")}
 	for _, part := range shared {
 		if !strings.Contains(part, "\n") {
-			part = "shared/" + part
+			part = source("shared/" + part)
 		}
-		parts = append(parts, part)
+		texts = append(texts, part)
 	}
-	return join(name, append(parts, name)...)
+	return join(name, append(texts, source(name))...)
 }
 
 // lazily makes a part of a script whose functions are in the table that the function of this name returns. They are
@@ -102,17 +102,14 @@ func lazily(name string, shared ...string) string {
 // functionLines matches the functions that a file defines for others.
 var functionLines = regexp.MustCompile(`(?m)^local function (\w+)`)
 
-// join makes one script of several parts, which are texts or names of files: a local variable for each argument that a part lists, and
-// then the parts. All but the first one are in a function of their own: for each variable that a new function takes from the text around it, Lua goes through
+// join makes one script of several texts: a local variable for each argument that a text lists, and
+// then the texts. All but the first one are in a function of their own: for each variable that a new function takes from the text around it, Lua goes through
 // all that functions have taken there before (luaF_findupval), but not where the text around is a function that has taken it already. Otherwise this takes 7 of the 17 µs of
 // a turn that does nothing.
-func join(name string, parts ...string) *script {
+func join(name string, texts ...string) *script {
 	s := &script{name: name}
 	var locals, body strings.Builder
-	for i, text := range parts {
-		if !strings.Contains(text, "\n") {
-			text = source(text)
-		}
+	for i, text := range texts {
 		if i == 1 {
 			body.WriteString("\nreturn (function()")
 		}
@@ -132,7 +129,7 @@ func join(name string, parts ...string) *script {
 			s.args = append(s.args, name)
 		}
 	}
-	if len(parts) > 1 {
+	if len(texts) > 1 {
 		body.WriteString("end)()\n")
 	}
 	text := constantNames.ReplaceAllStringFunc(locals.String()+body.String(), func(name string) string { return constants[name] })

@@ -126,9 +126,8 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
   return tonumber(expires)
 end
 
--- add_all stores so many calls, whose arguments begin at a place. Returns the place behind them.
+-- add_all stores so many calls, whose arguments begin at a place.
 local function add_all(count, at, replies)
-  if count == 0 then return at end
   numbering = redis.call('GET', base .. 'numbering') or '0'
   open = redis.call('ZCARD', TTL)
   bytes = tonumber(redis.call('GET', base .. 'bytes') or 0)
@@ -144,5 +143,4 @@ local function add_all(count, at, replies)
     if #ready > 0 then redis.call('RPUSH', READY, unpack(ready)) end
     write_held()
   end
-  return at
 end
