@@ -123,17 +123,14 @@ func stateDir() string {
 	return ".holdline"
 }
 
-// heapSize is what the heap of a server grows to before garbage is collected, in bytes, unless GOGC says otherwise.
+// heapSize is what the heap of a server grows to before garbage is collected, in bytes.
 const heapSize = 32 << 20
 
-func growHeap() {
+// economize says how much of the machine a server takes, unless GOGC and GOMAXPROCS do: one core while that is enough, and heapSize.
+func economize(ctx context.Context) {
 	if os.Getenv("GOGC") == "" {
 		heap.GrowTo(heapSize)
 	}
-}
-
-// saveCores keeps a server on one core while that is enough, unless GOMAXPROCS says otherwise.
-func saveCores(ctx context.Context) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		go cores.Save(ctx)
 	}

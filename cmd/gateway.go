@@ -30,7 +30,7 @@ type Gateway struct {
 
 // Run serves until it is interrupted, and then drains.
 func (c *Gateway) Run(ctx context.Context) error {
-	growHeap()
+	economize(ctx)
 	log, metrics := c.logger(), server.NewMetrics()
 	files := reload.New(metrics, log)
 	load := func() (route.Table, *route.Schemas, error) { return c.load(files.Read) }

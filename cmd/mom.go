@@ -41,8 +41,7 @@ type MOM struct {
 // Run serves until it is interrupted; then holds end with handles, attempts end,
 // and leases are given up.
 func (c *MOM) Run(ctx context.Context) error {
-	growHeap()
-	saveCores(ctx)
+	economize(ctx)
 	log, metrics := c.logger(), server.NewMetrics()
 	files := reload.New(metrics, log)
 	load := func() (route.Table, *route.Schemas, error) { return c.load(files.Read) }

@@ -16,7 +16,7 @@ type Service struct {
 
 // Run serves until it is interrupted, and then drains.
 func (c *Service) Run(ctx context.Context) error {
-	growHeap()
+	economize(ctx)
 	svc, ok := services.Find(c.Name)
 	if !ok {
 		return usagef("no service %q; there are %s", c.Name, services.Names())

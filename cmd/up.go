@@ -40,7 +40,7 @@ const momPlace, adminPlace = 10, 11
 
 // Run runs everything until it is interrupted.
 func (c *Up) Run(ctx context.Context, out io.Writer) error {
-	growHeap()
+	economize(ctx)
 	if c.State != "" { // Redis works in another folder
 		state, err := filepath.Abs(c.State)
 		if err != nil {

@@ -13,8 +13,12 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"holdline/internal/cores"
 	"holdline/internal/route"
 )
+
+// slow is the size of a message, in bytes, from which on it takes a millisecond or more to read and to write it by its schema.
+const slow = 4 << 10
 
 // Decode reads a message by a schema. The message is whole if nothing was left out: the
 // binary format keeps what the schema does not know, but fields, values of enums and types in an Any
@@ -22,6 +26,9 @@ import (
 // its service decides whether to take it.
 func Decode(raw []byte, isJSON bool, desc protoreflect.MessageDescriptor, types *route.Schemas) (msg *dynamicpb.Message, whole bool, err error) {
 	defer caught(&err)
+	if len(raw) > slow {
+		cores.UseAll()
+	}
 	msg, _ = dynamicpb.NewMessageType(desc).Zero().(*dynamicpb.Message) // Unmarshal makes room for its fields
 	switch {
 	case !isJSON:

@@ -4,6 +4,7 @@ package cores
 import (
 	"context"
 	"runtime"
+	"sync"
 	"time"
 )
 
@@ -18,21 +19,36 @@ const (
 // Save keeps the process on one core for as long as that is enough, and gives it all others that it may use within an interval of when it is not. It
 // returns when ctx ends, and the process has all cores then. On systems that do not tell what a process uses it returns at once.
 //
-// It suits a process in which work passes from one goroutine to another, each of which computes for a moment only. While a core is idle, Go wakes another thread for
-// each goroutine that may run, and where two threads share such work it costs up to twice as much. On one core, a goroutine that computes for long makes the others wait, for 10 ms at a time.
+// It suits a process in which each goroutine computes for a moment only. While a core is idle, Go wakes another thread for
+// each goroutine that may run, and where two threads share such work it costs up to twice as much. On one core, a goroutine that computes for long makes the others
+// wait, for 10 ms at a time, so it should call UseAll.
 func Save(ctx context.Context) {
 	if _, known := used(); known {
-		save(ctx, interval, func() time.Duration { took, _ := used(); return took })
+		process.save(ctx, interval, func() time.Duration { took, _ := used(); return took })
 	}
 }
 
-// save looks at what a process has used in each interval.
-func save(ctx context.Context, interval time.Duration, used func() time.Duration) {
+// UseAll gives a process that Save keeps on one core all others, for the next two seconds at least. It is for a goroutine
+// that is about to compute for a millisecond or more, and costs much less than that. Elsewhere it does nothing.
+func UseAll() { process.useAll() }
+
+// process is the one that we are in.
+var process saver
+
+// saver decides how many cores there are. It is safe for concurrent use.
+type saver struct {
+	mu    sync.Mutex
+	saves bool
+	one   bool // there is one core
+	low   int  // intervals in a row in which one would have been enough
+}
+
+// save looks at what the process has used in each interval.
+func (s *saver) save(ctx context.Context, interval time.Duration, used func() time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	defer runtime.SetDefaultGOMAXPROCS()
-	runtime.GOMAXPROCS(1)
-	s := saver{one: true}
+	s.begin()
+	defer s.end()
 	for before, since := used(), time.Now(); ; {
 		select {
 		case <-ctx.Done():
@@ -40,36 +56,56 @@ func save(ctx context.Context, interval time.Duration, used func() time.Duration
 		case <-ticker.C:
 		}
 		took, at := used(), time.Now()
-		change := s.look(float64(took-before) / float64(at.Sub(since)))
+		s.look(float64(took-before) / float64(at.Sub(since)))
 		before, since = took, at
-		switch {
-		case change && s.one:
-			runtime.GOMAXPROCS(1)
-		case change:
-			runtime.SetDefaultGOMAXPROCS() // follows the limit of the container, too
+	}
+}
+
+func (s *saver) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saves = true
+	s.set(true)
+}
+
+func (s *saver) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saves = false
+	s.set(false)
+}
+
+// look takes how much of one core's time was used in an interval.
+func (s *saver) look(share float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.one && share > busy:
+		s.set(false)
+	case s.one:
+	case share >= calm:
+		s.low = 0
+	default:
+		if s.low++; s.low == calmIntervals {
+			s.set(true)
 		}
 	}
 }
 
-// saver decides.
-type saver struct {
-	one bool // it has one core
-	low int  // intervals in a row in which one would have been enough
+func (s *saver) useAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.low = 0; s.saves && s.one {
+		s.set(false)
+	}
 }
 
-// look takes how much of one core's time was used in an interval. It returns whether one has changed.
-func (s *saver) look(share float64) (changed bool) {
-	switch {
-	case s.one:
-		changed = share > busy
-	case share < calm:
-		s.low++
-		changed = s.low == calmIntervals
-	default:
-		s.low = 0
+// set says how many cores there are from now on. The caller holds mu.
+func (s *saver) set(one bool) {
+	s.one, s.low = one, 0
+	if one {
+		runtime.GOMAXPROCS(1)
+	} else {
+		runtime.SetDefaultGOMAXPROCS() // follows the limit of the container, too
 	}
-	if changed {
-		s.one, s.low = !s.one, 0
-	}
-	return changed
 }

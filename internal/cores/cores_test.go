@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-func TestSaver(t *testing.T) {
-	t.Parallel()
+func TestSaver(t *testing.T) { // not parallel: each changes what the process has
+	defer runtime.SetDefaultGOMAXPROCS()
 	long := slices.Repeat([]float64{0.5}, calmIntervals)
+	const computes = -1 // in place of a share
 	for _, c := range []struct {
 		what   string
 		from   bool
@@ -25,10 +26,17 @@ func TestSaver(t *testing.T) {
 		{"calm with breaks", false, slices.Concat(long[1:], []float64{0.6}, long[1:]), false},
 		{"busy again after calm", false, append(slices.Clone(long), 1.1), false},
 		{"busy and calm again", true, slices.Concat([]float64{1}, long), true},
+		{"something computes", true, []float64{0, computes}, false},
+		{"it computes again before it is calm", true, slices.Concat([]float64{computes}, long[1:], []float64{computes}, long[1:]), false},
+		{"it has computed", true, slices.Concat([]float64{computes}, long), true},
 	} {
-		s := saver{one: c.from}
+		s := saver{saves: true, one: c.from}
 		for _, share := range c.shares {
-			s.look(share)
+			if share == computes {
+				s.useAll()
+			} else {
+				s.look(share)
+			}
 		}
 		if s.one != c.one {
 			t.Errorf("%s: one core: %t, want %t", c.what, s.one, c.one)
@@ -36,7 +44,17 @@ func TestSaver(t *testing.T) {
 	}
 }
 
-// A process that is busy gets all cores, gives them back when it is calm, and has them all in the end.
+// Nobody saves, so there is nothing to be had.
+func TestUseAllAlone(t *testing.T) {
+	before := runtime.GOMAXPROCS(1)
+	defer runtime.GOMAXPROCS(before)
+	UseAll()
+	if got := runtime.GOMAXPROCS(0); got != 1 {
+		t.Errorf("%d cores, want the one that was set", got)
+	}
+}
+
+// A process that is busy, or computes for long, gets all cores, gives them back when it is calm, and has them all in the end.
 func TestSave(t *testing.T) {
 	runtime.SetDefaultGOMAXPROCS() // go test -cpu may have set another number
 	all := runtime.GOMAXPROCS(0)
@@ -49,7 +67,7 @@ func TestSave(t *testing.T) {
 	go func() {
 		defer close(over)
 		began, took := time.Now(), time.Duration(0)
-		save(ctx, time.Millisecond, func() time.Duration {
+		process.save(ctx, time.Millisecond, func() time.Duration {
 			if computes.Load() {
 				took = time.Since(began)
 			}
@@ -65,6 +83,9 @@ func TestSave(t *testing.T) {
 	computes.Store(true)
 	reach(all)
 	computes.Store(false)
+	reach(1)
+	UseAll()
+	reach(all)
 	reach(1)
 	cancel()
 	<-over
