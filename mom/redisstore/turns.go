@@ -138,7 +138,7 @@ func (a *asked) end(reply rueidis.RedisMessage, err error) {
 // work makes transitions until none is left.
 func (t *turns) work() {
 	for {
-		t.letAsk()
+		runtime.Gosched() // those who are about to ask go along; nobody waits for them
 		t.mu.Lock()
 		others, later := oneLease(t.other.take())
 		t.other = append(later, t.other...)
@@ -154,17 +154,6 @@ func (t *turns) work() {
 			return
 		}
 		t.make(batch, attended)
-	}
-}
-
-// letAsk lets those go with this turn who are about to ask. Nobody waits for it: it gives way to goroutines that can run now, until they
-// ask for nothing more.
-func (t *turns) letAsk() {
-	for before, waiting := -1, 0; before < waiting && waiting < turnMost; {
-		runtime.Gosched()
-		t.mu.Lock()
-		before, waiting = waiting, len(t.adds)+len(t.other)
-		t.mu.Unlock()
 	}
 }
 
