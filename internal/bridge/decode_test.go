@@ -13,7 +13,7 @@ import (
 	"holdline/internal/route"
 )
 
-// To read a large message takes long, so others need not wait for it.
+// A large message takes long to read, and others need not wait for that.
 func TestLargeMessagesUseAllCores(t *testing.T) { // not parallel: it changes what the process has
 	runtime.SetDefaultGOMAXPROCS() // go test -cpu may have set another number
 	if runtime.GOMAXPROCS(0) == 1 {

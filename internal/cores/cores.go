@@ -37,18 +37,17 @@ var process saver
 
 // saver decides how many cores there are. It is safe for concurrent use.
 type saver struct {
-	mu    sync.Mutex
-	saves bool
-	one   bool // there is one core
-	low   int  // intervals in a row in which one would have been enough
+	mu  sync.Mutex
+	one bool // there is one core
+	low int  // intervals in a row in which one would have been enough
 }
 
 // save looks at what the process has used in each interval.
 func (s *saver) save(ctx context.Context, interval time.Duration, used func() time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	s.begin()
-	defer s.end()
+	s.useOne()
+	defer s.useAll()
 	for before, since := used(), time.Now(); ; {
 		select {
 		case <-ctx.Done():
@@ -61,18 +60,18 @@ func (s *saver) save(ctx context.Context, interval time.Duration, used func() ti
 	}
 }
 
-func (s *saver) begin() {
+func (s *saver) useOne() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.saves = true
 	s.set(true)
 }
 
-func (s *saver) end() {
+func (s *saver) useAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.saves = false
-	s.set(false)
+	if s.low = 0; s.one {
+		s.set(false)
+	}
 }
 
 // look takes how much of one core's time was used in an interval.
@@ -89,14 +88,6 @@ func (s *saver) look(share float64) {
 		if s.low++; s.low == calmIntervals {
 			s.set(true)
 		}
-	}
-}
-
-func (s *saver) useAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.low = 0; s.saves && s.one {
-		s.set(false)
 	}
 }
 

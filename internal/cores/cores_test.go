@@ -30,7 +30,7 @@ func TestSaver(t *testing.T) { // not parallel: each changes what the process ha
 		{"it computes again before it is calm", true, slices.Concat([]float64{computes}, long[1:], []float64{computes}, long[1:]), false},
 		{"it has computed", true, slices.Concat([]float64{computes}, long), true},
 	} {
-		s := saver{saves: true, one: c.from}
+		s := saver{one: c.from}
 		for _, share := range c.shares {
 			if share == computes {
 				s.useAll()
