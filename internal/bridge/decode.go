@@ -17,7 +17,7 @@ import (
 	"holdline/internal/route"
 )
 
-// slow is the size of a message, in bytes, from which on it takes a millisecond or more to read and to write it by its schema.
+// slow is the size of a message, in bytes, from which on it may take a millisecond to read and to write it by its schema.
 const slow = 4 << 10
 
 // Decode reads a message by a schema. The message is whole if nothing was left out: the

@@ -29,7 +29,7 @@ func Save(ctx context.Context) {
 }
 
 // UseAll gives a process that Save keeps on one core all others, for the next two seconds at least. It is for a goroutine
-// that is about to compute for a millisecond or more, and costs much less than that. Elsewhere it does nothing.
+// that is about to compute for a millisecond or more; it takes much less than that. Elsewhere it does nothing.
 func UseAll() { process.useAll() }
 
 // process is the one that we are in.
