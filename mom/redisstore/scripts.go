@@ -103,9 +103,8 @@ func lazily(name string, shared ...string) string {
 var functionLines = regexp.MustCompile(`(?m)^local function (\w+)`)
 
 // join makes one script of several texts: a local variable for each argument that a text lists, and
-// then the texts. All but the first one are in a function of their own: for each variable that a new function takes from the text around it, Lua goes through
-// all that functions have taken there before (luaF_findupval), but not where the text around is a function that has taken it already. Otherwise this takes 7 of the 17 µs of
-// a turn that does nothing.
+// then the texts. All but the first one are in a function of their own. A new function finds the variables of the function around it by a search of all that are shared
+// there (luaF_findupval), and those from farther out at once. Without the function, the search takes 7 of the 17 µs of a turn that does nothing.
 func join(name string, texts ...string) *script {
 	s := &script{name: name}
 	var locals, body strings.Builder
