@@ -46,6 +46,8 @@ type call struct {
 	// key is the Idempotency-Key of a call that may be stored, and prefer what its Prefer says; empty without one.
 	key    string
 	prefer contract.Preference
+	// offered is the first offer to a MOM, if servePlain has begun it, until it goes on.
+	offered *begun
 	// tries are those at its service; nil for a call that goes to the MOM at once.
 	tries *tries
 	// broken: the request's body ended in an error.

@@ -156,8 +156,8 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 		// A GET of a task may be repeated, as a call of a repeatable method may.
 		read := &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
 		for _, place := range []string{"/v1/tasks/{id}", "/v1/tasks/{id}/answer"} {
-			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read, nil) })
-			mux.HandleFunc(place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil, nil) })
+			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read, begun{}) })
+			mux.HandleFunc(place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil, begun{}) })
 		}
 		mux.HandleFunc("/v1/tasks", noTaskNamed)
 		mux.HandleFunc("/v1/tasks/", noTaskNamed)

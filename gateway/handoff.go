@@ -66,9 +66,11 @@ func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 // newHandOff prepares the offers of a call. It has a function of its own, and so has what is rare, since callers may be held by the thousand while handOff runs:
 // what it keeps on the stack counts.
 func (p *proxy) newHandOff(c *call) *handOff {
-	h := &handOff{
-		proxy: p, call: c, prefer: c.prefer,
-		id: contract.NewTaskID(c.target.service, c.target.shards(), contract.Anonymous, c.req.URL.Path, c.key),
+	h := &handOff{proxy: p, call: c, prefer: c.prefer}
+	if first := c.offered; first != nil {
+		h.id = first.id
+	} else {
+		h.id = c.target.newTaskID(c.req.URL.Path, c.key)
 	}
 	if c.tries != nil {
 		p.handedOff(c)
@@ -77,7 +79,7 @@ func (p *proxy) newHandOff(c *call) *handOff {
 		h.prefer = contract.Preference{Async: h.prefer.Async, HasWait: true}
 	}
 	h.kept = c.key != "" || h.prefer.Async || h.prefer.Hold() == 0
-	h.until = c.answerBy(time.Now(), h.prefer.Hold())
+	h.until = answerBy(time.Now(), h.prefer.Hold(), c.deadline)
 	if kind := upstream.MediaType(c.req.Header); c.req.Method != http.MethodGet && !slices.Equal(c.req.Header["Content-Type"], []string{kind}) {
 		c.req.Header = maps.Clone(c.req.Header) // the last attempt may still read it
 		c.req.Header.Set("Content-Type", kind)  // without parameters that say nothing to a MOM
@@ -102,14 +104,14 @@ func (p *proxy) hold(c *call) bool {
 }
 
 // answerBy is when the caller of a call that is held for so long hears from us at
-// the latest. It is after the MOM's own time for it, and before the caller's deadline.
-func (c *call) answerBy(now time.Time, hold time.Duration) time.Time {
+// the latest. It is after the MOM's own time for it, and before the caller's deadline; zero: there is none.
+func answerBy(now time.Time, hold time.Duration, deadline time.Time) time.Time {
 	wait := hold + holdSlack
 	if hold == 0 {
 		wait = certainty
 	}
-	if !c.deadline.IsZero() {
-		left := c.deadline.Sub(now)
+	if !deadline.IsZero() {
+		left := deadline.Sub(now)
 		wait = min(wait, max(left-contract.HandleMargin(left)/2, left/2))
 	}
 	return now.Add(wait)
@@ -121,7 +123,12 @@ func (h *handOff) run(ctx context.Context) verdict {
 	began, others, patience := time.Now(), h.proxy.mom.Len()-1, handOffTime
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		mom = h.proxy.mom.Pick(mom)
-		res, outcome, taken := h.offer(ctx, mom, patience)
+		within := patience
+		if first := h.call.offered; first != nil {
+			mom, began = first.Endpoint(), first.Came
+			within -= time.Since(began)
+		}
+		res, outcome, taken := h.offer(ctx, mom, within)
 		said := replyOf(res, outcome)
 		next := follow(said, standing{
 			known:  h.learn(mom, said, outcome, taken),

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -133,16 +132,22 @@ type line struct{ key, value string }
 // maxLines is how many an offer has.
 const maxLines = 10
 
-// says appends what each offer says of the call.
-func (h *handOff) says(lines []line) []line {
-	c := h.call
-	lines = append(lines, line{contract.HeaderTask, h.id.String()}, line{contract.HeaderCaller, contract.Anonymous},
-		line{contract.HeaderHTTP, strconv.Itoa(min(c.req.HTTPMajor, 2))},
+// says appends what each offer of a task says of its call.
+func (p *proxy) says(lines []line, id contract.TaskID, major int, json bool) []line {
+	lines = append(lines, line{contract.HeaderTask, id.String()}, line{contract.HeaderCaller, contract.Anonymous},
+		line{contract.HeaderHTTP, strconv.Itoa(min(major, 2))},
 		// There is only one version of the protocol. A service may ignore this header, but a MOM would check it.
 		line{"Connect-Protocol-Version", ""})
-	if c.json() {
-		lines = append(lines, line{contract.HeaderSchema, h.proxy.schemas.Digest(c.target.service)})
+	if json {
+		lines = append(lines, line{contract.HeaderSchema, p.schemas.Digest(id.Service)})
 	}
+	return lines
+}
+
+// says appends what each offer of the hand-off says.
+func (h *handOff) says(lines []line) []line {
+	c := h.call
+	lines = h.proxy.says(lines, h.id, c.req.HTTPMajor, c.json())
 	if c.tries != nil {
 		lines = append(lines, line{contract.HeaderCause, c.tries.last.Cause})
 	}
@@ -152,17 +157,23 @@ func (h *handOff) says(lines []line) []line {
 	return lines
 }
 
-// saysNow appends what the next offer says of itself: what is left of its caller's time, above all.
+// saysNow appends what an offer says of itself: what is left of its caller's time, above all.
+func (p *proxy) saysNow(lines []line, offers int64, deadline time.Time, grpc bool) []line {
+	lines = append(lines, line{contract.HeaderSecret, p.secret.Line()}, line{contract.HeaderOffer, strconv.FormatInt(offers, 10)})
+	if !deadline.IsZero() {
+		key, value := contract.TimeoutHeader(grpc, time.Until(deadline))
+		lines = append(lines, line{key, value})
+	}
+	return lines
+}
+
+// saysNow appends what the next offer says of itself.
 func (h *handOff) saysNow(lines []line) []line {
-	lines = append(lines, line{contract.HeaderSecret, h.proxy.secret.Line()}, line{contract.HeaderOffer, strconv.FormatInt(h.offers, 10)})
+	lines = h.proxy.saysNow(lines, h.offers, h.call.deadline, upstream.IsGRPC(h.call.req.Header))
 	if prefer := h.prefer; h.offers > 1 && prefer.Hold() > 0 {
 		// In whole seconds, so that the MOM ends the hold before we have to.
 		prefer.Wait, prefer.HasWait = max(time.Until(h.until).Truncate(time.Second), 0), true
 		lines = append(lines, line{contract.HeaderPrefer, prefer.Applied()})
-	}
-	if !h.call.deadline.IsZero() {
-		key, value := contract.TimeoutHeader(upstream.IsGRPC(h.call.req.Header), time.Until(h.call.deadline))
-		lines = append(lines, line{key, value})
 	}
 	return lines
 }
@@ -178,13 +189,17 @@ func (h *handOff) header(lines []line) http.Header {
 	return header
 }
 
-// request makes the request of the next offer, and begins it as a plain call where it can. It goes over HTTP/2, so that all offers and holds share a few
-// connections. If the headers are large, its version is that of the caller, since HTTP/2 counts more bytes for each header than HTTP/1.1 does, and a MOM
+// request makes the request of the next offer, and begins it as a plain call where it can, unless servePlain has begun it. It goes over HTTP/2, so that all
+// offers and holds share a few connections. If the headers are large, its version is that of the caller, since HTTP/2 counts more bytes for each header than HTTP/1.1 does, and a MOM
 // takes only as many as gateways take.
 func (o *offering) request(mom *upstream.Endpoint) {
 	o.offers++
 	o.req = o.call.req
 	o.req.Timeout, o.req.OneWrite = 0, true // the route's timeout is for its service
+	if first := o.call.offered; first != nil {
+		o.req.Begun, o.call.offered = first.Begun, nil
+		return
+	}
 	var room [maxLines]line
 	lines := o.says(room[:0])
 	if o.req.Begun = o.begin(mom, lines); o.req.Begun != nil {
@@ -204,13 +219,10 @@ func (o *offering) begin(mom *upstream.Endpoint, lines []line) *upstream.Begun {
 	if req.Method != http.MethodPost || req.Stream != nil || len(req.Body) > wire.MaxPlain || req.Host == "" || req.URL.RawQuery != "" || !wire.IsPlain(req.URL.Path) {
 		return nil
 	}
-	plain := plainOffers.Get().(*plainOffer) //nolint:forcetypeassert // nothing else is in it
-	defer func() {
-		*plain = plainOffer{}
-		plainOffers.Put(plain)
-	}()
+	plain := newPlainOffer()
+	defer plain.free()
 	lines = o.saysNow(lines)
-	fields, size := append(plain.room[:0], hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(req.Body))}), 0
+	fields := plain.room[:0]
 	for key, values := range req.Header {
 		switch {
 		case key == "Content-Length", key == "Host", key == "Te" && !slices.Equal(values, []string{"trailers"}),
@@ -219,29 +231,10 @@ func (o *offering) begin(mom *upstream.Endpoint, lines []line) *upstream.Begun {
 			fields = wire.AppendFields(fields, key, values)
 		}
 	}
-	for _, l := range lines {
-		if l.value != "" {
-			fields = append(fields, hpack.HeaderField{Name: wire.Lower(l.key), Value: l.value})
-		}
-	}
-	for _, f := range fields {
-		size += int(f.Size())
-	}
-	if size > upstream.LargeHeaders {
-		return nil
-	}
 	mediaType, _ := req.Written()
-	plain.req = wire.Request{Major: 2, Authority: req.Host, Path: req.URL.Path, Header: fields, Body: req.Body}
-	return mom.Begin(&plain.req, mediaType, o.call.began)
+	plain.req = wire.Request{Authority: req.Host, Path: req.URL.Path, Header: fields, Body: req.Body}
+	return plain.begin(mom, lines, mediaType, o.call.began)
 }
-
-// plainOffer is what begin needs until the transport has written it.
-type plainOffer struct {
-	req  wire.Request
-	room [24]hpack.HeaderField
-}
-
-var plainOffers = sync.Pool{New: func() any { return new(plainOffer) }}
 
 // leaveKept ends a hold because the gateway drains, once the task is kept. A caller whose task
 // cannot be kept is held on: it must not get the handle of a task that ends when

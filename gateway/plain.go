@@ -18,119 +18,175 @@ import (
 // plainPatience is how long the body of a plain call may come after its headers.
 const plainPatience = 10 * time.Millisecond
 
-// servePlain serves most calls in few steps: those of unary methods that come whole, ask for nothing, and are answered by a
-// service that is well. What is not so leaves this way as soon as that shows, and serve goes on: with the call as it came; or, when
-// the request was sent, with the attempt that was begun. So all that is decided of a call is decided there.
+// plainCall is what the headers of a plain call say.
+type plainCall struct {
+	mediaType string
+	grpc      bool
+	deadline  time.Time // zero: there is none
+	async     bool      // it asks to be stored at once
+	key       string    // of one that does; empty: it has none
+}
+
+// begun is what servePlain has sent: a call to its service, or an offer of the call to a MOM.
+type begun struct {
+	*upstream.Begun               // nil: nothing was sent
+	most            time.Duration // servePlain waits; 0: without end
+	offered         bool
+	id              contract.TaskID // of the offer
+	key             string          // of its call
+}
+
+// servePlain serves most calls in few steps: those of unary methods that come whole, and either ask for nothing and are answered by a
+// service that is well, or ask to be stored at once, and are. What is not so leaves this way as soon as that shows, and serve goes on:
+// with the call as it came; or, when it was sent, with what was begun. So all that is decided of a call is decided there.
 func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	came := time.Now()
 	service, _, _ := route.SplitProcedure(req.Path)
 	target, method := p.targets.of(service), p.schemas.Method(req.Path)
-	if target == nil || !target.stores || method == nil || !method.Unary || target.breaker.open() {
+	if target == nil || !target.stores || method == nil || !method.Unary {
 		return nil, nil
 	}
-	mediaType, timeout, ok := reads(req)
-	if !ok {
+	call, ok := reads(req, came)
+	if !ok || !call.async && target.breaker.open() {
 		return nil, nil
 	}
 	if !p.limit.enter() {
 		p.limit.leave()
 		return nil, nil // it is refused there
 	}
-	begun := target.beginPlain(req, mediaType, came)
-	if begun == nil {
+	first := p.begin(req, target, call, came)
+	if first.Begun == nil {
 		p.limit.leave()
 		return nil, nil
 	}
-	most, until := target.route().TryTimeout, time.Time{}
-	if timeout > 0 {
-		left := max(timeout-time.Since(came), 1)
-		most, until = min(cmp.Or(most, left), left), came.Add(timeout+deadlineGrace+lastWords)
-	}
-	res := begun.Answer(req.Caller.News(), most)
+	res := first.answer(req.Caller.News())
 	if res == nil {
 		return nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer p.limit.leave()
-			_, _ = io.Copy(io.Discard, r.Body) // begun has it, and net/http does not look whether the caller leaves before it was read
+			_, _ = io.Copy(io.Discard, r.Body) // first has it, and net/http does not look whether the caller leaves before it was read
 			if p.varies {
 				w.Header().Set("Vary", "Origin")
 			}
-			p.serve(w, r, target, method, begun)
+			p.serve(w, r, target, method, first)
 		})
 	}
 	p.limit.leave()
-	res.Header, res.Trailers, res.Until = withoutHop(res.Header), withoutHop(res.Trailers), until
+	res.Header, res.Trailers = withoutHop(res.Header), withoutHop(res.Trailers)
+	if !call.deadline.IsZero() {
+		res.Until = call.deadline.Add(deadlineGrace + lastWords)
+	}
 	if p.varies {
 		res.Header = append([]hpack.HeaderField{{Name: "vary", Value: "Origin"}}, res.Header...)
 	}
-	target.answered.Inc()
-	target.breaker.answered()
-	p.outages.Up(service, came)
-	ended := target.ok
-	if begun.Failed {
-		ended = target.calls.WithLabelValues(string(endError))
+	ended := target.stored
+	if !first.offered {
+		target.answered.Inc()
+		target.breaker.answered()
+		p.outages.Up(service, came)
+		if ended = target.ok; first.Failed {
+			ended = target.calls.WithLabelValues(string(endError))
+		}
 	}
 	ended.Observe(time.Since(came).Seconds())
 	return res, nil
 }
 
-// beginPlain sends a plain call; nil when nothing was sent.
-func (t *target) beginPlain(req *wire.Request, mediaType string, came time.Time) *upstream.Begun {
+// begin sends a plain call to its service, or offers it to a MOM.
+func (p *proxy) begin(req *wire.Request, target *target, call plainCall, came time.Time) (first begun) {
 	body, ok := req.Caller.Body(plainPatience)
 	if !ok {
-		return nil
+		return begun{}
 	}
 	req.Body = body
-	begun := t.pool.Pick().Begin(req, mediaType, came)
-	if begun != nil {
-		t.budget.earn()
+	if call.async {
+		return p.beginOffer(req, target, call, came)
 	}
-	return begun
+	first.most = target.route().TryTimeout
+	if !call.deadline.IsZero() {
+		left := max(time.Until(call.deadline), 1)
+		first.most = min(cmp.Or(first.most, left), left)
+	}
+	first.Begun = target.pool.Pick().Begin(req, call.mediaType, came)
+	if first.Begun != nil {
+		target.budget.earn()
+	}
+	return first
 }
 
-// reads reads the headers of a call: its media type, and the time that its caller gives it, where 0 is without end. It returns false if one
-// of them asks for more than to send the call, or may not be sent.
-func reads(req *wire.Request) (mediaType string, timeout time.Duration, ok bool) {
-	var inConnect, inGRPC, trailers string
-	size := 0
+// answer waits for the response; nil if it does not come whole, or does not pass as it is.
+func (b begun) answer(news <-chan struct{}) *wire.Response {
+	if b.offered {
+		return b.AnswerIf(news, b.most, isTasks)
+	}
+	return b.Answer(news, b.most)
+}
+
+// reads reads the headers of a call. It returns false if one of them asks for more than to send the call or to store it at once, or may not be sent.
+func reads(req *wire.Request, came time.Time) (call plainCall, ok bool) {
+	var inConnect, inGRPC, prefer, key, ttl, answerTTL, trailers string
+	size, encoded := 0, false
 	for _, f := range req.Header {
-		said := &mediaType
+		said := &call.mediaType
 		switch size += int(f.Size()); f.Name {
 		case "content-type":
 		case "te":
 			if f.Value != "trailers" {
-				return "", 0, false
+				return call, false
 			}
 			said = &trailers
 		case "connect-timeout-ms":
 			said = &inConnect
 		case "grpc-timeout":
 			said = &inGRPC
-		case "idempotency-key", "x-idempotency-key", "prefer", "expect", "origin", "host":
-			return "", 0, false
+		case "prefer":
+			said = &prefer
+		case "idempotency-key":
+			said = &key
+		case "holdline-ttl":
+			said = &ttl
+		case "holdline-answer-ttl":
+			said = &answerTTL
+		case "content-encoding", "grpc-encoding":
+			encoded = true
+			continue
+		case "x-idempotency-key", "expect", "origin", "host":
+			return call, false
 		default:
 			if isHop(f.Name) || strings.HasPrefix(f.Name, "holdline-") {
-				return "", 0, false
+				return call, false
 			}
 			continue
 		}
 		if *said != "" || f.Value == "" { // it is there twice, or may be
-			return "", 0, false
+			return call, false
 		}
 		*said = f.Value
 	}
-	said, grpc := inConnect, false
-	switch mediaType {
+	timeout := inConnect
+	switch call.mediaType {
 	case "application/grpc", "application/grpc+proto":
-		said, grpc = inGRPC, true
+		timeout, call.grpc = inGRPC, true
 	case "application/json", "application/proto":
 	default:
-		return "", 0, false
+		return call, false
 	}
-	if said != "" {
-		timeout, ok = contract.ParseTimeout(said, grpc)
-		if !ok || timeout <= 0 {
-			return "", 0, false
+	if timeout != "" {
+		left, ok := contract.ParseTimeout(timeout, call.grpc)
+		if !ok || left <= 0 {
+			return call, false
+		}
+		call.deadline = came.Add(left)
+	}
+	if prefer+key != "" {
+		if prefer != "respond-async" || encoded { // a MOM does not read every encoding
+			return call, false
+		}
+		if call.async, call.key = true, contract.ParseKey(key); key != "" && call.key == "" {
+			return call, false
 		}
 	}
-	return mediaType, timeout, req.Authority != "" && size <= upstream.LargeHeaders
+	if ttl != "" && !contract.IsTTL(ttl) || answerTTL != "" && !contract.IsTTL(answerTTL) {
+		return call, false
+	}
+	return call, req.Authority != "" && size <= upstream.LargeHeaders
 }

@@ -367,7 +367,7 @@ type witness struct {
 }
 
 // newWitness has the caller, and the service, speak these versions of HTTP.
-func newWitness(tb testing.TB, service http.HandlerFunc, origins []string, majors [2]int, plain bool) *witness {
+func newWitness(tb testing.TB, service http.HandlerFunc, origins []string, majors [2]int, plain bool, moms ...string) *witness {
 	tb.Helper()
 	w := &witness{metrics: prometheus.NewRegistry(), seen: make(chan string, 10)}
 	addr := serve(tb, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -380,7 +380,7 @@ func newWitness(tb testing.TB, service http.HandlerFunc, origins []string, major
 		rw.Header()["Date"] = nil
 		service(rw, r)
 	}))
-	w.g = &noting{Gateway: configured(tb, gateway.Config{CORSOrigins: origins, Metrics: w.metrics}, fmt.Sprintf("http://%s;http=%d", addr, majors[1]))}
+	w.g = &noting{Gateway: configured(tb, gateway.Config{CORSOrigins: origins, Metrics: w.metrics}, fmt.Sprintf("http://%s;http=%d", addr, majors[1]), moms...)}
 	if plain {
 		w.url = "http://" + serve(tb, w.g)
 	} else {

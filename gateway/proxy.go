@@ -67,7 +67,7 @@ func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 		if method == nil {
 			p.learner.Doubt(service)
 		}
-		p.serve(w, r, target, method, nil)
+		p.serve(w, r, target, method, begun{})
 	}
 }
 
@@ -89,9 +89,9 @@ func noTaskNamed(w http.ResponseWriter, r *http.Request) {
 		"this path names no task: GET /v1/tasks/{id} and /v1/tasks/{id}/answer do"))
 }
 
-// serve is the life of one call, from its headers to the end of its response. If it was begun as a plain one, begun is how; else nil.
-func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method, begun *upstream.Begun) {
-	c := p.newCall(r, target, method, begun)
+// serve is the life of one call, from its headers to the end of its response. If it was begun as a plain one, first is how.
+func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method, first begun) {
+	c := p.newCall(r, target, method, first)
 	defer c.cancel(context.Canceled)
 	if !c.deadline.IsZero() {
 		defer c.endAtDeadline(w)()
@@ -100,10 +100,10 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 }
 
 // newCall is the call of a request.
-func (p *proxy) newCall(r *http.Request, target *target, method *route.Method, begun *upstream.Begun) *call {
+func (p *proxy) newCall(r *http.Request, target *target, method *route.Method, first begun) *call {
 	c := &call{in: r, target: target, method: method, began: time.Now()}
-	if begun != nil {
-		c.began = begun.Came
+	if first.Begun != nil {
+		c.began = first.Came
 	}
 	if timeout, ok := contract.Timeout(r.Header, upstream.IsGRPC(r.Header)); ok {
 		c.deadline = c.began.Add(timeout)
@@ -113,16 +113,25 @@ func (p *proxy) newCall(r *http.Request, target *target, method *route.Method, b
 		p.introduce(r)
 	}
 	c.req = upstream.Received(r)
-	c.req.Look, c.req.Known, c.req.Begun = c.unary(), c.known(), begun
+	c.req.Look, c.req.Known = c.unary(), c.known()
+	switch {
+	case first.Begun == nil:
+	case first.offered:
+		c.key, c.prefer.Async, c.req.Body = first.key, true, first.Body
+		offered := first // or it would be on the heap with every call
+		c.offered = &offered
+	default:
+		c.req.Begun, c.req.Body = first.Begun, first.Body
+	}
 	return c
 }
 
 // forward sends the call to its service or to the MOM, unless it is refused before that.
 func (p *proxy) forward(ctx context.Context, w http.ResponseWriter, c *call) verdict {
-	if c.req.Begun != nil {
-		c.req.Body = c.req.Begun.Body
-	} else if err := p.admit(w, c); err != nil {
-		return refused(err)
+	if c.req.Begun == nil && c.offered == nil {
+		if err := p.admit(w, c); err != nil {
+			return refused(err)
+		}
 	}
 	if p.stores(c) && c.wantsTask() {
 		return p.handOff(ctx, c)

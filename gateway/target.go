@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
@@ -28,6 +29,7 @@ type target struct {
 	attempts *prometheus.CounterVec // by result
 	// What most calls count as.
 	ok       prometheus.Observer
+	stored   prometheus.Observer
 	answered prometheus.Counter
 	held     atomic.Int64 // of its callers, at MOMs
 	said     atomic.Int32 // how many shards the queue has, as a MOM said last; 0: none did
@@ -37,7 +39,7 @@ func newTarget(r *route.Route, breaker *breaker, stores bool, metrics *metrics) 
 	t := &target{service: r.Service, pool: breaker.pool, breaker: breaker, budget: newBudget(), stores: stores}
 	t.says.Store(r)
 	t.calls, t.attempts = metrics.of(r.Service)
-	t.ok, t.answered = t.calls.WithLabelValues(string(endOK)), t.attempts.WithLabelValues(upstream.Answered.String())
+	t.ok, t.stored, t.answered = t.calls.WithLabelValues(string(endOK)), t.calls.WithLabelValues(string(endStored)), t.attempts.WithLabelValues(upstream.Answered.String())
 	return t
 }
 
@@ -46,6 +48,11 @@ func (t *target) route() *route.Route { return t.says.Load() }
 
 // shards is among how many shards ids are minted: a guess until a MOM has said it.
 func (t *target) shards() int { return cmp.Or(int(t.said.Load()), t.route().Shards) }
+
+// newTaskID mints the id of a task of a method, and of the key of its call; empty: it has none.
+func (t *target) newTaskID(procedure, key string) contract.TaskID {
+	return contract.NewTaskID(t.service, t.shards(), contract.Anonymous, procedure, key)
+}
 
 // learnShards takes over what a MOM said.
 func (t *target) learnShards(n int) { t.said.Store(int32(n)) }

@@ -59,6 +59,12 @@ func duration(value string) (time.Duration, bool) {
 	return d, err == nil && d >= time.Millisecond
 }
 
+// IsTTL tells whether AsksOf understands a HeaderTTL or HeaderAnswerTTL.
+func IsTTL(value string) bool {
+	_, ok := duration(strings.TrimSpace(value))
+	return ok
+}
+
 // Key reads the Idempotency-Key: 1 to 255 visible ASCII characters, with or
 // without the quotes of a structured field. An absent one is empty; anything else is
 // an error.
@@ -68,15 +74,24 @@ func Key(header http.Header) (key string, err *connect.Error) {
 		return "", nil
 	}
 	if len(values) == 1 {
-		key = strings.TrimSpace(values[0])
+		key = ParseKey(values[0])
 	}
-	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
-		key = key[1 : len(key)-1]
-	}
-	if key == "" || len(key) > 255 || strings.ContainsFunc(key, func(c rune) bool { return c < '!' || c > '~' }) {
+	if key == "" {
 		return "", headerInvalid("%s: want it once, of 1 to 255 visible ASCII characters", HeaderKey)
 	}
 	return key, nil
+}
+
+// ParseKey reads what such a header says; empty: it is not valid.
+func ParseKey(raw string) string {
+	key := strings.TrimSpace(raw)
+	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
+		key = key[1 : len(key)-1]
+	}
+	if len(key) > 255 || strings.ContainsFunc(key, func(c rune) bool { return c < '!' || c > '~' }) {
+		return ""
+	}
+	return key
 }
 
 func headerInvalid(format string, args ...any) *connect.Error {

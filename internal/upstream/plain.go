@@ -25,13 +25,8 @@ type Begun struct {
 // Then nothing was sent.
 func (e *Endpoint) Begin(req *wire.Request, mediaType string, came time.Time) *Begun {
 	major := e.versions.pick(req.Major, protocolOf(mediaType) == OnlyGRPC)
-	if e.silent.Load() || major == 0 || !e.versions.yes[of(major)].Load() || !e.versions.speaks(major) || e.pool.lacks[mediaType] == nil {
+	if e.silent.Load() || major == 0 || !e.versions.yes[of(major)].Load() || !e.versions.speaks(major) || e.pool.lacks[mediaType] == nil || e.pool.RefusesType(mediaType) {
 		return nil
-	}
-	if e.pool.picky.Load() {
-		if _, lacks := e.pool.Lacks(mediaType); lacks {
-			return nil
-		}
 	}
 	b := &Begun{Came: came, at: time.Now(), Body: req.Body, attempt: attempt{endpoint: e, mediaType: mediaType, major: major, cuts: e.cuts.Load(), shown: true}}
 	e.begin()
@@ -57,15 +52,18 @@ func (b *Begun) Endpoint() *Endpoint { return b.endpoint }
 // Answer waits for the response, until news come of the caller, or for that long, where 0 is without end. It is nil unless it is a
 // response that the caller can read, and that is its own: none after which something is tried again.
 func (b *Begun) Answer(news <-chan struct{}, most time.Duration) *wire.Response {
+	return b.AnswerIf(news, most, func(res *wire.Response) (passes bool) {
+		passes, b.Failed = answers(res, protocolOf(b.mediaType))
+		return passes
+	})
+}
+
+// AnswerIf is Answer for who knows which responses are the caller's.
+func (b *Begun) AnswerIf(news <-chan struct{}, most time.Duration, passes func(*wire.Response) bool) *wire.Response {
 	res := b.exchange.Whole(news, most)
-	if res == nil {
+	if res == nil || !passes(res) {
 		return nil
 	}
-	passes, failed := answers(res, protocolOf(b.mediaType))
-	if !passes {
-		return nil
-	}
-	b.Failed = failed
 	b.exchange.End()
 	e := b.endpoint
 	e.end(b.sent.seat)

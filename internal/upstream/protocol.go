@@ -347,6 +347,15 @@ func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
 	return p.Lacks(mediaType)
 }
 
+// RefusesType is Refuses for calls of a media type.
+func (p *Pool) RefusesType(mediaType string) bool {
+	if !p.picky.Load() {
+		return false
+	}
+	_, lacks := p.Lacks(mediaType)
+	return lacks
+}
+
 // Lacks is Refuses for all unary calls of a media type.
 func (p *Pool) Lacks(mediaType string) (cause string, lacks bool) {
 	spoken := protocolOf(mediaType)

@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+
+	"holdline/internal/upstream"
+	"holdline/internal/wire"
+)
+
+// beginOffer offers a plain call to a MOM, if there is one, and the service would understand the call in a replay.
+func (p *proxy) beginOffer(req *wire.Request, target *target, call plainCall, came time.Time) begun {
+	if p.mom == nil || target.pool.RefusesType(call.mediaType) {
+		return begun{}
+	}
+	id := target.newTaskID(req.Path, call.key)
+	var room [maxLines]line
+	lines := p.says(room[:0], id, req.Major, strings.HasSuffix(call.mediaType, "json"))
+	lines = p.saysNow(lines, 1, call.deadline, call.grpc)
+	offer := newPlainOffer()
+	defer offer.free()
+	offer.req = wire.Request{Authority: req.Authority, Path: req.Path, Header: offer.room[:0], Body: req.Body}
+	for _, f := range req.Header {
+		switch {
+		case f.Name == "content-length", f.Name == "connect-protocol-version":
+		case f.Name == "connect-timeout-ms" && !call.grpc, f.Name == "grpc-timeout" && call.grpc:
+		default:
+			offer.req.Header = append(offer.req.Header, f)
+		}
+	}
+	most := min(handOffTime, time.Until(answerBy(came, 0, call.deadline)))
+	return begun{offer.begin(p.mom.Pick(), lines, call.mediaType, came), max(most, 1), true, id, call.key}
+}
+
+// isTasks tells of the response of a MOM what replyOf tells of all: whether it is the task's, and so its caller's.
+func isTasks(res *wire.Response) (is bool) {
+	for _, f := range res.Header {
+		switch f.Name {
+		case "holdline-task":
+			is = f.Value != ""
+		case "holdline-refused", "connection":
+			return false
+		}
+	}
+	return is
+}
+
+// plainOffer is what the transport needs until it has written an offer. req has no content-length.
+type plainOffer struct {
+	req  wire.Request
+	room [24]hpack.HeaderField
+}
+
+var plainOffers = sync.Pool{New: func() any { return new(plainOffer) }}
+
+func newPlainOffer() *plainOffer {
+	return plainOffers.Get().(*plainOffer) //nolint:forcetypeassert // nothing else is in it
+}
+
+func (o *plainOffer) free() {
+	*o = plainOffer{}
+	plainOffers.Put(o)
+}
+
+// begin adds these lines, and begins the offer; nil: nothing was sent.
+func (o *plainOffer) begin(mom *upstream.Endpoint, lines []line, mediaType string, came time.Time) *upstream.Begun {
+	o.req.Major = 2
+	o.req.Header = append(o.req.Header, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(o.req.Body))})
+	for _, l := range lines {
+		if l.value != "" {
+			o.req.Header = append(o.req.Header, hpack.HeaderField{Name: wire.Lower(l.key), Value: l.value})
+		}
+	}
+	size := 0
+	for _, f := range o.req.Header {
+		size += int(f.Size())
+	}
+	if size > upstream.LargeHeaders {
+		return nil
+	}
+	return mom.Begin(&o.req, mediaType, came)
+}
