@@ -25,7 +25,7 @@ func BenchmarkPlainCall(b *testing.B) {
 }
 
 // BenchmarkHandOff is the same for a call that a MOM stores, of which its caller gets the handle at once, or which has a key and is held until
-// there is an answer.
+// there is an answer: which comes at once, or after the MOM has said that it holds the caller.
 func BenchmarkHandOff(b *testing.B) {
 	const procedure, task = "/" + faultService + "/Get", "holdline-task: " + faultService + ".0.01JD3Z0000000000000000000A"
 	ofHandle := []string{task, "location: /v1/tasks/" + faultService + ".0.01JD3Z0000000000000000000A", "retry-after: 1", "cache-control: no-store", "preference-applied: respond-async"}
@@ -38,6 +38,8 @@ func BenchmarkHandOff(b *testing.B) {
 	}{
 		{"handle/gRPC", "prefer: respond-async", callAlike, saying{head: grpc, trailers: []string{"grpc-status: 4", "grpc-message: accepted"}}},
 		{"handle/HTTP1", "Prefer: respond-async", callAlike1, saying{head: json, body: "{}"}},
+		{"keyed/gRPC", "idempotency-key: a-key", callAlike, saying{head: slices.Concat(grpcHead, []string{task}), body: message, trailers: []string{"grpc-status: 0"}}},
+		{"keyed/HTTP1", "Idempotency-Key: a-key", callAlike1, saying{head: []string{":status: 200", "content-type: application/json", "content-length: 2", task}, body: "{}"}},
 		{"held/gRPC", "idempotency-key: a-key", callAlike, saying{early: kept, head: slices.Concat(grpcHead, []string{task}), body: message, trailers: []string{"grpc-status: 0"}}},
 		{"held/HTTP1", "Idempotency-Key: a-key", callAlike1, saying{early: kept, head: []string{":status: 200", "content-type: application/json", "content-length: 2", task}, body: "{}"}},
 	} {

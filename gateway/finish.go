@@ -78,8 +78,7 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 		abort = true
 	}
 	if c.held {
-		c.target.held.Add(-1)
-		p.held.Add(-1)
+		p.release(c.target)
 	}
 	c.target.calls.WithLabelValues(string(v.end)).Observe(time.Since(c.began).Seconds())
 	if abort {

@@ -75,8 +75,10 @@ func (p *proxy) newHandOff(c *call) *handOff {
 	if c.tries != nil {
 		p.handedOff(c)
 	}
-	if h.prefer.Hold() > 0 && !p.hold(c) {
-		h.prefer = contract.Preference{Async: h.prefer.Async, HasWait: true}
+	if h.prefer.Hold() > 0 && !c.held {
+		if c.held = true; !p.hold(c.target) {
+			h.prefer = contract.Preference{Async: h.prefer.Async, HasWait: true}
+		}
 	}
 	h.kept = c.key != "" || h.prefer.Async || h.prefer.Hold() == 0
 	h.until = answerBy(time.Now(), h.prefer.Hold(), c.deadline)
@@ -92,15 +94,19 @@ func (h *handOff) unreadable(why string) verdict {
 	return h.failed(momv1.Reason_REASON_CALL_NOT_STORABLE, notStorable, "it cannot be stored: %s; %s", why, h.advice())
 }
 
-// hold counts a caller who is to be held at a MOM; false when there are too many.
-func (p *proxy) hold(c *call) bool {
-	c.held = true
-	c.target.held.Add(1)
+// hold counts a caller who is to be held at a MOM, until release is called; false when there are too many.
+func (p *proxy) hold(t *target) bool {
+	t.held.Add(1)
 	if p.held.Add(1) > p.maxHeld {
 		p.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", p.maxHeld, "raise", "--max-held")
 		return false
 	}
 	return true
+}
+
+func (p *proxy) release(t *target) {
+	t.held.Add(-1)
+	p.held.Add(-1)
 }
 
 // answerBy is when the caller of a call that is held for so long hears from us at

@@ -23,8 +23,9 @@ type plainCall struct {
 	mediaType string
 	grpc      bool
 	deadline  time.Time // zero: there is none
-	async     bool      // it asks to be stored at once
-	key       string    // of one that does; empty: it has none
+	stores    bool      // it asks to be stored from the start
+	async     bool      // its caller is not held
+	key       string    // empty: it has none
 }
 
 // begun is what servePlain has sent: a call to its service, or an offer of the call to a MOM.
@@ -34,10 +35,11 @@ type begun struct {
 	offered         bool
 	id              contract.TaskID // of the offer
 	key             string          // of its call
+	async           bool            // its caller is not held; any other counts as held
 }
 
 // servePlain serves most calls in few steps: those of unary methods that come whole, and either ask for nothing and are answered by a
-// service that is well, or ask to be stored at once, and are. What is not so leaves this way as soon as that shows, and serve goes on:
+// service that is well, or ask to be stored from the start, and are. What is not so leaves this way as soon as that shows, and serve goes on:
 // with the call as it came; or, when it was sent, with what was begun. So all that is decided of a call is decided there.
 func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	came := time.Now()
@@ -47,7 +49,7 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 		return nil, nil
 	}
 	call, ok := reads(req, came)
-	if !ok || !call.async && target.breaker.open() {
+	if !ok || !call.stores && target.breaker.open() {
 		return nil, nil
 	}
 	if !p.limit.enter() {
@@ -78,17 +80,28 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	if p.varies {
 		res.Header = append([]hpack.HeaderField{{Name: "vary", Value: "Origin"}}, res.Header...)
 	}
-	ended := target.stored
-	if !first.offered {
+	p.count(target, first)
+	return res, nil
+}
+
+// count takes note of an answer that passed.
+func (p *proxy) count(target *target, first begun) {
+	ended := target.ok
+	switch {
+	case first.offered:
+		ended = target.stored
+		if !first.async {
+			p.release(target)
+		}
+	case first.Failed:
+		ended = target.calls.WithLabelValues(string(endError))
+		fallthrough
+	default:
 		target.answered.Inc()
 		target.breaker.answered()
-		p.outages.Up(service, came)
-		if ended = target.ok; first.Failed {
-			ended = target.calls.WithLabelValues(string(endError))
-		}
+		p.outages.Up(target.service, first.Came)
 	}
-	ended.Observe(time.Since(came).Seconds())
-	return res, nil
+	ended.Observe(time.Since(first.Came).Seconds())
 }
 
 // begin sends a plain call to its service, or offers it to a MOM.
@@ -98,7 +111,7 @@ func (p *proxy) begin(req *wire.Request, target *target, call plainCall, came ti
 		return begun{}
 	}
 	req.Body = body
-	if call.async {
+	if call.stores {
 		return p.beginOffer(req, target, call, came)
 	}
 	first.most = target.route().TryTimeout
@@ -121,7 +134,7 @@ func (b begun) answer(news <-chan struct{}) *wire.Response {
 	return b.Answer(news, b.most)
 }
 
-// reads reads the headers of a call. It returns false if one of them asks for more than to send the call or to store it at once, or may not be sent.
+// reads reads the headers of a call. It returns false if one of them asks for more than to send the call or to store it, or may not be sent.
 func reads(req *wire.Request, came time.Time) (call plainCall, ok bool) {
 	var inConnect, inGRPC, prefer, key, ttl, answerTTL, trailers string
 	size, encoded := 0, false
@@ -177,13 +190,14 @@ func reads(req *wire.Request, came time.Time) (call plainCall, ok bool) {
 		}
 		call.deadline = came.Add(left)
 	}
-	if prefer+key != "" {
-		if prefer != "respond-async" || encoded { // a MOM does not read every encoding
-			return call, false
-		}
-		if call.async, call.key = true, contract.ParseKey(key); key != "" && call.key == "" {
-			return call, false
-		}
+	call.stores, call.async, call.key = prefer+key != "", prefer != "", contract.ParseKey(key)
+	switch {
+	case call.async && prefer != "respond-async":
+		return call, false
+	case call.stores && encoded: // a MOM does not read every encoding
+		return call, false
+	case key != "" && call.key == "":
+		return call, false
 	}
 	if ttl != "" && !contract.IsTTL(ttl) || answerTTL != "" && !contract.IsTTL(answerTTL) {
 		return call, false

@@ -138,6 +138,8 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 		{"hop-by-hop headers of the call", append(inConnect, "Proxy-Authorization: a"), "{}", say(200, "{}"), 0},
 		{"hop-by-hop trailers", inGRPC, message, say2(message, "Grpc-Status: 0", "Te: a"), 1},
 		{"headers of our own", append(inConnect, "Holdline-Ttl: 1m", "Holdline-Caller: forged"), "{}", say(200, "{}"), 0},
+		{"a time to live", append(inConnect, "Holdline-Ttl: 1m"), "{}", say(200, "{}"), 1},
+		{"a time to live that is none", append(inConnect, "Holdline-Ttl: 1"), "{}", say(200, "{}"), 0},
 		{"such headers of the answer", inConnect, "{}", say(200, "{}", "Holdline-Decision: a"), 1},
 		{"trailers are welcome", append(inConnect, "Te: trailers"), "{}", say(200, "{}"), 1},
 		{"a preference", append(inConnect, "Prefer: wait=1"), "{}", say(200, "{}"), 0},

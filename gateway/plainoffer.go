@@ -8,18 +8,25 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"holdline/internal/contract"
 	"holdline/internal/upstream"
 	"holdline/internal/wire"
 )
 
-// beginOffer offers a plain call to a MOM, if there is one, and the service would understand the call in a replay.
-func (p *proxy) beginOffer(req *wire.Request, target *target, call plainCall, came time.Time) begun {
+// beginOffer offers a plain call to a MOM, unless there is none, or the service would not understand the call in a replay, or too many callers are held.
+func (p *proxy) beginOffer(req *wire.Request, target *target, call plainCall, came time.Time) (first begun) {
 	if p.mom == nil || target.pool.RefusesType(call.mediaType) {
 		return begun{}
 	}
-	id := target.newTaskID(req.Path, call.key)
+	hold := contract.Preference{Async: call.async}.Hold()
+	if hold > 0 && !p.hold(target) {
+		p.release(target)
+		return begun{}
+	}
+	first = begun{offered: true, id: target.newTaskID(req.Path, call.key), key: call.key, async: call.async}
+	first.most = max(min(handOffTime, time.Until(answerBy(came, hold, call.deadline))), 1)
 	var room [maxLines]line
-	lines := p.says(room[:0], id, req.Major, strings.HasSuffix(call.mediaType, "json"))
+	lines := p.says(room[:0], first.id, req.Major, strings.HasSuffix(call.mediaType, "json"))
 	lines = p.saysNow(lines, 1, call.deadline, call.grpc)
 	offer := newPlainOffer()
 	defer offer.free()
@@ -32,8 +39,11 @@ func (p *proxy) beginOffer(req *wire.Request, target *target, call plainCall, ca
 			offer.req.Header = append(offer.req.Header, f)
 		}
 	}
-	most := min(handOffTime, time.Until(answerBy(came, 0, call.deadline)))
-	return begun{offer.begin(p.mom.Pick(), lines, call.mediaType, came), max(most, 1), true, id, call.key}
+	first.Begun = offer.begin(p.mom.Pick(), lines, call.mediaType, came)
+	if first.Begun == nil && hold > 0 {
+		p.release(target)
+	}
+	return first
 }
 
 // isTasks tells of the response of a MOM what replyOf tells of all: whether it is the task's, and so its caller's.

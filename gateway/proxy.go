@@ -117,7 +117,7 @@ func (p *proxy) newCall(r *http.Request, target *target, method *route.Method, f
 	switch {
 	case first.Begun == nil:
 	case first.offered:
-		c.key, c.prefer.Async, c.req.Body = first.key, true, first.Body
+		c.key, c.prefer.Async, c.held, c.req.Body = first.key, first.async, !first.async, first.Body
 		offered := first // or it would be on the heap with every call
 		c.offered = &offered
 	default:

@@ -18,11 +18,12 @@ type depthStore interface {
 
 // demand knows whether tasks of a shard wait for their service, while nobody replays them. The
 // store is asked only when one may have left the queue, so an outage of many services costs it
-// nothing. Doubt, add and waiting may be called by many, the rest by the shard's replayer.
+// nothing. Doubt, add and waiting may be called by many, as well may be read, and the rest is the shard's replayer's.
 type demand struct {
 	store    depthStore
 	shard    Shard
 	doubtful atomic.Bool
+	well     atomic.Bool // the service answers, as far as is known, and so does the store
 	asked    time.Time
 
 	mu    sync.Mutex

@@ -20,6 +20,10 @@ import (
 // time to reach us, and so does the news that the gateway has closed the connection.
 const gatewaysClock = 500 * time.Millisecond
 
+// quiet is how long a caller whose answer should come soon is held before its gateway is told that the call is stored. Most answers come
+// sooner, and say so themselves.
+const quiet = 20 * time.Millisecond
+
 // sayStored stops the gateway's clock: the call is stored, as this task, and the
 // answer may take its time.
 func sayStored(ctx context.Context, id string, expireTime time.Time) {
@@ -54,9 +58,9 @@ type holds struct {
 	callers  atomic.Int64 // that are held
 }
 
-// hold says that the call is stored, waits for the answer, and answers. errKeyEnded
+// hold waits for the answer, and answers; meanwhile it says that the call is stored, and at once unless the answer should come soon. errKeyEnded
 // when the call is not stored, since the task that its key named is gone.
-func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task NewTask, added Added, waiter *waiter) error {
+func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task NewTask, added Added, soon bool, waiter *waiter) error {
 	defer h.callers.Add(-1)
 	if h.callers.Add(1) > int64(h.limit) && wait > 0 {
 		h.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", h.limit)
@@ -77,6 +81,9 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	until := time.Now().Add(wait)
+	if soon {
+		over.Reset(min(wait, quiet))
+	}
 	id, attached := added.ID, added.Attached
 	for said := false; ; {
 		var again <-chan time.Time
@@ -105,9 +112,10 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 				attached = false
 			}
 		}
-		if !said {
+		if !said && (look || !soon) {
 			sayStored(ctx, to.task(), added.ExpireTime)
 			said = true
+			over.Reset(time.Until(until))
 		}
 		select {
 		case <-waiter.changed:
@@ -124,6 +132,10 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 			}
 			return ctx.Err()
 		case <-over.C:
+			if !said {
+				soon = false
+				continue
+			}
 			return h.handOut(ctx, to, id, task.Repeatable)
 		case <-h.draining:
 			return h.handOut(ctx, to, id, task.Repeatable)

@@ -46,13 +46,15 @@ func newFake(t testing.TB, store *fakeStore, configure func(*Config)) *MOM {
 type response struct {
 	*httptest.ResponseRecorder
 	early []http.Header // of the 103s
+	began time.Time
+	said  time.Duration // after which the last 103 came
 	took  time.Duration
 }
 
 // WriteHeader implements http.ResponseWriter, with 103s, which a recorder does not know.
 func (r *response) WriteHeader(status int) {
 	if status == http.StatusEarlyHints {
-		r.early = append(r.early, r.Header().Clone())
+		r.early, r.said = append(r.early, r.Header().Clone()), time.Since(r.began)
 		return
 	}
 	r.ResponseRecorder.WriteHeader(status)
@@ -71,9 +73,9 @@ func callWith(ctx context.Context, m *MOM, message string, headers ...string) *r
 		key, value, _ := strings.Cut(h, ": ")
 		r.Header.Set(key, value)
 	}
-	res, began := &response{ResponseRecorder: httptest.NewRecorder()}, time.Now()
+	res := &response{ResponseRecorder: httptest.NewRecorder(), began: time.Now()}
 	m.ServeHTTP(res, r)
-	res.took = time.Since(began)
+	res.took = time.Since(res.began)
 	return res
 }
 
@@ -115,6 +117,48 @@ func TestHoldEndsWithAHandle(t *testing.T) {
 				}
 				if c.took > 0 && (len(res.early) != 1 || res.early[0].Get(contract.HeaderTask) != id.String() || res.early[0].Get(contract.HeaderExpires) == "") {
 					t.Errorf("before that: got %v, want one 103 that names the task and its end", res.early)
+				}
+			})
+		})
+	}
+}
+
+// A gateway hears at once that its caller is held, unless the answer should come soon.
+func TestGatewayHearsOfAHold(t *testing.T) {
+	t.Parallel()
+	const never = time.Hour
+	for name, c := range map[string]struct {
+		well     bool
+		again    bool // the call was offered before
+		headers  []string
+		answered time.Duration // after which there is an answer
+		said     time.Duration // after which the gateway hears of the hold
+	}{
+		"the service is not well":         {false, false, nil, 10 * time.Millisecond, 0},
+		"it is":                           {true, false, nil, time.Second, quiet},
+		"it is, and answers":              {true, false, nil, 10 * time.Millisecond, never},
+		"it is, but failed the gateway":   {true, false, []string{"Holdline-Cause: dial-refused"}, 10 * time.Millisecond, 0},
+		"it is, and was offered it twice": {true, true, nil, 10 * time.Millisecond, 0},
+		"for less time than that":         {true, false, []string{"Connect-Timeout-Ms: 25"}, time.Second, 5 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := newFakeStore()
+				m, id := newFake(t, store, nil), sumID()
+				m.shards.part(ShardOf(id)).demand.well.Store(c.well)
+				if c.again {
+					call(t.Context(), m, id, "Prefer: wait=0")
+				}
+				defer time.AfterFunc(c.answered, func() {
+					store.end(m, id, momv1.TaskState_TASK_STATE_SUCCEEDED, &momv1.Answer{RecordVersion: 3, Result: &momv1.Answer_Json{Json: []byte("{}")}})
+				}).Stop()
+				res := call(t.Context(), m, id, c.headers...)
+				if len(res.early) == 0 {
+					res.said = never
+				}
+				if res.said != c.said || len(res.early) > 1 || res.took > c.answered {
+					t.Errorf("heard of it after %v, %v; answered after %v, with %d; want it after %v", res.said, res.early, res.took, res.Code, c.said)
 				}
 			})
 		})

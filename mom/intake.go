@@ -184,7 +184,8 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	if said[1] != "" {
 		header.SetValues(contract.HeaderApplied, said[1:])
 	}
-	return in.holds.hold(ctx, to, asked.hold(ctx), task, added, waiter)
+	soon := task.Cause == "" && part.demand.well.Load()
+	return in.holds.hold(ctx, to, asked.hold(ctx), task, added, soon, waiter)
 }
 
 // stored takes note of a call that is stored for this cause. One that its service has failed is a

@@ -118,6 +118,7 @@ func (r *replayer) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	r.demand.well.Store(false)
 	r.store.Attend(r.shard, false, Room{})
 	if heard != nil {
 		r.start(attempts, (<-heard).leases, done)
@@ -132,7 +133,9 @@ func (r *replayer) Run(ctx context.Context) error {
 
 // attend tells the store what is done next, with room for so many.
 func (r *replayer) attend(room Room) {
-	attended := r.healthy && !r.away && room.Tasks > 0
+	well := r.healthy && !r.away
+	r.demand.well.Store(well)
+	attended := well && room.Tasks > 0
 	if !attended || !r.empty {
 		room = Room{} // it is leased for, if there is any
 	}
@@ -243,6 +246,7 @@ func (r *replayer) room() Room { return r.pace.room(r.flights.count(time.Now()))
 // waitHealthy asks for the service's health as long as there are tasks for it.
 // It returns false when none are left or ctx has ended.
 func (r *replayer) waitHealthy(ctx context.Context) bool {
+	r.demand.well.Store(false)
 	r.store.Attend(r.shard, false, Room{})
 	// Healthy or not, one that does not take a task is not asked at once again.
 	sleep(ctx, time.Until(r.rest))
