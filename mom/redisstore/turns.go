@@ -20,6 +20,8 @@ const (
 	turnMost = 64
 	// turnBytes is how much the new ones may bring, and the others, unless one alone brings more.
 	turnBytes = 256 << 10
+	// turnEnough is how many transitions wait for nobody who is about to ask: Redis would be idle meanwhile.
+	turnEnough = 16
 )
 
 // turns make the transitions of a shard together: while one script is under way, those that are asked for wait, and the
@@ -138,8 +140,12 @@ func (a *asked) end(reply rueidis.RedisMessage, err error) {
 // work makes transitions until none is left.
 func (t *turns) work() {
 	for {
-		runtime.Gosched() // those who are about to ask go along; nobody waits for them
 		t.mu.Lock()
+		if len(t.adds)+len(t.other) < turnEnough {
+			t.mu.Unlock()
+			runtime.Gosched() // those who are about to ask go along; nobody waits for them
+			t.mu.Lock()
+		}
 		others, later := oneLease(t.other.take())
 		t.other = append(later, t.other...)
 		adds := t.adds.take()
