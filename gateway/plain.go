@@ -84,22 +84,21 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	return res, nil
 }
 
-// count takes note of an answer that passed.
+// count takes note of a response that passed.
 func (p *proxy) count(target *target, first begun) {
 	ended := target.ok
-	switch {
-	case first.offered:
+	if first.offered {
 		ended = target.stored
 		if !first.async {
 			p.release(target)
 		}
-	case first.Failed:
-		ended = target.calls.WithLabelValues(string(endError))
-		fallthrough
-	default:
+	} else {
 		target.answered.Inc()
 		target.breaker.answered()
 		p.outages.Up(target.service, first.Came)
+		if first.Failed {
+			ended = target.calls.WithLabelValues(string(endError))
+		}
 	}
 	ended.Observe(time.Since(first.Came).Seconds())
 }
