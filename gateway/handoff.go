@@ -66,9 +66,9 @@ func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 // newHandOff prepares the offers of a call. It has a function of its own, and so has what is rare, since callers may be held by the thousand while handOff runs:
 // what it keeps on the stack counts.
 func (p *proxy) newHandOff(c *call) *handOff {
-	h := &handOff{proxy: p, call: c, prefer: c.prefer}
+	h, began := &handOff{proxy: p, call: c, prefer: c.prefer}, time.Now()
 	if first := c.offered; first != nil {
-		h.id = first.id
+		h.id, began = first.id, first.Came
 	} else {
 		h.id = c.target.newTaskID(c.req.URL.Path, c.key)
 	}
@@ -81,7 +81,7 @@ func (p *proxy) newHandOff(c *call) *handOff {
 		}
 	}
 	h.kept = c.key != "" || h.prefer.Async || h.prefer.Hold() == 0
-	h.until = answerBy(time.Now(), h.prefer.Hold(), c.deadline)
+	h.until = answerBy(began, h.prefer.Hold(), c.deadline)
 	if kind := upstream.MediaType(c.req.Header); c.req.Method != http.MethodGet && !slices.Equal(c.req.Header["Content-Type"], []string{kind}) {
 		c.req.Header = maps.Clone(c.req.Header) // the last attempt may still read it
 		c.req.Header.Set("Content-Type", kind)  // without parameters that say nothing to a MOM
@@ -109,18 +109,18 @@ func (p *proxy) release(t *target) {
 	p.held.Add(-1)
 }
 
-// answerBy is when the caller of a call that is held for so long hears from us at
-// the latest. It is after the MOM's own time for it, and before the caller's deadline; zero: there is none.
-func answerBy(now time.Time, hold time.Duration, deadline time.Time) time.Time {
+// answerBy is when a caller hears from us at the latest, whose hand-off began then and who is held for so long. It is after
+// the MOM's own time for it, and before the caller's deadline; zero: there is none.
+func answerBy(began time.Time, hold time.Duration, deadline time.Time) time.Time {
 	wait := hold + holdSlack
 	if hold == 0 {
 		wait = certainty
 	}
 	if !deadline.IsZero() {
-		left := deadline.Sub(now)
+		left := deadline.Sub(began)
 		wait = min(wait, max(left-contract.HandleMargin(left)/2, left/2))
 	}
-	return now.Add(wait)
+	return began.Add(wait)
 }
 
 // run offers the call until a MOM answers, or the caller's time for it is over.
