@@ -124,17 +124,23 @@ func TestPlainOfferIsAsAnyOther(t *testing.T) {
 							c.mom(w, r, o)
 						})
 						witness := newWitness(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, []string{"https://app.example"}, [2]int{major, major}, i == 0, mom.addr)
+						witness.call(t, get, []string{headers[0], async[0], "Te: trailers"}, body) // opens a connection to the MOM
+						for len(seen) > 0 {
+							<-seen
+						}
+						servedBefore, begunBefore := witness.g.served.Load(), witness.g.begun.Load()
 						for _, m := range []method{get, add} {
 							all[i] = append(all[i], witness.call(t, m, headers, body)...)
+							all[i] = append(all[i], fmt.Sprintf("tasks: %d", len(ids(mom.got()))))
 							for len(seen) > 0 {
 								all[i] = append(all[i], <-seen)
 							}
 						}
 						went := func() way {
 							switch {
-							case witness.g.served.Load() > 0:
+							case witness.g.served.Load() > servedBefore:
 								return served
-							case witness.g.begun.Load() > 0:
+							case witness.g.begun.Load() > begunBefore:
 								return begun
 							}
 							return asAny
