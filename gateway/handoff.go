@@ -109,8 +109,8 @@ func (p *proxy) release(t *target) {
 	p.held.Add(-1)
 }
 
-// answerBy is when a caller hears from us at the latest, whose hand-off began then and who is held for so long. It is after
-// the MOM's own time for it, and before the caller's deadline; zero: there is none.
+// answerBy is the latest time at which a caller hears from us, by when its hand-off began and how long it is held. It is after
+// the MOM's own time for it, and before the caller's deadline, which is zero if there is none.
 func answerBy(began time.Time, hold time.Duration, deadline time.Time) time.Time {
 	wait := hold + holdSlack
 	if hold == 0 {
@@ -128,11 +128,12 @@ func (h *handOff) run(ctx context.Context) verdict {
 	var mom *upstream.Endpoint
 	began, others, patience := time.Now(), h.proxy.mom.Len()-1, handOffTime
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		mom = h.proxy.mom.Pick(mom)
 		within := patience
 		if first := h.call.offered; first != nil {
 			mom, began = first.Endpoint(), first.Came
 			within -= time.Since(began)
+		} else {
+			mom = h.proxy.mom.Pick(mom)
 		}
 		res, outcome, taken := h.offer(ctx, mom, within)
 		said := replyOf(res, outcome)

@@ -88,6 +88,10 @@ func TestMaxHeld(t *testing.T) {
 			t.Errorf("Prefer: %s: MOM was asked for %q, want %q", asks.prefer, got, asks.want)
 		}
 	}
+	connect2.call(t, client(t, 2), url, add, "Idempotency-Key: a")
+	if offers := mom.got(); offers[len(offers)-1].header.Get("Prefer") != "wait=0" {
+		t.Errorf("with a key: MOM was asked for %q, want wait=0", offers[len(offers)-1].header.Get("Prefer"))
+	}
 	close(leave)
 	first.Wait()
 	connect2.call(t, client(t, 2), url, add, "Prefer: wait=60")

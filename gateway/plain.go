@@ -31,11 +31,11 @@ type plainCall struct {
 // begun is what servePlain has sent: a call to its service, or an offer of the call to a MOM.
 type begun struct {
 	*upstream.Begun               // nil: nothing was sent
-	most            time.Duration // servePlain waits; 0: without end
+	most            time.Duration // how long servePlain waits for the response; 0: without end
 	offered         bool
 	id              contract.TaskID // of the offer
 	key             string          // of its call
-	async           bool            // its caller is not held; any other counts as held
+	async           bool            // the caller of the offer is not held; any other counts as held
 }
 
 // servePlain serves most calls in few steps: those of unary methods that come whole, and either ask for nothing and are answered by a
@@ -65,7 +65,7 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	if res == nil {
 		return nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer p.limit.leave()
-			_, _ = io.Copy(io.Discard, r.Body) // first has it, and net/http does not look whether the caller leaves before it was read
+			first.Body = readWhole(r.Body) // the room for what it had is needed for the next call
 			if p.varies {
 				w.Header().Set("Vary", "Origin")
 			}
@@ -82,6 +82,15 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	}
 	p.count(target, first)
 	return res, nil
+}
+
+// readWhole reads a body that has come.
+func readWhole(body io.Reader) []byte {
+	if all, whole := wire.Whole(body); whole {
+		return all
+	}
+	all, _ := io.ReadAll(body) // it is in memory
+	return all
 }
 
 // count takes note of a response that passed.
@@ -108,6 +117,9 @@ func (p *proxy) begin(req *wire.Request, target *target, call plainCall, came ti
 	body, ok := req.Caller.Body(plainPatience)
 	if !ok {
 		return begun{}
+	}
+	if !call.deadline.IsZero() && time.Until(call.deadline) <= 0 {
+		return begun{} // it is too late, and so it is refused there
 	}
 	req.Body = body
 	if call.stores {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +25,7 @@ func (p *proxy) beginOffer(req *wire.Request, target *target, call plainCall, ca
 	first = begun{offered: true, id: target.newTaskID(req.Path, call.key), key: call.key, async: call.async}
 	first.most = max(min(handOffTime, time.Until(answerBy(came, hold, call.deadline))), 1)
 	var room [maxLines]line
-	lines := p.says(room[:0], first.id, req.Major, strings.HasSuffix(call.mediaType, "json"))
+	lines := p.says(room[:0], first.id, req.Major, call.mediaType == "application/json")
 	lines = p.saysNow(lines, 1, call.deadline, call.grpc)
 	offer := newPlainOffer()
 	defer offer.free()
@@ -46,7 +45,7 @@ func (p *proxy) beginOffer(req *wire.Request, target *target, call plainCall, ca
 	return first
 }
 
-// isTasks tells of the response of a MOM what replyOf tells of all: whether it is the task's, and so its caller's.
+// isTasks tells whether the response of a MOM is surely the task's, and so its caller's. Any other is for replyOf to read.
 func isTasks(res *wire.Response) (is bool) {
 	for _, f := range res.Header {
 		switch f.Name {
@@ -76,7 +75,7 @@ func (o *plainOffer) free() {
 	plainOffers.Put(o)
 }
 
-// begin adds these lines, and begins the offer; nil: nothing was sent.
+// begin adds the content-length and these lines, and begins the offer. It returns nil if nothing was sent.
 func (o *plainOffer) begin(mom *upstream.Endpoint, lines []line, mediaType string, came time.Time) *upstream.Begun {
 	o.req.Major = 2
 	o.req.Header = append(o.req.Header, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(o.req.Body))})

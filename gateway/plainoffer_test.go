@@ -75,6 +75,7 @@ func TestPlainOfferIsAsAnyOther(t *testing.T) {
 		{"a time to live", append(async, "Holdline-Ttl: 1m", "Holdline-Answer-Ttl: 1h"), handle, served},
 		{"a time to live that is none", append(async, "Holdline-Ttl: soon"), handle, asAny},
 		{"a deadline", append(async, "Connect-Timeout-Ms: 9000", "Grpc-Timeout: 9S"), handle, served},
+		{"a deadline that is over", append(async, "Connect-Timeout-Ms: 0", "Grpc-Timeout: 1n"), handle, asAny},
 		{"a version of the protocol", append(async, "Connect-Protocol-Version: 1"), handle, served},
 		{"headers that pass", append(async, "Authorization: b", "X-C: d", "Cookie: e=f", "Accept-Encoding: br", "User-Agent: g"), handle, served},
 		{"headers of ours", append(async, "Holdline-Caller: forged"), handle, asAny},

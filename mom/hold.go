@@ -58,8 +58,8 @@ type holds struct {
 	callers  atomic.Int64 // that are held
 }
 
-// hold waits for the answer, and answers; meanwhile it says that the call is stored, and at once unless the answer should come soon. errKeyEnded
-// when the call is not stored, since the task that its key named is gone.
+// hold waits for the answer, and answers. It tells the gateway that the call is stored: at once, or after quiet if the answer should come soon. It
+// returns errKeyEnded when the call is not stored, since the task that its key named is gone.
 func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task NewTask, added Added, soon bool, waiter *waiter) error {
 	defer h.callers.Add(-1)
 	if h.callers.Add(1) > int64(h.limit) && wait > 0 {

@@ -184,7 +184,7 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	if said[1] != "" {
 		header.SetValues(contract.HeaderApplied, said[1:])
 	}
-	soon := task.Cause == "" && part.demand.well.Load()
+	soon := task.Cause == "" && task.Offer <= 1 && part.demand.well.Load()
 	return in.holds.hold(ctx, to, asked.hold(ctx), task, added, soon, waiter)
 }
 

@@ -20,7 +20,7 @@ const (
 	turnMost = 64
 	// turnBytes is how much the new ones may bring, and the others, unless one alone brings more.
 	turnBytes = 256 << 10
-	// turnEnough is how many transitions wait for nobody who is about to ask: Redis would be idle meanwhile.
+	// turnEnough: if so many wait, the turn begins at once. To wait for more would leave Redis idle.
 	turnEnough = 16
 )
 

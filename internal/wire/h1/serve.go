@@ -34,11 +34,7 @@ func (c *Caller) serve(begun http.Handler) (served bool, err error) {
 		return false, nil
 	}
 	body = bytes.Clone(body)
-	if whole := c.n + c.head.length; begun == nil {
-		c.in.use(whole)
-	} else { // it has the body where it lies
-		defer func() { c.in.use(whole) }()
-	}
+	c.in.use(c.n + c.head.length)
 	if c.base == nil {
 		c.base, c.remote = context.Background(), c.RemoteAddr().String()
 		if c.server.Context != nil {
