@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"holdline/client"
@@ -161,7 +162,7 @@ func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time
 	switch {
 	case ctx.Err() != nil:
 		return goesOn(&momv1.TaskHandle{Id: id})
-	case err == nil || bounded.Err() != nil: // out of time, it may have ended all the same
+	case err == nil, bounded.Err() != nil, limit != nil && connect.CodeOf(err) == connect.CodeDeadlineExceeded: // out of time, it may have ended all the same
 		return r.printAnswer(ctx, out, id)
 	}
 	return r.fail(err)

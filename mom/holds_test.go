@@ -2,6 +2,7 @@ package mom
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -439,5 +440,26 @@ func TestTaskOfANewerRelease(t *testing.T) {
 	_, _, err := read(t.Context(), store, id)
 	if contract.ReasonOf(err) != momv1.Reason_REASON_STORE_UNAVAILABLE || !strings.Contains(err.Error(), "newer release") {
 		t.Errorf("read: got %v, want that a newer release has stored it", err)
+	}
+}
+
+// Who waits for a task until its time is over hears that, and not that the store is away: a read was cut short.
+func TestWaitIsOver(t *testing.T) {
+	t.Parallel()
+	for _, over := range []bool{true, false} {
+		store := newFakeStore()
+		m := newFake(t, store, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		store.fail = func(string) error {
+			if over {
+				cancel()
+			}
+			return ErrUnavailable
+		}
+		s := &taskService{store: store, shelf: m.shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
+		if _, err := s.WaitTask(ctx, &momv1.WaitTaskRequest{Id: sumID().String()}); err == nil || errors.Is(err, context.Canceled) != over {
+			t.Errorf("over %v: got %v", over, err)
+		}
 	}
 }
