@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"connectrpc.com/connect/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"holdline/gen/arithmetic/v1/arithmeticv1connect"
@@ -443,8 +444,8 @@ func TestTaskOfANewerRelease(t *testing.T) {
 	}
 }
 
-// Who waits for a task until its time is over hears that, and not that the store is away: a read was cut short.
-func TestWaitIsOver(t *testing.T) {
+// A caller whose time is over hears that, and not that the store is away: a read was cut short.
+func TestTimeIsOver(t *testing.T) {
 	t.Parallel()
 	for _, over := range []bool{true, false} {
 		store := newFakeStore()
@@ -458,8 +459,21 @@ func TestWaitIsOver(t *testing.T) {
 			return ErrUnavailable
 		}
 		s := &taskService{store: store, shelf: m.shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
-		if _, err := s.WaitTask(ctx, &momv1.WaitTaskRequest{Id: sumID().String()}); err == nil || errors.Is(err, context.Canceled) != over {
-			t.Errorf("over %v: got %v", over, err)
+		id := sumID().String()
+		for name, ask := range map[string]func(ctx context.Context) error{
+			"WaitTask": func(ctx context.Context) error {
+				_, err := s.WaitTask(ctx, &momv1.WaitTaskRequest{Id: id})
+				return err
+			},
+			"GetTask": func(ctx context.Context) error {
+				_, err := s.GetTask(ctx, &momv1.GetTaskRequest{Id: id})
+				return err
+			},
+		} {
+			asked := tellTime(func(ctx context.Context, _ connect.Spec, _ connect.ServerStream) error { return ask(ctx) })
+			if err := asked(ctx, connect.Spec{}, nil); err == nil || errors.Is(err, context.Canceled) != over {
+				t.Errorf("%s, over %v: got %v", name, over, err)
+			}
 		}
 	}
 }

@@ -135,7 +135,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	m.shards.newPart, m.shards.newSending = m.newPart, m.newSending
 	m.follow(cfg.Routes)
 	m.registerGauges()
-	own := connect.NewServer(tellErrors(m.once))
+	own := connect.NewServer(tellErrors(m.once), tellTime)
 	tasks := &taskService{store: store, shelf: shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})

@@ -35,6 +35,17 @@ func tellErrors(once *logonce.Logger) connect.ServerInterceptor {
 	}
 }
 
+// tellTime tells a caller whose time is over just that. Whatever else failed, such as a read of the store, may have been cut short by it.
+func tellTime(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		err := next(ctx, spec, stream)
+		if over := ctx.Err(); err != nil && over != nil {
+			return over
+		}
+		return err
+	}
+}
+
 // notice logs an error that a caller gets in place of an answer: the same thing once
 // per interval. The task is its id, or empty.
 func notice(once *logonce.Logger, err error, procedure, task string) {

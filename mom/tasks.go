@@ -82,7 +82,7 @@ func (s *taskService) WaitTask(ctx context.Context, req *momv1.WaitTaskRequest) 
 	for waiting := true; ; {
 		task, answer, err := listen(ctx, s.store, id)
 		if err != nil {
-			return nil, cmp.Or(ctx.Err(), err) // it may be that only the caller's time is over
+			return nil, err
 		}
 		if !waiting || !contract.IsOpen(task.GetState()) {
 			return &momv1.WaitTaskResponse{Task: task, Answer: s.shelf.withMessage(ctx, task, answer)}, nil

@@ -433,6 +433,7 @@ var plains = []mutant{
 	{"mom/hold.go", "(look || !soon)", "!soon", "-run TestGatewayHearsOfAHold ./mom"},
 	{"mom/hold.go", "			over.Reset(time.Until(until))\n", "", "-run TestGatewayHearsOfAHold|TestHoldEnds ./mom"},
 	{"gateway/plain.go", "time.Until(call.deadline) <= 0", "false", plainTests},
+	{"mom/notice.go", "			return over\n", "			return err\n", "-run TestTimeIsOver ./mom"},
 	{"mom/intake.go", `task.Cause == "" && `, "", "-run TestGatewayHearsOfAHold ./mom"},
 	{"gateway/plain.go", "\t\t\t\tw.Header().Set(\"Vary\", \"Origin\")\n", "", plainTests},
 	{"gateway/plain.go", "\t\tres.Until = call.deadline.Add(deadlineGrace + lastWords)\n", "", plainTests},
