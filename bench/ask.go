@@ -45,6 +45,13 @@ func askUsual(name, procedure string, m *message) *ask {
 
 func (a *ask) path() string { return cmp.Or(a.procedure, procedure) }
 
+// brief tells whether a call and its answer come in one piece, mostly.
+func (a *ask) brief() bool {
+	const most = 8 << 10 // bytes
+	m := a.says()
+	return a.messages == 0 && max(len(m.connect.request), len(m.connect.answer), len(m.grpc.request), len(m.grpc.answer)) <= most
+}
+
 func (a *ask) says() *message { return cmp.Or(a.message, sum) }
 
 // message is what calls say and what they must be told, byte by byte, in both protocols.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -167,6 +169,43 @@ func TestCallersComplain(t *testing.T) {
 	}
 }
 
+// TestHangsUp has a peer that hangs up on one of its connections.
+func TestHangsUp(t *testing.T) {
+	t.Parallel()
+	var came atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if came.Add(1) == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		echo(w, r)
+	}))
+	t.Cleanup(server.Close)
+	loads := make([]*load, 4)
+	for i := range loads {
+		var err error
+		if loads[i], err = newLoad(t.Context(), protocolConnect, server.Listener.Addr().String(), askEcho(1)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(loads[i].caller.close)
+	}
+	for range 2 { // a connection that has failed fails again
+		if err := drive(loads, 1, 100*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		failed := 0
+		for _, l := range loads {
+			if l.err != nil {
+				failed++
+			} else if len(l.latencies) == 0 {
+				t.Error("no call on a connection that works")
+			}
+		}
+		if failed != 1 {
+			t.Errorf("%d connections failed, want 1", failed)
+		}
+	}
+}
+
 // TestEchoes has messages that are larger than windows, and streams, with calls that share a connection.
 func TestEchoes(t *testing.T) {
 	t.Parallel()
@@ -179,10 +218,15 @@ func TestEchoes(t *testing.T) {
 		for protocol, streams := range map[string]int{protocolConnect: 1, protocolGRPC: 8} {
 			t.Run(protocol+"/"+a.name, func(t *testing.T) {
 				t.Parallel()
-				var l load
-				err := l.run(dialFor(t, protocol, server.Listener.Addr().String(), a), streams, time.Now().Add(100*time.Millisecond))
-				if err != nil || len(l.latencies) < streams {
-					t.Errorf("%d calls, %v; want at least %d and no error", len(l.latencies), err, streams)
+				l, err := newLoad(t.Context(), protocol, server.Listener.Addr().String(), a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(l.caller.close)
+				for range 2 {
+					if err := errors.Join(drive([]*load{l}, streams, 100*time.Millisecond), l.err); err != nil || len(l.latencies) < streams {
+						t.Errorf("%d calls, %v; want at least %d and no error", len(l.latencies), err, streams)
+					}
 				}
 			})
 		}

@@ -26,11 +26,14 @@ const (
 
 // caller is one connection.
 type caller interface {
-	// send sends a call. It may wait with that until receive is called.
+	// send sends a call. It may wait with that until flush or receive is called.
 	send(now time.Time) error
+	flush() error
 	// receive waits until a call has ended, of those under way any, and returns when it was sent. It is an error if its answer
 	// is not that of its message, or the handle that was asked for.
 	receive() (sent time.Time, err error)
+	// pending tells whether more has come than receive has taken.
+	pending() bool
 	// task is the id that the last answer named, empty if it named none.
 	task() string
 	// expire ends calls that are still in flight then.
@@ -70,21 +73,24 @@ func isSecure(name string) bool { return protocols[name].alpn != "" }
 
 // dial opens a connection in one of the protocols.
 func dial(ctx context.Context, name, addr string, a *ask) (caller, error) {
-	p := protocols[name]
+	conn, err := connect(ctx, name, addr)
+	if err != nil {
+		return nil, err
+	}
+	return protocols[name].speak(conn, a), nil
+}
+
+func connect(ctx context.Context, name, addr string) (net.Conn, error) {
+	plain := &net.Dialer{Timeout: 5 * time.Second}
+	if !isSecure(name) {
+		return plain.DialContext(ctx, "tcp", addr)
+	}
 	trusted, err := certificate()
 	if err != nil {
 		return nil, err
 	}
-	plain := &net.Dialer{Timeout: 5 * time.Second}
-	open := plain.DialContext
-	if p.alpn != "" {
-		open = (&tls.Dialer{NetDialer: plain, Config: &tls.Config{RootCAs: trusted.roots, NextProtos: []string{p.alpn}}}).DialContext
-	}
-	conn, err := open(ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	return p.speak(conn, a), nil
+	secure := &tls.Dialer{NetDialer: plain, Config: &tls.Config{RootCAs: trusted.roots, NextProtos: []string{protocols[name].alpn}}}
+	return secure.DialContext(ctx, "tcp", addr)
 }
 
 const loopback = "127.0.0.1"

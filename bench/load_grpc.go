@@ -31,6 +31,8 @@ type grpcCaller struct {
 	fields  []hpack.HeaderField
 	hpack   *hpack.Encoder
 	block   bytes.Buffer // of hpack
+	unpack  *hpack.Decoder
+	taking  *grpcStream // whose headers are unpacked
 	ask     *ask
 	next    uint32 // stream
 	open    map[uint32]*grpcStream
@@ -49,7 +51,9 @@ type grpcStream struct {
 	unsent []byte
 	credit int64
 	body   []byte
+	http   string // :status
 	status string // grpc-status
+	ended  bool   // with these headers
 	task   string
 }
 
@@ -77,7 +81,7 @@ func newGRPCCaller(conn net.Conn, a *ask) caller {
 	c.hpack = hpack.NewEncoder(&c.block)
 	c.framer = http2.NewFramer(c.out, c.in)
 	c.framer.SetReuseFrames()
-	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.unpack = hpack.NewDecoder(4096, func(f hpack.HeaderField) { c.taking.take(f) })
 	// What is queued here goes out with the first call.
 	c.out.WriteString(http2.ClientPreface)
 	_ = c.framer.WriteSettings(http2.Setting{ID: http2.SettingEnablePush, Val: 0}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
@@ -89,9 +93,7 @@ func newGRPCCaller(conn net.Conn, a *ask) caller {
 func (c *grpcCaller) send(now time.Time) error {
 	c.block.Reset()
 	for _, f := range c.fields {
-		if err := c.hpack.WriteField(f); err != nil {
-			return err
-		}
+		_ = c.hpack.WriteField(f)
 	}
 	if c.ask.keyed {
 		// Not worth a place in the table of what was sent before.
@@ -134,6 +136,9 @@ func (c *grpcCaller) push(s *grpcStream) {
 }
 
 func (c *grpcCaller) flush() error {
+	if c.out.Len() == 0 {
+		return nil
+	}
 	_, err := c.conn.Write(c.out.Bytes())
 	c.out.Reset()
 	return err
@@ -153,14 +158,21 @@ func (c *grpcCaller) receive() (time.Time, error) {
 		}
 		s := c.open[frame.Header().StreamID]
 		switch f := frame.(type) {
-		case *http2.MetaHeadersFrame:
-			if s == nil {
-				continue
+		case *http2.HeadersFrame:
+			if err := c.unpacked(s, f.HeaderBlockFragment(), f.HeadersEnded()); err != nil {
+				return time.Time{}, err
 			}
-			if err := s.take(f); err != nil {
-				return s.sent, err
+			if s != nil {
+				s.ended = s.ended || f.StreamEnded()
 			}
-			if f.StreamEnded() {
+			if s != nil && s.ended && f.HeadersEnded() {
+				return s.sent, c.end(s)
+			}
+		case *http2.ContinuationFrame:
+			if err := c.unpacked(s, f.HeaderBlockFragment(), f.HeadersEnded()); err != nil {
+				return time.Time{}, err
+			}
+			if s != nil && s.ended && f.HeadersEnded() {
 				return s.sent, c.end(s)
 			}
 		case *http2.DataFrame:
@@ -192,6 +204,9 @@ func (c *grpcCaller) end(s *grpcStream) error {
 	if c.ask.handle {
 		status, answer = "4", nil
 	}
+	if s.http != "200" {
+		return fmt.Errorf("status %s, want 200", s.http)
+	}
 	if s.status != status {
 		return fmt.Errorf("grpc-status %q, want %s", s.status, status)
 	}
@@ -201,21 +216,28 @@ func (c *grpcCaller) end(s *grpcStream) error {
 	return c.ask.checkTask(c.id)
 }
 
-// take takes what is checked out of headers or trailers, and wants :status 200.
-func (s *grpcStream) take(f *http2.MetaHeadersFrame) error {
-	for _, field := range f.Fields {
-		switch field.Name {
-		case ":status":
-			if field.Value != "200" {
-				return fmt.Errorf("status %s, want 200", field.Value)
-			}
-		case "grpc-status":
-			s.status = field.Value
-		case "holdline-task":
-			s.task = field.Value
-		}
+// unpacked takes headers or trailers, or a part of them.
+func (c *grpcCaller) unpacked(s *grpcStream, fragment []byte, last bool) error {
+	c.taking = s
+	if _, err := c.unpack.Write(fragment); err != nil || !last {
+		return err
 	}
-	return nil
+	return c.unpack.Close()
+}
+
+// take takes what is checked out of headers or trailers.
+func (s *grpcStream) take(field hpack.HeaderField) {
+	if s == nil {
+		return
+	}
+	switch field.Name {
+	case ":status":
+		s.http = field.Value
+	case "grpc-status":
+		s.status = field.Value
+	case "holdline-task":
+		s.task = field.Value
+	}
 }
 
 // control handles the frames that carry nothing of a call. The stream is nil if it is none that is under way.
@@ -271,6 +293,8 @@ func (c *grpcCaller) resume() {
 		c.push(s)
 	}
 }
+
+func (c *grpcCaller) pending() bool { return c.in.Buffered() > 0 }
 
 func (c *grpcCaller) task() string { return c.id }
 

@@ -75,6 +75,8 @@ func (c *connectCaller) send(now time.Time) error {
 	return err
 }
 
+func (c *connectCaller) flush() error { return nil }
+
 func (c *connectCaller) receive() (time.Time, error) {
 	err := c.read()
 	if err == nil {
@@ -190,6 +192,8 @@ func (c *connectCaller) take(n int) error {
 	_, err := io.ReadFull(c.in, c.body[from:])
 	return err
 }
+
+func (c *connectCaller) pending() bool { return c.in.Buffered() > 0 }
 
 func (c *connectCaller) task() string { return c.id }
 

@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,34 +100,34 @@ const (
 // that it returns says that there was nothing to measure.
 func measure(ctx context.Context, p *peer, of shape, duration time.Duration) (row, error) {
 	r := row{shape: of, Scenario: p.scenario, Peer: p.name}
-	callers := make([]caller, of.Connections)
-	for i := range callers {
+	loads := make([]*load, of.Connections)
+	for i := range loads {
 		addrs := append([]string{p.addr[of.Protocol]}, p.more...)
-		c, err := dial(ctx, of.Protocol, addrs[i%len(addrs)], cmp.Or(of.ask, p.ask))
+		l, err := newLoad(ctx, of.Protocol, addrs[i%len(addrs)], cmp.Or(of.ask, p.ask))
 		if err != nil {
 			return r, err
 		}
-		defer c.close()
-		callers[i] = c
+		defer l.caller.close()
+		loads[i] = l
 	}
-	warm, err := drive(callers, of.Streams, duration/warmShare)
-	if err != nil {
+	if err := drive(loads, of.Streams, duration/warmShare); err != nil {
 		return r, err
 	}
-	for _, l := range warm {
+	for _, l := range loads {
 		r.made += len(l.latencies)
 	}
-	before, err := p.clocks.read()
+	clocks := clocks{partClient: {os.Getpid()}}
+	maps.Copy(clocks, p.clocks)
+	before, err := clocks.read()
 	if err != nil {
 		return r, err
 	}
 	start := time.Now()
-	loads, err := drive(callers, of.Streams, duration)
-	if err != nil {
+	if err := drive(loads, of.Streams, duration); err != nil {
 		return r, err
 	}
 	elapsed := time.Since(start)
-	after, err := p.clocks.read()
+	after, err := clocks.read()
 	if err != nil {
 		return r, err
 	}
@@ -145,57 +148,96 @@ func measure(ctx context.Context, p *peer, of shape, duration time.Duration) (ro
 	r.P99 = microseconds(percentile(latencies, 99))
 	r.made += r.Calls
 	r.spend(before, after, r.Calls)
+	r.CPU -= r.CPUOf[partClient] // it is not what is measured
 	return r, nil
 }
 
-// load is what one connection saw.
+// load is one connection, and what it sees.
 type load struct {
+	caller    caller
+	polled    *polledConn // nil: it has a goroutine of its own
+	open      int         // calls in flight
 	latencies []time.Duration
 	err       error // the connection's last, nil if it worked to the end
 }
 
-// drive calls on all connections at once, with so many calls in flight on each, until the time is over.
-func drive(callers []caller, streams int, duration time.Duration) ([]load, error) {
-	loads := make([]load, len(callers))
-	end := time.Now().Add(duration)
-	for i, c := range callers {
-		if err := c.expire(end.Add(patience)); err != nil {
+func newLoad(ctx context.Context, protocol, addr string, a *ask) (*load, error) {
+	conn, err := connect(ctx, protocol, addr)
+	if err != nil {
+		return nil, err
+	}
+	l := &load{}
+	if tcp, plain := conn.(*net.TCPConn); plain && a.brief() {
+		if l.polled, err = newPolledConn(tcp); err != nil {
 			return nil, err
 		}
-		loads[i].latencies = make([]time.Duration, 0, 1024)
+		conn = l.polled
 	}
-	var group sync.WaitGroup
-	for i, c := range callers {
-		group.Go(func() { loads[i].err = loads[i].run(c, streams, end) })
-	}
-	group.Wait()
-	return loads, nil
+	l.caller = protocols[protocol].speak(conn, a)
+	return l, nil
 }
 
-// run calls on one connection.
-func (l *load) run(c caller, streams int, end time.Time) error {
-	now := time.Now()
-	for range streams {
-		if err := c.send(now); err != nil {
+// drive calls on all connections at once, with so many calls in flight on each, until the time is over.
+func drive(loads []*load, streams int, duration time.Duration) error {
+	end := time.Now().Add(duration)
+	var polled []*load
+	var group sync.WaitGroup
+	for _, l := range loads {
+		if err := l.caller.expire(end.Add(patience)); err != nil {
 			return err
 		}
+		l.open, l.latencies, l.err = streams, make([]time.Duration, 0, 1024), nil
+		if l.polled != nil {
+			polled = append(polled, l)
+			continue
+		}
+		group.Go(func() {
+			for l.begin(); l.open > 0; {
+				l.step(end)
+			}
+		})
 	}
-	for open := streams; open > 0; {
-		sent, err := c.receive()
-		if err != nil {
-			return err
-		}
-		// A call begins where another one ended: one look at the clock a call.
-		now = time.Now()
-		l.latencies = append(l.latencies, now.Sub(sent))
-		if !now.Before(end) {
-			open--
-		} else if err := c.send(now); err != nil {
-			return err
-		}
-	}
-	return nil
+	err := poll(polled, end)
+	group.Wait()
+	return err
 }
+
+// begin sends the first calls.
+func (l *load) begin() {
+	now := time.Now()
+	for range l.open {
+		if err := l.caller.send(now); err != nil {
+			l.fail(err)
+			return
+		}
+	}
+	l.flush()
+}
+
+// step waits until a call has ended, and sends another one if there is time.
+func (l *load) step(end time.Time) {
+	sent, err := l.caller.receive()
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	// A call begins where another one ended: one look at the clock a call.
+	now := time.Now()
+	l.latencies = append(l.latencies, now.Sub(sent))
+	if !now.Before(end) {
+		l.open--
+	} else if err := l.caller.send(now); err != nil {
+		l.fail(err)
+	}
+}
+
+func (l *load) flush() {
+	if err := l.caller.flush(); err != nil {
+		l.fail(err)
+	}
+}
+
+func (l *load) fail(err error) { l.open, l.err = 0, err }
 
 // percentile returns the nearest-rank percentile of sorted values, 0 of none.
 func percentile(sorted []time.Duration, p int) time.Duration {
