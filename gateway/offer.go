@@ -228,7 +228,7 @@ func (o *offering) begin(mom *upstream.Endpoint, lines []line) *upstream.Begun {
 		case key == "Content-Length", key == "Host", key == "Te" && !slices.Equal(values, []string{"trailers"}),
 			slices.ContainsFunc(lines, func(l line) bool { return l.key == key }):
 		default:
-			fields = wire.AppendFields(fields, key, values)
+			fields = wire.AppendFields(fields, key, values...)
 		}
 	}
 	mediaType, _ := req.Written()

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -26,25 +28,13 @@ const quiet = 20 * time.Millisecond
 
 // sayStored stops the gateway's clock: the call is stored, as this task, and the
 // answer may take its time.
-func sayStored(ctx context.Context, id string, expireTime time.Time) {
-	if x, ok := incomingOf(ctx); ok {
-		expires := ""
-		if !expireTime.IsZero() {
-			expires = expireTime.Format(time.RFC3339Nano)
-		}
-		x.sayStored(id, expires)
+func sayStored(to *incoming, id string, expireTime time.Time) {
+	said := headers{{Name: contract.HeaderTask, Value: id}}
+	if !expireTime.IsZero() {
+		said.Set(contract.HeaderExpires, expireTime.Format(time.RFC3339Nano))
 	}
+	to.inform(said)
 }
-
-// caller is who gets the answer.
-type caller struct {
-	stream connect.ServerStream
-	info   *connect.CallInfo
-	codec  string // as in records
-}
-
-// task is the id of the task that the headers name.
-func (c caller) task() string { return c.info.ResponseHeader().Get(contract.HeaderTask) }
 
 // holds keep callers until their tasks have answers. They are safe for concurrent use.
 type holds struct {
@@ -60,7 +50,7 @@ type holds struct {
 
 // hold waits for the answer, and answers. It tells the gateway that the call is stored: at once, or after quiet if the answer should come soon. It
 // returns errKeyEnded when the call is not stored, since the task that its key named is gone.
-func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task NewTask, added Added, soon bool, waiter *waiter) error {
+func (h *holds) hold(ctx context.Context, to *incoming, wait time.Duration, task NewTask, added Added, soon bool, waiter *waiter) error {
 	defer h.callers.Add(-1)
 	if h.callers.Add(1) > int64(h.limit) && wait > 0 {
 		h.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", h.limit)
@@ -98,14 +88,14 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 			case errors.Is(err, ErrNotFound):
 				return h.storeLost(id, task.Repeatable)
 			case errors.Is(err, ErrRecordVersion):
-				to.info.ResponseHeader().Delete(contract.HeaderTask) // so that it is not taken for the task's own answer
-				to.info.ResponseHeader().Set(contract.HeaderUnsure, "1")
+				to.said.Delete(contract.HeaderTask) // so that it is not taken for the task's own answer
+				to.said.Set(contract.HeaderUnsure, "1")
 				return err
 			case err != nil:
 				return err
 			case !contract.IsOpen(found.GetState()):
 				if attached {
-					to.info.ResponseHeader().Set(contract.HeaderReplayed, "true")
+					to.said.Set(contract.HeaderReplayed, "true")
 				}
 				return h.reply(ctx, to, found, answer)
 			default:
@@ -113,7 +103,7 @@ func (h *holds) hold(ctx context.Context, to caller, wait time.Duration, task Ne
 			}
 		}
 		if !said && (look || !soon) {
-			sayStored(ctx, to.task(), added.ExpireTime)
+			sayStored(to, to.task(), added.ExpireTime)
 			said = true
 			over.Reset(time.Until(until))
 		}
@@ -155,7 +145,7 @@ func (h *holds) storeLost(id contract.TaskID, repeatable bool) error {
 
 // handOut answers with the handle of a task whose caller was held in vain; with its
 // answer when it has ended just now, or unheard.
-func (h *holds) handOut(ctx context.Context, to caller, id contract.TaskID, repeatable bool) error {
+func (h *holds) handOut(ctx context.Context, to *incoming, id contract.TaskID, repeatable bool) error {
 	handle := &momv1.TaskHandle{State: momv1.TaskState_TASK_STATE_QUEUED}
 	// The task is stored; a state that cannot be told now changes nothing.
 	task, answer, err := read(ctx, h.store, id)
@@ -172,31 +162,52 @@ func (h *holds) handOut(ctx context.Context, to caller, id contract.TaskID, repe
 
 // writeHandle answers with the handle of the task that the headers name. In gRPC it is in the trailers, too: there is where a
 // client looks for the pushback, and some show their callers nothing else of an error.
-func writeHandle(to caller, handle *momv1.TaskHandle) error {
+func writeHandle(to *incoming, handle *momv1.TaskHandle) error {
 	handle.Id = to.task()
-	grpc := to.info.Protocol != connect.ProtocolNameConnect
-	all := make([]string, 0, 5)
+	grpc := to.protocol != connect.ProtocolNameConnect
+	if grpc {
+		to.trailer = slices.Grow(to.trailer, maxOfHandle)
+	}
 	for key, value := range contract.StoredHeader(handle.GetId(), grpc) {
-		all = append(all, value)
-		values := all[len(all)-1 : len(all) : len(all)]
-		to.info.ResponseHeader().SetValues(key, values)
+		to.said.Set(key, value)
 		if grpc {
-			to.info.ResponseTrailer().SetValues(key, values)
+			to.trailer.Set(key, value)
 		}
 	}
-	return contract.Stored(handle)
+	return contract.NewHandle(handle)
 }
 
+// maxOfHandle is how many headers go with a handle.
+const maxOfHandle = 6
+
 // reply answers with what the task came to.
-func (h *holds) reply(ctx context.Context, to caller, task *momv1.Task, answer *momv1.Answer) error {
-	addMetadata(to.info.ResponseHeader(), answer.GetHeader())
-	addMetadata(to.info.ResponseTrailer(), answer.GetTrailer())
+func (h *holds) reply(ctx context.Context, to *incoming, task *momv1.Task, answer *momv1.Answer) error {
+	to.said.add(answer.GetHeader())
+	to.trailer.add(answer.GetTrailer())
 	if err := contract.TaskError(task, answer); err != nil {
 		return err
 	}
-	message, err := h.shelf.answerAs(ctx, to.codec, task, answer)
+	message, err := h.shelf.answerAs(ctx, to.codec(), task, answer)
 	if err != nil {
 		return err
 	}
-	return to.stream.Send(&bridge.Message{JSON: to.codec == codecJSON, Bytes: message})
+	to.answer = &bridge.Message{JSON: to.json, Bytes: message}
+	return nil
+}
+
+// add adds what an answer has. It takes the place of what there is under the same name.
+func (h *headers) add(list []*momv1.Metadata) {
+	said := *h
+	more := make(headers, 0, len(said)+len(list))
+	for _, f := range said {
+		if !slices.ContainsFunc(list, func(m *momv1.Metadata) bool { return m.GetKey() == f.Name }) {
+			more = append(more, f)
+		}
+	}
+	for _, m := range list {
+		for _, value := range valuesOf(m) {
+			more = append(more, hpack.HeaderField{Name: m.GetKey(), Value: value})
+		}
+	}
+	*h = more
 }

@@ -2,84 +2,192 @@ package mom
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
+	"connectrpc.com/connect/v2"
 	"golang.org/x/net/http2/hpack"
 
+	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/wire"
 )
 
-// incoming is the HTTP exchange that a call came in, as far as connect does not show it: one of net/http's types, or that of a plain call.
-type incoming interface {
-	// major is the version of HTTP.
-	major() int32
-	// setStatus gives an error in the Connect unary protocol the HTTP status of its reason.
-	setStatus(err error)
-	// sayStored sends a 103 with the id of a task, and when it expires, if that is known.
-	sayStored(id, expires string)
+// incoming is a call that came to be stored, and what is said to it. It came through connect, or is a plain one: see ServePlain.
+type incoming struct {
+	source
+	protocol string              // as connect names it
+	json     bool                // else the binary format
+	major    int32               // the version of HTTP
+	header   []hpack.HeaderField // with names in lower case
+
+	said, trailer headers
+	answer        *bridge.Message // nil: an error is the answer
 }
 
-type incomingKey struct{}
-
-func incomingOf(ctx context.Context) (incoming, bool) {
-	x, ok := ctx.Value(incomingKey{}).(incoming)
-	return x, ok
+// source is where a call comes from.
+type source interface {
+	// receive has the message taken.
+	receive(msg bridge.Incoming) error
+	// inform sends a 103.
+	inform(said headers)
 }
 
-// withIncoming gives handlers the exchange.
-func withIncoming(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &fullIncoming{contract.StatusWriter{ResponseWriter: w}, r.ProtoMajor}
-		next.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), incomingKey{}, x)))
+// first is the first value of a header of the call, empty if there is none.
+func (x *incoming) first(key string) string {
+	name := wire.Lower(key)
+	for _, f := range x.header {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// kept are the headers of the call that its record keeps. The others cannot be read any more.
+func (x *incoming) kept() []*momv1.Metadata {
+	x.header = slices.DeleteFunc(x.header, func(f hpack.HeaderField) bool {
+		_, ends := endHere[f.Name]
+		return ends || strings.HasPrefix(f.Name, ownPrefix)
 	})
+	return metadata(maps.All(wire.AddFields(nil, x.header)), contract.FromCaller)
 }
 
-// fullIncoming is one of an http.Request.
-type fullIncoming struct {
+// asks are the headers by which callers ask for something of Holdline.
+func (x *incoming) asks() http.Header {
+	header := http.Header{}
+	for _, f := range x.header {
+		if endHere[f.Name] {
+			key := wire.Canonical(f.Name)
+			header[key] = append(header[key], f.Value)
+		}
+	}
+	return header
+}
+
+// endHere are headers of calls that isKept does not keep, with names in lower case. Those that callers send to Holdline are true.
+var endHere = func() map[string]bool {
+	ends := map[string]bool{}
+	for key := range bridge.TransportHeaders() {
+		ends[wire.Lower(key)] = false
+	}
+	for _, h := range contract.Headers {
+		if h.From == contract.FromCaller {
+			ends[wire.Lower(h.Name)] = true
+		}
+	}
+	return ends
+}()
+
+// ownPrefix begins the names of all others.
+var ownPrefix = strings.ToLower(contract.Prefix)
+
+// codec is that of the call as records have it.
+func (x *incoming) codec() string {
+	if x.json {
+		return codecJSON
+	}
+	return ""
+}
+
+// task is the id of the task that the headers name.
+func (x *incoming) task() string { return x.said.Get(contract.HeaderTask) }
+
+// headers are some headers or trailers, named as in http.Header. There are few of them, or nobody looks for one.
+type headers []hpack.HeaderField
+
+// Get returns the first value of a header, empty if there is none.
+func (h *headers) Get(key string) string {
+	for _, f := range *h {
+		if f.Name == key {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// Set has a header have one value.
+func (h *headers) Set(key, value string) {
+	if h.Get(key) != "" {
+		h.Delete(key)
+	}
+	*h = append(*h, hpack.HeaderField{Name: key, Value: value})
+}
+
+// Delete removes a header.
+func (h *headers) Delete(key string) {
+	*h = slices.DeleteFunc(*h, func(f hpack.HeaderField) bool { return f.Name == key })
+}
+
+// heads are the headers or the trailers of a response, of connect's or of ours.
+type heads interface {
+	Get(key string) string
+	Set(key, value string)
+}
+
+var (
+	_ heads = (*headers)(nil)
+	_ heads = (*connect.Header)(nil)
+)
+
+// full is what came through connect.
+type full struct {
+	stream   connect.ServerStream
+	exchange *httpExchange
+}
+
+// newFull returns the call that connect has a function serve.
+func newFull(ctx context.Context, stream connect.ServerStream) *incoming {
+	info, _ := connect.CallInfoForServerContext(ctx)
+	x := &incoming{source: full{stream, exchangeOf(ctx)}, protocol: info.Protocol, json: bridge.IsJSON(info), major: 1}
+	if exchange := exchangeOf(ctx); exchange != nil {
+		x.major = exchange.major
+	}
+	for key, values := range info.RequestHeader().All() {
+		for _, value := range values {
+			x.header = append(x.header, hpack.HeaderField{Name: wire.Lower(key), Value: value})
+		}
+	}
+	*info.RequestHeader() = connect.Header{} // its caller may be held for long
+	return x
+}
+
+func (f full) receive(msg bridge.Incoming) error { return f.stream.Receive(msg) }
+
+func (f full) inform(said headers) {
+	if f.exchange == nil {
+		return
+	}
+	header := f.exchange.Header()
+	for _, h := range said {
+		header.Set(h.Name, h.Value)
+	}
+	contract.Inform(f.exchange, http.StatusEarlyHints)
+	for _, h := range said {
+		header.Del(h.Name) // connect sets it with the answer
+	}
+}
+
+// httpExchange is the HTTP exchange that a call came in through connect, as far as connect does not show it.
+type httpExchange struct {
 	contract.StatusWriter
-	protoMajor int
+	major int32 // the version of HTTP
 }
 
-func (x *fullIncoming) major() int32 { return int32(min(x.protoMajor, 2)) }
+type exchangeKey struct{}
 
-func (x *fullIncoming) setStatus(err error) { x.Status = contract.Status(err) }
-
-func (x *fullIncoming) sayStored(id, expires string) {
-	header := x.Header()
-	header.Set(contract.HeaderTask, id)
-	if expires != "" {
-		header.Set(contract.HeaderExpires, expires)
-	}
-	contract.Inform(x, http.StatusEarlyHints)
-	header.Del(contract.HeaderTask) // connect sets it with the answer
-	header.Del(contract.HeaderExpires)
+func exchangeOf(ctx context.Context) *httpExchange {
+	x, _ := ctx.Value(exchangeKey{}).(*httpExchange)
+	return x
 }
 
-// plainIncoming is one of a plain call, and the context of that call.
-type plainIncoming struct {
-	context.Context
-	caller wire.Holding
-	http   int32
-}
-
-// Value implements context.Context.
-func (x *plainIncoming) Value(key any) any {
-	if key == (incomingKey{}) {
-		return x
-	}
-	return x.Context.Value(key)
-}
-
-func (x *plainIncoming) major() int32 { return x.http }
-
-// setStatus does nothing: who writes the error reads the same table.
-func (x *plainIncoming) setStatus(error) {}
-
-func (x *plainIncoming) sayStored(id, expires string) {
-	said := []hpack.HeaderField{{Name: wire.Lower(contract.HeaderTask), Value: id}, {Name: wire.Lower(contract.HeaderExpires), Value: expires}}
-	if expires == "" {
-		said = said[:1]
-	}
-	x.caller.Inform(http.StatusEarlyHints, said)
+// withExchange gives handlers the exchange.
+func withExchange(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := &httpExchange{contract.StatusWriter{ResponseWriter: w}, int32(min(r.ProtoMajor, 2))}
+		next.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -38,12 +39,8 @@ const maxKeyEnds = 3
 // called. connect does all protocol work, in and out, but for most calls: see ServePlain.
 func (m *MOM) mountIntake(mux *http.ServeMux) {
 	m.intakes = bridge.NewHandlers(func(method *route.Method) connect.ServerFunc {
-		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
-			sender := m.routes.of(method.Service())
-			if sender == nil {
-				return connect.NewError(connect.CodeUnimplemented, "its route is gone")
-			}
-			return m.newIntake(method, sender.route()).take(ctx, spec, stream)
+		return func(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+			return m.takeFull(ctx, method, stream)
 		}
 	},
 		[]connect.ServerInterceptor{tellErrors(m.once)}, connecthttp.WithReadMaxBytes(maxRequest),
@@ -67,6 +64,34 @@ func (m *MOM) takes(path string) *route.Method {
 		return nil
 	}
 	return method
+}
+
+// takeFull takes a call that came through connect.
+func (m *MOM) takeFull(ctx context.Context, method *route.Method, stream connect.ServerStream) error {
+	x := newFull(ctx, stream)
+	err := m.take(ctx, method, x)
+	info, _ := connect.CallInfoForServerContext(ctx)
+	for _, h := range x.said {
+		info.ResponseHeader().Add(h.Name, h.Value)
+	}
+	for _, h := range x.trailer {
+		info.ResponseTrailer().Add(h.Name, h.Value)
+	}
+	if handle, ok := err.(*contract.HandleError); ok { //nolint:errorlint // it is not wrapped
+		return handle.Connect()
+	}
+	if err != nil {
+		return err
+	}
+	return stream.Send(x.answer)
+}
+
+func (m *MOM) take(ctx context.Context, method *route.Method, x *incoming) error {
+	sender := m.routes.of(method.Service())
+	if sender == nil {
+		return connect.NewError(connect.CodeUnimplemented, "its route is gone")
+	}
+	return m.newIntake(method, sender.route()).take(ctx, x)
 }
 
 func (m *MOM) newIntake(method *route.Method, r *route.Route) *intake {
@@ -102,58 +127,47 @@ type intake struct {
 	once      *logonce.Logger
 }
 
-// codecOf is the codec of a call as records have it.
-func codecOf(info *connect.CallInfo) string {
-	if bridge.IsJSON(info) {
-		return codecJSON
-	}
-	return ""
-}
-
-// take is a connect.ServerFunc: it stores the call, says so, and holds the caller
-// until there is an answer or as long as the caller allows.
-func (in *intake) take(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+// take stores the call, says so, and holds the caller until there is an answer or as long as the caller allows.
+func (in *intake) take(ctx context.Context, x *incoming) error {
 	began := time.Now()
-	info, _ := connect.CallInfoForServerContext(ctx)
-	came := newReceived(codecOf(info), in.method.Descriptor.Input(), in.shelf.ours.Of(in.method.Service()))
-	if err := stream.Receive(came); err != nil {
-		refuse(info, contract.RefusedCall)
-		return in.notReceived(info, err) // an invalid message never reaches a queue
+	came := newReceived(x.codec(), in.method.Descriptor.Input(), in.shelf.ours.Of(in.method.Service()))
+	if err := x.receive(came); err != nil {
+		x.refuse(contract.RefusedCall)
+		return in.notReceived(x, err) // an invalid message never reaches a queue
 	}
-	asked, err := in.termsOf(info, began)
+	asked, err := in.termsOf(x, began)
 	if err != nil {
-		refuse(info, contract.RefusedCall)
+		x.refuse(contract.RefusedCall)
 		return err
 	}
-	task, err := in.task(ctx, info, asked, came)
+	task, err := in.task(ctx, x, asked, came)
 	if err != nil {
 		return err
 	}
-	// Its caller may be held for long, and these have been read.
-	*info.RequestHeader() = connect.Header{}
+	x.header = nil // its caller may be held for long
 	if asked.key == "" {
 		came.msg = nil // it is compared with no other
 	}
 	if !in.ready.Load() {
-		return in.notStored(info, task.Cause, "the store is not ready")
+		return in.notStored(x, task.Cause, "the store is not ready")
 	}
-	if err := in.place(ctx, info, &task); err != nil {
+	if err := in.place(ctx, x, &task); err != nil {
 		return err
 	}
 	for range maxKeyEnds {
-		if err = in.accept(ctx, caller{stream, info, came.codec}, asked, task, came); !errors.Is(err, errKeyEnded) {
+		if err = in.accept(ctx, x, asked, task, came); !errors.Is(err, errKeyEnded) {
 			return err
 		}
-		info.ResponseHeader().Delete(contract.HeaderTask) // of the task that is gone
+		x.said.Delete(contract.HeaderTask) // of the task that is gone
 	}
-	return in.notStored(info, task.Cause, "the task of its key ends again and again")
+	return in.notStored(x, task.Cause, "the task of its key ends again and again")
 }
 
 // unheard is a waiter who hears of nothing.
 var unheard = &waiter{}
 
 // accept stores the task, or finds the one that its key names, and holds the caller.
-func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTask, came *received) error {
+func (in *intake) accept(ctx context.Context, x *incoming, asked terms, task NewTask, came *received) error {
 	waiter := unheard // if nobody is held, the store is read at most
 	if task.Waits {
 		// Wait before storing: an answer may be quicker than we are.
@@ -167,7 +181,7 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 		if ctx.Err() != nil && !task.Kept && !errors.Is(err, ErrNotSent) {
 			in.lapses.add(task.ID, task.Offer) // it may be stored
 		}
-		return in.addFailed(ctx, to.info, task, err)
+		return in.addFailed(ctx, x, task, err)
 	}
 	part := in.shards.part(ShardOf(added.ID))
 	part.reaper.within(asked.ttl)
@@ -178,14 +192,13 @@ func (in *intake) accept(ctx context.Context, to caller, asked terms, task NewTa
 	if task.Waits && added.ID != task.ID { // the key may name another task
 		waiter.waitFor(added.ID)
 	}
-	header := to.info.ResponseHeader()
-	said := []string{added.ID.String(), asked.prefer.Applied()} // one allocation for both
-	header.SetValues(contract.HeaderTask, said[:1:1])
-	if said[1] != "" {
-		header.SetValues(contract.HeaderApplied, said[1:])
+	x.said = slices.Grow(x.said, maxOfHandle)
+	x.said.Set(contract.HeaderTask, added.ID.String())
+	if applied := asked.prefer.Applied(); applied != "" {
+		x.said.Set(contract.HeaderApplied, applied)
 	}
 	soon := task.Cause == "" && task.Offer <= 1 && part.demand.well.Load()
-	return in.holds.hold(ctx, to, asked.hold(ctx), task, added, soon, waiter)
+	return in.holds.hold(ctx, x, asked.hold(ctx), task, added, soon, waiter)
 }
 
 // stored takes note of a call that is stored for this cause. One that its service has failed is a
@@ -241,44 +254,41 @@ func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added,
 var spoken = map[string]int32{"1": 1, "2": 2}
 
 // task builds the record of a call.
-func (in *intake) task(ctx context.Context, info *connect.CallInfo, asked terms, came *received) (NewTask, error) {
-	header := info.RequestHeader()
-	caller := cmp.Or(header.Get(contract.HeaderCaller), contract.Anonymous)
+func (in *intake) task(ctx context.Context, x *incoming, asked terms, came *received) (NewTask, error) {
+	caller := cmp.Or(x.first(contract.HeaderCaller), contract.Anonymous)
 	if !utf8.ValidString(caller) {
 		return NewTask{}, contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "%s: want UTF-8", contract.HeaderCaller)
 	}
-	id, err := in.minted(header)
+	id, err := in.minted(x)
 	if err != nil {
 		return NewTask{}, err
+	}
+	if major, ok := spoken[x.first(contract.HeaderHTTP)]; ok {
+		x.major = major
 	}
 	call := &momv1.Call{
 		Procedure: in.method.Procedure,
 		Caller:    caller,
-		Protocol:  info.Protocol,
-		HttpMajor: 1,
-		Header:    metadata(header.All(), contract.FromCaller),
+		Protocol:  x.protocol,
+		HttpMajor: x.major,
 		Message:   came.raw,
 		Codec:     came.codec,
 	}
-	call.RecordVersion = versionOf(came.json(), nil, call.GetHeader())
-	if major, ok := spoken[header.Get(contract.HeaderHTTP)]; ok {
-		call.HttpMajor = major
-	} else if x, ok := incomingOf(ctx); ok {
-		call.HttpMajor = x.major()
-	}
-	offer, _ := strconv.ParseInt(header.Get(contract.HeaderOffer), 10, 64) // 0: it did not say
+	offer, _ := strconv.ParseInt(x.first(contract.HeaderOffer), 10, 64) // 0: it did not say
 	waits := asked.hold(ctx) > 0
 	task := NewTask{
 		ID:         id,
 		Offer:      offer,
 		Call:       call,
 		Repeatable: in.method.Repeatable,
-		Cause:      strings.ToValidUTF8(header.Get(contract.HeaderCause), "?"),
+		Cause:      strings.ToValidUTF8(x.first(contract.HeaderCause), "?"),
 		TTL:        asked.ttl,
 		AnswerTTL:  asked.answerTTL,
 		Waits:      waits,
-		Kept:       asked.key != "" || asked.prefer.Async || !waits || header.Get(contract.HeaderKept) != "",
+		Kept:       asked.key != "" || asked.prefer.Async || !waits || x.first(contract.HeaderKept) != "",
 	}
+	call.Header = x.kept()
+	call.RecordVersion = versionOf(came.json(), nil, call.GetHeader())
 	if asked.key != "" {
 		call.IdempotencyKey = asked.key
 		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(asked.key))

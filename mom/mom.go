@@ -145,7 +145,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serve(tasks.showAnswer))
 
 	m.mountIntake(mux)
-	m.handler = withIncoming(bridge.WithText(mux, false))
+	m.handler = withExchange(bridge.WithText(mux, false))
 	return m, nil
 }
 
@@ -281,25 +281,3 @@ const storeTimeout = 300 * time.Millisecond
 
 // storePause is the time before a store that did not answer is asked again.
 const storePause = 50 * time.Millisecond
-
-// setStatus prepares the HTTP status and the headers of an error that a handler is about
-// to return. Clients of gRPC may show an error's trailers alone, so the task is named there, too.
-func setStatus(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	if x, ok := incomingOf(ctx); ok {
-		x.setStatus(err)
-	}
-	info, ok := connect.CallInfoForServerContext(ctx)
-	if !ok {
-		return err
-	}
-	if after := contract.RetryAfter(err); after != "" {
-		info.ResponseHeader().Set("Retry-After", after)
-	}
-	if info.Protocol != connect.ProtocolNameConnect && info.ResponseHeader().Has(contract.HeaderTask) {
-		info.ResponseTrailer().SetValues(contract.HeaderTask, info.ResponseHeader().Values(contract.HeaderTask))
-	}
-	return err
-}

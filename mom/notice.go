@@ -15,24 +15,39 @@ import (
 )
 
 // tellErrors logs errors that are not meant for callers, who then get their code
-// alone, and those that callers get and operators should know of.
+// alone, and those that callers get and operators should know of. It prepares the HTTP status and the headers of the error.
 func tellErrors(once *logonce.Logger) connect.ServerInterceptor {
 	return func(next connect.ServerFunc) connect.ServerFunc {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 			err := next(ctx, spec, stream)
-			if err != nil && ctx.Err() == nil {
-				task, placed := "", true
-				if info, ok := connect.CallInfoForServerContext(ctx); ok {
-					task = info.ResponseHeader().Get(contract.HeaderTask)
-					placed = info.ResponseHeader().Get(contract.HeaderShards) == "" // else its gateway offers it again
-				}
-				if placed {
-					notice(once, err, spec.Procedure, task)
-				}
+			info, ok := connect.CallInfoForServerContext(ctx)
+			if err == nil || !ok {
+				return err
 			}
-			return setStatus(ctx, err)
+			if x := exchangeOf(ctx); x != nil {
+				x.Status = contract.Status(err)
+			}
+			return tell(ctx, once, err, spec.Procedure, info.Protocol, info.ResponseHeader(), info.ResponseTrailer())
 		}
 	}
+}
+
+// tell is tellErrors for one error, and what is said with it. Clients of gRPC may show an error's trailers alone, so the task is named there, too.
+func tell(ctx context.Context, once *logonce.Logger, err error, procedure, protocol string, header, trailer heads) error {
+	if _, ok := err.(*contract.HandleError); ok || err == nil { //nolint:errorlint // it is not wrapped
+		return err
+	}
+	task := header.Get(contract.HeaderTask)
+	if ctx.Err() == nil && header.Get(contract.HeaderShards) == "" { // else its gateway offers it again
+		notice(once, err, procedure, task)
+	}
+	if after := contract.RetryAfter(err); after != "" {
+		header.Set("Retry-After", after)
+	}
+	if protocol != connect.ProtocolNameConnect && task != "" {
+		trailer.Set(contract.HeaderTask, task)
+	}
+	return err
 }
 
 // tellTime tells a caller whose time is over just that. Whatever else failed, such as a read of the store, may have been cut short by it.

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 
-	"connectrpc.com/connect/v2"
-
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
 )
@@ -17,8 +15,8 @@ const unplaced = -1
 
 // minted reads the id that a gateway has minted for a call. One that came without a gateway gets
 // its id here.
-func (in *intake) minted(header *connect.Header) (contract.TaskID, error) {
-	raw := header.Get(contract.HeaderTask)
+func (in *intake) minted(x *incoming) (contract.TaskID, error) {
+	raw := x.first(contract.HeaderTask)
 	if raw == "" {
 		id := contract.NewTaskID(in.route.Service, 1, "", "", "")
 		id.Shard = unplaced
@@ -34,7 +32,7 @@ func (in *intake) minted(header *connect.Header) (contract.TaskID, error) {
 // place puts a task into its shard. An id that says another one is refused, with the number of
 // shards by which the gateway finds the right one: to mint another id would store the call twice
 // if it is offered again.
-func (in *intake) place(ctx context.Context, info *connect.CallInfo, task *NewTask) error {
+func (in *intake) place(ctx context.Context, x *incoming, task *NewTask) error {
 	is, err := in.shards.numbering(ctx, in.route.Service)
 	if err == nil && task.ID.Shard != unplaced && !task.placeBy(is) {
 		is, err = in.shards.read(ctx, in.route.Service) // the gateway may know a newer number than we do
@@ -44,12 +42,12 @@ func (in *intake) place(ctx context.Context, info *connect.CallInfo, task *NewTa
 		return ctx.Err()
 	case err != nil:
 		in.once.Warn("unnumbered "+in.route.Service, "calls not stored: the number of shards cannot be read", "service", in.route.Service, "error", err)
-		return in.notStored(info, task.Cause, "the number of shards of its queue cannot be read")
+		return in.notStored(x, task.Cause, "the number of shards of its queue cannot be read")
 	case task.ID.Shard == unplaced:
 		task.ID.Shard = task.shardBy(is.Shards)
 	}
 	if !task.placeBy(is) {
-		return in.misplaced(ctx, info, *task)
+		return in.misplaced(ctx, x, *task)
 	}
 	return nil
 }
@@ -68,13 +66,13 @@ func (in *intake) placeAgain(ctx context.Context, task *NewTask) error {
 }
 
 // misplaced refuses a task for now, whose id is not in its shard.
-func (in *intake) misplaced(ctx context.Context, info *connect.CallInfo, task NewTask) error {
+func (in *intake) misplaced(ctx context.Context, x *incoming, task NewTask) error {
 	is, err := in.shards.numbering(ctx, in.route.Service)
 	if err != nil {
-		return in.notStored(info, task.Cause, "the number of shards of its queue cannot be read")
+		return in.notStored(x, task.Cause, "the number of shards of its queue cannot be read")
 	}
-	info.ResponseHeader().Set(contract.HeaderShards, strconv.Itoa(is.Shards))
-	refuse(info, contract.RefusedNow)
+	x.said.Set(contract.HeaderShards, strconv.Itoa(is.Shards))
+	x.refuse(contract.RefusedNow)
 	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE,
 		"the queue of %s has %d shards, and the id %s was made for another number; the call was not stored", in.route.Service, is.Shards, task.ID)
 }

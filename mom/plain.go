@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/net/http2/hpack"
+
 	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/wire"
@@ -25,15 +27,50 @@ func (m *MOM) ServePlain(req *wire.Request) (*wire.Response, http.Handler) {
 		return nil, nil
 	}
 	call := bridge.ReadPlain(req)
-	if call == nil {
+	if call == nil || !m.trusts(req.Header) {
 		return nil, nil
 	}
-	header := call.Info.RequestHeader()
-	if header.Has(contract.HeaderOperator) || !m.cfg.Secret.Is(header.Values(contract.HeaderSecret)) {
-		return nil, nil
-	}
-	header.Delete(contract.HeaderSecret)
-	return m.intakes.Serve(&plainIncoming{caller.Context(call.Timeout), caller, int32(req.Major)}, method, call), nil
+	came := struct { // in one allocation
+		incoming
+		plain
+	}{plain: plain{call, caller}}
+	x := &came.incoming
+	*x = incoming{source: &came.plain, protocol: call.Protocol, json: call.JSON, major: int32(req.Major), header: req.Header}
+	ctx := caller.Context(call.Timeout)
+	err := tell(ctx, m.once, m.take(ctx, method, x), method.Procedure, x.protocol, &x.said, &x.trailer)
+	return call.Respond(x.said, x.trailer, x.answer, err), nil
 }
 
 var _ wire.PlainHandler = (*MOM)(nil)
+
+// trusts tells whether a call shows the secret, and is no operator's.
+func (m *MOM) trusts(header []hpack.HeaderField) bool {
+	var shown []string
+	for _, f := range header {
+		switch f.Name {
+		case secretName:
+			shown = append(shown, f.Value)
+		case operatorName:
+			return false
+		}
+	}
+	return m.cfg.Secret.Is(shown)
+}
+
+var secretName, operatorName = wire.Lower(contract.HeaderSecret), wire.Lower(contract.HeaderOperator)
+
+// plain is where a plain call comes from.
+type plain struct {
+	call   *bridge.PlainCall
+	caller wire.Holding
+}
+
+func (p *plain) receive(msg bridge.Incoming) error { return p.call.Receive(msg) }
+
+func (p *plain) inform(said headers) {
+	fields := make([]hpack.HeaderField, len(said))
+	for i, h := range said {
+		fields[i] = hpack.HeaderField{Name: wire.Lower(h.Name), Value: h.Value}
+	}
+	p.caller.Inform(http.StatusEarlyHints, fields)
+}

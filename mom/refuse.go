@@ -12,29 +12,29 @@ import (
 
 // refuse says that the error which follows is the caller's, and why the call is
 // surely not stored.
-func refuse(info *connect.CallInfo, why string) {
-	info.ResponseHeader().Set(contract.HeaderRefused, why)
+func (x *incoming) refuse(why string) {
+	x.said.Set(contract.HeaderRefused, why)
 }
 
 // addFailed says that a call could not be stored, or may not have been.
-func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task NewTask, err error) error {
+func (in *intake) addFailed(ctx context.Context, x *incoming, task NewTask, err error) error {
 	switch {
 	case errors.Is(err, ErrKeyReused):
-		refuse(info, contract.RefusedCall)
+		x.refuse(contract.RefusedCall)
 		return keyReused(err)
 	case errors.Is(err, ErrQueueFull):
-		refuse(info, contract.RefusedNow)
+		x.refuse(contract.RefusedNow)
 		return contract.Errorf(momv1.Reason_REASON_QUEUE_FULL, "the queue of %s is full; the call was not stored", in.route.Service)
 	case errors.Is(err, ErrMoved):
-		return in.misplaced(ctx, info, task)
+		return in.misplaced(ctx, x, task)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
 	in.once.Warn("not stored", "call not stored", "task", task.ID, "procedure", in.method.Procedure, "error", err)
 	if errors.Is(err, ErrNotSent) {
-		return in.notStored(info, task.Cause, "the store cannot be reached")
+		return in.notStored(x, task.Cause, "the store cannot be reached")
 	}
-	info.ResponseHeader().Set(contract.HeaderUnsure, "1")
+	x.said.Set(contract.HeaderUnsure, "1")
 	if in.method.Repeatable {
 		return contract.Errorf(momv1.Reason_REASON_STORE_UNCERTAIN, "the call may or may not be stored; it may be sent again")
 	}
@@ -42,18 +42,18 @@ func (in *intake) addFailed(ctx context.Context, info *connect.CallInfo, task Ne
 }
 
 // notStored says why the call came here and why it cannot stay.
-func (in *intake) notStored(info *connect.CallInfo, cause, why string) error {
-	refuse(info, contract.RefusedNow)
+func (in *intake) notStored(x *incoming, cause, why string) error {
+	x.refuse(contract.RefusedNow)
 	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored", contract.WhyStored(in.route.Service, cause), why)
 }
 
 // notReceived tells of a message that could not be read. One that is small only as long as it is
 // compressed is too large to be stored: an outage must not make a final error of that.
-func (in *intake) notReceived(info *connect.CallInfo, err error) error {
+func (in *intake) notReceived(x *incoming, err error) error {
 	if connect.CodeOf(err) != connect.CodeResourceExhausted {
 		return err
 	}
-	cause := info.RequestHeader().Get(contract.HeaderCause)
+	cause := x.first(contract.HeaderCause)
 	reason := momv1.Reason_REASON_REQUEST_TOO_LARGE
 	if cause != "" {
 		reason = momv1.Reason_REASON_CALL_NOT_STORABLE

@@ -3,10 +3,7 @@ package mom
 import (
 	"cmp"
 	"context"
-	"net/http"
 	"time"
-
-	"connectrpc.com/connect/v2"
 
 	"holdline/internal/contract"
 )
@@ -21,13 +18,8 @@ type terms struct {
 
 // termsOf reads the headers of the contract. The gateway has judged them already, unless it is
 // of an older release.
-func (in *intake) termsOf(info *connect.CallInfo, came time.Time) (terms, error) {
-	header := http.Header{}
-	for key, values := range info.RequestHeader().All() {
-		if contract.SentBy(contract.FromCaller, key) {
-			header[key] = values
-		}
-	}
+func (in *intake) termsOf(x *incoming, came time.Time) (terms, error) {
+	header := x.asks()
 	asks, err := contract.AsksOf(header)
 	if err != nil {
 		return terms{}, err

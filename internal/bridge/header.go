@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"errors"
+	"iter"
+	"maps"
 	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
@@ -28,6 +30,9 @@ var ofTransport = map[string]bool{
 // OfTransport tells whether a header describes one exchange. All others are what application wrote to
 // application.
 func OfTransport(key string) bool { return ofTransport[key] }
+
+// TransportHeaders are all headers of which OfTransport is true.
+func TransportHeaders() iter.Seq[string] { return maps.Keys(ofTransport) }
 
 // CallError is the record of a call's error; its code alone when it is none of RPC. What came with it
 // says more of its details than connect does; nil: nothing came.

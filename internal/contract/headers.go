@@ -159,9 +159,12 @@ var senders = func() map[string]Sender {
 	return senders
 }()
 
+// Prefix begins the names of Holdline's own headers.
+const Prefix = "Holdline-"
+
 // IsOwn tells whether a header is Holdline's by its prefix. Names that have no line in Headers may be
 // used by later releases.
-func IsOwn(name string) bool { return strings.HasPrefix(name, "Holdline-") }
+func IsOwn(name string) bool { return strings.HasPrefix(name, Prefix) }
 
 // SentBy tells whether the contract has a header of this name from such a sender.
 func SentBy(from Sender, name string) bool { return senders[name] == from }

@@ -26,20 +26,44 @@ func WhyStored(service, cause string) string {
 
 // Stored is the error that carries a handle: the call was accepted, and was not finished when its
 // caller stopped waiting. It sets the handle's PollAfter to a message that all handles share.
-func Stored(handle *momv1.TaskHandle) *connect.Error {
+func Stored(handle *momv1.TaskHandle) *connect.Error { return NewHandle(handle).Connect() }
+
+// HandleError is the error of Stored before it is one of connect's: nearly all calls that are stored need one, and connect copies
+// an error with each detail. AppendError and StatusTrailers write it.
+type HandleError struct {
+	message string
+	details []*connect.ErrorDetail
+
+	handle connect.ErrorDetail
+	both   [2]*connect.ErrorDetail // room for details
+	room   [400]byte               // for most handles, in both codecs
+}
+
+// NewHandle is Stored, but for the type.
+func NewHandle(handle *momv1.TaskHandle) *HandleError {
 	handle.PollAfter = pollAfter
-	err := newError(momv1.Reason_REASON_CALL_STORED, "accepted, not finished yet; the task is "+handle.GetId())
-	detail := new(struct {
-		connect.ErrorDetail
-		room [400]byte // for most handles, in both codecs
-	})
-	value, flaw := proto.MarshalOptions{}.MarshalAppend(detail.room[:0], handle)
+	e := &HandleError{message: "accepted, not finished yet; the task is " + handle.GetId()}
+	e.details = append(e.both[:0], details[momv1.Reason_REASON_CALL_STORED]...)
+	value, flaw := proto.MarshalOptions{}.MarshalAppend(e.room[:0], handle)
 	if flaw != nil {
-		return err // it is a message of ours: there is no flaw
+		return e // it is a message of ours: there is no flaw
 	}
 	end := len(value)
-	detail.Type, detail.Value, detail.Debug = handleName, value[:end:end], appendHandle(value[end:], handle)
-	return err.WithDetail(&detail.ErrorDetail)
+	e.handle.Type, e.handle.Value, e.handle.Debug = handleName, value[:end:end], appendHandle(value[end:], handle)
+	e.details = append(e.details, &e.handle)
+	return e
+}
+
+// Error implements error.
+func (e *HandleError) Error() string { return e.message }
+
+// Connect makes it one of connect's.
+func (e *HandleError) Connect() *connect.Error {
+	err := connect.NewError(reasons[momv1.Reason_REASON_CALL_STORED].code, e.message)
+	for _, detail := range e.details {
+		err = err.WithDetail(detail)
+	}
+	return err
 }
 
 var handleName = string((*momv1.TaskHandle)(nil).ProtoReflect().Descriptor().FullName())

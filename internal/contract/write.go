@@ -14,17 +14,20 @@ import (
 	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	momv1 "holdline/gen/mom/v1"
 )
 
 // AppendError appends an error as the Connect protocol has it in the body of a unary response, byte for byte as connect writes it, and returns the HTTP status
-// of that response, too. It takes a fifth of the time of connect, which reflects on each field and looks at each byte several times.
-func AppendError(out []byte, err *connect.Error) (body []byte, status int) {
-	details := err.Details()
+// of that response, too. The error is a *connect.Error, or a *HandleError. It takes a fifth of the time of connect, which reflects on each field and looks at
+// each byte several times.
+func AppendError(out []byte, err error) (body []byte, status int) {
+	code, message, details := parts(err)
 	if status = reasons[reasonIn(details)].status; status == 0 {
-		status = statuses[err.Code()]
+		status = statuses[code]
 	}
-	out = appendText(append(out, `{"code":`...), err.Code().String())
-	if message := err.Message(); message != "" {
+	out = appendText(append(out, `{"code":`...), code.String())
+	if message != "" {
 		out = appendText(append(out, `,"message":`...), message)
 	}
 	for i, detail := range details {
@@ -43,6 +46,17 @@ func AppendError(out []byte, err *connect.Error) (body []byte, status int) {
 		out = append(out, ']')
 	}
 	return append(out, '}'), status
+}
+
+// parts are what callers are told of an error: a *connect.Error, or a *HandleError.
+func parts(err error) (code connect.Code, message string, details []*connect.ErrorDetail) {
+	switch err := err.(type) { //nolint:errorlint // it is not wrapped
+	case *HandleError:
+		return reasons[momv1.Reason_REASON_CALL_STORED].code, err.message, err.details
+	case *connect.Error:
+		return err.Code(), err.Message(), err.Details()
+	}
+	return connect.CodeUnknown, "", nil
 }
 
 // written are the details that are always the same, as AppendError and StatusTrailers write them.
@@ -123,16 +137,16 @@ func isFlat(object []byte) bool {
 	return begins && ends
 }
 
-// StatusTrailers calls add with the trailers by which gRPC tells how a call has ended, as connect writes them; nil: well. Their names
-// are those of http.Header.
-func StatusTrailers(err *connect.Error, add func(key, value string)) {
+// StatusTrailers calls add with the trailers by which gRPC tells how a call has ended, as connect writes them; nil: well. The error is as that
+// of AppendError. The names of the trailers are those of http.Header.
+func StatusTrailers(err error, add func(key, value string)) {
 	if err == nil {
 		add("Grpc-Status", "0")
 		return
 	}
-	code, message := err.Code(), err.Message()
+	code, message, details := parts(err)
 	var status []byte
-	if details := err.Details(); len(details) > 0 {
+	if len(details) > 0 {
 		var flaw error
 		if status, flaw = appendStatus(make([]byte, 0, 1<<10), code, message, details); flaw != nil {
 			code, message, status = connect.CodeInternal, "marshal protobuf status: "+flaw.Error(), nil

@@ -23,7 +23,7 @@ import (
 // What we write of an error is byte for byte what connect writes.
 func TestErrorsAreAsConnectWritesThem(t *testing.T) {
 	t.Parallel()
-	errs := []*connect.Error{
+	errs := []error{
 		connect.NewError(connect.CodeUnknown, ""),
 		connect.NewError(connect.CodeInternal, "a \"quote\", <angles> & Umläute: ü\u2028, 100 %\n and \xff"),
 		connect.NewError(connect.CodeAborted, "a detail that nobody knows").WithDetail(&connect.ErrorDetail{Type: "acme.v1.None", Value: []byte{1, 2, 3}}),
@@ -36,12 +36,12 @@ func TestErrorsAreAsConnectWritesThem(t *testing.T) {
 		contract.WithDetail(connect.NewError(connect.CodeNotFound, "ours"), &momv1.Task{Id: "a<b>", Caller: "ü"}),
 		connect.NewError(connect.CodeUnavailable, "without JSON").WithDetail(&connect.ErrorDetail{Type: "google.rpc.RetryInfo", Value: []byte{10, 2, 8, 1}}),
 		connect.NewError(connect.CodeUnavailable, "with something else").WithDetail(&connect.ErrorDetail{Type: "google.rpc.RetryInfo", Value: []byte{10, 2, 8, 1}, Debug: []byte("{")}),
-		contract.Stored(&momv1.TaskHandle{}),
-		contract.Stored(&momv1.TaskHandle{Id: "a.B.0.x", State: 99}),
-		contract.Stored(&momv1.TaskHandle{Id: "a.B.0.<x>ü", State: momv1.TaskState_TASK_STATE_RUNNING}),
+		contract.NewHandle(&momv1.TaskHandle{}),
+		contract.NewHandle(&momv1.TaskHandle{Id: "a.B.0.x", State: 99}),
+		contract.NewHandle(&momv1.TaskHandle{Id: "a.B.0.<x>ü", State: momv1.TaskState_TASK_STATE_RUNNING}),
 	}
 	for _, nanos := range []int{0, 1, 1000, 1_000_000, 100_000_000, 120_000_000, 123_450_000, 999_999_999} {
-		errs = append(errs, contract.Stored(&momv1.TaskHandle{
+		errs = append(errs, contract.NewHandle(&momv1.TaskHandle{
 			Id: "a.B.0.x", State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(time.Date(2026, 1, 2, 3, 4, 0, nanos, time.UTC)),
 		}))
 	}
@@ -52,7 +52,11 @@ func TestErrorsAreAsConnectWritesThem(t *testing.T) {
 		errs = append(errs, connect.NewError(code, "by its code"))
 	}
 	const procedure = "/a.B/C"
-	for _, err := range errs {
+	for _, told := range errs {
+		err := told
+		if handle, ok := told.(*contract.HandleError); ok { //nolint:errorlint // it is not wrapped
+			err = handle.Connect()
+		}
 		rpc, mux := connect.NewServer(), http.NewServeMux()
 		rpc.Register(connect.Method{Spec: connect.Spec{Procedure: procedure}, Handler: func(context.Context, connect.Spec, connect.ServerStream) error { return err }})
 		connecthttp.Mount(mux, rpc)
@@ -65,11 +69,11 @@ func TestErrorsAreAsConnectWritesThem(t *testing.T) {
 		}
 		res := ask("application/json")
 		want, _ := io.ReadAll(res.Body)
-		if got, status := contract.AppendError(nil, err); !bytes.Equal(got, want) || status != res.StatusCode {
+		if got, status := contract.AppendError(nil, told); !bytes.Equal(got, want) || status != res.StatusCode {
 			t.Errorf("JSON: HTTP %d\n%s, want HTTP %d\n%s", status, got, res.StatusCode, want)
 		}
 		got := http.Header{}
-		contract.StatusTrailers(err, got.Set)
+		contract.StatusTrailers(told, got.Set)
 		if want := ask("application/grpc").Trailer; !maps.EqualFunc(got, want, slices.Equal) {
 			t.Errorf("gRPC:\n%v, want\n%v", got, want)
 		}

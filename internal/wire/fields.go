@@ -31,7 +31,7 @@ func AddFields(header http.Header, fields []hpack.HeaderField) http.Header {
 }
 
 // AppendFields appends the values of a header. As in net/http, those that HTTP/2 does not allow are left out.
-func AppendFields(fields []hpack.HeaderField, key string, values []string) []hpack.HeaderField {
+func AppendFields(fields []hpack.HeaderField, key string, values ...string) []hpack.HeaderField {
 	name := Lower(key)
 	if len(values) == 0 || OfConnection(name) || !httpguts.ValidHeaderFieldName(name) {
 		return fields

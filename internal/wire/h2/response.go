@@ -86,7 +86,7 @@ func (c *call) WriteHeader(status int) {
 	c.kept = c.keptIn[:0]
 	for key, values := range c.header {
 		if key != "Content-Length" || c.left >= 0 {
-			c.kept = wire.AppendFields(c.kept, key, values)
+			c.kept = wire.AppendFields(c.kept, key, values...)
 		}
 	}
 }
@@ -96,7 +96,7 @@ func (c *call) informational(status int, header http.Header) {
 	var fields []hpack.HeaderField
 	for key, values := range header {
 		if key != "Content-Length" {
-			fields = wire.AppendFields(fields, key, values)
+			fields = wire.AppendFields(fields, key, values...)
 		}
 	}
 	c.Inform(status, fields)
@@ -284,7 +284,7 @@ func (c *call) complete() {
 	fields := room[:0]
 	for key, values := range c.header {
 		if name, ok := c.trailer(key); ok {
-			fields = wire.AppendFields(fields, name, values)
+			fields = wire.AppendFields(fields, name, values...)
 		}
 	}
 	c.l.newBlock()
