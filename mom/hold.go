@@ -16,6 +16,7 @@ import (
 	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
+	"holdline/internal/wire"
 )
 
 // gatewaysClock is how much earlier a hold may end at the gateway than here: the call took some
@@ -68,8 +69,8 @@ func (h *holds) hold(ctx context.Context, to *incoming, wait time.Duration, task
 	callers := &h.traffic.of(task.ID.Service).callers
 	defer callers.Add(-1)
 	callers.Add(1)
-	over := time.NewTimer(wait)
-	defer over.Stop()
+	over := wire.GetTimer(wait)
+	defer wire.PutTimer(over)
 	until := time.Now().Add(wait)
 	if soon {
 		over.Reset(min(wait, quiet))

@@ -213,11 +213,15 @@ func (in *intake) stored(cause string) {
 // add stores a task. As long as there is time, it asks again when it cannot know
 // whether the store has it: the same id is stored once.
 func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	task.Until = time.Now().Add(storeTimeout)
+	added, err := in.store.Add(ctx, task)
+	if err == nil {
+		return added, nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, task.Until)
 	defer cancel()
 	var unsure error
-	for {
-		added, err := in.store.Add(ctx, task)
+	for ; ; added, err = in.store.Add(ctx, task) {
 		if reused, ok := errors.AsType[*KeyReusedError](err); ok && reused.First.Fingerprint != task.Twin {
 			same, why := in.sameAs(ctx, came, task.Request, reused)
 			switch {

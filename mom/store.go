@@ -93,6 +93,8 @@ type NewTask struct {
 	// Twin is the fingerprint of the request that the key names, once it was found to
 	// be this one all the same.
 	Twin string
+	// Until is when the store gives up; zero: as for all transitions.
+	Until time.Time
 }
 
 // Request is what is kept of a request, as long as its key: two requests are compared by the schema that

@@ -57,7 +57,7 @@ func askToAdd(task mom.NewTask, call []byte, onlyKnown bool) *asked {
 	if task.KeyHash != "" {
 		argv = append(argv, task.Fingerprint, task.Twin, task.Schema, task.Known, flag(task.JSON))
 	}
-	return &asked{kind: anAdd, argv: argv, call: task.Call, bytes: len(call)}
+	return &asked{kind: anAdd, argv: argv, call: task.Call, bytes: len(call), until: task.Until}
 }
 
 // readAdded reads what add.lua returns for a task.

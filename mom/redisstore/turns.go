@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,10 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 
 	momv1 "holdline/gen/mom/v1"
+	"holdline/internal/wire"
 	"holdline/mom"
 )
 
@@ -59,20 +62,25 @@ type asked struct {
 	call  *momv1.Call   // of a new task
 	bytes int           // of its call, as it is stored
 	with  []*asked      // of a lease: what was made in the same turn
+	until time.Time     // for how long to wait for it, if that is not the CommandTimeout
 	taken bool          // of a lease that waits for new tasks: it is on its way
 	done  chan struct{} // closed when it is decided
 	reply rueidis.RedisMessage
 	err   error
 }
 
-// run makes a transition, and returns what the script says of it. If ctx ends before the script is sent, or if
+// run makes a transition, and returns what the script says of it. If ctx ends, or the time is over, before the script is sent, or if
 // too many that came later wait, it is surely not made.
 func (t *turns) run(ctx context.Context, one *asked) (rueidis.RedisMessage, error) {
-	if err := ctx.Err(); err != nil {
-		return rueidis.RedisMessage{}, notSent(err)
+	most := t.store.cfg.CommandTimeout
+	if !one.until.IsZero() {
+		most = min(most, time.Until(one.until))
 	}
-	ctx, cancel := t.store.bounded(ctx)
-	defer cancel()
+	if err := ctx.Err(); err != nil || most <= 0 {
+		return rueidis.RedisMessage{}, notSent(cmp.Or(err, context.DeadlineExceeded))
+	}
+	timer := wire.GetTimer(most) // a context with a deadline costs more than the rest of this
+	defer wire.PutTimer(timer)
 	one.done = make(chan struct{})
 	for _, arg := range one.argv {
 		one.size += len(arg)
@@ -88,17 +96,20 @@ func (t *turns) run(ctx context.Context, one *asked) (rueidis.RedisMessage, erro
 		go t.work()
 	}
 	t.mu.Unlock()
+	err := context.DeadlineExceeded
 	select {
 	case <-one.done:
 		return one.reply, one.err
 	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if waiting.remove(one) {
-		return rueidis.RedisMessage{}, notSent(ctx.Err())
+		return rueidis.RedisMessage{}, notSent(err)
 	}
-	return rueidis.RedisMessage{}, fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, ctx.Err())
+	return rueidis.RedisMessage{}, fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, err)
 }
 
 func (q *queue) push(one *asked) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -54,7 +53,7 @@ func (c *call) context(most time.Duration) context.Context {
 // Body implements wire.Caller.
 func (c *call) Body(most time.Duration) ([]byte, bool) {
 	var timer *time.Timer
-	defer func() { putTimer(timer) }()
+	defer func() { wire.PutTimer(timer) }()
 	for {
 		select {
 		case <-c.news: // of what is looked at now
@@ -68,7 +67,7 @@ func (c *call) Body(most time.Duration) ([]byte, bool) {
 			return body, plain
 		}
 		if timer == nil {
-			timer = getTimer(most)
+			timer = wire.GetTimer(most)
 		}
 		select {
 		case <-c.news:
@@ -141,29 +140,12 @@ func (t *Transport) Begin(req *wire.Request) wire.Exchange {
 	return s
 }
 
-// timers are those of waits that have ended.
-var timers = sync.Pool{New: func() any { return time.NewTimer(time.Hour) }}
-
-func getTimer(d time.Duration) *time.Timer {
-	timer, _ := timers.Get().(*time.Timer)
-	timer.Reset(d)
-	return timer
-}
-
-// putTimer ends a timer; there may be none.
-func putTimer(timer *time.Timer) {
-	if timer != nil {
-		timer.Stop()
-		timers.Put(timer)
-	}
-}
-
 // Whole implements wire.Exchange.
 func (s *stream) Whole(news <-chan struct{}, most time.Duration) *wire.Response {
 	var over <-chan time.Time
 	if most > 0 {
-		timer := getTimer(most)
-		defer putTimer(timer)
+		timer := wire.GetTimer(most)
+		defer wire.PutTimer(timer)
 		over = timer.C
 	}
 	for {
