@@ -28,22 +28,17 @@ var errCannotPass = errors.New("the store does not take it")
 // by cutting the connection, as Redis does with a text over its limit: that looks
 // like a store that is away, and cuts off everybody on that connection each time.
 func persist(ctx context.Context, transition, others func(context.Context) error) error {
-	ctx = context.WithoutCancel(ctx)
+	ctx = context.WithoutCancel(ctx) // the store has its own bounds
 	until := time.Now().Add(persistTime)
-	bounded := func(ask func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(ctx, min(storeTimeout, time.Until(until)))
-		defer cancel()
-		return ask(ctx)
-	}
 	alone := 0
 	for {
-		err := bounded(transition)
+		err := transition(ctx)
 		switch {
 		case err == nil, errors.Is(err, ErrFenced), !time.Now().Before(until):
 			return err
 		case !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrQueueFull):
 			return fmt.Errorf("%w: %w", errCannotPass, err)
-		case others != nil && !errors.Is(err, ErrNotSent) && bounded(others) == nil:
+		case others != nil && !errors.Is(err, ErrNotSent) && others(ctx) == nil:
 			alone++
 		default:
 			alone = 0
