@@ -182,7 +182,7 @@ func is(got []byte, want string) bool {
 
 func (c *connectCaller) line() ([]byte, error) {
 	line, err := c.in.ReadSlice('\n')
-	return bytes.TrimRight(line, "\r\n"), err
+	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")), err
 }
 
 // take appends n bytes to body.

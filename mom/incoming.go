@@ -2,7 +2,7 @@ package mom
 
 import (
 	"context"
-	"maps"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -53,7 +53,23 @@ func (x *incoming) kept() []*momv1.Metadata {
 		_, ends := endHere[f.Name]
 		return ends || strings.HasPrefix(f.Name, ownPrefix)
 	})
-	return metadata(maps.All(wire.AddFields(nil, x.header)), contract.FromCaller)
+	slices.SortStableFunc(x.header, func(a, b hpack.HeaderField) int { return strings.Compare(a.Name, b.Name) })
+	return metadata(byName(x.header), contract.FromCaller)
+}
+
+// byName are headers that are sorted, with all values of each.
+func byName(sorted []hpack.HeaderField) iter.Seq2[string, []string] {
+	return func(yield func(key string, values []string) bool) {
+		values := make([]string, len(sorted))
+		for from, to := 0, 0; from < len(sorted); from = to {
+			for ; to < len(sorted) && sorted[to].Name == sorted[from].Name; to++ {
+				values[to] = sorted[to].Value
+			}
+			if !yield(wire.Canonical(sorted[from].Name), values[from:to:to]) {
+				return
+			}
+		}
+	}
 }
 
 // asks are the headers by which callers ask for something of Holdline.
