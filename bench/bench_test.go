@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -203,6 +205,48 @@ func TestHangsUp(t *testing.T) {
 		if failed != 1 {
 			t.Errorf("%d connections failed, want 1", failed)
 		}
+	}
+}
+
+// TestSlowAnswers has a peer that sends the rest of an answer when others have been answered.
+func TestSlowAnswers(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range protocolNames(false) {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			var first, others atomic.Int64
+			went := make(chan struct{})
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				said, _ := io.ReadAll(r.Body)
+				r.Body = io.NopCloser(bytes.NewReader(said))
+				if first.Add(1) == 1 {
+					w.Header().Set("Trailer", "Grpc-Message") // it is written in two parts
+					_ = http.NewResponseController(w).Flush()
+					<-went
+				} else if others.Add(1) == 20 {
+					close(went)
+				}
+				echo(w, r)
+			}))
+			server.Config.Protocols = both()
+			server.Start()
+			t.Cleanup(server.Close)
+			var loads []*load
+			for range 2 {
+				l, err := newLoad(t.Context(), protocol, server.Listener.Addr().String(), askEcho(1))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(l.caller.close)
+				loads = append(loads, l)
+			}
+			if err := drive(loads, 1, time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := others.Load(), errors.Join(loads[0].err, loads[1].err); n < 20 || err != nil {
+				t.Errorf("%v; %d calls were answered while an answer was on its way, want 20", err, n)
+			}
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -59,7 +60,7 @@ type grpcStream struct {
 
 func newGRPCCaller(conn net.Conn, a *ask) caller {
 	c := &grpcCaller{
-		conn: conn, in: bufio.NewReader(conn), out: new(bytes.Buffer), ask: a,
+		conn: conn, in: bufio.NewReaderSize(conn, 2*peerFrame), out: new(bytes.Buffer), ask: a,
 		next: 1, open: map[uint32]*grpcStream{}, credit: peerWindow, initial: peerWindow,
 	}
 	scheme := "http"
@@ -144,55 +145,71 @@ func (c *grpcCaller) flush() error {
 	return err
 }
 
-// receive reads frames until a stream has ended, and checks what came.
+// receive reads frames until a stream has ended.
 func (c *grpcCaller) receive() (time.Time, error) {
 	for {
-		if c.out.Len() > 0 && c.in.Buffered() == 0 {
+		if c.in.Buffered() == 0 {
 			if err := c.flush(); err != nil {
 				return time.Time{}, err
 			}
 		}
-		frame, err := c.framer.ReadFrame()
-		if err != nil {
-			return time.Time{}, err
-		}
-		s := c.open[frame.Header().StreamID]
-		switch f := frame.(type) {
-		case *http2.HeadersFrame:
-			if err := c.unpacked(s, f.HeaderBlockFragment(), f.HeadersEnded()); err != nil {
-				return time.Time{}, err
-			}
-			if s != nil {
-				s.ended = s.ended || f.StreamEnded()
-			}
-			if s != nil && s.ended && f.HeadersEnded() {
-				return s.sent, c.end(s)
-			}
-		case *http2.ContinuationFrame:
-			if err := c.unpacked(s, f.HeaderBlockFragment(), f.HeadersEnded()); err != nil {
-				return time.Time{}, err
-			}
-			if s != nil && s.ended && f.HeadersEnded() {
-				return s.sent, c.end(s)
-			}
-		case *http2.DataFrame:
-			if c.taken += f.Length; c.taken > window/2 {
-				_ = c.framer.WriteWindowUpdate(0, c.taken)
-				c.taken = 0
-			}
-			if s == nil {
-				continue
-			}
-			s.body = append(s.body, f.Data()...)
-			if f.StreamEnded() {
-				return s.sent, fmt.Errorf("the stream ended without trailers")
-			}
-		default:
-			if err := c.control(f, s); err != nil {
-				return time.Time{}, err
-			}
+		if sent, ended, err := c.advance(); ended || err != nil {
+			return sent, err
 		}
 	}
+}
+
+// advance reads a frame.
+func (c *grpcCaller) advance() (sent time.Time, ended bool, err error) {
+	frame, err := c.framer.ReadFrame()
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	s := c.open[frame.Header().StreamID]
+	switch f := frame.(type) {
+	case *http2.HeadersFrame:
+		return c.headers(s, f.HeaderBlockFragment(), f.HeadersEnded(), f.StreamEnded())
+	case *http2.ContinuationFrame:
+		return c.headers(s, f.HeaderBlockFragment(), f.HeadersEnded(), false)
+	case *http2.DataFrame:
+		if c.taken += f.Length; c.taken > window/2 {
+			_ = c.framer.WriteWindowUpdate(0, c.taken)
+			c.taken = 0
+		}
+		if s == nil {
+			return time.Time{}, false, nil
+		}
+		if s.body = append(s.body, f.Data()...); f.StreamEnded() {
+			err = errors.New("the stream ended without trailers")
+		}
+		return s.sent, false, err
+	}
+	return time.Time{}, false, c.control(frame, s)
+}
+
+// headers takes headers or trailers, or a part of them: the last part, or of the last ones of their stream. The stream is nil if it is none that is under way.
+func (c *grpcCaller) headers(s *grpcStream, fragment []byte, last, ends bool) (sent time.Time, ended bool, err error) {
+	c.taking = s
+	if _, err = c.unpack.Write(fragment); err == nil && last {
+		err = c.unpack.Close()
+	}
+	if s == nil || err != nil {
+		return time.Time{}, false, err
+	}
+	if s.ended = s.ended || ends; !s.ended || !last {
+		return s.sent, false, nil
+	}
+	return s.sent, true, c.end(s)
+}
+
+// come looks for a whole frame.
+func (c *grpcCaller) come() (bool, error) {
+	const head = 9 // of a frame
+	begins, err := c.in.Peek(head)
+	if err == nil {
+		_, err = c.in.Peek(head + (int(begins[0])<<16 | int(begins[1])<<8 | int(begins[2])))
+	}
+	return whole(err)
 }
 
 // end checks a call that has ended.
@@ -216,15 +233,6 @@ func (c *grpcCaller) end(s *grpcStream) error {
 	return c.ask.checkTask(c.id)
 }
 
-// unpacked takes headers or trailers, or a part of them.
-func (c *grpcCaller) unpacked(s *grpcStream, fragment []byte, last bool) error {
-	c.taking = s
-	if _, err := c.unpack.Write(fragment); err != nil || !last {
-		return err
-	}
-	return c.unpack.Close()
-}
-
 // take takes what is checked out of headers or trailers.
 func (s *grpcStream) take(field hpack.HeaderField) {
 	if s == nil {
@@ -232,7 +240,9 @@ func (s *grpcStream) take(field hpack.HeaderField) {
 	}
 	switch field.Name {
 	case ":status":
-		s.http = field.Value
+		if s.http == "" || field.Value != "200" {
+			s.http = field.Value
+		}
 	case "grpc-status":
 		s.status = field.Value
 	case "holdline-task":
@@ -293,8 +303,6 @@ func (c *grpcCaller) resume() {
 		c.push(s)
 	}
 }
-
-func (c *grpcCaller) pending() bool { return c.in.Buffered() > 0 }
 
 func (c *grpcCaller) task() string { return c.id }
 

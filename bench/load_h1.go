@@ -193,7 +193,34 @@ func (c *connectCaller) take(n int) error {
 	return err
 }
 
-func (c *connectCaller) pending() bool { return c.in.Buffered() > 0 }
+func (c *connectCaller) advance() (time.Time, bool, error) {
+	sent, err := c.receive()
+	return sent, true, err
+}
+
+// come looks for a whole response. One in chunks has come with the last of them.
+func (c *connectCaller) come() (bool, error) {
+	for {
+		came, _ := c.in.Peek(c.in.Buffered())
+		if head, body, ok := bytes.Cut(came, []byte("\r\n\r\n")); ok {
+			_, rest, sized := bytes.Cut(head, []byte("\r\nContent-Length: "))
+			if !sized {
+				_, rest, sized = bytes.Cut(head, []byte("\r\ncontent-length: "))
+			}
+			digits, _, _ := bytes.Cut(rest, []byte("\r\n"))
+			length, err := strconv.Atoi(string(digits))
+			if sized && err == nil && len(body) >= length || !sized && bytes.HasSuffix(body, []byte("0\r\n\r\n")) {
+				return true, nil
+			}
+		}
+		if len(came) == c.in.Size() {
+			return true, nil // receive has to see to it
+		}
+		if _, err := c.in.Peek(len(came) + 1); err != nil {
+			return whole(err)
+		}
+	}
+}
 
 func (c *connectCaller) task() string { return c.id }
 

@@ -54,7 +54,7 @@ type row struct {
 	CallsPerSec float64            `json:"calls_per_second"`
 	P50         float64            `json:"p50_us"`
 	P99         float64            `json:"p99_us"`
-	CPU         float64            `json:"cpu_us_per_call"`              // of all parts
+	CPU         float64            `json:"cpu_us_per_call"`              // of all parts but the load
 	CPUOf       map[string]float64 `json:"cpu_us_per_call_of,omitempty"` // by part
 	Errors      int                `json:"errors"`
 	FirstError  string             `json:"first_error,omitempty"`
@@ -116,9 +116,9 @@ func measure(ctx context.Context, p *peer, of shape, duration time.Duration) (ro
 	for _, l := range loads {
 		r.made += len(l.latencies)
 	}
-	clocks := clocks{partClient: {os.Getpid()}}
-	maps.Copy(clocks, p.clocks)
-	before, err := clocks.read()
+	all := clocks{partClient: {os.Getpid()}}
+	maps.Copy(all, p.clocks)
+	before, err := all.read()
 	if err != nil {
 		return r, err
 	}
@@ -127,7 +127,7 @@ func measure(ctx context.Context, p *peer, of shape, duration time.Duration) (ro
 		return r, err
 	}
 	elapsed := time.Since(start)
-	after, err := clocks.read()
+	after, err := all.read()
 	if err != nil {
 		return r, err
 	}
@@ -217,6 +217,29 @@ func (l *load) begin() {
 // step waits until a call has ended, and sends another one if there is time.
 func (l *load) step(end time.Time) {
 	sent, err := l.caller.receive()
+	l.next(sent, err, end)
+}
+
+// take takes all that has come, and sends another call for each that has ended if there is time.
+func (l *load) take(end time.Time) {
+	for l.open > 0 {
+		come, err := l.caller.come()
+		switch {
+		case err != nil:
+			l.fail(err)
+		case !come:
+			l.flush()
+			return
+		default:
+			if sent, ended, err := l.caller.advance(); ended || err != nil {
+				l.next(sent, err, end)
+			}
+		}
+	}
+}
+
+// next goes on when a call has ended.
+func (l *load) next(sent time.Time, err error, end time.Time) {
 	if err != nil {
 		l.fail(err)
 		return

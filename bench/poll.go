@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -11,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// polledConn is a connection that Go's scheduler knows nothing of. Who reads or writes where that cannot be done at once
-// keeps a thread.
+// polledConn is a connection that Go's scheduler knows nothing of. Nothing waits in Read: see whole.
 type polledConn struct {
 	net.Conn // closed: what it knows of its addresses
 
@@ -27,11 +25,7 @@ func newPolledConn(conn *net.TCPConn) (*polledConn, error) {
 		return nil, err
 	}
 	c := &polledConn{Conn: conn}
-	controlled := raw.Control(func(fd uintptr) {
-		if c.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			err = unix.SetNonblock(c.fd, false)
-		}
-	})
+	controlled := raw.Control(func(fd uintptr) { c.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
 	return c, errors.Join(controlled, err)
 }
 
@@ -42,15 +36,26 @@ func (c *polledConn) Read(b []byte) (int, error) {
 		case err == nil && n == 0:
 			return 0, io.EOF
 		case !errors.Is(err, unix.EINTR):
-			return max(n, 0), os.NewSyscallError("read", err)
+			return max(n, 0), err
 		}
 	}
+}
+
+// whole is what comes of a look for something whole: false where that would have to wait for more.
+func whole(err error) (bool, error) {
+	if errors.Is(err, unix.EAGAIN) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Write implements net.Conn.
 func (c *polledConn) Write(b []byte) (wrote int, err error) {
 	for wrote < len(b) {
 		n, err := unix.Write(c.fd, b[wrote:])
+		if errors.Is(err, unix.EAGAIN) {
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}, int(patience.Milliseconds()))
+		}
 		if wrote += max(n, 0); err != nil && !errors.Is(err, unix.EINTR) {
 			return wrote, os.NewSyscallError("write", err)
 		}
@@ -58,13 +63,8 @@ func (c *polledConn) Write(b []byte) (wrote int, err error) {
 	return wrote, nil
 }
 
-// SetDeadline implements net.Conn: no read and no write begins then to wait for longer.
-func (c *polledConn) SetDeadline(at time.Time) error {
-	left := unix.NsecToTimeval(max(time.Until(at), time.Millisecond).Nanoseconds())
-	return os.NewSyscallError("setsockopt", errors.Join(
-		unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &left),
-		unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &left)))
-}
+// SetDeadline implements net.Conn: poll has its own.
+func (c *polledConn) SetDeadline(time.Time) error { return nil }
 
 // Close implements net.Conn.
 func (c *polledConn) Close() error { return os.NewSyscallError("close", unix.Close(c.fd)) }
@@ -97,18 +97,16 @@ func poll(loads []*load, end time.Time) error {
 		case err != nil:
 			return os.NewSyscallError("epoll_wait", err)
 		case n == 0:
-			return fmt.Errorf("%d connections have no answer", open)
+			for _, l := range loads {
+				if l.open > 0 {
+					l.fail(os.ErrDeadlineExceeded)
+				}
+			}
+			return nil
 		}
 		for _, event := range events[:n] {
 			l := loads[event.Fd]
-			l.step(end)
-			for l.open > 0 && l.caller.pending() {
-				l.step(end)
-			}
-			if l.open > 0 {
-				l.flush()
-			}
-			if l.open == 0 {
+			if l.take(end); l.open == 0 {
 				open--
 				if err := unix.EpollCtl(all, unix.EPOLL_CTL_DEL, l.polled.fd, nil); err != nil {
 					return os.NewSyscallError("epoll_ctl", err)

@@ -16,7 +16,6 @@ import (
 	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/logonce"
-	"holdline/internal/wire"
 )
 
 // gatewaysClock is how much earlier a hold may end at the gateway than here: the call took some
@@ -69,8 +68,8 @@ func (h *holds) hold(ctx context.Context, to *incoming, wait time.Duration, task
 	callers := &h.traffic.of(task.ID.Service).callers
 	defer callers.Add(-1)
 	callers.Add(1)
-	over := wire.GetTimer(wait)
-	defer wire.PutTimer(over)
+	over := time.NewTimer(wait)
+	defer over.Stop()
 	until := time.Now().Add(wait)
 	if soon {
 		over.Reset(min(wait, quiet))
@@ -198,6 +197,9 @@ func (h *holds) reply(ctx context.Context, to *incoming, task *momv1.Task, answe
 
 // add adds what an answer has. It takes the place of what there is under the same name.
 func (h *headers) add(list []*momv1.Metadata) {
+	if len(list) == 0 {
+		return
+	}
 	said := *h
 	more := make(headers, 0, len(said)+len(list))
 	for _, f := range said {

@@ -47,14 +47,15 @@ func (x *incoming) first(key string) string {
 	return ""
 }
 
-// kept are the headers of the call that its record keeps. The others cannot be read any more.
-func (x *incoming) kept() []*momv1.Metadata {
-	x.header = slices.DeleteFunc(x.header, func(f hpack.HeaderField) bool {
+// takeKept returns the headers of the call that its record keeps. From then on none can be read: its caller may be held for long.
+func (x *incoming) takeKept() []*momv1.Metadata {
+	kept := slices.DeleteFunc(x.header, func(f hpack.HeaderField) bool {
 		_, ends := endHere[f.Name]
 		return ends || strings.HasPrefix(f.Name, ownPrefix)
 	})
-	slices.SortStableFunc(x.header, func(a, b hpack.HeaderField) int { return strings.Compare(a.Name, b.Name) })
-	return metadata(byName(x.header), contract.FromCaller)
+	x.header = nil
+	slices.SortStableFunc(kept, func(a, b hpack.HeaderField) int { return strings.Compare(a.Name, b.Name) })
+	return metadata(byName(kept), contract.FromCaller)
 }
 
 // byName are headers that are sorted, with all values of each.
@@ -127,9 +128,7 @@ func (h *headers) Get(key string) string {
 
 // Set has a header have one value.
 func (h *headers) Set(key, value string) {
-	if h.Get(key) != "" {
-		h.Delete(key)
-	}
+	h.Delete(key)
 	*h = append(*h, hpack.HeaderField{Name: key, Value: value})
 }
 
@@ -158,8 +157,9 @@ type full struct {
 // newFull returns the call that connect has a function serve.
 func newFull(ctx context.Context, stream connect.ServerStream) *incoming {
 	info, _ := connect.CallInfoForServerContext(ctx)
-	x := &incoming{source: full{stream, exchangeOf(ctx)}, protocol: info.Protocol, json: bridge.IsJSON(info), major: 1}
-	if exchange := exchangeOf(ctx); exchange != nil {
+	exchange := exchangeOf(ctx)
+	x := &incoming{source: full{stream, exchange}, protocol: info.Protocol, json: bridge.IsJSON(info), major: 1}
+	if exchange != nil {
 		x.major = exchange.major
 	}
 	for key, values := range info.RequestHeader().All() {

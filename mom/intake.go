@@ -144,7 +144,6 @@ func (in *intake) take(ctx context.Context, x *incoming) error {
 	if err != nil {
 		return err
 	}
-	x.header = nil // its caller may be held for long
 	if asked.key == "" {
 		came.msg = nil // it is compared with no other
 	}
@@ -291,7 +290,7 @@ func (in *intake) task(ctx context.Context, x *incoming, asked terms, came *rece
 		Waits:      waits,
 		Kept:       asked.key != "" || asked.prefer.Async || !waits || x.first(contract.HeaderKept) != "",
 	}
-	call.Header = x.kept()
+	call.Header = x.takeKept()
 	call.RecordVersion = versionOf(came.json(), nil, call.GetHeader())
 	if asked.key != "" {
 		call.IdempotencyKey = asked.key

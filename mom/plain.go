@@ -30,12 +30,13 @@ func (m *MOM) ServePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	if call == nil || !m.trusts(req.Header) {
 		return nil, nil
 	}
-	came := struct { // in one allocation
-		incoming
-		plain
-	}{plain: plain{call, caller}}
-	x := &came.incoming
-	*x = incoming{source: &came.plain, protocol: call.Protocol, json: call.JSON, major: int32(req.Major), header: req.Header}
+	var came struct { // in one allocation
+		call incoming
+		from plain
+	}
+	x := &came.call
+	came.from = plain{call, caller}
+	*x = incoming{source: &came.from, protocol: call.Protocol, json: call.JSON, major: int32(req.Major), header: req.Header}
 	ctx := caller.Context(call.Timeout)
 	err := tell(ctx, m.once, m.take(ctx, method, x), method.Procedure, x.protocol, &x.said, &x.trailer)
 	return call.Respond(x.said, x.trailer, x.answer, err), nil

@@ -238,7 +238,7 @@ func (e *LimitedError) Error() string { return "limited: no lease for " + e.Wait
 // Store keeps tasks. What each part of the MOM needs of it stands beside that part. Each method is one
 // atomic transition or one read; each may be repeated after an error whose effect is unknown, and is
 // then harmless. All are safe for concurrent use, by many processes on one store, and return within
-// their context's deadline; without one, within less than a second.
+// their context's deadline. Transitions of one task end by themselves, within less than a second.
 type Store interface {
 	intakeStore
 	holdStore

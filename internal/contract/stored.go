@@ -57,6 +57,15 @@ func NewHandle(handle *momv1.TaskHandle) *HandleError {
 // Error implements error.
 func (e *HandleError) Error() string { return e.message }
 
+// As has errors.As find one of connect's.
+func (e *HandleError) As(target any) bool {
+	err, ok := target.(**connect.Error)
+	if ok {
+		*err = e.Connect()
+	}
+	return ok
+}
+
 // Connect makes it one of connect's.
 func (e *HandleError) Connect() *connect.Error {
 	err := connect.NewError(reasons[momv1.Reason_REASON_CALL_STORED].code, e.message)

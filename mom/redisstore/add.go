@@ -73,6 +73,11 @@ func (s *Store) readAdded(ctx context.Context, task mom.NewTask, reply rueidis.R
 	case "NONE":
 		return mom.Added{}, nil
 	case "MOVED":
+		if !task.Until.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, task.Until)
+			defer cancel()
+		}
 		s.reconcile(ctx, mom.ShardOf(task.ID), words[1])
 		return mom.Added{}, mom.ErrMoved
 	case "REUSED":

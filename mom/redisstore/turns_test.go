@@ -105,6 +105,29 @@ func TestTurnInAFullRedis(t *testing.T) {
 	e.wantAnswer(id, success("done"))
 }
 
+// A task says until when the store may try, whatever its other bounds: one whose turn has begun may be stored, and one that waits for its turn is not.
+func TestTimeOfATurnIsOver(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	e := newEnv(t, redisstore.Config{URL: server.URL(), CommandTimeout: time.Hour})
+	e.add()
+	server.Freeze(t)
+	defer server.Thaw(t)
+	for _, begun := range []bool{true, false} {
+		task := e.task()
+		task.Until = time.Now().Add(50 * time.Millisecond)
+		_, err := e.Add(e.ctx, task)
+		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, mom.ErrNotSent) == begun {
+			t.Errorf("its turn has begun: %v; got %v", begun, err)
+		}
+	}
+	task := e.task()
+	task.Until = time.Now()
+	if _, err := e.Add(e.ctx, task); !errors.Is(err, mom.ErrNotSent) {
+		t.Errorf("without time: got %v, want ErrNotSent", err)
+	}
+}
+
 // Whoever leaves before its turn is told that nothing was done, and nothing is.
 func TestLeavesBeforeItsTurn(t *testing.T) {
 	t.Parallel()
