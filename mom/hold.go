@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -193,24 +192,4 @@ func (h *holds) reply(ctx context.Context, to *incoming, task *momv1.Task, answe
 	}
 	to.answer = &bridge.Message{JSON: to.json, Bytes: message}
 	return nil
-}
-
-// add adds what an answer has. It takes the place of what there is under the same name.
-func (h *headers) add(list []*momv1.Metadata) {
-	if len(list) == 0 {
-		return
-	}
-	said := *h
-	more := make(headers, 0, len(said)+len(list))
-	for _, f := range said {
-		if !slices.ContainsFunc(list, func(m *momv1.Metadata) bool { return m.GetKey() == f.Name }) {
-			more = append(more, f)
-		}
-	}
-	for _, m := range list {
-		for _, value := range valuesOf(m) {
-			more = append(more, hpack.HeaderField{Name: m.GetKey(), Value: value})
-		}
-	}
-	*h = more
 }

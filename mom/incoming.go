@@ -137,6 +137,26 @@ func (h *headers) Delete(key string) {
 	*h = slices.DeleteFunc(*h, func(f hpack.HeaderField) bool { return f.Name == key })
 }
 
+// add adds what an answer has. It takes the place of what there is under the same name.
+func (h *headers) add(list []*momv1.Metadata) {
+	if len(list) == 0 {
+		return
+	}
+	said := *h
+	more := make(headers, 0, len(said)+len(list))
+	for _, f := range said {
+		if !slices.ContainsFunc(list, func(m *momv1.Metadata) bool { return m.GetKey() == f.Name }) {
+			more = append(more, f)
+		}
+	}
+	for _, m := range list {
+		for _, value := range valuesOf(m) {
+			more = append(more, hpack.HeaderField{Name: m.GetKey(), Value: value})
+		}
+	}
+	*h = more
+}
+
 // heads are the headers or the trailers of a response, of connect's or of ours.
 type heads interface {
 	Get(key string) string

@@ -44,21 +44,18 @@ func (m *MOM) ServePlain(req *wire.Request) (*wire.Response, http.Handler) {
 
 var _ wire.PlainHandler = (*MOM)(nil)
 
-// trusts tells whether a call shows the secret, and is no operator's.
+// trusts tells whether a call shows the secret.
 func (m *MOM) trusts(header []hpack.HeaderField) bool {
 	var shown []string
 	for _, f := range header {
-		switch f.Name {
-		case secretName:
+		if f.Name == secretName {
 			shown = append(shown, f.Value)
-		case operatorName:
-			return false
 		}
 	}
 	return m.cfg.Secret.Is(shown)
 }
 
-var secretName, operatorName = wire.Lower(contract.HeaderSecret), wire.Lower(contract.HeaderOperator)
+var secretName = wire.Lower(contract.HeaderSecret)
 
 // plain is where a plain call comes from.
 type plain struct {

@@ -93,7 +93,7 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 		}}}, Trailer: []*momv1.Metadata{{Key: "X-Last", Values: []string{"three"}}}},
 	}
 	type cased struct {
-		headers  []string // beside "Prefer: respond-async", or with - taken away
+		headers  []string // beside "Prefer: respond-async", or with - taken away, or with + once more
 		body     string   // instead of the message
 		ready    bool
 		answered string
@@ -125,6 +125,8 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 		"compressed":           {headers: []string{"Content-Encoding: gzip", "Grpc-Encoding: gzip"}},
 		"not compressed":       {headers: []string{"Content-Encoding: identity", "Grpc-Encoding: identity"}},
 		"an odd deadline":      {headers: []string{"Connect-Timeout-Ms: -1", "Grpc-Timeout: 1x"}},
+		"two deadlines":        {headers: []string{"Connect-Timeout-Ms: 30000", "+Connect-Timeout-Ms: 1", "Grpc-Timeout: 30S", "+Grpc-Timeout: 1m"}},
+		"two cookies":          {headers: []string{"Cookie: a=1", "+Cookie: b=2"}},
 		"another version":      {headers: []string{"Connect-Protocol-Version: 2"}},
 		"this version":         {headers: []string{"Connect-Protocol-Version: 1"}},
 		"a full queue":         {fails: ErrQueueFull},
@@ -176,6 +178,10 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 							continue
 						}
 						key, value, _ := strings.Cut(h, ": ")
+						if key, more := strings.CutPrefix(key, "+"); more {
+							header.Add(key, value)
+							continue
+						}
 						header.Set(key, value)
 					}
 					body := string(message)
@@ -201,6 +207,15 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 				if said[true].String() != said[false].String() {
 					t.Errorf("in few steps:\n%s\nelse:\n%s", said[true], said[false])
 				}
+				if told := said[true]; name == "dead" && mediaType == "application/grpc" && told.trailers.Get(contract.HeaderTask) != id.String() {
+					t.Errorf("the trailers of a dead task are %v, want its id", told.trailers)
+				}
+				if name == "stored" && kept[true] != nil {
+					at := slices.IndexFunc(kept[true].Call.GetHeader(), func(m *momv1.Metadata) bool { return m.GetKey() == "X-Twice" })
+					if at < 0 || !slices.Equal(kept[true].Call.GetHeader()[at].GetValues(), []string{"1", "2"}) {
+						t.Errorf("the record keeps %v, want X-Twice with both values", kept[true].Call.GetHeader())
+					}
+				}
 				if major := int32(2); kept[true] != nil {
 					if name == "of HTTP/1.1" {
 						major = 1
@@ -214,6 +229,24 @@ func TestPlainIsAsAnyOther(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What is said takes the place of what was said under the same name, also where that is empty.
+func TestSaidHeaders(t *testing.T) {
+	t.Parallel()
+	var said headers
+	said.Set("A", "")
+	said.Set("B", "1")
+	said.Set("A", "2")
+	said.add([]*momv1.Metadata{{Key: "B", Values: []string{"3", "4"}}, {Key: "C", RawValues: [][]byte{{0xfc}}}})
+	said.add(nil)
+	want := headers{{Name: "A", Value: "2"}, {Name: "B", Value: "3"}, {Name: "B", Value: "4"}, {Name: "C", Value: "\xfc"}}
+	if !slices.Equal(said, want) || said.Get("B") != "3" || said.Get("D") != "" {
+		t.Errorf("got %v, want %v", said, want)
+	}
+	if said.Delete("B"); said.Get("B") != "" {
+		t.Errorf("B is still in %v", said)
 	}
 }
 
