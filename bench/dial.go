@@ -32,8 +32,10 @@ type caller interface {
 	// receive waits until a call has ended, of those under way any, and returns when it was sent. It is an error if its answer
 	// is not that of its message, or the handle that was asked for.
 	receive() (sent time.Time, err error)
-	// come tells whether receive, or else advance, need not wait. An error ends the connection.
+	// come tells whether advance need not wait. An error ends the connection.
 	come() (bool, error)
+	// buffered is how many bytes were read, and not taken.
+	buffered() int
 	// advance takes what has come: a call that has ended, or something less. It is receive, one step at a time.
 	advance() (sent time.Time, ended bool, err error)
 	// task is the id that the last answer named, empty if it named none.

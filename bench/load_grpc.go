@@ -304,6 +304,8 @@ func (c *grpcCaller) resume() {
 	}
 }
 
+func (c *grpcCaller) buffered() int { return c.in.Buffered() }
+
 func (c *grpcCaller) task() string { return c.id }
 
 func (c *grpcCaller) expire(at time.Time) error { return c.conn.SetDeadline(at) }

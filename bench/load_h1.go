@@ -222,6 +222,8 @@ func (c *connectCaller) come() (bool, error) {
 	}
 }
 
+func (c *connectCaller) buffered() int { return c.in.Buffered() }
+
 func (c *connectCaller) task() string { return c.id }
 
 func (c *connectCaller) expire(at time.Time) error { return c.conn.SetDeadline(at) }

@@ -220,21 +220,25 @@ func (l *load) step(end time.Time) {
 	l.next(sent, err, end)
 }
 
-// take takes all that has come, and sends another call for each that has ended if there is time.
+// take takes what has come, and sends another call for each that has ended if there is time.
 func (l *load) take(end time.Time) {
-	for l.open > 0 {
+	for {
 		come, err := l.caller.come()
-		switch {
-		case err != nil:
+		if err != nil {
 			l.fail(err)
-		case !come:
-			l.flush()
-			return
-		default:
-			if sent, ended, err := l.caller.advance(); ended || err != nil {
-				l.next(sent, err, end)
-			}
 		}
+		if !come {
+			break
+		}
+		if sent, ended, err := l.caller.advance(); ended || err != nil {
+			l.next(sent, err, end)
+		}
+		if l.open == 0 || l.caller.buffered() == 0 {
+			break // poll knows if there is more
+		}
+	}
+	if l.open > 0 {
+		l.flush()
 	}
 }
 
