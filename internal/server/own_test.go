@@ -105,6 +105,27 @@ func (read) ServePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	return nil, nil
 }
 
+// What is begun as a plain call over HTTP/1.1 is served by our own engine, also where the handler answers none: its body has come whole. All else is net/http's.
+func TestPlainCallsOfAnyHandler(t *testing.T) {
+	t.Parallel()
+	skipWithoutPlain(t)
+	addr, _ := servertest.Run(t, server.Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, whole := wire.Whole(r.Body)
+		_, _ = fmt.Fprintf(w, "%v %s", whole, body)
+	})})
+	for what, body := range map[string]io.Reader{"true hi": strings.NewReader("hi"), "false ": io.MultiReader(strings.NewReader("hi"))} { // the latter in chunks
+		res, err := http.Post("http://"+addr+"/any", "text/plain", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || string(got) != what {
+			t.Errorf("got %q, %v; want %q", got, err, what)
+		}
+	}
+}
+
 // A handler may take a body that has come whole as it lies, once, and have a header of its own be that of the response, if there is none yet.
 func TestWhole(t *testing.T) {
 	t.Parallel()
