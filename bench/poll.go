@@ -97,16 +97,15 @@ func poll(loads []*load, end time.Time) error {
 			return os.NewSyscallError("epoll_ctl", err)
 		}
 	}
-	const longest = 100 // ms, in which the runtime lacks a thread
 	last := end.Add(patience)
 	events := make([]unix.EpollEvent, len(loads))
 	for open > 0 {
-		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(all), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), longest, 0, 0)
+		n, err := await(all, events)
 		switch {
-		case errno == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
-		case errno != 0:
-			return os.NewSyscallError("epoll_pwait", errno)
+		case err != nil:
+			return os.NewSyscallError("epoll_wait", err)
 		case n == 0 && time.Now().After(last):
 			for _, l := range loads {
 				if l.open > 0 {
@@ -126,4 +125,16 @@ func poll(loads []*load, end time.Time) error {
 		}
 	}
 	return nil
+}
+
+// await waits for events, a while at most. For the first millisecond, in which they mostly come, it does not tell the runtime: see raw.
+func await(all int, events []unix.EpollEvent) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(all), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 1, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	if n > 0 {
+		return int(n), nil
+	}
+	return unix.EpollWait(all, events, 100)
 }
