@@ -77,9 +77,6 @@ func (m *MOM) takeFull(ctx context.Context, method *route.Method, stream connect
 	for _, h := range x.trailer {
 		info.ResponseTrailer().Add(h.Name, h.Value)
 	}
-	if handle, ok := err.(*contract.HandleError); ok { //nolint:errorlint // it is not wrapped
-		return handle.Connect()
-	}
 	if err != nil {
 		return err
 	}

@@ -52,11 +52,7 @@ func TestErrorsAreAsConnectWritesThem(t *testing.T) {
 		errs = append(errs, connect.NewError(code, "by its code"))
 	}
 	const procedure = "/a.B/C"
-	for _, told := range errs {
-		err := told
-		if handle, ok := told.(*contract.HandleError); ok { //nolint:errorlint // it is not wrapped
-			err = handle.Connect()
-		}
+	for _, err := range errs {
 		rpc, mux := connect.NewServer(), http.NewServeMux()
 		rpc.Register(connect.Method{Spec: connect.Spec{Procedure: procedure}, Handler: func(context.Context, connect.Spec, connect.ServerStream) error { return err }})
 		connecthttp.Mount(mux, rpc)
@@ -69,11 +65,11 @@ func TestErrorsAreAsConnectWritesThem(t *testing.T) {
 		}
 		res := ask("application/json")
 		want, _ := io.ReadAll(res.Body)
-		if got, status := contract.AppendError(nil, told); !bytes.Equal(got, want) || status != res.StatusCode {
+		if got, status := contract.AppendError(nil, err); !bytes.Equal(got, want) || status != res.StatusCode {
 			t.Errorf("JSON: HTTP %d\n%s, want HTTP %d\n%s", status, got, res.StatusCode, want)
 		}
 		got := http.Header{}
-		contract.StatusTrailers(told, got.Set)
+		contract.StatusTrailers(err, got.Set)
 		if want := ask("application/grpc").Trailer; !maps.EqualFunc(got, want, slices.Equal) {
 			t.Errorf("gRPC:\n%v, want\n%v", got, want)
 		}

@@ -40,17 +40,12 @@ func newOwn(s *Server, secure *tls.Config, limits Limits) *own {
 			return plain.ServePlain(req)
 		}
 	}
-	// Over HTTP/1.1 our own engine serves what is begun as a plain call, whatever the handler.
-	begun := offer
-	if begun == nil {
-		begun = func(*wire.Request) (*wire.Response, http.Handler) { return nil, nil }
-	}
 	if secure != nil {
 		secure.NextProtos = []string{http2.NextProtoTLS, "http/1.1"}
 	}
 	return &own{
 		Server: s,
-		h1:     h1.Server{Plain: begun, Handler: s, Context: contextOf, Log: s.log, HeaderTimeout: limits.HeaderTimeout, IdleTimeout: limits.IdleTimeout},
+		h1:     h1.Server{Plain: offer, Handler: s, Context: contextOf, Log: s.log, HeaderTimeout: limits.HeaderTimeout, IdleTimeout: limits.IdleTimeout},
 		h2: h2.Server{
 			Plain: offer, MaxStreams: limits.Streams, MaxHeaderBytes: limits.HeaderBytes, HeaderTimeout: limits.HeaderTimeout,
 			IdleTimeout: limits.IdleTimeout, PingTimeout: min(pingTimeout, limits.IdleTimeout), Full: s.warnStreams, Log: s.log,

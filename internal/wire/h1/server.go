@@ -22,9 +22,9 @@ import (
 // Server serves the plain requests of connections over HTTP/1.1, as plain calls or by a handler. All else is left to net/http: a Caller is a net.Conn from which
 // only that can be read. The timeouts are required. It is safe for concurrent use.
 type Server struct {
-	// Plain, if not nil, is offered the calls.
+	// Plain, if not nil, is offered the plain calls.
 	Plain func(*wire.Request) (*wire.Response, http.Handler)
-	// Handler, if not nil, serves those that Plain does not answer, as net/http would have it serve them. Context, if not nil, is what their contexts are made of.
+	// Handler, if not nil, serves those that are not answered so, as net/http would have it serve them. Context, if not nil, is what their contexts are made of.
 	Handler http.Handler
 	Context func(*Caller) context.Context
 	Log     *slog.Logger // of handlers that panic; nil: nobody is told
@@ -222,9 +222,6 @@ func (c *Caller) giveUp() {
 
 // ServePlain serves plain calls until the next request is none: then that is left unread. Otherwise the connection has ended.
 func (c *Caller) ServePlain() error {
-	if c.server.Plain == nil {
-		return nil
-	}
 	if c.turn == nil {
 		c.turn = &turn{news: make(chan struct{}, 1)}
 	}
@@ -289,8 +286,11 @@ func (c *Caller) offer() (*wire.Response, http.Handler) {
 	if c.watch == nil {
 		c.watch = time.AfterFunc(time.Hour, c.lookForCaller)
 	}
-	c.watch.Reset(watchPause)
 	defer c.watch.Stop()
+	if c.server.Plain == nil {
+		return nil, nil
+	}
+	c.watch.Reset(watchPause)
 	return c.server.Plain(&c.req)
 }
 
