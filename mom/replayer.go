@@ -32,7 +32,7 @@ type replayStore interface {
 	// go past those for which there is none. If all others have failed before, one of them
 	// is taken without room for it. Tasks whose TTL is over expire on the way. None when
 	// the shard is empty or paused. Repeatable ones are marked as sent. more: tasks were left in the queue, or
-	// that is not known. *LimitedError.
+	// that is not known. Once the store is asked, it is waited for even if ctx ends, and what it has leased is returned. *LimitedError.
 	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) (leases []Lease, more bool, err error)
 	// Attend says whether this process is about to lease what is queued in a shard. As long as it is, others are not called for
 	// the tasks that it adds. With room, leases for it are taken together with tasks that it adds, while somebody awaits them.

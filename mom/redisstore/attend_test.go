@@ -293,3 +293,30 @@ func TestLostLeasesComeBack(t *testing.T) {
 		})
 	}
 }
+
+// Whoever asks for leases leaves while Redis is busy. The tasks are leased for an hour by now, so they are handed over all the same.
+func TestLeasesAreHandedOver(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	e := newEnv(t, redisstore.Config{URL: server.URL(), CommandTimeout: 10 * time.Second})
+	e.add()
+	e.lease() // now Redis has the scripts
+	id := e.add()
+	ctx, leave := context.WithCancel(e.ctx)
+	var leases []mom.Lease
+	var err error
+	asked := make(chan struct{})
+	server.Freeze(t)
+	go func() {
+		defer close(asked)
+		leases, err = e.Lease(ctx, e.shard, 1, time.Hour)
+	}()
+	time.Sleep(50 * time.Millisecond) // until it is on its way
+	leave()
+	time.Sleep(50 * time.Millisecond) // until that is noticed
+	server.Thaw(t)
+	<-asked
+	if err != nil || len(leases) != 1 || leases[0].ID != id {
+		t.Errorf("got %+v, %v, want %s", leases, err, id)
+	}
+}

@@ -70,7 +70,8 @@ type asked struct {
 }
 
 // run makes a transition, and returns what the script says of it. If ctx ends, or the time is over, before the script is sent, or if
-// too many that came later wait, it is surely not made.
+// too many that came later wait, it is surely not made. A lease that is on its way is waited for even then, since nobody else
+// knows of the tasks that it takes.
 func (t *turns) run(ctx context.Context, one *asked) (rueidis.RedisMessage, error) {
 	most := t.store.cfg.CommandTimeout
 	if !one.until.IsZero() {
@@ -105,9 +106,14 @@ func (t *turns) run(ctx context.Context, one *asked) (rueidis.RedisMessage, erro
 	case <-timer.C:
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if waiting.remove(one) {
+	removed := waiting.remove(one)
+	t.mu.Unlock()
+	switch {
+	case removed:
 		return rueidis.RedisMessage{}, notSent(err)
+	case one.kind == aLease:
+		<-one.done
+		return one.reply, one.err
 	}
 	return rueidis.RedisMessage{}, fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, err)
 }
