@@ -116,9 +116,11 @@ type conn struct {
 	link *link
 
 	silence time.Duration // if the server has not answered after this time, it is given up
-	asked   atomic.Bool   // something was written after the last read
-	timer   *time.Timer   // runs while asked
-	silent  atomic.Bool   // the server was given up
+	opened  time.Time
+	asked   atomic.Int64 // when something was written first after the last read, in ns since opened; 0: nothing was
+	timer   *time.Timer  // looks at asked; to start and stop it with each command would cost more than looking in vain
+	silent  atomic.Bool  // the server was given up
+	closed  atomic.Bool
 
 	greeted atomic.Bool // rueidis has greeted the server; our commands are sent only after that
 }
@@ -135,9 +137,10 @@ func (l *link) watched(dial dialFunc, silence time.Duration) dialFunc {
 		if err != nil {
 			return nil, &greetingError{err.Error()}
 		}
-		c := &conn{Conn: wire.NonBlocking(raw), link: l, silence: silence}
-		c.timer = time.AfterFunc(silence, c.giveUp)
-		c.timer.Stop()
+		c := &conn{Conn: wire.NonBlocking(raw), link: l, silence: silence, opened: time.Now()}
+		c.timer = time.AfterFunc(silence, c.look)
+		c.timer.Stop() // look reads timer, which is set by now
+		c.timer.Reset(silence)
 		l.conns.Store(c, nil)
 		return c, nil
 	}
@@ -173,26 +176,38 @@ func dialTLS(ctx context.Context, address string, dialer *net.Dialer, config *tl
 	return secure, nil
 }
 
-func (c *conn) giveUp() {
-	c.silent.Store(true)
-	_ = c.Close()
+// look gives the server up if it owes an answer for too long. Else it looks again when that may be so.
+func (c *conn) look() {
+	left := c.silence
+	if asked := c.asked.Load(); asked != 0 {
+		left -= time.Since(c.opened) - time.Duration(asked)
+	}
+	if left <= 0 {
+		c.silent.Store(true)
+		_ = c.Close()
+		return
+	}
+	c.timer.Reset(left)
+	if c.closed.Load() {
+		c.timer.Stop()
+	}
 }
 
 // Write implements net.Conn.
 func (c *conn) Write(b []byte) (int, error) {
-	if !c.asked.Swap(true) {
-		c.timer.Reset(c.silence)
+	if c.asked.Load() == 0 {
+		c.asked.Store(int64(time.Since(c.opened)))
 	}
 	n, err := c.Conn.Write(b)
 	return n, c.explain(err)
 }
 
-// Read implements net.Conn. Any byte shows that the server is alive, and stops the timer, though
-// other answers may be due. The next command or ping starts it again.
+// Read implements net.Conn. Any byte shows that the server is alive, though other answers may be due. The time for these
+// begins with the next command or ping.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if n > 0 && c.asked.Swap(false) {
-		c.timer.Stop()
+	if n > 0 {
+		c.asked.Store(0)
 	}
 	return n, c.explain(err)
 }
@@ -208,6 +223,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
+	c.closed.Store(true)
 	c.timer.Stop()
 	c.link.conns.Delete(c)
 	return c.Conn.Close()
