@@ -368,7 +368,8 @@ func TestQuickRequested(t *testing.T) {
 		{scenarioScale, []string{"-duration", "20ms"}, []string{
 			"\ngrpc-h2c, stored, CPU per call to that of one shard and one pair: shards 2, pairs 1: ",
 			"\ngrpc-h2c, keyed, CPU per call to that of one shard and one pair on a cluster: shards 2, pairs 1: ",
-		}, map[string]int{peerStored: 4, peerKeyed: 4}},
+			"\ngrpc-h2c, stored, CPU per call to that of one shard and one pair, 16 connections for each: shards 2, pairs 1: ",
+		}, map[string]int{peerStored: 8, peerKeyed: 8}},
 		{scenarioHeld, []string{"-duration", "20ms", "-held", "50"}, []string{"| 1 × 50 "}, map[string]int{
 			peerHeld: 1, partGateway: 1, partMOM: 1,
 		}},
