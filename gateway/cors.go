@@ -36,11 +36,17 @@ func withCORS(handler http.Handler, origins []string) http.Handler {
 // those of files, send null.
 var origins = regexp.MustCompile(`^(null|.*\*.*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+)$`)
 
+// usualPort ends an origin with the port that browsers leave out.
+var usualPort = regexp.MustCompile(`(?i)^(https://.*):443$|^(http://.*):80$`)
+
 // checkOrigins refuses what no page can have as its origin.
 func checkOrigins(list []string) error {
 	for _, origin := range list {
 		if !origins.MatchString(origin) {
 			return fmt.Errorf("CORS origin %q: want scheme://host or scheme://host:port, such as https://app.example, or *", origin)
+		}
+		if usual := usualPort.FindStringSubmatch(origin); usual != nil {
+			return fmt.Errorf("CORS origin %q: browsers leave this port out, so want %s", origin, usual[1]+usual[2])
 		}
 	}
 	return nil
