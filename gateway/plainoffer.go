@@ -14,7 +14,7 @@ import (
 
 // beginOffer offers a plain call to a MOM, unless there is none, or the service would not understand the call in a replay, or too many callers are held.
 func (p *proxy) beginOffer(req *wire.Request, target *target, call plainCall, came time.Time) (first begun) {
-	if p.mom == nil || target.pool.RefusesType(call.mediaType) {
+	if _, lacks := target.pool.Lacks(call.mediaType); lacks || p.mom == nil {
 		return begun{}
 	}
 	hold := contract.Preference{Async: call.async}.Hold()

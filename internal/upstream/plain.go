@@ -25,7 +25,8 @@ type Begun struct {
 // Then nothing was sent.
 func (e *Endpoint) Begin(req *wire.Request, mediaType string, came time.Time) *Begun {
 	major := e.versions.pick(req.Major, protocolOf(mediaType) == OnlyGRPC)
-	if e.silent.Load() || major == 0 || !e.versions.yes[of(major)].Load() || !e.versions.speaks(major) || e.pool.lacks[mediaType] == nil || e.pool.RefusesType(mediaType) {
+	_, lacks := e.pool.Lacks(mediaType)
+	if lacks || e.silent.Load() || major == 0 || !e.versions.yes[of(major)].Load() || !e.versions.speaks(major) || e.pool.lacks[mediaType] == nil {
 		return nil
 	}
 	b := &Begun{Came: came, at: time.Now(), Body: req.Body, attempt: attempt{endpoint: e, mediaType: mediaType, major: major, cuts: e.cuts.Load(), shown: true}}

@@ -337,8 +337,7 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 // Picky tells whether there may be media types that it Lacks.
 func (p *Pool) Picky() bool { return p.picky.Load() }
 
-// Refuses tells whether all endpoints have lately shown that they do not understand a call's protocol, and the
-// cause.
+// Refuses is Lacks for the media type of a call.
 func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
 	if !p.picky.Load() {
 		return "", false
@@ -347,17 +346,11 @@ func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
 	return p.Lacks(mediaType)
 }
 
-// RefusesType is Refuses for calls of a media type.
-func (p *Pool) RefusesType(mediaType string) bool {
-	if !p.picky.Load() {
-		return false
-	}
-	_, lacks := p.Lacks(mediaType)
-	return lacks
-}
-
-// Lacks is Refuses for all unary calls of a media type.
+// Lacks tells whether all endpoints have lately shown that they do not understand unary calls of a media type, and the cause.
 func (p *Pool) Lacks(mediaType string) (cause string, lacks bool) {
+	if !p.picky.Load() {
+		return "", false
+	}
 	spoken := protocolOf(mediaType)
 	switch lack, said := p.lacks[mediaType], p.says.Load(); {
 	case said.Protocol != AnyProtocol && said.Protocol != spoken:
