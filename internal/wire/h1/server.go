@@ -173,7 +173,7 @@ func (c *Caller) SpeaksHTTP2() (speaks bool, said []byte, err error) {
 		if n > 0 && (secure != nil || string(said[:n]) != http2.ClientPreface[:n]) {
 			return false, nil, nil
 		}
-		if n > len("P") { // else it may be a POST
+		if n > len("PR") { // else it may be a POST, or a PROPFIND
 			said = bytes.Clone(said)
 			c.in.use(len(said))
 			return true, said, nil
@@ -408,6 +408,14 @@ func (c *Caller) Begun() http.Handler {
 
 // Close implements net.Conn. A plain call ends before that, also when Close is called again.
 func (c *Caller) Close() error { return c.leave(true) }
+
+// CloseWrite closes the half of the connection on which we write. net/http has the end of a last response seen by it, before it waits for what the client still sends.
+func (c *Caller) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite() //nolint:wrapcheck // the error of the connection itself
+	}
+	return nil
+}
 
 // leave closes a connection without a call, and has one with a plain call end with that. A connection that net/http has is closed only if theirs is true.
 func (c *Caller) leave(theirs bool) error {

@@ -208,6 +208,38 @@ func (m meeting) Accept() (net.Conn, error) {
 	return caller, nil
 }
 
+// net/http closes the half of a connection on which it writes, and the client reads the end, before all is closed.
+func TestCloseWrite(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	far, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller := plainServer(nil).Meet(far)
+	defer func() { _ = caller.Close() }()
+	half, ok := net.Conn(caller).(interface{ CloseWrite() error }) // as net/http asks
+	if !ok || half.CloseWrite() != nil {
+		t.Fatal("no half can be closed")
+	}
+	if rest, err := io.ReadAll(client); len(rest) > 0 || err != nil {
+		t.Errorf("client: got %q, %v; want the end", rest, err)
+	}
+	_, _ = io.WriteString(client, "on")
+	if got, err := io.ReadFull(caller, make([]byte, 2)); err != nil {
+		t.Errorf("server: got %d bytes, %v, of what the client sends on", got, err)
+	}
+}
+
 // Plain calls and others take turns on a connection, also when they are sent without waiting for answers, and in pieces of any size.
 func TestTurns(t *testing.T) {
 	t.Parallel()
