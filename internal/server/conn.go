@@ -143,9 +143,10 @@ func withConn(ctx context.Context, under net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, under)
 }
 
-// contextOf is the context of a connection over HTTP/1.1, for calls that net/http does not serve.
-func contextOf(c *h1.Caller) context.Context {
-	return context.WithValue(withConn(context.Background(), c), http.LocalAddrContextKey, c.LocalAddr())
+// contextOf is the context of a connection's calls that net/http does not serve. It has what net/http puts there.
+func (s *Server) contextOf(c *h1.Caller) context.Context {
+	ctx := context.WithValue(context.Background(), http.ServerContextKey, s.http)
+	return withConn(context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr()), c)
 }
 
 // connOf returns the connection of a request; nil if it is not one of ours.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
+
+	"holdline/internal/wire"
 )
 
 // leaveTime is how long we ask callers to close their connections before we do it. If we closed a connection
@@ -53,27 +56,43 @@ func (s *Server) count(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// lastWriter writes the last response of a connection. On HTTP/2, net/http sends GOAWAY instead of the
+// lastWriter writes a response that may be the last one of its connection: then it says so. On HTTP/2, net/http sends GOAWAY instead of the
 // header, and the calls in flight go on.
-type lastWriter struct{ http.ResponseWriter }
+type lastWriter struct {
+	http.ResponseWriter
+	beyond  bool         // the connection is one too many
+	leaving *atomic.Bool // the server ends
+}
+
+// say has the header say so, which is of no effect once that is written.
+func (w *lastWriter) say() {
+	if w.beyond || w.leaving.Load() {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// SetHeader is for wire.SetHeader.
+func (w *lastWriter) SetHeader(header http.Header) bool {
+	return wire.SetHeader(w.ResponseWriter, header)
+}
 
 // WriteHeader implements http.ResponseWriter.
 func (w *lastWriter) WriteHeader(status int) {
 	if status >= http.StatusOK {
-		w.Header().Set("Connection", "close")
+		w.say()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (w *lastWriter) Write(p []byte) (int, error) {
-	w.Header().Set("Connection", "close") // of no effect after WriteHeader
+	w.say()
 	return w.ResponseWriter.Write(p)
 }
 
 // Flush implements http.Flusher, which connect needs for server streams.
 func (w *lastWriter) Flush() {
-	w.Header().Set("Connection", "close") // of no effect after WriteHeader
+	w.say()
 	_ = http.NewResponseController(w.ResponseWriter).Flush()
 }
 

@@ -45,7 +45,7 @@ func newOwn(s *Server, secure *tls.Config, limits Limits) *own {
 	}
 	return &own{
 		Server: s,
-		h1:     h1.Server{Plain: offer, Handler: s, Context: contextOf, Log: s.log, HeaderTimeout: limits.HeaderTimeout, IdleTimeout: limits.IdleTimeout},
+		h1:     h1.Server{Plain: offer, Handler: s, Context: s.contextOf, Log: s.log, HeaderTimeout: limits.HeaderTimeout, IdleTimeout: limits.IdleTimeout},
 		h2: h2.Server{
 			Plain: offer, MaxStreams: limits.Streams, MaxHeaderBytes: limits.HeaderBytes, HeaderTimeout: limits.HeaderTimeout,
 			IdleTimeout: limits.IdleTimeout, PingTimeout: min(pingTimeout, limits.IdleTimeout), Full: s.warnStreams, Log: s.log,
@@ -113,7 +113,7 @@ func (o *own) serveCaller(c *h1.Caller) (handed bool, err error) {
 	case err != nil:
 		return false, err
 	case speaks2:
-		return false, o.h2.Serve(withConn(context.Background(), c), c.Conn, o.Server, said)
+		return false, o.h2.Serve(o.contextOf(c), c.Conn, o.Server, said)
 	}
 	if err := c.ServePlain(); err != nil {
 		return false, err

@@ -126,6 +126,33 @@ func TestPlainCallsOfAnyHandler(t *testing.T) {
 	}
 }
 
+// The context of a request has what net/http puts there, whoever serves it.
+func TestContextOfRequests(t *testing.T) {
+	t.Parallel()
+	addr, _ := servertest.Run(t, server.Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, serves := r.Context().Value(http.ServerContextKey).(*http.Server)
+		_, _ = fmt.Fprint(w, serves, " ", r.Context().Value(http.LocalAddrContextKey))
+	})})
+	for _, major := range []int{1, 2} {
+		transport := &http.Transport{Protocols: protocols(func(p *http.Protocols) {
+			p.SetHTTP1(major == 1)
+			p.SetUnencryptedHTTP2(major == 2)
+		})}
+		t.Cleanup(transport.CloseIdleConnections)
+		for _, body := range []io.Reader{strings.NewReader("hi"), io.MultiReader(strings.NewReader("hi"))} { // the latter in chunks
+			res, err := (&http.Client{Transport: transport}).Post("http://"+addr+"/any", "text/plain", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if want := "true " + addr; err != nil || string(got) != want {
+				t.Errorf("HTTP/%d: got %q, %v; want %q", major, got, err, want)
+			}
+		}
+	}
+}
+
 // A handler may take a body that has come whole as it lies, once, and have a header of its own be that of the response, if there is none yet.
 func TestWhole(t *testing.T) {
 	t.Parallel()
@@ -253,6 +280,58 @@ func testDrain(t *testing.T, cfg server.Config, later bool) {
 		}
 		_ = c.Close()
 	}
+	<-stopped
+}
+
+// The answers of a server that ends say that their connections do, also those of calls that have begun before, whoever serves them, while others still run.
+func TestAnswersOfAServerThatEnds(t *testing.T) {
+	t.Parallel()
+	entered, leave, stay, draining := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	addr, stop := servertest.Run(t, server.Config{Drain: func() { close(draining) }, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		if r.URL.Path == "/long" {
+			<-stay
+		}
+		<-leave
+		if r.URL.Path != "/silent" {
+			_, _ = io.WriteString(w, "ok")
+		}
+	})})
+	calls := map[string]net.Conn{}
+	for what, request := range map[string]string{
+		"long":    "POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+		"plain":   "POST /plain HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+		"chunked": "POST /chunked HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+		"large":   "POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n" + strings.Repeat("a", 20000),
+		"get":     "GET /get HTTP/1.1\r\nHost: a\r\n\r\n",
+		"silent":  "GET /silent HTTP/1.1\r\nHost: a\r\n\r\n",
+	} {
+		conn := dial(t, addr)
+		_, _ = io.WriteString(conn, request)
+		<-entered
+		calls[what] = conn
+	}
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	<-draining
+	close(leave)
+	told := func(what string) {
+		res, err := http.ReadResponse(bufio.NewReader(calls[what]), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if body, err := io.ReadAll(res.Body); err != nil || !res.Close {
+			t.Errorf("%s: got %q, %v, told of the end: %t", what, body, err, res.Close)
+		}
+		_ = calls[what].Close()
+	}
+	for what := range calls {
+		if what != "long" {
+			told(what)
+		}
+	}
+	close(stay)
+	told("long")
 	<-stopped
 }
 

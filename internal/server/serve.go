@@ -11,8 +11,10 @@ import (
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beyond := s.ln.crowded.Load() && !s.ln.admit(connOf(r.Context()))
-	if beyond || s.leaving.Load() { // close: to make room for others, or because the server ends
-		w = &lastWriter{w}
+	if beyond || r.ProtoMajor == 1 || s.leaving.Load() { // over HTTP/2, calls that were begun tell nobody
+		last := &lastWriter{w, beyond, &s.leaving}
+		defer last.say() // the handler may write nothing
+		w = last
 	}
 	handler, begun := s.handler, false
 	switch {

@@ -20,7 +20,7 @@ const (
 	stream  = "internal/upstream/stream.go"
 
 	plainTests    = "./gateway -timeout 120s -run Plain"
-	serverTests   = "./internal/server -timeout 60s -run Plain"
+	serverTests   = "./internal/server -timeout 60s -run Plain|ServerThatEnds|ContextOf"
 	wire1Tests    = "./internal/wire/h1 -timeout 60s"
 	upstreamTests = "./internal/upstream"
 	streamTests   = "./gateway -timeout 60s -run StreamIs|LongOpening|SilentCaller"
@@ -489,6 +489,9 @@ var plains = []mutant{
 	{"internal/wire/h1/head.go", "case \"trailer\", \"upgrade\", \"expect\":", "case \"trailer\":", wire1Tests},
 	{"internal/wire/h1/head.go", "return strings.EqualFold(value, \"keep-alive\")", "return true", wire1Tests},
 	{"internal/server/serve.go", "handler, begun = h, true", "begun = true", serverTests},
+	{"internal/server/serve.go", "beyond || r.ProtoMajor == 1 || s.leaving.Load()", "beyond || s.leaving.Load()", serverTests},
+	{"internal/server/serve.go", "		defer last.say() // the handler may write nothing\n", "", serverTests},
+	{"internal/server/conn.go", "context.WithValue(context.Background(), http.ServerContextKey, s.http)", "context.Background()", serverTests},
 }
 
 // What follows when the files of routes and schemas have changed.
