@@ -45,7 +45,10 @@ func newOwn(s *Server, secure *tls.Config, limits Limits) *own {
 	}
 	return &own{
 		Server: s,
-		h1:     h1.Server{Plain: offer, Handler: s, Context: s.contextOf, Log: s.log, HeaderTimeout: limits.HeaderTimeout, IdleTimeout: limits.IdleTimeout},
+		h1: h1.Server{
+			Plain: offer, Handler: s, Context: s.contextOf, Log: s.log, Last: s.leaving.Load,
+			HeaderTimeout: limits.HeaderTimeout, IdleTimeout: limits.IdleTimeout,
+		},
 		h2: h2.Server{
 			Plain: offer, MaxStreams: limits.Streams, MaxHeaderBytes: limits.HeaderBytes, HeaderTimeout: limits.HeaderTimeout,
 			IdleTimeout: limits.IdleTimeout, PingTimeout: min(pingTimeout, limits.IdleTimeout), Full: s.warnStreams, Log: s.log,

@@ -36,6 +36,15 @@ func say(words string) http.HandlerFunc {
 	}
 }
 
+// both answers plain calls, and others by a function.
+type both struct {
+	plainly
+	http.HandlerFunc
+}
+
+// ServeHTTP implements http.Handler.
+func (b both) ServeHTTP(w http.ResponseWriter, r *http.Request) { b.HandlerFunc(w, r) }
+
 func skipWithoutPlain(t *testing.T) {
 	t.Helper()
 	if wire.DefaultEngine.IsNetHTTP() {
@@ -286,20 +295,33 @@ func testDrain(t *testing.T, cfg server.Config, later bool) {
 // The answers of a server that ends say that their connections do, also those of calls that have begun before, whoever serves them, while others still run.
 func TestAnswersOfAServerThatEnds(t *testing.T) {
 	t.Parallel()
-	entered, leave, stay, draining := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
-	addr, stop := servertest.Run(t, server.Config{Drain: func() { close(draining) }, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	entered, leave, stay := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	await := func(path string) {
 		entered <- struct{}{}
-		if r.URL.Path == "/long" {
+		if path == "/long" {
 			<-stay
 		}
 		<-leave
-		if r.URL.Path != "/silent" {
-			_, _ = io.WriteString(w, "ok")
-		}
-	})})
+	}
+	addr, stop := servertest.Run(t, server.Config{Handler: both{
+		plainly: func(req *wire.Request) (*wire.Response, http.Handler) {
+			if _, ok := req.Caller.Body(time.Minute); !ok || req.Path == "/other" {
+				return nil, nil
+			}
+			await(req.Path)
+			return &wire.Response{Status: http.StatusOK}, nil
+		},
+		HandlerFunc: func(w http.ResponseWriter, r *http.Request) {
+			await(r.URL.Path)
+			if r.URL.Path != "/silent" {
+				_, _ = io.WriteString(w, "ok")
+			}
+		},
+	}})
 	calls := map[string]net.Conn{}
 	for what, request := range map[string]string{
 		"long":    "POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+		"other":   "POST /other HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
 		"plain":   "POST /plain HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
 		"chunked": "POST /chunked HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
 		"large":   "POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n" + strings.Repeat("a", 20000),
@@ -313,7 +335,12 @@ func TestAnswersOfAServerThatEnds(t *testing.T) {
 	}
 	stopped := make(chan struct{})
 	go func() { stop(); close(stopped) }()
-	<-draining
+	for refused := false; !refused; { // until the server knows that it ends
+		c, err := net.Dial("tcp", addr)
+		if refused = err != nil; !refused {
+			_ = c.Close()
+		}
+	}
 	close(leave)
 	told := func(what string) {
 		res, err := http.ReadResponse(bufio.NewReader(calls[what]), nil)

@@ -181,7 +181,7 @@ func (w *reply) sendHead(done bool, next []byte) {
 	if !w.said.date {
 		w.out = field(w.out, "Date", wire.Date())
 	}
-	if w.said.closes || w.c.state.Load() == leaving || w.c.server.leaving.Load() {
+	if w.said.closes || w.c.last() {
 		w.said.closes = true
 		w.out = field(w.out, "Connection", "close")
 	}

@@ -28,6 +28,8 @@ type Server struct {
 	Handler http.Handler
 	Context func(*Caller) context.Context
 	Log     *slog.Logger // of handlers that panic; nil: nobody is told
+	// Last, if not nil, tells whether each response is the last one of its connection, as after Shutdown.
+	Last func() bool
 	// HeaderTimeout is how long a client may take for the first bytes.
 	HeaderTimeout time.Duration
 	// IdleTimeout is after how long a connection without calls is closed. It may be a sixteenth less.
@@ -352,9 +354,14 @@ func (c *Caller) Body(most time.Duration) ([]byte, bool) {
 	}
 }
 
+// last tells whether the response of a call is the last one of the connection.
+func (c *Caller) last() bool {
+	return c.state.Load() == leaving || c.server.leaving.Load() || c.server.Last != nil && c.server.Last()
+}
+
 // respond sends a response.
 func (c *Caller) respond(res *wire.Response) error {
-	last := c.state.Load() == leaving || c.server.leaving.Load()
+	last := c.last()
 	out := appendStatus(roomFor(c.out, len(res.Body)), res.Status)
 	if out = appendFields(out, res.Header); last {
 		out = append(out, "Connection: close\r\n"...)
