@@ -91,9 +91,12 @@ func (w *lastWriter) Write(p []byte) (int, error) {
 }
 
 // Flush implements http.Flusher, which connect needs for server streams.
-func (w *lastWriter) Flush() {
+func (w *lastWriter) Flush() { _ = w.FlushError() }
+
+// FlushError is for http.ResponseController.
+func (w *lastWriter) FlushError() error {
 	w.say()
-	_ = http.NewResponseController(w.ResponseWriter).Flush()
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 // Unwrap is for http.ResponseController.

@@ -362,6 +362,33 @@ func TestAnswersOfAServerThatEnds(t *testing.T) {
 	<-stopped
 }
 
+// A handler that streams to a caller who has left is told by the error of a flush.
+func TestFlushToNobody(t *testing.T) {
+	t.Parallel()
+	failed := make(chan error, 1)
+	addr, _ := servertest.Run(t, server.Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var err error
+		for until := time.Now().Add(time.Minute); err == nil && time.Now().Before(until); {
+			_, _ = io.WriteString(w, "more")
+			err = http.NewResponseController(w).Flush()
+		}
+		failed <- err
+	})})
+	for _, request := range []string{
+		"GET /get HTTP/1.1\r\nHost: a\r\n\r\n",
+		"POST /plain HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+		"POST /chunked HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+	} {
+		conn := dial(t, addr)
+		_, _ = io.WriteString(conn, request)
+		_, _ = conn.Read(make([]byte, 1))
+		_ = conn.Close()
+		if err := <-failed; err == nil {
+			t.Errorf("%.10s: no flush failed", request)
+		}
+	}
+}
+
 // A plain call that panics takes its own connection along, and no other.
 func TestPanicOfAPlainCall(t *testing.T) {
 	t.Parallel()

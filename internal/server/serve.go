@@ -11,7 +11,7 @@ import (
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beyond := s.ln.crowded.Load() && !s.ln.admit(connOf(r.Context()))
-	if beyond || r.ProtoMajor == 1 || s.leaving.Load() { // over HTTP/2, calls that were begun tell nobody
+	if beyond || r.ProtoMajor == 1 || s.leaving.Load() { // over HTTP/2, others are told by GOAWAY
 		last := &lastWriter{w, beyond, &s.leaving}
 		defer last.say() // the handler may write nothing
 		w = last
