@@ -34,10 +34,10 @@ func withCORS(handler http.Handler, origins []string) http.Handler {
 
 // origins are those that a browser may send, and patterns, in which * stands for anything. Pages without an origin, such as
 // those of files, send null.
-var origins = regexp.MustCompile(`^(null|.*\*.*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+)$`)
+var origins = regexp.MustCompile(`^(null|.*\*.*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@:\s][^/?#@\s]*)$`)
 
 // usualPort ends an origin with the port that browsers leave out.
-var usualPort = regexp.MustCompile(`(?i)^(https://.*):443$|^(http://.*):80$`)
+var usualPort = regexp.MustCompile(`(?i)^(https://.+):443$|^(http://.+):80$`)
 
 // checkOrigins refuses what no page can have as its origin.
 func checkOrigins(list []string) error {

@@ -11,7 +11,7 @@ func TestCheckOrigins(t *testing.T) {
 		"chrome-extension://abcdef": true,
 		"http://app.example:443":    true, "https://app.example:80": true, "https://app.example:4443": true,
 		"https://app.example:443": false, "http://[::1]:80": false, "HTTPS://*.app.example:443": false,
-		"foo": false, "app.example": false, "localhost:3000": false, "https://": false, "": false,
+		"https://:443": false, "foo": false, "app.example": false, "localhost:3000": false, "https://": false, "": false,
 		"https://app.example/": false, "https://app.example/page": false, "https://app.example https://b.example": false,
 	} {
 		if err := checkOrigins([]string{origin}); (err == nil) != taken {

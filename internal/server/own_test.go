@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +132,30 @@ func TestPlainCallsOfAnyHandler(t *testing.T) {
 		_ = res.Body.Close()
 		if err != nil || string(got) != what {
 			t.Errorf("got %q, %v; want %q", got, err, what)
+		}
+	}
+}
+
+// What a request begins with may come in pieces, and is not taken for HTTP/2 before it is.
+func TestFirstPieces(t *testing.T) {
+	t.Parallel()
+	addr, _ := servertest.Run(t, server.Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Method) })})
+	for _, method := range []string{"POST", "PROPFIND", "PRINT"} {
+		for n := range len(method) {
+			if method[:n] == "PRI" {
+				continue // so does HTTP/2
+			}
+			conn := dial(t, addr)
+			_, _ = io.WriteString(conn, method[:n])
+			time.Sleep(5 * time.Millisecond)
+			_, _ = io.WriteString(conn, method[n:]+" /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatalf("%s in pieces of %d: %v", method, n, err)
+			}
+			if got, _ := io.ReadAll(res.Body); string(got) != method {
+				t.Errorf("%s in pieces of %d: got %q", method, n, got)
+			}
 		}
 	}
 }
@@ -335,11 +360,18 @@ func TestAnswersOfAServerThatEnds(t *testing.T) {
 	}
 	stopped := make(chan struct{})
 	go func() { stop(); close(stopped) }()
-	for refused := false; !refused; { // until the server knows that it ends
+	for tries := 0; ; tries++ { // until the server knows that it ends
 		c, err := net.Dial("tcp", addr)
-		if refused = err != nil; !refused {
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			break
+		}
+		if err == nil {
 			_ = c.Close()
 		}
+		if tries == 10_000 {
+			t.Fatal("the server goes on to accept connections")
+		}
+		time.Sleep(time.Millisecond)
 	}
 	close(leave)
 	told := func(what string) {

@@ -28,7 +28,9 @@ func (p *Pool) Configure(cfg Config) {
 		}
 		after = append(after, had...)
 	}
-	p.picky.Store(says.Protocol != AnyProtocol || says.HTTP == OnlyHTTP1 || !fresh && p.picky.Load())
+	if picky := says.Protocol != AnyProtocol || says.HTTP == OnlyHTTP1; picky || fresh {
+		p.picky.Store(picky)
+	}
 	p.replace(after)
 	if fresh {
 		p.forget() // and those that are gone tell nothing more

@@ -346,7 +346,8 @@ func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
 	return p.Lacks(mediaType)
 }
 
-// Lacks tells whether all endpoints have lately shown that they do not understand unary calls of a media type, and the cause.
+// Lacks tells whether the service does not understand calls of a media type, and the cause: its route says so, or an endpoint has lately shown
+// it, and none has understood one since.
 func (p *Pool) Lacks(mediaType string) (cause string, lacks bool) {
 	if !p.picky.Load() {
 		return "", false

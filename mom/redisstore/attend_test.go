@@ -294,7 +294,7 @@ func TestLostLeasesComeBack(t *testing.T) {
 	}
 }
 
-// Whoever asks for leases leaves while Redis is busy. The tasks are leased for an hour by now, so they are handed over all the same.
+// Whoever asks for leases leaves while Redis is busy. Redis leases the tasks all the same, for an hour, so they are handed over.
 func TestLeasesAreHandedOver(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -302,20 +302,22 @@ func TestLeasesAreHandedOver(t *testing.T) {
 	e.add()
 	e.lease() // now Redis has the scripts
 	id := e.add()
-	ctx, leave := context.WithCancel(e.ctx)
 	var leases []mom.Lease
-	var err error
-	asked := make(chan struct{})
-	server.Freeze(t)
-	go func() {
-		defer close(asked)
-		leases, err = e.Lease(ctx, e.shard, 1, time.Hour)
-	}()
-	time.Sleep(50 * time.Millisecond) // until it is on its way
-	leave()
-	time.Sleep(50 * time.Millisecond) // until that is noticed
-	server.Thaw(t)
-	<-asked
+	err := mom.ErrNotSent
+	for pause := 50 * time.Millisecond; errors.Is(err, mom.ErrNotSent); pause *= 2 { // until it was on its way
+		ctx, leave := context.WithCancel(e.ctx)
+		asked := make(chan struct{})
+		server.Freeze(t)
+		go func() {
+			defer close(asked)
+			leases, err = e.Lease(ctx, e.shard, 1, time.Hour)
+		}()
+		time.Sleep(pause)
+		leave()
+		time.Sleep(pause) // until that is noticed
+		server.Thaw(t)
+		<-asked
+	}
 	if err != nil || len(leases) != 1 || leases[0].ID != id {
 		t.Errorf("got %+v, %v, want %s", leases, err, id)
 	}

@@ -79,7 +79,7 @@ func (s *Store) readLeases(ctx context.Context, shard mom.Shard, lease *asked, r
 			continue
 		}
 		s.log.Error("a stored call cannot be read", "task", one.ID.String(), "error", err)
-		if _, err := s.PassOver(ctx, one, "cannot be sent: the stored call cannot be read", 0); err != nil {
+		if _, err := s.PassOver(context.WithoutCancel(ctx), one, "cannot be sent: the stored call cannot be read", 0); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -138,9 +138,8 @@ func (l *link) watched(dial dialFunc, silence time.Duration) dialFunc {
 			return nil, &greetingError{err.Error()}
 		}
 		c := &conn{Conn: wire.NonBlocking(raw), link: l, silence: silence, opened: time.Now()}
-		c.timer = time.AfterFunc(silence, c.look)
-		c.timer.Stop() // look reads timer, which is set by now
-		c.timer.Reset(silence)
+		c.timer = time.AfterFunc(time.Hour, c.look)
+		c.timer.Reset(silence) // now that look can read it
 		l.conns.Store(c, nil)
 		return c, nil
 	}

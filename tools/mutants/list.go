@@ -20,7 +20,7 @@ const (
 	stream  = "internal/upstream/stream.go"
 
 	plainTests    = "./gateway -timeout 120s -run Plain"
-	serverTests   = "./internal/server -timeout 60s -run Plain|ServerThatEnds|ContextOf|FlushTo"
+	serverTests   = "./internal/server -timeout 60s -run Plain|ServerThatEnds|ContextOf|FlushTo|FirstPieces"
 	wire1Tests    = "./internal/wire/h1 -timeout 60s"
 	upstreamTests = "./internal/upstream"
 	streamTests   = "./gateway -timeout 60s -run StreamIs|LongOpening|SilentCaller"
@@ -490,6 +490,7 @@ var plains = []mutant{
 	{"internal/wire/h1/head.go", "return strings.EqualFold(value, \"keep-alive\")", "return true", wire1Tests},
 	{"internal/server/serve.go", "handler, begun = h, true", "begun = true", serverTests},
 	{"internal/server/own.go", ", Last: s.leaving.Load", "", serverTests},
+	{"internal/wire/h1/server.go", "n > len(\"PR\")", "n > len(\"P\")", serverTests},
 	{"internal/server/leave.go", "	return http.NewResponseController(w.ResponseWriter).Flush()\n", "	_ = http.NewResponseController(w.ResponseWriter).Flush()\n	return nil\n", serverTests},
 	{"internal/server/serve.go", "beyond || r.ProtoMajor == 1 || s.leaving.Load()", "beyond || s.leaving.Load()", serverTests},
 	{"internal/server/serve.go", "		defer last.say() // the handler may write nothing\n", "", serverTests},

@@ -416,7 +416,8 @@ func (c *Caller) Begun() http.Handler {
 // Close implements net.Conn. A plain call ends before that, also when Close is called again.
 func (c *Caller) Close() error { return c.leave(true) }
 
-// CloseWrite closes the half of the connection on which we write. net/http has the end of a last response seen by it, before it waits for what the client still sends.
+// CloseWrite closes the half of the connection on which we write. Where net/http has not read a request to its end, it does this half a second before it closes all, so that the client
+// need not wait for that.
 func (c *Caller) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite() //nolint:wrapcheck // the error of the connection itself
