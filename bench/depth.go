@@ -78,7 +78,12 @@ func (s *settings) depthAt(ctx context.Context, dir string, size int) (rows []ro
 		if queues[i], err = s.fill(ctx, system, size); err != nil {
 			return nil, err
 		}
-		defer queues[i].caller.close()
+	}
+	for _, d := range queues { // now: one that idled while others were filled would have been closed
+		if d.caller, err = dial(ctx, s.protocols[0], d.gateways[0], askWaiting); err != nil {
+			return nil, err
+		}
+		defer d.caller.close()
 	}
 	for _, name := range depthPeers {
 		for _, i := range rand.Perm(len(queues)) {
@@ -117,9 +122,6 @@ func (s *settings) fill(ctx context.Context, system *system, size int) (*deep, e
 	d := &deep{system: system, size: size, memory: (after.number("used_memory") - before.number("used_memory")) / float64(size)}
 	for i := range min(size, depthTimes) {
 		d.ids = append(d.ids, ids[i*size/min(size, depthTimes)])
-	}
-	if d.caller, err = dial(ctx, s.protocols[0], system.gateways[0], askWaiting); err != nil {
-		return nil, err
 	}
 	for {
 		persistence, err := system.stores[0].info("persistence")
