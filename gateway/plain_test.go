@@ -236,7 +236,7 @@ func TestEndOfAPlainCall(t *testing.T) {
 	}{
 		{"its caller leaves", "", nil, true, "broken"},
 		{"a deadline", "", []string{"Connect-Timeout-Ms: 100"}, false, "deadline_exceeded"},
-		{"a try-timeout", ";try-timeout=50ms", nil, false, again},
+		{"a try-timeout", ";try-timeout=500ms", nil, false, again}, // in which the first call has to be answered
 		{"a deadline before the try-timeout", ";try-timeout=1m", []string{"Connect-Timeout-Ms: 100"}, false, "deadline_exceeded"},
 	} {
 		for _, majors := range pairs {
