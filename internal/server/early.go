@@ -15,28 +15,28 @@ import (
 // again.
 const maxDrain = 256 << 10
 
-// early is an HTTP/1.1 response together with the body of its request. The response may go out before the
-// whole body has come. It then says that the connection ends: a caller that went on sending could not know
-// which bytes we take for its next request. In full duplex, net/http does not say this itself.
+// early is the body of a request over HTTP/1.1, whose response may go out before the whole body has come. That then says that
+// the connection ends: a caller that went on sending could not know which bytes we take for its next request. In full duplex, net/http does not
+// say this itself.
 type early struct {
-	http.ResponseWriter
-	request http.Request // that reads its body through this
-	body    io.ReadCloser
-	duplex  bool
-	whole   atomic.Bool // the body was read to its end
+	response http.ResponseWriter
+	request  http.Request // that reads its body through this
+	body     io.ReadCloser
+	duplex   bool
+	whole    atomic.Bool // the body was read to its end
 
 	reading sync.Mutex // held during a read
 	over    bool       // the handler has returned
 }
 
-// newEarly returns the response, and a copy of the request that reads its body through it. The original
+// newEarly returns the body, and a copy of the request that reads it. The original
 // request must not change, because net/http looks at its body. If the body is larger than maxDrain or of
 // unknown length, the exchange is full duplex: net/http would otherwise wait for it before it answers.
-func newEarly(w http.ResponseWriter, r *http.Request) (*early, *http.Request) {
-	e := &early{ResponseWriter: w, request: *r, body: r.Body}
-	e.request.Body = e
+func newEarly(w *lastWriter, r *http.Request) (*early, *http.Request) {
+	e := &early{response: w.ResponseWriter, request: *r, body: r.Body}
+	e.request.Body, w.body = e, e
 	if r.ContentLength < 0 || r.ContentLength > maxDrain {
-		_ = e.EnableFullDuplex() // no error: HTTP/1.1 supports it
+		_ = w.EnableFullDuplex() // no error: HTTP/1.1 supports it
 	}
 	return e, &e.request
 }
@@ -64,59 +64,20 @@ func (e *early) Whole() ([]byte, bool) {
 	return body, ok
 }
 
-// EnableFullDuplex is for http.ResponseController.
-func (e *early) EnableFullDuplex() error {
-	e.duplex = true
-	return http.NewResponseController(e.ResponseWriter).EnableFullDuplex()
-}
-
-// SetHeader is for wire.SetHeader.
-func (e *early) SetHeader(header http.Header) bool { return wire.SetHeader(e.ResponseWriter, header) }
-
-// WriteHeader implements http.ResponseWriter.
-func (e *early) WriteHeader(status int) {
-	if status >= http.StatusOK {
-		e.say()
-	}
-	e.ResponseWriter.WriteHeader(status)
-}
-
-// Write implements http.ResponseWriter.
-func (e *early) Write(p []byte) (int, error) {
-	e.say() // of no effect after WriteHeader
-	return e.ResponseWriter.Write(p)
-}
-
-func (e *early) say() {
-	if e.duplex && !e.whole.Load() {
-		e.Header().Set("Connection", "close")
-	}
-}
-
-// Flush implements http.Flusher, which connect needs for server streams.
-func (e *early) Flush() { _ = e.FlushError() }
-
-// FlushError is for http.ResponseController.
-func (e *early) FlushError() error {
-	e.say()
-	return http.NewResponseController(e.ResponseWriter).Flush()
-}
-
-// Unwrap is for http.ResponseController.
-func (e *early) Unwrap() http.ResponseWriter { return e.ResponseWriter }
-
 // Close implements io.Closer.
 func (e *early) Close() error { return nil } // net/http closes the body itself
+
+// cutShort tells whether a response that goes out now leaves a part of the body unread. e may be nil.
+func (e *early) cutShort() bool { return e != nil && e.duplex && !e.whole.Load() }
 
 // end is called when the handler has returned, and ends all reading of the body. A transport may still read
 // it: net/http would panic if it read at the same time, and would wait forever for a caller that announced a
 // body and does not send it.
 func (e *early) end() {
-	if !e.duplex || e.whole.Load() {
+	if !e.cutShort() {
 		return
 	}
-	e.say() // the handler may have written nothing
-	_ = http.NewResponseController(e.ResponseWriter).SetReadDeadline(time.Unix(1, 0))
+	_ = http.NewResponseController(e.response).SetReadDeadline(time.Unix(1, 0))
 	e.reading.Lock()
 	defer e.reading.Unlock()
 	e.over = true

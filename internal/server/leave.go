@@ -62,13 +62,22 @@ type lastWriter struct {
 	http.ResponseWriter
 	beyond  bool         // the connection is one too many
 	leaving *atomic.Bool // the server ends
+	body    *early       // of a request over HTTP/1.1; nil if it has none
 }
 
 // say has the header say so, which is of no effect once that is written.
 func (w *lastWriter) say() {
-	if w.beyond || w.leaving.Load() {
+	if w.beyond || w.leaving.Load() || w.body.cutShort() {
 		w.Header().Set("Connection", "close")
 	}
+}
+
+// EnableFullDuplex is for http.ResponseController.
+func (w *lastWriter) EnableFullDuplex() error {
+	if w.body != nil {
+		w.body.duplex = true
+	}
+	return http.NewResponseController(w.ResponseWriter).EnableFullDuplex()
 }
 
 // SetHeader is for wire.SetHeader.

@@ -11,8 +11,9 @@ import (
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beyond := s.ln.crowded.Load() && !s.ln.admit(connOf(r.Context()))
-	if beyond || r.ProtoMajor == 1 || s.leaving.Load() { // over HTTP/2, others are told by GOAWAY
-		last := &lastWriter{w, beyond, &s.leaving}
+	var last *lastWriter // always over HTTP/1.1; over HTTP/2, GOAWAY tells of the end, too
+	if beyond || r.ProtoMajor == 1 || s.leaving.Load() {
+		last = &lastWriter{ResponseWriter: w, beyond: beyond, leaving: &s.leaving}
 		defer last.say() // the handler may write nothing
 		w = last
 	}
@@ -27,9 +28,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if r.ContentLength != 0 {
 			var e *early
-			e, r = newEarly(w, r)
+			e, r = newEarly(last, r)
 			defer e.end()
-			w = e
 		}
 	}
 	if beyond && !begun && !IsHealth(r) {
