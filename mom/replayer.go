@@ -29,7 +29,7 @@ const (
 type replayStore interface {
 	renewStore
 	// Lease takes tasks from the head of the queue for d, as far as there is room: others
-	// go past those for which there is none. If all others have failed before, one of them
+	// go past those for which there is none. If all others have failed, or been refused, before, one of them
 	// is taken without room for it. Tasks whose TTL is over expire on the way. None when
 	// the shard is empty or paused. Repeatable ones are marked as sent. more: tasks were left in the queue, or
 	// that is not known. Once the store is asked, it is waited for even if ctx ends, and what it has leased is returned. *LimitedError.

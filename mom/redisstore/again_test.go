@@ -9,11 +9,17 @@ import (
 	"holdline/mom"
 )
 
-// A lease takes at most Again tasks that have failed before, and passes over the rest of them. If
-// it finds no others, it takes one that has failed.
+// A lease takes at most Again tasks that have failed or been refused before, and passes over the rest of them. If
+// it finds no others, it takes one of these.
 func TestFailedTasksLetOthersPass(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
-		failed, fresh := e.addFailed(3), []contract.TaskID{e.add(), e.add()}
+		failed := e.addFailed(2)
+		failed = append(failed, e.add())
+		refused, _, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1, Once: 1}, time.Hour)
+		e.ok(err)
+		e.putBack(refused[0], 0, false)
+		e.reapUntil("it is due", func() bool { return e.state(failed[2]) == queued })
+		fresh := []contract.TaskID{e.add(), e.add()}
 		for _, c := range []struct {
 			n, again int
 			want     []contract.TaskID

@@ -1,7 +1,7 @@
 -- Takes up to n tasks from the head of the queue, with those that add.lua has taken as they came.
 --
 -- ARGV: n:tasks again:tasks once:tasks duration:ms epoch
---       (again is how many may have failed before, once how many may be such as may not run twice;
+--       (again is how many may have failed, or been refused, before, once how many may be such as may not run twice;
 --       no other lease has the same epoch)
 --
 -- Returns: a list of {ulid, attempts, repeatable, remaining, call, put back}, where call is
@@ -12,10 +12,10 @@
 --         word, and may run again if we never hear of that. Tasks whose TTL is over end EXPIRED. The
 --         key bell is deleted with the last task. Up to 100 tasks are passed over, and keep their
 --         places: those that only a newer release can read, and those beyond again and once. If no other
---         task was found, the first one that has failed before is taken; if 100 were passed over,
---         the other failed ones go behind all others. Up to 100 ended tasks, or 25 that end now,
+--         task was found, the first one beyond again is taken; if 100 were passed over,
+--         the others beyond it go behind all others. Up to 100 ended tasks, or 25 that end now,
 --         lose their places, and the bell rings for the rest.
-local left, failed, unknown, passes = {}, {}, nil, 0
+local left, beyond, unknown, passes = {}, {}, nil, 0
 local vacant, rate, hand -- ready is empty; see allow
 
 local function take(ulid, n, r, x, put_back, listened)
@@ -31,17 +31,18 @@ local function take_loaded(ulid, task)
 end
 
 local function look_at(ulid)
-  -- Most tasks have not failed before. Of them less is read.
+  -- Most tasks have not been sent before. Of them less is read.
   local v, s, x, born, n, r, put_back, listened = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'B', 'n', 'r', 't', 'L'))
-  if born and not n and s == S_QUEUED and tonumber(v) == NEWEST_RECORD and (tonumber(x) or 0) > now then
+  if born and not n and not put_back and s == S_QUEUED and tonumber(v) == NEWEST_RECORD and (tonumber(x) or 0) > now then
     r = r or string.sub(born, 1, 1)
     if r == '1' or once >= 1 then
       if r ~= '1' then once = once - 1 end
-      take(ulid, 0, tonumber(r) or 0, tonumber(x), tonumber(put_back) or 0, listened)
+      take(ulid, 0, tonumber(r) or 0, tonumber(x), 0, listened)
       return
     end
   end
   local task, err = load(ulid)
+  local sent = task and (task.n > 0 or task.t > 0)
   if err then
     left[#left + 1], unknown = ulid, err
   elseif not task or task.s ~= S_QUEUED then
@@ -53,10 +54,10 @@ local function look_at(ulid)
     passes = passes + BATCH / BULK
   elseif task.r ~= '1' and once < 1 then
     left[#left + 1] = ulid
-  elseif task.n > 0 and again < 1 then
-    left[#left + 1], failed[ulid] = ulid, task
+  elseif sent and again < 1 then
+    left[#left + 1], beyond[ulid] = ulid, task
   else
-    if task.n > 0 then again = again - 1 end
+    if sent then again = again - 1 end
     if task.r ~= '1' then once = once - 1 end
     take_loaded(ulid, task)
   end
@@ -122,9 +123,9 @@ local function take_from_ready()
   if #taken == 0 then
     local kept, behind = {}, #left == BATCH
     for _, ulid in ipairs(left) do
-      if failed[ulid] and #taken == 0 then
-        take_loaded(ulid, failed[ulid])
-      elseif failed[ulid] and behind then
+      if beyond[ulid] and #taken == 0 then
+        take_loaded(ulid, beyond[ulid])
+      elseif beyond[ulid] and behind then
         redis.call('RPUSH', READY, ulid)
       else
         kept[#kept + 1] = ulid
