@@ -57,10 +57,14 @@ func (c *call) setTimeout() {
 // try makes one attempt, and takes note of what it came to.
 func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *upstream.Response {
 	res, outcome, err := p.send(ctx, c, endpoint)
-	if !c.target.stores && refusesSecret(res) {
+	switch {
+	case c.target.stores || res == nil:
+	case refusesSecret(res):
 		// The MOM has not looked at the call, and another MOM may take it.
 		warnSecret(p.once, endpoint)
 		outcome = upstream.Outcome{Kind: upstream.Refused, Cause: secretRefused}
+	case c.method == readTask && res.Header.Get(contract.HeaderTask) != "":
+		outcome = upstream.Outcome{} // an error is what the task came to, and not what the MOM did
 	}
 	outcome = c.judged(ctx, outcome, err)
 	c.tries.last, c.tries.err = outcome, err

@@ -139,6 +139,9 @@ func New(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
+// readTask is a GET of a task, or of its answer. It may be repeated, as a call of a repeatable method may.
+var readTask = &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
+
 // own is what the gateway answers itself: what can be called, health, reflection,
 // the docs; and tasks by their address, which it sends on to the MOM.
 func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
@@ -153,10 +156,8 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 	)
 	mux.HandleFunc("/", front.notFound)
 	if tasks := g.targets.of(momv1connect.TaskServiceName); front.mom != nil {
-		// A GET of a task may be repeated, as a call of a repeatable method may.
-		read := &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
 		for _, place := range []string{"/v1/tasks/{id}", "/v1/tasks/{id}/answer"} {
-			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, read, begun{}) })
+			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, readTask, begun{}) })
 			mux.HandleFunc(place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil, begun{}) })
 		}
 		mux.HandleFunc("/v1/tasks", noTaskNamed)

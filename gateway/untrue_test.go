@@ -5,8 +5,12 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"connectrpc.com/connect/v2"
+
+	"holdline/internal/contract"
 	"holdline/internal/freeport"
 )
 
@@ -80,5 +84,33 @@ func TestReadingOfTasksMayBeRepeated(t *testing.T) {
 		if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
 			t.Errorf("%s: got %d %s, want unavailable, and when to read again", path, res.StatusCode, body)
 		}
+	}
+}
+
+// What a task came to says nothing of the MOM that tells it: reading such tasks keeps nobody from reading others.
+func TestKeptErrorsAreNoFailures(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	url := frontMOM(t, "http://"+freeport.Addr(t), serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/v1/") {
+			return // the gateway asks for its health, too
+		}
+		asked.Add(1)
+		w.Header().Set(contract.HeaderTask, r.URL.Path)
+		contract.WriteError(w, r, connect.NewError(connect.CodeUnavailable, "closed for lunch"))
+	})))
+	for range 20 {
+		res, err := client(t, 1).Get(url + "/v1/tasks/x/answer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "closed for lunch") {
+			t.Errorf("got %d %s, want what the task came to", res.StatusCode, body)
+		}
+	}
+	if got := asked.Load(); got != 20 {
+		t.Errorf("the MOM was asked %d times, want once for each reader", got)
 	}
 }

@@ -475,6 +475,8 @@ var plains = []mutant{
 	{"internal/wire/nonblocking_unix.go", "len(t.rest) == 0 {", "true {", "-run TestNonBlocking ./internal/wire"},
 	{"internal/wire/room.go", "	copy(larger, b)\n", "", "-run TestRoom ./internal/wire"},
 	{"internal/wire/h2/flow.go", "!f.lent", "true", "-race -run TestBrokenPlainCallIsSentAgain ./gateway"},
+	{"internal/upstream/version.go", "c.major == 1 && settings,", "c.major == 1 && (settings || begin[0] == ofFrame),", "-run NoHTTP ./internal/upstream"},
+	{"gateway/direct.go", "outcome = upstream.Outcome{} // an error", "// an error", "-run KeptErrors ./gateway"},
 	{"internal/upstream/version.go", " && n == 1", "", "-run BrokenCall ./internal/upstream"},
 	{"gateway/plain.go", "if first.Failed {", "if false {", plainTests},
 	{"internal/wire/h1/plain.go", "if len(c.ahead.unread()) > 0 || c.ahead.err != nil {", "if c.ahead.err != nil {", wire1Tests},
