@@ -153,7 +153,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.endpoint.hear()
 		if !c.begun {
 			c.begun = true
-			c.greeted(p[0])
+			c.greeted(p[:n])
 			close(c.first)
 		}
 	}

@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"net/http/httptrace"
 	"strings"
@@ -79,16 +81,22 @@ func (v *versions) pick(major int, needs2 bool) int {
 	return major
 }
 
-// greeted takes the first byte that comes on a connection without TLS. An HTTP/2 server sends SETTINGS first. A
-// frame begins with its length, in three bytes, and the length of SETTINGS fits two: so the first byte is 0.
-func (c *conn) greeted(first byte) {
-	const ofFrame, ofStatus = 0, 'H'
+// settingsFrame is how an HTTP/2 server begins: a SETTINGS frame, behind the length of its entries, 6 bytes each (RFC 9113, 6.5).
+var settingsFrame = []byte{0x4, 0, 0, 0, 0, 0} // its type, without flags, on no stream
+
+// greeted takes what comes first on a connection without TLS. An HTTP/2 server sends SETTINGS before anything else, and whatever does not
+// begin with a frame's length, which fits two of its three bytes, is none. Over HTTP/1.1 a byte of 0 proves nothing: a server that has
+// run the call may answer so. There it takes the whole head of the frame.
+func (c *conn) greeted(begin []byte) {
+	const ofFrame, ofStatus, ofLength, entry = 0, 'H', 3, 6
 	v := &c.endpoint.versions
+	settings := begin[0] == ofFrame && len(begin) >= ofLength+len(settingsFrame) && bytes.HasPrefix(begin[ofLength:], settingsFrame) &&
+		binary.BigEndian.Uint16(begin[1:])%entry == 0
 	switch {
-	case c.major == 1 && first == ofFrame, c.major == 2 && first != ofFrame:
+	case c.major == 1 && settings, c.major == 2 && begin[0] != ofFrame:
 		c.foreign.Store(true)
 		v.show(c.major, false)
-		if c.major == 1 || first == ofStatus {
+		if c.major == 1 || begin[0] == ofStatus {
 			v.show(3-c.major, true)
 		}
 	case c.major != 0:

@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,6 +152,35 @@ func TestVersionIsForgotten(t *testing.T) {
 			t.Errorf("HTTP/%d: %d calls ran, want 500", major, len(s.ran))
 		}
 		s.mu.Unlock()
+	}
+}
+
+// A service may run a call and answer what is no HTTP. Only one that begins as HTTP/2 does has not understood the call.
+func TestAnswersThatAreNoHTTP(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]Kind{
+		"\x00": Broken, "\x00\x01garbage": Broken, "\x00\x00\x00\x04\x00": Broken, "\x00\x00\x00\x04\x01\x00\x00\x00\x00": Broken,
+		"\x00\x00\x05\x04\x00\x00\x00\x00\x00": Broken, "\x15\x03\x01": Broken, "garbage": Broken, "HTTP/1.": Broken,
+		"\x00\x00\x00\x04\x00\x00\x00\x00\x00": NotSent,
+	} {
+		for _, only := range []HTTP{AnyHTTP, OnlyHTTP1} {
+			var seen atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/a.B/C" { // and not a question
+					seen.Add(1)
+				}
+				if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+					_, _ = io.WriteString(conn, answer)
+					_ = conn.Close()
+				}
+			}))
+			e := (*openPool(t, nil, server.URL).endpoints.Load())[0]
+			e.versions.only = only
+			if got := post(t, e, 1, "message", false); got.Kind != want || seen.Load() != 1 {
+				t.Errorf("%q, %v: got %+v, and it ran %d times; want %v, and once", answer, only, got, seen.Load(), want)
+			}
+			server.Close()
+		}
 	}
 }
 
