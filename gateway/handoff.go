@@ -56,7 +56,7 @@ type handOff struct {
 
 // handOff sends the call to the MOM.
 func (p *proxy) handOff(ctx context.Context, c *call) verdict {
-	why, h := unreadable(&c.req), p.newHandOff(c)
+	why, h := unreadable(&c.req, c.method), p.newHandOff(c)
 	if why != "" {
 		return h.unreadable(why)
 	}
@@ -146,6 +146,7 @@ func (h *handOff) run(ctx context.Context) verdict {
 		if next == passOn {
 			res.Header.Del(contract.HeaderRefused)
 			if said == theTasks {
+				h.tellApplied(res.Header)
 				return verdict{end: endStored, decided: decidedStore, res: res}
 			}
 			return verdict{end: endFailed, decided: decidedFail, res: res}
@@ -165,6 +166,18 @@ func (h *handOff) run(ctx context.Context) verdict {
 		default:
 			return h.giveUp(next, outcome)
 		}
+	}
+}
+
+// tellApplied says which preferences of the caller's were followed, if the MOM has read others: all offers but the first one tell what is
+// left of the hold, and so does one where too many are held.
+func (h *handOff) tellApplied(header http.Header) {
+	switch asked := h.call.prefer.Applied(); {
+	case h.offers <= 1 && h.prefer == h.call.prefer:
+	case asked == "":
+		header.Del(contract.HeaderApplied)
+	case h.prefer == h.call.prefer:
+		header.Set(contract.HeaderApplied, asked)
 	}
 }
 

@@ -67,6 +67,8 @@ func (s *shelf) of(ctx context.Context, answer *momv1.Answer) *route.Schemas {
 func (s *shelf) answerAs(ctx context.Context, codec string, task *momv1.Task, answer *momv1.Answer) ([]byte, error) {
 	_, isJSON := answer.GetResult().(*momv1.Answer_Json)
 	switch {
+	case isJSON && codec == codecJSON && len(answer.GetJson()) == 0: // some services write nothing where no field is set
+		return []byte("{}"), nil
 	case isJSON && codec == codecJSON:
 		return answer.GetJson(), nil
 	case isJSON:

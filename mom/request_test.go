@@ -129,6 +129,7 @@ func TestAnswersAreRead(t *testing.T) {
 		"JSON as JSON":                  {inJSON(`{ "result": 3 }`, ours), codecJSON, `{ "result": 3 }`},
 		"JSON as proto":                 {inJSON(`{ "result": 3 }`, ours), "", string(raw)},
 		"JSON as proto, by another":     {inJSON(`{"result":3}`, "same"), "proto", string(raw)},
+		"JSON of nothing":               {inJSON("", ours), codecJSON, "{}"},
 		"JSON that is none":             {inJSON(`{"result":`, ours), "", ""},
 		"JSON by a schema that is gone": {inJSON(`{"result":3}`, "none"), "", ""},
 		"proto as proto":                {inProto(response, raw, ours), "", string(raw)},
