@@ -1,6 +1,8 @@
 package gateway_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"io"
 	"net/http"
@@ -111,6 +113,60 @@ func TestBridgeRefuses(t *testing.T) {
 	_ = res.Body.Close()
 	if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), `"invalid_argument"`) || !strings.Contains(string(body), "cannot be read") || ran() != 0 {
 		t.Errorf("got %d %s after %d runs, want it refused", res.StatusCode, body, ran())
+	}
+}
+
+// What a service does not take may be how a call is written, and not its protocol: compressed, or with a parameter of its type. Then it gets
+// the same call without that.
+func TestBridgeWritesPlainly(t *testing.T) {
+	t.Parallel()
+	url := "http://" + serve(t, newGateway(t, "http://"+serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Method != http.MethodPost || r.Header.Get("Content-Encoding") != "" || r.Header.Get("Content-Type") != "application/json" || string(body) != "{}" {
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, "{}")
+	}))))
+	var packed bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	_, _ = zip.Write([]byte("{}"))
+	_ = zip.Close()
+	byGET := request(t, url+get.path+"?encoding=json&message=%7B%7D", http.NoBody)
+	byGET.Method = http.MethodGet
+	for name, req := range map[string]*http.Request{
+		"compressed":  request(t, url+add.path, &packed, "Content-Type: application/json", "Content-Encoding: gzip", "Holdline-Explain: 1"),
+		"a parameter": request(t, url+add.path, strings.NewReader("{}"), "Content-Type: application/json; v=1", "Holdline-Explain: 1"),
+		"a GET":       byGET,
+	} {
+		res, err := client(t, 1).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Errorf("%s: got %d %s, want the answer", name, res.StatusCode, body)
+		}
+	}
+}
+
+// A call that is too large to be translated is told so.
+func TestBridgeTellsOfSize(t *testing.T) {
+	t.Parallel()
+	addr := freeport.Addr(t)
+	plainGRPC(t, addr, codes.OK)
+	url := "http://" + serve(t, newGateway(t, "http://"+addr))
+	connect1.call(t, client(t, 1), url, add) // so the gateway knows that the service speaks HTTP/2
+	res, err := client(t, 1).Do(request(t, url+add.path, strings.NewReader(strings.Repeat(" ", 1<<20)+"{}"), "Content-Type: application/json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusUnsupportedMediaType || !strings.Contains(string(body), "a message of more than 1048576 bytes is not translated") {
+		t.Errorf("got %d %s, want to hear of its size", res.StatusCode, body)
 	}
 }
 

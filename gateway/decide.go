@@ -164,10 +164,18 @@ func unsendable(cause string, c *call) *connect.Error {
 		}
 	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
 		mediaType, compression := c.req.Written()
+		if why := unreadable(&c.req, c.method); c.unary() && c.req.Method != http.MethodPost && why != "" {
+			return contract.Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED, "%s does not understand the call: %s. The call was not executed", c.target.service, why)
+		}
 		if c.method == nil && cause == upstream.UnknownProtocol {
 			return contract.Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
 				"%s does not understand calls of the type %s, and no schema has the method %s, so that they cannot be translated. The call was not executed",
 				c.target.service, mediaType, c.req.URL.Path)
+		}
+		if c.unary() && !c.replayable() && cause == upstream.UnknownProtocol {
+			return contract.Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
+				"%s does not understand calls of the type %s, and a message of more than %d bytes is not translated. The call was not executed",
+				c.target.service, mediaType, maxReplay)
 		}
 		_, crosses := c.crosses(true) // then the other protocols were tried, too
 		return contract.NotUnderstood(c.target.service, mediaType, compression, cause == upstream.NeedsHTTP2 && !crosses)

@@ -91,8 +91,9 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 			return res, outcome, err
 		}
 	}
+	ordinary := !c.unary() || c.req.Ordinary() // else this may be what was not understood, and the bridge speaks without it
 	bridge.Speak(caller.Ways(c.target.pool, !c.unary()), func(way bridge.Speech, less bool) bridge.Heard {
-		if way == caller && !refused {
+		if way == caller && ordinary && !refused {
 			return bridge.Foreign // it was just tried
 		}
 		if !c.rewind() {
@@ -100,7 +101,7 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 		}
 		res.Drop()
 		c.setTimeout()
-		if way == caller {
+		if way == caller && ordinary {
 			c.tries.bridge = ""
 			res, outcome, err = endpoint.Try(ctx, &c.req)
 		} else {

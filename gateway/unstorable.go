@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"fmt"
-	"mime"
 	"net/http"
 	"strings"
 
+	"connectrpc.com/connect/v2"
+
 	"holdline/internal/coding"
+	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
 
@@ -23,17 +25,25 @@ var storedTypes = map[string]bool{
 
 // unreadable says why no MOM reads the message of a call: in words, or empty if its head does not
 // tell.
-func unreadable(req *upstream.Request) (why string) {
+func unreadable(req *upstream.Request, method *route.Method) (why string) {
 	mediaType, compression := req.Written()
-	if req.Method == http.MethodGet {
-		if !req.URL.Query().Has("encoding") {
-			return "a GET of a method has ?encoding=json&message=…"
-		}
-	} else if raw := req.Header.Get("Content-Type"); raw != mediaType { // it has parameters, or flaws
-		_, params, err := mime.ParseMediaType(raw)
-		if charset, ok := params["charset"]; err != nil || ok && !strings.EqualFold(charset, "utf-8") {
+	switch req.Method {
+	case http.MethodPost:
+		if raw := req.Header.Get("Content-Type"); raw != mediaType && !upstream.Readable(raw) {
 			return fmt.Sprintf("Holdline does not read messages of the type %q", raw)
 		}
+	case http.MethodGet:
+		query := req.URL.Query()
+		switch version := query.Get("connect"); {
+		case method != nil && method.Spec().IdempotencyLevel != connect.IdempotencyNoSideEffects:
+			return "the method is called by POST, since its schema does not declare it NO_SIDE_EFFECTS"
+		case !query.Has("encoding"), !query.Has("message"):
+			return "a GET of a method has the parameters encoding and message"
+		case version != "" && version != "v1":
+			return fmt.Sprintf("Connect has no version %q", version)
+		}
+	default:
+		return "methods are called by POST, and not by " + req.Method
 	}
 	switch {
 	case !storedTypes[mediaType]:

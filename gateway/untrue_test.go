@@ -114,3 +114,75 @@ func TestKeptErrorsAreNoFailures(t *testing.T) {
 		t.Errorf("the MOM was asked %d times, want once for each reader", got)
 	}
 }
+
+// A call that no server would take is not offered to a MOM, and its caller is told why.
+func TestWhatIsNoCallIsNotStored(t *testing.T) {
+	t.Parallel()
+	mom := newStandIn(t, nil)
+	url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
+	const message = "?encoding=json&message=%7B%7D"
+	for _, c := range []struct{ method, path, why string }{
+		{http.MethodPut, get.path, "by POST, and not by PUT"},
+		{http.MethodDelete, add.path, "by POST, and not by DELETE"},
+		{http.MethodGet, add.path + message, "does not declare it NO_SIDE_EFFECTS"},
+		{http.MethodGet, get.path, "has the parameters encoding and message"},
+		{http.MethodGet, get.path + "?encoding=json", "has the parameters encoding and message"},
+		{http.MethodGet, get.path + message + "&connect=v2", "has no version"},
+	} {
+		for _, header := range []string{"", "Idempotency-Key", "Prefer"} {
+			req, err := http.NewRequestWithContext(t.Context(), c.method, url+c.path, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/json")
+			if header != "" {
+				req.Header.Set(header, "respond-async")
+			}
+			res, err := client(t, 1).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), c.why) {
+				t.Errorf("%s %s, %s: got %d %s, want to be told %q", c.method, c.path, header, res.StatusCode, body, c.why)
+			}
+		}
+	}
+	if offers := mom.got(); len(offers) > 0 {
+		t.Errorf("%d were offered, want none", len(offers))
+	}
+}
+
+// Preference-Applied is of what the caller prefers, and not of what the gateway asks of a MOM in later offers.
+func TestPreferenceApplied(t *testing.T) {
+	t.Parallel()
+	for prefer, want := range map[string]string{"": "", "wait=30": "wait=30", "respond-async, wait=30": "respond-async, wait=30"} {
+		mom := newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
+			if o.number == 1 {
+				abort(w, r, o)
+			}
+			if applied := contract.Prefer(o.header).Applied(); applied != "" {
+				w.Header().Set(contract.HeaderApplied, applied)
+			}
+			hold(w, r, o)
+		})
+		header := http.Header{"Content-Type": {"application/json"}}
+		if prefer != "" {
+			header.Set(contract.HeaderPrefer, prefer)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, frontMOM(t, "http://"+freeport.Addr(t), mom.addr)+get.path, strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = header
+		res, err := client(t, 1).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if got := res.Header.Get(contract.HeaderApplied); got != want || len(mom.got()) != 2 {
+			t.Errorf("%q: got %q after %d offers, want %q after two", prefer, got, len(mom.got()), want)
+		}
+	}
+}

@@ -97,6 +97,9 @@ func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, method *r
 		in.Header.Del(key)
 	}
 	in.Header.Del("Connect-Protocol-Version") // there is only one
+	if raw := in.Header.Get("Content-Type"); method.Unary && upstream.Readable(raw) {
+		in.Header.Set("Content-Type", upstream.MediaType(in.Header)) // connect takes no parameters but a charset
+	}
 	ctx, handler := context.WithValue(ctx, exchangeKey{}, x), WithText(b.servers.Of(method), !method.Unary)
 	if !method.Unary {
 		if method.Spec().StreamType == connect.StreamTypeBidi && !endpoint.SpeaksHTTP2() {

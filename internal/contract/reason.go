@@ -110,11 +110,15 @@ func NotUnderstood(service, mediaType, compression string, overHTTP1 bool) *conn
 		return Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
 			"%s speaks HTTP/1.1, and gRPC needs HTTP/2; call it with Connect or gRPC-Web. The call was not executed", service)
 	}
+	kind := "of the type " + mediaType
+	if mediaType == "" {
+		kind = "without a Content-Type"
+	}
 	if compression != "" {
-		mediaType += " in " + compression
+		kind += " in " + compression
 	}
 	return Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
-		"%s does not understand calls of the type %s; it may know another protocol or codec. The call was not executed", service, mediaType)
+		"%s does not understand calls %s; it may know another protocol or codec. The call was not executed", service, kind)
 }
 
 // WithDetail adds a message to an error's details.

@@ -47,6 +47,14 @@ func MediaType(header http.Header) string {
 	return strings.ToLower(strings.TrimSpace(kind))
 }
 
+// Readable tells whether what stands behind the media type of a Content-Type says nothing that a reader has to know: any charset but
+// UTF-8 would.
+func Readable(raw string) bool {
+	_, params, err := mime.ParseMediaType(raw)
+	charset, ok := params["charset"]
+	return err == nil && (!ok || strings.EqualFold(charset, "utf-8"))
+}
+
 // isBare tells whether a Content-Type is nothing but a media type in lower case.
 func isBare(raw string) bool {
 	for i := range len(raw) {
@@ -77,6 +85,12 @@ func (req *Request) Written() (mediaType, compression string) {
 		compression = ""
 	}
 	return mediaType, compression
+}
+
+// Ordinary tells whether a unary call is written as most are: not compressed, with a bare media type, and no GET.
+func (req *Request) Ordinary() bool {
+	mediaType, compression := req.Written()
+	return compression == "" && req.Method == http.MethodPost && req.Header.Get("Content-Type") == mediaType
 }
 
 // protocolOf is the protocol that has messages of a media type.
@@ -309,26 +323,35 @@ func (res *Response) unread() Outcome {
 }
 
 // judge classifies the response to a unary call by its head, and takes note of whether the call was
-// understood. A codec that no library uses is a matter between caller and service. A call that was not understood tells
-// nothing of other calls if it is written in a way of its own: compressed, with a parameter of its type,
-// or as a GET.
+// understood. A codec that no library uses is a matter between caller and service, unless that only fails as gRPC does. A call that
+// was not understood tells nothing of other calls if it is not an ordinary one.
 func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major int) Outcome {
-	mediaType, compression := req.Written()
-	lack := e.pool.lacks[mediaType]
+	mediaType, _ := req.Written()
+	lack, asked := e.pool.lacks[mediaType], protocolOf(mediaType)
+	read := asked
 	if lack == nil {
-		return res.look(AnyProtocol)
+		read = AnyProtocol
 	}
-	asked := protocolOf(mediaType)
-	outcome := res.look(asked)
-	// No message of Connect is one of gRPC, so nothing ran.
-	if outcome.Kind == Answered && res.failsAsGRPC() &&
-		(asked == OnlyConnect && res.StatusCode == http.StatusOK || asked == OnlyGRPCWeb && e.failsAlike(ctx, req, res, major)) {
-		outcome = Outcome{Unsendable, UnknownProtocol}
+	outcome := res.look(read)
+	if outcome.Kind == Answered && res.failsAsGRPC() {
+		ok, foreign := res.StatusCode == http.StatusOK, false
+		switch asked {
+		case OnlyConnect: // no message of it is one of gRPC, so nothing ran
+			foreign = ok
+		case OnlyGRPCWeb:
+			foreign = e.failsAlike(ctx, req, res, major)
+		case AnyProtocol: // another status says enough, and gRPC is spoken over HTTP/2, by POST
+			foreign = ok && major == 2 && (req.Method != http.MethodPost || e.failsAlike(ctx, req, res, major))
+		}
+		if foreign {
+			outcome = Outcome{Unsendable, UnknownProtocol}
+		}
 	}
 	switch {
+	case lack == nil:
 	case outcome.Kind == Answered:
 		e.understood(lack, res.StatusCode)
-	case outcome.Cause == UnknownProtocol && compression == "" && req.Header.Get("Content-Type") == mediaType && req.Method == http.MethodPost:
+	case outcome.Cause == UnknownProtocol && req.Ordinary():
 		e.lacksOne(lack)
 	}
 	return outcome

@@ -77,7 +77,8 @@ func TestErrorsOfGRPCServers(t *testing.T) {
 		{"gRPC in JSON", "application/grpc+json", misread, Outcome{Unsendable, UnknownProtocol}},
 		{"gRPC in JSON, at a server without health", "application/grpc+json", failing, Outcome{Unsendable, UnknownProtocol}},
 		{"gRPC in JSON, at a server of Connect", "application/grpc+json", noHealth, Outcome{}},
-		{"something else", "text/plain", demanding, Outcome{}},
+		{"something else", "text/plain", demanding, Outcome{Unsendable, UnknownProtocol}},
+		{"something else, which may have run", "text/plain", careless, Outcome{}},
 		{"a codec of nobody's", "application/grpc+foo", noSuchType, Outcome{}},
 		{"a codec that it lacks", "application/grpc+json", noSuchType, Outcome{Unsendable, UnknownProtocol}},
 	} {
