@@ -158,7 +158,7 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 	if tasks := g.targets.of(momv1connect.TaskServiceName); front.mom != nil {
 		for _, place := range []string{"/v1/tasks/{id}", "/v1/tasks/{id}/answer"} {
 			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, readTask, begun{}) })
-			mux.HandleFunc(place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, nil, begun{}) })
+			mux.HandleFunc(place, taskNotRead)
 		}
 		mux.HandleFunc("/v1/tasks", noTaskNamed)
 		mux.HandleFunc("/v1/tasks/", noTaskNamed)

@@ -89,6 +89,12 @@ func noTaskNamed(w http.ResponseWriter, r *http.Request) {
 		"this path names no task: GET /v1/tasks/{id} and /v1/tasks/{id}/answer do"))
 }
 
+// taskNotRead answers for all that is done to a task but reading it.
+func taskNotRead(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD")
+	http.Error(w, "a task is read by GET; mom.v1.TaskService changes it", http.StatusMethodNotAllowed)
+}
+
 // serve is the life of one call, from its headers to the end of its response. If it was begun as a plain one, first is how.
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method, first begun) {
 	c := p.newCall(r, target, method, first)

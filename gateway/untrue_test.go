@@ -186,3 +186,29 @@ func TestPreferenceApplied(t *testing.T) {
 		}
 	}
 }
+
+// Whoever does anything else to a task than to read it is told how it is read.
+func TestTasksAreReadByGET(t *testing.T) {
+	t.Parallel()
+	mom := newStandIn(t, nil)
+	url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
+	for _, path := range []string{"/v1/tasks/x", "/v1/tasks/x/answer"} {
+		for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodOptions} {
+			req, err := http.NewRequestWithContext(t.Context(), method, url+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := client(t, 1).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") != "GET, HEAD" {
+				t.Errorf("%s %s: got %s, allow %q, want 405 and GET", method, path, res.Status, res.Header.Get("Allow"))
+			}
+		}
+	}
+	if offers := mom.got(); len(offers) > 0 {
+		t.Errorf("the MOM was asked %d times", len(offers))
+	}
+}
