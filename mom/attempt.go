@@ -102,7 +102,7 @@ func (a *attempter) attempt(ctx context.Context, lease Lease) report {
 	switch {
 	case res.refused != nil:
 		one = report{up: true}
-		wait, one.refused = a.shedding.refused(res.refused, sent, lease.PutBack > 0)
+		wait, one.refused = a.shedding.refused(res.refused, lease.ID, sent, lease.PutBack > 0)
 	case res.answer != nil:
 		a.shedding.took(sent)
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 
+	"holdline/internal/contract"
 	"holdline/internal/upstream"
 )
 
@@ -87,29 +88,36 @@ func (e *exchange) asked(err error, info *connect.CallInfo) (time.Duration, bool
 // concurrent use.
 type shedding struct {
 	mu       sync.Mutex
-	began    time.Time     // the last wait of the whole shard
-	wait     time.Duration // how long that was
-	silent   time.Duration // the next one, if the service does not say
-	answered bool          // since then
+	began    time.Time       // the last wait of the whole shard
+	wait     time.Duration   // how long that was
+	silent   time.Duration   // the next one, if the service does not say
+	answered bool            // since then
+	task     contract.TaskID // the one that was refused first since a task was answered
+	others   bool            // so were others
 }
 
 // refused returns how long a task waits that was sent at a time and refused, and
-// whether the shard waits with it. It does, unless the task was refused before while
-// others were answered: what the service refuses then is this task.
-func (s *shedding) refused(r *refusal, sent time.Time, before bool) (wait time.Duration, all bool) {
+// whether the shard waits with it. It does, unless the task was refused before, and either others
+// were answered meanwhile, or no other was refused and the service names no time: as far as anybody knows, what the
+// service refuses then is this task.
+func (s *shedding) refused(r *refusal, task contract.TaskID, sent time.Time, before bool) (wait time.Duration, all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all = !before || !s.answered
+	if s.task == (contract.TaskID{}) {
+		s.task = task
+	}
+	s.others = s.others || s.task != task
+	all = !before || !s.answered && (r.told || s.others)
 	switch {
 	case r.told:
 		wait = min(max(r.wait, minRefusalWait), maxRefusalWait)
 	case sent.Before(s.began): // one of several at once
 		wait = max(s.wait-time.Since(s.began), minRefusalWait)
-	default:
+	case all:
 		wait = max(s.silent, firstSilent)
-		if all {
-			s.silent = min(2*wait, maxSilent)
-		}
+		s.silent = min(2*wait, maxSilent)
+	default: // PutBack makes it longer each time
+		wait = firstSilent
 	}
 	if all && sent.After(s.began) {
 		s.began, s.wait, s.answered = time.Now(), wait, false
@@ -122,6 +130,6 @@ func (s *shedding) took(sent time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sent.After(s.began) {
-		s.answered, s.silent = true, 0
+		s.answered, s.silent, s.task, s.others = true, 0, contract.TaskID{}, false
 	}
 }

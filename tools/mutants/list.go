@@ -279,6 +279,8 @@ var transitions = []mutant{
 	{script + "shared/lease.lua", "string.format('%.6f', math.floor((hand - #taken) * 1e6) / 1e6)", "hand", store("TestRate")},
 	{script + "shared/lease.lua", "elseif task.x <= now then", "elseif false then", store("TestExpiresOnTheWayToItsLease")},
 	{script + "shared/lease.lua", "for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end\n", "", store("TestTasksBehindThoseOfANewerRelease")},
+	{"mom/refusal.go", "s.others = s.others || s.task != task", "s.others = false", "-run Shedding ./mom"},
+	{"mom/refusal.go", "&& (r.told || s.others)", "", "-run Shedding ./mom"},
 	{script + "shared/lease.lua", "not n and not put_back and s", "not n and s", store("TestFailedTasksLetOthersPass")},
 	{script + "shared/lease.lua", "(task.n > 0 or task.t > 0)", "task.n > 0", store("TestFailedTasksLetOthersPass")},
 	{script + "shared/lease.lua", "if vacant then straight = n end", "straight = n", modelTest},
