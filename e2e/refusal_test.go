@@ -144,7 +144,7 @@ func TestFinalAtReplay(t *testing.T) {
 	}
 }
 
-// Tasks that the service refuses for reasons of their own do not hold up others, however many they are, and
+// Tasks that the service refuses for reasons of their own do not hold up others for good, and
 // may still be cancelled.
 func TestRefusedAlone(t *testing.T) {
 	t.Parallel()

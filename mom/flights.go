@@ -31,7 +31,7 @@ type flights struct {
 	all map[*flight]struct{}
 }
 
-// counts are numbers of flights: of all, of those whose tasks have failed or been refused before, how many of
+// counts are numbers of flights: of all, of those whose tasks have failed before, how many of
 // either keep a place, and those whose tasks may not run twice.
 type counts struct{ all, placed, again, placedAgain, once int }
 
@@ -51,7 +51,7 @@ func (fs *flights) count(now time.Time) (n counts) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for f := range fs.all {
-		placed, again := f.placed(now), f.lease.again()
+		placed, again := f.placed(now), f.lease.Attempts > 0
 		n.all++
 		if placed {
 			n.placed++

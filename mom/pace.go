@@ -50,7 +50,7 @@ func (p *pace) stuck() {
 }
 
 // room is what may go beside those that are under way. At most half of those that keep a place,
-// and half of all, may have failed or been refused before, so the canary has not. While a service answers nothing,
+// and half of all, may have failed before, so the canary has not. While a service answers nothing,
 // only one more that may not run twice goes each time: they would be lost if it hangs.
 func (p *pace) room(under counts) Room {
 	room := Room{Tasks: min(p.window-under.placed, maxBusy-under.all)}

@@ -29,7 +29,7 @@ const (
 type replayStore interface {
 	renewStore
 	// Lease takes tasks from the head of the queue for d, as far as there is room: others
-	// go past those for which there is none. If all others have failed, or been refused, before, one of them
+	// go past those for which there is none. If there is no other, one that has failed before
 	// is taken without room for it. Tasks whose TTL is over expire on the way. None when
 	// the shard is empty or paused. Repeatable ones are marked as sent. more: tasks were left in the queue, or
 	// that is not known. Once the store is asked, it is waited for even if ctx ends, and what it has leased is returned. *LimitedError.
@@ -72,6 +72,7 @@ type replayer struct {
 	heard   time.Time // when an attempt was last answered
 	grown   time.Time // when the window last grew without an answer
 	rest    time.Time // no canary is sent before this time
+	fresh   bool      // a task that was refused before was refused again, and nothing was answered since
 	away    bool      // the store did not answer when tasks were last to be leased
 	empty   bool      // nothing was left in the queue after the last lease, and the bell has not rung since
 }
@@ -216,8 +217,9 @@ func (r *replayer) learn(one report) {
 		}
 	case one.refused:
 		r.pace.reset()
+		r.fresh = r.fresh || one.flight.lease.PutBack > 0
 	case one.took > 0:
-		r.heard = time.Now()
+		r.heard, r.fresh = time.Now(), false
 		if !earlier {
 			r.pace.answered(one.took)
 		}
@@ -240,8 +242,13 @@ func (r *replayer) setAside(slow *flight) {
 	}
 }
 
-// room is what may be leased now, beside what is under way.
-func (r *replayer) room() Room { return r.pace.room(r.flights.count(time.Now())) }
+// room is what may be leased now, beside what is under way. The oldest tasks go first, as long as it is not they that the service
+// refuses.
+func (r *replayer) room() Room {
+	room := r.pace.room(r.flights.count(time.Now()))
+	room.Fresh = r.fresh
+	return room
+}
 
 // waitHealthy asks for the service's health as long as there are tasks for it.
 // It returns false when none are left or ctx has ended.

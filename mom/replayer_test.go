@@ -222,7 +222,7 @@ func TestReplayRestsAfterAFailedCanary(t *testing.T) {
 	})
 }
 
-// A service that refuses tasks for now is no failure, and gets a canary next.
+// A service that refuses tasks for now is no failure, and gets a canary next: not one that was refused before, if that was refused again.
 func TestReplayOfRefusals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -243,6 +243,15 @@ func TestReplayOfRefusals(t *testing.T) {
 		synctest.Wait()
 		if r.pace.window != 1 || !r.healthy {
 			t.Errorf("after a refusal: got a window of %d, healthy %v, want 1 and healthy", r.pace.window, r.healthy)
+		}
+		if !r.room().Fresh {
+			t.Error("after a task was refused again: such tasks may be leased, want others")
+		}
+		store.queue(testLeases(1)...)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if r.room().Fresh {
+			t.Error("after an answer: want the oldest task")
 		}
 	})
 }

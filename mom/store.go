@@ -162,14 +162,13 @@ type Lease struct {
 	Size       int // of the call as it is stored, in bytes
 }
 
-// again tells that the task has failed, or been refused, before: others go first.
-func (l *Lease) again() bool { return l.Attempts > 0 || l.PutBack > 0 }
-
 // Room is how many tasks a replayer takes.
 type Room struct {
 	Tasks int
-	Again int // of these, such as have failed, or been refused, before
+	Again int // of these, such as have failed before
 	Once  int // of these, such as may not run twice
+	// Fresh: such as have failed before come after all others, and so do such as were refused.
+	Fresh bool
 }
 
 // Depth counts a shard's tasks.

@@ -9,17 +9,11 @@ import (
 	"holdline/mom"
 )
 
-// A lease takes at most Again tasks that have failed or been refused before, and passes over the rest of them. If
-// it finds no others, it takes one of these.
+// A lease takes at most Again tasks that have failed before, and passes over the rest of them. If
+// it finds no others, it takes one that has failed.
 func TestFailedTasksLetOthersPass(t *testing.T) {
 	onEach(t, func(t *testing.T, e *env) {
-		failed := e.addFailed(2)
-		failed = append(failed, e.add())
-		refused, _, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: 1, Once: 1}, time.Hour)
-		e.ok(err)
-		e.putBack(refused[0], 0, false)
-		e.reapUntil("it is due", func() bool { return e.state(failed[2]) == queued })
-		fresh := []contract.TaskID{e.add(), e.add()}
+		failed, fresh := e.addFailed(3), []contract.TaskID{e.add(), e.add()}
 		for _, c := range []struct {
 			n, again int
 			want     []contract.TaskID
@@ -34,6 +28,34 @@ func TestFailedTasksLetOthersPass(t *testing.T) {
 			e.ok(err)
 			if got := idsOf(leases); !slices.Equal(got, c.want) {
 				t.Fatalf("lease of %d, %d of them again: got %v, want %v", c.n, c.again, got, c.want)
+			}
+		}
+	})
+}
+
+// Tasks that were refused keep their places, unless others are asked for.
+func TestRefusedTasksLetOthersPass(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		refused := []contract.TaskID{e.add(), e.add()}
+		for range refused {
+			e.putBack(e.lease(), 0, false)
+		}
+		e.reapUntil("both are due", func() bool { return e.state(refused[0]) == queued && e.state(refused[1]) == queued })
+		fresh := []contract.TaskID{e.add(), e.add(), e.add()}
+		for _, c := range []struct {
+			n     int
+			fresh bool
+			want  []contract.TaskID
+		}{
+			{1, true, fresh[:1]},
+			{1, false, refused[:1]},
+			{3, true, fresh[1:]},
+			{3, true, refused[1:]},
+		} {
+			leases, _, err := e.Store.Lease(e.ctx, e.shard, mom.Room{Tasks: c.n, Once: c.n, Fresh: c.fresh}, time.Hour)
+			e.ok(err)
+			if got := idsOf(leases); !slices.Equal(got, c.want) {
+				t.Fatalf("lease of %d, fresh %v: got %v, want %v", c.n, c.fresh, got, c.want)
 			}
 		}
 	})

@@ -30,7 +30,11 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d tim
 
 // roomFor are the arguments of a lease, in the order that arguments reads them in. The last one is its epoch, which no other lease has.
 func roomFor(room mom.Room, duration string) []string {
-	return []string{strconv.Itoa(room.Tasks), strconv.Itoa(room.Again), strconv.Itoa(room.Once), duration, strconv.FormatInt(1+rand.Int64N(maxEpoch), 10)}
+	again := room.Again
+	if room.Fresh {
+		again = -1
+	}
+	return []string{strconv.Itoa(room.Tasks), strconv.Itoa(again), strconv.Itoa(room.Once), duration, strconv.FormatInt(1+rand.Int64N(maxEpoch), 10)}
 }
 
 // maxEpoch is so small that Lua has all whole numbers up to it, and the next ones.

@@ -1,7 +1,7 @@
 -- Takes up to n tasks from the head of the queue, with those that add.lua has taken as they came.
 --
 -- ARGV: n:tasks again:tasks once:tasks duration:ms epoch
---       (again is how many may have failed, or been refused, before, once how many may be such as may not run twice;
+--       (again is how many may have failed before, or -1 if none may have, nor have been refused; once how many may be such as may not run twice;
 --       no other lease has the same epoch)
 --
 -- Returns: a list of {ulid, attempts, repeatable, remaining, call, put back}, where call is
@@ -31,18 +31,17 @@ local function take_loaded(ulid, task)
 end
 
 local function look_at(ulid)
-  -- Most tasks have not been sent before. Of them less is read.
+  -- Most tasks have not failed before, and may be taken if they were refused. Of them less is read.
   local v, s, x, born, n, r, put_back, listened = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'B', 'n', 'r', 't', 'L'))
-  if born and not n and not put_back and s == S_QUEUED and tonumber(v) == NEWEST_RECORD and (tonumber(x) or 0) > now then
+  if born and not n and (again >= 0 or not put_back) and s == S_QUEUED and tonumber(v) == NEWEST_RECORD and (tonumber(x) or 0) > now then
     r = r or string.sub(born, 1, 1)
     if r == '1' or once >= 1 then
       if r ~= '1' then once = once - 1 end
-      take(ulid, 0, tonumber(r) or 0, tonumber(x), 0, listened)
+      take(ulid, 0, tonumber(r) or 0, tonumber(x), tonumber(put_back) or 0, listened)
       return
     end
   end
   local task, err = load(ulid)
-  local sent = task and (task.n > 0 or task.t > 0)
   if err then
     left[#left + 1], unknown = ulid, err
   elseif not task or task.s ~= S_QUEUED then
@@ -54,10 +53,10 @@ local function look_at(ulid)
     passes = passes + BATCH / BULK
   elseif task.r ~= '1' and once < 1 then
     left[#left + 1] = ulid
-  elseif sent and again < 1 then
+  elseif task.n > 0 and again < 1 or task.t > 0 and again < 0 then
     left[#left + 1], beyond[ulid] = ulid, task
   else
-    if sent then again = again - 1 end
+    if task.n > 0 then again = again - 1 end
     if task.r ~= '1' then once = once - 1 end
     take_loaded(ulid, task)
   end
