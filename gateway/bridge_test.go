@@ -152,6 +152,54 @@ func TestBridgeWritesPlainly(t *testing.T) {
 	}
 }
 
+// Whatever a call is written in, a service that takes none is told of.
+func TestBridgeOfAllTypes(t *testing.T) {
+	t.Parallel()
+	url := "http://" + serve(t, newGateway(t, "http://"+serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnsupportedMediaType)
+	}))))
+	for _, kind := range []string{
+		"application/json", "application/proto", "application/grpc-web", "application/grpc-web+proto", "application/grpc-web+json",
+		"application/grpc-web-text", "application/grpc-web-text+proto", "application/grpc-web-text+json",
+	} {
+		for _, headers := range [][]string{{"Content-Type: " + kind}, {"Content-Type: " + kind + "; v=1"}, {"Content-Type: " + kind, "Grpc-Encoding: gzip"}, {"Content-Type: " + kind, "Content-Encoding: gzip"}} {
+			res, err := client(t, 1).Do(request(t, url+add.path, strings.NewReader("AAAAAAA="), headers...))
+			if err != nil {
+				t.Errorf("%v: %v", headers, err)
+				continue
+			}
+			_ = res.Body.Close()
+		}
+	}
+}
+
+// One caller's odd type does not keep others from a service that takes only a type with a parameter.
+func TestBridgeLeavesOthersAlone(t *testing.T) {
+	t.Parallel()
+	const only = "application/json; charset=utf-8"
+	url := "http://" + serve(t, newGateway(t, "http://"+serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Content-Type") != only {
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+			return
+		}
+		w.Header().Set("Content-Type", only)
+		_, _ = io.WriteString(w, "{}")
+	}))))
+	for _, c := range []struct {
+		contentType string
+		status      int
+	}{{only, http.StatusOK}, {"application/json; v=1", http.StatusUnsupportedMediaType}, {only, http.StatusOK}, {only, http.StatusOK}} {
+		res, err := client(t, 1).Do(request(t, url+add.path, strings.NewReader("{}"), "Content-Type: "+c.contentType, "Prefer: wait=5")) // no plain call
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != c.status {
+			t.Errorf("%s: got %s, want %d", c.contentType, res.Status, c.status)
+		}
+	}
+}
+
 // A call that is too large to be translated is told so.
 func TestBridgeTellsOfSize(t *testing.T) {
 	t.Parallel()

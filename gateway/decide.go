@@ -164,9 +164,6 @@ func unsendable(cause string, c *call) *connect.Error {
 		}
 	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
 		mediaType, compression := c.req.Written()
-		if why := unreadable(&c.req, c.method); c.unary() && c.req.Method != http.MethodPost && why != "" {
-			return contract.Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED, "%s does not understand the call: %s. The call was not executed", c.target.service, why)
-		}
 		if c.method == nil && cause == upstream.UnknownProtocol {
 			return contract.Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
 				"%s does not understand calls of the type %s, and no schema has the method %s, so that they cannot be translated. The call was not executed",

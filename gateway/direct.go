@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"holdline/internal/bridge"
@@ -91,9 +92,15 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 			return res, outcome, err
 		}
 	}
-	ordinary := !c.unary() || c.req.Ordinary() // else this may be what was not understood, and the bridge speaks without it
-	bridge.Speak(caller.Ways(c.target.pool, !c.unary()), func(way bridge.Speech, less bool) bridge.Heard {
-		if way == caller && ordinary && !refused {
+	ways := caller.Ways(c.target.pool, !c.unary())
+	if c.unary() && !c.req.Ordinary() && p.bridge.Speaks(caller) { // this may be what was not understood, and the bridge speaks without it
+		ways = slices.Insert(slices.Clone(ways), 1+slices.Index(ways, caller), caller)
+	}
+	asCame := false // it was tried as it came
+	bridge.Speak(ways, func(way bridge.Speech, less bool) bridge.Heard {
+		now := way == caller && !asCame
+		asCame = asCame || now
+		if now && !refused {
 			return bridge.Foreign // it was just tried
 		}
 		if !c.rewind() {
@@ -101,7 +108,7 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 		}
 		res.Drop()
 		c.setTimeout()
-		if way == caller && ordinary {
+		if now {
 			c.tries.bridge = ""
 			res, outcome, err = endpoint.Try(ctx, &c.req)
 		} else {

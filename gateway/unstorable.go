@@ -35,7 +35,7 @@ func unreadable(req *upstream.Request, method *route.Method) (why string) {
 	case http.MethodGet:
 		query := req.URL.Query()
 		switch version := query.Get("connect"); {
-		case method != nil && method.Spec().IdempotencyLevel != connect.IdempotencyNoSideEffects:
+		case method.Spec().IdempotencyLevel != connect.IdempotencyNoSideEffects:
 			return "the method is called by POST, since its schema does not declare it NO_SIDE_EFFECTS"
 		case !query.Has("encoding"), !query.Has("message"):
 			return "a GET of a method has the parameters encoding and message"

@@ -44,7 +44,11 @@ func (in *intake) addFailed(ctx context.Context, x *incoming, task NewTask, err 
 // notStored says why the call came here and why it cannot stay.
 func (in *intake) notStored(x *incoming, cause, why string) error {
 	x.refuse(contract.RefusedNow)
-	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; it was not stored this time", contract.WhyStored(in.route.Service, cause), why) // maybe it was before, by its key
+	said := "it was not stored"
+	if x.first(contract.HeaderKey) != "" {
+		said += " this time" // maybe it was before
+	}
+	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; %s", contract.WhyStored(in.route.Service, cause), why, said)
 }
 
 // notReceived tells of a message that could not be read. One that is small only as long as it is

@@ -2,9 +2,12 @@ package mom
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -183,6 +186,24 @@ func TestUnknownMessagesAreShown(t *testing.T) {
 	for _, want := range []string{`"@type":"type.googleapis.com/arithmetic.v1.SumResponse","result":3`, "mom.v1.UnknownMessage", `"typeUrl":"type.googleapis.com/nobody.v1.Detail"`, `"value":"YWJj"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("got %s, want %s", text, want)
+		}
+	}
+}
+
+// An error of the store is no word about the task that was asked for: a gateway asks another MOM then.
+func TestErrorsOfTheStoreAreNotTheTasks(t *testing.T) {
+	t.Parallel()
+	store := newFakeStore()
+	m := newFake(t, store, nil)
+	s := &taskService{store: store, shelf: m.shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
+	id := testID()
+	store.tasks[id] = &fakeTask{NewTask: NewTask{Call: &momv1.Call{}}}
+	for _, err := range []error{storeError(ErrUnavailable), connect.NewError(connect.CodeUnavailable, "closed for lunch")} {
+		req, res := httptest.NewRequest(http.MethodGet, "/v1/tasks/"+id.String()+"/answer", http.NoBody), httptest.NewRecorder()
+		req.SetPathValue("id", id.String())
+		s.serve(func(*http.Request, *momv1.Task, *momv1.Answer) (string, []byte, error) { return "", nil, err })(res, req)
+		if named, its := res.Header().Get(contract.HeaderTask) != "", contract.ReasonOf(err) == 0; named != its || res.Code != http.StatusServiceUnavailable {
+			t.Errorf("%v: got %d, which names the task: %v, want %v", err, res.Code, named, its)
 		}
 	}
 }

@@ -285,6 +285,9 @@ func (s *taskService) serve(show func(*http.Request, *momv1.Task, *momv1.Answer)
 			w.Header().Set(contract.HeaderTask, task.GetId())
 			contentType, raw, err = show(r, task, answer)
 		}
+		if contract.ReasonOf(err) == momv1.Reason_REASON_STORE_UNAVAILABLE {
+			w.Header().Del(contract.HeaderTask) // this is no word about the task, and another MOM may know more
+		}
 		if err == nil {
 			w.Header().Set("Content-Type", contentType)
 			w.Header().Set("Cache-Control", "no-store")

@@ -51,6 +51,9 @@ func New(schemas *route.Schemas) *Bridge {
 	return b
 }
 
+// Speaks tells whether the bridge can speak so to a service.
+func (b *Bridge) Speaks(s Speech) bool { return b.clients[s] != nil }
+
 // minCompress is the smallest answer, in bytes, that is compressed.
 const minCompress = 1 << 10
 

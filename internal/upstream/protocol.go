@@ -77,7 +77,9 @@ func (req *Request) Written() (mediaType, compression string) {
 	switch {
 	case req.Method == http.MethodGet: // of Connect
 		query := req.URL.Query()
-		mediaType, compression = "application/"+query.Get("encoding"), query.Get("compression")
+		if mediaType, compression = query.Get("encoding"), query.Get("compression"); mediaType != "" {
+			mediaType = "application/" + mediaType
+		}
 	case strings.HasPrefix(mediaType, "application/grpc"):
 		compression = req.Header.Get("Grpc-Encoding")
 	}
@@ -323,8 +325,8 @@ func (res *Response) unread() Outcome {
 }
 
 // judge classifies the response to a unary call by its head, and takes note of whether the call was
-// understood. A codec that no library uses is a matter between caller and service, unless that only fails as gRPC does. A call that
-// was not understood tells nothing of other calls if it is not an ordinary one.
+// understood. A codec that no library uses is a matter between caller and service, unless all that the service says to it is an error of
+// gRPC. A call that was not understood tells nothing of other calls if it is not an ordinary one.
 func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major int) Outcome {
 	mediaType, _ := req.Written()
 	lack, asked := e.pool.lacks[mediaType], protocolOf(mediaType)
@@ -340,8 +342,8 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 			foreign = ok
 		case OnlyGRPCWeb:
 			foreign = e.failsAlike(ctx, req, res, major)
-		case AnyProtocol: // another status says enough, and gRPC is spoken over HTTP/2, by POST
-			foreign = ok && major == 2 && (req.Method != http.MethodPost || e.failsAlike(ctx, req, res, major))
+		case AnyProtocol: // another status says enough, and gRPC is spoken over HTTP/2
+			foreign = ok && major == 2 && e.takesNothingElse(ctx, req, res, major)
 		}
 		if foreign {
 			outcome = Outcome{Unsendable, UnknownProtocol}
@@ -355,6 +357,16 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 		e.lacksOne(lack)
 	}
 	return outcome
+}
+
+// takesNothingElse is failsAlike for a call of no protocol that we know. The endpoint is not asked for each of them.
+func (e *Endpoint) takesNothingElse(ctx context.Context, req *Request, res *Response, major int) bool {
+	if e.others.recently() {
+		return true
+	}
+	alike := e.failsAlike(ctx, req, res, major)
+	e.others.note(alike)
+	return alike
 }
 
 // Picky tells whether there may be media types that it Lacks.

@@ -84,8 +84,8 @@ func (v *versions) pick(major int, needs2 bool) int {
 // settingsFrame is how an HTTP/2 server begins: a SETTINGS frame, behind the length of its entries, 6 bytes each (RFC 9113, 6.5).
 var settingsFrame = []byte{0x4, 0, 0, 0, 0, 0} // its type, without flags, on no stream
 
-// greeted takes what comes first on a connection without TLS. An HTTP/2 server sends SETTINGS before anything else, and whatever does not
-// begin with a frame's length, which fits two of its three bytes, is none. Over HTTP/1.1 a byte of 0 proves nothing: a server that has
+// greeted takes what comes first on a connection without TLS. An HTTP/2 server sends SETTINGS before anything else. The first byte of this
+// frame is 0, so who begins with another one speaks no HTTP/2. Over HTTP/1.1 a byte of 0 proves nothing: a server that has
 // run the call may answer so. There it takes the whole head of the frame.
 func (c *conn) greeted(begin []byte) {
 	const ofFrame, ofStatus, ofLength, entry = 0, 'H', 3, 6
