@@ -24,7 +24,7 @@ type Endpoint struct {
 	inflight atomic.Int64
 	broken   atomic.Int64 // attempts in a row
 	ejected  atomic.Bool  // to be picked last
-	others   lacking      // calls of no protocol that we know
+	others   lacking      // calls of no protocol that we know, as shown since there are connections
 	gone     atomic.Bool  // no longer in the pool
 
 	begun   atomic.Int64 // attempts

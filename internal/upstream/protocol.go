@@ -329,25 +329,13 @@ func (res *Response) unread() Outcome {
 // gRPC. A call that was not understood tells nothing of other calls if it is not an ordinary one.
 func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major int) Outcome {
 	mediaType, _ := req.Written()
-	lack, asked := e.pool.lacks[mediaType], protocolOf(mediaType)
-	read := asked
-	if lack == nil {
-		read = AnyProtocol
+	lack, asked := e.pool.lacks[mediaType], AnyProtocol
+	if lack != nil {
+		asked = protocolOf(mediaType)
 	}
-	outcome := res.look(read)
-	if outcome.Kind == Answered && res.failsAsGRPC() {
-		ok, foreign := res.StatusCode == http.StatusOK, false
-		switch asked {
-		case OnlyConnect: // no message of it is one of gRPC, so nothing ran
-			foreign = ok
-		case OnlyGRPCWeb:
-			foreign = e.failsAlike(ctx, req, res, major)
-		case AnyProtocol: // another status says enough, and gRPC is spoken over HTTP/2
-			foreign = ok && major == 2 && e.takesNothingElse(ctx, req, res, major)
-		}
-		if foreign {
-			outcome = Outcome{Unsendable, UnknownProtocol}
-		}
+	outcome := res.look(asked)
+	if outcome.Kind == Answered && res.failsAsGRPC() && e.knowsOnlyGRPC(ctx, req, res, major) {
+		outcome = Outcome{Unsendable, UnknownProtocol}
 	}
 	switch {
 	case lack == nil:
@@ -359,7 +347,23 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	return outcome
 }
 
-// takesNothingElse is failsAlike for a call of no protocol that we know. The endpoint is not asked for each of them.
+// knowsOnlyGRPC tells whether the error of gRPC that is the response to a call shows that the call was not understood.
+func (e *Endpoint) knowsOnlyGRPC(ctx context.Context, req *Request, res *Response, major int) bool {
+	mediaType, _ := req.Written()
+	ok := res.StatusCode == http.StatusOK
+	switch protocolOf(mediaType) {
+	case OnlyConnect: // no message of it is one of gRPC, so nothing ran
+		return ok
+	case OnlyGRPCWeb:
+		return e.failsAlike(ctx, req, res, major)
+	case AnyProtocol: // another status says enough, and gRPC is spoken over HTTP/2
+		return ok && major == 2 && e.takesNothingElse(ctx, req, res, major)
+	}
+	return false
+}
+
+// takesNothingElse is failsAlike for a call of no protocol that we know. What the endpoint has shown counts for ten
+// minutes, as long as there are connections to it: after the last one another program may listen there.
 func (e *Endpoint) takesNothingElse(ctx context.Context, req *Request, res *Response, major int) bool {
 	if e.others.recently() {
 		return true

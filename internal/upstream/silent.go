@@ -151,5 +151,6 @@ func (e *Endpoint) removeConn(c *conn) {
 	defer e.connsMu.Unlock()
 	if delete(e.conns, c); len(e.conns) == 0 {
 		e.versions.doubt()
+		e.others.forget()
 	}
 }

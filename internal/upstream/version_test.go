@@ -214,6 +214,17 @@ func awaitNoConns(t *testing.T, e *Endpoint) {
 	})
 }
 
+// What it has shown of calls that are of no protocol is forgotten with its last connection.
+func TestOthersAreForgotten(t *testing.T) {
+	t.Parallel()
+	e := (*openPool(t, nil, "http://"+freeport.Addr(t)).endpoints.Load())[0]
+	e.others.note(true)
+	e.removeConn(&conn{})
+	if e.others.recently() {
+		t.Error("it is remembered, want it forgotten")
+	}
+}
+
 // So it is where nothing but calls finds out.
 func TestVersionChangesUnseen(t *testing.T) {
 	t.Parallel()

@@ -485,7 +485,7 @@ var plains = []mutant{
 	{"gateway/direct.go", "now := way == caller && !asCame", "now := false", "-run BridgeLeavesOthersAlone ./gateway"},
 	{"mom/tasks.go", "w.Header().Del(contract.HeaderTask) //", "//", "-run ErrorsOfTheStore ./mom"},
 	{"gateway/handoff.go", "h.tellApplied(res.Header)", "", "-run PreferenceApplied ./gateway"},
-	{"internal/upstream/protocol.go", "foreign = ok && major == 2 &&", "foreign = false &&", "-run ErrorsOfGRPCServers ./internal/upstream"},
+	{"internal/upstream/protocol.go", "return ok && major == 2 &&", "return false &&", "-run ErrorsOfGRPCServers ./internal/upstream"},
 	{"gateway/direct.go", "outcome = upstream.Outcome{} // an error", "// an error", "-run KeptErrors ./gateway"},
 	{"internal/upstream/version.go", " && n == 1", "", "-run BrokenCall ./internal/upstream"},
 	{"gateway/plain.go", "if first.Failed {", "if false {", plainTests},
