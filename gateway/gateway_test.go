@@ -118,6 +118,24 @@ func request(tb testing.TB, url string, body io.Reader, headers ...string) *http
 	return req
 }
 
+// fetch makes a request over HTTP/1.1, and reads the answer.
+func fetch(tb testing.TB, req *http.Request) (res *http.Response, body string) {
+	tb.Helper()
+	res, err := client(tb, 1).Do(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	raw, _ := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	return res, string(raw)
+}
+
+// as gives a request another method.
+func as(method string, req *http.Request) *http.Request {
+	req.Method = method
+	return req
+}
+
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, major int, client *http.Client) {
@@ -378,13 +396,8 @@ func TestFailures(t *testing.T) {
 			t.Parallel()
 			url := front(t, raw(t, c.answer))
 			for path, want := range map[string]string{repeatable: c.repeatable, undeclared: c.undeclared} {
-				res, err := client(t, 1).Do(request(t, url+path, strings.NewReader("{}"), "Content-Type: application/json"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				got, _ := io.ReadAll(res.Body)
-				_ = res.Body.Close()
-				if !strings.Contains(string(got), want) {
+				res, got := fetch(t, request(t, url+path, strings.NewReader("{}"), "Content-Type: application/json"))
+				if !strings.Contains(got, want) {
 					t.Errorf("%s: got %d %s, want %s", path, res.StatusCode, got, want)
 				}
 				if safe := res.Header.Get("Retry-After") != ""; safe != (want == "SERVICE_UNAVAILABLE") {

@@ -75,12 +75,7 @@ func TestReadingOfTasksMayBeRepeated(t *testing.T) {
 	mom := newStandIn(t, abort)
 	url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
 	for _, path := range []string{"/v1/tasks/x", "/v1/tasks/x/answer"} {
-		res, err := client(t, 1).Get(url + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(res.Body)
-		_ = res.Body.Close()
+		res, body := fetch(t, as(http.MethodGet, request(t, url+path, http.NoBody)))
 		if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
 			t.Errorf("%s: got %d %s, want unavailable, and when to read again", path, res.StatusCode, body)
 		}
@@ -100,13 +95,8 @@ func TestKeptErrorsAreNoFailures(t *testing.T) {
 		contract.WriteError(w, r, connect.NewError(connect.CodeUnavailable, "closed for lunch"))
 	})))
 	for range 20 {
-		res, err := client(t, 1).Get(url + "/v1/tasks/x/answer")
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "closed for lunch") {
+		res, body := fetch(t, as(http.MethodGet, request(t, url+"/v1/tasks/x/answer", http.NoBody)))
+		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "closed for lunch") {
 			t.Errorf("got %d %s, want what the task came to", res.StatusCode, body)
 		}
 	}
@@ -130,21 +120,12 @@ func TestWhatIsNoCallIsNotStored(t *testing.T) {
 		{http.MethodGet, get.path + message + "&connect=v2", "has no version"},
 	} {
 		for _, header := range []string{"", "Idempotency-Key", "Prefer"} {
-			req, err := http.NewRequestWithContext(t.Context(), c.method, url+c.path, strings.NewReader("{}"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Header.Set("Content-Type", "application/json")
+			headers := []string{"Content-Type: application/json"}
 			if header != "" {
-				req.Header.Set(header, "respond-async")
+				headers = append(headers, header+": respond-async")
 			}
-			res, err := client(t, 1).Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, _ := io.ReadAll(res.Body)
-			_ = res.Body.Close()
-			if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), c.why) {
+			res, body := fetch(t, as(c.method, request(t, url+c.path, strings.NewReader("{}"), headers...)))
+			if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, c.why) {
 				t.Errorf("%s %s, %s: got %d %s, want to be told %q", c.method, c.path, header, res.StatusCode, body, c.why)
 			}
 		}
@@ -167,20 +148,11 @@ func TestPreferenceApplied(t *testing.T) {
 			}
 			hold(w, r, o)
 		})
-		header := http.Header{"Content-Type": {"application/json"}}
+		headers := []string{"Content-Type: application/json"}
 		if prefer != "" {
-			header.Set(contract.HeaderPrefer, prefer)
+			headers = append(headers, "Prefer: "+prefer)
 		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, frontMOM(t, "http://"+freeport.Addr(t), mom.addr)+get.path, strings.NewReader("{}"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header = header
-		res, err := client(t, 1).Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Body.Close()
+		res, _ := fetch(t, request(t, frontMOM(t, "http://"+freeport.Addr(t), mom.addr)+get.path, strings.NewReader("{}"), headers...))
 		if got := res.Header.Get(contract.HeaderApplied); got != want || len(mom.got()) != 2 {
 			t.Errorf("%q: got %q after %d offers, want %q after two", prefer, got, len(mom.got()), want)
 		}
@@ -194,15 +166,7 @@ func TestTasksAreReadByGET(t *testing.T) {
 	url := frontMOM(t, "http://"+freeport.Addr(t), mom.addr)
 	for _, path := range []string{"/v1/tasks/x", "/v1/tasks/x/answer"} {
 		for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodOptions} {
-			req, err := http.NewRequestWithContext(t.Context(), method, url+path, http.NoBody)
-			if err != nil {
-				t.Fatal(err)
-			}
-			res, err := client(t, 1).Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = res.Body.Close()
+			res, _ := fetch(t, as(method, request(t, url+path, http.NoBody)))
 			if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") != "GET, HEAD" {
 				t.Errorf("%s %s: got %s, allow %q, want 405 and GET", method, path, res.Status, res.Header.Get("Allow"))
 			}
