@@ -12,6 +12,8 @@ const (
 	// recheckPause is the least time between two looks: at a store that cannot be trusted
 	// yet, or that refuses things.
 	recheckPause = 250 * time.Millisecond
+	// checkTimeout bounds a look. Nobody waits for it, and a store that is far away answers later than one at hand.
+	checkTimeout = time.Second
 	// graceTime is how long a store may fail to answer before the MOM logs it and takes nothing
 	// any more: the store may be starting together with us, or be silent for a moment. Calls
 	// that come in that moment fail by themselves.
@@ -37,7 +39,7 @@ func (m *MOM) check(ctx context.Context) error {
 	warned, told := false, false // of the store's absence or its fault; of its fault
 	for ctx.Err() == nil {
 		began := time.Now()
-		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 		err := m.store.Check(bounded)
 		cancel()
 		if err != nil && failing.IsZero() {

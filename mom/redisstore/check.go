@@ -57,47 +57,36 @@ func (s *Store) doubt() {
 	}
 }
 
-func (s *Store) checkServers(ctx context.Context) error {
-	return s.command(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
-		infos, err := s.infoOfAll(ctx, client)
-		if err != nil && (!s.cfg.Cluster || len(infos) == 0) {
-			return err
-		}
-		// While a node of a cluster is down, commands for its shards fail by themselves. This
-		// check goes on with the nodes that answer.
-		s.unsaved.Store(unsaved(infos))
-		for _, info := range infos {
-			s.setFlagged(info)
-			if err := s.checkServer(info); err != nil {
-				return err
-			}
-		}
-		if err := s.checkScripts(ctx, client); err != nil {
-			return err
-		}
-		return s.checkTexts(ctx, client)
-	})
+// server is what a server has said of itself.
+type server struct {
+	info     map[string]string
+	lua, key error // its replies to a script, and to the read of a large text; nil: it has answered
 }
 
-// checkScripts finds a server that cannot run Lua, which every transition needs: it has no Lua engine,
-// or the commands were renamed. Once all servers have run a script, it does not ask again.
-func (s *Store) checkScripts(ctx context.Context, client rueidis.Client) error {
-	if s.runsLua.Load() {
-		return nil
-	}
-	for _, node := range client.Nodes() {
-		err := node.Do(ctx, node.B().Eval().Script("return 1").Numkeys(0).Build()).Error()
-		switch reply, refused := rueidis.IsRedisErr(err); {
-		case refused && noLua.MatchString(reply.Error()):
-			return notSent(fmt.Errorf("it runs no Lua scripts, and must: Redis has them, and Valkey with its Lua engine: %w", err))
-		case err != nil && !refused && !s.cfg.Cluster:
-			return s.judge(err)
-		case err != nil:
-			return nil //nolint:nilerr // the first script gets the same error
+func (s *Store) checkServers(ctx context.Context) error {
+	return s.command(ctx, s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+		servers, err := s.lookAtAll(ctx, client)
+		if err != nil && (!s.cfg.Cluster || len(servers) == 0) {
+			return err
 		}
-	}
-	s.runsLua.Store(true)
-	return nil
+		// While a node of a cluster is down or silent, commands for its shards fail by themselves. This
+		// check goes on with the nodes that answer.
+		s.unsaved.Store(unsaved(servers))
+		down := 0
+		for _, one := range servers {
+			s.setFlagged(one.info)
+			if err := s.checkServer(one); err != nil {
+				return err
+			}
+			if one.key != nil && strings.HasPrefix(one.key.Error(), "CLUSTERDOWN The cluster is down") {
+				down++
+			}
+		}
+		if down == len(servers) {
+			return s.judge(servers[0].key)
+		}
+		return nil
+	})
 }
 
 // noLua matches the error of Redis for an unknown command, and that of Valkey for a missing engine.
@@ -107,25 +96,9 @@ var noLua = regexp.MustCompile(`(?i)unknown command|unknown redis command|script
 // with its headers and trailers.
 const largestText = 8 << 20
 
-// checkTexts finds a server that does not accept texts of this size: it would close the connection at
-// the first one, and all commands on it would fail. GETBIT has the same limit, and needs no memory.
-func (s *Store) checkTexts(ctx context.Context, client rueidis.Client) error {
-	for _, node := range client.Nodes() {
-		err := node.Do(ctx, node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8*(largestText-1)).Build()).Error()
-		reply, ok := rueidis.IsRedisErr(err)
-		switch {
-		case ok && strings.Contains(reply.Error(), "bit offset"):
-			return fmt.Errorf("redis: proto-max-bulk-len must be %d or more", largestText)
-		case err != nil && !ok && !s.cfg.Cluster:
-			return s.judge(err)
-		}
-		// Another refusal says nothing about texts: the user lacks the right, or another node has the key.
-	}
-	return nil
-}
-
-// checkServer looks at the INFO of a server.
-func (s *Store) checkServer(info map[string]string) error {
+// checkServer says what is wrong with a server.
+func (s *Store) checkServer(one server) error {
+	info := one.info
 	if policy, ok := info["maxmemory_policy"]; ok && policy != "noeviction" {
 		return fmt.Errorf("redis: maxmemory-policy is %s, must be noeviction", policy)
 	}
@@ -135,6 +108,13 @@ func (s *Store) checkServer(info map[string]string) error {
 	}
 	if info["aof_last_write_status"] == "err" {
 		return notSent(errors.New("it cannot write its append-only file"))
+	}
+	if one.lua != nil && noLua.MatchString(one.lua.Error()) {
+		return notSent(fmt.Errorf("it runs no Lua scripts, and must: Redis has them, and Valkey with its Lua engine: %w", one.lua))
+	}
+	// Another refusal says nothing about texts: the user lacks the right, or another node has the key.
+	if one.key != nil && strings.Contains(one.key.Error(), "bit offset") {
+		return fmt.Errorf("redis: proto-max-bulk-len must be %d or more", largestText)
 	}
 	run := info["run_id"]
 	s.warnWhile(info["aof_enabled"] == "0", "file "+run,
@@ -149,11 +129,11 @@ func (s *Store) checkServer(info map[string]string) error {
 
 // unsaved counts the changes since the last snapshot of each server that has no append-only file.
 // It is negative when all servers have one.
-func unsaved(infos []map[string]string) int64 {
+func unsaved(servers []server) int64 {
 	sum := int64(-1)
-	for _, info := range infos {
-		if info["aof_enabled"] == "0" {
-			changes, _ := strconv.ParseInt(info["rdb_changes_since_last_save"], 10, 64)
+	for _, one := range servers {
+		if one.info["aof_enabled"] == "0" {
+			changes, _ := strconv.ParseInt(one.info["rdb_changes_since_last_save"], 10, 64)
 			sum = max(sum, 0) + changes
 		}
 	}
@@ -181,32 +161,49 @@ func (s *Store) warnWhile(wrong bool, what, msg string, attrs ...any) {
 	}
 }
 
-// infoOfAll reads the INFO of all nodes that answer, and returns the error of one that does not.
-func (s *Store) infoOfAll(ctx context.Context, client rueidis.Client) (infos []map[string]string, err error) {
-	// Silent nodes get half of the command's time. The other half is left to use what the others answer.
+// lookAtAll asks all nodes at once, and returns those that answer and the error of one that does not.
+func (s *Store) lookAtAll(ctx context.Context, client rueidis.Client) (servers []server, err error) {
+	// Silent nodes get half of the command's time, so that there is a result before that is over.
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommandTimeout/2)
 	defer cancel()
 	var mu sync.Mutex
 	var asking sync.WaitGroup
 	for _, node := range client.Nodes() {
 		asking.Go(func() {
-			info, nodeErr := s.serverInfo(ctx, node)
+			one, nodeErr := s.lookAt(ctx, node)
 			mu.Lock()
 			defer mu.Unlock()
 			if nodeErr != nil {
 				err = nodeErr
 				return
 			}
-			infos = append(infos, info)
+			servers = append(servers, one)
 		})
 	}
 	asking.Wait()
-	return infos, err
+	return servers, err
 }
 
-// serverInfo reads INFO.
-func (s *Store) serverInfo(ctx context.Context, client rueidis.Client) (map[string]string, error) {
-	text, err := client.Do(ctx, client.B().Info().Build()).ToString()
+// lookAt asks a server, in one round trip, for its INFO, whether it can run Lua, which every transition needs (it may have no Lua
+// engine, or the commands were renamed), and whether it accepts large texts: else it would close the connection at
+// the first one, and all commands on it would fail. GETBIT has the same limit, and needs no memory.
+func (s *Store) lookAt(ctx context.Context, node rueidis.Client) (one server, err error) {
+	replies := node.DoMulti(ctx, node.B().Info().Build(), node.B().Eval().Script("return 1").Numkeys(0).Build(),
+		node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8*(largestText-1)).Build())
+	one.info, err = s.readInfo(replies[0])
+	for i, refused := range []*error{&one.lua, &one.key} {
+		if reply, ok := rueidis.IsRedisErr(replies[1+i].Error()); ok {
+			*refused = reply
+		} else if err == nil {
+			err = s.judge(replies[1+i].Error())
+		}
+	}
+	return one, err
+}
+
+// readInfo reads the reply to INFO.
+func (s *Store) readInfo(reply rueidis.RedisResult) (map[string]string, error) {
+	text, err := reply.ToString()
 	if err != nil {
 		return nil, s.judge(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -180,4 +182,35 @@ func TestClusterNodeIsSilent(t *testing.T) {
 	}
 	stop()
 	calls.Wait()
+}
+
+// Check does not wait for a node that is silent, be it a master or a replica.
+func TestClusterCheckOfSilentNodes(t *testing.T) {
+	t.Parallel()
+	_, cluster, _ := onCluster(t)
+	for _, role := range []string{"role:slave", "role:master"} {
+		until(t, "all others were looked at, beside a silent node with "+role, func() bool {
+			// rueidis gives a silent node up after a second, and does not wait for it again.
+			e := newEnv(t, redisstore.Config{URL: cluster.URL(), Cluster: true, CommandTimeout: 900 * time.Millisecond})
+			until(t, "the store is connected", func() bool { return e.Check(e.ctx) == nil })
+			silent := cluster.Nodes[slices.IndexFunc(cluster.Nodes, func(node *redistest.Server) bool {
+				return strings.Contains(node.Ask(t, "INFO", "replication"), role)
+			})]
+			silent.Freeze(t)
+			defer silent.Thaw(t)
+			return e.Check(e.ctx) == nil
+		})
+	}
+}
+
+// Of a cluster that serves nobody, because a slot has no node, Check says so.
+func TestClusterIsDown(t *testing.T) {
+	t.Parallel()
+	e, cluster, _ := onCluster(t)
+	slot := 0 // of none of our keys
+	for _, node := range cluster.Nodes {
+		node.Ask(t, "CLUSTER", "DELSLOTS", strconv.Itoa(slot))
+	}
+	until(t, "nothing can be stored", func() bool { _, err := e.Add(e.ctx, e.task()); return err != nil })
+	until(t, "all nodes know it", func() bool { err := e.Check(e.ctx); return errors.Is(err, mom.ErrNotSent) && strings.Contains(err.Error(), "CLUSTERDOWN") })
 }

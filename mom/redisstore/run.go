@@ -124,7 +124,7 @@ func (s *Store) takesFlags(ctx context.Context, client rueidis.Client) (bool, er
 	if known := s.flagged.Load(); known != nil {
 		return *known, nil
 	}
-	info, err := s.serverInfo(ctx, client)
+	info, err := s.readInfo(client.Do(ctx, client.B().Info().Build()))
 	if err != nil {
 		return false, err
 	}

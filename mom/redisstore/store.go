@@ -91,7 +91,6 @@ type Store struct {
 	reaps, requests bulk
 
 	doubts  chan struct{}
-	runsLua atomic.Bool            // the server has run a script
 	unsaved atomic.Int64           // changes that are in no file; negative: each is in one
 	name    atomic.Pointer[string] // which store this is; nil until it was seen
 
