@@ -312,6 +312,7 @@ func TestIntakeRefuses(t *testing.T) {
 		"the queue is full":            {ErrQueueFull, nil, "QUEUE_FULL", contract.RefusedNow, "", 0},
 		"the key was used":             {&KeyReusedError{First: Request{Fingerprint: "x", Schema: "none"}}, []string{"Idempotency-Key: k"}, "IDEMPOTENCY_KEY_REUSED", contract.RefusedCall, "", 0},
 		"there is no connection":       {ErrNotSent, nil, "STORE_UNAVAILABLE", contract.RefusedNow, "", 0},
+		"its key may be there":         {ErrNotSent, []string{"Idempotency-Key: k"}, "it was not stored this time", contract.RefusedNow, "", 0},
 		"the store does not answer":    {ErrUnavailable, nil, "STORE_UNCERTAIN", "", "1", storeTimeout},
 		"the number of shards moves":   {ErrMoved, nil, "STORE_UNAVAILABLE", contract.RefusedNow, "", storeTimeout},
 		"a TTL that is none":           {nil, []string{"Holdline-Ttl: soon"}, "HEADER_INVALID", contract.RefusedCall, "", 0},

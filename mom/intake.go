@@ -145,7 +145,7 @@ func (in *intake) take(ctx context.Context, x *incoming) error {
 		came.msg = nil // it is compared with no other
 	}
 	if !in.ready.Load() {
-		return in.notStored(x, task.Cause, "the store is not ready")
+		return in.notStored(x, task, "the store is not ready")
 	}
 	if err := in.place(ctx, x, &task); err != nil {
 		return err
@@ -156,7 +156,7 @@ func (in *intake) take(ctx context.Context, x *incoming) error {
 		}
 		x.said.Delete(contract.HeaderTask) // of the task that is gone
 	}
-	return in.notStored(x, task.Cause, "the task of its key ends again and again")
+	return in.notStored(x, task, "the task of its key ends again and again")
 }
 
 // unheard is a waiter who hears of nothing.

@@ -42,7 +42,7 @@ func (in *intake) place(ctx context.Context, x *incoming, task *NewTask) error {
 		return ctx.Err()
 	case err != nil:
 		in.once.Warn("unnumbered "+in.route.Service, "calls not stored: the number of shards cannot be read", "service", in.route.Service, "error", err)
-		return in.notStored(x, task.Cause, "the number of shards of its queue cannot be read")
+		return in.notStored(x, *task, "the number of shards of its queue cannot be read")
 	case task.ID.Shard == unplaced:
 		task.ID.Shard = task.shardBy(is.Shards)
 	}
@@ -69,7 +69,7 @@ func (in *intake) placeAgain(ctx context.Context, task *NewTask) error {
 func (in *intake) misplaced(ctx context.Context, x *incoming, task NewTask) error {
 	is, err := in.shards.numbering(ctx, in.route.Service)
 	if err != nil {
-		return in.notStored(x, task.Cause, "the number of shards of its queue cannot be read")
+		return in.notStored(x, task, "the number of shards of its queue cannot be read")
 	}
 	x.said.Set(contract.HeaderShards, strconv.Itoa(is.Shards))
 	x.refuse(contract.RefusedNow)

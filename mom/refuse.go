@@ -32,7 +32,7 @@ func (in *intake) addFailed(ctx context.Context, x *incoming, task NewTask, err 
 	}
 	in.once.Warn("not stored", "call not stored", "task", task.ID, "procedure", in.method.Procedure, "error", err)
 	if errors.Is(err, ErrNotSent) {
-		return in.notStored(x, task.Cause, "the store cannot be reached")
+		return in.notStored(x, task, "the store cannot be reached")
 	}
 	x.said.Set(contract.HeaderUnsure, "1")
 	if in.method.Repeatable {
@@ -42,13 +42,13 @@ func (in *intake) addFailed(ctx context.Context, x *incoming, task NewTask, err 
 }
 
 // notStored says why the call came here and why it cannot stay.
-func (in *intake) notStored(x *incoming, cause, why string) error {
+func (in *intake) notStored(x *incoming, task NewTask, why string) error {
 	x.refuse(contract.RefusedNow)
 	said := "it was not stored"
-	if x.first(contract.HeaderKey) != "" {
+	if task.KeyHash != "" {
 		said += " this time" // maybe it was before
 	}
-	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; %s", contract.WhyStored(in.route.Service, cause), why, said)
+	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; %s", contract.WhyStored(in.route.Service, task.Cause), why, said)
 }
 
 // notReceived tells of a message that could not be read. One that is small only as long as it is
