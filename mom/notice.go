@@ -38,7 +38,8 @@ func tell(ctx context.Context, once *logonce.Logger, err error, procedure, proto
 		return err
 	}
 	task := header.Get(contract.HeaderTask)
-	if ctx.Err() == nil && header.Get(contract.HeaderShards) == "" { // else its gateway offers it again
+	offeredAgain := header.Get(contract.HeaderShards) != "" || header.Get(contract.HeaderUnsure) != "" // by the gateway, which tells what came of it
+	if ctx.Err() == nil && !offeredAgain {
 		notice(once, err, procedure, task)
 	}
 	if after := contract.RetryAfter(err); after != "" {

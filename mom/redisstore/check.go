@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,7 +62,8 @@ func (s *Store) doubt() {
 // server is what a server has said of itself.
 type server struct {
 	info     map[string]string
-	lua, key error // its replies to a script, and to the read of a large text; nil: it has answered
+	denied   string // commands that our user may not call
+	lua, key error  // its refusals of a script, and of a read of a large text
 }
 
 func (s *Store) checkServers(ctx context.Context) error {
@@ -111,6 +114,9 @@ func (s *Store) checkServer(one server) error {
 	}
 	if one.lua != nil && noLua.MatchString(one.lua.Error()) {
 		return notSent(fmt.Errorf("it runs no Lua scripts, and must: Redis has them, and Valkey with its Lua engine: %w", one.lua))
+	}
+	if one.denied != "" {
+		return fmt.Errorf("redis: its user may not call %s, which transitions need", one.denied)
 	}
 	// Another refusal says nothing about texts: the user lacks the right, or another node has the key.
 	if one.key != nil && strings.Contains(one.key.Error(), "bit offset") {
@@ -184,22 +190,44 @@ func (s *Store) lookAtAll(ctx context.Context, client rueidis.Client) (servers [
 	return servers, err
 }
 
-// lookAt asks a server, in one round trip, for its INFO, whether it can run Lua, which every transition needs (it may have no Lua
-// engine, or the commands were renamed), and whether it accepts large texts: else it would close the connection at
-// the first one, and all commands on it would fail. GETBIT has the same limit, and needs no memory.
+// lookAt asks a server in one round trip. Each transition needs Lua: there may be no engine for it, or the commands were renamed.
+// A command that the user may not call would end a transition midway, and what it wrote before that would stay.
+// A server that does not accept large texts would close the connection at the first one, and all commands on it would fail; GETBIT has
+// the same limit, and needs no memory.
 func (s *Store) lookAt(ctx context.Context, node rueidis.Client) (one server, err error) {
-	replies := node.DoMulti(ctx, node.B().Info().Build(), node.B().Eval().Script("return 1").Numkeys(0).Build(),
+	replies := node.DoMulti(ctx, node.B().Info().Build(),
+		node.B().Eval().Script(rightsScript.plain.text).Numkeys(0).Arg(s.cfg.Prefix+"hl:{}:events").Arg(transitionCommands...).Build(),
 		node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8*(largestText-1)).Build())
-	one.info, err = s.readInfo(replies[0])
-	for i, refused := range []*error{&one.lua, &one.key} {
-		if reply, ok := rueidis.IsRedisErr(replies[1+i].Error()); ok {
-			*refused = reply
-		} else if err == nil {
-			err = s.judge(replies[1+i].Error())
+	if one.info, err = s.readInfo(replies[0]); err != nil {
+		return one, err
+	}
+	for i, refusal := range []*error{&one.lua, &one.key} {
+		err := replies[1+i].Error()
+		if _, ok := rueidis.IsRedisErr(err); err != nil && !ok {
+			return one, s.judge(err)
+		}
+		*refusal = err
+	}
+	one.denied, _ = replies[1].ToString()
+	return one, nil
+}
+
+// transitionCommands are the commands that scripts call.
+var transitionCommands = func() (names []string) {
+	for _, pattern := range []string{"scripts/*.lua", "scripts/shared/*.lua"} {
+		files, _ := fs.Glob(sources, pattern) // the pattern is good
+		for _, file := range files {
+			text, _ := sources.ReadFile(file) // it is there
+			for _, call := range calledCommands.FindAllSubmatch(text, -1) {
+				names = append(names, string(call[1]))
+			}
 		}
 	}
-	return one, err
-}
+	slices.Sort(names)
+	return slices.Compact(names)
+}()
+
+var calledCommands = regexp.MustCompile(`redis\.p?call\('([A-Z]+)'`)
 
 // readInfo reads the reply to INFO.
 func (s *Store) readInfo(reply rueidis.RedisResult) (map[string]string, error) {

@@ -212,5 +212,34 @@ func TestClusterIsDown(t *testing.T) {
 		node.Ask(t, "CLUSTER", "DELSLOTS", strconv.Itoa(slot))
 	}
 	until(t, "nothing can be stored", func() bool { _, err := e.Add(e.ctx, e.task()); return err != nil })
-	until(t, "all nodes know it", func() bool { err := e.Check(e.ctx); return errors.Is(err, mom.ErrNotSent) && strings.Contains(err.Error(), "CLUSTERDOWN") })
+	until(t, "all nodes know it", func() bool {
+		err := e.Check(e.ctx)
+		return errors.Is(err, mom.ErrNotSent) && strings.Contains(err.Error(), "CLUSTERDOWN")
+	})
+}
+
+// While a slot moves to another node, transitions of its shard are refused before they begin, and not ended midway.
+func TestClusterSlotMoves(t *testing.T) {
+	t.Parallel()
+	e, cluster, shards := onCluster(t)
+	e.shard = shards[0]
+	e.add()
+	from := cluster.Master(e.key("ready"))
+	for _, missing := range [][]string{
+		{"RPUSH", "dead"}, {"SET", "bell"}, {"ZADD", "lease", "1"}, {"ZADD", "later", "1"}, {"SET", "paused"}, {"ZADD", "gone", "1"},
+	} {
+		from.Ask(t, slices.Concat(missing[:1], []string{e.key(missing[1])}, missing[2:], []string{"x"})...)
+	}
+	e.shard = shards[1]
+	to := cluster.Master(e.key("ready"))
+	e.shard = shards[0]
+	slot := from.Ask(t, "CLUSTER", "KEYSLOT", e.key("ready"))
+	to.Ask(t, "CLUSTER", "SETSLOT", slot, "IMPORTING", from.Ask(t, "CLUSTER", "MYID"))
+	from.Ask(t, "CLUSTER", "SETSLOT", slot, "MIGRATING", to.Ask(t, "CLUSTER", "MYID"))
+	if _, err := e.Add(e.ctx, e.task()); !errors.Is(err, mom.ErrNotSent) {
+		t.Errorf("meanwhile: got %v, want ErrNotSent", err)
+	}
+	from.Ask(t, "CLUSTER", "SETSLOT", slot, "STABLE")
+	to.Ask(t, "CLUSTER", "SETSLOT", slot, "STABLE")
+	e.add()
 }

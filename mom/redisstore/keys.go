@@ -65,6 +65,9 @@ func newShardKeys(prefix string, shard mom.Shard) *shardKeys {
 	return &shardKeys{base: base, bell: newBell(), shares: newShares(), all: []string{
 		base + "ready", base + "dead", base + "bell", base + "lease",
 		base + "later", base + "ttl", base + "paused", base + "gone",
+		// This one never exists. While the slot moves to another node of a cluster, Redis refuses a script, before it begins, if one of
+		// its keys is missing. If all are there, the script would end midway, at the key of a task that has moved.
+		base + "none",
 	}}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -82,7 +83,7 @@ func (s *Store) readLeases(ctx context.Context, shard mom.Shard, lease *asked, r
 			leases = append(leases, one)
 			continue
 		}
-		s.log.Error("a stored call cannot be read", "task", one.ID.String(), "error", err)
+		s.once.Log(slog.LevelError, "unreadable "+shard.Service, "a stored call cannot be read", "task", one.ID.String(), "error", err)
 		if _, err := s.PassOver(context.WithoutCancel(ctx), one, "cannot be sent: the stored call cannot be read", 0); err != nil {
 			errs = append(errs, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -42,13 +43,13 @@ func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, given args
 		return s.exec(ctx, client, sc, keys.all, argv)
 	})
 	if errors.Is(err, errDefect) {
-		log := s.log.With("script", sc.name, "shard", keys.base)
+		attrs := []any{"script", sc.name, "shard", keys.base, "error", err}
 		if task, ok := given["ulid"]; ok {
-			log = log.With("task", task)
+			attrs = append(attrs, "task", task)
 		} else if among := slices.DeleteFunc(rest, func(arg string) bool { _, err := ulid.ParseStrict(arg); return err != nil }); len(among) > 0 {
-			log = log.With("tasks", among)
+			attrs = append(attrs, "tasks", among)
 		}
-		log.Error("a script failed midway", "error", err)
+		s.once.Log(slog.LevelError, "midway "+sc.name+keys.base, "a script failed midway", attrs...)
 	}
 	if err != nil {
 		return rueidis.RedisMessage{}, fmt.Errorf("%s: %w", sc.name, err)

@@ -70,6 +70,7 @@ var (
 
 	identifyScript = join("identify", source("identify")).asUpkeep()
 	swapScript     = join("swap", source("swap")).asUpkeep()
+	rightsScript   = join("rights", source("rights"))
 )
 
 // newScript builds a script of a shard from shared files that it names, or what lazily has made of them, and its own file.

@@ -14,7 +14,7 @@ func all(t *testing.T) []*script {
 	list := []*script{
 		turnScript, renewScript, releaseScript, takeBackScript, putBackScript, bypassScript, spendScript,
 		parkScript, cancelScript, abandonScript, keepScript, listenScript, callScript, dismissScript, retryScript, retryDeadScript, restoreScript,
-		reapScript, countScript, rouseScript, depthScript, endedScript, pauseScript, limitScript, numberScript, identifyScript, swapScript,
+		reapScript, countScript, rouseScript, depthScript, endedScript, pauseScript, limitScript, numberScript, identifyScript, swapScript, rightsScript,
 	}
 	files, err := fs.Glob(sources, "scripts/*.lua")
 	if err != nil || len(files) != len(list) {

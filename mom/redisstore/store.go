@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdline/internal/logonce"
 	"holdline/mom"
 )
 
@@ -84,6 +85,7 @@ type Config struct {
 type Store struct {
 	cfg    Config
 	log    *slog.Logger
+	once   *logonce.Logger
 	link   *link
 	shards sync.Map // mom.Shard → *shardKeys
 
@@ -119,7 +121,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis store: %w", err)
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, memoryLook: memoryLook, doubts: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, log: cfg.Logger, once: logonce.New(cfg.Logger), memoryLook: memoryLook, doubts: make(chan struct{}, 1)}
 	s.unsaved.Store(-1)
 	if cfg.Embedded {
 		// A miniredis does not speak RESP3, and its INFO tells nothing of memory, so no Add looks. It

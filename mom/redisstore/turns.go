@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strconv"
@@ -266,7 +267,7 @@ func (t *turns) make(batch []*asked, attended bool) {
 // judge is that of the store, for one of many transitions.
 func (t *turns) judge(one *asked, err error) error {
 	if err = t.store.judge(err); errors.Is(err, errDefect) {
-		t.store.log.Error("a script failed", "script", turnScript.name, "shard", t.keys.base, "task", one.argv[0], "error", err)
+		t.store.once.Log(slog.LevelError, "failed "+t.keys.base, "a script failed", "script", turnScript.name, "shard", t.keys.base, "task", one.argv[0], "error", err)
 	}
 	return err
 }

@@ -48,7 +48,8 @@ end
 -- This and the next step come first: the next one takes tasks out of ready, see give_back.
 from_ttl = each(TTL, from_ttl, function(ulid, task)
   if task.s == S_RUNNING then
-    -- It may still finish. When its lease ends unfinished, it expires.
+    -- It may still finish. When its lease ends unfinished, it expires. A script that failed midway may have left it without one.
+    redis.call('ZADD', LEASE, 'NX', now, ulid)
     redis.call('ZADD', TTL, 'inf', ulid)
     return
   end

@@ -17,8 +17,8 @@
 --          is tasks, bytes or memory, {'MOVED', epoch} when the shard has another epoch, {'NONE'} of
 --          only_known: it is not here, or an error
 -- Effect: t: p: i: c: written, in ready, or in lease as far as straight allows, and in ttl, counted in bytes. A task that was cancelled
---         because its caller's connection was lost is stored anew: the caller is here again. A caller who
---         waits for one that was there before listens to it: L in t:.
+--         because its caller's connection was lost is stored anew: the caller is here again. So is one that a script
+--         has left half stored. A caller who waits for one that was there before listens to it: L in t:.
 local numbering, open, bytes
 local parked -- read when it matters
 -- What is written for all of them together.
@@ -53,6 +53,13 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
     expires, state, lost, last_epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
   end
   local anew = state == S_CANCELLED and lost
+  local is_open = tonumber(expires) and (state == S_QUEUED or state == S_RUNNING or state == S_RETRYING)
+  if is_open and redis.call('ZADD', TTL, 'NX', expires, ulid) == 1 then
+    -- It is not in ttl: the script that added it has failed midway.
+    redis.call('ZREM', TTL, ulid)
+    redis.call('DEL', t)
+    expires = nil
+  end
   if expires and not anew then
     local kept, offer = string.match(born, '^%d%d(%d) (%S+)')
     listen(ulid, born)
@@ -137,10 +144,10 @@ local function add_all(count, at, replies)
     at = last + 1
   end
   if #ttls > 0 then
-    redis.call('INCRBY', base .. 'bytes', size)
     redis.call('ZADD', TTL, unpack(ttls))
     for _, caller in ipairs(callers) do redis.call('ZADD', base .. 'c:' .. caller, unpack(lists[caller])) end
     if #ready > 0 then redis.call('RPUSH', READY, unpack(ready)) end
     write_held()
+    redis.call('INCRBY', base .. 'bytes', size) -- last: if it fails, the end of a task sets it right
   end
 end
