@@ -20,6 +20,7 @@ import (
 
 	"holdline/internal/cores"
 	"holdline/internal/heap"
+	"holdline/internal/logbuffer"
 	"holdline/internal/secret"
 	"holdline/internal/server"
 )
@@ -39,7 +40,11 @@ func Main(grammar any) {
 	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run()
 	stop()
-	os.Exit(printError(os.Stderr, err, command.Selected(), printsJSON(command)))
+	var out io.Writer = os.Stderr
+	if !logged.Flush(time.Second) {
+		out = io.Discard // nobody reads it
+	}
+	os.Exit(printError(out, err, command.Selected(), printsJSON(command)))
 }
 
 // helpOf is the command whose help tells what is wrong with a command line that cannot be parsed.
@@ -142,8 +147,18 @@ type Logs struct {
 	LogFormat string     `default:"text" enum:"text,json" help:"How log lines are written: text or json."`
 }
 
+// logged is what servers log. They wait for nobody who reads it, and go on when he has left.
+var logged = logbuffer.New(os.Stderr, func(lines int) {
+	slog.Warn("log lines lost: nobody has read them", "lines", lines)
+})
+
+// logger returns the log of a server. What libraries log by themselves is logged there, too, for whoever debugs.
 func (l Logs) logger() *slog.Logger {
-	return slog.New(l.handler(os.Stderr))
+	signal.Ignore(syscall.SIGPIPE)
+	log := slog.New(l.handler(logged))
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(log)
+	return log
 }
 
 func (l Logs) handler(w io.Writer) slog.Handler {
