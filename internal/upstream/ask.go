@@ -19,7 +19,7 @@ const (
 	// HealthAuto asks for the service by its name. Where no endpoint has ever known that name, it asks
 	// for the server as a whole. A server that answers, and does not say that it is not serving, is alive.
 	HealthAuto Health = iota
-	// HealthName asks for the service by its name. A server that does not know the name is another service.
+	// HealthName asks for the service by its name. A server that does not know the name, or has no health, is another service.
 	HealthName
 	// HealthOverall asks for the server as a whole.
 	HealthOverall
@@ -99,10 +99,12 @@ func (e *Endpoint) ask(ctx context.Context, name string) (why string) {
 			continue
 		}
 		switch code := connect.CodeOf(err); {
-		case code == connect.CodeNotFound:
-			return anotherService
 		case code == connect.CodeUnavailable && status != http.StatusTooManyRequests, status == http.StatusBadGateway, status == http.StatusGatewayTimeout:
 			return "unavailable" // says the endpoint, or a proxy in front of it
+		case code == connect.CodeNotFound:
+			return anotherService
+		case e.pool.says.Load().Health == HealthName && status != http.StatusTooManyRequests && (code == connect.CodeUnimplemented || !connect.IsWireError(err)):
+			return anotherService // it has no health, or is no server of RPC at all, such as a web server
 		}
 		return ""
 	}
