@@ -47,7 +47,7 @@ func few() {
 }
 
 // A server that has no file descriptors left still answers health checks and serves its metrics. It logs
-// that it has none left.
+// that it has none left, and that it lets in fewer connections than it was told to.
 func TestNoDescriptors(t *testing.T) {
 	t.Parallel()
 	child := exec.CommandContext(t.Context(), os.Args[0])
@@ -86,5 +86,8 @@ func TestNoDescriptors(t *testing.T) {
 	}
 	if got := bytes.Count(log.Bytes(), []byte("no file descriptors left")); got < 1 || got > 2 { // per listener
 		t.Errorf("logged %d times what it lacks, want once:\n%s", got, &log)
+	}
+	if want := []byte("limit=36 asked=10000"); bytes.Count(log.Bytes(), want) != 1 {
+		t.Errorf("did not log %s, three quarters of 48:\n%s", want, &log)
 	}
 }

@@ -57,6 +57,19 @@ func (l *listener) wait() {
 	l.lingering.Wait()
 }
 
+// fitting returns a limit of connections that leaves a quarter of the process's file descriptors for its own connections, such as those to services:
+// else callers could take all, and the services would seem to be away.
+func fitting(most int, log *logonce.Logger) int {
+	var descriptors syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &descriptors); err != nil || uint64(most) <= descriptors.Cur/4*3 { //nolint:gosec // it is not negative
+		return most
+	}
+	fit := int(descriptors.Cur / 4 * 3) //nolint:gosec // it is less than most
+	log.Warn("fitting", "connection limit lowered: there are not more file descriptors", "limit", fit, "asked", most,
+		"raise", "ulimit -n (systemd: LimitNOFILE, Docker: --ulimit nofile)")
+	return fit
+}
+
 func listenLimited(flag, addr string, most int, log *logonce.Logger) (*listener, error) {
 	ln, err := listen(flag, addr)
 	if err != nil {

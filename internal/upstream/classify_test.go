@@ -56,3 +56,16 @@ func TestStreamTaken(t *testing.T) {
 		}
 	}
 }
+
+// A process without file descriptors does not blame whom it calls.
+func TestCauseIsOurs(t *testing.T) {
+	t.Parallel()
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE} {
+		dial := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)}
+		for _, err := range []error{dial, &net.DNSError{UnwrapErr: dial, Err: dial.Error()}} {
+			if got := causeOf(fmt.Errorf("round trip: %w", err)); got != NoDescriptors {
+				t.Errorf("%v: got %q, want %q", err, got, NoDescriptors)
+			}
+		}
+	}
+}

@@ -76,6 +76,8 @@ func (o Outcome) Foreign() bool {
 const (
 	DialRefused = "dial-refused"
 	Silent      = "silent"
+	// NoDescriptors is our own trouble: this process has no file descriptor left.
+	NoDescriptors = "no-descriptors"
 )
 
 // ErrDeadline is the cancellation cause of an attempt's context when the
@@ -167,6 +169,8 @@ func causeOf(err error) string {
 	switch {
 	case errors.Is(err, errSilent):
 		return Silent
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return NoDescriptors
 	case dns:
 		return "dns"
 	case errors.Is(err, syscall.ECONNREFUSED):
