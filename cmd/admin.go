@@ -73,7 +73,7 @@ func (o Operator) tasks() momv1connect.TaskServiceClient {
 
 // fail is Remote.fail with another hint.
 func (o Operator) fail(err error) error {
-	err = Remote{Server: o.Admin}.fail(err)
+	err = Remote{Server: o.Admin, named: "--admin"}.fail(err)
 	var failed *callError
 	if errors.As(err, &failed) && notDialled(failed.rpc) {
 		failed.hint = "No admin listener is there. `holdline up` has one, a gateway or MOM that was started with --admin too; --admin says where."

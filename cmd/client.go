@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -26,7 +27,10 @@ type Remote struct {
 	JSON   bool   `name:"json" help:"Print JSON, for errors too."`
 
 	authorities *x509.CertPool // nil: those of the system
+	named       string         // the flag that names the server, if it is not --server
 }
+
+func (r Remote) flag() string { return cmp.Or(r.named, "--server") }
 
 // Help is a part of the help of each of these commands.
 func (Remote) Help() string { return exitStatus }

@@ -93,7 +93,7 @@ func (r Remote) hint(err *connect.Error) string {
 	case errors.As(err, &badCert):
 		return "" // the error says what is wrong with the certificate
 	case errors.As(err, &noTLS), r.secure() && err.Message() == "http: server gave HTTP response to HTTPS client":
-		return "This server does not speak TLS: try --server http://…"
+		return "This server does not speak TLS: try " + r.flag() + " http://…"
 	case notDialled(err):
 		return "Is a gateway there? --server names another one, and `holdline up` runs one."
 	case err.Unwrap() == nil: // it has answered, in HTTP
@@ -101,7 +101,7 @@ func (r Remote) hint(err *connect.Error) string {
 	case r.secure():
 		return "The connection ended without the answer of a gateway."
 	}
-	return "The connection ended without the answer of a gateway. If what listens there speaks TLS, try --server https://…"
+	return "The connection ended without the answer of a gateway. If what listens there speaks TLS, try " + r.flag() + " https://…"
 }
 
 // notDialled tells whether there was no connection at all.

@@ -61,7 +61,7 @@ func replayOf(q *momv1.Queue) string {
 		limits = append(limits, fmt.Sprintf("%d at once", n))
 	}
 	if rate := q.GetMaxPerSecond(); rate > 0 {
-		limits = append(limits, fmt.Sprintf("%g/s", rate))
+		limits = append(limits, fmt.Sprintf("%.3g/s", rate))
 	}
 	switch {
 	case q.GetUnreadable():
@@ -122,7 +122,7 @@ func (c *QueueResume) Run(ctx context.Context, out io.Writer) error {
 // QueueLimit is `holdline queue limit`.
 type QueueLimit struct {
 	Service   string  `arg:"" help:"The service, such as arithmetic.v1.SumService."`
-	Running   int64   `env:"-" placeholder:"N" help:"Maximum number of tasks under way at the same time. 0 lifts this limit."`
+	Running   int64   `env:"-" placeholder:"N" help:"Maximum number of tasks under way at the same time. The shards share it, and each may have one. 0 lifts this limit."`
 	PerSecond float64 `env:"-" placeholder:"N" help:"Maximum number of tasks sent in any second. 0.5 means one task in two seconds. 0 lifts this limit."`
 	Operator
 }
@@ -203,32 +203,60 @@ type QueueTop struct {
 }
 
 // Run prints the queues until it is interrupted. On a terminal each table replaces the one before;
-// elsewhere they follow each other. With --json each is one line.
+// elsewhere they follow each other. With --json each is one line. Once it has shown some, it goes on when the server does not.
 func (c *QueueTop) Run(ctx context.Context, out io.Writer) error {
+	shown, told := false, false
+	for {
+		err := c.watch(ctx, func(queues *momv1.WatchQueuesResponse) error {
+			shown, told = true, false
+			return c.print(out, queues)
+		})
+		var failed *callError
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !shown, !errors.As(err, &failed):
+			return err
+		case !told:
+			_, _ = fmt.Fprintln(os.Stderr, failed.text)
+			told = true
+		}
+		select {
+		case <-time.After(c.Interval):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// watch has the queues shown until that fails, or the connection does.
+func (c *QueueTop) watch(ctx context.Context, show func(*momv1.WatchQueuesResponse) error) error {
 	stream, err := c.queues().WatchQueues(ctx, &momv1.WatchQueuesRequest{Interval: durationpb.New(c.Interval)})
 	if err != nil {
 		return c.fail(err)
 	}
 	defer func() { _ = stream.Close() }()
+	for {
+		res, err := stream.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return c.fail(err)
+		}
+		if err := show(res); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *QueueTop) print(out io.Writer, queues *momv1.WatchQueuesResponse) error {
+	if c.JSON {
+		return printJSON(out, queues)
+	}
 	between := "\n"
 	if isTerminal(out) {
 		between = "\x1b[H\x1b[2J" // clears the screen
 	}
-	for {
-		res, err := stream.Receive()
-		switch {
-		case ctx.Err() != nil, errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return c.fail(err)
-		case c.JSON:
-			err = printJSON(out, res)
-		default:
-			_, _ = fmt.Fprint(out, between)
-			err = printQueues(out, res.GetQueues()...)
-		}
-		if err != nil {
-			return err
-		}
-	}
+	_, _ = fmt.Fprint(out, between)
+	return printQueues(out, queues.GetQueues()...)
 }

@@ -42,7 +42,7 @@ func (s *queueService) renumber(ctx context.Context, service string, shards int)
 		if err := s.store.Pause(ctx, shard, was.Paused); err != nil {
 			return err
 		}
-		if err := s.store.Limit(ctx, shard, was.Limits.share(shards)); err != nil {
+		if err := s.store.Limit(ctx, shard, was.Limits.share(i, shards)); err != nil {
 			return err
 		}
 	}
@@ -63,15 +63,24 @@ func (s *queueService) limit(ctx context.Context, service string, limits Limits)
 	if err != nil {
 		return err
 	}
-	for _, shard := range s.shards.of(service) {
-		if err := s.store.Limit(ctx, shard, limits.share(depth.inUse())); err != nil {
+	for i, shard := range s.shards.of(service) {
+		if err := s.store.Limit(ctx, shard, limits.share(i, depth.inUse())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// share is the part of one of n shards.
-func (l Limits) share(n int) Limits {
-	return Limits{Running: (l.Running + int64(n) - 1) / int64(n), PerSecond: l.PerSecond / float64(n)}
+// share is the part of the shard at a place among n, counted from 0. What cannot be divided goes to the first ones.
+func (l Limits) share(place, n int) Limits {
+	share := Limits{PerSecond: l.PerSecond / float64(n)}
+	if l.Running == 0 {
+		return share
+	}
+	share.Running = l.Running / int64(n)
+	if int64(place) < l.Running%int64(n) {
+		share.Running++
+	}
+	share.Running = max(share.Running, 1)
+	return share
 }

@@ -116,3 +116,18 @@ func TestShardsAreMet(t *testing.T) {
 		t.Errorf("of a service that the store does not have: got %v, want none", got)
 	}
 }
+
+// Shards share what a queue allows, to the last task, and each may have one.
+func TestShareOfLimits(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		running int64
+		want    []int64
+	}{{0, []int64{0, 0, 0}}, {1, []int64{1, 1, 1}}, {5, []int64{2, 2, 1}}, {6, []int64{2, 2, 2}}, {1<<32 + 1, []int64{1431655766, 1431655766, 1431655765}}} {
+		for place, want := range c.want {
+			if got := (Limits{Running: c.running, PerSecond: 6}).share(place, len(c.want)); got != (Limits{Running: want, PerSecond: 2}) {
+				t.Errorf("%d at once: shard %d gets %+v, want %d", c.running, place, got, want)
+			}
+		}
+	}
+}
