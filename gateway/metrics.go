@@ -43,6 +43,14 @@ func (m *metrics) of(service string) (calls prometheus.ObserverVec, attempts *pr
 	return m.calls.MustCurryWith(label), m.attempts.MustCurryWith(label)
 }
 
+// forget drops the series of a service that has no route any more.
+func (m *metrics) forget(service string) {
+	label := prometheus.Labels{"service": service}
+	m.calls.DeletePartialMatch(label)
+	m.attempts.DeletePartialMatch(label)
+	m.differs.DeletePartialMatch(label)
+}
+
 // breakers collects what there is to know of each service's breaker and endpoints.
 type breakers struct{ of *targets }
 

@@ -62,7 +62,7 @@ func (g *Gateway) follow(routes route.Table) {
 	g.targets.set(after)
 	for name := range before {
 		if after[name] == nil {
-			g.metrics.differs.DeleteLabelValues(name)
+			g.metrics.forget(name)
 		}
 	}
 	g.learner.Follow(routes, func(service string) *upstream.Pool { return after[service].pool })

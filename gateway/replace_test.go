@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/url"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"holdline/internal/route"
 )
@@ -35,7 +38,8 @@ func TestReplace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := New(Config{Routes: routes, Schemas: schemas, Logger: slog.New(slog.DiscardHandler)})
+	registry := prometheus.NewRegistry()
+	g, err := New(Config{Routes: routes, Schemas: schemas, Logger: slog.New(slog.DiscardHandler), Metrics: registry})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +54,10 @@ func TestReplace(t *testing.T) {
 	}
 	if g.targets.of("a.S") != nil || g.targets.of("c.S") == nil || g.targets.version.Load() == version {
 		t.Errorf("targets are %v, want b and c", slices.Sorted(maps.Keys(g.targets.all())))
+	}
+	families, err := registry.Gather()
+	if text := fmt.Sprint(families); err != nil || strings.Contains(text, "a.S") || !strings.Contains(text, "b.S") {
+		t.Errorf("series: %s, %v, want those of b and c", text, err)
 	}
 	described := g.describe().Services
 	if names := g.routed(); !slices.Equal(names, []string{"b.S", "c.S"}) || len(described) != 3 {

@@ -28,6 +28,7 @@ type flaw struct {
 var (
 	unknownRecord   = &flaw{"unknown-record", "cannot be sent: it was stored by a newer release", unknownPause}
 	unknownMethod   = &flaw{"unknown-method", "cannot be sent: its method is in no schema of the MOM", unknownPause}
+	streamMethod    = &flaw{"stream-method", "cannot be sent: by the MOM's schema its method is a stream", unknownPause}
 	unknownProtocol = &flaw{"unknown-protocol", "cannot be sent: the MOM does not speak its protocol", unknownPause}
 	headersTooLarge = &flaw{upstream.HeadersTooLarge, "cannot be sent: its headers are more than the service takes", unsentPause}
 	headerInvalid   = &flaw{upstream.HeaderInvalid, "cannot be sent: one of its headers is not valid in HTTP", 0}
@@ -43,8 +44,10 @@ func (s *sender) look(call *momv1.Call) (knownMethod, *flaw) {
 	switch {
 	case !knownRecord(call.GetRecordVersion()):
 		return k, unknownRecord
-	case k.method == nil || !k.method.Unary:
+	case k.method == nil:
 		return k, unknownMethod
+	case !k.method.Unary:
+		return k, streamMethod
 	}
 	if _, ok := speechOf(call); !ok {
 		return k, unknownProtocol

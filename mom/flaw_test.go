@@ -10,6 +10,7 @@ import (
 	arithmeticv1 "holdline/gen/arithmetic/v1"
 	"holdline/gen/arithmetic/v1/arithmeticv1connect"
 	momv1 "holdline/gen/mom/v1"
+	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
 	"holdline/mom"
 )
@@ -34,6 +35,8 @@ func TestStoredCallsThatCannotBeSent(t *testing.T) {
 		"protocol": {func(call *momv1.Call) { call.Protocol = "thrift" }, retrying, "cannot be sent: the MOM does not speak its protocol"},
 		"method": {func(call *momv1.Call) { call.Procedure = "/arithmetic.v1.SumService/Average" }, retrying,
 			"cannot be sent: its method is in no schema of the MOM"},
+		"stream": {func(call *momv1.Call) { call.Procedure = momv1connect.QueueServiceWatchQueuesProcedure }, retrying,
+			"cannot be sent: by the MOM's schema its method is a stream"},
 	} {
 		for _, httpMajor := range []int32{1, 2} {
 			t.Run(name+" HTTP/"+strconv.Itoa(int(httpMajor)), func(t *testing.T) {
