@@ -214,7 +214,7 @@ func (c *QueueTop) Run(ctx context.Context, out io.Writer) error {
 		var failed *callError
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // somebody has ended it
 		case !shown, !errors.As(err, &failed):
 			return err
 		case !told:
