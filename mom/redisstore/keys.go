@@ -60,15 +60,19 @@ type shardKeys struct {
 	turns              turns
 }
 
-func newShardKeys(prefix string, shard mom.Shard) *shardKeys {
-	base := prefix + "hl:{" + shard.Service + "#" + strconv.Itoa(shard.Index) + "}:"
-	return &shardKeys{base: base, bell: newBell(), shares: newShares(), all: []string{
+func (s *Store) newShardKeys(shard mom.Shard) *shardKeys {
+	base := s.cfg.Prefix + "hl:{" + shard.Service + "#" + strconv.Itoa(shard.Index) + "}:"
+	k := &shardKeys{base: base, bell: newBell(), shares: newShares(), all: []string{
 		base + "ready", base + "dead", base + "bell", base + "lease",
 		base + "later", base + "ttl", base + "paused", base + "gone",
-		// This one never exists. While the slot moves to another node of a cluster, Redis refuses a script, before it begins, if one of
-		// its keys is missing. If all are there, the script would end midway, at the key of a task that has moved.
-		base + "none",
 	}}
+	if s.cfg.Cluster {
+		// One that never exists. While its slot moves to another node, Redis refuses a script, before it begins, if one of
+		// its keys is missing. If all were there, the script would end midway, at the key of a task that has moved.
+		k.all = append(k.all, base+"none")
+	}
+	k.turns.store, k.turns.keys = s, k
+	return k
 }
 
 func (k *shardKeys) events() string               { return k.base + "events" }
@@ -92,9 +96,7 @@ func (s *Store) keys(shard mom.Shard) *shardKeys {
 	if k, ok := s.shards.Load(shard); ok {
 		return k.(*shardKeys)
 	}
-	k := newShardKeys(s.cfg.Prefix, shard)
-	k.turns.store, k.turns.keys = s, k
-	first, _ := s.shards.LoadOrStore(shard, k)
+	first, _ := s.shards.LoadOrStore(shard, s.newShardKeys(shard))
 	return first.(*shardKeys)
 }
 

@@ -219,7 +219,7 @@ var transitions = []mutant{
 	{script + "shared/add.lua", "  if is_open and redis.call('ZADD', TTL, 'NX', expires, ulid) == 1 then", "  if false then", store("TestHalfStored")},
 	{script + "shared/add.lua", "    redis.call('DEL', t)\n    expires = nil", "    expires = nil", store("TestHalfStored")},
 	{script + "reap.lua", "    redis.call('ZADD', LEASE, 'NX', now, ulid)\n", "", store("TestRunningWithoutALease")},
-	{redis + "keys.go", "		base + \"none\",\n", "", store("TestClusterSlotMoves")},
+	{redis + "keys.go", "		k.all = append(k.all, base+\"none\")\n", "", store("TestClusterSlotMoves")},
 	{redis + "check.go", "		if down == len(servers) {", "		if false {", store("TestClusterIsDown")},
 	{redis + "check.go", "one.denied != \"\"", "false", store("TestCheckNamesMissingRights")},
 	{script + "renew.lua", "    redis.call('ZADD', LEASE, now + duration, ARGV[i])\n", "", store("TestRenewKeepsLeases")},

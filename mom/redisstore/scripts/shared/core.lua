@@ -1,7 +1,7 @@
 -- Prepended to every script: the shard's keys, the clock, and what nearly all scripts share. The
 -- other files here are prepended to the scripts that scripts.go lists for them.
 --
--- KEYS are the same for every script: ready dead bell lease later ttl paused gone none.
+-- KEYS are the same for every script: ready dead bell lease later ttl paused gone, and in a cluster one that never exists.
 --
 -- ARGV: base     (what every key of the shard begins with, and so the keys of single
 --       tasks: the same hash tag, so the same slot)
