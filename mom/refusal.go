@@ -16,11 +16,14 @@ import (
 )
 
 // How long a shard waits after a service has refused a task: as long as the service
-// asks, within bounds; without a word about it a second, then twice as long each time.
+// asks, within bounds; without a word about it a second, then twice as long each time. While
+// tasks are refused for the first time that is not for long: it may be each of them that the service
+// refuses, such as for its size, and those behind them must not wait until their life is over.
 const (
 	minRefusalWait            = 250 * time.Millisecond
 	maxRefusalWait            = 5 * time.Minute
 	firstSilent, maxSilent    = time.Second, 30 * time.Second
+	maxFirst                  = 4 * time.Second
 	retryAfter, retryPushback = "Retry-After", "Grpc-Retry-Pushback-Ms"
 )
 
@@ -113,6 +116,9 @@ func (s *shedding) refused(r *refusal, task contract.TaskID, sent time.Time, bef
 		wait = min(max(r.wait, minRefusalWait), maxRefusalWait)
 	case sent.Before(s.began): // one of several at once
 		wait = max(s.wait-time.Since(s.began), minRefusalWait)
+	case all && !before:
+		wait = min(max(s.silent, firstSilent), maxFirst)
+		s.silent = max(s.silent, 2*wait)
 	case all:
 		wait = max(s.silent, firstSilent)
 		s.silent = min(2*wait, maxSilent)

@@ -33,11 +33,15 @@ func TestShedding(t *testing.T) {
 			_, _ = s.refused(silent, task, later(), true)
 		}
 		check("at most", silent, later(), true, maxSilent, true)
+		check("another one", silent, later(), false, maxFirst, true)
+		check("again at most", silent, later(), true, maxSilent, true)
 		check("as asked", &refusal{7 * time.Second, true}, later(), true, 7*time.Second, true)
 		check("asked for too long", &refusal{time.Hour, true}, later(), true, maxRefusalWait, true)
 		check("asked for nothing", &refusal{-time.Hour, true}, later(), true, minRefusalWait, true)
 		s.took(later())
 		check("for itself", silent, later(), true, time.Second, false)
-		check("for the first time", silent, later(), false, time.Second, true)
+		for _, wait := range []time.Duration{1, 2, 4, 4, 4} {
+			check("for the first time", silent, later(), false, wait*time.Second, true)
+		}
 	})
 }
