@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -215,12 +216,15 @@ func (c *QueueTop) Run(ctx context.Context, out io.Writer) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // somebody has ended it
-		case !shown, !errors.As(err, &failed):
+		case !shown, !errors.As(err, &failed), failed.rpc.IsRemote() && failed.rpc.Code() != connect.CodeUnavailable:
 			return err
-		case !told:
+		case told:
+		case c.JSON:
+			printErrorJSON(os.Stderr, err)
+		default:
 			_, _ = fmt.Fprintln(os.Stderr, failed.text)
-			told = true
 		}
+		told = true
 		select {
 		case <-time.After(c.Interval):
 		case <-ctx.Done():

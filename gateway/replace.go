@@ -56,13 +56,17 @@ func (g *Gateway) follow(routes route.Table) {
 		case !t.stores: // a MOM's own
 			after[name] = t
 		case after[name] == nil:
-			g.leaving.Add(t.pool)
+			g.leaving.Add(t.pool, func() {
+				if g.targets.of(name) == nil { // else it is back
+					g.metrics.forget(name)
+				}
+			})
 		}
 	}
 	g.targets.set(after)
 	for name := range before {
 		if after[name] == nil {
-			g.metrics.forget(name)
+			g.metrics.forget(name) // calls under way may count once more, until its pool is closed
 		}
 	}
 	g.learner.Follow(routes, func(service string) *upstream.Pool { return after[service].pool })

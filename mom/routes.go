@@ -93,7 +93,7 @@ func (m *MOM) follow(table route.Table) {
 	m.shards.follow()
 	for name, s := range before {
 		if after[name] == nil {
-			m.leaving.Add(s.pool)
+			m.leaving.Add(s.pool, nil)
 		}
 	}
 	m.learner.Follow(table, func(service string) *upstream.Pool { return after[service].pool })

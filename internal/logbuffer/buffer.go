@@ -23,7 +23,7 @@ type Buffer struct {
 }
 
 // New returns a Buffer that writes to out. As long as out does not take anything, lines are dropped for which there is
-// no room. When it does again, lost is told how many they were, and may write that here.
+// no room. When it has taken something, lost is told how many they were, and may write that here.
 func New(out io.Writer, lost func(lines int)) *Buffer { return &Buffer{out: out, lost: lost} }
 
 // Write implements io.Writer. It is given one line, or several, which are kept or dropped together.
@@ -46,29 +46,28 @@ func (b *Buffer) Write(line []byte) (int, error) {
 func (b *Buffer) run() {
 	for {
 		lines, dropped := b.take()
-		switch {
-		case lines != nil:
+		if dropped > 0 {
+			b.lost(dropped) // now, while there is room
+		}
+		if lines != nil {
 			_, _ = b.out.Write(lines) // whom would we tell?
-		case dropped > 0:
-			b.lost(dropped)
-		default:
+		} else if dropped == 0 {
 			return
 		}
 	}
 }
 
-// take returns what waits. If that is nothing, it returns how many lines were dropped, and if that is none, all is written.
+// take returns what waits, and how many lines were dropped. If that is nothing, all is written.
 func (b *Buffer) take() (lines []byte, dropped int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if lines, b.waiting = b.waiting, nil; lines != nil {
-		return lines, 0
-	}
-	if dropped, b.dropped = b.dropped, 0; dropped == 0 {
+	lines, b.waiting = b.waiting, nil
+	dropped, b.dropped = b.dropped, 0
+	if lines == nil && dropped == 0 {
 		close(b.written)
 		b.written = nil
 	}
-	return nil, dropped
+	return lines, dropped
 }
 
 // Flush waits until all is written, for d at most, and tells whether it is.

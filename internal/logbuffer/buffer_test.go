@@ -63,3 +63,28 @@ func TestReaderIsGone(t *testing.T) {
 		t.Error("it waits for a reader that is gone")
 	}
 }
+
+// A reader who is only slow hears of lost lines while there are always more.
+func TestReaderIsSlow(t *testing.T) {
+	t.Parallel()
+	var b *Buffer
+	line, told := strings.Repeat("x", 1<<10)+"\n", 0
+	writes := 0
+	b = New(writerFunc(func(lines []byte) (int, error) {
+		if writes++; writes > 2 && told == 0 {
+			t.Error("nobody was told")
+		}
+		for range 2000 * max(0, 4-writes) { // more than there is room for
+			_, _ = io.WriteString(b, line)
+		}
+		return len(lines), nil
+	}), func(int) { told++ })
+	_, _ = io.WriteString(b, line)
+	if !b.Flush(time.Minute) || told < 3 {
+		t.Errorf("told %d times, want each time that lines were lost", told)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }

@@ -165,9 +165,11 @@ func (a *attempt) failed(ctx context.Context, outcome Outcome, err error) Outcom
 	case a.major == 1 && e.onlyHTTP2(ctx), a.major == 2 && a.req.OneWrite && a.sent.unheard():
 		outcome = Outcome{NotSent, wrongVersion}
 	}
-	if outcome.Cause == wrongVersion {
+	switch outcome.Cause {
+	case wrongVersion:
 		e.versions.show(a.major, false)
-	} else {
+	case NoDescriptors: // it is not the endpoint's fault
+	default:
 		e.note(outcome.Kind)
 	}
 	return outcome

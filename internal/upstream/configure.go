@@ -103,14 +103,17 @@ const leavePause = time.Second
 // ready, and safe for concurrent use.
 type Leaving struct {
 	mu    sync.Mutex
-	pools []*Pool
+	pools map[*Pool]func()
 }
 
-// Add adds a pool that gets no new calls. A call that has begun may still come.
-func (l *Leaving) Add(p *Pool) {
+// Add adds a pool that gets no new calls. A call that has begun may still come. When the pool is closed, closed is called, unless it is nil.
+func (l *Leaving) Add(p *Pool, closed func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pools = append(l.pools, p)
+	if l.pools == nil {
+		l.pools = map[*Pool]func(){}
+	}
+	l.pools[p] = closed
 }
 
 // Run closes pools until ctx ends, and then all that are left.
@@ -118,19 +121,22 @@ func (l *Leaving) Run(ctx context.Context) error {
 	idle := map[*Pool]bool{} // at the last look; between two tries, a call is not under way
 	for sleep(ctx, leavePause) {
 		l.mu.Lock()
-		l.pools = slices.DeleteFunc(l.pools, func(p *Pool) bool {
+		for p, closed := range l.pools {
 			gone := idle[p] && !p.Busy()
 			if idle[p] = !p.Busy(); gone {
 				delete(idle, p)
+				delete(l.pools, p)
 				p.Close()
+				if closed != nil {
+					closed()
+				}
 			}
-			return gone
-		})
+		}
 		l.mu.Unlock()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range l.pools {
+	for p := range l.pools {
 		p.Close()
 	}
 	l.pools = nil

@@ -104,8 +104,9 @@ func TestLeaving(t *testing.T) {
 		idle, busy := openPool(t, nil, "http://127.0.0.1:1"), openPool(t, nil, "http://127.0.0.1:2")
 		busy.Endpoints()[0].inflight.Add(1)
 		var l Leaving
-		l.Add(idle)
-		l.Add(busy)
+		closed := 0
+		l.Add(idle, func() { closed++ })
+		l.Add(busy, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- l.Run(ctx) }()
@@ -116,8 +117,8 @@ func TestLeaving(t *testing.T) {
 		}
 		time.Sleep(2 * leavePause)
 		synctest.Wait()
-		if idle.ctx.Err() == nil || busy.ctx.Err() != nil {
-			t.Error("the idle pool is open, or the busy one is closed")
+		if idle.ctx.Err() == nil || busy.ctx.Err() != nil || closed != 1 {
+			t.Error("the idle pool is open, or the busy one is closed, or nobody was told")
 		}
 		cancel()
 		if err := <-done; err != nil || busy.ctx.Err() == nil {

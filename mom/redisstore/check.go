@@ -85,7 +85,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 				down++
 			}
 		}
-		if down == len(servers) {
+		if down > 0 && down == len(servers) {
 			return s.judge(servers[0].key)
 		}
 		return nil
@@ -112,11 +112,14 @@ func (s *Store) checkServer(one server) error {
 	if info["aof_last_write_status"] == "err" {
 		return notSent(errors.New("it cannot write its append-only file"))
 	}
+	if one.lua != nil && strings.HasPrefix(one.lua.Error(), "NOPERM") {
+		return fmt.Errorf("redis: its user may not run scripts: %w", one.lua)
+	}
 	if one.lua != nil && noLua.MatchString(one.lua.Error()) {
 		return notSent(fmt.Errorf("it runs no Lua scripts, and must: Redis has them, and Valkey with its Lua engine: %w", one.lua))
 	}
 	if one.denied != "" {
-		return fmt.Errorf("redis: its user may not call %s, which transitions need", one.denied)
+		return fmt.Errorf("redis: its user may not call, with our keys and channels, what transitions need: %s", one.denied)
 	}
 	// Another refusal says nothing about texts: the user lacks the right, or another node has the key.
 	if one.key != nil && strings.Contains(one.key.Error(), "bit offset") {
@@ -196,7 +199,7 @@ func (s *Store) lookAtAll(ctx context.Context, client rueidis.Client) (servers [
 // the same limit, and needs no memory.
 func (s *Store) lookAt(ctx context.Context, node rueidis.Client) (one server, err error) {
 	replies := node.DoMulti(ctx, node.B().Info().Build(),
-		node.B().Eval().Script(rightsScript.plain.text).Numkeys(0).Arg(s.cfg.Prefix+"hl:{}:events").Arg(transitionCommands...).Build(),
+		node.B().Eval().Script(rightsScript.plain.text).Numkeys(0).Arg(s.asked()...).Build(),
 		node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8*(largestText-1)).Build())
 	if one.info, err = s.readInfo(replies[0]); err != nil {
 		return one, err
@@ -208,8 +211,20 @@ func (s *Store) lookAt(ctx context.Context, node rueidis.Client) (one server, er
 		}
 		*refusal = err
 	}
-	one.denied, _ = replies[1].ToString()
+	if one.lua == nil {
+		one.denied, _ = replies[1].ToString()
+	}
 	return one, nil
+}
+
+// asked are the arguments of rightsScript. The key is one of a shard that there is: the user may have no right to others.
+func (s *Store) asked() (argv []string) {
+	argv = []string{""}
+	s.shards.Range(func(_, keys any) bool {
+		argv = append([]string{keys.(*shardKeys).events()}, transitionCommands...)
+		return false
+	})
+	return argv
 }
 
 // transitionCommands are the commands that scripts call.

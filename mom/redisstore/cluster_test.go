@@ -218,6 +218,17 @@ func TestClusterIsDown(t *testing.T) {
 	})
 }
 
+// A cluster without slots, as one is before it is made, is no store.
+func TestClusterWithoutSlots(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.NewCluster(t)
+	for _, node := range cluster.Nodes {
+		node.Ask(t, "CLUSTER", "RESET")
+	}
+	e := newEnv(t, redisstore.Config{URL: cluster.URL(), Cluster: true, CommandTimeout: 2 * time.Second})
+	until(t, "Check says so", func() bool { err := e.Check(e.ctx); return err != nil && strings.Contains(err.Error(), "slot") })
+}
+
 // While a slot moves to another node, transitions of its shard are refused before they begin, and not ended midway.
 func TestClusterSlotMoves(t *testing.T) {
 	t.Parallel()

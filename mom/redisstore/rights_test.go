@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -26,14 +27,23 @@ func TestCheckNamesMissingRights(t *testing.T) {
 	t.Parallel()
 	e, admin := newLimited(t)
 	e.ok(e.Check(e.ctx))
+	e.add() // only what there is to be done for a shard is asked for
 	for _, command := range []string{"zadd", "incrby", "time", "publish"} {
 		admin.ok(admin.do("ACL", "SETUSER", "limited", "-"+command).Error())
-		if err := e.Check(e.ctx); err == nil || !strings.Contains(err.Error(), "may not call "+strings.ToUpper(command)+",") {
+		if err := e.Check(e.ctx); err == nil || !strings.Contains(err.Error(), "what transitions need: "+strings.ToUpper(command)) {
 			t.Errorf("without %s: got %v, want an error that names it", command, err)
 		}
 		admin.ok(admin.do("ACL", "SETUSER", "limited", "+"+command).Error())
 		e.ok(e.Check(e.ctx))
 	}
+	admin.ok(admin.do("ACL", "SETUSER", "limited", "-eval").Error())
+	if err := e.Check(e.ctx); err == nil || !strings.Contains(err.Error(), "may not run scripts") {
+		t.Errorf("without EVAL: got %v, want an error that says so", err)
+	}
+	// Keys may be those of single services.
+	admin.ok(admin.do("ACL", "SETUSER", "limited", "+eval", "resetkeys", "resetchannels", "~"+e.cfg.Prefix+"hl:store", "~"+e.cfg.Prefix+"hl:{test.v1.Service#*", "&"+e.cfg.Prefix+"hl:{test.v1.Service#*").Error())
+	e.ok(e.Check(e.ctx))
+	e.add()
 }
 
 // A call of which a script has stored only a part is stored when it is offered again.
@@ -66,6 +76,41 @@ func TestHalfStored(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What is in no list, and was not left so by Add, is left alone: it may run, or have run.
+func TestNotHalfStored(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		for name, change := range map[string][]string{
+			"tried": {"n", "1"}, "sent": {"m", "1"}, "retried by a person": {"q", "20"}, "of a newer release": {"v", "99"}, "retrying": {"s", "3"},
+		} {
+			task := e.task()
+			_, err := e.Add(e.ctx, task)
+			e.ok(err)
+			record := e.key("t:" + task.ID.ULID.String())
+			e.ok(e.do("ZREM", e.key("ttl"), task.ID.ULID.String()).Error())
+			e.ok(e.do(append([]string{"HSET", record, "mine", "1"}, change...)...).Error())
+			again, err := e.Add(e.ctx, task)
+			e.ok(err)
+			if mine, _ := e.do("HGET", record, "mine").ToString(); !again.Known || mine != "1" {
+				t.Errorf("%s: got %+v, and the record %v; want it known, and left alone", name, again, e.do("HGETALL", record))
+			}
+			e.ok(e.do("DEL", record, e.key("ready")).Error())
+		}
+	})
+}
+
+// A call that is offered twice at once is stored once, and leased once.
+func TestOfferedTwiceInATurn(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		task := e.task()
+		task.Repeatable = false
+		added, refused, leases, err := e.AddAndLease(e.ctx, e.shard, []mom.NewTask{task, task}, mom.Room{Tasks: 9, Again: 9, Once: 9}, time.Minute)
+		e.ok(err)
+		if errors.Join(refused...) != nil || len(leases) != 1 || !slices.ContainsFunc(added, func(one mom.Added) bool { return one.Known }) {
+			t.Errorf("got %+v, %v, and %d leases; want one lease, and that the second is known", added, refused, len(leases))
+		}
+	})
 }
 
 // A task that is under way without a lease, as a script has left it that failed midway, ends when its life does.

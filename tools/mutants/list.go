@@ -216,11 +216,14 @@ var outcomes = []mutant{
 // What the scripts do to tasks.
 var transitions = []mutant{
 	{script + "shared/held.lua", "if not task or task.e ~= epoch then", "if not task then", store("TestFencing")},
-	{script + "shared/add.lua", "  if is_open and redis.call('ZADD', TTL, 'NX', expires, ulid) == 1 then", "  if false then", store("TestHalfStored")},
-	{script + "shared/add.lua", "    redis.call('DEL', t)\n    expires = nil", "    expires = nil", store("TestHalfStored")},
+	{script + "shared/add.lua", "if half_stored(ulid) then", "if false then", store("TestHalfStored")},
+	{script + "shared/add.lua", "added[ulid] or m or n or q", "m or n or q", store("TestOfferedTwiceInATurn")},
+	{script + "shared/add.lua", "added[ulid] or m or n or q", "added[ulid]", store("TestNotHalfStored")},
+	{script + "shared/add.lua", " or tonumber(v) > NEWEST_RECORD then return false", " then return false", store("TestNotHalfStored")},
 	{script + "reap.lua", "    redis.call('ZADD', LEASE, 'NX', now, ulid)\n", "", store("TestRunningWithoutALease")},
 	{redis + "keys.go", "		k.all = append(k.all, base+\"none\")\n", "", store("TestClusterSlotMoves")},
-	{redis + "check.go", "		if down == len(servers) {", "		if false {", store("TestClusterIsDown")},
+	{redis + "check.go", "		if down > 0 && down == len(servers) {", "		if false {", store("TestClusterIsDown")},
+	{redis + "check.go", "down > 0 && ", "", store("TestClusterWithoutSlots")},
 	{redis + "check.go", "one.denied != \"\"", "false", store("TestCheckNamesMissingRights")},
 	{script + "renew.lua", "    redis.call('ZADD', LEASE, now + duration, ARGV[i])\n", "", store("TestRenewKeepsLeases")},
 	{script + "shared/finish.lua", "  redis.call('PEXPIREAT', base .. 't:' .. ulid, gone)\n", "", modelTest},

@@ -8,7 +8,7 @@ local denied = {}
 if redis.acl_check_cmd then
   for i = rest, #ARGV do
     local known, allowed = pcall(redis.acl_check_cmd, ARGV[i], key)
-    if not (known and allowed) then denied[#denied + 1] = ARGV[i] end
+    if known and not allowed then denied[#denied + 1] = ARGV[i] end
   end
 end
 return table.concat(denied, ' ')

@@ -23,10 +23,22 @@ local numbering, open, bytes
 local parked -- read when it matters
 -- What is written for all of them together.
 local size, ttls, lists, callers = 0, {}, {}, {}
+local added = {} -- by this turn
 
 -- listen has the transitions of a task published for a caller who has come later, and waits.
 local function listen(ulid, born)
   if string.sub(born, 2, 2) == '1' then redis.call('HSET', base .. 't:' .. ulid, 'L', '1') end
+end
+
+-- half_stored tells whether the script that added a task has failed midway: it is open, and not in ttl. What was tried, or
+-- is of a newer release, is left alone.
+local function half_stored(ulid)
+  local v, s, x, m, n, q = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'm', 'n', 'q'))
+  if added[ulid] or m or n or q or not tonumber(x) or not tonumber(v) or tonumber(v) > NEWEST_RECORD then return false end
+  if s ~= S_QUEUED and s ~= S_RUNNING then return false end
+  if redis.call('ZADD', TTL, 'NX', x, ulid) == 0 then return false end
+  redis.call('ZREM', TTL, ulid)
+  return true
 end
 
 -- refused says why no new task may be stored, if that is so.
@@ -50,16 +62,10 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
   local t = base .. 't:' .. ulid
   local expires, state, lost, last_epoch
   if redis.call('EXISTS', t) == 1 then -- else, as nearly always, to read its fields costs more
+    if half_stored(ulid) then redis.call('DEL', t, base .. 'p:' .. ulid) end
     expires, state, lost, last_epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
   end
   local anew = state == S_CANCELLED and lost
-  local is_open = tonumber(expires) and (state == S_QUEUED or state == S_RUNNING or state == S_RETRYING)
-  if is_open and redis.call('ZADD', TTL, 'NX', expires, ulid) == 1 then
-    -- It is not in ttl: the script that added it has failed midway.
-    redis.call('ZREM', TTL, ulid)
-    redis.call('DEL', t)
-    expires = nil
-  end
   if expires and not anew then
     local kept, offer = string.match(born, '^%d%d(%d) (%S+)')
     listen(ulid, born)
@@ -123,7 +129,7 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
     ready[#ready + 1], own[ulid] = ulid, true
     note(ulid, S_QUEUED, false)
   end
-  ttls[#ttls + 1], ttls[#ttls + 2] = expires, ulid
+  ttls[#ttls + 1], ttls[#ttls + 2], added[ulid] = expires, ulid, true
   if not lists[caller] then
     lists[caller] = {}
     callers[#callers + 1] = caller
