@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"connectrpc.com/grpchealth"
 )
 
 // relay is a way to a server that can fall silent, as a frozen process does: its
@@ -153,8 +155,14 @@ func TestFrozenServiceReturns(t *testing.T) {
 	for _, option := range []string{"", ";health=name", ";health=overall", ";health=dial", ";health=dial;http=1", ";health=dial;http=2"} {
 		t.Run(option, func(t *testing.T) {
 			t.Parallel()
+			path, health := grpchealth.NewHandler(grpchealth.NewStaticChecker(faultService))
 			service := newRelay(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
+				switch {
+				case !strings.HasPrefix(r.URL.Path, path):
+				case option == ";health=name":
+					health.ServeHTTP(w, r)
+					return
+				default:
 					w.WriteHeader(http.StatusNotFound)
 				}
 				_, _ = io.WriteString(w, "{}")
