@@ -139,11 +139,7 @@ func (e *Endpoint) staysSilent(ctx context.Context) (why string) {
 
 // dials tells whether somebody listens at the endpoint.
 func (e *Endpoint) dials(ctx context.Context) (why string) {
-	host := e.url.Host
-	if e.url.Port() == "" {
-		host += ":" + portOf(e.url)
-	}
-	dialled, err := e.asking[0].transport.DialContext(ctx, "tcp", host)
+	dialled, err := e.asking[0].transport.DialContext(ctx, "tcp", e.address())
 	if err != nil {
 		return causeOf(err)
 	}
@@ -154,6 +150,14 @@ func (e *Endpoint) dials(ctx context.Context) (why string) {
 		}
 	}
 	return ""
+}
+
+// address is host and port of the endpoint, as its route has them.
+func (e *Endpoint) address() string {
+	if e.url.Port() == "" {
+		return e.url.Host + ":" + portOf(e.url)
+	}
+	return e.url.Host
 }
 
 // asker asks for health over one version of HTTP.

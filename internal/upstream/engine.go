@@ -23,7 +23,7 @@ func (e *Endpoint) openHTTP1() transport {
 		return overHTTP1(e.newTransport(1))
 	}
 	return &h1.Transport{
-		Dialer:        wire.Dialer{Dial: e.dialer(1), TLS: &tls.Config{MinVersion: tls.VersionTLS12}, HandshakeTimeout: dialTimeout},
+		Dialer:        wire.Dialer{Dial: e.dialer(1), TLS: e.httpsFor1(), HandshakeTimeout: dialTimeout},
 		ExpectTimeout: expectTimeout, IdleTimeout: idleTimeout, MaxIdle: maxIdleConns,
 	}
 }

@@ -57,7 +57,9 @@ func secured(tb testing.TB, addr string, trusted tls.Certificate, shown ...tls.C
 		return &tls.Certificate{}, nil
 	}}
 	e := (*openPool(tb, nil, "https://"+addr).endpoints.Load())[0]
-	trust(e.h1, cfg)
+	overHTTP1 := cfg.Clone()
+	overHTTP1.VerifyConnection = e.httpsFor1().VerifyConnection
+	trust(e.h1, overHTTP1)
 	for _, asker := range e.asking {
 		verify := asker.transport.TLSClientConfig
 		asker.transport.TLSClientConfig = cfg.Clone()

@@ -115,7 +115,7 @@ func (t *Transport) roundTrip(req *http.Request) (*http.Response, error) {
 	c := t.take()
 	fresh := c == nil
 	if fresh {
-		opened, err := t.Open(ctx, req.URL)
+		opened, err := t.Open(ctx, req.URL, "http/1.1")
 		if err != nil {
 			return nil, cmp.Or(context.Cause(ctx), err)
 		}
