@@ -37,6 +37,9 @@ const (
 // errSilent is the error of attempts at an endpoint that gives no sign of life.
 var errSilent = errors.New("the endpoint gives no sign of life")
 
+// errUnacknowledged is the error of attempts on a connection that has lost its path.
+var errUnacknowledged = errors.New("nothing of what was sent is acknowledged")
+
 // dialer returns what dials for calls. The endpoint knows its connections, and closes them all when it is found
 // to be silent.
 func (e *Endpoint) dialer(major int) func(ctx context.Context, network, host string) (net.Conn, error) {
@@ -126,6 +129,7 @@ type conn struct {
 	begun    bool          // something was read; transports read from one goroutine
 	first    chan struct{} // closed then
 	foreign  atomic.Bool   // the other side speaks another version
+	dead     atomic.Bool   // it was closed because its path is lost
 	answered atomic.Bool   // it has brought a response, so its TLS handshake is over on both sides
 }
 
@@ -156,6 +160,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.greeted(p[:n])
 			close(c.first)
 		}
+	}
+	if err != nil && c.dead.Load() {
+		err = errUnacknowledged
 	}
 	return n, err
 }

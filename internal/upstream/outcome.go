@@ -169,6 +169,8 @@ func causeOf(err error) string {
 	switch {
 	case errors.Is(err, errSilent):
 		return Silent
+	case errors.Is(err, errUnacknowledged):
+		return "unacknowledged"
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return NoDescriptors
 	case dns:

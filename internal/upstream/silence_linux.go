@@ -18,3 +18,17 @@ func limitSilence(_, _ string, conn syscall.RawConn) error {
 	}
 	return failed
 }
+
+// maxRetransmits is how often the kernel sends something again, or a probe, that nobody acknowledges until a connection is taken for
+// dead: about three seconds, where answers take milliseconds.
+const maxRetransmits = 4
+
+// unacknowledged tells whether a connection is dead: its path is lost, and others may have one. The kernel of a process that is
+// frozen, or does not read, acknowledges.
+func unacknowledged(conn syscall.RawConn) (dead bool) {
+	_ = conn.Control(func(fd uintptr) { // an error says that it is closed
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		dead = err == nil && (info.Retransmits >= maxRetransmits && info.Unacked > 0 || info.Probes >= maxRetransmits)
+	})
+	return dead
+}

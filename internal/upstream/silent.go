@@ -20,6 +20,7 @@ const (
 	maxPatience   = 4 * time.Second // of calls that are slow, or streams that are quiet: the endpoint has answered before
 	signTimeout   = time.Second
 	doubtAfter    = 250 * time.Millisecond // from the question to those for the others
+	pathPause     = time.Second            // between two looks for dead connections
 )
 
 // begin counts an attempt in, and has the endpoint watched as long as there are any.
@@ -61,7 +62,12 @@ func (e *Endpoint) doubt() {
 func (e *Endpoint) watch() {
 	e.heard.Store(false)
 	quiet, patience, begun := time.Duration(0), firstPatience, e.begun.Load()
+	var looked time.Time
 	for e.doubted.Load() || e.pool.sleep(watchPause) {
+		if time.Since(looked) >= pathPause { // before it goes: attempts that are short end, and begin again
+			e.cutDead()
+			looked = time.Now()
+		}
 		doubted, idle := e.doubted.Swap(false), e.inflight.Load() == 0
 		if idle && !doubted {
 			break
@@ -131,6 +137,27 @@ func (e *Endpoint) cut() {
 	e.connsMu.Unlock()
 	e.eject()
 	for c := range conns {
+		_ = c.Close()
+	}
+}
+
+// cutDead ends the attempts on connections that have lost their path, as when a router forgets them. The endpoint may well answer on
+// another one, so it is not silent, and what is tried next has a new connection.
+func (e *Endpoint) cutDead() {
+	e.connsMu.Lock()
+	var dead []*conn
+	for c := range e.conns {
+		if raw, err := c.SyscallConn(); err == nil && unacknowledged(raw) {
+			dead = append(dead, c)
+		}
+	}
+	e.connsMu.Unlock()
+	if len(dead) == 0 {
+		return
+	}
+	e.pool.once.Warn("dead "+e.String(), "connections dead: their calls are cut", "service", e.pool.service, "endpoint", e, "connections", len(dead))
+	for _, c := range dead {
+		c.dead.Store(true)
 		_ = c.Close()
 	}
 }
