@@ -52,7 +52,9 @@ func (s *Store) checkName(ctx context.Context) error {
 // Doubts implements mom.Store.
 func (s *Store) Doubts() <-chan struct{} { return s.doubts }
 
+// doubt asks for a Check, which looks at all.
 func (s *Store) doubt() {
+	s.granted.Store(false)
 	select {
 	case s.doubts <- struct{}{}:
 	default: // there is one already
@@ -62,6 +64,7 @@ func (s *Store) doubt() {
 // server is what a server has said of itself.
 type server struct {
 	info     map[string]string
+	asked    bool   // for its rights
 	denied   string // commands that our user may not call
 	lua, key error  // its refusals of a script, and of a read of a large text
 }
@@ -88,6 +91,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 		if down > 0 && down == len(servers) {
 			return s.judge(servers[0].key)
 		}
+		s.granted.Store(err == nil && len(servers) > 0 && servers[0].asked)
 		return nil
 	})
 }
@@ -194,27 +198,34 @@ func (s *Store) lookAtAll(ctx context.Context, client rueidis.Client) (servers [
 }
 
 // lookAt asks a server in one round trip. Each transition needs Lua: there may be no engine for it, or the commands were renamed.
-// A command that the user may not call would end a transition midway, and what it wrote before that would stay.
+// A command that the user may not call would end a transition midway, and what it wrote before that would stay. Once all servers have
+// said that it may, they are asked again after something was refused.
 // A server that does not accept large texts would close the connection at the first one, and all commands on it would fail; GETBIT has
 // the same limit, and needs no memory.
 func (s *Store) lookAt(ctx context.Context, node rueidis.Client) (one server, err error) {
-	replies := node.DoMulti(ctx, node.B().Info().Build(),
-		node.B().Eval().Script(rightsScript.plain.text).Numkeys(0).Arg(s.asked()...).Build(),
-		node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8*(largestText-1)).Build())
+	questions := rueidis.Commands{
+		node.B().Info().Build(), node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8 * (largestText - 1)).Build(),
+	}
+	if !s.granted.Load() {
+		argv := s.asked()
+		one.asked = len(argv) > 1
+		questions = append(questions, node.B().Eval().Script(rightsScript.plain.text).Numkeys(0).Arg(argv...).Build())
+	}
+	replies := node.DoMulti(ctx, questions...)
 	if one.info, err = s.readInfo(replies[0]); err != nil {
 		return one, err
 	}
-	for i, refusal := range []*error{&one.lua, &one.key} {
+	for i, refusal := range []*error{&one.key, &one.lua}[:len(replies)-1] {
 		err := replies[1+i].Error()
 		if _, ok := rueidis.IsRedisErr(err); err != nil && !ok {
 			return one, s.judge(err)
 		}
 		*refusal = err
 	}
-	if one.lua == nil {
-		one.denied, _ = replies[1].ToString()
+	if len(replies) > 2 && one.lua == nil {
+		one.denied, err = replies[2].ToString()
 	}
-	return one, nil
+	return one, err
 }
 
 // asked are the arguments of rightsScript. The key is one of a shard that there is: the user may have no right to others.

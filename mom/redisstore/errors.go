@@ -62,7 +62,7 @@ func (s *Store) judge(err error) error {
 		// Such a server already refuses the first write of a script, so nothing was changed.
 	default:
 		if inScript.MatchString(text) || code == "WRONGTYPE" {
-			s.doubt() // a right may be missing
+			s.doubt()
 			return fmt.Errorf("%w: redis: %w", errDefect, err)
 		}
 	}

@@ -22,28 +22,51 @@ func newLimited(t *testing.T) (e, admin *env) {
 	return e, admin
 }
 
-// Check names each command that transitions need and the user may not call.
+// Check names each command that transitions need and the user may not call, from the start, or after a script has failed.
 func TestCheckNamesMissingRights(t *testing.T) {
 	t.Parallel()
 	e, admin := newLimited(t)
-	e.ok(e.Check(e.ctx))
-	e.add() // only what there is to be done for a shard is asked for
-	for _, command := range []string{"zadd", "incrby", "time", "publish"} {
-		admin.ok(admin.do("ACL", "SETUSER", "limited", "-"+command).Error())
-		if err := e.Check(e.ctx); err == nil || !strings.Contains(err.Error(), "what transitions need: "+strings.ToUpper(command)) {
-			t.Errorf("without %s: got %v, want an error that names it", command, err)
+	user := func(rules ...string) {
+		t.Helper()
+		admin.ok(admin.do(append([]string{"ACL", "SETUSER", "limited"}, rules...)...).Error())
+	}
+	// fresh is a store that has not been looked at.
+	fresh := func() *env {
+		t.Helper()
+		other := newEnv(t, redisstore.Config{URL: e.cfg.URL})
+		other.add() // only what there is to be done for a shard is asked for
+		return other
+	}
+	for _, command := range []string{"zadd", "incrby", "time", "hset"} {
+		denied := func(e *env) {
+			t.Helper()
+			if err := e.Check(e.ctx); err == nil || !strings.Contains(err.Error(), "what transitions need: "+strings.ToUpper(command)) {
+				t.Errorf("without %s: got %v, want an error that names it", command, err)
+			}
 		}
-		admin.ok(admin.do("ACL", "SETUSER", "limited", "+"+command).Error())
+		e := fresh()
+		user("-" + command)
+		denied(e)
+		user("+" + command)
+		e.ok(e.Check(e.ctx))
+		user("-" + command)
+		_, _ = e.Add(e.ctx, e.task())
+		denied(e)
+		user("+" + command)
 		e.ok(e.Check(e.ctx))
 	}
-	admin.ok(admin.do("ACL", "SETUSER", "limited", "-eval").Error())
-	if err := e.Check(e.ctx); err == nil || !strings.Contains(err.Error(), "may not run scripts") {
+	other := fresh()
+	user("-eval")
+	if err := other.Check(e.ctx); err == nil || !strings.Contains(err.Error(), "may not run scripts") {
 		t.Errorf("without EVAL: got %v, want an error that says so", err)
 	}
+	user("+eval")
 	// Keys may be those of single services.
-	admin.ok(admin.do("ACL", "SETUSER", "limited", "+eval", "resetkeys", "resetchannels", "~"+e.cfg.Prefix+"hl:store", "~"+e.cfg.Prefix+"hl:{test.v1.Service#*", "&"+e.cfg.Prefix+"hl:{test.v1.Service#*").Error())
-	e.ok(e.Check(e.ctx))
-	e.add()
+	other = fresh()
+	prefix := other.cfg.Prefix + "hl:"
+	user("resetkeys", "resetchannels", "~"+prefix+"store", "~"+prefix+"{test.v1.Service#*", "&"+prefix+"{test.v1.Service#*")
+	e.ok(other.Check(e.ctx))
+	other.add()
 }
 
 // A call of which a script has stored only a part is stored when it is offered again.

@@ -93,6 +93,7 @@ type Store struct {
 	reaps, requests bulk
 
 	doubts  chan struct{}
+	granted atomic.Bool            // our user may call all that scripts do, as far as is known
 	unsaved atomic.Int64           // changes that are in no file; negative: each is in one
 	name    atomic.Pointer[string] // which store this is; nil until it was seen
 
