@@ -79,7 +79,7 @@ var Headers = []Header{
 	{
 		Name: HeaderKey, From: FromCaller, Pattern: "^[!-~]{1,255}$",
 		Doc: "Makes the call a task from the start: it is stored first, and never tried directly. The same key with the same request finds the same task, or its answer. " +
-			"The same key with another request is an error. A key is a secret, as hard to guess as a UUID: whoever has it gets the answer.",
+			"The same key with another request of the method is an error; each method has keys of its own. A key is a secret, as hard to guess as a UUID: whoever has it gets the answer.",
 	},
 	{
 		Name: HeaderPrefer, From: FromCaller, // RFC 7240

@@ -91,7 +91,9 @@ func (s *Store) checkServers(ctx context.Context) error {
 		if down > 0 && down == len(servers) {
 			return s.judge(servers[0].key)
 		}
-		s.granted.Store(err == nil && len(servers) > 0 && servers[0].asked)
+		if err == nil && len(servers) > 0 && servers[0].asked {
+			s.granted.Store(true)
+		}
 		return nil
 	})
 }
