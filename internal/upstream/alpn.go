@@ -9,7 +9,7 @@ import (
 // HTTP/1.1, and answer that it wants the other: as Node does, with a 403 that looks like the service's own.
 func (e *Endpoint) httpsFor1() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if state.NegotiatedProtocol == "" && !e.versions.yes[of(1)].Load() && e.versions.allowed(2) && e.picksHTTP2() {
 				return errVersion

@@ -20,7 +20,9 @@ func (e *Endpoint) isNetHTTP() bool { return e.pool.says.Load().Engine.IsNetHTTP
 // openHTTP1 returns a transport for calls over HTTP/1.1.
 func (e *Endpoint) openHTTP1() transport {
 	if e.isNetHTTP() {
-		return overHTTP1(e.newTransport(1))
+		t := overHTTP1(e.newTransport(1))
+		t.TLSClientConfig = e.httpsFor1()
+		return t
 	}
 	return &h1.Transport{
 		Dialer:        wire.Dialer{Dial: e.dialer(1), TLS: e.httpsFor1(), HandshakeTimeout: dialTimeout},

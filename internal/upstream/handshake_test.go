@@ -58,7 +58,7 @@ func secured(tb testing.TB, addr string, trusted tls.Certificate, shown ...tls.C
 	}}
 	e := (*openPool(tb, nil, "https://"+addr).endpoints.Load())[0]
 	overHTTP1 := cfg.Clone()
-	overHTTP1.VerifyConnection = e.httpsFor1().VerifyConnection
+	overHTTP1.VerifyConnection, overHTTP1.NextProtos = e.httpsFor1().VerifyConnection, e.httpsFor1().NextProtos
 	trust(e.h1, overHTTP1)
 	for _, asker := range e.asking {
 		verify := asker.transport.TLSClientConfig
