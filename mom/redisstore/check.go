@@ -64,7 +64,7 @@ func (s *Store) doubt() {
 // server is what a server has said of itself.
 type server struct {
 	info     map[string]string
-	asked    bool   // for its rights
+	rights   bool   // it was asked for the rights of our user
 	denied   string // commands that our user may not call
 	lua, key error  // its refusals of a script, and of a read of a large text
 }
@@ -91,7 +91,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 		if down > 0 && down == len(servers) {
 			return s.judge(servers[0].key)
 		}
-		if err == nil && len(servers) > 0 && servers[0].asked {
+		if err == nil && len(servers) > 0 && servers[0].rights {
 			s.granted.Store(true)
 		}
 		return nil
@@ -209,29 +209,31 @@ func (s *Store) lookAt(ctx context.Context, node rueidis.Client) (one server, er
 		node.B().Info().Build(), node.B().Getbit().Key(storeNameKey(s.cfg.Prefix)).Offset(8 * (largestText - 1)).Build(),
 	}
 	if !s.granted.Load() {
-		argv := s.asked()
-		one.asked = len(argv) > 1
+		argv := s.wantedRights()
+		one.rights = len(argv) > 1
 		questions = append(questions, node.B().Eval().Script(rightsScript.plain.text).Numkeys(0).Arg(argv...).Build())
 	}
 	replies := node.DoMulti(ctx, questions...)
+	for _, reply := range replies {
+		if _, refused := rueidis.IsRedisErr(reply.Error()); reply.Error() != nil && !refused {
+			return one, s.judge(reply.Error())
+		}
+	}
 	if one.info, err = s.readInfo(replies[0]); err != nil {
 		return one, err
 	}
-	for i, refusal := range []*error{&one.key, &one.lua}[:len(replies)-1] {
-		err := replies[1+i].Error()
-		if _, ok := rueidis.IsRedisErr(err); err != nil && !ok {
-			return one, s.judge(err)
-		}
-		*refusal = err
+	one.key = replies[1].Error()
+	if len(replies) == 2 {
+		return one, nil
 	}
-	if len(replies) > 2 && one.lua == nil {
+	if one.lua = replies[2].Error(); one.lua == nil { // of a refusal, the text is the error
 		one.denied, err = replies[2].ToString()
 	}
 	return one, err
 }
 
-// asked are the arguments of rightsScript. The key is one of a shard that there is: the user may have no right to others.
-func (s *Store) asked() (argv []string) {
+// wantedRights are the arguments of rightsScript. The key is one of a shard that there is: the user may have no right to others.
+func (s *Store) wantedRights() (argv []string) {
 	argv = []string{""}
 	s.shards.Range(func(_, keys any) bool {
 		argv = append([]string{keys.(*shardKeys).events()}, transitionCommands...)
