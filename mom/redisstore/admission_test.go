@@ -63,7 +63,7 @@ func TestFullOfMemory(t *testing.T) {
 	number, _, _ := strings.Cut(rest, "\r\n")
 	used, err := strconv.ParseInt(number, 10, 64)
 	e.ok(err)
-	e.ok(e.do("CONFIG", "SET", "maxmemory", strconv.FormatInt(used*11/10, 10)).Error())
+	e.ok(e.do("CONFIG", "SET", "maxmemory", strconv.FormatInt(used*6/5, 10)).Error())
 	until(t, "tasks are refused", func() bool {
 		_, err := e.Add(e.ctx, e.task())
 		if errors.Is(err, mom.ErrQueueFull) && !strings.HasSuffix(err.Error(), ": memory") {
