@@ -32,25 +32,24 @@ type breaker struct {
 	streak, rate circuitbreaker.CircuitBreaker[any]
 	probing      atomic.Bool
 	closedAt     atomic.Pointer[time.Time] // the last time that it closed; zero: it never has
-	openedBy     atomic.Pointer[string]    // the cause of the failure that opened it last; empty: none has
+	failedBy     atomic.Pointer[string]    // the cause of the last failure; empty: there was none
 }
 
 func newBreaker(pool *upstream.Pool, once *logonce.Logger) *breaker {
 	const never = 1000 * time.Hour // a probe closes the breaker, not time
-	b := &breaker{
-		pool: pool, once: once,
-		streak: circuitbreaker.NewBuilder[any]().WithFailureThreshold(breakerStreak).WithDelay(never).Build(),
-		rate:   circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(breakerRate, breakerCalls, breakerWindow).WithDelay(never).Build(),
-	}
+	b := &breaker{pool: pool, once: once}
+	opened := func(circuitbreaker.StateChangedEvent) { b.opened() }
+	b.streak = circuitbreaker.NewBuilder[any]().WithFailureThreshold(breakerStreak).WithDelay(never).OnOpen(opened).Build()
+	b.rate = circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(breakerRate, breakerCalls, breakerWindow).WithDelay(never).OnOpen(opened).Build()
 	b.closedAt.Store(new(time.Time))
-	b.openedBy.Store(new(string))
+	b.failedBy.Store(new(string))
 	return b
 }
 
 // open tells whether calls need not be tried.
 func (b *breaker) open() bool { return b.streak.IsOpen() || b.rate.IsOpen() }
 
-// answered counts a call that was answered.
+// answered counts a call that was answered. It may open the breaker, too: as the twentieth of which half have failed.
 func (b *breaker) answered() {
 	b.streak.RecordSuccess()
 	b.rate.RecordSuccess()
@@ -59,25 +58,35 @@ func (b *breaker) answered() {
 // failed counts a call that every endpoint failed; the cause is that of its last
 // attempt.
 func (b *breaker) failed(cause string) {
+	b.failedBy.Store(&cause)
 	b.streak.RecordFailure()
 	b.rate.RecordFailure()
-	if b.open() && b.probing.CompareAndSwap(false, true) {
-		b.openedBy.Store(&cause)
-		b.once.Warn("breaker open "+b.pool.Service(), "breaker open: calls are not tried until the service is healthy", "service", b.pool.Service(), "cause", cause)
+}
+
+// opened has the breaker closed again. Whatever opens it leads here, since calls that are not tried do not.
+func (b *breaker) opened() {
+	if b.probing.CompareAndSwap(false, true) {
+		b.once.Warn("breaker open "+b.pool.Service(), "breaker open: calls are not tried until the service is healthy", "service", b.pool.Service(), "cause", *b.failedBy.Load())
 		b.pool.Go(b.probe)
 	}
 }
 
 // probe closes the breaker once the service is healthy.
 func (b *breaker) probe(ctx context.Context) {
-	defer b.probing.Store(false)
 	opened := time.Now()
 	sleep(ctx, firstProbe)
-	if b.pool.AwaitHealthy(ctx, func() bool { return true }) {
-		b.streak.Close()
-		b.rate.Close()
+	healthy := b.pool.AwaitHealthy(ctx, func() bool { return true })
+	if healthy {
+		for _, one := range []circuitbreaker.CircuitBreaker[any]{b.streak, b.rate} {
+			one.Open() // one that is closed has counted failures of the outage, too, and forgets them so
+			one.Close()
+		}
 		now := time.Now()
 		b.closedAt.Store(&now)
 		b.once.Log(slog.LevelInfo, "breaker closed "+b.pool.Service(), "breaker closed: the service is healthy", "service", b.pool.Service(), "after", time.Since(opened).Round(time.Millisecond))
+	}
+	b.probing.Store(false)
+	if healthy && b.open() { // again, before the last line
+		b.opened()
 	}
 }

@@ -29,39 +29,65 @@ func TestBreaker(t *testing.T) {
 	t.Cleanup(pool.Close)
 	b := newBreaker(pool, logonce.New(log))
 
-	for range breakerStreak - 1 {
-		b.failed("reset")
+	fails := func(n int) {
+		for range n {
+			b.failed("reset")
+		}
 	}
-	b.answered()
-	for range breakerStreak - 1 {
-		b.failed("reset")
+	answers := func(n int) {
+		for range n {
+			b.answered()
+		}
+	}
+	closes := func() {
+		t.Helper()
+		tick, patience := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+		defer tick.Stop()
+		for b.open() || b.probing.Load() {
+			select {
+			case <-tick.C:
+			case <-patience:
+				t.Fatal("not closed 20 s after the service was healthy")
+			}
+		}
+	}
+
+	for range 3 {
+		fails(breakerStreak - 1)
+		answers(1)
 	}
 	if b.open() {
 		t.Fatal("open without five failures in a row")
 	}
-	b.failed("reset")
-	if !b.open() || *b.openedBy.Load() != "reset" {
-		t.Fatalf("open: %t, because of %q, after five failures in a row", b.open(), *b.openedBy.Load())
+	fails(breakerStreak)
+	if !b.open() || *b.failedBy.Load() != "reset" {
+		t.Fatalf("open: %t, because of %q, after five failures in a row", b.open(), *b.failedBy.Load())
 	}
 	checker.SetStatus(service, grpchealth.StatusServing)
-	tick, patience := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
-	defer tick.Stop()
-	for b.open() || b.closedAt.Load().IsZero() {
-		select {
-		case <-tick.C:
-		case <-patience:
-			t.Fatal("not closed 20 s after the service was healthy")
-		}
+	closes()
+	if b.closedAt.Load().IsZero() {
+		t.Error("the time at which it closed is not known")
 	}
 
-	for i := range 2 * breakerCalls {
-		if i%2 == 0 {
-			b.answered()
-		} else {
-			b.failed("reset")
+	// Whatever comes last of twenty, of which half have failed, opens it, and then it closes again.
+	for _, pair := range [][2]func(int){{fails, answers}, {answers, fails}} {
+		for range breakerCalls / 2 {
+			pair[0](1)
+			pair[1](1)
 		}
+		if !b.open() {
+			t.Error("closed though half of the calls failed")
+		}
+		closes()
 	}
-	if !b.open() {
-		t.Error("closed though half of the calls failed")
+
+	for range 2 {
+		fails(breakerStreak - 1)
+		answers(1)
+	}
+	fails(breakerStreak)
+	closes()
+	if answers(breakerCalls); b.open() {
+		t.Error("opened again by failures of the outage")
 	}
 }

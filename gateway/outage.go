@@ -41,7 +41,7 @@ func newOutages(targets *targets, log *slog.Logger) *outage.Log {
 func (p *proxy) handedOff(c *call) {
 	cause := c.tries.last.Cause
 	if cause == outage.BreakerOpen {
-		cause = cmp.Or(*c.target.breaker.openedBy.Load(), cause)
+		cause = cmp.Or(*c.target.breaker.failedBy.Load(), cause)
 	}
 	p.outages.Down(c.target.service, cause, c.tries.err)
 	p.outages.Count(c.target.service, countHandedOff)

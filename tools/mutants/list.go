@@ -161,8 +161,10 @@ var decisions = []mutant{
 	{finish, "case answered && by == byService:", "case answered && by != byNobody:", "./gateway -run WhoEnded"},
 	{breaker, "b.streak.IsOpen() || b.rate.IsOpen()", "b.streak.IsOpen()", breaks},
 	{breaker, "	b.streak.RecordSuccess()\n", "", breaks},
-	{breaker, "		b.streak.Close()\n", "", breaks},
-	{breaker, "		b.openedBy.Store(&cause)\n", "", breaks},
+	{breaker, "			one.Close()\n", "", breaks},
+	{breaker, "			one.Open() // one", "			// one", breaks},
+	{breaker, "breakerWindow).WithDelay(never).OnOpen(opened)", "breakerWindow).WithDelay(never)", breaks},
+	{breaker, "	b.failedBy.Store(&cause)\n", "", breaks},
 }
 
 // What an attempt came to.
