@@ -152,3 +152,48 @@ func TestBrokenRequestOfAStream(t *testing.T) {
 		t.Errorf("caller read %q, decision %s; want a closed breaker", got.what, got.decision)
 	}
 }
+
+// What has come of an answer that breaks off reaches its caller. On a connection that was used before, curl and browsers take an end without a byte for a
+// stale connection, and send the call again.
+func TestBrokenAnswerBegins(t *testing.T) {
+	t.Parallel()
+	addr := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		if r.Header.Get("Break") == "" {
+			_, _ = io.WriteString(w, "{}")
+			return
+		}
+		w.Header().Set("Content-Length", "300")
+		_, _ = io.WriteString(w, "{")
+		_ = http.NewResponseController(w).Flush()
+		if r.Header.Get("Connect-Timeout-Ms") != "" {
+			<-r.Context().Done()
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	url := frontMOM(t, "http://"+addr)
+	for _, how := range []string{"Break: yes", "Break: yes\r\nConnect-Timeout-Ms: 300"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		answers := bufio.NewReader(conn)
+		for i, with := range []string{"Break:", how} {
+			_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n%s\r\nContent-Length: 2\r\n\r\n{}", add.path, with)
+			res, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatalf("%q: call %d has no answer: %v", how, i+1, err)
+			}
+			body, err := io.ReadAll(res.Body)
+			if err == nil && strings.Contains(string(body), "deadline_exceeded") {
+				continue // on a busy machine the deadline may be over before the answer has begun
+			}
+			if want := []string{"{}", "{"}[i]; string(body) != want || (err != nil) != (i == 1) {
+				t.Errorf("%q: call %d got %q, %v, want %q", how, i+1, body, err, want)
+			}
+		}
+	}
+}

@@ -51,7 +51,12 @@ func respond(w http.ResponseWriter, c *call, res *upstream.Response) (by ender, 
 		}
 		if err != nil {
 			by = c.ender()
-			return by, by != byDeadline || !endLate(w, c, &seen, len(w.Header()["Content-Length"]) == 0)
+			if by == byDeadline && endLate(w, c, &seen, len(w.Header()["Content-Length"]) == 0) {
+				return by, false
+			}
+			// Clients send a call again, whatever it does, if they have got nothing of an answer on a connection that was used before.
+			_ = controller.Flush()
+			return by, true
 		}
 		if buffer == nil {
 			buffer = wire.Room(nil, bufferSize)[:bufferSize]

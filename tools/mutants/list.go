@@ -157,6 +157,7 @@ var decisions = []mutant{
 	{decide, "case upstream.NotSent, upstream.Broken,", "case upstream.DeadlineOver, upstream.NotSent, upstream.Broken,", "./gateway -run DeadlineSparesBreaker"},
 	{direct, "if counts(last.Kind) && last.Cause", "if last.Cause", table("REFUSED_STREAM")},
 	{finish, " && !counts(c.tries.last.Kind)", "", table("unavailable")},
+	{"gateway/respond.go", "			_ = controller.Flush()\n			return by, true\n", "			return by, true\n", "./gateway -run BrokenAnswerBegins"},
 	{finish, "		c.target.breaker.failed(\"broken-answer\")\n", "", "./gateway -run WhoEnded"},
 	{finish, "case answered && by == byService:", "case answered && by != byNobody:", "./gateway -run WhoEnded"},
 	{breaker, "b.streak.IsOpen() || b.rate.IsOpen()", "b.streak.IsOpen()", breaks},
