@@ -65,7 +65,7 @@ func (s *Store) doubt() {
 type server struct {
 	info     map[string]string
 	rights   bool   // it was asked for the rights of our user
-	denied   string // commands that our user may not call
+	denied   string // commands that our user may not call, or that were renamed
 	lua, key error  // its refusals of a script, and of a read of a large text
 }
 
@@ -125,7 +125,7 @@ func (s *Store) checkServer(one server) error {
 		return notSent(fmt.Errorf("it runs no Lua scripts, and must: Redis has them, and Valkey with its Lua engine: %w", one.lua))
 	}
 	if one.denied != "" {
-		return fmt.Errorf("redis: its user may not call, with our keys and channels, what transitions need: %s", one.denied)
+		return fmt.Errorf("redis: its user may not call, with our keys and channels, or it has under another name, what transitions need: %s", one.denied)
 	}
 	// Another refusal says nothing about texts: the user lacks the right, or another node has the key.
 	if one.key != nil && strings.Contains(one.key.Error(), "bit offset") {

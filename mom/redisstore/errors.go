@@ -78,5 +78,6 @@ func (s *Store) judge(err error) error {
 // errDefect says that a command failed because of stored data. What a script wrote before that stays.
 var errDefect = errors.New("failed on what is stored")
 
-// inScript matches the errors of Redis 7, older ones and miniredis for a failure inside a script.
-var inScript = regexp.MustCompile(` script: [0-9a-f]{40}|user_script:|Error (running|compiling) script`)
+// inScript matches the errors of Redis 7 and 8, Valkey, older ones and miniredis for a failure inside a script. What fails in one
+// transition of a turn comes without the name of the script.
+var inScript = regexp.MustCompile(` script: |user_script:|Error (running|compiling) script|from (Lua )?script|ACL failure in script|executing the script`)

@@ -69,31 +69,49 @@ func TestCheckNamesMissingRights(t *testing.T) {
 	other.add()
 }
 
-// A call of which a script has stored only a part is stored when it is offered again.
+// A server whose commands were renamed is not used, and what has failed there is not said to be as if it were not sent.
+func TestCheckNamesRenamedCommands(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"RPUSH", "TIME", "HSET", "ZADD"} {
+		server := redistest.New(t, "--rename-command", command, "other")
+		e := newEnv(t, redisstore.Config{URL: server.URL()})
+		if _, err := e.Add(e.ctx, e.task()); err == nil || errors.Is(err, mom.ErrNotSent) {
+			t.Errorf("%s: got %v, want an error of what was sent", command, err)
+		}
+		if err := e.Check(e.ctx); err == nil || !strings.HasSuffix(err.Error(), "what transitions need: "+command) {
+			t.Errorf("%s: got %v, want an error that names it", command, err)
+		}
+	}
+}
+
+// A call of which a script has stored only a part is stored when it is offered again, and so is another one with its key.
 func TestHalfStored(t *testing.T) {
 	t.Parallel()
 	e, admin := newLimited(t)
 	for _, command := range []string{"hset", "set", "zadd", "rpush", "incrby"} {
-		for _, keyed := range []bool{false, true} {
+		for _, keyed := range []string{"", "the same call", "another with its key"} {
 			task := e.task()
-			if keyed {
-				task.KeyHash, task.Request = "k"+command, mom.Request{Fingerprint: "f"}
+			if keyed != "" {
+				task.KeyHash, task.Request = command+keyed, mom.Request{Fingerprint: "f"}
 			}
 			admin.ok(admin.do("ACL", "SETUSER", "limited", "-"+command).Error())
 			if _, err := e.Add(e.ctx, task); err == nil {
 				t.Errorf("without %s: it was stored", command)
 			}
 			admin.ok(admin.do("ACL", "SETUSER", "limited", "+"+command).Error())
+			want := task.ID
+			if keyed == "another with its key" {
+				if task.ID = e.task().ID; command != "incrby" { // by then it is whole
+					want = task.ID
+				}
+			}
 			added, err := e.Add(e.ctx, task)
 			e.ok(err)
-			if added.ID != task.ID {
-				t.Errorf("without %s: got %v, want %v", command, added, task.ID)
+			if added.ID != want {
+				t.Errorf("without %s, %s: got %v, want %v", command, keyed, added, want)
 			}
-			if command == "rpush" { // it is in no queue, and expires
-				continue
-			}
-			if lease := e.lease(); lease.ID != task.ID {
-				t.Errorf("without %s: leased %v, want %v", command, lease.ID, task.ID)
+			if lease := e.lease(); lease.ID != want {
+				t.Errorf("without %s, %s: leased %v, want %v", command, keyed, lease.ID, want)
 			} else {
 				e.ok(e.Settle(e.ctx, lease, success("done")))
 			}

@@ -219,10 +219,12 @@ var outcomes = []mutant{
 // What the scripts do to tasks.
 var transitions = []mutant{
 	{script + "shared/held.lua", "if not task or task.e ~= epoch then", "if not task then", store("TestFencing")},
-	{script + "shared/add.lua", "if half_stored(ulid) then", "if false then", store("TestHalfStored")},
+	{script + "shared/add.lua", "if there(ulid) then", "if redis.call('EXISTS', t) == 1 then", store("TestHalfStored")},
+	{script + "shared/add.lua", "if there(other) then", "if redis.call('EXISTS', base .. 't:' .. other) == 1 then", store("TestHalfStored")},
+	{script + "shared/add.lua", "    if #ready > 0 then redis.call('RPUSH'", "    redis.call('ZADD', TTL, unpack(ttls))\n    if #ready > 0 then redis.call('RPUSH'", store("TestHalfStored")},
 	{script + "shared/add.lua", "added[ulid] or m or n or q", "m or n or q", store("TestOfferedTwiceInATurn")},
 	{script + "shared/add.lua", "added[ulid] or m or n or q", "added[ulid]", store("TestNotHalfStored")},
-	{script + "shared/add.lua", " or tonumber(v) > NEWEST_RECORD then return false", " then return false", store("TestNotHalfStored")},
+	{script + "shared/add.lua", " or tonumber(v) > NEWEST_RECORD then return true", " then return true", store("TestNotHalfStored")},
 	{script + "reap.lua", "    redis.call('ZADD', LEASE, 'NX', now, ulid)\n", "", store("TestRunningWithoutALease")},
 	{redis + "keys.go", "		k.all = append(k.all, base+\"none\")\n", "", store("TestClusterSlotMoves")},
 	{redis + "check.go", "		if down > 0 && down == len(servers) {", "		if false {", store("TestClusterIsDown")},
@@ -324,7 +326,7 @@ var transitions = []mutant{
 	{script + "shared/add.lua", "    straight = straight - 1\n", "", modelTest},
 	{script + "shared/add.lua", "if not refusal then redis.call('SET', key, own_name) end", "", store("TestKeyWithoutItsTask")},
 	{script + "shared/add.lua", "if tonumber(offer) > tonumber(rare().last_offer(ulid)) then", "if true then", store("TestAbandonLost")},
-	{script + "shared/add.lua", "if redis.call('EXISTS', base .. 't:' .. other) == 1 then", "if true then", store("TestKeyWithoutItsTask")},
+	{script + "shared/add.lua", "if there(other) then", "if true then", store("TestKeyWithoutItsTask")},
 	{script + "shared/core.lua", "  redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)\n", "", store("TestWatchHearsEachTransition")},
 	{script + "shared/core.lua", "x = tonumber(x) or 0", "x = tonumber(x)", store("TestDamagedRecords")},
 	{script + "shared/core.lua", "if not version or version < 1 or version > NEWEST_RECORD then", "if false then", store("TestUnknownRecordVersion")},

@@ -1,8 +1,8 @@
--- Returns the commands that the user of this connection may not call. It is used alone, without core.
+-- Returns the commands that the user of this connection may not call, or that the server does not have. It is used alone, without core.
 --
 -- ARGV: key ...
 --       (a key that the user should be able to use, as all keys and channels of a shard, and the commands)
--- Returns: the names of those that it may not call, separated by blanks; none before Redis 7, which cannot tell
+-- Returns: the names of those, separated by blanks; none before Redis 7, which cannot tell
 -- Effect: none
 
 -- Some builds of Redis 8.0 judge only calls with as many arguments as the command takes, which the key stands for.
@@ -14,7 +14,7 @@ local function may(command)
     if judged then return allowed end
   end
   local judged, allowed = pcall(redis.acl_check_cmd, command)
-  return allowed or not judged
+  return judged and allowed -- one that was renamed is judged with none
 end
 
 local denied = {}

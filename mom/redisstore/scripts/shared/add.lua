@@ -30,15 +30,18 @@ local function listen(ulid, born)
   if string.sub(born, 2, 2) == '1' then redis.call('HSET', base .. 't:' .. ulid, 'L', '1') end
 end
 
--- half_stored tells whether the script that added a task has failed midway: it is open, and not in ttl. What was tried, or
--- is of a newer release, is left alone.
-local function half_stored(ulid)
-  local v, s, x, m, n, q = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'm', 'n', 'q'))
-  if added[ulid] or m or n or q or not tonumber(x) or not tonumber(v) or tonumber(v) > NEWEST_RECORD then return false end
-  if s ~= S_QUEUED and s ~= S_RUNNING then return false end
-  if redis.call('ZADD', TTL, 'NX', x, ulid) == 0 then return false end
+-- there tells whether a task is there whole. What a script has left of it that failed midway is deleted: such a task is open, and not in
+-- ttl, which is written last of what makes it run. What was tried, or is of a newer release, is left alone.
+local function there(ulid)
+  local t = base .. 't:' .. ulid
+  if redis.call('EXISTS', t) == 0 then return false end -- as nearly always; to read fields costs more
+  local v, s, x, m, n, q = unpack(redis.call('HMGET', t, 'v', 's', 'x', 'm', 'n', 'q'))
+  if added[ulid] or m or n or q or not tonumber(x) or not tonumber(v) or tonumber(v) > NEWEST_RECORD then return true end
+  if s ~= S_QUEUED and s ~= S_RUNNING then return true end
+  if redis.call('ZADD', TTL, 'NX', x, ulid) == 0 then return true end
   redis.call('ZREM', TTL, ulid)
-  return true
+  redis.call('DEL', t, base .. 'p:' .. ulid)
+  return false
 end
 
 -- refused says why no new task may be stored, if that is so.
@@ -61,8 +64,7 @@ end
 local function add(ulid, placed_by, only_known, version, ttl, born, procedure, caller, cause, call, key_hash, fingerprint, twin, schema, known, json)
   local t = base .. 't:' .. ulid
   local expires, state, lost, last_epoch
-  if redis.call('EXISTS', t) == 1 then -- else, as nearly always, to read its fields costs more
-    if half_stored(ulid) then redis.call('DEL', t, base .. 'p:' .. ulid) end
+  if there(ulid) then
     expires, state, lost, last_epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
   end
   local anew = state == S_CANCELLED and lost
@@ -79,7 +81,7 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
     local named = (refusal or not redis.call('SET', key, own_name, 'NX')) and redis.call('GET', key)
     if named then
       local other = string.sub(named, 1, 26)
-      if redis.call('EXISTS', base .. 't:' .. other) == 1 then
+      if there(other) then
         local first = string.sub(named, 28)
         if first == fingerprint or first == twin then
           listen(other, born)
@@ -150,10 +152,10 @@ local function add_all(count, at, replies)
     at = last + 1
   end
   if #ttls > 0 then
-    redis.call('ZADD', TTL, unpack(ttls))
     for _, caller in ipairs(callers) do redis.call('ZADD', base .. 'c:' .. caller, unpack(lists[caller])) end
     if #ready > 0 then redis.call('RPUSH', READY, unpack(ready)) end
     write_held()
-    redis.call('INCRBY', base .. 'bytes', size) -- last: if it fails, the end of a task sets it right
+    redis.call('ZADD', TTL, unpack(ttls)) -- if one of those fails, a task is stored anew when it is offered again: see there
+    redis.call('INCRBY', base .. 'bytes', size) -- if this fails, the end of a task sets it right
   end
 end
