@@ -285,6 +285,14 @@ func TestTranslators(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	for { // the server has begun to listen
+		conn, err := net.Dial("tcp", addrs[0])
+		if err == nil {
+			_ = conn.Close()
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	for name, proxy := range map[string]func(string) (http.Handler, error){"vanguard": vanguardProxy, "grpc-gateway": grpcGateway} {
 		handler, err := proxy(addrs[0])
 		if err != nil {
