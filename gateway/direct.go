@@ -167,7 +167,7 @@ func (c *call) lost() (cause string, lost bool) {
 // that every endpoint failed: after a hand-off its caller may be held for long.
 func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.Response) verdict {
 	last := &c.tries.last
-	if counts(last.Kind) && last.Cause != upstream.NoDescriptors && c.tries.made >= min(c.target.pool.Len(), maxTries) {
+	if counts(last.Kind) && !last.Ours() && c.tries.made >= min(c.target.pool.Len(), maxTries) {
 		c.target.breaker.failed(last.Cause)
 	}
 	if next == store && (c.late(0) || !p.stores(c)) {

@@ -76,6 +76,7 @@ type Gateway struct {
 	engine  wire.Engine
 	log     *slog.Logger
 	drain   context.CancelFunc
+	end     context.CancelFunc
 	words   *words   // nil without MOMs
 	meeting *meeting // nil without MOMs
 	learner *reflection.Learner
@@ -103,10 +104,11 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	draining, drain := context.WithCancel(context.Background())
-	g := &Gateway{targets: newTargets(), engine: cfg.Engine, drain: drain, log: cfg.Logger}
+	ending, end := context.WithCancel(context.Background())
+	g := &Gateway{targets: newTargets(), engine: cfg.Engine, drain: drain, end: end, log: cfg.Logger}
 	g.health = &health{targets: g.targets}
 	front := &proxy{
-		targets: g.targets, schemas: cfg.Schemas, bridge: bridge.New(cfg.Schemas), secret: cfg.Secret, draining: draining,
+		targets: g.targets, schemas: cfg.Schemas, bridge: bridge.New(cfg.Schemas), secret: cfg.Secret, draining: draining, ending: ending,
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, DefaultMaxHeld)), log: cfg.Logger, once: logonce.New(cfg.Logger),
 		outages: newOutages(g.targets, cfg.Logger), varies: len(cfg.CORSOrigins) > 0,
 	}
@@ -201,6 +203,9 @@ func (g *Gateway) Drain() {
 	g.health.draining.Store(true)
 	g.drain()
 }
+
+// End ends the calls that their services have not answered: those that may be stored are, and the callers of all others are told.
+func (g *Gateway) End() { g.end() }
 
 // Run compares what the MOMs know with what the gateway knows, and tells of outages, until ctx ends. The caller ends ctx
 // when nothing is served any more. Run then tells the MOMs what is still to be told of tasks, for at most

@@ -72,7 +72,7 @@ func (p *proxy) newHandOff(c *call) *handOff {
 	} else {
 		h.id = c.target.newTaskID(c.req.URL.Path, c.key)
 	}
-	if c.tries != nil {
+	if c.tries != nil && !c.tries.last.Ours() {
 		p.handedOff(c)
 	}
 	if h.prefer.Hold() > 0 && !c.held {

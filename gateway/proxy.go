@@ -36,11 +36,11 @@ type proxy struct {
 	words   *words         // nil without MOMs
 	held    atomic.Int64   // callers, at MOMs
 	maxHeld int64
-	// draining ends when holds are to end with handles.
-	draining context.Context //nolint:containedctx // it is the gateway's life, not a call's
-	log      *slog.Logger
-	once     *logonce.Logger
-	outages  *outage.Log
+	// draining ends when holds are to end with handles, and ending when calls are to end that have no answer.
+	draining, ending context.Context //nolint:containedctx // they are the gateway's life, not a call's
+	log              *slog.Logger
+	once             *logonce.Logger
+	outages          *outage.Log
 }
 
 // ServeHTTP implements http.Handler, for callers.
@@ -145,8 +145,10 @@ func (p *proxy) forward(ctx context.Context, w http.ResponseWriter, c *call) ver
 	if c.replayable() { // nobody knows how long a stream may take
 		c.req.Timeout = c.target.route().TryTimeout
 	}
-	ctx, _ = c.under(ctx)
-	next, res := p.direct(ctx, w, c)
+	tries, end := c.under(ctx)
+	stop := context.AfterFunc(p.ending, func() { end(upstream.ErrEnding) })
+	next, res := p.direct(tries, w, c)
+	stop()
 	return p.conclude(ctx, c, next, res)
 }
 

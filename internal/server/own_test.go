@@ -53,6 +53,21 @@ func skipWithoutPlain(t *testing.T) {
 	}
 }
 
+// clientOf speaks one version of HTTP, with and without TLS.
+func clientOf(t *testing.T, major int) *http.Client {
+	t.Helper()
+	transport := &http.Transport{
+		Protocols: protocols(func(p *http.Protocols) {
+			p.SetHTTP1(major == 1)
+			p.SetHTTP2(major == 2)
+			p.SetUnencryptedHTTP2(major == 2)
+		}),
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
 // byPath answers calls of /plain, and begins those of /begun.
 func byPath(req *wire.Request) (*wire.Response, http.Handler) {
 	body, ok := req.Caller.Body(time.Minute)
@@ -78,18 +93,10 @@ func TestPlainCalls(t *testing.T) {
 		}
 		addr, _ := servertest.Run(t, cfg)
 		for _, major := range []int{1, 2} {
-			transport := &http.Transport{
-				Protocols: protocols(func(p *http.Protocols) {
-					p.SetHTTP1(major == 1)
-					p.SetHTTP2(major == 2)
-					p.SetUnencryptedHTTP2(major == 2)
-				}),
-				TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-			}
-			t.Cleanup(transport.CloseIdleConnections)
+			client := clientOf(t, major)
 			for i := range 20 {
 				for _, what := range []string{"plain", "begun", "other"}[i%3:] {
-					res, err := (&http.Client{Transport: transport}).Post(scheme+"://"+addr+"/"+what, "text/plain", strings.NewReader("hi"))
+					res, err := client.Post(scheme+"://"+addr+"/"+what, "text/plain", strings.NewReader("hi"))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -315,6 +322,50 @@ func testDrain(t *testing.T, cfg server.Config, later bool) {
 		_ = c.Close()
 	}
 	<-stopped
+}
+
+// Plain calls go on with a handler when a drain has taken long: it knows what to tell their callers.
+func TestEndOfPlainCalls(t *testing.T) {
+	t.Parallel()
+	skipWithoutPlain(t)
+	certFile, keyFile := newPair(t)
+	for _, cfg := range []server.Config{{}, {CertFile: certFile, KeyFile: keyFile}} {
+		for _, major := range []int{1, 2} {
+			waits, ended := make(chan struct{}), make(chan struct{})
+			cfg.Addr, cfg.Logger, cfg.End = "127.0.0.1:0", slog.New(slog.DiscardHandler), func() { close(ended) }
+			cfg.Handler = plainly(func(req *wire.Request) (*wire.Response, http.Handler) {
+				if _, ok := req.Caller.Body(time.Minute); !ok {
+					return nil, nil
+				}
+				close(waits)
+				<-ended
+				<-req.Caller.News()
+				return nil, say("ended")
+			})
+			s, err := server.Listen(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			servertest.Keep(t, s)
+			go func() {
+				<-waits
+				s.EndCalls()
+			}()
+			scheme := "http"
+			if cfg.CertFile != "" {
+				scheme = "https"
+			}
+			res, err := clientOf(t, major).Post(scheme+"://"+s.Addr()+"/plain", "application/json", strings.NewReader("hi"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if string(body) != "ended hi" || err != nil || res.ProtoMajor != major {
+				t.Errorf("%s, HTTP/%d: got %q, %v, want it from the handler", scheme, major, body, err)
+			}
+		}
+	}
 }
 
 // The answers of a server that ends say that their connections do, also those of calls that have begun before, whoever serves them, while others still run.

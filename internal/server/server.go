@@ -35,6 +35,9 @@ const pingTimeout = 15 * time.Second
 // drainTimeout is how long calls in flight may go on when the server ends.
 const drainTimeout = 30 * time.Second
 
+// lastWords is how long they may then take to end with an answer, before they are cut.
+const lastWords = time.Second
+
 // Defaults of Limits.
 const (
 	DefaultConnections   = 10_000
@@ -74,6 +77,8 @@ type Config struct {
 	// Drain is called when the server begins to drain: from then on no
 	// connection is accepted, and calls in flight may end. Default: nothing.
 	Drain func()
+	// End is called when calls in flight have had their time: those that can be answered at once should be. Default: nothing.
+	End func()
 	// CertFile and KeyFile make the server speak TLS, with HTTP/2 and HTTP/1.1
 	// by ALPN: a certificate with its chain, and its key, as PEM. Both are read
 	// again when they change. Default: no TLS, HTTP/1.1 and h2c.
@@ -103,7 +108,7 @@ type Server struct {
 	admin       *aside // nil if there is no admin listener
 	handler     http.Handler
 	log         *slog.Logger
-	drain       func()
+	drain, end  func()
 	leaving     atomic.Bool
 	connections atomic.Int64 // of net/http, if it serves all
 }
@@ -125,6 +130,7 @@ func Listen(cfg Config) (*Server, error) {
 		handler:    cfg.Handler,
 		log:        cfg.Logger,
 		drain:      cfg.Drain,
+		end:        cfg.End,
 	}
 	if err := s.listen(cfg, limits); err != nil {
 		s.Close()
@@ -249,7 +255,7 @@ func (s *Server) Close() {
 }
 
 // Run serves until ctx ends, then drains: it accepts no more connections, asks callers to close theirs, waits
-// up to 30 s for the calls in flight, and then cuts those that are left. It returns nil after a drain.
+// up to 30 s for the calls in flight, ends those that are left, and after another second cuts what still is. It returns nil after a drain.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	drained, done := context.WithCancel(context.WithoutCancel(ctx))
@@ -271,17 +277,29 @@ func (s *Server) Run(ctx context.Context) error {
 		if s.drain != nil {
 			s.drain()
 		}
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout+lastWords)
 		defer cancel()
+		defer time.AfterFunc(drainTimeout, s.endCalls).Stop()
 		s.leave(bounded)
 		if s.shutdown(bounded) != nil {
-			s.log.Warn("calls cut after the drain", "address", s.Addr(), "after", drainTimeout)
+			s.log.Warn("calls cut after the drain", "address", s.Addr(), "after", drainTimeout+lastWords)
 			s.cut()
 		}
 		s.ln.wait()
 		return nil
 	})
 	return group.Wait()
+}
+
+// endCalls has the handlers of calls in flight end them.
+func (s *Server) endCalls() {
+	if s.end != nil {
+		s.end()
+	}
+	if s.own != nil {
+		s.own.h1.End()
+		s.own.h2.End()
+	}
 }
 
 func (s *Server) serve() error {

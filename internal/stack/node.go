@@ -32,13 +32,13 @@ type Node struct {
 	store *redisstore.Store // of a MOM
 }
 
-// NewGateway opens the listeners of a gateway and dials nothing. It sets Handler, Operators and Engine of at.
+// NewGateway opens the listeners of a gateway and dials nothing. It sets Handler, Operators, End and Engine of at.
 func NewGateway(cfg gateway.Config, at server.Config) (*Node, error) {
 	g, err := gateway.New(cfg)
 	if err != nil {
 		return nil, &server.ConfigError{Err: err}
 	}
-	at.Engine = cfg.Engine
+	at.Engine, at.End = cfg.Engine, g.End
 	return listen(at, &Node{part: g})
 }
 

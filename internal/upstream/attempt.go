@@ -165,11 +165,10 @@ func (a *attempt) failed(ctx context.Context, outcome Outcome, err error) Outcom
 	case a.major == 1 && e.onlyHTTP2(ctx), a.major == 2 && a.req.OneWrite && a.sent.unheard():
 		outcome = Outcome{NotSent, wrongVersion}
 	}
-	switch outcome.Cause {
-	case wrongVersion:
+	switch {
+	case outcome.Cause == wrongVersion:
 		e.versions.show(a.major, false)
-	case NoDescriptors: // it is not the endpoint's fault
-	default:
+	case !outcome.Ours():
 		e.note(outcome.Kind)
 	}
 	return outcome

@@ -81,14 +81,18 @@ const (
 )
 
 // ErrDeadline is the cancellation cause of an attempt's context when the
-// caller's deadline is over. ErrTryTimeout is the one of a route's try-timeout.
+// caller's deadline is over. ErrTryTimeout is the one of a route's try-timeout, and ErrEnding of the end of this process.
 var (
 	ErrDeadline   = errors.New("the caller's deadline is over")
 	ErrTryTimeout = errors.New("try-timeout of the route")
+	ErrEnding     = errors.New("this process ends")
 )
 
-// TryTimeout is the cause of an attempt that ErrTryTimeout ended.
-const TryTimeout = "try-timeout"
+// TryTimeout is the cause of an attempt that ErrTryTimeout ended, and GatewayEnds of one that ErrEnding did.
+const (
+	TryTimeout  = "try-timeout"
+	GatewayEnds = "gateway-ends"
+)
 
 // errResend is what GetBody returns: net/http must never send a body again on
 // its own, so it gives up with this error exactly when it knows that the
@@ -103,11 +107,15 @@ func ofError(ctx context.Context, err error, taken bool, httpMajor int) Outcome 
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, ErrDeadline):
 		return Outcome{DeadlineOver, "deadline"}
-	case errors.Is(cause, ErrTryTimeout):
-		if taken {
-			return Outcome{Broken, TryTimeout}
+	case errors.Is(cause, ErrTryTimeout), errors.Is(cause, ErrEnding):
+		word := TryTimeout
+		if errors.Is(cause, ErrEnding) {
+			word = GatewayEnds
 		}
-		return Outcome{NotSent, TryTimeout}
+		if taken {
+			return Outcome{Broken, word}
+		}
+		return Outcome{NotSent, word}
 	case cause != nil:
 		return Outcome{CallerLeft, "caller-left"}
 	}
@@ -128,6 +136,9 @@ func BrokeOff(ctx context.Context, err error) Outcome {
 	}
 	return Outcome{Broken, "broken-answer"}
 }
+
+// Ours tells an outcome that is trouble of this process, and says nothing about the service.
+func (o Outcome) Ours() bool { return o.Cause == NoDescriptors || o.Cause == GatewayEnds }
 
 // writeFailed looks for a failed write(2) in the layers of a transport's error.
 func writeFailed(err error) bool {

@@ -36,6 +36,7 @@ type Server struct {
 	IdleTimeout time.Duration
 
 	leaving atomic.Bool
+	ending  atomic.Bool
 	mu      sync.Mutex
 	callers map[*Caller]struct{}
 }
@@ -125,6 +126,9 @@ func (s *Server) Shutdown() {
 		_ = c.leave(false)
 	}
 }
+
+// End has those who answer plain calls hear news of their callers: a handler gets the calls then.
+func (s *Server) End() { s.ending.Store(true) }
 
 // Busy tells whether there is a call that a server which ends has to wait for before net/http ends: a plain call, or one that was offered as such and has
 // not come to net/http's handler yet. net/http takes the connection of either for one without a call.
@@ -319,7 +323,8 @@ func (c *Caller) lookForCaller() {
 	switch come, s := looker.Peek(), c.state.Load(); {
 	case come == wire.End && c.gone != nil:
 		c.gone()
-	case come == wire.End || come == wire.Something && c.Secure() != nil: // which may be an end
+	case come == wire.End, come == wire.Something && c.Secure() != nil, // which may be an end
+		c.gone == nil && c.server.ending.Load():
 		select {
 		case c.news <- struct{}{}:
 		default:

@@ -117,3 +117,16 @@ func (s *Server) Shutdown() {
 		c.leave()
 	}
 }
+
+// End has those who answer plain calls hear news of their callers: a handler gets the calls then.
+func (s *Server) End() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.callers {
+		c.mu.Lock()
+		for _, f := range c.streams {
+			f.signal()
+		}
+		c.mu.Unlock()
+	}
+}
