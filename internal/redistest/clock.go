@@ -46,7 +46,16 @@ func (c *Clock) write(next []byte) error {
 func NewClocked(tb testing.TB, start time.Time, options ...string) (*Server, *Clock) {
 	tb.Helper()
 	clock, env := fakeClock(tb, start)
-	return startFor(tb, env, options), clock
+	s := startFor(tb, env, append([]string{"--enable-debug-command", "local"}, options...))
+	s.expireLazily(tb)
+	return s, clock
+}
+
+// expireLazily has the server remove a key only when it is asked for: at one time in all releases. What Redis removes by itself, between two
+// commands, has gone a millisecond sooner since Redis 8.
+func (s *Server) expireLazily(tb testing.TB) {
+	tb.Helper()
+	s.Ask(tb, "DEBUG", "SET-ACTIVE-EXPIRE", "0")
 }
 
 // NewShifted starts a server for one test. Its clock runs, and the test can move it forward or back with Run.
@@ -92,6 +101,7 @@ func fakeClock(tb testing.TB, start time.Time) (clock *Clock, env []string) {
 	clock.set = func(t time.Time) error {
 		// libfaketime's floating point could round t down. Half a microsecond more prevents that.
 		t = t.Truncate(time.Microsecond).Add(500 * time.Nanosecond)
+		defer func() { <-time.After(1200 * time.Microsecond) }() // Valkey 9 looks at the clock once a millisecond
 		return clock.write(fmt.Appendf(nil, "%d.%09d", t.Unix(), t.Nanosecond()))
 	}
 	clock.Set(tb, start)

@@ -34,7 +34,11 @@ func NewClockedCluster(tb testing.TB, start time.Time) (*Cluster, *Clock) {
 		start = start.Add(100 * time.Millisecond)
 		clock.Set(tb, start)
 	}
-	return newCluster(tb, tick, env, "--cluster-node-timeout", never, "--repl-timeout", "1000000000"), clock
+	c := newCluster(tb, tick, env, "--cluster-node-timeout", never, "--repl-timeout", "1000000000", "--enable-debug-command", "local")
+	for _, node := range c.Nodes {
+		node.expireLazily(tb)
+	}
+	return c, clock
 }
 
 func newCluster(tb testing.TB, tick func(), env []string, options ...string) *Cluster {
