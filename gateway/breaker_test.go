@@ -71,6 +71,7 @@ func TestBreaker(t *testing.T) {
 
 	// Whatever comes last of twenty, of which half have failed, opens it, and then it closes again.
 	for _, pair := range [][2]func(int){{fails, answers}, {answers, fails}} {
+		checker.SetStatus(service, grpchealth.StatusNotServing)
 		for range breakerCalls / 2 {
 			pair[0](1)
 			pair[1](1)
@@ -78,6 +79,7 @@ func TestBreaker(t *testing.T) {
 		if !b.open() {
 			t.Error("closed though half of the calls failed")
 		}
+		checker.SetStatus(service, grpchealth.StatusServing)
 		closes()
 	}
 

@@ -20,10 +20,17 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 	begun := c.req.Begun
 	if begun == nil {
 		c.target.budget.earn()
-	}
-	if begun == nil && c.target.breaker.open() {
-		c.tries.last = upstream.Outcome{Kind: upstream.NotSent, Cause: outage.BreakerOpen}
-		return decide(upstream.NotSent, c).final(), nil
+		cause := ""
+		switch {
+		case p.ending.Err() != nil:
+			cause = upstream.GatewayEnds
+		case c.target.breaker.open():
+			cause = outage.BreakerOpen
+		}
+		if cause != "" {
+			c.tries.last = upstream.Outcome{Kind: upstream.NotSent, Cause: cause}
+			return decide(upstream.NotSent, c).final(), nil
+		}
 	}
 	informed, stop := inform(w, c.in)
 	defer stop()
@@ -37,7 +44,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 		res := p.try(ctx, c, endpoint)
 		next := decide(c.tries.last.Kind, c)
 		wait, again := c.tries.again(next, res, pool.Len())
-		if !again || c.late(wait) || !c.rewind() {
+		if !again || c.late(wait) || p.ending.Err() != nil || !c.rewind() {
 			return next.final(), res
 		}
 		res.Drop()

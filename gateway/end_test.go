@@ -1,10 +1,14 @@
 package gateway_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"holdline/internal/freeport"
 )
 
 // A gateway whose time is up says what became of the calls that their services have not answered: those that may run twice are stored.
@@ -21,7 +25,7 @@ func TestEnd(t *testing.T) {
 			{get, true, "held"},
 			{get, false, again},
 		} {
-			t.Run(strings.ReplaceAll(p.name+" "+c.method.name, " ", "-"), func(t *testing.T) {
+			t.Run(strings.ReplaceAll(fmt.Sprint(p.name, " ", c.method.name, " MOM ", c.moms), " ", "-"), func(t *testing.T) {
 				t.Parallel()
 				called := make(chan struct{})
 				service := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -42,10 +46,122 @@ func TestEnd(t *testing.T) {
 					g.Drain()
 					g.End()
 				}()
-				if got := p.call(t, client(t, p.major), url, c.method); got.what != c.want {
-					t.Errorf("got %q, decision %s; want %q", got.what, got.decision, c.want)
+				if got := p.call(t, client(t, p.major), url, c.method); got.what != c.want || !strings.HasPrefix(got.decision, "direct;try=1;gateway-ends →") {
+					t.Errorf("got %q, decision %s; want %q after one try", got.what, got.decision, c.want)
 				}
 			})
 		}
+	}
+}
+
+// Nor does it leave those in the dark whose calls a MOM has, which takes no word, or may have.
+func TestEndOfHolds(t *testing.T) {
+	t.Parallel()
+	const handle = "deadline_exceeded CALL_STORED"
+	for _, c := range []struct {
+		method method
+		taken  bool
+		want   string
+	}{
+		{add, true, handle},
+		{get, true, handle},
+		{add, false, unclear},
+		{get, false, "unavailable STORE_UNCERTAIN retry"},
+	} {
+		t.Run(fmt.Sprint(c.method.name, "-taken-", c.taken), func(t *testing.T) {
+			t.Parallel()
+			offered, asked := make(chan struct{}), make(chan struct{}, 9)
+			mom := newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
+				if c.taken {
+					accept(w, o)
+				}
+				if o.number == 1 {
+					close(offered)
+				}
+				<-r.Context().Done()
+			})
+			mom.holds = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				if strings.HasSuffix(r.URL.Path, "/KeepTasks") {
+					asked <- struct{}{}
+				}
+				<-r.Context().Done()
+			})
+			g := newGateway(t, "http://"+freeport.Addr(t), mom.addr)
+			url, ended := "http://"+serve(t, g), make(chan struct{})
+			go func() {
+				defer close(ended)
+				<-offered
+				g.Drain()
+				if c.taken { // the gateway has heard that
+					<-asked
+				}
+				g.End()
+			}()
+			answered := make(chan said, 1)
+			go func() { answered <- connect1.call(t, client(t, 1), url, c.method, "Prefer: wait=300") }()
+			<-ended
+			select {
+			case got := <-answered:
+				if got.what != c.want {
+					t.Errorf("got %q, decision %s; want %q", got.what, got.decision, c.want)
+				}
+			case <-time.After(time.Minute):
+				t.Error("no answer though the gateway has ended")
+			}
+		})
+	}
+}
+
+// A service runs a stream before there is a message of it.
+func TestEndOfStreams(t *testing.T) {
+	t.Parallel()
+	for _, m := range []method{watch, schemaless} {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			called := make(chan struct{})
+			service := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == m.path {
+					close(called)
+				}
+				<-r.Context().Done()
+			}))
+			g := newGateway(t, "http://"+service)
+			url := "http://" + serve(t, g)
+			go func() {
+				<-called
+				g.Drain()
+				g.End()
+			}()
+			body, caller := io.Pipe()
+			defer func() { _ = caller.Close() }()
+			res, err := client(t, 2).Do(request(t, url+m.path, body, "Content-Type: application/grpc"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = res.Body.Close() }()
+			answer, _ := io.ReadAll(res.Body)
+			if code, details, _ := verdict(res, answer); strings.Join(append([]string{code.String()}, details...), " ") != unclear {
+				t.Errorf("got %v %v, want %s", code, details, unclear)
+			}
+		})
+	}
+}
+
+// A call that comes whole when the gateway has ended its tries is not sent any more.
+func TestEndOfLateCalls(t *testing.T) {
+	t.Parallel()
+	service := newFaulty(t, fault{act: (*exchange).ok})
+	g := newGateway(t, "http://"+service.addr, newStandIn(t, nil).addr)
+	url := "http://" + serve(t, g)
+	g.Drain()
+	g.End()
+	for _, p := range all {
+		if got := p.call(t, client(t, p.major), url, add); got.what != "held" {
+			t.Errorf("%s: got %q, decision %s; want it stored", p.name, got.what, got.decision)
+		}
+	}
+	if got := service.seen(); got != "0/0" {
+		t.Errorf("the service saw %s calls", got)
 	}
 }

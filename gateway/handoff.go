@@ -72,7 +72,7 @@ func (p *proxy) newHandOff(c *call) *handOff {
 	} else {
 		h.id = c.target.newTaskID(c.req.URL.Path, c.key)
 	}
-	if c.tries != nil && !c.tries.last.Ours() {
+	if c.tries != nil && !c.tries.last.Ours() { // else it tells nothing of the service
 		p.handedOff(c)
 	}
 	if h.prefer.Hold() > 0 && !c.held {
@@ -141,7 +141,7 @@ func (h *handOff) run(ctx context.Context) verdict {
 			known:  h.learn(mom, said, outcome, taken),
 			others: others > 0,
 			long:   time.Since(began) >= handOffTime,
-			over:   !time.Now().Add(pause).Before(h.until),
+			over:   !time.Now().Add(pause).Before(h.until) || h.proxy.ending.Err() != nil && time.Since(began) >= handOffTime,
 		})
 		if next == passOn {
 			res.Header.Del(contract.HeaderRefused)

@@ -35,6 +35,7 @@ type offering struct {
 	mu     sync.Mutex
 	taken  receipt
 	stop   func() bool // waiting for a drain
+	hurry  func() bool // waiting for the end of the gateway
 	closed bool        // the transport may hand a receipt over later
 }
 
@@ -46,6 +47,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	holding, end := h.call.under(ctx)
 	o := &offering{handOff: h, end: end}
 	o.clock = time.AfterFunc(min(within, time.Until(h.until)), o.tooLate)
+	o.hurry = context.AfterFunc(h.proxy.ending, o.endSoon)
 	o.request(mom)
 	o.req.Informed = func(code int, header http.Header) error {
 		if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" {
@@ -91,6 +93,24 @@ func (o *offering) letGo(why error) {
 
 func (o *offering) tooLate() { o.letGo(upstream.ErrTryTimeout) }
 
+// endSoon leaves the offer only the time that is left when the gateway ends.
+func (o *offering) endSoon() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.closed && o.clock.Stop() {
+		o.clock.Reset(o.left())
+	}
+}
+
+// left is how long an offer that a MOM has taken may last.
+func (h *handOff) left() time.Duration {
+	left := time.Until(h.until)
+	if h.proxy.ending.Err() != nil {
+		left = min(left, handOffTime)
+	}
+	return left
+}
+
 // take takes the receipt, if it is in time. Then the MOM may hold.
 func (o *offering) take(holding context.Context, said receipt) {
 	o.mu.Lock()
@@ -98,7 +118,7 @@ func (o *offering) take(holding context.Context, said receipt) {
 	if o.closed || o.taken.id != "" || !o.clock.Stop() {
 		return
 	}
-	o.clock.Reset(time.Until(o.until))
+	o.clock.Reset(o.left())
 	o.taken, o.stop = said, context.AfterFunc(o.proxy.draining, func() { o.leaveKept(holding, said.id) })
 }
 
@@ -108,6 +128,7 @@ func (o *offering) close() receipt {
 	defer o.mu.Unlock()
 	o.closed = true
 	o.clock.Stop()
+	o.hurry()
 	if o.stop != nil {
 		o.stop()
 	}

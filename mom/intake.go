@@ -24,6 +24,7 @@ import (
 	"holdline/internal/logonce"
 	"holdline/internal/outage"
 	"holdline/internal/route"
+	"holdline/internal/upstream"
 )
 
 // maxRequest is the largest message that is stored, in bytes.
@@ -200,7 +201,7 @@ func (in *intake) accept(ctx context.Context, x *incoming, asked terms, task New
 // stored takes note of a call that is stored for this cause. One that its service has failed is a
 // sign of an outage.
 func (in *intake) stored(cause string) {
-	if cause != "" {
+	if cause != "" && !(upstream.Outcome{Cause: cause}).Ours() {
 		in.outages.Down(in.route.Service, cause, nil)
 	}
 	in.outages.Count(in.route.Service, countStored)

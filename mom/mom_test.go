@@ -20,6 +20,7 @@ import (
 	"holdline/internal/contract"
 	"holdline/internal/outage"
 	"holdline/internal/route"
+	"holdline/internal/upstream"
 )
 
 // New refuses what it cannot work with.
@@ -143,13 +144,14 @@ func TestUnroutedTasksAreToldOf(t *testing.T) {
 	})
 }
 
-// An outage that lasts is told with what waits: callers, tasks, and the oldest of them.
+// An outage that lasts is told with what waits: callers, tasks, and the oldest of them. What is a gateway's own trouble is none.
 func TestOutageTellsWhatWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
 		m := newFake(t, newFakeStore(), func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&text, nil)) })
 		stop := inBackground(t, m.outages.Run)
+		call(t.Context(), m, sumID(), "Prefer: respond-async", contract.HeaderCause+": "+upstream.GatewayEnds)
 		go call(t.Context(), m, sumID(), "Prefer: wait=300", contract.HeaderCause+": dns")
 		call(t.Context(), m, sumID(), "Prefer: respond-async", contract.HeaderCause+": dns")
 		for range 4 {
@@ -158,7 +160,10 @@ func TestOutageTellsWhatWaits(t *testing.T) {
 		}
 		stop()
 		synctest.Wait()
-		for _, want := range []string{"a service fails: its calls are stored", "cause=dns", "a service still fails: its calls wait", "held=1", "queued=2", "oldest_wait=3"} {
+		if strings.Contains(text.String(), upstream.GatewayEnds) {
+			t.Errorf("logged %q, want nothing of a gateway that ends", text.String())
+		}
+		for _, want := range []string{"a service fails: its calls are stored", "cause=dns", "a service still fails: its calls wait", "held=1", "queued=3", "oldest_wait=3"} {
 			if !strings.Contains(text.String(), want) {
 				t.Errorf("logged %q, want %q", text.String(), want)
 			}

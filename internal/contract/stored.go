@@ -15,13 +15,13 @@ import (
 	momv1 "holdline/gen/mom/v1"
 )
 
-// WhyStored says why a call is to be stored: its service cannot take the call for this cause, or, if cause
+// WhyStored says why a call is to be stored: its service has not served the call for this cause, or, if cause
 // is empty, the call asked to be stored.
 func WhyStored(service, cause string) string {
 	if cause == "" {
 		return "the call asked to be stored"
 	}
-	return service + " cannot take the call (" + cause + ")"
+	return service + " has not served the call (" + cause + ")"
 }
 
 // Stored is the error that carries a handle: the call was accepted, and was not finished when its

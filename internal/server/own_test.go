@@ -339,7 +339,11 @@ func TestEndOfPlainCalls(t *testing.T) {
 				}
 				close(waits)
 				<-ended
-				<-req.Caller.News()
+				select {
+				case <-req.Caller.News():
+				case <-time.After(time.Minute):
+					return nil, say("no news")
+				}
 				return nil, say("ended")
 			})
 			s, err := server.Listen(cfg)

@@ -22,7 +22,7 @@ var (
 // Try sends the request to this endpoint, once. The response is nil unless
 // there are response headers; whoever gets one closes its body. The error is
 // for the log: what to do follows from the outcome. Cancelling ctx ends the
-// attempt and its response; causes of its own are ErrDeadline and ErrTryTimeout.
+// attempt and its response; causes of its own are ErrDeadline, ErrTryTimeout and ErrEnding.
 func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
 	if begun := req.Begun; begun != nil {
 		req.Begun = nil
@@ -207,7 +207,7 @@ func (e *Endpoint) end(seat *seat) {
 // sent is how far the request of one attempt has come.
 type sent struct {
 	taken atomic.Bool          // the transport has all of it
-	given atomic.Bool          // a connection has the request, which is nothing but headers
+	given atomic.Bool          // a connection has the request, whose headers are enough for a service to run it
 	conn  atomic.Pointer[conn] // once there is one, and only if something depends on it
 	tls   atomic.Pointer[tls.Conn]
 	seat  *seat // nil over HTTP/1.1

@@ -81,11 +81,11 @@ const (
 )
 
 // ErrDeadline is the cancellation cause of an attempt's context when the
-// caller's deadline is over. ErrTryTimeout is the one of a route's try-timeout, and ErrEnding of the end of this process.
+// caller's deadline is over. ErrTryTimeout is the one of a route's try-timeout, and ErrEnding of the end of the gateway.
 var (
 	ErrDeadline   = errors.New("the caller's deadline is over")
 	ErrTryTimeout = errors.New("try-timeout of the route")
-	ErrEnding     = errors.New("this process ends")
+	ErrEnding     = errors.New("the gateway ends")
 )
 
 // TryTimeout is the cause of an attempt that ErrTryTimeout ended, and GatewayEnds of one that ErrEnding did.
@@ -107,15 +107,10 @@ func ofError(ctx context.Context, err error, taken bool, httpMajor int) Outcome 
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, ErrDeadline):
 		return Outcome{DeadlineOver, "deadline"}
-	case errors.Is(cause, ErrTryTimeout), errors.Is(cause, ErrEnding):
-		word := TryTimeout
-		if errors.Is(cause, ErrEnding) {
-			word = GatewayEnds
-		}
-		if taken {
-			return Outcome{Broken, word}
-		}
-		return Outcome{NotSent, word}
+	case errors.Is(cause, ErrTryTimeout):
+		return endedByUs(taken, TryTimeout)
+	case errors.Is(cause, ErrEnding):
+		return endedByUs(taken, GatewayEnds)
 	case cause != nil:
 		return Outcome{CallerLeft, "caller-left"}
 	}
@@ -129,6 +124,14 @@ func ofError(ctx context.Context, err error, taken bool, httpMajor int) Outcome 
 	return Outcome{Broken, causeOf(err)}
 }
 
+// endedByUs is the outcome of an attempt that this process ended for a reason of its own.
+func endedByUs(taken bool, cause string) Outcome {
+	if taken {
+		return Outcome{Broken, cause}
+	}
+	return Outcome{NotSent, cause}
+}
+
 // BrokeOff classifies an answer that was not whole when it ended.
 func BrokeOff(ctx context.Context, err error) Outcome {
 	if outcome := ofError(ctx, err, true, 2); outcome.Kind != Refused && outcome.Kind != NotSent && ctx.Err() != nil {
@@ -137,7 +140,7 @@ func BrokeOff(ctx context.Context, err error) Outcome {
 	return Outcome{Broken, "broken-answer"}
 }
 
-// Ours tells an outcome that is trouble of this process, and says nothing about the service.
+// Ours tells an outcome that is trouble of the gateway, and says nothing about the service.
 func (o Outcome) Ours() bool { return o.Cause == NoDescriptors || o.Cause == GatewayEnds }
 
 // writeFailed looks for a failed write(2) in the layers of a transport's error.

@@ -98,7 +98,10 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 	switch {
 	case req.Stream != nil:
 		// Its transport closes the connection when the attempt is cancelled, too.
-		trace = &httptrace.ClientTrace{GotConn: sent.gotConn}
+		trace = &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+			sent.gotConn(info)
+			sent.given.Store(!req.Stream.unary) // a service may run it before there is a message
+		}}
 		out.Body = &sending{Stream: req.Stream, sent: sent, over: make(chan struct{})}
 	case len(req.Body) > 0 && (!req.OneWrite || !e.isNetHTTP()):
 		body := &body{taken: &sent.taken}

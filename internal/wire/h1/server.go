@@ -127,7 +127,7 @@ func (s *Server) Shutdown() {
 	}
 }
 
-// End has those who answer plain calls hear news of their callers: a handler gets the calls then.
+// End has a handler get all plain calls that have no answer: those who answer them hear that there is news of their callers, and wait for nothing else.
 func (s *Server) End() { s.ending.Store(true) }
 
 // Busy tells whether there is a call that a server which ends has to wait for before net/http ends: a plain call, or one that was offered as such and has

@@ -118,7 +118,7 @@ func (s *Server) Shutdown() {
 	}
 }
 
-// End has those who answer plain calls hear news of their callers: a handler gets the calls then.
+// End has a handler get all plain calls that have no answer: those who answer them hear that there is news of their callers, and wait for nothing else.
 func (s *Server) End() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
