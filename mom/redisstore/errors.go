@@ -80,4 +80,4 @@ var errDefect = errors.New("failed on what is stored")
 
 // inScript matches the errors of Redis 7 and 8, Valkey, older ones and miniredis for a failure inside a script. What fails in one
 // transition of a turn comes without the name of the script.
-var inScript = regexp.MustCompile(` script: |user_script:|Error (running|compiling) script|from (Lua )?script|ACL failure in script|executing the script`)
+var inScript = regexp.MustCompile(` script: |user_script:|Error (running|compiling) script`)

@@ -99,7 +99,7 @@ func TestHalfStored(t *testing.T) {
 				t.Errorf("without %s: it was stored", command)
 			}
 			admin.ok(admin.do("ACL", "SETUSER", "limited", "+"+command).Error())
-			want := task.ID
+			want, first := task.ID, task.ID
 			if keyed == "another with its key" {
 				if task.ID = e.task().ID; command != "incrby" { // by then it is whole
 					want = task.ID
@@ -109,6 +109,9 @@ func TestHalfStored(t *testing.T) {
 			e.ok(err)
 			if added.ID != want {
 				t.Errorf("without %s, %s: got %v, want %v", command, keyed, added, want)
+			}
+			if listed, err := e.do("ZSCORE", e.key("c:"+e.caller), first.ULID.String()).ToString(); want != first && err == nil {
+				t.Errorf("without %s, %s: what is gone is listed: %s", command, keyed, listed)
 			}
 			if lease := e.lease(); lease.ID != want {
 				t.Errorf("without %s, %s: leased %v, want %v", command, keyed, lease.ID, want)

@@ -340,7 +340,7 @@ var transitions = []mutant{
 	{script + "shared/add.lua", "    straight = straight - 1\n", "", modelTest},
 	{script + "shared/add.lua", "if not refusal then redis.call('SET', key, own_name) end", "", store("TestKeyWithoutItsTask")},
 	{script + "shared/add.lua", "if tonumber(offer) > tonumber(rare().last_offer(ulid)) then", "if true then", store("TestAbandonLost")},
-	{script + "shared/add.lua", "if there(other) then", "if true then", store("TestKeyWithoutItsTask")},
+	{script + "shared/add.lua", "if whole(other) then", "if true then", store("TestKeyWithoutItsTask")},
 	{script + "shared/core.lua", "  redis.call('PUBLISH', base .. 'events', ulid .. ' ' .. state)\n", "", store("TestWatchHearsEachTransition")},
 	{script + "shared/core.lua", "x = tonumber(x) or 0", "x = tonumber(x)", store("TestDamagedRecords")},
 	{script + "shared/core.lua", "if not version or version < 1 or version > NEWEST_RECORD then", "if false then", store("TestUnknownRecordVersion")},

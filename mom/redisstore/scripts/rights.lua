@@ -14,7 +14,7 @@ local function may(command)
     if judged then return allowed end
   end
   local judged, allowed = pcall(redis.acl_check_cmd, command)
-  return judged and allowed -- one that was renamed is judged with none
+  return judged and allowed -- a command that was renamed is an error, with however many arguments
 end
 
 local denied = {}

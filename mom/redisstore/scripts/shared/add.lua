@@ -30,16 +30,17 @@ local function listen(ulid, born)
   if string.sub(born, 2, 2) == '1' then redis.call('HSET', base .. 't:' .. ulid, 'L', '1') end
 end
 
--- there tells whether a task is there whole. What a script has left of it that failed midway is deleted: such a task is open, and not in
--- ttl, which is written last of what makes it run. What was tried, or is of a newer release, is left alone.
-local function there(ulid)
+-- whole tells whether a task is stored. What a script has left of it that failed midway is deleted: such a task is half stored. It is open,
+-- and not in ttl, which is written last of what makes it run. What was tried, or is of a newer release, is left alone.
+local function whole(ulid)
   local t = base .. 't:' .. ulid
   if redis.call('EXISTS', t) == 0 then return false end -- as nearly always; to read fields costs more
-  local v, s, x, m, n, q = unpack(redis.call('HMGET', t, 'v', 's', 'x', 'm', 'n', 'q'))
+  local v, s, x, m, n, q, u = unpack(redis.call('HMGET', t, 'v', 's', 'x', 'm', 'n', 'q', 'u'))
   if added[ulid] or m or n or q or not tonumber(x) or not tonumber(v) or tonumber(v) > NEWEST_RECORD then return true end
   if s ~= S_QUEUED and s ~= S_RUNNING then return true end
   if redis.call('ZADD', TTL, 'NX', x, ulid) == 0 then return true end
   redis.call('ZREM', TTL, ulid)
+  redis.call('ZREM', base .. 'c:' .. (u or ''), ulid)
   redis.call('DEL', t, base .. 'p:' .. ulid)
   return false
 end
@@ -64,7 +65,7 @@ end
 local function add(ulid, placed_by, only_known, version, ttl, born, procedure, caller, cause, call, key_hash, fingerprint, twin, schema, known, json)
   local t = base .. 't:' .. ulid
   local expires, state, lost, last_epoch
-  if there(ulid) then
+  if whole(ulid) then
     expires, state, lost, last_epoch = unpack(redis.call('HMGET', t, 'x', 's', 'i', 'e'))
   end
   local anew = state == S_CANCELLED and lost
@@ -81,7 +82,7 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
     local named = (refusal or not redis.call('SET', key, own_name, 'NX')) and redis.call('GET', key)
     if named then
       local other = string.sub(named, 1, 26)
-      if there(other) then
+      if whole(other) then
         local first = string.sub(named, 28)
         if first == fingerprint or first == twin then
           listen(other, born)
@@ -89,8 +90,8 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
         end
         local G, H, I = unpack(redis.call('HMGET', base .. 't:' .. other, 'G', 'H', 'I'))
         -- Without a schema, Go can compare only with the call itself.
-        local whole = not G and redis.call('GET', base .. 'p:' .. other)
-        return {'REUSED', first, G or '', H or '', I or '', whole or ''}
+        local request = not G and redis.call('GET', base .. 'p:' .. other)
+        return {'REUSED', first, G or '', H or '', I or '', request or ''}
       end
       if not refusal then redis.call('SET', key, own_name) end
     end
@@ -155,7 +156,7 @@ local function add_all(count, at, replies)
     for _, caller in ipairs(callers) do redis.call('ZADD', base .. 'c:' .. caller, unpack(lists[caller])) end
     if #ready > 0 then redis.call('RPUSH', READY, unpack(ready)) end
     write_held()
-    redis.call('ZADD', TTL, unpack(ttls)) -- if one of those fails, a task is stored anew when it is offered again: see there
+    redis.call('ZADD', TTL, unpack(ttls)) -- if one of those fails, these tasks are half stored
     redis.call('INCRBY', base .. 'bytes', size) -- if this fails, the end of a task sets it right
   end
 end

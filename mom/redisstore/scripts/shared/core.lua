@@ -94,8 +94,8 @@ local function alone(what, ...)
   local done, reply = pcall(what, ...)
   if done then return reply end
   if type(reply) == 'table' then reply = reply.err end
-  if not string.match(reply, '^%u+ ') then reply = 'ERR Error running script: ' .. reply end -- it is none of Redis
-  return redis.error_reply(reply)
+  if not string.match(reply, '^%u+ ') then reply = 'ERR ' .. reply end -- it is none of Redis
+  return redis.error_reply(reply .. ' script: turn') -- as Redis marks what fails in a script
 end
 
 -- count_ended counts tasks that came to a state in which they stay, since the store began.
