@@ -24,12 +24,17 @@ const (
 	grpcGatewayCommand = "grpc-gateway"
 )
 
-// serveSumInGRPC serves sums with grpc-go, until ctx ends.
-func serveSumInGRPC(ctx context.Context, listen string) error {
+// listenInGRPC listens at an address, and serves sums there with grpc-go.
+func listenInGRPC(ctx context.Context, listen string) error {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return err
 	}
+	return serveInGRPC(ctx, ln)
+}
+
+// serveInGRPC serves sums with grpc-go, until ctx ends.
+func serveInGRPC(ctx context.Context, ln net.Listener) error {
 	s := grpc.NewServer()
 	s.RegisterService(&grpc.ServiceDesc{ServiceName: service, Methods: []grpc.MethodDesc{{MethodName: "Sum",
 		Handler: func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
