@@ -85,7 +85,6 @@ func TestMOMRefusesCall(t *testing.T) {
 // the caller wants: the gateway has a clock of its own.
 func TestMOMFreezes(t *testing.T) {
 	t.Parallel()
-	const handle = "deadline_exceeded CALL_STORED"
 	freeze := func(_ http.ResponseWriter, r *http.Request, _ offer) { <-r.Context().Done() }
 	holdOn := func(w http.ResponseWriter, r *http.Request, o offer) {
 		accept(w, o)
@@ -99,8 +98,8 @@ func TestMOMFreezes(t *testing.T) {
 		}{
 			{"not stored/wait", "Prefer: wait=1", freeze, unclear},
 			{"not stored/deadline", p.deadline(time.Second), freeze, unclear},
-			{"stored/wait", "Prefer: wait=1", holdOn, handle},
-			{"stored/deadline", p.deadline(time.Second), holdOn, handle},
+			{"stored/wait", "Prefer: wait=1", holdOn, handled},
+			{"stored/deadline", p.deadline(time.Second), holdOn, handled},
 		} {
 			t.Run(strings.ReplaceAll(c.name+"/"+p.name, " ", "-"), func(t *testing.T) {
 				t.Parallel()
@@ -110,7 +109,7 @@ func TestMOMFreezes(t *testing.T) {
 				if got.what != c.want {
 					t.Errorf("caller read %q, want %q", got.what, c.want)
 				}
-				if c.want == handle { // it may wake up, and miss its caller
+				if c.want == handled { // it may wake up, and miss its caller
 					mom.awaitKept(t, got.task)
 				}
 			})

@@ -29,6 +29,8 @@ const (
 const (
 	again   = "unavailable SERVICE_UNAVAILABLE retry"
 	unclear = "unknown OUTCOME_UNKNOWN"
+	unsure  = "unavailable STORE_UNCERTAIN retry"
+	handled = "deadline_exceeded CALL_STORED"
 )
 
 // cell is one of the table "which failure goes where", tried over some protocols.
