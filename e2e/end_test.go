@@ -46,7 +46,7 @@ func TestGatewayEnds(t *testing.T) {
 					err := rpc.CallUnary(ctx, ledgerSpec(method), amounts(t, amount), dynamicpb.NewMessage(ledgerDescriptor().Messages().ByName("Entry")))
 					switch {
 					case amount < first && err == nil:
-					case amount >= first && method == "Read" && client.TaskFrom(err) != nil:
+					case amount >= first && method == "Read" && (err == nil || client.TaskFrom(err) != nil): // whoever is quicker
 					case amount >= first && method == "Post" && contract.ReasonOf(err) == momv1.Reason_REASON_OUTCOME_UNKNOWN:
 					default:
 						t.Errorf("%s: %s of %d: %v", w.name, method, amount, err)

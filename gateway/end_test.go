@@ -66,8 +66,8 @@ func TestEndOfHolds(t *testing.T) {
 		taken  bool
 		want   string
 	}{
-		{add, true, handled},
-		{get, true, handled},
+		{add, true, unclear},
+		{get, true, unsure},
 		{add, false, unclear},
 		{get, false, unsure},
 	} {

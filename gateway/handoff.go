@@ -191,7 +191,7 @@ func pauseAfter(took, pause time.Duration) time.Duration {
 
 // learn takes note of what an offer to a MOM came to, and returns what is known of the call now.
 // A MOM that has lost a hold cancels the task after a grace. What was stored counts as stored only while enough of that
-// grace is left for our word to keep the task.
+// grace is left for our word to keep the task. A gateway that drains has no time for its word: so it must have been taken.
 func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Outcome, taken receipt) known {
 	if taken.id != "" {
 		h.stored, h.holder, h.lost = taken, mom, time.Time{}
@@ -204,7 +204,7 @@ func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Out
 	}
 	h.unsure = h.unsure || said >= mayHave
 	switch {
-	case h.stored.id != "" && (h.kept || h.lost.IsZero() || time.Since(h.lost) < lostTime):
+	case h.stored.id != "" && (h.kept || said == drained || h.proxy.draining.Err() == nil && (h.lost.IsZero() || time.Since(h.lost) < lostTime)):
 		return isStored
 	case h.unsure:
 		return mayBeStored

@@ -24,6 +24,7 @@ type holdStore interface {
 // holdService implements momv1connect.HoldServiceHandler, for gateways.
 type holdService struct {
 	store   holdStore
+	lapses  *lapses
 	shards  *shards
 	routes  *routes
 	schemas *route.Schemas
@@ -44,6 +45,7 @@ func (s *holdService) KeepTasks(ctx context.Context, req *momv1.KeepTasksRequest
 	for shard, some := range byShard {
 		missing, err := s.store.Keep(ctx, shard, some)
 		if err != nil {
+			s.lapses.keep(ids)
 			return nil, storeError(err)
 		}
 		for _, id := range missing {

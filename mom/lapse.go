@@ -2,6 +2,7 @@ package mom
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,8 @@ const (
 	// lapseTries is for how long we try to tell the store of departures. While it cannot be reached,
 	// gateways cannot tell it which tasks to keep, and may have given out handles of these.
 	lapseTries = 5 * time.Second
+	// keptTime is for how long we remember which tasks are to be kept. The gateway's word comes when it ends a hold, or before.
+	keptTime = 2 * (lapseTime + lapseTries)
 	// abandonPause is the time after a store that did not take departures, to the
 	// next try.
 	abandonPause = 250 * time.Millisecond
@@ -38,7 +41,8 @@ type lapses struct {
 	once  *logonce.Logger
 
 	mu    sync.Mutex
-	lost  []lapse // in the order of their ends
+	lost  []lapse                       // in the order of their ends
+	kept  map[contract.TaskID]time.Time // those that are not to be cancelled, though the store does not know that, and since when
 	added chan struct{}
 }
 
@@ -49,7 +53,7 @@ type lapse struct {
 }
 
 func newLapses(store lapseStore, once *logonce.Logger) *lapses {
-	return &lapses{store: store, once: once, added: make(chan struct{}, 1)}
+	return &lapses{store: store, once: once, kept: map[contract.TaskID]time.Time{}, added: make(chan struct{}, 1)}
 }
 
 // add begins the grace of a hold.
@@ -58,6 +62,17 @@ func (l *lapses) add(id contract.TaskID, offer int64) {
 	l.lost = append(l.lost, lapse{Departure{ID: id, Lost: true, Offer: offer}, time.Now().Add(lapseTime)})
 	l.mu.Unlock()
 	nudge(l.added)
+}
+
+// keep has the store hear nothing of holds of these tasks. Their callers have handles, and the store could not take that word: the gateway that
+// gave it may be gone when the store can.
+func (l *lapses) keep(ids []contract.TaskID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.kept, func(_ contract.TaskID, since time.Time) bool { return time.Since(since) > keptTime })
+	for _, id := range ids {
+		l.kept[id] = time.Now()
+	}
 }
 
 // Run abandons tasks whose grace is over. Once ctx has ended it waits for the graces that
@@ -96,7 +111,9 @@ func (l *lapses) due() (due []lapse, next time.Duration) {
 		if next = time.Until(l.lost[0].over); next > 0 {
 			return due, next
 		}
-		due = append(due, l.lost[0])
+		if _, kept := l.kept[l.lost[0].ID]; !kept {
+			due = append(due, l.lost[0])
+		}
 		l.lost = l.lost[1:]
 	}
 	l.lost = nil

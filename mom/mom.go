@@ -139,7 +139,7 @@ func New(cfg Config, store Store) (*MOM, error) {
 	tasks := &taskService{store: store, shelf: shelf, shards: m.shards, waiters: m.waiters, draining: m.draining, once: m.once}
 	momv1connect.RegisterTaskServiceHandler(own, tasks)
 	momv1connect.RegisterQueueServiceHandler(own, &queueService{store: store, shards: m.shards, onHold: cfg.OnHold, draining: m.draining, log: cfg.Logger})
-	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, shards: m.shards, routes: routes, schemas: cfg.Schemas, shelf: shelf})
+	momv1connect.RegisterHoldServiceHandler(own, &holdService{store: store, lapses: m.lapses, shards: m.shards, routes: routes, schemas: cfg.Schemas, shelf: shelf})
 	mux := m.mountOwn(own)
 	mux.HandleFunc("GET /v1/tasks/{id}", tasks.serve(tasks.showTask))
 	mux.HandleFunc("GET /v1/tasks/{id}/answer", tasks.serve(tasks.showAnswer))
