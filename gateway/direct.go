@@ -9,6 +9,7 @@ import (
 	"holdline/internal/bridge"
 	"holdline/internal/contract"
 	"holdline/internal/outage"
+	"holdline/internal/server"
 	"holdline/internal/upstream"
 )
 
@@ -73,6 +74,9 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 		outcome = upstream.Outcome{Kind: upstream.Refused, Cause: secretRefused}
 	case c.method == readTask && res.Header.Get(contract.HeaderTask) != "":
 		outcome = upstream.Outcome{} // an error is what the task came to, and not what the MOM did
+	}
+	if outcome.Cause == upstream.NoDescriptors { // no fault of the service, and so there is no outage to tell of
+		p.once.Warn("descriptors", "no file descriptors left for connections to services: their calls are stored or refused", "raise", server.MoreDescriptors)
 	}
 	outcome = c.judged(ctx, outcome, err)
 	c.tries.last, c.tries.err = outcome, err

@@ -27,7 +27,7 @@ type aside struct {
 }
 
 func listenAside(name, addr string, handler http.Handler, limits Limits, log *slog.Logger) (*aside, error) {
-	ln, err := listenLimited(name, addr, maxAside, logonce.New(log))
+	ln, err := listenLimited(name, addr, maxAside, "nothing", logonce.New(log))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

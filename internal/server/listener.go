@@ -28,6 +28,7 @@ const spareDescriptors = 8
 type listener struct {
 	net.Listener
 	most      int
+	raise     string // what raises that
 	log       *logonce.Logger
 	lingering sync.WaitGroup
 	over      bool // wait was called: closed connections no longer linger
@@ -57,25 +58,27 @@ func (l *listener) wait() {
 	l.lingering.Wait()
 }
 
-// fitting returns a limit of connections that leaves a quarter of the process's file descriptors for its own connections, such as those to services:
+// MoreDescriptors is what gives a process more file descriptors.
+const MoreDescriptors = "ulimit -n (systemd: LimitNOFILE, Docker: --ulimit nofile)"
+
+// fitting returns a limit of connections, and what raises it. It leaves a quarter of the process's file descriptors for its own connections, such as those to services:
 // else callers could take all, and the services would seem to be away.
-func fitting(most int, log *logonce.Logger) int {
+func fitting(most int, log *logonce.Logger) (limit int, raise string) {
 	var descriptors syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &descriptors); err != nil || uint64(most) <= descriptors.Cur/4*3 { //nolint:gosec // it is not negative
-		return most
+		return most, "--max-connections"
 	}
 	fit := int(descriptors.Cur / 4 * 3) //nolint:gosec // it is less than most
-	log.Warn("fitting", "connection limit lowered: there are not more file descriptors", "limit", fit, "asked", most,
-		"raise", "ulimit -n (systemd: LimitNOFILE, Docker: --ulimit nofile)")
-	return fit
+	log.Warn("fitting", "connection limit lowered: there are not more file descriptors", "limit", fit, "asked", most, "raise", MoreDescriptors)
+	return fit, MoreDescriptors
 }
 
-func listenLimited(flag, addr string, most int, log *logonce.Logger) (*listener, error) {
+func listenLimited(flag, addr string, most int, raise string, log *logonce.Logger) (*listener, error) {
 	ln, err := listen(flag, addr)
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{Listener: ln, most: most, log: log, spares: make(chan *os.File, spareDescriptors)}
+	l := &listener{Listener: ln, most: most, raise: raise, log: log, spares: make(chan *os.File, spareDescriptors)}
 	l.refill()
 	return l, nil
 }
@@ -95,7 +98,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		return c, nil
 	}
 	if !scarce {
-		l.log.Warn("connections", "connection limit reached; only health is told to more", "address", l.Addr(), "limit", l.most, "raise", "--max-connections")
+		l.log.Warn("connections", "connection limit reached; only health is told to more", "address", l.Addr(), "limit", l.most, "raise", l.raise)
 	}
 	if len(l.beyond) == maxBeyond {
 		l.beyond[0].cut()
@@ -115,7 +118,7 @@ func (l *listener) accept() (accepted net.Conn, scarce bool, err error) {
 			return accepted, scarce, err
 		}
 		l.log.Warn("descriptors", "no file descriptors left for connections; only health is told",
-			"address", l.Addr(), "raise", "ulimit -n (systemd: LimitNOFILE, Docker: --ulimit nofile)", "error", err)
+			"address", l.Addr(), "raise", MoreDescriptors, "error", err)
 		if scarce = l.makeRoom(); !scarce {
 			return nil, false, err // net/http waits, and tries again
 		}

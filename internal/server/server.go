@@ -187,7 +187,8 @@ func (s *Server) listen(cfg Config, limits Limits) (err error) {
 			s.log.Warn("whoever reaches the admin listener is an operator: let nobody else reach it", "address", at)
 		}
 	}
-	s.ln, err = listenLimited("listen", cfg.Addr, fitting(limits.Connections, s.once), s.once)
+	most, raise := fitting(limits.Connections, s.once)
+	s.ln, err = listenLimited("listen", cfg.Addr, most, raise, s.once)
 	return err
 }
 
