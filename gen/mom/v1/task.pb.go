@@ -121,10 +121,11 @@ const (
 	// Accepted, not finished in the time the caller gave. Carries a TaskHandle.
 	// deadline_exceeded; HTTP 202.
 	Reason_REASON_CALL_STORED Reason = 1
-	// The service could not be reached and the call was not executed.
-	// unavailable; HTTP 503.
+	// The service could not be reached and the call was not executed, or it
+	// did not answer a call that may run twice. unavailable; HTTP 503.
 	Reason_REASON_SERVICE_UNAVAILABLE Reason = 2
-	// The call could not be stored and was not executed. unavailable; HTTP 503.
+	// The call could not be stored. It was not executed, or may run twice.
+	// unavailable; HTTP 503.
 	Reason_REASON_STORE_UNAVAILABLE Reason = 3
 	// The call may be stored; its method is safe to call again. unavailable;
 	// HTTP 503.
