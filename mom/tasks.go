@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -321,9 +323,26 @@ func (s *taskService) showAnswer(r *http.Request, task *momv1.Task, answer *momv
 		return "", nil, err
 	}
 	codec := codecJSON
-	if accept := r.Header.Get("Accept"); strings.Contains(accept, "application/proto") || strings.Contains(accept, "application/x-protobuf") {
+	if prefersProto(r.Header.Values("Accept")) {
 		codec = connect.CodecNameProto
 	}
 	message, err := s.shelf.answerAs(r.Context(), codec, task, answer)
 	return "application/" + codec, message, err
+}
+
+// prefersProto tells whether Accept headers ask for proto, and not more for JSON (RFC 9110, section 12.5.1).
+func prefersProto(accept []string) bool {
+	var proto, json float64 // the weights
+	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		mediaType, parameters, _ := mime.ParseMediaType(part)
+		weight, err := strconv.ParseFloat(cmp.Or(parameters["q"], "1"), 64)
+		switch {
+		case err != nil:
+		case mediaType == "application/proto", mediaType == "application/x-protobuf":
+			proto = max(proto, weight)
+		case mediaType == "application/json":
+			json = max(json, weight)
+		}
+	}
+	return proto > 0 && proto >= json
 }
