@@ -24,8 +24,8 @@ const (
 	grpcGatewayCommand = "grpc-gateway"
 )
 
-// listenInGRPC listens at an address, and serves sums there with grpc-go.
-func listenInGRPC(ctx context.Context, listen string) error {
+// serveInGRPCAt serves sums at an address with grpc-go.
+func serveInGRPCAt(ctx context.Context, listen string) error {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return err

@@ -48,7 +48,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	reverseProxyCommand: proxyCommand(reverseProxy),
 	vanguardCommand:     proxyCommand(vanguardProxy),
 	grpcGatewayCommand:  proxyCommand(grpcGateway),
-	grpcServiceCommand:  func(ctx context.Context, args []string) error { return listenInGRPC(ctx, args[0]) },
+	grpcServiceCommand:  func(ctx context.Context, args []string) error { return serveInGRPCAt(ctx, args[0]) },
 	asynqCommand:        func(ctx context.Context, args []string) error { return serveAsynq(ctx, args[0], args[len(args)-1]) },
 	echoCommand:         func(ctx context.Context, args []string) error { return serveEcho(ctx, args[0]) },
 }

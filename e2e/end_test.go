@@ -47,6 +47,7 @@ func TestGatewayEnds(t *testing.T) {
 					switch {
 					case amount < first && err == nil:
 					case amount >= first && method == "Read" && (err == nil || client.TaskFrom(err) != nil): // whoever is quicker
+					case amount >= first && method == "Read" && contract.ReasonOf(err) == momv1.Reason_REASON_STORE_UNCERTAIN: // the MOM was too slow for the second that is left
 					case amount >= first && method == "Post" && contract.ReasonOf(err) == momv1.Reason_REASON_OUTCOME_UNKNOWN:
 					default:
 						t.Errorf("%s: %s of %d: %v", w.name, method, amount, err)
@@ -69,5 +70,4 @@ func TestGatewayEnds(t *testing.T) {
 	if text := lines.text.String(); strings.Contains(text, "calls cut") {
 		t.Errorf("calls were cut:\n%s", text)
 	}
-	awaitTasks(t, h.momAddr[0], calls/2, momv1.TaskState_TASK_STATE_SUCCEEDED)
 }

@@ -139,13 +139,13 @@ func failure(outcome upstream.Outcome, c *call, notStored string) *connect.Error
 			"the gateway and its MOM do not have the same secret (%s); the call was not executed", outcome.Cause)
 	case !c.ran && notStored != "":
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
-			"%s was not reached (%s), and %s; the call was not executed", service, outcome.Cause, notStored)
+			"%s has not taken the call (%s), and %s; the call was not executed", service, outcome.Cause, notStored)
 	case !c.ran && !c.target.stores: // the MOM's; whoever reads a task has another call in mind
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
-			"%s was not reached (%s); nothing was asked of it: try again", service, outcome.Cause)
+			"%s has not taken the call (%s); nothing was asked of it: try again", service, outcome.Cause)
 	case !c.ran:
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
-			"%s was not reached (%s); the call was not executed", service, outcome.Cause)
+			"%s has not taken the call (%s); the call was not executed", service, outcome.Cause)
 	case c.repeatable():
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 			"%s did not answer (%s); the call may be sent again", service, outcome.Cause)

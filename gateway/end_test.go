@@ -64,14 +64,16 @@ func TestEndOfHolds(t *testing.T) {
 	for _, c := range []struct {
 		method method
 		taken  bool
+		wait   string // for which the caller is held
 		want   string
 	}{
-		{add, true, unclear},
-		{get, true, unsure},
-		{add, false, unclear},
-		{get, false, unsure},
+		{add, true, "300", unclear},
+		{get, true, "300", unsure},
+		{add, false, "300", unclear},
+		{get, false, "300", unsure},
+		{add, true, "1", handled}, // the hold ends by itself
 	} {
-		t.Run(fmt.Sprint(c.method.name, "-taken-", c.taken), func(t *testing.T) {
+		t.Run(fmt.Sprint(c.method.name, "-taken-", c.taken, "-", c.wait), func(t *testing.T) {
 			t.Parallel()
 			offered, asked := make(chan struct{}), make(chan struct{}, 9)
 			mom := newStandIn(t, func(w http.ResponseWriter, r *http.Request, o offer) {
@@ -99,10 +101,12 @@ func TestEndOfHolds(t *testing.T) {
 				if c.taken { // the gateway has heard that
 					<-asked
 				}
-				g.End()
+				if c.wait == "300" {
+					g.End()
+				}
 			}()
 			answered := make(chan said, 1)
-			go func() { answered <- connect1.call(t, client(t, 1), url, c.method, "Prefer: wait=300") }()
+			go func() { answered <- connect1.call(t, client(t, 1), url, c.method, "Prefer: wait="+c.wait) }()
 			<-ended
 			select {
 			case got := <-answered:

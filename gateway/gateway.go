@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/grpcreflect/v2"
@@ -205,7 +206,11 @@ func (g *Gateway) Drain() {
 }
 
 // End ends the calls that their services have not answered: those that may be stored are, and the callers of all others are told.
-func (g *Gateway) End() { g.end() }
+func (g *Gateway) End() {
+	by := time.Now().Add(lastOffers)
+	g.front.endBy.Store(&by)
+	g.end()
+}
 
 // Run compares what the MOMs know with what the gateway knows, and tells of outages, until ctx ends. The caller ends ctx
 // when nothing is served any more. Run then tells the MOMs what is still to be told of tasks, for at most

@@ -18,6 +18,8 @@ const (
 	// handOffTime is how long a MOM may take to say that it has a call. It is also how long we go on asking while
 	// surely no MOM has the call. The rest of half a second is for the answer.
 	handOffTime = 450 * time.Millisecond
+	// lastOffers is how long calls are offered when the gateway ends. Soon after that the server cuts its connections.
+	lastOffers = 2 * handOffTime
 	// certainty is how long a caller who is not held waits to learn whether its call
 	// is stored, while a MOM may have it.
 	certainty = 5 * time.Second
@@ -141,7 +143,7 @@ func (h *handOff) run(ctx context.Context) verdict {
 			known:  h.learn(mom, said, outcome, taken),
 			others: others > 0,
 			long:   time.Since(began) >= handOffTime,
-			over:   !time.Now().Add(pause).Before(h.until) || h.proxy.ending.Err() != nil && time.Since(began) >= handOffTime,
+			over:   h.left() <= pause,
 		})
 		if next == passOn {
 			res.Header.Del(contract.HeaderRefused)
@@ -191,7 +193,8 @@ func pauseAfter(took, pause time.Duration) time.Duration {
 
 // learn takes note of what an offer to a MOM came to, and returns what is known of the call now.
 // A MOM that has lost a hold cancels the task after a grace. What was stored counts as stored only while enough of that
-// grace is left for our word to keep the task. A gateway that drains has no time for its word: so it must have been taken.
+// grace is left for our word to keep the task. A gateway that drains may have no time for its word: so it must have been taken, unless the hold
+// has lasted to its end, after which a MOM cancels nothing.
 func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Outcome, taken receipt) known {
 	if taken.id != "" {
 		h.stored, h.holder, h.lost = taken, mom, time.Time{}
@@ -203,8 +206,12 @@ func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Out
 		h.lost = time.Time{} // it is dead, and has forgotten the hold
 	}
 	h.unsure = h.unsure || said >= mayHave
+	stays := h.lost.IsZero() || time.Since(h.lost) < lostTime
+	if h.proxy.draining.Err() != nil {
+		stays = said == drained || h.lost.IsZero() && !time.Now().Before(h.until)
+	}
 	switch {
-	case h.stored.id != "" && (h.kept || said == drained || h.proxy.draining.Err() == nil && (h.lost.IsZero() || time.Since(h.lost) < lostTime)):
+	case h.stored.id != "" && (h.kept || stays):
 		return isStored
 	case h.unsure:
 		return mayBeStored

@@ -32,11 +32,11 @@ type offering struct {
 	end   context.CancelCauseFunc
 	clock *time.Timer // ends it
 
-	mu     sync.Mutex
-	taken  receipt
-	stop   func() bool // waiting for a drain
-	hurry  func() bool // waiting for the end of the gateway
-	closed bool        // the transport may hand a receipt over later
+	mu      sync.Mutex
+	taken   receipt
+	stop    func() bool // waiting for a drain
+	stopEnd func() bool // waiting for the end of the gateway
+	closed  bool        // the transport may hand a receipt over later
 }
 
 // offer sends the call to one MOM. Within the given time the MOM has to say that
@@ -46,8 +46,8 @@ type offering struct {
 func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, receipt) {
 	holding, end := h.call.under(ctx)
 	o := &offering{handOff: h, end: end}
-	o.clock = time.AfterFunc(min(within, time.Until(h.until)), o.tooLate)
-	o.hurry = context.AfterFunc(h.proxy.ending, o.endSoon)
+	o.clock = time.AfterFunc(min(within, h.left()), o.tooLate)
+	o.stopEnd = context.AfterFunc(h.proxy.ending, o.endSoon)
 	o.request(mom)
 	o.req.Informed = func(code int, header http.Header) error {
 		if id := header.Get(contract.HeaderTask); code == http.StatusEarlyHints && id != "" {
@@ -102,11 +102,11 @@ func (o *offering) endSoon() {
 	}
 }
 
-// left is how long an offer that a MOM has taken may last.
+// left is how long the hand-off may last: until its caller is to be answered, or the gateway ends.
 func (h *handOff) left() time.Duration {
 	left := time.Until(h.until)
-	if h.proxy.ending.Err() != nil {
-		left = min(left, handOffTime)
+	if by := h.proxy.endBy.Load(); by != nil {
+		left = min(left, time.Until(*by))
 	}
 	return left
 }
@@ -128,7 +128,7 @@ func (o *offering) close() receipt {
 	defer o.mu.Unlock()
 	o.closed = true
 	o.clock.Stop()
-	o.hurry()
+	o.stopEnd()
 	if o.stop != nil {
 		o.stop()
 	}

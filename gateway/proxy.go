@@ -36,8 +36,9 @@ type proxy struct {
 	words   *words         // nil without MOMs
 	held    atomic.Int64   // callers, at MOMs
 	maxHeld int64
-	// draining ends when holds are to end with handles, and ending when calls are to end that have no answer.
+	// draining ends when holds are to end with handles, and ending when calls are to end that have no answer. Offers last until endBy then.
 	draining, ending context.Context //nolint:containedctx // they are the gateway's life, not a call's
+	endBy            atomic.Pointer[time.Time]
 	log              *slog.Logger
 	once             *logonce.Logger
 	outages          *outage.Log

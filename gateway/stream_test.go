@@ -77,7 +77,7 @@ func TestLongOpeningIsNotSentAgain(t *testing.T) {
 // A silent caller hears that its service is gone.
 func TestSilentCallerHears(t *testing.T) {
 	t.Parallel()
-	const words = faultService + " " // was not reached, or did not answer: a race
+	const words = faultService + " " // has not taken the call, or did not answer: a race
 	gone := fault{early: true, act: (*exchange).close}
 	for _, m := range []method{watch, schemaless} {
 		t.Run("HTTP1/"+m.name, func(t *testing.T) {

@@ -20,7 +20,7 @@ const (
 	maxWaiting  = 100_000
 	wordTimeout = time.Second
 	// settleTime is how long a gateway that ends tries to say what it has to say. After
-	// that a MOM that has lost its hold has cancelled the task anyway.
+	// that a MOM that has lost its hold has cancelled the task anyway, unless its store was away.
 	settleTime = 5 * time.Second
 )
 

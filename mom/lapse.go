@@ -19,7 +19,7 @@ const (
 	// lapseTries is for how long we try to tell the store of departures. While it cannot be reached,
 	// gateways cannot tell it which tasks to keep, and may have given out handles of these.
 	lapseTries = 5 * time.Second
-	// keptTime is for how long we remember which tasks are to be kept. The gateway's word comes when it ends a hold, or before.
+	// keptTime is for how long that is remembered. By then a hold that was lost after the word is cancelled, or never will be.
 	keptTime = 2 * (lapseTime + lapseTries)
 	// abandonPause is the time after a store that did not take departures, to the
 	// next try.
@@ -64,15 +64,20 @@ func (l *lapses) add(id contract.TaskID, offer int64) {
 	nudge(l.added)
 }
 
-// keep has the store hear nothing of holds of these tasks. Their callers have handles, and the store could not take that word: the gateway that
-// gave it may be gone when the store can.
+// keep remembers tasks that must not be cancelled when their holds are lost: a gateway has said so, and the store could not take that word.
+// When it can, the gateway may be gone.
 func (l *lapses) keep(ids []contract.TaskID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.kept, func(_ contract.TaskID, since time.Time) bool { return time.Since(since) > keptTime })
+	l.forget()
 	for _, id := range ids {
 		l.kept[id] = time.Now()
 	}
+}
+
+// forget forgets old words. mu is held.
+func (l *lapses) forget() {
+	maps.DeleteFunc(l.kept, func(_ contract.TaskID, since time.Time) bool { return time.Since(since) > keptTime })
 }
 
 // Run abandons tasks whose grace is over. Once ctx has ended it waits for the graces that
@@ -107,6 +112,7 @@ func (l *lapses) Run(ctx context.Context) error {
 func (l *lapses) due() (due []lapse, next time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.forget()
 	for len(l.lost) > 0 {
 		if next = time.Until(l.lost[0].over); next > 0 {
 			return due, next

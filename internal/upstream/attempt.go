@@ -28,6 +28,9 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		req.Begun = nil
 		return begun.goOn(ctx, req)
 	}
+	if err := ctx.Err(); err != nil { // a transport could still write it
+		return nil, ofError(ctx, err, false, req.HTTPMajor), err
+	}
 	if e.silent.Load() {
 		return nil, Outcome{NotSent, Silent}, errSilent
 	}

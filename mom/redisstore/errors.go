@@ -79,5 +79,5 @@ func (s *Store) judge(err error) error {
 var errDefect = errors.New("failed on what is stored")
 
 // inScript matches the errors of Redis 7 and 8, Valkey, older ones and miniredis for a failure inside a script. What fails in one
-// transition of a turn comes without the name of the script.
+// transition of a turn is marked by our own script.
 var inScript = regexp.MustCompile(` script: |user_script:|Error (running|compiling) script`)
