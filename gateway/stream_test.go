@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -133,5 +134,34 @@ func TestSilentCallerHearsOfItsDeadline(t *testing.T) {
 	}
 	if answer, err := io.ReadAll(res.Body); !strings.Contains(string(answer), "deadline_exceeded") || err != nil {
 		t.Errorf("caller read %q, %v, want deadline_exceeded", answer, err)
+	}
+}
+
+// A service may run a stream before there is a message of it. So one that breaks it off is not asked again, nor is another one, and the caller hears that the call may
+// have run.
+func TestStreamThatMayHaveRun(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{1, 2} {
+		for _, m := range []method{watch, schemaless} {
+			var runs atomic.Int64
+			breaks := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == m.path {
+					runs.Add(1)
+					panic(http.ErrAbortHandler)
+				}
+			})
+			url := frontMOM(t, "http://"+serve(t, breaks)+",http://"+serve(t, breaks))
+			body, caller := io.Pipe()
+			res, err := client(t, major).Do(request(t, url+m.path, body, "Content-Type: application/connect+json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, _ := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			_ = caller.Close()
+			if code, details, _ := verdict(res, answer); strings.Join(append([]string{code.String()}, details...), " ") != unclear || runs.Load() != 1 {
+				t.Errorf("HTTP/%d, %s: got %v %v, and it ran %d times; want %s, and once", major, m.name, code, details, runs.Load(), unclear)
+			}
+		}
 	}
 }

@@ -66,7 +66,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, majo
 	e.begin()
 	ctx, inTime := bound(ctx, req.Timeout)
 	transport, seat := e.transport(req, major)
-	a.sent.seat = seat
+	a.sent.seat, a.sent.stream = seat, req.Stream != nil && !req.Stream.unary
 	out := e.request(&ctx, req, major, a.shown, &a.sent)
 	raw, err := transport.RoundTrip(out.WithContext(ctx))
 	inTime()
@@ -214,12 +214,14 @@ type sent struct {
 	conn  atomic.Pointer[conn] // once there is one, and only if something depends on it
 	tls   atomic.Pointer[tls.Conn]
 	seat  *seat // nil over HTTP/1.1
+
+	stream bool // it is one, of any number of messages
 }
 
 // outcome classifies an attempt without a response.
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
-	// When we end the attempt, HTTP/2 may still write the headers that it was given.
-	taken := (s.taken.Load() || s.given.Load() && ctx.Err() != nil) && !errors.Is(err, h2.ErrUnsent)
+	// When we end the attempt, HTTP/2 may still write the headers that it was given. A stream may run from then on.
+	taken := (s.taken.Load() || s.given.Load() && (s.stream || ctx.Err() != nil)) && !errors.Is(err, h2.ErrUnsent)
 	if ctx.Err() == nil && s.foreign(err) {
 		return Outcome{NotSent, wrongVersion}
 	}
