@@ -66,7 +66,7 @@ func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, majo
 	e.begin()
 	ctx, inTime := bound(ctx, req.Timeout)
 	transport, seat := e.transport(req, major)
-	a.sent.seat, a.sent.stream = seat, req.Stream != nil && !req.Stream.unary
+	a.sent.seat, a.sent.runs = seat, req.Stream != nil && !req.Stream.unary && !e.isNetHTTP() // which may write nothing, and not say so
 	out := e.request(&ctx, req, major, a.shown, &a.sent)
 	raw, err := transport.RoundTrip(out.WithContext(ctx))
 	inTime()
@@ -215,13 +215,13 @@ type sent struct {
 	tls   atomic.Pointer[tls.Conn]
 	seat  *seat // nil over HTTP/1.1
 
-	stream bool // it is one, of any number of messages
+	runs bool // with the headers alone: it is a stream of any number of messages
 }
 
 // outcome classifies an attempt without a response.
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
-	// When we end the attempt, HTTP/2 may still write the headers that it was given. A stream may run from then on.
-	taken := (s.taken.Load() || s.given.Load() && (s.stream || ctx.Err() != nil)) && !errors.Is(err, h2.ErrUnsent)
+	// When we end the attempt, HTTP/2 may still write the headers that it was given. A stream may run from when they are written.
+	taken := (s.taken.Load() || s.given.Load() && (s.runs || ctx.Err() != nil)) && !errors.Is(err, h2.ErrUnsent)
 	if ctx.Err() == nil && s.foreign(err) {
 		return Outcome{NotSent, wrongVersion}
 	}

@@ -169,7 +169,7 @@ var decisions = []mutant{
 	{"mom/holds.go", "			s.lapses.keep(ids)\n", "", mom("TestLapse")},
 	{"mom/lapse.go", "; !kept {", "; true || !kept {", mom("TestLapse")},
 	{"mom/intake.go", "!(upstream.Outcome{Cause: cause}).Ours() {", "cause != upstream.Silent {", mom("TestOutageTellsWhatWaits")},
-	{"internal/upstream/attempt.go", "(s.stream || ctx.Err() != nil)", "ctx.Err() != nil", "./gateway -run TestStreamThatMayHaveRun"},
+	{"internal/upstream/attempt.go", "(s.runs || ctx.Err() != nil)", "ctx.Err() != nil", "./gateway -run TestStreamThatMayHaveRun"},
 	{"internal/upstream/request.go", "sent.given.Store(!req.Stream.unary)", "_ = info", "./gateway -run TestEndOfStreams"},
 	{"internal/server/server.go", "defer time.AfterFunc(drainTimeout, s.endCalls).Stop()", "_ = s.endCalls", "./e2e -run TestGatewayEnds$"},
 	{"internal/stack/node.go", "at.Engine, at.End = cfg.Engine, g.End", "at.Engine = cfg.Engine", "./e2e -run TestGatewayEnds$"},
