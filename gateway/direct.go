@@ -75,9 +75,6 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 	case c.method == readTask && res.Header.Get(contract.HeaderTask) != "":
 		outcome = upstream.Outcome{} // an error is what the task came to, and not what the MOM did
 	}
-	if outcome.Cause == upstream.NoDescriptors { // no fault of the service, and so there is no outage to tell of
-		p.once.Warn("descriptors", "no file descriptors left for connections to services: their calls are stored or refused", "raise", server.MoreDescriptors)
-	}
 	outcome = c.judged(ctx, outcome, err)
 	c.tries.last, c.tries.err = outcome, err
 	c.ran = c.ran || mayHaveRun(outcome.Kind)
@@ -178,6 +175,9 @@ func (c *call) lost() (cause string, lost bool) {
 // that every endpoint failed: after a hand-off its caller may be held for long.
 func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.Response) verdict {
 	last := &c.tries.last
+	if last.Cause == upstream.NoDescriptors { // no fault of the service, and so there is no outage to tell of
+		p.once.Warn("descriptors", "no file descriptors left for connections to services: their calls are stored or refused", "raise", server.MoreDescriptors)
+	}
 	if counts(last.Kind) && !last.Ours() && c.tries.made >= min(c.target.pool.Len(), maxTries) {
 		c.target.breaker.failed(last.Cause)
 	}

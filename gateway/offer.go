@@ -93,7 +93,7 @@ func (o *offering) letGo(why error) {
 
 func (o *offering) tooLate() { o.letGo(upstream.ErrTryTimeout) }
 
-// endSoon leaves the offer only the time that is left when the gateway ends.
+// endSoon has the offer last no longer than the gateway, which ends.
 func (o *offering) endSoon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

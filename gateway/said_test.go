@@ -103,6 +103,11 @@ func (p protocol) call(tb testing.TB, client *http.Client, url string, m method,
 	if err != nil {
 		return said{what: "broken"}
 	}
+	return hear(res)
+}
+
+// hear reads what an answer says, and closes it.
+func hear(res *http.Response) said {
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
 	s := said{header: res.Header, decision: res.Header.Get(contract.HeaderDecision), task: res.Header.Get(contract.HeaderTask), body: string(body)}

@@ -112,7 +112,6 @@ func (l *lapses) Run(ctx context.Context) error {
 func (l *lapses) due() (due []lapse, next time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.forget()
 	for len(l.lost) > 0 {
 		if next = time.Until(l.lost[0].over); next > 0 {
 			return due, next
@@ -123,6 +122,7 @@ func (l *lapses) due() (due []lapse, next time.Duration) {
 		l.lost = l.lost[1:]
 	}
 	l.lost = nil
+	l.forget() // here, and not with each hold that is lost: there may be thousands of either
 	return due, 0
 }
 
