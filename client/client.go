@@ -9,6 +9,8 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -48,10 +50,13 @@ func New(client *connect.Client) *Tasks {
 const waitAtOnce = time.Minute
 
 // Wait waits until a task has ended, and returns the task with its answer, if it has one. It fails
-// when ctx ends before that. progress may be nil; otherwise Wait calls it once a minute with the task.
+// when ctx ends before that. While no gateway, no MOM or no store can be reached, as when one is replaced, it asks again for about a
+// minute: to ask is always safe. progress may be nil; otherwise Wait calls it once a minute with the task.
 func (t *Tasks) Wait(ctx context.Context, id string, progress func(*momv1.Task)) (*momv1.Task, *momv1.Answer, error) {
 	for {
-		res, err := t.service.WaitTask(ctx, &momv1.WaitTaskRequest{Id: id, Wait: durationpb.New(waitAtOnce)})
+		res, err := failsafe.With(patience).WithContext(ctx).Get(func() (*momv1.WaitTaskResponse, error) {
+			return t.service.WaitTask(ctx, &momv1.WaitTaskRequest{Id: id, Wait: durationpb.New(waitAtOnce)})
+		})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -62,6 +67,18 @@ func (t *Tasks) Wait(ctx context.Context, id string, progress func(*momv1.Task))
 			progress(res.GetTask())
 		}
 	}
+}
+
+// patience asks again in pauses of up to 2 s, about a minute in all.
+var patience = retrypolicy.NewBuilder[*momv1.WaitTaskResponse]().
+	HandleIf(func(_ *momv1.WaitTaskResponse, err error) bool { return passes(err) }).
+	WithBackoff(100*time.Millisecond, 2*time.Second).WithJitterFactor(0.25).
+	WithMaxRetries(35).ReturnLastFailure().Build()
+
+// passes tells of an error that may not come again: nobody has answered, or somebody who lacks a part of the system.
+func passes(err error) bool {
+	var rpcErr *connect.Error
+	return errors.As(err, &rpcErr) && (rpcErr.Code() == connect.CodeUnavailable || !rpcErr.IsRemote())
 }
 
 // Answer waits until a task has ended, and unmarshals its answer into res. If the service answered with an

@@ -36,17 +36,24 @@ func TestQueueCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		listener := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		admin := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/proto")
 			_, _ = w.Write(raw)
-		}))
-		listener.Config.Protocols = new(http.Protocols)
-		listener.Config.Protocols.SetUnencryptedHTTP2(true)
-		listener.Start()
+		})
 		var out bytes.Buffer
-		if err := c.run(t.Context(), Operator{Admin: listener.URL}, &out); err != nil || out.String() != c.want {
+		if err := c.run(t.Context(), Operator{Admin: admin}, &out); err != nil || out.String() != c.want {
 			t.Errorf("%v: got %q, %v, want %q", c.answer, out.String(), err, c.want)
 		}
-		listener.Close()
 	}
+}
+
+// serve stands in for a gateway, and returns its URL.
+func serve(t *testing.T, answer http.HandlerFunc) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(answer)
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.URL
 }

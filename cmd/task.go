@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"holdline/client"
@@ -140,6 +142,10 @@ type TaskWait struct {
 
 // Run waits, tells of progress on standard error, and prints the answer.
 func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
+	// await is patient. So whether there is a gateway, and such a task, is seen before.
+	if _, err := c.tasks().GetTask(ctx, &momv1.GetTaskRequest{Id: c.ID}); err != nil {
+		return c.fail(err)
+	}
 	return c.await(ctx, out, c.ID, c.Wait)
 }
 
@@ -162,8 +168,10 @@ func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time
 	switch {
 	case ctx.Err() != nil:
 		return goesOn(&momv1.TaskHandle{Id: id})
-	case err == nil, bounded.Err() != nil, limit != nil && connect.CodeOf(err) == connect.CodeDeadlineExceeded: // out of time, it may have ended all the same
-		return r.printAnswer(ctx, out, id)
+	case err == nil:
+		return r.printAnswer(ctx, out, id, failsafe.With(readPatience))
+	case bounded.Err() != nil, limit != nil && connect.CodeOf(err) == connect.CodeDeadlineExceeded: // out of time, it may have ended all the same
+		return r.printAnswer(ctx, out, id, failsafe.With[*http.Response]())
 	}
 	return r.fail(err)
 }
@@ -174,20 +182,30 @@ func goesOn(handle *momv1.TaskHandle) error {
 	return &callError{rpc: stored, text: stored.Error(), hint: "the task goes on: holdline task wait " + handle.GetId()}
 }
 
+// readPatience is for an answer whose gateway is replaced between its end and its reading: about half a minute.
+var readPatience = retrypolicy.NewBuilder[*http.Response]().WithBackoff(100*time.Millisecond, 2*time.Second).WithMaxRetries(20).ReturnLastFailure().Build()
+
 // printAnswer reads the answer as JSON, which needs no schema here.
-func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string) error {
+func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string, reading failsafe.Executor[*http.Response]) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.Server+"/v1/tasks/"+id+"/answer", nil)
 	if err != nil {
 		return err
 	}
-	res, err := r.http().Do(req)
-	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	raw, err := io.ReadAll(res.Body)
-	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+	var raw []byte
+	res, err := reading.WithContext(ctx).Get(func() (*http.Response, error) {
+		res, err := r.http().Do(req)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = res.Body.Close() }()
+		raw, err = io.ReadAll(res.Body)
+		return res, err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return goesOn(&momv1.TaskHandle{Id: id})
+	case err != nil:
+		return r.fail(connect.Errorf(connect.CodeUnavailable, "read the answer: %s", err).WithCause(err))
 	}
 	switch res.StatusCode {
 	case http.StatusOK:
