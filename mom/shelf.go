@@ -52,6 +52,7 @@ type snapshot struct {
 	of   *route.Schemas
 	name string // empty: there is none to be kept
 	raw  []byte
+	big  bool // it is too large to be kept, and that was said
 }
 
 func newShelf(store shelfStore, ours *route.Schemas, services func() []string, log *slog.Logger) *shelf {
@@ -66,21 +67,22 @@ func (s *shelf) snapshot(service string) snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	of := s.ours.Of(service)
-	if known, ok := s.mine[service]; ok && known.of == of {
+	known, ok := s.mine[service]
+	if ok && known.of == of {
 		return known
 	}
 	raw, err := of.Snapshot(service)
+	made := snapshot{of: of, big: len(raw) > maxSnapshot}
 	switch {
 	case err != nil:
 		s.log.Error("schema cannot be kept", "service", service, "error", err)
-		raw = nil
-	case len(raw) > maxSnapshot:
+	case made.big && !known.big:
 		s.log.Warn("schema too large to be kept beside its tasks: answers cannot be read as JSON once it changes", "service", service, "bytes", len(raw))
-		raw = nil
+	case !made.big:
+		made.raw = raw
 	}
-	made := snapshot{of: of, raw: raw}
-	if len(raw) > 0 {
-		made.name = digest(raw)
+	if len(made.raw) > 0 {
+		made.name = digest(made.raw)
 	}
 	s.mine[service] = made
 	s.remember(made.name, of)

@@ -281,6 +281,7 @@ func parseID(raw string) (contract.TaskID, error) {
 // should know of them.
 func (s *taskService) serve(show func(*http.Request, *momv1.Task, *momv1.Answer) (contentType string, raw []byte, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store") // also on errors: a task that is not there yet may come
 		contentType, raw := "", []byte(nil)
 		task, answer, err := s.find(r.Context(), r.PathValue("id"))
 		if err == nil {
@@ -292,7 +293,6 @@ func (s *taskService) serve(show func(*http.Request, *momv1.Task, *momv1.Answer)
 		}
 		if err == nil {
 			w.Header().Set("Content-Type", contentType)
-			w.Header().Set("Cache-Control", "no-store")
 			_, _ = w.Write(raw) // the caller left, else
 			return
 		}

@@ -65,11 +65,11 @@ func newEmbedded(state string) (*embedded, error) {
 // claim makes sure that no other process has its Redis in the same directory.
 func (e *embedded) claim(state string) error {
 	if err := os.MkdirAll(state, 0o700); err != nil {
-		return fmt.Errorf("state: %w", err)
+		return fmt.Errorf("--state: %w", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(state, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return fmt.Errorf("state: %w", err)
+		return fmt.Errorf("--state: %w", err)
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close()
