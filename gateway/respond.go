@@ -88,9 +88,14 @@ func (c *call) writeHead(w http.ResponseWriter, res *upstream.Response) (flush b
 	// A unary answer ends soon, so HTTP/2 may put its head, its message and its
 	// end into one write; HTTP/1.1 has to be told to use chunks.
 	flush = res.ContentLength < 0 && res.Body != http.NoBody
-	if c.unary() && c.in.ProtoMajor == 2 {
-		flush = false
-		suppressDefaults(header, "Content-Length")
+	if c.in.ProtoMajor == 2 {
+		if c.unary() {
+			flush = false
+			suppressDefaults(header, "Content-Length")
+		}
+		if res.ContentLength == 0 && res.Body != http.NoBody && upstream.IsGRPC(header) { // for nginx it would end before its trailers
+			header["Content-Length"] = nil
+		}
 	}
 	w.WriteHeader(res.StatusCode)
 	return flush

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -267,6 +268,40 @@ func TestTrailers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// nginx takes a gRPC error with a length of 0 for one that has ended, and drops its trailers: neither ours have one, nor those of services.
+func TestErrorsOfGRPCHaveNoLength(t *testing.T) {
+	t.Parallel()
+	service := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { // net/http adds a length
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "5")
+	}))
+	service.Config.Protocols = new(http.Protocols)
+	service.Config.Protocols.SetUnencryptedHTTP2(true)
+	service.Start()
+	t.Cleanup(service.Close)
+	gateway := front(t, service.Listener.Addr().String())
+	for name, test := range map[string]struct{ path, header, status string }{
+		"a service's error":  {undeclared, "X-Any: a", "5"},
+		"the same, streamed": {streaming, "X-Any: a", "5"},
+		"a wrong header":     {undeclared, "Holdline-Ttl: abc", "3"},
+		"no route":           {"/no.such.Service/Call", "X-Any: a", "12"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			req := request(t, gateway+test.path, strings.NewReader("\x00\x00\x00\x00\x00"), "Content-Type: application/grpc", "Te: trailers", test.header)
+			res, err := client(t, 2).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			if status := res.Trailer.Get("Grpc-Status"); status != test.status || res.ContentLength >= 0 {
+				t.Errorf("status %q and a length of %d, want %q and none", status, res.ContentLength, test.status)
+			}
+		})
+	}
 }
 
 // A service that switches protocols unasked has not answered.

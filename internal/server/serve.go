@@ -20,6 +20,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handler, begun := s.handler, false
 	switch {
 	case r.ProtoMajor > 1 && s.own == nil:
+		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") { // an error has no length: for nginx one of 0 ends it before its trailers
+			w.Header()["Content-Length"] = nil
+		}
 		defer s.countStream(connOf(r.Context()))()
 	case r.ProtoMajor > 1:
 	default:

@@ -4,9 +4,11 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"holdline/internal/wire"
 )
@@ -90,13 +92,17 @@ func (c *call) respond(res *wire.Response) {
 		return
 	}
 	c.sentHead = true
+	flags := http2.Flags(0)
+	switch {
+	case len(res.Body) > 0:
+	case len(res.Trailers) == 0:
+		flags, c.sent = http2.FlagHeadersEndStream, true
+	default: // for nginx a length of 0 would end it before its trailers
+		res.Header = slices.DeleteFunc(res.Header, func(f hpack.HeaderField) bool { return f.Name == "content-length" })
+	}
 	l.newBlock()
 	l.add(":status", statusCode(res.Status))
 	l.addAll(res.Header)
-	flags := http2.Flags(0)
-	if len(res.Body) == 0 && len(res.Trailers) == 0 {
-		flags, c.sent = http2.FlagHeadersEndStream, true
-	}
 	l.headerBlock(c.id, flags)
 	if len(res.Body) > 0 {
 		c.push(res.Body, len(res.Trailers) == 0)

@@ -128,7 +128,8 @@ func (c *call) sendHead(body []byte, trailers bool) {
 	c.l.addAll(c.kept)
 	c.keptIn.giveBack()
 	c.kept, c.keptIn = nil, nil
-	if !c.sized && c.done && bodyAllowed && (len(body) > 0 || !c.isHead) {
+	// For nginx a response with a length of 0 has ended, and it drops the trailers: those of an error in gRPC.
+	if !c.sized && c.done && bodyAllowed && (len(body) > 0 || !c.isHead && !trailers) {
 		c.l.add("content-length", strconv.Itoa(len(body)))
 	}
 	if !c.typed && bodyAllowed && len(body) > 0 {
