@@ -56,6 +56,8 @@ type call struct {
 	ran bool
 	// confirmed: its service was asked whether it has another schema.
 	confirmed bool
+	// untold: nobody has told the schema of its service yet.
+	untold bool
 	// held: its caller counts among those who are held at MOMs.
 	held bool
 	// ended is how its response has ended, once that has come whole.

@@ -164,6 +164,9 @@ func unsendable(cause string, c *call) *connect.Error {
 		}
 	case upstream.NeedsHTTP2, upstream.UnknownProtocol:
 		mediaType, compression := c.req.Written()
+		if c.untold && cause == upstream.UnknownProtocol {
+			return untold(c)
+		}
 		if c.method == nil && cause == upstream.UnknownProtocol {
 			return contract.Errorf(momv1.Reason_REASON_PROTOCOL_UNSUPPORTED,
 				"%s does not understand calls of the type %s, and no schema has the method %s, so that they cannot be translated. The call was not executed",
@@ -182,6 +185,12 @@ func unsendable(cause string, c *call) *connect.Error {
 			upstream.HeaderBytes(c.req.Header), c.target.service)
 	}
 	return contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "a header of the call is not valid in HTTP; it was not executed")
+}
+
+// untold is for a call that needs a schema, as long as that may still come.
+func untold(c *call) *connect.Error {
+	return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
+		"nobody has told the schema of %s yet, which the call needs; the call was not executed", c.target.service)
 }
 
 // retryAfter reads how long the service asks to be left alone; ok is false when

@@ -17,8 +17,14 @@ func (p *proxy) judge(c *call) (err *connect.Error) {
 	if c.late(0) {
 		return connect.NewError(connect.CodeDeadlineExceeded, "the time that the caller gave was over before the call could be sent; it was not executed")
 	}
-	if c.asks, err = contract.AsksOf(header); err != nil || !p.stores(c) {
+	if c.asks, err = contract.AsksOf(header); err != nil {
 		return err
+	}
+	if !p.stores(c) {
+		if c.untold && p.mom != nil && !c.asks.Direct && (header.Get(contract.HeaderKey) != "" || contract.Prefer(header).Async) {
+			return untold(c) // it would be a task if its schema were known
+		}
+		return nil
 	}
 	if c.key, err = contract.Key(header); err != nil {
 		return err

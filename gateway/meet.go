@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
@@ -41,6 +42,8 @@ type meeting struct {
 	differs *prometheus.GaugeVec
 	log     *slog.Logger
 	once    *logonce.Logger
+
+	asking singleflight.Group // of calls
 
 	said map[string]string     // the difference of each MOM that was told last
 	seen map[string]difference // the one that was seen last, as long as it is not told
@@ -115,20 +118,33 @@ func (m *meeting) look(ctx context.Context) (waits bool) {
 // learn takes over schemas that the MOM knows and we do not: the service may be down since we were started.
 func (m *meeting) learn(ctx context.Context, mom momv1connect.HoldServiceClient, routes []*momv1.KnownRoute) {
 	for _, r := range routes {
-		if r.GetSchema() == "" || m.targets.of(r.GetService()) == nil || !m.schemas.Lacks(r.GetService()) {
-			continue
-		}
-		res, err := mom.GetSchema(ctx, &momv1.GetSchemaRequest{Service: r.GetService()})
-		if err == nil {
-			var schema *route.Schemas
-			if schema, err = route.OpenSnapshot(res.GetFiles()); err == nil && m.schemas.Learn(r.GetService(), schema) {
-				m.log.Info("schema learned from the MOM", "service", r.GetService())
-			}
-		}
-		if err != nil {
-			m.log.Debug("schema not learned from the MOM", "service", r.GetService(), "error", err)
+		if r.GetSchema() != "" && m.targets.of(r.GetService()) != nil && m.schemas.Lacks(r.GetService()) {
+			m.learnOne(ctx, mom, r.GetService())
 		}
 	}
+}
+
+func (m *meeting) learnOne(ctx context.Context, mom momv1connect.HoldServiceClient, service string) {
+	res, err := mom.GetSchema(ctx, &momv1.GetSchemaRequest{Service: service})
+	if err == nil {
+		var schema *route.Schemas
+		if schema, err = route.OpenSnapshot(res.GetFiles()); err == nil && m.schemas.Learn(service, schema) {
+			m.log.Info("schema learned from the MOM", "service", service)
+		}
+	}
+	if err != nil {
+		m.log.Debug("schema not learned from the MOM", "service", service, "error", err)
+	}
+}
+
+// ask asks a MOM for the schema of one service now: a call waits for it. It is safe for concurrent use.
+func (m *meeting) ask(service string) {
+	_, _, _ = m.asking.Do(service, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), wordTimeout)
+		defer cancel()
+		m.learnOne(ctx, holdsAt(func() *upstream.Endpoint { return m.mom.Pick() }, m.secret), service)
+		return nil, nil
+	})
 }
 
 // compare says how a MOM's routes differ from ours, by service.

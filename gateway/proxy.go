@@ -29,6 +29,7 @@ type proxy struct {
 	schemas *route.Schemas
 	bridge  *bridge.Bridge
 	learner *reflection.Learner
+	meeting *meeting // nil without MOMs
 	limit   *limit
 	varies  bool           // by CORS: what is answered depends on who asks
 	mom     *upstream.Pool // nil: nothing is stored
@@ -66,10 +67,26 @@ func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 	default:
 		method := p.schemas.Method(r.URL.Path)
 		if method == nil {
-			p.learner.Doubt(service)
+			method = p.ask(service, r.URL.Path)
 		}
 		p.serve(w, r, target, method, begun{})
 	}
+}
+
+// ask asks for the schema of a method that none has: its service, which may have another one by now; and the MOM, while nobody has told
+// any. It returns nil if there is none then, either.
+func (p *proxy) ask(service, path string) *route.Method {
+	if p.learner.Untold(service) || !p.schemas.Lacks(service) {
+		p.learner.Confirm(service)
+	}
+	if p.learner.Untold(service) && p.meeting != nil {
+		p.meeting.ask(service)
+	}
+	method := p.schemas.Method(path)
+	if method == nil {
+		p.learner.Doubt(service)
+	}
+	return method
 }
 
 // notFound answers for paths that are neither routed nor the gateway's own.
@@ -109,6 +126,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 // newCall is the call of a request.
 func (p *proxy) newCall(r *http.Request, target *target, method *route.Method, first begun) *call {
 	c := &call{in: r, target: target, method: method, began: time.Now()}
+	c.untold = method == nil && p.learner.Untold(target.service)
 	if first.Begun != nil {
 		c.began = first.Came
 	}
@@ -174,6 +192,8 @@ func (p *proxy) stores(c *call) bool {
 func (p *proxy) whyNotStored(c *call) string {
 	switch {
 	case p.mom == nil || !c.target.stores || c.asks.Direct:
+	case c.untold:
+		return "nobody has told its schema yet, so that its calls are not stored"
 	case c.method == nil:
 		return "no schema has the method " + c.req.URL.Path + ", so that its calls are not stored"
 	case c.unary() && !c.replayable():

@@ -12,6 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/grpcreflect/v2"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
@@ -108,10 +111,31 @@ func TestIntakeFollowsSchemas(t *testing.T) {
 	if err := m.shelf.keep(t.Context(), service); err != nil || store.schemas[name] == nil || string(store.schemas[latestOf(service)]) != name {
 		t.Errorf("kept: %v, %v", store.schemas, err)
 	}
-	// A MOM that starts in an outage knows it from the store.
+	// A MOM that starts in an outage knows it from the store, also if the first call is faster.
+	known := m.cfg.Schemas
 	m = newFake(t, store, func(cfg *Config) { cfg.Routes = m.cfg.Routes })
-	if err := m.shelf.keep(t.Context(), service); err != nil || offer("/"+service+"/Put") != http.StatusAccepted {
-		t.Errorf("another MOM: %v", err)
+	if got := offer("/" + service + "/Put"); got != http.StatusAccepted {
+		t.Errorf("another MOM: HTTP %d, want 202", got)
+	}
+	// Another store does not; then the service is asked.
+	rpc, mux := connect.NewServer(), http.NewServeMux()
+	grpcreflect.Register(rpc, grpcreflect.WithDescriptorResolver(known), grpcreflect.WithExtensionResolver(known),
+		grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string { return []string{service} })))
+	connecthttp.Mount(mux, rpc)
+	tells := httptest.NewUnstartedServer(mux)
+	tells.Config.Protocols = new(http.Protocols)
+	tells.Config.Protocols.SetUnencryptedHTTP2(true)
+	tells.Start()
+	t.Cleanup(tells.Close)
+	m = newFake(t, newFakeStore(), func(cfg *Config) {
+		routes, err := route.ParseTable([]string{service + "=" + tells.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Routes = routes
+	})
+	if got := offer("/" + service + "/Put"); got != http.StatusAccepted {
+		t.Errorf("a MOM with another store: HTTP %d, want 202", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -26,6 +27,8 @@ const (
 	// doubtPause is the least time between two questions to a service whose schema is in doubt; to one that has told none
 	// lately it is nonePause, and to one that has just told another schema than before changePause: the store keeps each.
 	doubtPause, nonePause, changePause = time.Second, 5 * time.Second, time.Minute
+	// untoldPause is the least time between two questions that calls wait for, to a service that has told nothing yet.
+	untoldPause = 100 * time.Millisecond
 )
 
 // errHTTP1 says that a service cannot be asked.
@@ -36,21 +39,21 @@ type Learner struct {
 	Schemas *route.Schemas
 	Log     *slog.Logger
 
-	mu       sync.Mutex
-	asked    map[string]*upstream.Pool // by service
-	followed map[string]followed       // those that are asked now
-	running  context.Context           //nolint:containedctx // of Run; nil unless it runs
-	asking   sync.WaitGroup
+	mu      sync.Mutex
+	running context.Context //nolint:containedctx // of Run; nil unless it runs
+	asking  sync.WaitGroup
 
+	asked      sync.Map // service → *asked: calls look here, and wait for nobody
 	confirming singleflight.Group
-	doubts     sync.Map // service → chan struct{}, of those that are followed: calls look here, and wait for nobody
 }
 
-// followed is a service that is asked, until stop is called.
-type followed struct {
+// asked is a service that is to be asked.
+type asked struct {
 	pool      *upstream.Pool
-	stop      context.CancelFunc
-	confirmed time.Time // when it was last asked because of a message
+	doubt     chan struct{}
+	told      atomic.Bool        // it has told a schema, or that it has none
+	stop      context.CancelFunc // of who asks it again and again; nil: nobody. The Learner's mutex guards it
+	confirmed time.Time          // when calls have waited for it last; of Confirm alone
 }
 
 // Follow has the services of these routes asked from now on, and no others: each at its pool, unless its route or an
@@ -58,10 +61,18 @@ type followed struct {
 func (l *Learner) Follow(routes route.Table, pool func(service string) *upstream.Pool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.asked = map[string]*upstream.Pool{}
+	for service, a := range l.all {
+		if routes[service] != nil && l.Schemas.Learns(service) && a.pool == pool(service) {
+			continue
+		}
+		if a.stop != nil {
+			a.stop()
+		}
+		l.asked.Delete(service)
+	}
 	for service := range routes {
-		if l.Schemas.Learns(service) {
-			l.asked[service] = pool(service)
+		if l.of(service) == nil && l.Schemas.Learns(service) {
+			l.asked.Store(service, &asked{pool: pool(service), doubt: make(chan struct{}, 1)})
 		}
 	}
 	if l.running != nil && l.running.Err() == nil {
@@ -69,78 +80,93 @@ func (l *Learner) Follow(routes route.Table, pool func(service string) *upstream
 	}
 }
 
-// keepUp asks those that are to be asked; mu is held.
+// keepUp begins to ask those that nobody asks; mu is held.
 func (l *Learner) keepUp() {
-	for service, f := range l.followed {
-		if l.asked[service] != f.pool {
-			f.stop()
-			delete(l.followed, service)
-			l.doubts.Delete(service)
+	for service, a := range l.all {
+		if a.stop == nil {
+			var ctx context.Context
+			ctx, a.stop = context.WithCancel(l.running)
+			l.asking.Go(func() { l.follow(ctx, service, a) })
 		}
 	}
-	for service, pool := range l.asked {
-		if l.followed[service].pool == nil {
-			ctx, stop := context.WithCancel(l.running)
-			doubt := make(chan struct{}, 1)
-			l.followed[service] = followed{pool: pool, stop: stop}
-			l.doubts.Store(service, doubt)
-			l.asking.Go(func() { l.follow(ctx, service, pool, doubt) })
-		}
+}
+
+// all are those that are to be asked.
+func (l *Learner) all(yield func(service string, a *asked) bool) {
+	l.asked.Range(func(service, a any) bool {
+		return yield(service.(string), a.(*asked)) //nolint:forcetypeassert // nothing else is in it
+	})
+}
+
+// of is nil for a service that is not asked.
+func (l *Learner) of(service string) *asked {
+	if a, ok := l.asked.Load(service); ok {
+		return a.(*asked) //nolint:forcetypeassert // nothing else is in it
 	}
+	return nil
 }
 
 // Doubt says that there is a call of a method that is not in the schema of its service: it may have a new one, and is
 // asked soon.
 func (l *Learner) Doubt(service string) {
-	if doubt, ok := l.doubts.Load(service); ok {
+	if a := l.of(service); a != nil {
 		select {
-		case doubt.(chan struct{}) <- struct{}{}: //nolint:forcetypeassert // nothing else is in it
+		case a.doubt <- struct{}{}:
 		default: // it is in doubt already
 		}
 	}
 }
 
-// Confirm asks a service for its schema now, if that was learned from it and was not confirmed within the last second. Callers
-// who would lose something of a message wait for it: the service may know what we do not. It takes two seconds at most.
+// Untold tells whether a service is asked for its schema, nobody knows it, and the service has not said that it has none.
+func (l *Learner) Untold(service string) bool {
+	a := l.of(service)
+	return a != nil && !a.told.Load() && l.Schemas.Lacks(service)
+}
+
+// Confirm asks a service for its schema now: callers who would lose something of a message wait for it, since the service may know what we do
+// not. It does not ask twice within a second, but for a service that is Untold: then it waits for the next question, within a tenth of one. It
+// takes about two seconds at most.
 func (l *Learner) Confirm(service string) {
 	_, _, _ = l.confirming.Do(service, func() (any, error) {
-		l.mu.Lock()
-		f, ok := l.followed[service]
-		ok = ok && time.Since(f.confirmed) >= doubtPause
-		if f.confirmed = time.Now(); ok {
-			l.followed[service] = f
-		}
-		l.mu.Unlock()
-		if !ok {
+		a := l.of(service)
+		switch {
+		case a == nil:
+			return nil, nil
+		case l.Untold(service):
+			time.Sleep(untoldPause - time.Since(a.confirmed))
+		case time.Since(a.confirmed) < doubtPause:
 			return nil, nil
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), confirmTime)
 		defer cancel()
-		return nil, l.ask(ctx, service, f.pool.Pick())
+		err := l.ask(ctx, service, a)
+		a.confirmed = time.Now()
+		return nil, err
 	})
 }
 
 // Run asks until ctx ends.
 func (l *Learner) Run(ctx context.Context) error {
 	l.mu.Lock()
-	l.running, l.followed = ctx, map[string]followed{}
+	l.running = ctx
 	l.keepUp()
 	l.mu.Unlock()
 	<-ctx.Done()
 	l.mu.Lock() // whoever has it begins nothing any more
 	defer l.mu.Unlock()
 	l.asking.Wait()
-	for _, f := range l.followed {
-		f.stop()
+	for _, a := range l.all {
+		a.stop()
+		a.stop = nil
 	}
 	return nil
 }
 
 // follow asks one service again and again.
-func (l *Learner) follow(ctx context.Context, service string, pool *upstream.Pool, doubt <-chan struct{}) {
+func (l *Learner) follow(ctx context.Context, service string, a *asked) {
 	for said := false; ctx.Err() == nil; {
 		before := l.Schemas.Digest(service)
-		err, least, pause := l.ask(ctx, service, pool.Pick()), doubtPause, slowPause
+		err, least, pause := l.ask(ctx, service, a), doubtPause, slowPause
 		now := l.Schemas.Digest(service)
 		switch known := now != ""; {
 		case errors.Is(err, ErrNone):
@@ -164,7 +190,7 @@ func (l *Learner) follow(ctx context.Context, service string, pool *upstream.Poo
 			least = changePause
 		}
 		if wait(ctx, least, nil) {
-			wait(ctx, pause, doubt)
+			wait(ctx, pause, a.doubt)
 		}
 	}
 }
@@ -183,19 +209,29 @@ func wait(ctx context.Context, pause time.Duration, signal <-chan struct{}) bool
 }
 
 // ask asks an endpoint once.
-func (l *Learner) ask(ctx context.Context, service string, endpoint *upstream.Endpoint) error {
+func (l *Learner) ask(ctx context.Context, service string, a *asked) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
+	endpoint := a.pool.Pick()
 	client, url := endpoint.Asking()
 	schema, err := Fetch(ctx, client, url, service)
-	switch {
-	case err != nil && !endpoint.SpeaksHTTP2():
-		return errHTTP1
-	case err != nil:
-		return err
+	if err != nil && !endpoint.SpeaksHTTP2() {
+		err = errHTTP1
 	}
-	if l.Schemas.Learn(service, schema) {
+	if err == nil && l.Schemas.Learn(service, schema) {
 		l.Log.Info("schema learned from the service", "service", service, "methods", len(schema.Methods(service)))
 	}
-	return nil
+	if hasSaid(err) {
+		a.told.Store(true)
+	}
+	return err
+}
+
+// hasSaid tells whether a service has said something of its schema: it has one, or none, or one that cannot be used.
+func hasSaid(err error) bool {
+	switch connect.CodeOf(err) {
+	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled:
+		return errors.Is(err, ErrNone)
+	}
+	return true
 }

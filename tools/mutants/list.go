@@ -19,6 +19,7 @@ const (
 	request = "internal/upstream/request.go"
 	stream  = "internal/upstream/stream.go"
 
+	untoldTest    = "./gateway -run TestCallsBeforeTheSchema"
 	plainTests    = "./gateway -timeout 120s -run Plain"
 	serverTests   = "./internal/server -timeout 60s -run Plain|ServerThatEnds|ContextOf|FlushTo|FirstPieces"
 	wire1Tests    = "./internal/wire/h1 -timeout 60s"
@@ -160,6 +161,18 @@ var decisions = []mutant{
 	{"gateway/respond.go", "			_ = controller.Flush()\n			return by, true\n", "			return by, true\n", "./gateway -run BrokenAnswerBegins"},
 	{"gateway/proxy.go", "context.AfterFunc(p.ending, func() { end(upstream.ErrEnding) })", "context.AfterFunc(p.ending, func() { _ = end })", "./gateway -run TestEnd$"},
 	{"gateway/proxy.go", "next, res := p.direct(tries, w, c)", "next, res := p.direct(tries, w, c); ctx = tries", "./gateway -run TestEnd$"},
+	{"gateway/proxy.go", "p.learner.Confirm(service)", "_ = service", untoldTest},
+	{"gateway/proxy.go", "p.meeting.ask(service)", "_ = service", untoldTest},
+	{"mom/intake.go", "m.learner.Confirm(service)", "_ = service", "./mom -run TestIntakeFollowsSchemas"},
+	{"mom/intake.go", "_ = m.shelf.keep(ctx, service) //", "//", "./mom -run TestIntakeFollowsSchemas"},
+	{"gateway/judge.go", "c.untold && p.mom != nil", "false", untoldTest},
+	{"gateway/judge.go", "!c.asks.Direct && (header", "(header", untoldTest},
+	{"gateway/decide.go", "c.untold && cause == upstream.UnknownProtocol", "false", untoldTest},
+	{"internal/reflection/learner.go", "return errors.Is(err, ErrNone)", "return true", untoldTest},
+	{"internal/reflection/learner.go", "!a.told.Load() && l", "l", untoldTest},
+	{"gateway/respond.go", "res.ContentLength == 0 && res.Body != http.NoBody && upstream.IsGRPC(header)", "false", "./gateway -tags nethttp -run TestErrorsOfGRPC"},
+	{"internal/wire/h2/response.go", "!c.isHead && !trailers", "!c.isHead", "./gateway -run TestErrorsOfGRPC"},
+	{"internal/server/serve.go", `strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")`, "false", "./gateway -tags nethttp -run TestErrorsOfGRPC"},
 	{"gateway/direct.go", "		case p.ending.Err() != nil:\n			cause = upstream.GatewayEnds\n", "", "./gateway -run TestEndOfLateCalls"},
 	{"gateway/direct.go", "|| p.ending.Err() != nil || !c.rewind()", "|| !c.rewind()", "./gateway -run TestEnd$"},
 	{"gateway/offer.go", "context.AfterFunc(h.proxy.ending, o.endSoon)", "func() bool { return true }", "./gateway -timeout 90s -run TestEndOfHolds"},

@@ -1,0 +1,102 @@
+package gateway_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/grpcreflect/v2"
+
+	"holdline/gateway"
+	"holdline/internal/freeport"
+	"holdline/internal/route"
+)
+
+// The first calls of a gateway may come before it knows the schema of their service. They wait until it was asked for; and as long as it may
+// still be told, none that would be a task passes, or is told for good what only holds without a schema.
+func TestCallsBeforeTheSchema(t *testing.T) {
+	t.Parallel()
+	known := faultSchemas(t)
+	snapshot, err := known.Snapshot(faultService)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reflection := http.NewServeMux()
+	rpc := connect.NewServer()
+	grpcreflect.Register(rpc, grpcreflect.WithDescriptorResolver(known), grpcreflect.WithExtensionResolver(known),
+		grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string { return []string{faultService} })))
+	connecthttp.Mount(reflection, rpc)
+
+	keyed, inJSON := []string{"Idempotency-Key: k"}, []string(nil)
+	for name, test := range map[string]struct {
+		reflects http.Handler // nil: the service is down
+		schema   []byte       // the MOM's
+		headers  []string
+		status   int
+		reason   string
+		ran      int32
+		offers   int
+	}{
+		"the service tells it":          {reflection, nil, keyed, 200, "", 0, 1},
+		"the MOM tells it":              {nil, snapshot, keyed, 200, "", 0, 1},
+		"there is none":                 {http.NotFoundHandler(), nil, keyed, 415, "PROTOCOL_UNSUPPORTED", 1, 0},
+		"it may come":                   {answering(503), nil, keyed, 503, "SERVICE_UNAVAILABLE", 0, 0},
+		"it may come, async":            {answering(503), nil, []string{"Prefer: respond-async"}, 503, "SERVICE_UNAVAILABLE", 0, 0},
+		"it may come, direct":           {answering(503), nil, append(keyed, "Holdline-Mode: direct"), 503, "SERVICE_UNAVAILABLE", 1, 0},
+		"it may come, to be translated": {answering(503), nil, inJSON, 503, "SERVICE_UNAVAILABLE", 1, 0},
+		"nobody is there":               {nil, nil, inJSON, 503, "SERVICE_UNAVAILABLE", 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var ran atomic.Int32
+			addr := freeport.Addr(t)
+			if test.reflects != nil {
+				addr = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					switch {
+					case strings.HasPrefix(r.URL.Path, "/grpc.reflection."):
+						test.reflects.ServeHTTP(w, r)
+					case strings.HasPrefix(r.URL.Path, "/grpc.health."):
+						http.NotFound(w, r)
+					default: // it speaks gRPC alone
+						ran.Add(1)
+						w.WriteHeader(http.StatusUnsupportedMediaType)
+					}
+				}))
+			}
+			mom := newStandIn(t, nil)
+			mom.schema = test.schema
+			unaware, err := route.LoadSchemas()
+			if err != nil {
+				t.Fatal(err)
+			}
+			url := "http://" + serve(t, configured(t, gateway.Config{Schemas: unaware}, "http://"+addr, mom.addr))
+			res, err := client(t, 1).Do(request(t, url+add.path, strings.NewReader("{}"), append(test.headers, "Content-Type: application/json")...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if res.StatusCode != test.status || !strings.Contains(string(body), test.reason) {
+				t.Errorf("status %d and %s, want %d and %s", res.StatusCode, body, test.status, test.reason)
+			}
+			if got := ran.Load(); got != test.ran {
+				t.Errorf("the service saw %d calls, want %d", got, test.ran)
+			}
+			if got := len(mom.got()); got != test.offers {
+				t.Errorf("the MOM was offered %d calls, want %d", got, test.offers)
+			}
+			if later := res.Header.Get("Retry-After"); (later != "") != (test.status == 503) {
+				t.Errorf("Retry-After is %q", later)
+			}
+		})
+	}
+}
+
+// answering is a server that only says one thing.
+func answering(status int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+}
