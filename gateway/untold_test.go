@@ -31,6 +31,7 @@ func TestCallsBeforeTheSchema(t *testing.T) {
 		grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string { return []string{faultService} })))
 	connecthttp.Mount(reflection, rpc)
 
+	away := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	keyed, inJSON := []string{"Idempotency-Key: k"}, []string(nil)
 	for name, test := range map[string]struct {
 		reflects http.Handler // nil: the service is down
@@ -44,10 +45,10 @@ func TestCallsBeforeTheSchema(t *testing.T) {
 		"the service tells it":          {reflection, nil, keyed, 200, "", 0, 1},
 		"the MOM tells it":              {nil, snapshot, keyed, 200, "", 0, 1},
 		"there is none":                 {http.NotFoundHandler(), nil, keyed, 415, "PROTOCOL_UNSUPPORTED", 1, 0},
-		"it may come":                   {answering(503), nil, keyed, 503, "SERVICE_UNAVAILABLE", 0, 0},
-		"it may come, async":            {answering(503), nil, []string{"Prefer: respond-async"}, 503, "SERVICE_UNAVAILABLE", 0, 0},
-		"it may come, direct":           {answering(503), nil, append(keyed, "Holdline-Mode: direct"), 503, "SERVICE_UNAVAILABLE", 1, 0},
-		"it may come, to be translated": {answering(503), nil, inJSON, 503, "SERVICE_UNAVAILABLE", 1, 0},
+		"it may come":                   {away, nil, keyed, 503, "SERVICE_UNAVAILABLE", 0, 0},
+		"it may come, async":            {away, nil, []string{"Prefer: respond-async"}, 503, "SERVICE_UNAVAILABLE", 0, 0},
+		"it may come, direct":           {away, nil, append(keyed, "Holdline-Mode: direct"), 503, "SERVICE_UNAVAILABLE", 1, 0},
+		"it may come, to be translated": {away, nil, inJSON, 503, "SERVICE_UNAVAILABLE", 1, 0},
 		"nobody is there":               {nil, nil, inJSON, 503, "SERVICE_UNAVAILABLE", 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,9 +95,4 @@ func TestCallsBeforeTheSchema(t *testing.T) {
 			}
 		})
 	}
-}
-
-// answering is a server that only says one thing.
-func answering(status int) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
 }
