@@ -93,6 +93,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 		}
 		if err == nil && len(servers) > 0 && servers[0].rights {
 			s.granted.Store(true)
+			s.barred.Store(false)
 		}
 		return nil
 	})
@@ -118,14 +119,11 @@ func (s *Store) checkServer(one server) error {
 	if info["aof_last_write_status"] == "err" {
 		return notSent(errors.New("it cannot write its append-only file"))
 	}
-	if one.lua != nil && strings.HasPrefix(one.lua.Error(), "NOPERM") {
-		return fmt.Errorf("redis: its user may not run scripts: %w", one.lua)
-	}
 	if one.lua != nil && noLua.MatchString(one.lua.Error()) {
 		return notSent(fmt.Errorf("it runs no Lua scripts, and must: Redis has them, and Valkey with its Lua engine: %w", one.lua))
 	}
-	if one.denied != "" {
-		return fmt.Errorf("redis: its user may not call, with our keys and channels, or it has under another name, what transitions need: %s", one.denied)
+	if err := one.deniedError(); err != nil {
+		return fmt.Errorf("redis: %w", err)
 	}
 	// Another refusal says nothing about texts: the user lacks the right, or another node has the key.
 	if one.key != nil && strings.Contains(one.key.Error(), "bit offset") {
@@ -140,6 +138,41 @@ func (s *Store) checkServer(one server) error {
 	s.warnWhile(limit > 0 && used > 0.8*limit, "memory "+run, "redis is nearly full: new tasks are refused",
 		"used_memory", info["used_memory"], "maxmemory", info["maxmemory"])
 	return nil
+}
+
+// deniedError says what our user may not do on a server.
+func (one server) deniedError() error {
+	switch {
+	case one.lua != nil && strings.HasPrefix(one.lua.Error(), "NOPERM"):
+		return fmt.Errorf("its user may not run scripts: %w", one.lua)
+	case one.denied != "":
+		return fmt.Errorf("its user may not call, with our keys and channels, or it has under another name, what transitions need: %s", one.denied)
+	}
+	return nil
+}
+
+// permitted finds out whether our user may call all that scripts do, before the first one, and after one has failed for want of a right. Such a
+// script leaves what it wrote until then, so it is not run.
+func (s *Store) permitted(ctx context.Context) error {
+	if !s.barred.Load() {
+		return nil
+	}
+	_, err, _ := s.asking.Do("", func() (any, error) {
+		return nil, s.command(context.WithoutCancel(ctx), s.link.shares.upkeep, func(ctx context.Context, client rueidis.Client) error {
+			servers, err := s.lookAtAll(ctx, client)
+			for _, one := range servers {
+				if err := one.deniedError(); err != nil {
+					return notSent(err)
+				}
+			}
+			if len(servers) > 0 { // scripts for the shards of a node that is silent fail by themselves
+				s.barred.Store(false)
+				return nil
+			}
+			return err
+		})
+	})
+	return err
 }
 
 // unsaved counts the changes since the last snapshot of each server that has no append-only file.

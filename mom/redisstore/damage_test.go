@@ -54,7 +54,7 @@ func TestScriptFailsMidway(t *testing.T) {
 	if err == nil || errors.Is(err, mom.ErrNotSent) {
 		t.Errorf("got %v, want an error that is not certain", err)
 	}
-	if text := out.String(); !strings.Contains(text, "script=turn") || !strings.Contains(text, task.ID.ULID.String()) {
+	if text := out.String(); !strings.Contains(text, "script=turn") || !strings.Contains(text, "tasks=["+task.ID.String()+"]") {
 		t.Errorf("log: got %q, want the script and the task", text)
 	}
 }

@@ -62,6 +62,9 @@ func (s *Store) judge(err error) error {
 		// Such a server already refuses the first write of a script, so nothing was changed.
 	default:
 		if inScript.MatchString(text) || code == "WRONGTYPE" {
+			if lacksRight.MatchString(text) {
+				s.barred.Store(true)
+			}
 			s.doubt()
 			return fmt.Errorf("%w: redis: %w", errDefect, err)
 		}
@@ -81,3 +84,6 @@ var errDefect = errors.New("failed on what is stored")
 // inScript matches the errors of Redis 7 and 8, Valkey, older ones and miniredis for a failure inside a script. What fails in one
 // transition of a turn is marked by our own script.
 var inScript = regexp.MustCompile(` script: |user_script:|Error (running|compiling) script`)
+
+// lacksRight matches those of commands that our user may not call, or not with such keys, or that were renamed.
+var lacksRight = regexp.MustCompile(`NOPERM|user executing the script|Unknown .*command called from script`)

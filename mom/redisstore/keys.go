@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/oklog/ulid/v2"
+
 	"holdline/internal/contract"
 	"holdline/mom"
 )
@@ -46,6 +48,7 @@ import (
 // is the name of the store, which is lost together with the tasks; and hl:schema:<hash> is a schema by
 // which stored requests were read.
 type shardKeys struct {
+	shard  mom.Shard
 	base   string // what every key of the shard begins with
 	memory memory // of the server that has these keys
 	// counted: the key parked counts all tasks that an older release has parked.
@@ -62,7 +65,7 @@ type shardKeys struct {
 
 func (s *Store) newShardKeys(shard mom.Shard) *shardKeys {
 	base := s.cfg.Prefix + "hl:{" + shard.Service + "#" + strconv.Itoa(shard.Index) + "}:"
-	k := &shardKeys{base: base, bell: newBell(), shares: newShares(), all: []string{
+	k := &shardKeys{shard: shard, base: base, bell: newBell(), shares: newShares(), all: []string{
 		base + "ready", base + "dead", base + "bell", base + "lease",
 		base + "later", base + "ttl", base + "paused", base + "gone",
 	}}
@@ -73,6 +76,16 @@ func (s *Store) newShardKeys(shard mom.Shard) *shardKeys {
 	}
 	k.turns.store, k.turns.keys = s, k
 	return k
+}
+
+// tasksAmong are the ids of the tasks that arguments of a script name.
+func (k *shardKeys) tasksAmong(argv ...string) (ids []string) {
+	for _, arg := range argv {
+		if name, err := ulid.ParseStrict(arg); err == nil {
+			ids = append(ids, contract.TaskID{Service: k.shard.Service, Shard: k.shard.Index, ULID: name}.String())
+		}
+	}
+	return ids
 }
 
 func (k *shardKeys) events() string               { return k.base + "events" }

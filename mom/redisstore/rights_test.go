@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"holdline/internal/contract"
 	"holdline/internal/redistest"
 	"holdline/mom"
 	"holdline/mom/redisstore"
@@ -69,14 +70,17 @@ func TestCheckNamesMissingRights(t *testing.T) {
 	other.add()
 }
 
-// A server whose commands were renamed is not used, and what has failed there is not said to be as if it were not sent.
+// A server whose commands were renamed is not used: nothing is stored there.
 func TestCheckNamesRenamedCommands(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"RPUSH", "TIME", "HSET", "ZADD"} {
 		server := redistest.New(t, "--rename-command", command, "other")
 		e := newEnv(t, redisstore.Config{URL: server.URL()})
-		if _, err := e.Add(e.ctx, e.task()); err == nil || errors.Is(err, mom.ErrNotSent) {
-			t.Errorf("%s: got %v, want an error of what was sent", command, err)
+		if _, err := e.Add(e.ctx, e.task()); !errors.Is(err, mom.ErrNotSent) || !strings.Contains(err.Error(), "what transitions need: "+command) {
+			t.Errorf("%s: got %v, want it not sent, and the command named", command, err)
+		}
+		if n, err := e.do("DBSIZE").AsInt64(); n != 0 || err != nil {
+			t.Errorf("%s: there are %d keys, %v, want none", command, n, err)
 		}
 		if err := e.Check(e.ctx); err == nil || !strings.HasSuffix(err.Error(), "what transitions need: "+command) {
 			t.Errorf("%s: got %v, want an error that names it", command, err)
@@ -117,6 +121,112 @@ func TestHalfStored(t *testing.T) {
 				t.Errorf("without %s, %s: leased %v, want %v", command, keyed, lease.ID, want)
 			} else {
 				e.ok(e.Settle(e.ctx, lease, success("done")))
+			}
+		}
+	}
+}
+
+// A lease that Redis ends midway leaves the queue as it was; and without a right no further script runs, nor the first one of a MOM that starts.
+func TestLeaseWithoutARight(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"lpop", "hmget", "get", "hset", "zadd", "del"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			e, admin := newLimited(t)
+			for i := range 12 {
+				var id contract.TaskID
+				if i%3 == 1 { // there is room for one of these alone
+					id = e.add(undeclared)
+				} else {
+					id = e.add()
+				}
+				if i%4 == 2 { // this one has been tried
+					e.ok(e.do("HSET", e.key("t:"+id.ULID.String()), "n", "1").Error())
+				}
+			}
+			queue := func() (states []string) {
+				t.Helper()
+				list, err := admin.do("LRANGE", e.key("ready"), "0", "-1").AsStrSlice()
+				e.ok(err)
+				for _, name := range list {
+					state, err := admin.do("HGET", e.key("t:"+name), "s").ToString()
+					e.ok(err)
+					states = append(states, name+" "+state)
+				}
+				return states
+			}
+			before, room := queue(), mom.Room{Tasks: 20, Again: 20, Once: 1}
+			admin.ok(admin.do("ACL", "SETUSER", "limited", "-"+command).Error())
+			for _, store := range []*env{newEnv(t, e.cfg), e, e} {
+				if leases, _, err := store.Store.Lease(e.ctx, e.shard, room, time.Minute); err == nil {
+					t.Errorf("leased %v, want an error", leases)
+				}
+				if after := queue(); !slices.Equal(after, before) {
+					t.Errorf("the queue is %v, want %v", after, before)
+				}
+			}
+			admin.ok(admin.do("ACL", "SETUSER", "limited", "+"+command).Error())
+			room.Once = 20
+			leases, _, err := e.Store.Lease(e.ctx, e.shard, room, time.Minute)
+			e.ok(err)
+			if len(leases) != len(before) {
+				t.Errorf("leased %d tasks, want all %d", len(leases), len(before))
+			}
+		})
+	}
+}
+
+// After a script that has failed for want of a right, none is run until our user may call all.
+func TestNoSecondScriptWithoutARight(t *testing.T) {
+	t.Parallel()
+	e, admin := newLimited(t)
+	e.add()
+	for _, rules := range [][2]string{{"-zadd", "+zadd"}, {"-hset", "+hset"}} {
+		admin.ok(admin.do("ACL", "SETUSER", "limited", rules[0]).Error())
+		if _, err := e.Add(e.ctx, e.task()); err == nil || errors.Is(err, mom.ErrNotSent) {
+			t.Errorf("%s: got %v, want an error of what was sent", rules[0], err)
+		}
+		_, err := e.Add(e.ctx, e.task())
+		if !errors.Is(err, mom.ErrNotSent) {
+			t.Errorf("%s: got %v, want it not sent", rules[0], err)
+		}
+		if _, err = e.Reap(e.ctx, e.shard); !errors.Is(err, mom.ErrNotSent) {
+			t.Errorf("%s: reaped, %v", rules[0], err)
+		}
+		admin.ok(admin.do("ACL", "SETUSER", "limited", rules[1]).Error())
+		if _, err = e.Add(e.ctx, e.task()); err != nil {
+			t.Errorf("%s: got %v", rules[1], err)
+		}
+	}
+}
+
+// A task that was settled by a script that Redis ended midway stays as it ended.
+func TestSettledMidway(t *testing.T) {
+	t.Parallel()
+	e, admin := newLimited(t)
+	for _, command := range []string{"zrem", "zadd", "del", "decrby"} {
+		for _, change := range []func(*mom.NewTask){undeclared, func(*mom.NewTask) {}} {
+			id := e.add(change, func(task *mom.NewTask) { task.TTL = time.Second })
+			lease := e.leaseFor(time.Millisecond)
+			e.ok(e.MarkSent(e.ctx, lease))
+			admin.ok(admin.do("ACL", "SETUSER", "limited", "-"+command).Error())
+			if err := e.Settle(e.ctx, lease, success("done")); err == nil || errors.Is(err, mom.ErrNotSent) {
+				t.Errorf("without %s: got %v, want an error of what was sent", command, err)
+			}
+			admin.ok(admin.do("ACL", "SETUSER", "limited", "+"+command).Error())
+			e.reapUntil("it is not among the open ones", func() bool {
+				open, err := admin.do("EXISTS", e.key("ttl"), e.key("lease"), e.key("later"), e.key("ready")).AsInt64()
+				e.ok(err)
+				return open == 0
+			})
+			e.wantState(id, succeeded)
+			e.wantAnswer(id, success("done"))
+			name := id.ULID.String()
+			if call, err := admin.do("EXISTS", e.key("p:"+name)).AsInt64(); call != 0 || err != nil {
+				t.Errorf("without %s: its call is kept, %v", command, err)
+			}
+			if _, err := admin.do("ZSCORE", e.key("gone"), name+" "+e.caller).ToString(); err != nil {
+				t.Errorf("without %s: its record never expires, %v", command, err)
 			}
 		}
 	}

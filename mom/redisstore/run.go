@@ -12,7 +12,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
 
 	"holdline/mom"
@@ -37,6 +36,11 @@ func (s *script) argv(given args, rest []string) []string {
 
 // run runs a script on a shard, whose prefix it adds to the arguments. A refusal is an error.
 func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, given args, rest ...string) (rueidis.RedisMessage, error) {
+	if !sc.reads {
+		if err := s.permitted(ctx); err != nil {
+			return rueidis.RedisMessage{}, fmt.Errorf("%s: %w", sc.name, err)
+		}
+	}
 	given["base"] = keys.base
 	argv := sc.argv(given, rest)
 	reply, err := query(ctx, s, s.sharesOf(keys).of(sc), func(ctx context.Context, client rueidis.Client) (rueidis.RedisMessage, error) {
@@ -44,10 +48,8 @@ func (s *Store) run(ctx context.Context, sc *script, keys *shardKeys, given args
 	})
 	if errors.Is(err, errDefect) {
 		attrs := []any{"script", sc.name, "shard", keys.base, "error", err}
-		if task, ok := given["ulid"]; ok {
-			attrs = append(attrs, "task", task)
-		} else if among := slices.DeleteFunc(rest, func(arg string) bool { _, err := ulid.ParseStrict(arg); return err != nil }); len(among) > 0 {
-			attrs = append(attrs, "tasks", among)
+		if tasks := keys.tasksAmong(append(slices.Clip(rest), given["ulid"])...); len(tasks) > 0 {
+			attrs = append(attrs, "tasks", tasks)
 		}
 		s.once.Log(slog.LevelError, "midway "+sc.name+keys.base, "a script failed midway", attrs...)
 	}

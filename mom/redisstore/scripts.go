@@ -30,6 +30,8 @@ type script struct {
 	plain form
 	// upkeep: it uses the places for upkeep, not those that callers and replay wait for.
 	upkeep bool
+	// reads: it writes nothing that could be left half done.
+	reads bool
 }
 
 // form is the text of a script, and what calls the script by the hash of this text.
@@ -53,7 +55,7 @@ var (
 	cancelScript    = newScript("cancel", "finish", "parked", "unpark", "give_up", "pass_over").asUpkeep()
 	abandonScript   = newScript("abandon", "finish", "pass_over", "offered").asUpkeep()
 	keepScript      = newScript("keep")
-	listenScript    = newScript("listen")
+	listenScript    = newScript("listen").asRead()
 	callScript      = newScript("call", "say", "call").asUpkeep()
 	dismissScript   = newScript("dismiss", "finish", "parked", "unpark", "give_up")
 	retryScript     = newScript("retry", "parked", "unpark", "retry")
@@ -62,8 +64,8 @@ var (
 	reapScript      = newScript("reap", "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
 	countScript     = newScript("count_parked", "parked").asUpkeep()
 	rouseScript     = newScript("rouse").asUpkeep()
-	depthScript     = newScript("depth", "parked").asUpkeep()
-	endedScript     = newScript("ended").asUpkeep()
+	depthScript     = newScript("depth", "parked").asUpkeep().asRead()
+	endedScript     = newScript("ended").asUpkeep().asRead()
 	pauseScript     = newScript("pause")
 	limitScript     = newScript("limit")
 	numberScript    = newScript("number").asUpkeep()
@@ -150,6 +152,11 @@ func (s *script) needsRoom() *script {
 
 func (s *script) asUpkeep() *script {
 	s.upkeep = true
+	return s
+}
+
+func (s *script) asRead() *script {
+	s.reads = true
 	return s
 }
 

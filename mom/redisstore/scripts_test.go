@@ -36,7 +36,7 @@ var (
 
 // known are the words of Lua, and what Redis gives to every script.
 var known = strings.Fields(`and break do else elseif end false for function if in local nil not or repeat return then true until while
-	KEYS ARGV redis string math table tonumber type ipairs pairs unpack pcall`)
+	KEYS ARGV redis string math table tonumber type ipairs pairs unpack pcall error`)
 
 // A script uses each argument that its header lists, by its name, and no undeclared name: Redis
 // reports such a name only when the script comes to it.

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"holdline/internal/logonce"
 	"holdline/mom"
 )
@@ -94,6 +96,8 @@ type Store struct {
 
 	doubts  chan struct{}
 	granted atomic.Bool            // our user may call all that scripts do, as far as is known
+	barred  atomic.Bool            // it may not, or that is not known yet: see permitted
+	asking  singleflight.Group     // whether it may
 	unsaved atomic.Int64           // changes that are in no file; negative: each is in one
 	name    atomic.Pointer[string] // which store this is; nil until it was seen
 
@@ -124,6 +128,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, log: cfg.Logger, once: logonce.New(cfg.Logger), memoryLook: memoryLook, doubts: make(chan struct{}, 1)}
 	s.unsaved.Store(-1)
+	s.barred.Store(true)
 	if cfg.Embedded {
 		// A miniredis does not speak RESP3, and its INFO tells nothing of memory, so no Add looks. It
 		// does not tell its version either, so it gets the scripts for servers before Redis 7.

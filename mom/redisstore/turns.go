@@ -267,7 +267,11 @@ func (t *turns) make(batch []*asked, attended bool) {
 // judge is that of the store, for one of many transitions.
 func (t *turns) judge(one *asked, err error) error {
 	if err = t.store.judge(err); errors.Is(err, errDefect) {
-		t.store.once.Log(slog.LevelError, "failed "+t.keys.base, "a script failed", "script", turnScript.name, "shard", t.keys.base, "task", one.argv[0], "error", err)
+		attrs := []any{"script", turnScript.name, "shard", t.keys.base, "error", err}
+		if tasks := t.keys.tasksAmong(one.argv[0]); len(tasks) > 0 { // of a lease, it is a number
+			attrs = append(attrs, "tasks", tasks)
+		}
+		t.store.once.Log(slog.LevelError, "failed "+t.keys.base, "a script failed", attrs...)
 	}
 	return err
 }

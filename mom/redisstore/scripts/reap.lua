@@ -45,8 +45,21 @@ local function each(set, offset, what)
   return 0
 end
 
+-- has_ended is for tasks that have ended, and that a script which failed midway has left among the open ones: they are taken out of there.
+local parked_states = {[S_DEAD] = true, [S_UNCERTAIN] = true}
+local ended_states = {[S_SUCCEEDED] = true, [S_FAILED] = true, [S_CANCELLED] = true, [S_EXPIRED] = true}
+local function has_ended(ulid, task)
+  if not ended_states[task.s] and not parked_states[task.s] then return false end
+  redis.call('ZREM', TTL, ulid)
+  redis.call('ZREM', LEASE, ulid)
+  redis.call('ZREM', LATER, ulid)
+  if ended_states[task.s] then drop(ulid, task, task.w + tombstone) end
+  return true
+end
+
 -- This and the next step come first: the next one takes tasks out of ready, see give_back.
 from_ttl = each(TTL, from_ttl, function(ulid, task)
+  if has_ended(ulid, task) then return end
   if task.s == S_RUNNING then
     -- It may still finish. When its lease ends unfinished, it expires. A script that failed midway may have left it without one.
     redis.call('ZADD', LEASE, 'NX', now, ulid)
@@ -84,6 +97,7 @@ if open and soonest(LATER, longest_backoff) then more = true end
 local ripe = {}
 for i = rest, #ARGV, 2 do ripe[ARGV[i]] = ARGV[i + 1] end
 local more_leases, watch = end_leases(grace, ripe, function(ulid, task)
+  if has_ended(ulid, task) then return end
   if task.m and task.r ~= '1' then
     park(ulid, S_UNCERTAIN, task.n + 1, 'lease ended after the call was sent')
     return
@@ -97,7 +111,9 @@ end)
 
 if more_leases then more = true end
 
-from_later = each(LATER, from_later, give_back)
+from_later = each(LATER, from_later, function(ulid, task)
+  if not has_ended(ulid, task) then give_back(ulid, task) end
+end)
 
 local given_up, parked_next = reap_parked(parked_ttl, max_parked_bytes, tombstone)
 if parked_next == 0 then more = true end

@@ -16,11 +16,21 @@
 --         the others beyond it go behind all others. Up to 100 ended tasks, or 25 that end now,
 --         lose their places, and the bell rings for the rest.
 local left, beyond, unknown, passes = {}, {}, nil, 0
+local popped, lost = {}, {} -- what was taken out of ready, and of that what does not belong there any more
 local vacant, rate, hand -- ready is empty; see allow
+
+-- lacks_right tells whether an error says that our user may not call a command, or that it has another name.
+local function lacks_right(err)
+  local reason = type(err) == 'table' and err.err or err
+  return string.find(reason, 'NOPERM') or string.find(reason, 'executing the script') or string.find(reason, 'called from script')
+end
 
 local function take(ulid, n, r, x, put_back, listened)
   local call = own[ulid] and '' or redis.pcall('GET', base .. 'p:' .. ulid)
-  if type(call) ~= 'string' then call = false end
+  if type(call) ~= 'string' then
+    if call and lacks_right(call) then error(call.err, 0) end
+    call = false
+  end
   redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
   hold(ulid, n, r, x - now, call, put_back, listened)
 end
@@ -47,9 +57,10 @@ local function look_at(ulid)
   elseif not task or task.s ~= S_QUEUED then
     if not task then redis.call('ZREM', TTL, ulid) end
     rare().skipped()
-    passes = passes + 1
+    passes, lost[ulid] = passes + 1, true
   elseif task.x <= now then
     rare().finish(ulid, task, S_EXPIRED, tombstone)
+    lost[ulid] = true
     passes = passes + BATCH / BULK
   elseif task.r ~= '1' and once < 1 then
     left[#left + 1] = ulid
@@ -114,9 +125,14 @@ local function take_from_ready()
       redis.call('DEL', base .. 'passed')
       break
     end
+    for _, ulid in ipairs(ulids) do popped[#popped + 1] = ulid end
     for _, ulid in ipairs(ulids) do
-      -- One that is damaged is no lease. It is told of, and has lost its place.
-      if not pcall(look_at, ulid) then taken[#taken + 1] = {ulid, 0, 0, 0, false, 0} end
+      local done, err = pcall(look_at, ulid)
+      if not done then
+        if lacks_right(err) then error(err, 0) end
+        -- One that is damaged is no lease. It is told of, and has lost its place.
+        taken[#taken + 1], lost[ulid] = {ulid, 0, 0, 0, false, 0}, true
+      end
     end
   end
   if #taken == 0 then
@@ -126,24 +142,43 @@ local function take_from_ready()
         take_loaded(ulid, beyond[ulid])
       elseif beyond[ulid] and behind then
         redis.call('RPUSH', READY, ulid)
+        lost[ulid] = true
       else
         kept[#kept + 1] = ulid
       end
     end
     left = kept
   end
-  for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
+end
+
+-- put_back leaves ready as it was, after something was refused midway: else these tasks would be in no list.
+local function put_back(straight_ones)
+  for i = #taken, straight_ones + 1, -1 do
+    if not lost[taken[i][1]] then redis.pcall('HSET', base .. 't:' .. taken[i][1], 's', S_QUEUED) end
+    taken[i] = nil
+  end
+  for i = #popped, 1, -1 do
+    if not lost[popped[i]] then redis.pcall('LPUSH', READY, popped[i]) end
+  end
 end
 
 local function lease()
   vacant = vacant and #ready == 0
-  if not vacant then take_from_ready() end
+  if not vacant then
+    local straight_ones = #taken -- which add_all has written down
+    local done, err = pcall(take_from_ready)
+    if done then done, err = pcall(write_held) end
+    if not done then
+      put_back(straight_ones)
+      error(err, 0)
+    end
+    for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
+  end
   if rate then
     -- Rounded down, since errors of rounding up would add up.
     redis.call('HSET', base .. 'limits', 'b', string.format('%.6f', math.floor((hand - #taken) * 1e6) / 1e6), 'a', now)
   end
   if unknown and #taken == 0 then return unknown end
-  write_held()
   local more = vacant and 0 or redis.call('EXISTS', READY)
   if more == 0 then
     redis.call('DEL', BELL)

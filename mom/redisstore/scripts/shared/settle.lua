@@ -47,12 +47,12 @@ end
 local function settle_all(count, at, replies)
   for i = at, at + 6 * count - 1, 6 do replies[#replies + 1] = alone(settle, unpack(ARGV, i, i + 5)) end
   if #ended > 0 then
-    redis.call('ZREM', TTL, unpack(ended))
-    redis.call('ZREM', LEASE, unpack(ended))
     redis.call('ZADD', GONE, unpack(gone))
     redis.call('DEL', unpack(calls))
     count_out(freed)
     for state, n in pairs(states) do count_ended(state, n) end
+    redis.call('ZREM', LEASE, unpack(ended))
+    redis.call('ZREM', TTL, unpack(ended)) -- last: if one of those fails, reap.lua finds these tasks here
   end
   return at + 6 * count
 end
