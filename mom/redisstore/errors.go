@@ -85,5 +85,6 @@ var errDefect = errors.New("failed on what is stored")
 // transition of a turn is marked by our own script.
 var inScript = regexp.MustCompile(` script: |user_script:|Error (running|compiling) script`)
 
-// lacksRight matches those of commands that our user may not call, or not with such keys, or that were renamed.
-var lacksRight = regexp.MustCompile(`NOPERM|user executing the script|Unknown .*command called from script`)
+// lacksRight matches the errors of commands that our user may not call, or not with such keys, or that were renamed: of Redis 6, 7, and 8 and Valkey,
+// and of all.
+var lacksRight = regexp.MustCompile(`NOPERM|executing the script|ACL failure|called from script`)

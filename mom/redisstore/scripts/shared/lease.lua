@@ -19,10 +19,12 @@ local left, beyond, unknown, passes = {}, {}, nil, 0
 local popped, lost = {}, {} -- what was taken out of ready, and of that what does not belong there any more
 local vacant, rate, hand -- ready is empty; see allow
 
--- lacks_right tells whether an error says that our user may not call a command, or that it has another name.
+-- lacks_right tells whether an error says that our user may not call a command, or that it has another name: see errors.go.
 local function lacks_right(err)
   local reason = type(err) == 'table' and err.err or err
-  return string.find(reason, 'NOPERM') or string.find(reason, 'executing the script') or string.find(reason, 'called from script')
+  for _, words in ipairs({'NOPERM', 'executing the script', 'ACL failure', 'called from script'}) do
+    if string.find(reason, words) then return true end
+  end
 end
 
 local function take(ulid, n, r, x, put_back, listened)
