@@ -177,9 +177,9 @@ func storeError(err error) error {
 		return contract.Errorf(momv1.Reason_REASON_TASK_STATE,
 			"the call is no longer kept, since the task was dismissed or given up; make the call again if it should run")
 	case errors.Is(err, ErrUnavailable):
-		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the store cannot be reached").WithCause(err)
+		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the store is not available").WithCause(err)
 	case errors.Is(err, ErrRecordVersion):
-		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "a newer release has stored the task, and this MOM cannot read it; another MOM may").WithCause(err)
+		return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "this MOM cannot read the record of the task, which a newer release has stored, or which is damaged; another MOM may").WithCause(err)
 	}
 	return err
 }

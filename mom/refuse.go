@@ -32,7 +32,7 @@ func (in *intake) addFailed(ctx context.Context, x *incoming, task NewTask, err 
 	}
 	in.once.Warn("not stored", "call not stored", "task", task.ID, "procedure", in.method.Procedure, "error", err)
 	if errors.Is(err, ErrNotSent) {
-		return in.notStored(x, task, "the store cannot be reached")
+		return in.notStored(x, task, "the store is not available")
 	}
 	x.said.Set(contract.HeaderUnsure, "1")
 	if in.method.Repeatable {

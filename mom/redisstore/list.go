@@ -2,12 +2,14 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/redis/rueidis"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/contract"
@@ -37,7 +39,7 @@ func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string
 		} else if page, err = s.page(ctx, shard, caller, before); err != nil {
 			return nil, "", fmt.Errorf("list: %w", err)
 		}
-		tasks, err := s.read(ctx, shard, page.names)
+		tasks, err := s.read(ctx, shard, caller, page.names)
 		if err != nil {
 			return nil, "", fmt.Errorf("list: %w", err)
 		}
@@ -79,8 +81,9 @@ func (s *Store) page(ctx context.Context, shard mom.Shard, caller, before string
 	})
 }
 
-// read reads tasks. It leaves out those whose records have expired.
-func (s *Store) read(ctx context.Context, shard mom.Shard, names []string) ([]*momv1.Task, error) {
+// read reads tasks of a caller, or of others. It leaves out those whose records have expired. One whose record cannot be read is there with its id, in no state:
+// it does not hide the others.
+func (s *Store) read(ctx context.Context, shard mom.Shard, caller string, names []string) ([]*momv1.Task, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
@@ -92,10 +95,10 @@ func (s *Store) read(ctx context.Context, shard mom.Shard, names []string) ([]*m
 		}
 		for i, reply := range client.DoMulti(ctx, reads...) {
 			fields, err := reply.AsStrMap()
-			if err != nil {
-				return nil, s.judge(err)
+			if err = s.judge(err); err != nil && !errors.Is(err, errDefect) {
+				return nil, err
 			}
-			if len(fields) == 0 {
+			if err == nil && len(fields) == 0 {
 				continue // reap has not yet removed it from the list
 			}
 			id := contract.TaskID{Service: shard.Service, Shard: shard.Index}
@@ -104,7 +107,7 @@ func (s *Store) read(ctx context.Context, shard mom.Shard, names []string) ([]*m
 			}
 			task, err := readTask(id, fields)
 			if err != nil {
-				return nil, err
+				task = &momv1.Task{Id: id.String(), Caller: caller, CreateTime: timestamppb.New(id.ULID.Timestamp()), LastFailure: "its record cannot be read here"}
 			}
 			tasks = append(tasks, task)
 		}

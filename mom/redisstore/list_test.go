@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -59,6 +60,30 @@ func TestListByState(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("%v: got %v, want %v", states, got, want)
 			}
+		}
+	})
+}
+
+// A record that cannot be read does not hide the tasks beside it: it is listed with its id, in no state.
+func TestListBesideABadRecord(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		first, newer, damaged, last := e.add(), e.add(), e.add(), e.add()
+		e.setVersion(newer, unknownVersion)
+		record := e.key("t:" + damaged.ULID.String())
+		e.ok(e.do("DEL", record).Error())
+		e.ok(e.do("SET", record, "of another program").Error())
+		tasks, _, err := e.List(e.ctx, e.shard, e.caller, "", 100, nil)
+		e.ok(err)
+		states := map[string]momv1.TaskState{}
+		for _, task := range tasks {
+			states[task.GetId()] = task.GetState()
+			if task.GetState() == 0 && (task.GetLastFailure() == "" || task.GetCreateTime() == nil) {
+				t.Errorf("%v does not say what is wrong", task)
+			}
+		}
+		want := map[string]momv1.TaskState{first.String(): queued, last.String(): queued, newer.String(): 0, damaged.String(): 0}
+		if !maps.Equal(states, want) {
+			t.Errorf("got %v, want %v", states, want)
 		}
 	})
 }

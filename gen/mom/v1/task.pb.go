@@ -29,7 +29,8 @@ const (
 type TaskState int32
 
 const (
-	// Never sent.
+	// In a list: the record of the task cannot be read, since a newer release has
+	// stored it, or since it is damaged.
 	TaskState_TASK_STATE_UNSPECIFIED TaskState = 0
 	// Stored, waits for its service.
 	TaskState_TASK_STATE_QUEUED TaskState = 1
