@@ -32,6 +32,7 @@ func TestCallsBeforeTheSchema(t *testing.T) {
 	connecthttp.Mount(reflection, rpc)
 
 	away := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	hangUp := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	keyed, inJSON := []string{"Idempotency-Key: k"}, []string(nil)
 	for name, test := range map[string]struct {
 		reflects http.Handler // nil: the service is down
@@ -45,6 +46,7 @@ func TestCallsBeforeTheSchema(t *testing.T) {
 		"the service tells it":          {reflection, nil, keyed, 200, "", 0, 1},
 		"the MOM tells it":              {nil, snapshot, keyed, 200, "", 0, 1},
 		"there is none":                 {http.NotFoundHandler(), nil, keyed, 415, "PROTOCOL_UNSUPPORTED", 1, 0},
+		"who asks is hung up on":        {hangUp, nil, keyed, 415, "PROTOCOL_UNSUPPORTED", 1, 0},
 		"it may come":                   {away, nil, keyed, 503, "SERVICE_UNAVAILABLE", 0, 0},
 		"it may come, async":            {away, nil, []string{"Prefer: respond-async"}, 503, "SERVICE_UNAVAILABLE", 0, 0},
 		"it may come, direct":           {away, nil, append(keyed, "Holdline-Mode: direct"), 503, "SERVICE_UNAVAILABLE", 1, 0},

@@ -19,8 +19,8 @@ import (
 const (
 	// askTime bounds one question.
 	askTime = 5 * time.Second
-	// confirmTime bounds one that a call waits for.
-	confirmTime = 2 * time.Second
+	// confirmTime bounds one that a call waits for, and healthTime the question for the health of who has not answered.
+	confirmTime, healthTime = 2 * time.Second, time.Second
 	// slowPause is the time between two questions, and quickPause that to a service whose schema nobody knows yet
 	// and that could not be asked.
 	slowPause, quickPause = 30 * time.Second, 2 * time.Second
@@ -221,17 +221,27 @@ func (l *Learner) ask(ctx context.Context, service string, a *asked) error {
 	if err == nil && l.Schemas.Learn(service, schema) {
 		l.Log.Info("schema learned from the service", "service", service, "methods", len(schema.Methods(service)))
 	}
-	if hasSaid(err) {
+	if hasSaid(ctx, endpoint, err) {
 		a.told.Store(true)
 	}
 	return err
 }
 
-// hasSaid tells whether a service has said something of its schema: it has one, or none, or one that cannot be used.
-func hasSaid(err error) bool {
-	switch connect.CodeOf(err) {
+// hasSaid tells whether a service has said something of its schema: it has one, or none, or one that cannot be used. Who answers others, and breaks this question off, has
+// none, such as a service that has not shown yet that it speaks HTTP/1.1 alone.
+func hasSaid(ctx context.Context, endpoint *upstream.Endpoint, err error) bool {
+	var rpcErr *connect.Error
+	if !errors.As(err, &rpcErr) || errors.Is(err, ErrNone) {
+		return true
+	}
+	switch rpcErr.Code() {
 	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled:
-		return errors.Is(err, ErrNone)
+		if rpcErr.IsRemote() || rpcErr.Unwrap() == nil { // it, or a proxy in front of it, has said so in gRPC or in HTTP
+			return false
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTime)
+		defer cancel()
+		return endpoint.Healthy(ctx)
 	}
 	return true
 }
