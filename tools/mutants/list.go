@@ -168,7 +168,7 @@ var decisions = []mutant{
 	{"gateway/judge.go", "c.untold && p.mom != nil", "false", untoldTest},
 	{"gateway/judge.go", "!c.asks.Direct && (header", "(header", untoldTest},
 	{"gateway/decide.go", "c.untold && cause == upstream.UnknownProtocol", "false", untoldTest},
-	{"internal/reflection/learner.go", "return endpoint.Healthy(ctx)", "return false", untoldTest},
+	{"internal/reflection/learner.go", "return endpoint.Healthy(ctx)", "return endpoint.Healthy(ctx) && false", untoldTest},
 	{"internal/reflection/learner.go", "if rpcErr.IsRemote() || rpcErr.Unwrap() == nil {", "if false {", untoldTest},
 	{"internal/reflection/learner.go", "!a.told.Load() && l", "l", untoldTest},
 	{"gateway/respond.go", "res.ContentLength == 0 && res.Body != http.NoBody && upstream.IsGRPC(header)", "false", "./gateway -tags nethttp -run TestErrorsOfGRPC"},
