@@ -4,13 +4,15 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"math/rand/v2"
+	"syscall"
 	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
-	"github.com/failsafe-go/failsafe-go"
-	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -54,9 +56,7 @@ const waitAtOnce = time.Minute
 // minute: to ask is always safe. progress may be nil; otherwise Wait calls it once a minute with the task.
 func (t *Tasks) Wait(ctx context.Context, id string, progress func(*momv1.Task)) (*momv1.Task, *momv1.Answer, error) {
 	for {
-		res, err := failsafe.With(patience).WithContext(ctx).Get(func() (*momv1.WaitTaskResponse, error) {
-			return t.service.WaitTask(ctx, &momv1.WaitTaskRequest{Id: id, Wait: durationpb.New(waitAtOnce)})
-		})
+		res, err := t.wait(ctx, id)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -69,16 +69,40 @@ func (t *Tasks) Wait(ctx context.Context, id string, progress func(*momv1.Task))
 	}
 }
 
-// patience asks again in pauses of up to 2 s, about a minute in all.
-var patience = retrypolicy.NewBuilder[*momv1.WaitTaskResponse]().
-	HandleIf(func(_ *momv1.WaitTaskResponse, err error) bool { return passes(err) }).
-	WithBackoff(100*time.Millisecond, 2*time.Second).WithJitterFactor(0.25).
-	WithMaxRetries(35).ReturnLastFailure().Build()
+// patience is for how long a request is made again that may not fail the next time; in pauses of up to maxPause.
+const patience, maxPause = time.Minute, 2 * time.Second
 
-// passes tells of an error that may not come again: nobody has answered, or somebody who lacks a part of the system.
+// wait waits once.
+func (t *Tasks) wait(ctx context.Context, id string) (*momv1.WaitTaskResponse, error) {
+	failing := time.Time{}
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, maxPause) {
+		res, err := t.service.WaitTask(ctx, &momv1.WaitTaskRequest{Id: id, Wait: durationpb.New(waitAtOnce)})
+		if failing.IsZero() {
+			failing = time.Now()
+		}
+		if err == nil || !passes(err) || ctx.Err() != nil || time.Since(failing) >= patience {
+			return res, err
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause/2)): // many may wait for the same gateway
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// passes tells of an error that may not come again: somebody lacks a part of the system, or the connection ended.
 func passes(err error) bool {
-	var rpcErr *connect.Error
-	return errors.As(err, &rpcErr) && (rpcErr.Code() == connect.CodeUnavailable || !rpcErr.IsRemote())
+	var wrong *tls.CertificateVerificationError
+	if errors.As(err, &wrong) {
+		return false
+	}
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} { // not all of them are unavailable to connect
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return connect.CodeOf(err) == connect.CodeUnavailable
 }
 
 // Answer waits until a task has ended, and unmarshals its answer into res. If the service answered with an

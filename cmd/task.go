@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -143,7 +144,9 @@ type TaskWait struct {
 // Run waits, tells of progress on standard error, and prints the answer.
 func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
 	// await is patient. So whether there is a gateway, and such a task, is seen before.
-	if _, err := c.tasks().GetTask(ctx, &momv1.GetTaskRequest{Id: c.ID}); err != nil {
+	looking, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	if _, err := c.tasks().GetTask(looking, &momv1.GetTaskRequest{Id: c.ID}); err != nil {
 		return c.fail(err)
 	}
 	return c.await(ctx, out, c.ID, c.Wait)
@@ -171,7 +174,9 @@ func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time
 	case err == nil:
 		return r.printAnswer(ctx, out, id, failsafe.With(readPatience))
 	case bounded.Err() != nil, limit != nil && connect.CodeOf(err) == connect.CodeDeadlineExceeded: // out of time, it may have ended all the same
-		return r.printAnswer(ctx, out, id, failsafe.With[*http.Response]())
+		looking, cancel := context.WithTimeout(ctx, lookTime)
+		defer cancel()
+		return r.printAnswer(looking, out, id, failsafe.With[*http.Response]())
 	}
 	return r.fail(err)
 }
@@ -181,6 +186,9 @@ func goesOn(handle *momv1.TaskHandle) error {
 	stored := contract.Stored(handle)
 	return &callError{rpc: stored, text: stored.Error(), hint: "the task goes on: holdline task wait " + handle.GetId()}
 }
+
+// lookTime bounds a look at a task or its answer that waits for nothing.
+const lookTime = 10 * time.Second
 
 // readPatience is for an answer whose gateway is replaced between its end and its reading: about half a minute.
 var readPatience = retrypolicy.NewBuilder[*http.Response]().WithBackoff(100*time.Millisecond, 2*time.Second).WithMaxRetries(20).ReturnLastFailure().Build()
@@ -202,7 +210,7 @@ func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string, readi
 		return res, err
 	})
 	switch {
-	case ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return goesOn(&momv1.TaskHandle{Id: id})
 	case err != nil:
 		return r.fail(connect.Errorf(connect.CodeUnavailable, "read the answer: %s", err).WithCause(err))

@@ -161,7 +161,9 @@ func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 	mux.HandleFunc("/", front.notFound)
 	if tasks := g.targets.of(momv1connect.TaskServiceName); front.mom != nil {
 		for _, place := range []string{"/v1/tasks/{id}", "/v1/tasks/{id}/answer"} {
-			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) { front.serve(w, r, tasks, readTask, begun{}) })
+			mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) {
+				front.serve(w, r, tasks, readTask, begun{came: time.Now()})
+			})
 			mux.HandleFunc(place, taskNotRead)
 		}
 		mux.HandleFunc("/v1/tasks", noTaskNamed)

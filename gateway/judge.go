@@ -10,8 +10,8 @@ import (
 
 // judge refuses a call whose time is over, and reads the headers of the contract, the same whether
 // the service is there or not. Holdline-* are ours, on every call. The others have a meaning of
-// their own where a call cannot become a task, and pass: on streams, on methods without a schema,
-// and with Holdline-Mode: direct.
+// their own where a call cannot become a task, and pass: on streams, on methods without a schema, unless
+// that may still be told, and with Holdline-Mode: direct.
 func (p *proxy) judge(c *call) (err *connect.Error) {
 	header := c.req.Header
 	if c.late(0) {

@@ -28,8 +28,10 @@ type plainCall struct {
 	key       string    // empty: it has none
 }
 
-// begun is what servePlain has sent: a call to its service, or an offer of the call to a MOM.
+// begun is what came before serve: what servePlain has sent, a call to its service or an offer of the call to a MOM.
 type begun struct {
+	came            time.Time     // the call, if nothing was sent
+	untold          bool          // nobody has told the schema of its service yet
 	*upstream.Begun               // nil: nothing was sent
 	most            time.Duration // how long servePlain waits for the response; 0: without end
 	offered         bool

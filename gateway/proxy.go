@@ -65,28 +65,29 @@ func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 	case target == nil:
 		p.own.ServeHTTP(w, r)
 	default:
+		first := begun{came: time.Now()}
 		method := p.schemas.Method(r.URL.Path)
 		if method == nil {
-			method = p.ask(service, r.URL.Path)
+			method, first.untold = p.ask(service, r.URL.Path)
 		}
-		p.serve(w, r, target, method, begun{})
+		p.serve(w, r, target, method, first)
 	}
 }
 
 // ask asks for the schema of a method that none has: its service, which may have another one by now; and the MOM, while nobody has told
-// any. It returns nil if there is none then, either.
-func (p *proxy) ask(service, path string) *route.Method {
+// any. If there is none then, either, untold tells whether there may be one later.
+func (p *proxy) ask(service, path string) (method *route.Method, untold bool) {
 	if p.learner.Untold(service) || !p.schemas.Lacks(service) {
 		p.learner.Confirm(service)
 	}
-	if p.learner.Untold(service) && p.meeting != nil {
-		p.meeting.ask(service)
+	if p.meeting != nil && p.schemas.Lacks(service) {
+		p.meeting.ask(service, p.learner.Untold(service))
 	}
-	method := p.schemas.Method(path)
-	if method == nil {
+	untold = p.learner.Untold(service) // before the last look: what comes in between is found there
+	if method = p.schemas.Method(path); method == nil {
 		p.learner.Doubt(service)
 	}
-	return method
+	return method, untold
 }
 
 // notFound answers for paths that are neither routed nor the gateway's own.
@@ -125,8 +126,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, me
 
 // newCall is the call of a request.
 func (p *proxy) newCall(r *http.Request, target *target, method *route.Method, first begun) *call {
-	c := &call{in: r, target: target, method: method, began: time.Now()}
-	c.untold = method == nil && p.learner.Untold(target.service)
+	c := &call{in: r, target: target, method: method, began: first.came, untold: first.untold && method == nil}
 	if first.Begun != nil {
 		c.began = first.Came
 	}

@@ -47,7 +47,7 @@ func (g *Gateway) follow(routes route.Table) {
 		case !reflect.DeepEqual(t.route(), r):
 			t.pool.Configure(pool)
 			t.says.Store(r)
-			g.learner.Doubt(name) // a new endpoint may have a new schema
+			g.learner.Moved(name) // a new endpoint may have a new schema
 		}
 		after[name] = t
 	}
@@ -63,11 +63,11 @@ func (g *Gateway) follow(routes route.Table) {
 			})
 		}
 	}
+	g.learner.Follow(routes, func(service string) *upstream.Pool { return after[service].pool }) // before calls come: they wait for what it learns
 	g.targets.set(after)
 	for name := range before {
 		if after[name] == nil {
 			g.metrics.forget(name) // calls under way may count once more, until its pool is closed
 		}
 	}
-	g.learner.Follow(routes, func(service string) *upstream.Pool { return after[service].pool })
 }

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -32,7 +33,7 @@ func TestCallsBeforeTheSchema(t *testing.T) {
 	connecthttp.Mount(reflection, rpc)
 
 	away := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
-	hangUp := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	overHTTP1 := http.NewServeMux() // nobody asks there
 	keyed, inJSON := []string{"Idempotency-Key: k"}, []string(nil)
 	for name, test := range map[string]struct {
 		reflects http.Handler // nil: the service is down
@@ -46,7 +47,7 @@ func TestCallsBeforeTheSchema(t *testing.T) {
 		"the service tells it":          {reflection, nil, keyed, 200, "", 0, 1},
 		"the MOM tells it":              {nil, snapshot, keyed, 200, "", 0, 1},
 		"there is none":                 {http.NotFoundHandler(), nil, keyed, 415, "PROTOCOL_UNSUPPORTED", 1, 0},
-		"who asks is hung up on":        {hangUp, nil, keyed, 415, "PROTOCOL_UNSUPPORTED", 1, 0},
+		"it speaks HTTP/1.1":            {overHTTP1, nil, keyed, 415, "PROTOCOL_UNSUPPORTED", 1, 0},
 		"it may come":                   {away, nil, keyed, 503, "SERVICE_UNAVAILABLE", 0, 0},
 		"it may come, async":            {away, nil, []string{"Prefer: respond-async"}, 503, "SERVICE_UNAVAILABLE", 0, 0},
 		"it may come, direct":           {away, nil, append(keyed, "Holdline-Mode: direct"), 503, "SERVICE_UNAVAILABLE", 1, 0},
@@ -58,17 +59,24 @@ func TestCallsBeforeTheSchema(t *testing.T) {
 			var ran atomic.Int32
 			addr := freeport.Addr(t)
 			if test.reflects != nil {
-				addr = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				service := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					switch {
 					case strings.HasPrefix(r.URL.Path, "/grpc.reflection."):
 						test.reflects.ServeHTTP(w, r)
 					case strings.HasPrefix(r.URL.Path, "/grpc.health."):
 						http.NotFound(w, r)
+					case r.Method == "PRI": // net/http over HTTP/1.1 takes what begins HTTP/2 for a request
+						w.WriteHeader(http.StatusHTTPVersionNotSupported)
 					default: // it speaks gRPC alone
 						ran.Add(1)
 						w.WriteHeader(http.StatusUnsupportedMediaType)
 					}
-				}))
+				})
+				if addr = serve(t, service); test.reflects == overHTTP1 {
+					server := httptest.NewServer(service)
+					t.Cleanup(server.Close)
+					addr = server.Listener.Addr().String()
+				}
 			}
 			mom := newStandIn(t, nil)
 			mom.schema = test.schema

@@ -85,10 +85,11 @@ func (m *MOM) follow(table route.Table) {
 		case !reflect.DeepEqual(s.route(), r):
 			s.pool.Configure(pool)
 			s.says.Store(r)
-			m.learner.Doubt(name) // a new endpoint may have a new schema
+			m.learner.Moved(name) // a new endpoint may have a new schema
 		}
 		after[name] = s
 	}
+	m.learner.Follow(table, func(service string) *upstream.Pool { return after[service].pool }) // before calls come: they wait for what it learns
 	m.routes.now.Store(&after)
 	m.shards.follow()
 	for name, s := range before {
@@ -96,5 +97,4 @@ func (m *MOM) follow(table route.Table) {
 			m.leaving.Add(s.pool, nil)
 		}
 	}
-	m.learner.Follow(table, func(service string) *upstream.Pool { return after[service].pool })
 }

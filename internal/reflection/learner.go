@@ -19,8 +19,12 @@ import (
 const (
 	// askTime bounds one question.
 	askTime = 5 * time.Second
-	// confirmTime bounds one that a call waits for, and healthTime the question for the health of who has not answered.
-	confirmTime, healthTime = 2 * time.Second, time.Second
+	// confirmTime bounds one that a call waits for, and untoldTime one to a service that has told nothing yet: each of its calls may wait.
+	confirmTime, untoldTime = 2 * time.Second, 400 * time.Millisecond
+	// healthTime bounds the question for the health of who has not answered.
+	healthTime = time.Second
+	// alivePatience is for how long a service may be alive and not say what schema it has, until it counts as one that has none.
+	alivePatience = 30 * time.Second
 	// slowPause is the time between two questions, and quickPause that to a service whose schema nobody knows yet
 	// and that could not be asked.
 	slowPause, quickPause = 30 * time.Second, 2 * time.Second
@@ -53,7 +57,8 @@ type asked struct {
 	doubt     chan struct{}
 	told      atomic.Bool        // it has told a schema, or that it has none
 	stop      context.CancelFunc // of who asks it again and again; nil: nobody. The Learner's mutex guards it
-	confirmed time.Time          // when calls have waited for it last; of Confirm alone
+	asked     time.Time          // when calls have waited for it last; of Confirm alone
+	confirmed time.Time          // when it has said something then
 }
 
 // Follow has the services of these routes asked from now on, and no others: each at its pool, unless its route or an
@@ -124,25 +129,36 @@ func (l *Learner) Untold(service string) bool {
 }
 
 // Confirm asks a service for its schema now: callers who would lose something of a message wait for it, since the service may know what we do
-// not. It does not ask twice within a second, but for a service that is Untold: then it waits for the next question, within a tenth of one. It
-// takes about two seconds at most.
+// not. It does not ask again within a second after an answer. It takes about two seconds at most; and half of one for a service that is Untold, which is
+// asked again for each call, ten times a second at most.
 func (l *Learner) Confirm(service string) {
 	_, _, _ = l.confirming.Do(service, func() (any, error) {
-		a := l.of(service)
+		a, most := l.of(service), confirmTime
 		switch {
 		case a == nil:
 			return nil, nil
 		case l.Untold(service):
-			time.Sleep(untoldPause - time.Since(a.confirmed))
-		case time.Since(a.confirmed) < doubtPause:
+			time.Sleep(untoldPause - time.Since(a.asked))
+			most = untoldTime
+		case time.Since(a.confirmed) < doubtPause, time.Since(a.asked) < untoldPause:
 			return nil, nil
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), confirmTime)
+		ctx, cancel := context.WithTimeout(context.Background(), most)
 		defer cancel()
 		err := l.ask(ctx, service, a)
-		a.confirmed = time.Now()
+		if a.asked = time.Now(); hasSaid(err) {
+			a.confirmed = a.asked
+		}
 		return nil, err
 	})
+}
+
+// Moved says that the endpoints of a service are others: what they have said of its schema counts no more.
+func (l *Learner) Moved(service string) {
+	if a := l.of(service); a != nil {
+		a.told.Store(false)
+	}
+	l.Doubt(service)
 }
 
 // Run asks until ctx ends.
@@ -156,7 +172,9 @@ func (l *Learner) Run(ctx context.Context) error {
 	defer l.mu.Unlock()
 	l.asking.Wait()
 	for _, a := range l.all {
-		a.stop()
+		if a.stop != nil { // else it has come when ctx had ended
+			a.stop()
+		}
 		a.stop = nil
 	}
 	return nil
@@ -164,7 +182,13 @@ func (l *Learner) Run(ctx context.Context) error {
 
 // follow asks one service again and again.
 func (l *Learner) follow(ctx context.Context, service string, a *asked) {
-	for said := false; ctx.Err() == nil; {
+	since := time.Now() // the service is alive, and has not said what schema it has
+	said := false
+	none := func(err error) {
+		said = true
+		l.Log.Warn("no schema: calls of this service pass, and are not stored or translated; give an image with --schema", "service", service, "error", err)
+	}
+	for ctx.Err() == nil {
 		before := l.Schemas.Digest(service)
 		err, least, pause := l.ask(ctx, service, a), doubtPause, slowPause
 		now := l.Schemas.Digest(service)
@@ -172,8 +196,7 @@ func (l *Learner) follow(ctx context.Context, service string, a *asked) {
 		case errors.Is(err, ErrNone):
 			least = nonePause
 			if !known && !said {
-				l.Log.Warn("no schema: calls of this service pass, and are not stored or translated; give an image with --schema", "service", service, "error", err)
-				said = true
+				none(err)
 			}
 		case err != nil && !errors.As(err, new(*connect.Error)):
 			least = nonePause
@@ -185,6 +208,14 @@ func (l *Learner) follow(ctx context.Context, service string, a *asked) {
 			l.Log.Debug("service not asked for its schema", "service", service, "error", err)
 			if !known {
 				pause = quickPause
+			}
+			switch {
+			case !l.Untold(service):
+			case !answersOthers(ctx, a):
+				since = time.Now()
+			case time.Since(since) >= alivePatience:
+				none(err)
+				a.told.Store(true)
 			}
 		case before != "" && now != before:
 			least = changePause
@@ -210,38 +241,40 @@ func wait(ctx context.Context, pause time.Duration, signal <-chan struct{}) bool
 
 // ask asks an endpoint once.
 func (l *Learner) ask(ctx context.Context, service string, a *asked) error {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
 	endpoint := a.pool.Pick()
 	client, url := endpoint.Asking()
-	schema, err := Fetch(ctx, client, url, service)
+	asking, cancel := context.WithTimeout(ctx, askTime)
+	schema, err := Fetch(asking, client, url, service)
+	cancel()
 	if err != nil && !endpoint.SpeaksHTTP2() {
 		err = errHTTP1
 	}
 	if err == nil && l.Schemas.Learn(service, schema) {
 		l.Log.Info("schema learned from the service", "service", service, "methods", len(schema.Methods(service)))
 	}
-	if hasSaid(ctx, endpoint, err) {
+	health, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	if !hasSaid(err) && l.Untold(service) && endpoint.OnlyHTTP1(health) {
+		err = errHTTP1
+	}
+	if hasSaid(err) {
 		a.told.Store(true)
 	}
 	return err
 }
 
-// hasSaid tells whether a service has said something of its schema: it has one, or none, or one that cannot be used. Who answers others, and breaks this question off, has
-// none, such as a service that has not shown yet that it speaks HTTP/1.1 alone.
-func hasSaid(ctx context.Context, endpoint *upstream.Endpoint, err error) bool {
-	var rpcErr *connect.Error
-	if !errors.As(err, &rpcErr) || errors.Is(err, ErrNone) {
-		return true
-	}
-	switch rpcErr.Code() {
+// hasSaid tells whether a service has said something of its schema: it has one, or none, or one that cannot be used.
+func hasSaid(err error) bool {
+	switch connect.CodeOf(err) {
 	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled:
-		if rpcErr.IsRemote() || rpcErr.Unwrap() == nil { // it, or a proxy in front of it, has said so in gRPC or in HTTP
-			return false
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTime)
-		defer cancel()
-		return endpoint.Healthy(ctx)
+		return errors.Is(err, ErrNone)
 	}
 	return true
+}
+
+// answersOthers tells whether a service is alive.
+func answersOthers(ctx context.Context, a *asked) bool {
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	return a.pool.Pick().Healthy(ctx)
 }

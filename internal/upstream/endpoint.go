@@ -57,7 +57,7 @@ func (e *Endpoint) SpeaksHTTP2() bool { return e.versions.speaks(2) }
 // to ask at. It follows no redirects.
 func (e *Endpoint) Asking() (client *http.Client, url string) {
 	return &http.Client{
-		Transport:     e.asking[of(2)].transport,
+		Transport:     e.asking[of(2)].transport.Clone(), // questions that share a connection lose it when one of them ends
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, e.url.String()
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect"
 )
@@ -152,6 +153,24 @@ func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
 	_, status, err := e.asking[of(1)].ask(ctx, e.pool.service)
 	// If ctx has ended meanwhile, the question was cut short, and says nothing.
 	return status == 0 && err != nil && ctx.Err() == nil && hungUp(causeOf(err)) && answers()
+}
+
+// OnlyHTTP1 asks an endpoint for its health, and tells whether it answers over HTTP/1.1 and not over HTTP/2. It may not have shown that yet.
+func (e *Endpoint) OnlyHTTP1(ctx context.Context) bool {
+	if !e.versions.allowed(1) {
+		return false
+	}
+	half, cancel := ctx, context.CancelFunc(func() {})
+	if deadline, ok := ctx.Deadline(); ok { // the server may say nothing at all
+		half, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+	}
+	defer cancel()
+	_, overHTTP2, _ := newAsker(e.asking[of(2)].transport.Clone(), e.url, connect.WithGRPC()).ask(half, e.pool.service)
+	if overHTTP2 != 0 {
+		return false
+	}
+	_, overHTTP1, _ := e.asking[of(1)].ask(ctx, e.pool.service)
+	return overHTTP1 != 0
 }
 
 // hungUp tells whether a cause means that there was a connection, and that the other side ended it

@@ -93,7 +93,6 @@ func (s *Store) checkServers(ctx context.Context) error {
 		}
 		if err == nil && len(servers) > 0 && servers[0].rights {
 			s.granted.Store(true)
-			s.barred.Store(false)
 		}
 		return nil
 	})
@@ -165,11 +164,11 @@ func (s *Store) permitted(ctx context.Context) error {
 					return notSent(err)
 				}
 			}
-			if len(servers) > 0 { // scripts for the shards of a node that is silent fail by themselves
-				s.barred.Store(false)
-				return nil
+			if len(servers) == 0 {
+				return notSent(err)
 			}
-			return err
+			s.barred.Store(false) // scripts for the shards of a node that is silent fail by themselves
+			return nil
 		})
 	})
 	return err

@@ -129,7 +129,7 @@ func TestHalfStored(t *testing.T) {
 // A lease that Redis ends midway leaves the queue as it was; and without a right no further script runs, nor the first one of a MOM that starts.
 func TestLeaseWithoutARight(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"lpop", "hmget", "get", "hset", "zadd", "del"} {
+	for _, command := range []string{"lpop", "hmget", "get", "hset", "zadd", "del", "exists"} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
 			e, admin := newLimited(t)
@@ -176,6 +176,31 @@ func TestLeaseWithoutARight(t *testing.T) {
 	}
 }
 
+// A task that is in the queue twice, as one that was cancelled and stored anew, is not lost by a lease that Redis ends midway; nor is one that is passed over
+// where there is no right to LPUSH.
+func TestLeaseLosesNoneWithoutARight(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"zadd", "lpush"} {
+		e, admin := newLimited(t)
+		for range 3 {
+			e.add()
+			e.add(undeclared)
+		}
+		twice := e.add()
+		e.ok(e.do("RPUSH", e.key("ready"), twice.ULID.String()).Error())
+		admin.ok(admin.do("ACL", "SETUSER", "limited", "-"+command).Error())
+		room := mom.Room{Tasks: 20, Again: 20, Once: 1}
+		first, _, _ := e.Store.Lease(e.ctx, e.shard, room, time.Minute)
+		admin.ok(admin.do("ACL", "SETUSER", "limited", "+"+command).Error())
+		room.Once = 20
+		rest, _, err := e.Store.Lease(e.ctx, e.shard, room, time.Minute)
+		e.ok(err)
+		if got := len(first) + len(rest); got != 7 {
+			t.Errorf("without %s: leased %d tasks, and then %d, want all 7", command, len(first), len(rest))
+		}
+	}
+}
+
 // After a script that has failed for want of a right, none is run until our user may call all.
 func TestNoSecondScriptWithoutARight(t *testing.T) {
 	t.Parallel()
@@ -206,7 +231,7 @@ func TestSettledMidway(t *testing.T) {
 	e, admin := newLimited(t)
 	for _, command := range []string{"zrem", "zadd", "del", "decrby"} {
 		for _, change := range []func(*mom.NewTask){undeclared, func(*mom.NewTask) {}} {
-			id := e.add(change, func(task *mom.NewTask) { task.TTL = time.Second })
+			id := e.add(change)
 			lease := e.leaseFor(time.Millisecond)
 			e.ok(e.MarkSent(e.ctx, lease))
 			admin.ok(admin.do("ACL", "SETUSER", "limited", "-"+command).Error())
@@ -225,11 +250,34 @@ func TestSettledMidway(t *testing.T) {
 			if call, err := admin.do("EXISTS", e.key("p:"+name)).AsInt64(); call != 0 || err != nil {
 				t.Errorf("without %s: its call is kept, %v", command, err)
 			}
+			if bytes, err := admin.do("EXISTS", e.key("bytes")).AsInt64(); bytes != 0 && command != "del" || err != nil {
+				t.Errorf("without %s: its bytes are counted, %v", command, err)
+			}
 			if _, err := admin.do("ZSCORE", e.key("gone"), name+" "+e.caller).ToString(); err != nil {
 				t.Errorf("without %s: its record never expires, %v", command, err)
 			}
 		}
 	}
+}
+
+// A task that was being parked when Redis ended the script waits for a person.
+func TestParkedMidway(t *testing.T) {
+	t.Parallel()
+	e, admin := newLimited(t)
+	id := e.add(undeclared)
+	lease := e.leaseFor(time.Millisecond)
+	admin.ok(admin.do("ACL", "SETUSER", "limited", "-zrem").Error())
+	if err := e.Park(e.ctx, lease, "cut off"); err == nil {
+		t.Error("it was parked without a right")
+	}
+	admin.ok(admin.do("ACL", "SETUSER", "limited", "+zrem").Error())
+	e.reapUntil("it waits for a person", func() bool {
+		depth, err := e.Depth(e.ctx, e.shard)
+		e.ok(err)
+		return depth.Dead == 1
+	})
+	e.ok(e.Retry(e.ctx, id))
+	e.wantState(id, queued)
 }
 
 // What is in no list, and was not left so by Add, is left alone: it may run, or have run.

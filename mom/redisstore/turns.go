@@ -256,6 +256,9 @@ func (t *turns) make(batch []*asked, attended bool) {
 		}
 		if one.kind == aLease {
 			one.with = batch
+			if errors.Is(err, errDefect) {
+				go t.takeBack(given["epoch"]) // some may be leased, and nobody has them
+			}
 		}
 		one.end(replies[i], err)
 	}

@@ -53,7 +53,12 @@ local function has_ended(ulid, task)
   redis.call('ZREM', TTL, ulid)
   redis.call('ZREM', LEASE, ulid)
   redis.call('ZREM', LATER, ulid)
-  if ended_states[task.s] then drop(ulid, task, task.w + tombstone) end
+  if ended_states[task.s] then
+    drop(ulid, task, task.w + tombstone)
+  else
+    redis.call('RPUSH', DEAD, ulid) -- park does so after it has taken it out of there
+    count_parked(ulid)
+  end
   return true
 end
 

@@ -16,7 +16,8 @@
 --         the others beyond it go behind all others. Up to 100 ended tasks, or 25 that end now,
 --         lose their places, and the bell rings for the rest.
 local left, beyond, unknown, passes = {}, {}, nil, 0
-local popped, lost = {}, {} -- what was taken out of ready, and of that what does not belong there any more
+-- What was taken out of ready, false for what does not belong there; the place of what is looked at; and which of taken are no leases.
+local popped, at, damaged = {}, 0, {}
 local vacant, rate, hand -- ready is empty; see allow
 
 -- lacks_right tells whether an error says that our user may not call a command, or that it has another name: see errors.go.
@@ -58,11 +59,12 @@ local function look_at(ulid)
     left[#left + 1], unknown = ulid, err
   elseif not task or task.s ~= S_QUEUED then
     if not task then redis.call('ZREM', TTL, ulid) end
+    popped[at] = false
     rare().skipped()
-    passes, lost[ulid] = passes + 1, true
+    passes = passes + 1
   elseif task.x <= now then
+    popped[at] = false
     rare().finish(ulid, task, S_EXPIRED, tombstone)
-    lost[ulid] = true
     passes = passes + BATCH / BULK
   elseif task.r ~= '1' and once < 1 then
     left[#left + 1] = ulid
@@ -127,13 +129,14 @@ local function take_from_ready()
       redis.call('DEL', base .. 'passed')
       break
     end
-    for _, ulid in ipairs(ulids) do popped[#popped + 1] = ulid end
+    for i, ulid in ipairs(ulids) do popped[at + i] = ulid end
     for _, ulid in ipairs(ulids) do
+      at = at + 1
       local done, err = pcall(look_at, ulid)
       if not done then
         if lacks_right(err) then error(err, 0) end
         -- One that is damaged is no lease. It is told of, and has lost its place.
-        taken[#taken + 1], lost[ulid] = {ulid, 0, 0, 0, false, 0}, true
+        taken[#taken + 1], popped[at], damaged[ulid] = {ulid, 0, 0, 0, false, 0}, false, true
       end
     end
   end
@@ -144,7 +147,7 @@ local function take_from_ready()
         take_loaded(ulid, beyond[ulid])
       elseif beyond[ulid] and behind then
         redis.call('RPUSH', READY, ulid)
-        lost[ulid] = true
+        for i = 1, at do if popped[i] == ulid then popped[i] = false end end
       else
         kept[#kept + 1] = ulid
       end
@@ -153,28 +156,33 @@ local function take_from_ready()
   end
 end
 
--- put_back leaves ready as it was, after something was refused midway: else these tasks would be in no list.
-local function put_back(straight_ones)
-  for i = #taken, straight_ones + 1, -1 do
-    if not lost[taken[i][1]] then redis.pcall('HSET', base .. 't:' .. taken[i][1], 's', S_QUEUED) end
+-- unpop puts a task back at the head of ready; at its tail where our user may not do that.
+local function unpop(ulid)
+  if type(redis.pcall('LPUSH', READY, ulid)) == 'table' then redis.call('RPUSH', READY, ulid) end
+end
+
+-- undo leaves ready as it was, after something was refused midway: else these tasks would be in no list. What was taken before stays.
+local function undo(before)
+  for i = #taken, before + 1, -1 do
+    if not damaged[taken[i][1]] then redis.pcall('HSET', base .. 't:' .. taken[i][1], 's', S_QUEUED) end
     taken[i] = nil
   end
   for i = #popped, 1, -1 do
-    if not lost[popped[i]] then redis.pcall('LPUSH', READY, popped[i]) end
+    if popped[i] then pcall(unpop, popped[i]) end
   end
 end
 
 local function lease()
   vacant = vacant and #ready == 0
   if not vacant then
-    local straight_ones = #taken -- which add_all has written down
+    local before = #taken -- add_all has written these down
     local done, err = pcall(take_from_ready)
     if done then done, err = pcall(write_held) end
     if not done then
-      put_back(straight_ones)
+      undo(before)
       error(err, 0)
     end
-    for i = #left, 1, -1 do redis.call('LPUSH', READY, left[i]) end
+    for i = #left, 1, -1 do unpop(left[i]) end
   end
   if rate then
     -- Rounded down, since errors of rounding up would add up.

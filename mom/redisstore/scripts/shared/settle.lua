@@ -48,8 +48,8 @@ local function settle_all(count, at, replies)
   for i = at, at + 6 * count - 1, 6 do replies[#replies + 1] = alone(settle, unpack(ARGV, i, i + 5)) end
   if #ended > 0 then
     redis.call('ZADD', GONE, unpack(gone))
-    redis.call('DEL', unpack(calls))
     count_out(freed)
+    redis.call('DEL', unpack(calls))
     for state, n in pairs(states) do count_ended(state, n) end
     redis.call('ZREM', LEASE, unpack(ended))
     redis.call('ZREM', TTL, unpack(ended)) -- last: if one of those fails, reap.lua finds these tasks here
