@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strings"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -51,6 +52,10 @@ func browse(t *testing.T, script string) string {
 func scripted(script string) (page http.Handler, result <-chan string) {
 	said := make(chan string, 1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") { // a gateway looks what it speaks
+			http.NotFound(w, r)
+			return
+		}
 		if r.Method == http.MethodPost {
 			raw, _ := io.ReadAll(r.Body)
 			select {
