@@ -78,7 +78,7 @@ func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 // any. If there is none then, either, untold tells whether there may be one later.
 func (p *proxy) ask(service, path string) (method *route.Method, untold bool) {
 	if p.learner.Untold(service) || !p.schemas.Lacks(service) {
-		p.learner.Confirm(service)
+		p.learner.ConfirmSoon(service)
 	}
 	if p.meeting != nil && p.schemas.Lacks(service) {
 		p.meeting.ask(service, p.learner.Untold(service))

@@ -76,7 +76,7 @@ func (m *MOM) ask(ctx context.Context, path string) *route.Method {
 		_ = m.shelf.keep(ctx, service) // or the service tells
 	}
 	if m.learner.Untold(service) || !m.cfg.Schemas.Lacks(service) {
-		m.learner.Confirm(service)
+		m.learner.ConfirmSoon(service)
 	}
 	method := m.takes(path)
 	if method == nil {

@@ -19,8 +19,8 @@ import (
 const (
 	// askTime bounds one question.
 	askTime = 5 * time.Second
-	// confirmTime bounds one that a call waits for, and untoldTime one to a service that has told nothing yet: each of its calls may wait.
-	confirmTime, untoldTime = 2 * time.Second, 400 * time.Millisecond
+	// confirmTime bounds one that a call waits for because of its message, and soonTime because of its method.
+	confirmTime, soonTime = 2 * time.Second, 400 * time.Millisecond
 	// healthTime bounds the question for the health of who has not answered.
 	healthTime = time.Second
 	// alivePatience is for how long a service may be alive and not say what schema it has, until it counts as one that has none.
@@ -31,8 +31,8 @@ const (
 	// doubtPause is the least time between two questions to a service whose schema is in doubt; to one that has told none
 	// lately it is nonePause, and to one that has just told another schema than before changePause: the store keeps each.
 	doubtPause, nonePause, changePause = time.Second, 5 * time.Second, time.Minute
-	// untoldPause is the least time between two questions that calls wait for, to a service that has told nothing yet.
-	untoldPause = 100 * time.Millisecond
+	// soonPause is the least time between two questions that calls wait for, to a service that does not answer them.
+	soonPause = 100 * time.Millisecond
 )
 
 // errHTTP1 says that a service cannot be asked.
@@ -129,18 +129,22 @@ func (l *Learner) Untold(service string) bool {
 }
 
 // Confirm asks a service for its schema now: callers who would lose something of a message wait for it, since the service may know what we do
-// not. It does not ask again within a second after an answer. It takes about two seconds at most; and half of one for a service that is Untold, which is
-// asked again for each call, ten times a second at most.
-func (l *Learner) Confirm(service string) {
+// not. It does not ask again within a second after an answer, and takes two seconds at most.
+func (l *Learner) Confirm(service string) { l.confirm(service, confirmTime) }
+
+// ConfirmSoon is Confirm for a call of a method that nobody knows, and takes half a second at most. A service that is Untold is asked again for each
+// call, ten times a second at most.
+func (l *Learner) ConfirmSoon(service string) { l.confirm(service, soonTime) }
+
+func (l *Learner) confirm(service string, most time.Duration) {
 	_, _, _ = l.confirming.Do(service, func() (any, error) {
-		a, most := l.of(service), confirmTime
+		a := l.of(service)
 		switch {
 		case a == nil:
 			return nil, nil
 		case l.Untold(service):
-			time.Sleep(untoldPause - time.Since(a.asked))
-			most = untoldTime
-		case time.Since(a.confirmed) < doubtPause, time.Since(a.asked) < untoldPause:
+			time.Sleep(soonPause - time.Since(a.asked))
+		case time.Since(a.confirmed) < doubtPause, time.Since(a.asked) < soonPause:
 			return nil, nil
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), most)
