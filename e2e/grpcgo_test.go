@@ -188,13 +188,7 @@ func TestRouteIsAll(t *testing.T) {
 		t.Errorf("before its first start: got %d %s, want an error", res.StatusCode, body)
 	}
 	stop := run(t, f)
-	eventually(t, func() bool {
-		conn, err := net.Dial("tcp", f.addr)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	}, "the service listens")
+	awaitListening(t, f.addr)
 	// Gateway and MOM have asked it in vain, and ask again since there is a call.
 	if res, body := post(t, url, `{"amount": "1"}`, "Idempotency-Key: "+f.addr); res.StatusCode != http.StatusOK || res.Header.Get(contract.HeaderTask) == "" {
 		t.Errorf("the first keyed call: got %d %s, want it answered as a task", res.StatusCode, body)

@@ -102,14 +102,19 @@ func serveWith(t *testing.T, addr, program string, args ...string) (stop func())
 	t.Helper()
 	service := &process{name: program, args: args}
 	service.begin(t)
+	awaitListening(t, addr)
+	return func() { service.kill(t) }
+}
+
+func awaitListening(t *testing.T, addr string) {
+	t.Helper()
 	eventually(t, func() bool {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = conn.Close()
 		}
 		return err == nil
-	}, "%s listens", args[0])
-	return func() { service.kill(t) }
+	}, "somebody listens at %s", addr)
 }
 
 // worldReply is what a caller was told.

@@ -137,7 +137,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if front.mom != nil {
 		g.meeting = newMeeting(cfg, g.targets, front.mom, g.metrics, front.once)
-		front.meeting = g.meeting
+		g.learner.Elsewhere = g.meeting.ask
 	}
 	g.handler = withCORS(front.limit.serve(front), cfg.CORSOrigins)
 	return g, nil

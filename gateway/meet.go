@@ -6,12 +6,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/singleflight"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
@@ -31,9 +29,6 @@ const meetPatience = 5 * time.Second
 // unknownPause is the pause while we do not know the schema of a service, which a MOM may know.
 const unknownPause = time.Second
 
-// askTimeout bounds a question that a call waits for.
-const askTimeout = 400 * time.Millisecond
-
 // meeting compares what this gateway and each of its MOMs know of the services that
 // are stored. A call that a MOM does not know enough about goes to another MOM, or is
 // unavailable; the meeting warns before the first such call comes. The MOM decides the number of shards, and the
@@ -46,9 +41,6 @@ type meeting struct {
 	differs *prometheus.GaugeVec
 	log     *slog.Logger
 	once    *logonce.Logger
-
-	asking singleflight.Group // for calls
-	asked  sync.Map           // service → when that was
 
 	said map[string]string     // the difference of each MOM that was told last
 	seen map[string]difference // the one that was seen last, as long as it is not told
@@ -142,20 +134,9 @@ func (m *meeting) learnOne(ctx context.Context, mom momv1connect.HoldServiceClie
 	}
 }
 
-// ask asks a MOM for the schema of one service now: a call waits for it. If the service has said that it has none, it is not asked again
-// within a second. It is safe for concurrent use.
-func (m *meeting) ask(service string, untold bool) {
-	_, _, _ = m.asking.Do(service, func() (any, error) {
-		last, _ := m.asked.Load(service)
-		if at, ok := last.(time.Time); ok && !untold && time.Since(at) < unknownPause {
-			return nil, nil
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
-		defer cancel()
-		m.learnOne(ctx, holdsAt(func() *upstream.Endpoint { return m.mom.Pick() }, m.secret), service)
-		m.asked.Store(service, time.Now())
-		return nil, nil
-	})
+// ask asks a MOM for the schema of one service. It is safe for concurrent use.
+func (m *meeting) ask(ctx context.Context, service string) {
+	m.learnOne(ctx, holdsAt(func() *upstream.Endpoint { return m.mom.Pick() }, m.secret), service)
 }
 
 // compare says how a MOM's routes differ from ours, by service.

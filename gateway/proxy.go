@@ -29,7 +29,6 @@ type proxy struct {
 	schemas *route.Schemas
 	bridge  *bridge.Bridge
 	learner *reflection.Learner
-	meeting *meeting // nil without MOMs
 	limit   *limit
 	varies  bool           // by CORS: what is answered depends on who asks
 	mom     *upstream.Pool // nil: nothing is stored
@@ -68,26 +67,10 @@ func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 		first := begun{came: time.Now()}
 		method := p.schemas.Method(r.URL.Path)
 		if method == nil {
-			method, first.untold = p.ask(service, r.URL.Path)
+			method, first.untold = p.learner.Find(service, r.URL.Path)
 		}
 		p.serve(w, r, target, method, first)
 	}
-}
-
-// ask asks for the schema of a method that none has: its service, which may have another one by now; and the MOM, while nobody has told
-// any. If there is none then, either, untold tells whether there may be one later.
-func (p *proxy) ask(service, path string) (method *route.Method, untold bool) {
-	if p.learner.Untold(service) || !p.schemas.Lacks(service) {
-		p.learner.ConfirmSoon(service)
-	}
-	if p.meeting != nil && p.schemas.Lacks(service) {
-		p.meeting.ask(service, p.learner.Untold(service))
-	}
-	untold = p.learner.Untold(service) // before the last look: what comes in between is found there
-	if method = p.schemas.Method(path); method == nil {
-		p.learner.Doubt(service)
-	}
-	return method, untold
 }
 
 // notFound answers for paths that are neither routed nor the gateway's own.

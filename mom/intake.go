@@ -49,7 +49,9 @@ func (m *MOM) mountIntake(mux *http.ServeMux) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		method := m.takes(r.URL.Path)
 		if method == nil {
-			method = m.ask(r.Context(), r.URL.Path)
+			service, _, _ := route.SplitProcedure(r.URL.Path)
+			_, _ = m.learner.Find(service, r.URL.Path)
+			method = m.takes(r.URL.Path)
 		}
 		if method == nil {
 			http.NotFound(w, r)
@@ -64,23 +66,6 @@ func (m *MOM) takes(path string) *route.Method {
 	method := m.cfg.Schemas.Method(path)
 	if method == nil || !method.Unary || m.routes.of(method.Service()) == nil {
 		return nil
-	}
-	return method
-}
-
-// ask asks for the schema of a method that none has: the store while nobody has told us any, and the service, which may have another one by
-// now. It returns nil if there is none then, either.
-func (m *MOM) ask(ctx context.Context, path string) *route.Method {
-	service, _, _ := route.SplitProcedure(path)
-	if m.learner.Untold(service) {
-		_ = m.shelf.keep(ctx, service) // or the service tells
-	}
-	if m.learner.Untold(service) || !m.cfg.Schemas.Lacks(service) {
-		m.learner.ConfirmSoon(service)
-	}
-	method := m.takes(path)
-	if method == nil {
-		m.learner.Doubt(service)
 	}
 	return method
 }

@@ -126,7 +126,9 @@ func New(cfg Config, store Store) (*MOM, error) {
 		draining: make(chan struct{}),
 	}
 	m.outages = m.newOutages()
-	m.learner = &reflection.Learner{Schemas: cfg.Schemas, Log: cfg.Logger}
+	m.learner = &reflection.Learner{Schemas: cfg.Schemas, Log: cfg.Logger, Elsewhere: func(ctx context.Context, service string) {
+		_ = shelf.keep(ctx, service) // the store may know it
+	}}
 	cfg.Schemas.OnLearn(shelf.keepAgain)
 	m.holds = &holds{
 		store: store, shelf: shelf, lapses: m.lapses, traffic: m.traffic, limit: cfg.MaxHeld, draining: m.draining, once: once,

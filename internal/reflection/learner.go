@@ -42,6 +42,8 @@ var errHTTP1 = fmt.Errorf("%w: it does not speak HTTP/2", ErrNone)
 type Learner struct {
 	Schemas *route.Schemas
 	Log     *slog.Logger
+	// Elsewhere asks somebody else for the schema of a service, and has Schemas learn it: a call waits, and the service has told none. May be nil.
+	Elsewhere func(ctx context.Context, service string)
 
 	mu      sync.Mutex
 	running context.Context //nolint:containedctx // of Run; nil unless it runs
@@ -57,8 +59,8 @@ type asked struct {
 	doubt     chan struct{}
 	told      atomic.Bool        // it has told a schema, or that it has none
 	stop      context.CancelFunc // of who asks it again and again; nil: nobody. The Learner's mutex guards it
-	asked     time.Time          // when calls have waited for it last; of Confirm alone
-	confirmed time.Time          // when it has said something then
+	waited    time.Time          // when calls have waited for it last; of confirm alone
+	confirmed time.Time          // when it has said something then, or had before that it has none
 }
 
 // Follow has the services of these routes asked from now on, and no others: each at its pool, unless its route or an
@@ -132,9 +134,17 @@ func (l *Learner) Untold(service string) bool {
 // not. It does not ask again within a second after an answer, and takes two seconds at most.
 func (l *Learner) Confirm(service string) { l.confirm(service, confirmTime) }
 
-// ConfirmSoon is Confirm for a call of a method that nobody knows, and takes half a second at most. A service that is Untold is asked again for each
-// call, ten times a second at most.
-func (l *Learner) ConfirmSoon(service string) { l.confirm(service, soonTime) }
+// Find returns what is known of a procedure that no schema had, after its service was asked, and who else may know the schema: for half a second
+// each at most. A service that is Untold is asked for each call, ten times a second at most. If there is none, untold tells whether there may
+// be one later, and the service is in doubt.
+func (l *Learner) Find(service, procedure string) (method *route.Method, untold bool) {
+	l.confirm(service, soonTime)
+	untold = l.Untold(service) // before the last look: what comes in between is found there
+	if method = l.Schemas.Method(procedure); method == nil {
+		l.Doubt(service)
+	}
+	return method, untold
+}
 
 func (l *Learner) confirm(service string, most time.Duration) {
 	_, _, _ = l.confirming.Do(service, func() (any, error) {
@@ -143,18 +153,29 @@ func (l *Learner) confirm(service string, most time.Duration) {
 		case a == nil:
 			return nil, nil
 		case l.Untold(service):
-			time.Sleep(soonPause - time.Since(a.asked))
-		case time.Since(a.confirmed) < doubtPause, time.Since(a.asked) < soonPause:
+			time.Sleep(soonPause - time.Since(a.waited))
+		case time.Since(a.confirmed) < doubtPause, time.Since(a.waited) < soonPause:
 			return nil, nil
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), most)
-		defer cancel()
-		err := l.ask(ctx, service, a)
-		if a.asked = time.Now(); hasSaid(err) {
-			a.confirmed = a.asked
+		var err error // nil: it has said before that it has none
+		if l.Untold(service) || !l.Schemas.Lacks(service) {
+			err = within(most, func(ctx context.Context) error { return l.ask(ctx, service, a) })
+		}
+		if l.Elsewhere != nil && l.Schemas.Lacks(service) {
+			_ = within(most, func(ctx context.Context) error { l.Elsewhere(ctx, service); return nil })
+		}
+		if a.waited = time.Now(); hasSaid(err) {
+			a.confirmed = a.waited
 		}
 		return nil, err
 	})
+}
+
+// within calls ask with a context that lasts so long.
+func within(most time.Duration, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), most)
+	defer cancel()
+	return ask(ctx)
 }
 
 // Moved says that the endpoints of a service are others: what they have said of its schema counts no more.
@@ -215,7 +236,7 @@ func (l *Learner) follow(ctx context.Context, service string, a *asked) {
 			}
 			switch {
 			case !l.Untold(service):
-			case !answersOthers(ctx, a):
+			case !shows(ctx, a.pool.Pick().Healthy):
 				since = time.Now()
 			case time.Since(since) >= alivePatience:
 				none(err)
@@ -256,9 +277,7 @@ func (l *Learner) ask(ctx context.Context, service string, a *asked) error {
 	if err == nil && l.Schemas.Learn(service, schema) {
 		l.Log.Info("schema learned from the service", "service", service, "methods", len(schema.Methods(service)))
 	}
-	health, cancel := context.WithTimeout(ctx, healthTime)
-	defer cancel()
-	if !hasSaid(err) && l.Untold(service) && endpoint.OnlyHTTP1(health) {
+	if !hasSaid(err) && l.Untold(service) && shows(ctx, endpoint.OnlyHTTP1) {
 		err = errHTTP1
 	}
 	if hasSaid(err) {
@@ -276,9 +295,9 @@ func hasSaid(err error) bool {
 	return true
 }
 
-// answersOthers tells whether a service is alive.
-func answersOthers(ctx context.Context, a *asked) bool {
+// shows asks something of an endpoint's health, for healthTime at most.
+func shows(ctx context.Context, ask func(context.Context) bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
-	return a.pool.Pick().Healthy(ctx)
+	return ask(ctx)
 }

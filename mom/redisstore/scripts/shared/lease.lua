@@ -20,10 +20,10 @@ local left, beyond, unknown, passes = {}, {}, nil, 0
 local popped, at, damaged = {}, 0, {}
 local vacant, rate, hand -- ready is empty; see allow
 
--- lacks_right tells whether an error says that our user may not call a command, or that it has another name: see errors.go.
+-- lacks_right tells whether an error says that our user may not call a command, or that it has another name.
 local function lacks_right(err)
   local reason = type(err) == 'table' and err.err or err
-  for _, words in ipairs({'NOPERM', 'executing the script', 'ACL failure', 'called from script'}) do
+  for _, words in ipairs(RIGHT_WORDS) do
     if string.find(reason, words) then return true end
   end
 end
