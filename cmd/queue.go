@@ -33,6 +33,10 @@ func printQueues(out io.Writer, queues ...*momv1.Queue) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "SERVICE\tQUEUED\tRUNNING\tRETRYING\tDEAD\tUNCERTAIN\tBYTES\tPARKED\tOLDEST\tSHARDS\tREPLAY")
 	for _, q := range queues {
+		if q.GetUnreadable() { // nothing is known of it
+			_, _ = fmt.Fprintln(table, q.GetService()+strings.Repeat("\t-", 9)+"\t"+replayOf(q))
+			continue
+		}
 		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", q.GetService(), q.GetQueued(), q.GetRunning(),
 			q.GetRetrying(), q.GetDead()-q.GetUncertain(), q.GetUncertain(), q.GetBytes(), q.GetParkedBytes(), q.GetOldestWait().AsDuration().Round(time.Second), shardsOf(q), replayOf(q))
 	}

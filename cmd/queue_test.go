@@ -5,6 +5,8 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -44,6 +46,22 @@ func TestQueueCounts(t *testing.T) {
 		if err := c.run(t.Context(), Operator{Admin: admin}, &out); err != nil || out.String() != c.want {
 			t.Errorf("%v: got %q, %v, want %q", c.answer, out.String(), err, c.want)
 		}
+	}
+}
+
+// Numbers that nobody knows are not zeros.
+func TestQueueThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if err := printQueues(&out, &momv1.Queue{Service: "a.v1.A", Unreadable: true}, &momv1.Queue{Service: "b.v1.B", Shards: 1}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if want := strings.Fields("a.v1.A - - - - - - - - - unreadable"); !slices.Equal(strings.Fields(lines[1]), want) {
+		t.Errorf("got %q, want %q", lines[1], want)
+	}
+	if want := strings.Fields("b.v1.B 0 0 0 0 0 0 0 0s 1 on"); !slices.Equal(strings.Fields(lines[2]), want) {
+		t.Errorf("got %q, want %q", lines[2], want)
 	}
 }
 
