@@ -190,8 +190,12 @@ func goesOn(handle *momv1.TaskHandle) error {
 // lookTime bounds a look at a task or its answer that waits for nothing.
 const lookTime = 10 * time.Second
 
-// readPatience is for an answer whose gateway is replaced between its end and its reading: about half a minute.
-var readPatience = retrypolicy.NewBuilder[*http.Response]().WithBackoff(100*time.Millisecond, 2*time.Second).WithMaxRetries(20).ReturnLastFailure().Build()
+// readPatience is for an answer whose gateway, MOM or store is replaced between its end and its reading: about half a minute. An
+// error of the task's own names its task.
+var readPatience = retrypolicy.NewBuilder[*http.Response]().WithBackoff(100*time.Millisecond, 2*time.Second).WithMaxRetries(20).ReturnLastFailure().
+	HandleIf(func(res *http.Response, err error) bool {
+		return err != nil || res.StatusCode >= http.StatusBadGateway && res.StatusCode <= http.StatusGatewayTimeout && res.Header.Get(contract.HeaderTask) == ""
+	}).Build()
 
 // printAnswer reads the answer as JSON, which needs no schema here.
 func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string, reading failsafe.Executor[*http.Response]) error {
