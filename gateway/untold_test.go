@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -104,5 +105,47 @@ func TestCallsBeforeTheSchema(t *testing.T) {
 				t.Errorf("Retry-After is %q", later)
 			}
 		})
+	}
+}
+
+// Calls do not wait for ever for the schema of a service that is alive and never tells it: then it counts as one that has none.
+func TestSchemaThatNeverComes(t *testing.T) {
+	t.Parallel()
+	var ran atomic.Int32
+	addr := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/grpc.reflection."):
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case strings.HasPrefix(r.URL.Path, "/grpc.health."):
+			http.NotFound(w, r)
+		default:
+			ran.Add(1)
+			_, _ = w.Write([]byte("{}"))
+		}
+	}))
+	unaware, err := route.LoadSchemas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + serve(t, configured(t, gateway.Config{Schemas: unaware}, "http://"+addr, newStandIn(t, nil).addr))
+	call := func() int {
+		res, err := client(t, 1).Do(request(t, url+add.path, strings.NewReader("{}"), "Content-Type: application/json", "Idempotency-Key: k"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		return res.StatusCode
+	}
+	if status := call(); status != http.StatusServiceUnavailable || ran.Load() != 0 {
+		t.Fatalf("at first: status %d, and the service saw %d calls; want 503, and none", status, ran.Load())
+	}
+	for status := 0; status != http.StatusOK; status = call() {
+		if status != 0 && status != http.StatusServiceUnavailable {
+			t.Fatalf("then: status %d", status)
+		}
+		time.Sleep(time.Second)
+	}
+	if ran.Load() != 1 {
+		t.Errorf("the service saw %d calls, want 1", ran.Load())
 	}
 }
