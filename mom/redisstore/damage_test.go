@@ -42,6 +42,33 @@ func TestDamagedRecords(t *testing.T) {
 	})
 }
 
+// Calls that somebody has deleted take no room for ever.
+func TestDeletedRecords(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		gone, stays := e.add(), e.add()
+		e.ok(e.do("DEL", e.key("t:"+gone.ULID.String())).Error())
+		e.ok(e.do("DEL", e.key("p:"+gone.ULID.String())).Error())
+		bytes := func() int64 {
+			_, err := e.Reap(e.ctx, e.shard)
+			e.ok(err)
+			depth, err := e.Depth(e.ctx, e.shard)
+			e.ok(err)
+			return depth.Bytes
+		}
+		if bytes() == 0 {
+			t.Error("no bytes, and a call is stored")
+		}
+		leases, err := e.Lease(e.ctx, e.shard, 10, time.Hour)
+		e.ok(err)
+		for _, lease := range leases {
+			e.ok(e.Settle(e.ctx, lease, success("done")))
+		}
+		if got := bytes(); got != 0 || e.state(stays) != succeeded {
+			t.Errorf("%d bytes, and no call is stored", got)
+		}
+	})
+}
+
 // An error in the middle of a script is logged with the script and its task, and is never taken
 // for a command that was not sent.
 func TestScriptFailsMidway(t *testing.T) {

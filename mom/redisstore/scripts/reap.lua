@@ -12,7 +12,7 @@
 --         repeatable; tasks past their TTL EXPIRED, or DEAD when they cannot be sent as they are;
 --         due retries → ready; parked tasks are given up when their time or room is used up;
 --         records whose time is over are deleted, and leave their callers' lists; ended tasks leave the head of
---         ready; rings the bell.
+--         ready; bytes is 0 when no call is left; rings the bell.
 local more, left = false, 0 -- left: tasks that only a newer release can read
 -- Without an open task there is little to look at: an idle shard is cheap.
 local open = redis.call('EXISTS', TTL) == 1
@@ -133,6 +133,9 @@ for _, member in ipairs(gone) do
   redis.call('ZREM', base .. 'c:' .. string.sub(member, 28), ulid)
   redis.call('ZREM', GONE, member)
 end
+
+-- How long a call was that somebody has deleted together with its record, nobody knows. So it is counted until no call is left.
+if redis.call('EXISTS', TTL, DEAD) == 0 then redis.call('DEL', base .. 'bytes') end
 
 local waiting = open and redis.call('EXISTS', READY) == 1
 if not waiting then
