@@ -77,7 +77,13 @@ func (h *holds) hold(ctx context.Context, to *incoming, wait time.Duration, task
 	for said := false; ; {
 		var again <-chan time.Time
 		if look {
-			found, answer, err := ask(ctx, h.store, id)
+			most := answerTime
+			if !said {
+				most = storeTimeout // the gateway does not wait longer for a first word
+			}
+			looking, cancel := context.WithTimeout(ctx, most)
+			found, answer, err := ask(looking, h.store, id)
+			cancel()
 			switch {
 			case errors.Is(err, ErrUnavailable):
 				// The call is stored. Whoever hears "unavailable" sends it again.
@@ -147,7 +153,9 @@ func (h *holds) storeLost(id contract.TaskID, repeatable bool) error {
 func (h *holds) handOut(ctx context.Context, to *incoming, id contract.TaskID, repeatable bool) error {
 	handle := &momv1.TaskHandle{State: momv1.TaskState_TASK_STATE_QUEUED}
 	// The task is stored; a state that cannot be told now changes nothing.
-	task, answer, err := read(ctx, h.store, id)
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	task, answer, err := read(bounded, h.store, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return h.storeLost(id, repeatable)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -25,9 +26,12 @@ type readStore interface {
 	Listen(ctx context.Context, id contract.TaskID) error
 }
 
-// read reads a task under the store's deadline.
+// answerTime bounds the read of a task with its answer, which may be large, and wait until others were read.
+const answerTime = 5 * time.Second
+
+// read reads a task.
 func read(ctx context.Context, store readStore, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
-	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	bounded, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	task, answer, err := store.Get(bounded, id)
 	if v := answer.GetRecordVersion(); answer != nil && !knownRecord(v) {

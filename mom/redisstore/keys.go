@@ -65,7 +65,7 @@ type shardKeys struct {
 
 func (s *Store) newShardKeys(shard mom.Shard) *shardKeys {
 	base := s.cfg.Prefix + "hl:{" + shard.Service + "#" + strconv.Itoa(shard.Index) + "}:"
-	k := &shardKeys{shard: shard, base: base, bell: newBell(), shares: newShares(), all: []string{
+	k := &shardKeys{shard: shard, base: base, bell: newBell(), shares: newShares(s.cfg.CommandTimeout), all: []string{
 		base + "ready", base + "dead", base + "bell", base + "lease",
 		base + "later", base + "ttl", base + "paused", base + "gone",
 	}}

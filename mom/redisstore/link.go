@@ -36,9 +36,9 @@ type link struct {
 	dialer sync.WaitGroup
 }
 
-func newLink(option rueidis.ClientOption) (*link, error) {
+func newLink(option rueidis.ClientOption, commandTimeout time.Duration) (*link, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &link{shares: newShares(), stop: cancel, closed: ctx.Done()}
+	l := &link{shares: newShares(commandTimeout), stop: cancel, closed: ctx.Done()}
 	option.DialCtxFn = l.watched(option.DialCtxFn, option.ConnWriteTimeout)
 	// NewClient dials once. If that fails, the client of a single server exists all the same, and
 	// dials again with each call. A client of a cluster or of sentinels does not exist then.
@@ -251,7 +251,7 @@ func (s *Store) sharesOf(keys *shardKeys) shares {
 }
 
 // query waits for a place, calls fn with the client, and returns what fn returns. If ctx or the
-// CommandTimeout ends before there is a place, fn is not called. If it ends later, query returns,
+// time for it ends before there is a place, fn is not called. If it ends later, query returns,
 // but fn goes on, since Redis will answer anyway, and keeps its place until Redis has answered or
 // the connection is given up. So fn may still run when query has returned: it returns what it
 // finds, and writes no variable of its caller.
@@ -263,7 +263,7 @@ func query[T any](ctx context.Context, s *Store, share *places, fn func(context.
 	if err != nil {
 		return found, err
 	}
-	ctx, cancel := s.bounded(ctx)
+	ctx, cancel := share.bounded(ctx)
 	defer cancel()
 	if err := share.take(ctx); err != nil {
 		return found, notSent(fmt.Errorf("no place among the commands under way: %w", err))
@@ -294,12 +294,4 @@ func (s *Store) command(ctx context.Context, share *places, fn func(context.Cont
 		return struct{}{}, fn(ctx, client)
 	})
 	return err
-}
-
-// bounded returns a context that ends with ctx, and after the CommandTimeout at the latest.
-func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if until, ok := ctx.Deadline(); ok && time.Until(until) <= s.cfg.CommandTimeout {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, s.cfg.CommandTimeout)
 }

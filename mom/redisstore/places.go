@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
 // How many commands may be under way to Redis at once. There are few places, because a command
@@ -16,6 +17,8 @@ const (
 	// upkeepPlaces are for reaping, renewing, cancelling and counting. When a thousand callers
 	// leave, that does not delay those who store calls, nor the other way round.
 	upkeepPlaces = 32
+	// answerPlaces are for large answers. Each takes Redis and its connection a few milliseconds.
+	answerPlaces = 4
 	// maxWaiting bounds how many commands wait for places of one kind. Redis serves as many in a
 	// third of a second, which is about as long as they may wait.
 	maxWaiting = 8192
@@ -29,6 +32,7 @@ var errCrowded = errors.New("too many commands wait")
 // an overloaded Redis would get each command just as its time is up. places are safe for
 // concurrent use.
 type places struct {
+	most    time.Duration // for how long a command may wait for its place and its reply
 	mu      sync.Mutex
 	free    int
 	waiting list.List // of *waiter, the latest in front
@@ -39,12 +43,15 @@ type waiter struct {
 	err  error         // nil: the place is the waiter's
 }
 
-func newPlaces(n int) *places { return &places{free: n} }
+func newPlaces(n int, most time.Duration) *places { return &places{free: n, most: most} }
 
-// shares has separate places for upkeep and for the rest, so that neither crowds the other out.
-type shares struct{ callers, upkeep *places }
+// shares has separate places for upkeep, for large answers and for the rest, so that none crowds another out.
+type shares struct{ callers, upkeep, answers *places }
 
-func newShares() shares { return shares{newPlaces(callerPlaces), newPlaces(upkeepPlaces)} }
+// newShares returns places for commands that may take so long.
+func newShares(most time.Duration) shares {
+	return shares{newPlaces(callerPlaces, most), newPlaces(upkeepPlaces, most), newPlaces(answerPlaces, max(most, answerTime))}
+}
 
 func (s shares) of(sc *script) *places {
 	if sc.upkeep {
@@ -104,4 +111,12 @@ func (p *places) decide(place *list.Element, err error) {
 	w := p.waiting.Remove(place).(*waiter)
 	w.err = err
 	close(w.done)
+}
+
+// bounded returns a context that ends with ctx, or sooner if a command may not take so long.
+func (p *places) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if until, ok := ctx.Deadline(); ok && time.Until(until) <= p.most {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, p.most)
 }

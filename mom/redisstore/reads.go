@@ -16,23 +16,30 @@ import (
 	"holdline/mom"
 )
 
+const (
+	// largeAnswer is the size in bytes from which answers are large: all replies behind a larger one on the same connection wait for it.
+	largeAnswer = 64 << 10
+	// answerTime bounds the read of a large answer. Many may be read at once, and no call waits to be stored meanwhile.
+	answerTime = 5 * time.Second
+)
+
 // Get implements mom.Store.
 func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
 	keys, name := s.keysOf(id), id.ULID.String()
 	type record struct {
 		fields map[string]string
-		answer string
+		size   int64 // of the answer
 	}
 	stored, err := query(ctx, s, s.sharesOf(keys).callers, func(ctx context.Context, client rueidis.Client) (r record, err error) {
 		// Two reads in one round trip. The record is read first: an answer that is stored between
 		// the two reads is ignored.
 		replies := client.DoMulti(ctx,
 			client.B().Hgetall().Key(keys.task(name)).Build(),
-			client.B().Get().Key(keys.answer(name)).Build())
+			client.B().Strlen().Key(keys.answer(name)).Build())
 		if r.fields, err = replies[0].AsStrMap(); err != nil {
 			return r, s.judge(err)
 		}
-		r.answer, err = replies[1].ToString()
+		r.size, err = replies[1].AsInt64()
 		return r, s.judge(err)
 	})
 	if err != nil {
@@ -45,14 +52,34 @@ func (s *Store) Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv
 	if err != nil {
 		return nil, nil, fmt.Errorf("get: %w", err)
 	}
-	if !contract.IsAnswered(task.State) || stored.answer == "" {
+	if !contract.IsAnswered(task.State) || stored.size == 0 {
 		return task, nil, nil
 	}
-	answer := new(momv1.Answer)
-	if err := proto.Unmarshal([]byte(stored.answer), answer); err != nil {
+	answer, err := s.answer(ctx, keys, name, stored.size >= largeAnswer)
+	if err != nil {
 		return nil, nil, fmt.Errorf("get: %w", err)
 	}
 	return task, answer, nil
+}
+
+// answer reads the answer of a task, or nil if there is none any more. A large one comes over a connection of its own, and few do at once.
+func (s *Store) answer(ctx context.Context, keys *shardKeys, ulid string, large bool) (*momv1.Answer, error) {
+	share := s.sharesOf(keys).callers
+	if large {
+		share = s.sharesOf(keys).answers
+	}
+	return query(ctx, s, share, func(ctx context.Context, client rueidis.Client) (*momv1.Answer, error) {
+		get := client.B().Get().Key(keys.answer(ulid)).Build()
+		if large {
+			get = client.B().Arbitrary("GET").Keys(keys.answer(ulid)).Blocking() // rueidis sends what blocks over another connection
+		}
+		raw, err := client.Do(ctx, get).AsBytes()
+		if err != nil {
+			return nil, s.judge(err) // nil for what is not there
+		}
+		answer := new(momv1.Answer)
+		return answer, proto.Unmarshal(raw, answer)
+	})
 }
 
 // readTask reads the fields that shared/core.lua lists.

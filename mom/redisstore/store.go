@@ -74,7 +74,7 @@ type Config struct {
 	LeaseGrace time.Duration
 
 	// CommandTimeout bounds every command whose context has no earlier
-	// deadline. Default 400 ms: a hand-off has 500 ms to fail in.
+	// deadline, except reads of large answers. Default 400 ms: a hand-off has 500 ms to fail in.
 	CommandTimeout time.Duration
 	// DialTimeout bounds a new connection, with its greeting. Default 300 ms.
 	DialTimeout time.Duration
@@ -134,7 +134,7 @@ func Open(cfg Config) (*Store, error) {
 		// does not tell its version either, so it gets the scripts for servers before Redis 7.
 		option.AlwaysRESP2, s.memoryLook = true, math.MaxInt64
 	}
-	if s.link, err = newLink(option); err != nil {
+	if s.link, err = newLink(option, cfg.CommandTimeout); err != nil {
 		return nil, fmt.Errorf("redis store: %w", err)
 	}
 	return s, nil

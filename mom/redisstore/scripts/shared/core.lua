@@ -10,7 +10,7 @@
 -- declares them, and puts the values that Go gives by these names into their places. A
 -- name with a unit, such as ttl:ms, is a number. Behind the names may come a list, as ...
 -- says; it begins at ARGV[rest]. What Lua shares with Go is put in there too, as values in the places of
--- their names: the states S_QUEUED, S_RUNNING and so on, LAST_STATE, BULK, WAIT_MAX in ms, NEWEST_RECORD, and RIGHT_WORDS.
+-- their names: the states S_QUEUED, S_RUNNING and so on, LAST_STATE, BULK, WAIT_MAX in ms, LEASE_BYTES, NEWEST_RECORD, and RIGHT_WORDS.
 --
 -- A QUEUED task is in ready, a RUNNING one in lease, a RETRYING one in later, a DEAD or UNCERTAIN
 -- one in dead until it is given up. No task is in two of these. Ended tasks may still be in

@@ -19,6 +19,7 @@ local left, beyond, unknown, passes = {}, {}, nil, 0
 -- What was taken out of ready, false for what does not belong there; the place of what is looked at; and which of taken are no leases.
 local popped, at, damaged = {}, 0, {}
 local vacant, rate, hand -- ready is empty; see allow
+local room = LEASE_BYTES -- for calls in the reply: all other replies wait for it
 
 -- lacks_right tells whether an error says that our user may not call a command, or that it has another name.
 local function lacks_right(err)
@@ -34,6 +35,7 @@ local function take(ulid, n, r, x, put_back, listened)
     if call and lacks_right(call) then error(call.err, 0) end
     call = false
   end
+  room = room - #(call or '')
   redis.call('HSET', base .. 't:' .. ulid, 's', S_RUNNING, 'e', epoch)
   hold(ulid, n, r, x - now, call, put_back, listened)
 end
@@ -44,6 +46,10 @@ local function take_loaded(ulid, task)
 end
 
 local function look_at(ulid)
+  if room <= 0 then
+    left[#left + 1] = ulid
+    return
+  end
   -- Most tasks have not failed before, and may be taken if they were refused. Of them less is read.
   local v, s, x, born, n, r, put_back, listened = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'B', 'n', 'r', 't', 'L'))
   if born and not n and (again >= 0 or not put_back) and s == S_QUEUED and tonumber(v) == NEWEST_RECORD and (tonumber(x) or 0) > now then
@@ -123,7 +129,7 @@ end
 
 -- take_from_ready takes what there is room for.
 local function take_from_ready()
-  while #taken < n and #left < BATCH and passes < BATCH do
+  while #taken < n and #left < BATCH and passes < BATCH and room > 0 do
     local ulids = redis.call('LPOP', READY, math.min(n - #taken, BATCH - #left, math.ceil((BATCH - passes) * BULK / BATCH)))
     if not ulids then
       redis.call('DEL', base .. 'passed')
