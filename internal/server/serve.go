@@ -40,6 +40,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"the server has %d connections and takes no more; this call was not executed", s.ln.most))
 		return
 	}
+	if c := connOf(r.Context()); c != nil && !r.ProtoAtLeast(1, 1) { // nginx speaks HTTP/1.0 by default
+		c.partial.Store(true)
+		handler.ServeHTTP(w, r)
+		c.partial.Store(false) // it did not panic
+		return
+	}
 	handler.ServeHTTP(w, r)
 }
 

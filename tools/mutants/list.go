@@ -176,6 +176,8 @@ var decisions = []mutant{
 	{"internal/wire/h2/plain.go", `return f.Name == "content-length"`, "return false", "./gateway -run TestErrorsOfGRPC"},
 	{"internal/wire/h2/response.go", "!c.isHead && !trailers", "!c.isHead", "./gateway -run TestErrorsOfGRPC"},
 	{"internal/server/serve.go", `strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")`, "false", "./gateway -tags nethttp -run TestErrorsOfGRPC"},
+	{"internal/server/serve.go", "		c.partial.Store(true)\n", "", "./gateway -run ^TestBrokenAnswerOverHTTP10$"},
+	{"internal/server/serve.go", "		c.partial.Store(false) // it did not panic\n", "", "./gateway -run ^TestBrokenAnswerOverHTTP10$"},
 	{"gateway/direct.go", "		case p.ending.Err() != nil:\n			cause = upstream.GatewayEnds\n", "", "./gateway -run TestEndOfLateCalls"},
 	{"gateway/direct.go", "|| p.ending.Err() != nil || !c.rewind()", "|| !c.rewind()", "./gateway -run TestEnd$"},
 	{"gateway/offer.go", "context.AfterFunc(h.proxy.ending, o.endSoon)", "func() bool { return true }", "./gateway -timeout 90s -run TestEndOfHolds"},
