@@ -41,29 +41,3 @@ func TestDemandAsksOnlyInDoubt(t *testing.T) {
 		ask("and that does", false, 1)
 	})
 }
-
-// What is stored here counts at once, until the store says how many there are.
-func TestDemandCounts(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		d := &demand{}
-		check := func(tasks int64, oldest time.Duration) {
-			t.Helper()
-			if gotTasks, gotOldest := d.waiting(); gotTasks != tasks || gotOldest != oldest {
-				t.Errorf("got %d tasks, the oldest for %v, want %d, %v", gotTasks, gotOldest, tasks, oldest)
-			}
-		}
-		check(0, 0)
-		d.add()
-		time.Sleep(time.Second)
-		d.add()
-		check(2, time.Second)
-		d.hear(Depth{Queued: 3, Retrying: 1, OldestWait: time.Minute, Paused: true})
-		time.Sleep(time.Second)
-		d.add()
-		check(5, time.Minute+time.Second)
-		if !d.paused() {
-			t.Error("the queue is paused: got that it is not")
-		}
-	})
-}

@@ -34,6 +34,7 @@ type fakeStore struct {
 
 	mu      sync.Mutex
 	ready   []Lease // the queue
+	oldest  time.Duration
 	lost    []Lease // that the next Renew finds lost
 	tasks   map[contract.TaskID]*fakeTask
 	bell    chan struct{}
@@ -160,7 +161,7 @@ func (s *fakeStore) Depth(context.Context, Shard) (Depth, error) {
 	err := s.count("depth")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Depth{Queued: int64(len(s.ready))}, err
+	return Depth{Queued: int64(len(s.ready)), OldestWait: s.oldest}, err
 }
 
 func (s *fakeStore) Ended(context.Context, Shard) (map[momv1.TaskState]int64, error) {

@@ -186,7 +186,6 @@ func (in *intake) accept(ctx context.Context, x *incoming, asked terms, task New
 	part := in.shards.part(ShardOf(added.ID))
 	part.reaper.within(asked.ttl)
 	if !added.Attached && !added.Known {
-		part.demand.add()
 		in.stored(task.Cause)
 	}
 	if task.Waits && added.ID != task.ID { // the key may name another task

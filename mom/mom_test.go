@@ -173,7 +173,10 @@ func TestOutageTellsWhatWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
-		m := newFake(t, newFakeStore(), func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&text, nil)) })
+		store := newFakeStore()
+		store.queue(testLeases(3)...)
+		store.oldest = 33 * time.Second
+		m := newFake(t, store, func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&text, nil)) })
 		stop := inBackground(t, m.outages.Run)
 		call(t.Context(), m, sumID(), "Prefer: respond-async", contract.HeaderCause+": "+upstream.GatewayEnds)
 		go call(t.Context(), m, sumID(), "Prefer: wait=300", contract.HeaderCause+": dns")
@@ -187,7 +190,7 @@ func TestOutageTellsWhatWaits(t *testing.T) {
 		if strings.Contains(text.String(), upstream.GatewayEnds) {
 			t.Errorf("logged %q, want nothing of a gateway that ends", text.String())
 		}
-		for _, want := range []string{"a service fails: its calls are stored", "cause=dns", "a service still fails: its calls wait", "held=1", "queued=3", "oldest_wait=3"} {
+		for _, want := range []string{"a service fails: its calls are stored", "cause=dns", "a service still fails: its calls wait", "held=1", "queued=3", "oldest_wait=33s"} {
 			if !strings.Contains(text.String(), want) {
 				t.Errorf("logged %q, want %q", text.String(), want)
 			}

@@ -1,6 +1,7 @@
 package mom
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -31,13 +32,13 @@ func (m *MOM) newOutages() *outage.Log {
 			return outage.State{Busy: m.traffic.of(service).attempts.Load() > 0}
 		},
 		Facts: func(service string) []any {
-			var queued int64
-			var oldest time.Duration
-			for _, shard := range m.shards.of(service) {
-				tasks, wait := m.shards.part(shard).demand.waiting()
-				queued, oldest = queued+tasks, max(oldest, wait)
+			facts := []any{"held", m.traffic.of(service).callers.Load()}
+			ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+			defer cancel()
+			if depth, err := m.shards.depth(ctx, service); err == nil {
+				facts = append(facts, "queued", depth.Queued+depth.Retrying, "oldest_wait", depth.OldestWait.Round(time.Second))
 			}
-			return []any{"held", m.traffic.of(service).callers.Load(), "queued", queued, "oldest_wait", oldest.Round(time.Second)}
+			return facts
 		},
 		Logger: m.cfg.Logger,
 	})

@@ -265,7 +265,7 @@ func (r *replayer) waitHealthy(ctx context.Context) bool {
 		}
 		if asked { // in vain
 			r.pace.reset()
-			if tasks, _ := r.demand.waiting(); tasks > 0 {
+			if r.demand.waits() {
 				r.outages.Down(r.shard.Service, cmp.Or(r.endpoints.Ailment(), "unhealthy"), nil)
 			}
 		}
