@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// demandPause is the least time between two questions whether a queue still has tasks.
+// demandPause is the minimum time between two questions whether a queue still has tasks.
 const demandPause = time.Second
 
-// depthStore is what those need of the store who count tasks.
+// depthStore has the method of the store that counts tasks.
 type depthStore interface {
 	// Depth counts a shard.
 	Depth(ctx context.Context, shard Shard) (Depth, error)
 }
 
-// demand knows whether tasks of a shard wait for their service, while nobody replays them. The
-// store is asked only when one may have left the queue, so an outage of many services costs it
-// nothing. Doubt, add and waiting may be called by many, as well may be read, and the rest is the shard's replayer's.
+// demand knows whether tasks of a shard wait for their service, while nobody replays them. It
+// asks the store only when a task may have left the queue, so an outage of many services costs the store
+// nothing. doubt, add and waiting may be called, and well may be read, by many goroutines at once. Only the shard's replayer uses the rest.
 type demand struct {
 	store    depthStore
 	shard    Shard
@@ -27,16 +27,16 @@ type demand struct {
 	asked    time.Time
 
 	mu    sync.Mutex
-	depth Depth     // as the store said last
-	said  time.Time // when
-	added int64     // stored here since then
-	first time.Time // the first of those
+	depth Depth     // as the store returned it last
+	said  time.Time // when the store returned it
+	added int64     // tasks stored by this MOM since then
+	first time.Time // when the first of these tasks was stored
 }
 
-// doubt says that the queue may be empty by now.
+// doubt is called when the queue may be empty by now.
 func (d *demand) doubt() { d.doubtful.Store(true) }
 
-// begin asks anew with the next question.
+// begin has the next call of there ask the store.
 func (d *demand) begin() {
 	d.asked = time.Time{}
 	d.doubt()
@@ -65,7 +65,7 @@ func (d *demand) hear(depth Depth) {
 	d.depth, d.said, d.added = depth, time.Now(), 0
 }
 
-// add tells of a task that was stored here.
+// add counts a task that this MOM has stored.
 func (d *demand) add() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -74,8 +74,8 @@ func (d *demand) add() {
 	}
 }
 
-// waiting is how many tasks wait, and for how long the oldest of them does, as far as is
-// known without asking: those are missing that another MOM has stored since.
+// waiting returns how many tasks wait, and how long the oldest of them has waited, as far as is
+// known without asking the store: tasks that another MOM has stored since the last question are missing.
 func (d *demand) waiting() (tasks int64, oldest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
