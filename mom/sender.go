@@ -89,8 +89,8 @@ func (r result) unsent() bool {
 	return r.outcome.Kind == upstream.NotSent || r.outcome.Kind == upstream.Refused
 }
 
-// send makes one attempt at a call without a known flaw. The service must accept all headers that a direct try would have sent:
-// if our own headers make them too large, our headers are left out.
+// send makes one attempt at a call without a known flaw. A call whose headers fit in a direct try also fits in a replay:
+// if our own headers make it too large, they are left out.
 func (s *sender) send(ctx context.Context, lease Lease, k knownMethod) (res result) {
 	caller, _ := speechOf(lease.Call)
 	confirmed := false

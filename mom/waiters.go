@@ -81,7 +81,7 @@ func (ws *waiters) wake(id contract.TaskID, state momv1.TaskState, answer *momv1
 	}
 }
 
-// promise prevents that those who wait for a task are woken without its answer, because this process is about to give them the answer. It returns
+// promise keeps those who wait for a task from being woken without its answer: this process is about to give them the answer. It returns
 // whether anybody waits. If the answer does not come, call takeBack.
 func (ws *waiters) promise(id contract.TaskID) (any bool) {
 	ws.mu.Lock()
