@@ -56,7 +56,7 @@ type call struct {
 	ran bool
 	// confirmed: its service was asked whether it has another schema.
 	confirmed bool
-	// untold: nobody has told the schema of its service yet.
+	// untold: the schema of its service is not known yet, but may still come.
 	untold bool
 	// held: its caller counts among those who are held at MOMs.
 	held bool
@@ -65,7 +65,7 @@ type call struct {
 	began time.Time
 
 	cancelling sync.Mutex
-	end        context.CancelCauseFunc // of what is under way
+	end        context.CancelCauseFunc // ends the tries or the offer under way
 	cancelled  error                   // why; nil: it is not
 }
 

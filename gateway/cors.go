@@ -62,7 +62,7 @@ const (
 // the gateway answers the preflights, and the two could disagree.
 type corsWriter struct {
 	http.ResponseWriter
-	origin string // that is allowed; empty: none
+	origin string // the allowed origin of the request; empty: none
 	done   bool
 }
 

@@ -104,12 +104,12 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 	if c.unary() && !c.req.Ordinary() && p.bridge.Speaks(caller) { // the service may not understand the compression, the parameters or the GET; the bridge sends the call without them
 		ways = slices.Insert(slices.Clone(ways), 1+slices.Index(ways, caller), caller)
 	}
-	asCame := false // it was tried as it came
+	asCame := false // the call was tried as its caller wrote it
 	bridge.Speak(ways, func(way bridge.Speech, less bool) bridge.Heard {
 		now := way == caller && !asCame
 		asCame = asCame || now
 		if now && !refused {
-			return bridge.Foreign // it was just tried
+			return bridge.Foreign // the call was just tried so, above
 		}
 		if !c.rewind() {
 			return bridge.Understood // there is nothing left to be tried

@@ -67,7 +67,7 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 		case answered && by == byNobody:
 			c.target.breaker.answered()
 			p.outages.Up(c.target.service, c.began)
-		case answered && by == byService && p.ending.Err() == nil: // else we may have ended it
+		case answered && by == byService && p.ending.Err() == nil: // otherwise we may have ended the answer ourselves
 			c.target.breaker.failed("broken-answer")
 		}
 	case v.err != nil:

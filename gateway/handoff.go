@@ -111,7 +111,7 @@ func (p *proxy) release(t *target) {
 	p.held.Add(-1)
 }
 
-// answerBy is the latest time at which we answer a caller whose hand-off began at a time and who is held for so long. It is later than
+// answerBy is the latest time at which we answer a caller. began is the beginning of its hand-off, and hold is how long the caller is held. The time is later than
 // the time at which the MOM answers, and before the caller's deadline; deadline is zero if there is none.
 func answerBy(began time.Time, hold time.Duration, deadline time.Time) time.Time {
 	wait := hold + holdSlack

@@ -39,7 +39,7 @@ func (c *call) endAtDeadline(w http.ResponseWriter) (stop func()) {
 	return func() {
 		close(stopped)
 		if !timer.Stop() {
-			<-done // else it could still set the write deadline of the next response
+			<-done // otherwise the timer could still set the write deadline of the next response
 		}
 	}
 }
@@ -48,10 +48,10 @@ func (c *call) endAtDeadline(w http.ResponseWriter) (stop func()) {
 type ender uint8
 
 const (
-	byNobody   ender = iota // it came whole
-	byService               // or the MOM
-	byCaller                // who left, or whose request broke off
-	byDeadline              // of the caller
+	byNobody   ender = iota // the response came whole
+	byService               // the service ended it, or the MOM did
+	byCaller                // the caller left, or its request broke off
+	byDeadline              // the caller's deadline was over
 )
 
 // ender returns who ended a response, or an attempt, that broke off. A service that

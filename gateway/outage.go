@@ -36,8 +36,8 @@ func newOutages(targets *targets, log *slog.Logger) *outage.Log {
 	})
 }
 
-// handedOff takes note of a call that goes to the MOM because its service fails. For a call
-// that was not tried, the cause is why earlier calls failed.
+// handedOff records a call that goes to the MOM because its service fails. For a call
+// that was not tried, the cause is the reason why earlier calls failed.
 func (p *proxy) handedOff(c *call) {
 	cause := c.tries.last.Cause
 	if cause == outage.BreakerOpen {

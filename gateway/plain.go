@@ -31,7 +31,7 @@ type plainCall struct {
 // begun is what servePlain has done before serve goes on with a call: it may have sent the call to its service, or offered it to a MOM.
 type begun struct {
 	came            time.Time     // when the call came, if nothing was sent
-	untold          bool          // nobody has told the schema of its service yet
+	untold          bool          // the schema of its service is not known yet
 	*upstream.Begun               // nil: nothing was sent
 	most            time.Duration // how long servePlain waits for the response; 0: without end
 	offered         bool
@@ -91,11 +91,11 @@ func readWhole(body io.Reader) []byte {
 	if all, whole := wire.Whole(body); whole {
 		return all
 	}
-	all, _ := io.ReadAll(body) // it is in memory
+	all, _ := io.ReadAll(body) // no error: the body is in memory
 	return all
 }
 
-// count takes note of a response that passed.
+// count counts a call whose response passed on as it was.
 func (p *proxy) count(target *target, first begun) {
 	ended := target.ok
 	if first.offered {

@@ -57,7 +57,7 @@ func (g *Gateway) follow(routes route.Table) {
 			after[name] = t
 		case after[name] == nil:
 			g.leaving.Add(t.pool, func() {
-				if g.targets.of(name) == nil { // else it is back
+				if g.targets.of(name) == nil { // otherwise the route is back
 					g.metrics.forget(name)
 				}
 			})

@@ -110,7 +110,7 @@ func writeTrailer(header, trailer http.Header) {
 	delete(trailer, "Content-Length") // frames messages; no trailer may
 	clear(header)                     // the headers are sent already
 	for key, values := range trailer {
-		if len(values) > 0 { // else it was announced, and did not come
+		if len(values) > 0 { // a trailer without values was announced, but did not come
 			header[http.TrailerPrefix+key] = values
 		}
 	}

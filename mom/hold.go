@@ -87,7 +87,7 @@ func (h *holds) hold(ctx context.Context, to *incoming, wait time.Duration, task
 			case errors.Is(err, ErrNotFound):
 				return h.storeLost(id, task.Repeatable)
 			case errors.Is(err, ErrRecordVersion):
-				to.said.Delete(contract.HeaderTask) // so that it is not taken for the task's own answer
+				to.said.Delete(contract.HeaderTask) // so that the error is not taken for the task's own answer
 				to.said.Set(contract.HeaderUnsure, "1")
 				return err
 			case err != nil:

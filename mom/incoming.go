@@ -20,7 +20,7 @@ import (
 type incoming struct {
 	source
 	protocol string              // as connect names it
-	json     bool                // else the binary format
+	json     bool                // false: the binary format
 	major    int32               // the version of HTTP
 	header   []hpack.HeaderField // with names in lower case
 

@@ -158,7 +158,7 @@ func (in *intake) take(ctx context.Context, x *incoming) error {
 		if err = in.accept(ctx, x, asked, task, came); !errors.Is(err, errKeyEnded) {
 			return err
 		}
-		x.said.Delete(contract.HeaderTask) // of the task that is gone
+		x.said.Delete(contract.HeaderTask) // it names the task that is gone
 	}
 	return in.notStored(x, task, "the task of its key ends again and again")
 }
@@ -298,7 +298,7 @@ func (in *intake) task(ctx context.Context, x *incoming, asked terms, came *rece
 		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(asked.key))
 		schema := in.shelf.name(in.route.Service)
 		if now := in.shelf.ours.Method(in.method.Procedure); now == nil || now.Descriptor != in.method.Descriptor {
-			schema = "" // it has changed since the message was read
+			schema = "" // the schema has changed since the message was read
 		}
 		if task.Request, err = came.request(schema); err != nil {
 			return NewTask{}, err

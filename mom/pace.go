@@ -61,7 +61,7 @@ func (p *pace) room(under counts) Room {
 	return room
 }
 
-// answered learns from an attempt that was answered after so long.
+// answered learns from an attempt that was answered; took is the time of the attempt.
 func (p *pace) answered(took time.Duration) {
 	p.recent = average(p.recent, took)
 	if p.window <= lowWindow {

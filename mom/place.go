@@ -77,7 +77,7 @@ func (in *intake) misplaced(ctx context.Context, x *incoming, task NewTask) erro
 		"the queue of %s has %d shards, and the id %s was made for another number; the call was not stored", in.route.Service, is.Shards, task.ID)
 }
 
-// shardBy is the shard of a task among so many.
+// shardBy is the index of the task's shard if there are that many shards.
 func (t *NewTask) shardBy(shards int) int {
 	return t.ID.Placed(shards, t.Call.GetCaller(), t.Call.GetProcedure(), t.Call.GetIdempotencyKey()).Shard
 }

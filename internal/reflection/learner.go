@@ -107,7 +107,7 @@ func (l *Learner) all(yield func(service string, a *asked) bool) {
 	})
 }
 
-// of is nil for a service that is not asked.
+// of returns the state of a service; nil if the service is not asked.
 func (l *Learner) of(service string) *asked {
 	if a, ok := l.asked.Load(service); ok {
 		return a.(*asked) //nolint:forcetypeassert // nothing else is in it

@@ -15,7 +15,7 @@ type learned struct {
 	schemas atomic.Pointer[map[string]*Schemas] // replaced, never changed
 	digests sync.Map                            // service → digested
 	version atomic.Int64
-	heard   []func() // of each change
+	heard   []func() // called after each change
 }
 
 // Learn takes over the schema of a service, from the service or from somebody who knows it. It returns false if the schema

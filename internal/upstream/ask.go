@@ -104,7 +104,7 @@ func (e *Endpoint) ask(ctx context.Context, name string) (why string) {
 		case code == connect.CodeNotFound:
 			return anotherService
 		case e.pool.says.Load().Health == HealthName && status != http.StatusTooManyRequests && (code == connect.CodeUnimplemented || !connect.IsWireError(err)):
-			return anotherService // it has no health, or is no server of RPC at all, such as a web server
+			return anotherService // the server has no health service, or is no RPC server at all, such as a web server
 		}
 		return ""
 	}

@@ -129,8 +129,8 @@ type conn struct {
 	begun    bool          // something was read; transports read from one goroutine
 	first    chan struct{} // closed when begun becomes true
 	foreign  atomic.Bool   // the other side speaks another version
-	dead     atomic.Bool   // it was closed because its path is lost
-	answered atomic.Bool   // it has brought a response, so its TLS handshake is over on both sides
+	dead     atomic.Bool   // the connection was closed because its path is lost
+	answered atomic.Bool   // the connection has brought a response, so its TLS handshake is over on both sides
 }
 
 func (e *Endpoint) newConn(dialled net.Conn, major int) *conn {

@@ -29,12 +29,12 @@ type Endpoint struct {
 
 	begun   atomic.Int64 // attempts
 	watched atomic.Bool  // watch runs
-	doubted atomic.Bool  // to be asked at once: another endpoint gives no sign of life
+	doubted atomic.Bool  // watch must ask at once: another endpoint gives no sign of life
 	heard   atomic.Bool  // it gave a sign of life since watch looked last
 	silent  atomic.Bool  // it gives no sign of life
 	cuts    atomic.Int64 // how often its attempts were cut for that
 	connsMu sync.Mutex
-	conns   map[*conn]struct{} // those of calls
+	conns   map[*conn]struct{} // connections for calls, not for health checks
 }
 
 func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {

@@ -94,7 +94,7 @@ func (p *Pool) Service() string { return p.service }
 // Len is the number of endpoints.
 func (p *Pool) Len() int { return len(*p.endpoints.Load()) }
 
-// Endpoints are those that there are now.
+// Endpoints returns the current endpoints.
 func (p *Pool) Endpoints() []*Endpoint { return *p.endpoints.Load() }
 
 // Fitness counts the endpoints that are fit, and the ejected ones, which are picked last.

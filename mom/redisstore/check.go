@@ -64,7 +64,7 @@ func (s *Store) doubt() {
 // server has the answers of a server about itself.
 type server struct {
 	info     map[string]string
-	rights   bool   // it was asked for the rights of our user
+	rights   bool   // the server was asked for the rights of our user
 	denied   string // commands that our user may not call, or that were renamed
 	lua, key error  // why it refused a script, and a read of a large string
 }
@@ -210,7 +210,7 @@ func (s *Store) warnWhile(wrong bool, what, msg string, attrs ...any) {
 
 // lookAtAll asks all nodes at once, and returns those that answer and the error of one that does not.
 func (s *Store) lookAtAll(ctx context.Context, client rueidis.Client) (servers []server, err error) {
-	// Silent nodes get half of the command's time, so that there is a result before that is over.
+	// Silent nodes get half of the command's time, so that there is a result before the command's time is over.
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommandTimeout/2)
 	defer cancel()
 	var mu sync.Mutex

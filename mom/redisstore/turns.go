@@ -63,7 +63,7 @@ type asked struct {
 	call  *momv1.Call   // of a new task
 	bytes int           // size of the stored call of a new task
 	with  []*asked      // for a lease: the other transitions of the same turn
-	until time.Time     // when run stops waiting; zero: after the CommandTimeout
+	until time.Time     // when run stops waiting, if that is before the CommandTimeout is over
 	taken bool          // for a lease that waits for new tasks: a turn has taken it
 	done  chan struct{} // closed when reply and err are set
 	reply rueidis.RedisMessage
