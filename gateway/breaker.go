@@ -28,7 +28,7 @@ const firstProbe = 250 * time.Millisecond
 // again, never a caller's call. It is safe for concurrent use.
 type breaker struct {
 	pool         *upstream.Pool
-	once         *logonce.Logger // it may open and close all the time
+	once         *logonce.Logger // the breaker may open and close all the time
 	streak, rate circuitbreaker.CircuitBreaker[any]
 	probing      atomic.Bool
 	closedAt     atomic.Pointer[time.Time] // the last time that it closed; zero: it never has
@@ -49,7 +49,7 @@ func newBreaker(pool *upstream.Pool, once *logonce.Logger) *breaker {
 // open tells whether calls need not be tried.
 func (b *breaker) open() bool { return b.streak.IsOpen() || b.rate.IsOpen() }
 
-// answered counts a call that was answered. It may open the breaker, too: as the twentieth of which half have failed.
+// answered counts a call that was answered. Such a call may open the breaker, too: if it is the twentieth in the window, and half of these have failed.
 func (b *breaker) answered() {
 	b.streak.RecordSuccess()
 	b.rate.RecordSuccess()
@@ -63,7 +63,8 @@ func (b *breaker) failed(cause string) {
 	b.rate.RecordFailure()
 }
 
-// opened has the breaker closed again. Whatever opens it leads here, since calls that are not tried do not.
+// opened starts the probe that closes the breaker again. It is called whenever the breaker opens: while the breaker is open no call
+// is tried, so no call could start the probe.
 func (b *breaker) opened() {
 	if b.probing.CompareAndSwap(false, true) {
 		b.once.Warn("breaker open "+b.pool.Service(), "breaker open: calls are not tried until the service is healthy", "service", b.pool.Service(), "cause", *b.failedBy.Load())
@@ -78,7 +79,7 @@ func (b *breaker) probe(ctx context.Context) {
 	healthy := b.pool.AwaitHealthy(ctx, func() bool { return true })
 	if healthy {
 		for _, one := range []circuitbreaker.CircuitBreaker[any]{b.streak, b.rate} {
-			one.Open() // one that is closed has counted failures of the outage, too, and forgets them so
+			one.Open() // one that is closed has counted failures of the outage, too; to open and close it clears them
 			one.Close()
 		}
 		now := time.Now()
@@ -86,7 +87,7 @@ func (b *breaker) probe(ctx context.Context) {
 		b.once.Log(slog.LevelInfo, "breaker closed "+b.pool.Service(), "breaker closed: the service is healthy", "service", b.pool.Service(), "after", time.Since(opened).Round(time.Millisecond))
 	}
 	b.probing.Store(false)
-	if healthy && b.open() { // again, before the last line
+	if healthy && b.open() { // it opened again while probing was still set
 		b.opened()
 	}
 }

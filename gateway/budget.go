@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// The retry budget of a route: a fifth of its calls, or three a second where
-// that is more. What is not used is kept up to a limit.
+// The retry budget of a route: a fifth of its calls, or three retries a second if
+// that is more. Unused retries are kept, up to a limit.
 const (
 	budgetShare     = 0.2
 	budgetPerSecond = 3

@@ -30,7 +30,7 @@ const maxTrust = 32 << 10
 // maxDiscard is how much of a refused body is read so that the refusal arrives.
 const maxDiscard = 8 << 20
 
-// bodyTimeout is how long a body of that size may take to arrive. The call is not sent before that,
+// bodyTimeout is how long a body of up to maxReplay may take to arrive. The call is sent only when the body is there,
 // so no timeout of a service ends a caller who sends nothing.
 const bodyTimeout = time.Minute
 
@@ -43,12 +43,12 @@ type call struct {
 	asks   contract.Asks // with its headers
 	// deadline is the caller's, zero without one. The call is ended a little later.
 	deadline time.Time
-	// key is the Idempotency-Key of a call that may be stored, and prefer what its Prefer says; empty without one.
+	// key is the Idempotency-Key of a call that may be stored, and prefer has its Prefer header; both are empty without the header.
 	key    string
 	prefer contract.Preference
 	// offered is the first offer to a MOM, if servePlain has begun it, until it goes on.
 	offered *begun
-	// tries are those at its service; nil for a call that goes to the MOM at once.
+	// tries are the tries at the call's service; nil for a call that goes to the MOM at once.
 	tries *tries
 	// broken: the request's body ended in an error.
 	broken atomic.Bool
@@ -56,20 +56,20 @@ type call struct {
 	ran bool
 	// confirmed: its service was asked whether it has another schema.
 	confirmed bool
-	// untold: nobody has told the schema of its service yet.
+	// untold: the schema of its service is not known yet, but may still come.
 	untold bool
 	// held: its caller counts among those who are held at MOMs.
 	held bool
-	// ended is how its response has ended, once that has come whole.
+	// ended is how the response has ended, once the whole response has come.
 	ended end
 	began time.Time
 
 	cancelling sync.Mutex
-	end        context.CancelCauseFunc // of what is under way
+	end        context.CancelCauseFunc // ends the tries or the offer under way
 	cancelled  error                   // why; nil: it is not
 }
 
-// under returns a context for what is under way next of the call: its tries, or an offer. It ends with ctx, by end, or when the call is cancelled.
+// under returns the context for the next step of the call: its tries, or an offer. The context ends with ctx, by end, or when the call is cancelled.
 func (c *call) under(ctx context.Context) (_ context.Context, end context.CancelCauseFunc) {
 	ctx, end = context.WithCancelCause(ctx)
 	c.cancelling.Lock()
@@ -80,7 +80,7 @@ func (c *call) under(ctx context.Context) (_ context.Context, end context.Cancel
 	return ctx, end
 }
 
-// cancel ends what is under way of the call, and all that follows.
+// cancel ends the call's tries or its offer, and every later one.
 func (c *call) cancel(why error) {
 	c.cancelling.Lock()
 	defer c.cancelling.Unlock()
@@ -95,23 +95,23 @@ func (c *call) cancel(why error) {
 // wantsTask tells whether the caller wants a task from the start.
 func (c *call) wantsTask() bool { return c.key != "" || c.prefer.Async }
 
-// late calls will be past their deadline after a wait, too late for another try.
+// late tells whether the call's deadline will be over after a wait, so that another try would come too late.
 func (c *call) late(wait time.Duration) bool {
 	return !c.deadline.IsZero() && time.Now().Add(wait).After(c.deadline)
 }
 
-// unary calls have one message each way, which may be kept and looked at.
+// unary tells whether the call has one message each way. Only such messages may be kept and read.
 func (c *call) unary() bool { return c.method != nil && c.method.Unary }
 
 func (c *call) repeatable() bool { return c.method != nil && c.method.Repeatable }
 
-// known calls are streams that can be sent in another protocol.
+// known tells whether the call is a stream that can be sent in another protocol.
 func (c *call) known() bool { return c.method != nil && !c.method.Unary && c.target.stores }
 
-// replayable calls are kept whole, and can be sent more than once.
+// replayable tells whether the call is kept whole, so that it can be sent more than once.
 func (c *call) replayable() bool { return c.unary() && c.req.Stream == nil }
 
-// json tells whether the message is JSON. Who reads JSON loses what its schema does not know; proto keeps it.
+// json tells whether the message is JSON. A reader of JSON loses the fields that its schema does not know; a reader of proto keeps them.
 func (c *call) json() bool {
 	if c.req.Method == http.MethodGet {
 		return c.req.URL.Query().Get("encoding") == "json"
@@ -119,8 +119,8 @@ func (c *call) json() bool {
 	return strings.Contains(c.req.Header.Get("Content-Type"), "json")
 }
 
-// rewind prepares the call for another attempt; false when what was sent of it is
-// no longer at hand.
+// rewind prepares the call for another attempt. It returns false when the bytes that were sent are
+// no longer kept.
 func (c *call) rewind() bool { return c.req.Stream == nil || c.req.Stream.Rewind() }
 
 // readBody reads a unary call's body, so that it can be sent again, and so that
@@ -159,12 +159,12 @@ func (c *call) readBody(w http.ResponseWriter) error {
 	return err
 }
 
-// readMessage reads a message of which its caller has said how long it is; -1: that was not said. In gRPC, its first bytes say that, too.
+// readMessage reads a message. said is the length that the caller has announced, or -1. In gRPC, the first bytes of the message have the length, too.
 func readMessage(from io.Reader, said int64, inGRPC bool) ([]byte, error) {
 	expected := said
 	switch {
 	case said == 0:
-		return []byte{}, nil // to read it would say 100 to who asks for that
+		return []byte{}, nil // a read would send the 100 that a caller may have asked for
 	case said < 0:
 		expected = 511
 	}
@@ -190,7 +190,7 @@ func readMessage(from io.Reader, said int64, inGRPC bool) ([]byte, error) {
 	}
 }
 
-// stream makes the body one that is sent as it comes.
+// stream has the body sent to the service as it arrives.
 func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
 	c.req.Stream = upstream.NewStream(&noting{body, &c.broken}, c.unary())
 	if c.in.ProtoMajor == 1 {
@@ -200,8 +200,8 @@ func (c *call) stream(w http.ResponseWriter, body io.Reader) error {
 	return nil
 }
 
-// discard reads what is left of a message that is still being sent: its caller would not hear of a
-// refusal before that.
+// discard reads the rest of a message that the caller is still sending: the caller would not read the
+// refusal before it has sent everything.
 func (c *call) discard() {
 	if c.unary() && c.req.Stream != nil {
 		_, _ = io.CopyN(io.Discard, c.in.Body, maxDiscard)

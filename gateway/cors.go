@@ -32,14 +32,14 @@ func withCORS(handler http.Handler, origins []string) http.Handler {
 	}))
 }
 
-// origins are those that a browser may send, and patterns, in which * stands for anything. Pages without an origin, such as
-// those of files, send null.
+// origins matches the origins that a browser may send, and patterns, in which * stands for anything. Pages without an origin, such as
+// pages opened from files, send null.
 var origins = regexp.MustCompile(`^(null|.*\*.*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@:\s][^/?#@\s]*)$`)
 
 // usualPort ends an origin with the port that browsers leave out.
 var usualPort = regexp.MustCompile(`(?i)^(https://.+):443$|^(http://.+):80$`)
 
-// checkOrigins refuses what no page can have as its origin.
+// checkOrigins refuses texts that no page can have as its origin.
 func checkOrigins(list []string) error {
 	for _, origin := range list {
 		if !origins.MatchString(origin) {
@@ -58,11 +58,11 @@ const (
 	exposeHeaders = corsPrefix + "Expose-Headers"
 )
 
-// corsWriter writes a response that a page may read. What a service says of CORS itself
-// does not pass: the gateway answers the preflights, and two answers would not agree.
+// corsWriter writes a response that a page may read. It drops the service's own CORS headers:
+// the gateway answers the preflights, and the two could disagree.
 type corsWriter struct {
 	http.ResponseWriter
-	origin string // that is allowed; empty: none
+	origin string // the allowed origin of the request; empty: none
 	done   bool
 }
 

@@ -31,13 +31,13 @@ const (
 	retry             // again after a pause, as often as maxTries allows; then store
 	other             // again at another endpoint, if there is one; then store
 	free              // again at once, the first time for free; then other
-	once              // again if the service says when, and that is soon; then pass
+	once              // again if the service names a time, and that is soon; then pass
 	store             // hand off to the MOM; fail where that is not possible
-	fail              // an error of ours
-	stop              // nobody is there to be told
+	fail              // the gateway answers with an error of its own
+	stop              // the caller has left, so there is no answer
 )
 
-// final is what is left of a step when there are no more tries.
+// final returns what to do instead of a step when no tries are left.
 func (s step) final() step {
 	switch s {
 	case retry, other, free:
@@ -48,14 +48,14 @@ func (s step) final() step {
 	return s
 }
 
-// tries are those of one call at its service.
+// tries counts the tries of one call at its service.
 type tries struct {
 	made   int // the free one is not counted
 	freed  bool
 	budget *budget
-	last   upstream.Outcome // what the last one came to, or why there was none
-	err    error            // of the last one, for the log
-	bridge string           // the protocol of the last one, if it went across the bridge
+	last   upstream.Outcome // of the last try, or the reason why there was none
+	err    error            // of the last try, for the log
+	bridge string           // the protocol of the last try, if it went across the bridge
 }
 
 // again tells whether there is another try, and how long to wait before it.
@@ -70,7 +70,7 @@ func (t *tries) again(next step, res *upstream.Response, endpoints int) (wait ti
 		most := min(firstPause<<(t.made-1), maxPause)
 		wait, ok = rand.N(most)+1, true
 	case other, free:
-		// Nothing was sent, so there is no load to spare: all that are under way when an endpoint goes find another one.
+		// Nothing was sent, so these tries add no load and need no budget: all calls under way when an endpoint goes away may try another endpoint.
 		return 0, t.made < min(endpoints, maxTries)
 	case once:
 		wait, ok = retryAfter(res)
@@ -88,7 +88,7 @@ func counts(kind upstream.Kind) bool {
 	return false
 }
 
-// mayHaveRun tells whether the service may have executed a call that came to this.
+// mayHaveRun tells whether the service may have executed a call whose attempt had this outcome.
 func mayHaveRun(kind upstream.Kind) bool {
 	switch kind {
 	case upstream.NotSent, upstream.Refused, upstream.Unsendable:
@@ -97,9 +97,9 @@ func mayHaveRun(kind upstream.Kind) bool {
 	return true
 }
 
-// decide is the table of what follows from an outcome: for repeatable methods and
-// for undeclared ones; for messages over the replay buffer, which are sent once; and
-// for streams and methods without a schema, of which only the opening is kept.
+// decide is the table of the next step after an outcome. It has columns for repeatable methods and
+// for undeclared methods; for messages larger than the replay buffer, which are sent once; and
+// for streams and methods without a schema, of which only the first bytes are kept.
 func decide(kind upstream.Kind, c *call) step {
 	steps := [...]struct{ repeatable, undeclared, large, stream step }{
 		upstream.Answered:     {pass, pass, pass, pass},
@@ -124,9 +124,9 @@ func decide(kind upstream.Kind, c *call) step {
 	return steps.undeclared
 }
 
-// failure is the error for a call that is not stored. `unavailable` is promised
-// to mean that sending the call again is safe, so it is only said of calls that
-// did not run or may run twice. notStored says why a call is not stored that its caller may expect to be.
+// failure is the error for a call that is not stored. We promise that `unavailable`
+// means that sending the call again is safe, so only calls that
+// did not run or may run twice get it. notStored is the reason why the call is not stored, if its caller may expect that it is.
 func failure(outcome upstream.Outcome, c *call, notStored string) *connect.Error {
 	service := c.target.service
 	switch {
@@ -140,7 +140,7 @@ func failure(outcome upstream.Outcome, c *call, notStored string) *connect.Error
 	case !c.ran && notStored != "":
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 			"%s has not taken the call (%s), and %s; the call was not executed", service, outcome.Cause, notStored)
-	case !c.ran && !c.target.stores: // the MOM's; whoever reads a task has another call in mind
+	case !c.ran && !c.target.stores: // a call to the MOM itself: "the call was not executed" would be taken for the call of the task
 		return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 			"%s has not taken the call (%s); nothing was asked of it: try again", service, outcome.Cause)
 	case !c.ran:
@@ -187,14 +187,14 @@ func unsendable(cause string, c *call) *connect.Error {
 	return contract.Errorf(momv1.Reason_REASON_HEADER_INVALID, "a header of the call is not valid in HTTP; it was not executed")
 }
 
-// untold is for a call that needs a schema, as long as that may still come.
+// untold is the error for a call that needs a schema which nobody knows yet, but which may still come.
 func untold(c *call) *connect.Error {
 	return contract.Errorf(momv1.Reason_REASON_SERVICE_UNAVAILABLE,
 		"nobody has told the schema of %s yet, which the call needs; the call was not executed", c.target.service)
 }
 
-// retryAfter reads how long the service asks to be left alone; ok is false when
-// it does not say, or more than we wait for.
+// retryAfter reads the time for which the service asks us to wait; ok is false when
+// it names none, or a longer one than we wait for.
 func retryAfter(res *upstream.Response) (time.Duration, bool) {
 	seconds, err := strconv.Atoi(res.Header.Get("Retry-After"))
 	d := time.Duration(seconds) * time.Second

@@ -13,8 +13,8 @@ import (
 	"holdline/internal/upstream"
 )
 
-// direct sends the call to its service, as often as it makes sense. It returns what follows from
-// the last try, and the response to that, if there is one.
+// direct sends the call to its service, and tries again where the table allows that. It returns the step that follows
+// the last try, and the response of that try, if there is one.
 func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (step, *upstream.Response) {
 	pool := c.target.pool
 	c.tries = &tries{budget: c.target.budget}
@@ -49,7 +49,7 @@ func (p *proxy) direct(ctx context.Context, w http.ResponseWriter, c *call) (ste
 			return next.final(), res
 		}
 		res.Drop()
-		sleep(ctx, wait) // if ctx ends meanwhile, the next attempt tells why
+		sleep(ctx, wait) // if ctx ends meanwhile, the next attempt returns the reason
 		c.setTimeout()
 		tried = append(tried, endpoint)
 	}
@@ -63,7 +63,7 @@ func (c *call) setTimeout() {
 	}
 }
 
-// try makes one attempt, and takes note of what it came to.
+// try makes one attempt, and records its outcome.
 func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *upstream.Response {
 	res, outcome, err := p.send(ctx, c, endpoint)
 	switch {
@@ -73,7 +73,7 @@ func (p *proxy) try(ctx context.Context, c *call, endpoint *upstream.Endpoint) *
 		warnSecret(p.once, endpoint)
 		outcome = upstream.Outcome{Kind: upstream.Refused, Cause: secretRefused}
 	case c.method == readTask && res.Header.Get(contract.HeaderTask) != "":
-		outcome = upstream.Outcome{} // an error is what the task came to, and not what the MOM did
+		outcome = upstream.Outcome{} // an error here is the task's result, not a failure of the MOM
 	}
 	outcome = c.judged(ctx, outcome, err)
 	c.tries.last, c.tries.err = outcome, err
@@ -101,15 +101,15 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 		}
 	}
 	ways := caller.Ways(c.target.pool, !c.unary())
-	if c.unary() && !c.req.Ordinary() && p.bridge.Speaks(caller) { // this may be what was not understood, and the bridge speaks without it
+	if c.unary() && !c.req.Ordinary() && p.bridge.Speaks(caller) { // the service may not understand the compression, the parameters or the GET; the bridge sends the call without them
 		ways = slices.Insert(slices.Clone(ways), 1+slices.Index(ways, caller), caller)
 	}
-	asCame := false // it was tried as it came
+	asCame := false // the call was tried as its caller wrote it
 	bridge.Speak(ways, func(way bridge.Speech, less bool) bridge.Heard {
 		now := way == caller && !asCame
 		asCame = asCame || now
 		if now && !refused {
-			return bridge.Foreign // it was just tried
+			return bridge.Foreign // the call was just tried so, above
 		}
 		if !c.rewind() {
 			return bridge.Understood // there is nothing left to be tried
@@ -138,8 +138,8 @@ func (p *proxy) send(ctx context.Context, c *call, endpoint *upstream.Endpoint) 
 	return res, outcome, err
 }
 
-// newer asks the service for its schema, once for a call, before something of a message is left out that the schema does not know.
-// It tells whether there is another schema of the method now.
+// newer asks the service for its schema, once for each call, before the bridge leaves out fields of a message that the known schema lacks.
+// It tells whether there is now another schema of the method.
 func (p *proxy) newer(c *call) bool {
 	if c.confirmed {
 		return false
@@ -154,7 +154,7 @@ func (p *proxy) newer(c *call) bool {
 	return true
 }
 
-// crosses tells how the caller speaks, and whether a call that is not understood can cross the bridge.
+// crosses returns the caller's protocol and codec, and whether the bridge can translate the call. It can only be translated if the service has not understood it.
 func (c *call) crosses(misunderstood bool) (bridge.Speech, bool) {
 	if !misunderstood || !c.known() && !c.replayable() || !c.target.stores {
 		return bridge.Speech{}, false
@@ -163,19 +163,19 @@ func (c *call) crosses(misunderstood bool) (bridge.Speech, bool) {
 	return bridge.SpeechOf(mediaType)
 }
 
-// lost tells whether no endpoint understands the call, in whatever protocol it is sent, and the cause. There
-// is no use in storing it.
+// lost tells whether no endpoint understands the call, in whatever protocol it is sent, and the cause. Storing such
+// a call would be of no use.
 func (c *call) lost() (cause string, lost bool) {
 	cause, lost = c.target.pool.Refuses(&c.req)
 	_, crosses := c.crosses(lost)
 	return cause, lost && !crosses
 }
 
-// conclude does what follows from the last try. The breaker hears here, and not in finish, of a call
-// that every endpoint failed: after a hand-off its caller may be held for long.
+// conclude takes the step that follows the last try. It reports a call that every endpoint failed to the breaker
+// here, and not in finish: after a hand-off the caller may be held for long.
 func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.Response) verdict {
 	last := &c.tries.last
-	if last.Cause == upstream.NoDescriptors { // no fault of the service, and so there is no outage to tell of
+	if last.Cause == upstream.NoDescriptors { // this is not the service's fault, so it is not logged as an outage
 		p.once.Warn("descriptors", "no file descriptors left for connections to services: their calls are stored or refused", "raise", server.MoreDescriptors)
 	}
 	if counts(last.Kind) && !last.Ours() && c.tries.made >= min(c.target.pool.Len(), maxTries) {
@@ -184,7 +184,7 @@ func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.
 	if next == store && (c.late(0) || !p.stores(c)) {
 		next = fail
 		if last.Kind == upstream.Unavailable {
-			next = pass // the service's own words say it best
+			next = pass // the service's own error explains it best
 		}
 	}
 	if next == store && !c.ran {

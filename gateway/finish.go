@@ -22,12 +22,12 @@ const (
 	endBroken  end = "broken"  // its answer broke off
 	endStored  end = "stored"  // the MOM has it, and answers
 	endFailed  end = "failed"  // Holdline answered with an error, or ended the answer at the deadline
-	endRefused end = "refused" // it cannot be read, or asks for what cannot be
+	endRefused end = "refused" // the call cannot be read, or asks for something impossible
 	endLeft    end = "left"    // its caller left
 )
 
-// verdict is what becomes of a call. Its caller gets the response, or else the error; there is
-// neither for a caller who has left.
+// verdict is the result of a call. The caller gets the response, or else the error; a caller who has left
+// gets neither.
 type verdict struct {
 	// end is how the call ends, as far as that does not depend on the rest of the response.
 	end end
@@ -40,18 +40,18 @@ type verdict struct {
 	facts   []any       // more attributes for the log
 }
 
-// What is decided about a call: the service's response passes, or the MOM has the call, or neither.
+// The decisions about a call: the service's response passes on, or the MOM has the call, or the call fails.
 const (
 	decidedPass  = "passed"
 	decidedStore = "stored"
 	decidedFail  = "failed"
 )
 
-// refused is the verdict on a call that cannot be read, or that asks for what cannot be.
+// refused is the verdict on a call that cannot be read, or that asks for something impossible.
 func refused(err *connect.Error) verdict { return verdict{end: endRefused, err: err} }
 
-// finish is where every call ends: its caller gets what the verdict says, the breaker hears how
-// the service's answer ended, and the metrics count the call.
+// finish ends every call: it sends the caller the response or the error of the verdict, reports to the breaker how
+// the service's answer ended, and counts the call in the metrics.
 func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 	if v.decided != "" && c.asks.Explain {
 		w.Header().Set(contract.HeaderDecision, c.explain(v.decided))
@@ -62,12 +62,12 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 		var by ender
 		by, abort = respond(w, c, v.res)
 		v.end = v.endBy(by, c.ended)
-		answered := v.decided == decidedPass && !counts(c.tries.last.Kind) // the breaker has heard of outcomes that count
+		answered := v.decided == decidedPass && !counts(c.tries.last.Kind) // outcomes that count were reported to the breaker before
 		switch {
 		case answered && by == byNobody:
 			c.target.breaker.answered()
 			p.outages.Up(c.target.service, c.began)
-		case answered && by == byService && p.ending.Err() == nil: // else we may have ended it
+		case answered && by == byService && p.ending.Err() == nil: // otherwise we may have ended the answer ourselves
 			c.target.breaker.failed("broken-answer")
 		}
 	case v.err != nil:
@@ -88,7 +88,7 @@ func (p *proxy) finish(w http.ResponseWriter, c *call, v verdict) {
 	}
 }
 
-// endBy is how a call has ended, by who ended its response, or as the response has ended that came whole.
+// endBy returns how a call has ended. by is who ended its response; whole is how a response ended that came whole.
 func (v *verdict) endBy(by ender, whole end) end {
 	switch {
 	case by == byService:
@@ -101,8 +101,8 @@ func (v *verdict) endBy(by ender, whole end) end {
 	return v.end
 }
 
-// endOf tells an answer from an error, by what can be seen without decoding: the
-// errors of gRPC-Web and of Connect streams are in their bodies.
+// endOf returns whether a response is an answer or an error, as far as this shows without decoding: the
+// errors of gRPC-Web and of Connect streams are in the bodies, so endOf does not see them.
 func endOf(res *http.Response) end {
 	status := cmp.Or(res.Header.Get("Grpc-Status"), res.Trailer.Get("Grpc-Status"), "0")
 	if res.StatusCode >= http.StatusBadRequest || status != "0" {
@@ -111,7 +111,7 @@ func endOf(res *http.Response) end {
 	return endOK
 }
 
-// explain says what became of a call to a caller who asks for it, such as
+// explain returns the value of Holdline-Decision, for a caller who asks for it: what was done with the call, such as
 // "direct;try=2;dial-refused → stored;breaker=open".
 func (c *call) explain(decided string) string {
 	if c.tries != nil {
@@ -130,8 +130,8 @@ func (c *call) explain(decided string) string {
 	return decided
 }
 
-// notice logs an error of the gateway's own where an operator should know of it: the same
-// thing once per interval. The cause is that of the last attempt, or empty.
+// notice logs an error of the gateway's own if an operator should know of it, the same
+// error once per interval. The cause is that of the last attempt, or empty.
 func (p *proxy) notice(err *connect.Error, service, cause string, attrs ...any) {
 	if n, ok := contract.NoticeOf(err, service); ok {
 		if cause != "" {

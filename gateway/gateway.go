@@ -1,7 +1,7 @@
 // Package gateway is a thin, transparent reverse proxy for Connect and gRPC
-// services. It knows routes and schemas, and what is to be done when a service
-// does not answer. It touches no store, and decodes a message only for a service that
-// does not speak as its caller does.
+// services. It knows routes and schemas, and decides what to do when a service
+// does not answer. It touches no store, and decodes a message only if the service does
+// not speak the caller's protocol or codec.
 package gateway
 
 import (
@@ -42,12 +42,12 @@ const (
 	DefaultMaxHeld  = 5_000
 )
 
-// Config is what a gateway is told. Routes, Schemas and Logger are required.
+// Config configures a gateway. Routes, Schemas and Logger are required.
 type Config struct {
 	Routes  route.Table
 	Schemas *route.Schemas
-	// MOM is where calls go that their service cannot take, one URL an
-	// instance. Default: none, and nothing is stored.
+	// MOM has the URLs of the MOMs, one for each instance. They get the calls that a
+	// service cannot take. Default: none, and nothing is stored.
 	MOM []*url.URL
 	// Secret is shown to the MOMs. Default: none.
 	Secret *secret.Secret
@@ -56,11 +56,11 @@ type Config struct {
 	// CORSOrigins may call from a browser, such as https://app.example; * is
 	// any. Default: none.
 	CORSOrigins []string
-	// MaxCalls is how many calls may be under way at once; one more is
-	// unavailable. Default DefaultMaxCalls.
+	// MaxCalls is the maximum number of calls under way at once; a call beyond it
+	// is unavailable. Default DefaultMaxCalls.
 	MaxCalls int
-	// MaxHeld is how many of them may wait for the answer of a stored call; one
-	// more gets its handle at once. Default DefaultMaxHeld.
+	// MaxHeld is the maximum number of callers who wait for the answer of a stored call; a
+	// caller beyond it gets a handle at once. Default DefaultMaxHeld.
 	MaxHeld int
 	// Metrics registers the gateway's series. Default: nobody reads them.
 	Metrics prometheus.Registerer
@@ -146,8 +146,8 @@ func New(cfg Config) (*Gateway, error) {
 // readTask is a GET of a task, or of its answer. It may be repeated, as a call of a repeatable method may.
 var readTask = &route.Method{Procedure: "/v1/tasks/", Unary: true, Repeatable: true}
 
-// own is what the gateway answers itself: what can be called, health, reflection,
-// the docs; and tasks by their address, which it sends on to the MOM.
+// own serves the requests that are no calls of routed services: the directory, health, reflection
+// and the docs. Reads of a task by its address go on to the MOM.
 func (g *Gateway) own(cfg Config, front *proxy) (http.Handler, error) {
 	rpc := connect.NewServer()
 	gatewayv1connect.RegisterDirectoryServiceHandler(rpc, &directory{services: g.routed, targets: g.targets, schemas: cfg.Schemas})
@@ -181,7 +181,7 @@ func (g *Gateway) routed() []string {
 	})
 }
 
-// describe is what there is for the OpenAPI document to describe.
+// describe returns the services and schemas that the OpenAPI document describes.
 func (g *Gateway) describe() openapi.Config {
 	stores := g.front.mom != nil
 	cfg := openapi.Config{Schemas: g.front.schemas, Tasks: stores}
@@ -208,15 +208,15 @@ func (g *Gateway) Drain() {
 	g.drain()
 }
 
-// End ends the calls that their services have not answered: those that may be stored are, and the callers of all others are told.
+// End ends the calls that their services have not answered. It hands off those calls that may be stored; the callers of all others get an error.
 func (g *Gateway) End() {
 	by := time.Now().Add(lastOffers)
 	g.front.endBy.Store(&by)
 	g.end()
 }
 
-// Run compares what the MOMs know with what the gateway knows, and tells of outages, until ctx ends. The caller ends ctx
-// when nothing is served any more. Run then tells the MOMs what is still to be told of tasks, for at most
+// Run compares the gateway's routes and schemas with those of the MOMs, and logs outages, until ctx ends. The caller ends ctx
+// when the gateway serves nothing any more. Run then sends the MOMs the words about tasks that are still to be sent (see words), for at most
 // settleTime, and drops idle connections.
 func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)

@@ -15,40 +15,40 @@ import (
 )
 
 const (
-	// handOffTime is how long a MOM may take to say that it has a call. It is also how long we go on asking while
-	// surely no MOM has the call. The rest of half a second is for the answer.
+	// handOffTime is how long a MOM may take to report that it has a call. It is also how long we go on offering while
+	// surely no MOM has the call. The rest of half a second is for our answer to the caller.
 	handOffTime = 450 * time.Millisecond
 	// lastOffers is how long calls are offered when the gateway ends. Soon after that the server cuts its connections.
 	lastOffers = 2 * handOffTime
 	// certainty is how long a caller who is not held waits to learn whether its call
 	// is stored, while a MOM may have it.
 	certainty = 5 * time.Second
-	// lostTime is how long a stored task surely waits after the MOM has lost its hold. The MOM's grace is
-	// longer.
+	// lostTime is how long a stored task surely still exists after the MOM has lost its hold. The MOM cancels the task only
+	// after a longer grace.
 	lostTime = 2 * time.Second
-	// holdSlack is how much longer than its caller allows a hold may take: the MOM
-	// ends it, and this is the time for its handle to come.
+	// holdSlack is how much longer a hold may take than its caller allows. The MOM
+	// ends the hold, and its handle needs this time to arrive.
 	holdSlack = 200 * time.Millisecond
 )
 
 // handOff is one call on its way to the MOM: the same bytes, to one more endpoint
-// of the route. The task's ULID is minted here and the call is offered again under
-// it, so that a reply that was lost stores nothing twice. The shard is the MOM's to
-// say.
+// of the route. The gateway mints the task's ULID, and offers the call again under the
+// same ULID, so that a lost reply stores nothing twice. The MOM decides the
+// shard.
 type handOff struct {
 	proxy *proxy
 	call  *call
 	id    contract.TaskID
-	// prefer is what the MOM is asked for: what the caller asks for, unless too many are held.
+	// prefer is the preference that the MOM gets: the caller's own, unless too many callers are held.
 	prefer contract.Preference
 	// kept: the task outlives its caller, who has asked for a handle or has a key.
 	kept bool
-	// until is when the caller is answered, whatever the MOMs do.
+	// until is the time at which the caller gets an answer at the latest, whatever the MOMs do.
 	until  time.Time
 	offers int64
-	// stored is what a MOM has said that has the call: the key may name another task than ours.
+	// stored is the receipt of a MOM that has the call. The key may belong to an older task, so its id may differ from ours.
 	stored receipt
-	// holder is the MOM that said so. lost is when the connection to it was lost while it held the caller;
+	// holder is the MOM that sent the receipt. lost is when the connection to it was lost while it held the caller;
 	// zero when that did not happen, or when the MOM has died since.
 	holder *upstream.Endpoint
 	lost   time.Time
@@ -65,8 +65,8 @@ func (p *proxy) handOff(ctx context.Context, c *call) verdict {
 	return h.run(ctx)
 }
 
-// newHandOff prepares the offers of a call. It has a function of its own, and so has what is rare, since callers may be held by the thousand while handOff runs:
-// what it keeps on the stack counts.
+// newHandOff prepares the offers of a call. It is a function of its own, and so are the rare cases, to keep the stack of handOff small: thousands of
+// callers may be held while handOff runs.
 func (p *proxy) newHandOff(c *call) *handOff {
 	h, began := &handOff{proxy: p, call: c, prefer: c.prefer}, time.Now()
 	if first := c.offered; first != nil {
@@ -74,7 +74,7 @@ func (p *proxy) newHandOff(c *call) *handOff {
 	} else {
 		h.id = c.target.newTaskID(c.req.URL.Path, c.key)
 	}
-	if c.tries != nil && !c.tries.last.Ours() { // else it tells nothing of the service
+	if c.tries != nil && !c.tries.last.Ours() { // otherwise the outcome shows nothing about the service
 		p.handedOff(c)
 	}
 	if h.prefer.Hold() > 0 && !c.held {
@@ -86,12 +86,12 @@ func (p *proxy) newHandOff(c *call) *handOff {
 	h.until = answerBy(began, h.prefer.Hold(), c.deadline)
 	if kind := upstream.MediaType(c.req.Header); c.req.Method != http.MethodGet && !slices.Equal(c.req.Header["Content-Type"], []string{kind}) {
 		c.req.Header = maps.Clone(c.req.Header) // the last attempt may still read it
-		c.req.Header.Set("Content-Type", kind)  // without parameters that say nothing to a MOM
+		c.req.Header.Set("Content-Type", kind)  // without parameters, which a MOM does not need
 	}
 	return h
 }
 
-// unreadable is the verdict on a call whose message no MOM reads.
+// unreadable is the verdict on a call whose message no MOM can read.
 func (h *handOff) unreadable(why string) verdict {
 	return h.failed(momv1.Reason_REASON_CALL_NOT_STORABLE, notStorable, "it cannot be stored: %s; %s", why, h.advice())
 }
@@ -111,8 +111,8 @@ func (p *proxy) release(t *target) {
 	p.held.Add(-1)
 }
 
-// answerBy is the latest time at which a caller hears from us, by when its hand-off began and how long it is held. It is after
-// the MOM's own time for it, and before the caller's deadline, which is zero if there is none.
+// answerBy is the latest time at which we answer a caller. began is the beginning of its hand-off, and hold is how long the caller is held. The time is later than
+// the time at which the MOM answers, and before the caller's deadline; deadline is zero if there is none.
 func answerBy(began time.Time, hold time.Duration, deadline time.Time) time.Time {
 	wait := hold + holdSlack
 	if hold == 0 {
@@ -171,8 +171,8 @@ func (h *handOff) run(ctx context.Context) verdict {
 	}
 }
 
-// tellApplied says which preferences of the caller's were followed, if the MOM has read others: all offers but the first one tell what is
-// left of the hold, and so does one where too many are held.
+// tellApplied writes the caller's preferences that were followed into the header, if the MOM got other preferences: every offer but the first one has
+// what is left of the hold, and an offer made while too many callers are held has no hold.
 func (h *handOff) tellApplied(header http.Header) {
 	switch asked := h.call.prefer.Applied(); {
 	case h.offers <= 1 && h.prefer == h.call.prefer:
@@ -183,7 +183,7 @@ func (h *handOff) tellApplied(header http.Header) {
 	}
 }
 
-// pauseAfter is a pause that does not pass over the end of handOffTime: then comes the last offer of a call that surely no MOM has.
+// pauseAfter shortens a pause so that it ends at handOffTime at the latest: at that time comes the last offer of a call that surely no MOM has.
 func pauseAfter(took, pause time.Duration) time.Duration {
 	if left := handOffTime - took; left > 0 {
 		return min(pause, left)
@@ -191,9 +191,9 @@ func pauseAfter(took, pause time.Duration) time.Duration {
 	return pause
 }
 
-// learn takes note of what an offer to a MOM came to, and returns what is known of the call now.
-// A MOM that has lost a hold cancels the task after a grace. What was stored counts as stored only while enough of that
-// grace is left for our word to keep the task. A gateway that drains may have no time for its word: so it must have been taken, unless the hold
+// learn records the result of an offer to a MOM, and returns what is now known about the call.
+// A MOM that has lost a hold cancels the task after a grace. So a stored call counts as stored only while enough of that
+// grace is left for our request to keep the task. A gateway that drains may have no time for that request. So a MOM must have taken the request already, unless the hold
 // has lasted to its end, after which a MOM cancels nothing.
 func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Outcome, taken receipt) known {
 	if taken.id != "" {
@@ -201,9 +201,9 @@ func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Out
 	}
 	switch {
 	case taken.id != "" && outcome.Kind == upstream.Broken && outcome.Cause != upstream.TryTimeout && outcome.Cause != upstream.Silent:
-		h.lost = time.Now() // a MOM that lives has lost the hold too; a silent one notices later
+		h.lost = time.Now() // a MOM that lives has noticed the lost hold, too; a silent MOM notices it later
 	case mom == h.holder && outcome.Cause == upstream.DialRefused:
-		h.lost = time.Time{} // it is dead, and has forgotten the hold
+		h.lost = time.Time{} // the MOM is dead, and has forgotten the hold
 	}
 	h.unsure = h.unsure || said >= mayHave
 	stays := h.lost.IsZero() || time.Since(h.lost) < lostTime
@@ -219,7 +219,7 @@ func (h *handOff) learn(mom *upstream.Endpoint, said reply, outcome upstream.Out
 	return notStored
 }
 
-// place puts the call among as many shards as a MOM has said, with the same ULID.
+// place gives the task the shard that follows from the number of shards that a MOM has named. The ULID stays the same.
 func (h *handOff) place(shards string) {
 	n, err := strconv.Atoi(shards)
 	if err != nil || n < 1 || n > route.MaxShards {
@@ -233,7 +233,7 @@ func (h *handOff) place(shards string) {
 	}
 }
 
-// abandon says that the caller left, in whichever shard its task is.
+// abandon reports to the MOMs that the caller has left, under each id that the task may have.
 func (h *handOff) abandon() {
 	if h.kept {
 		return
@@ -269,8 +269,8 @@ func (h *handOff) giveUp(next action, last upstream.Outcome) verdict {
 	return h.failed(momv1.Reason_REASON_STORE_UNAVAILABLE, last.Cause, "it cannot be stored (%s); %s", last.Cause, h.advice())
 }
 
-// failed is the verdict on a call that is not stored, or of which nobody knows whether it is. The
-// text says so, after why the call was to be stored.
+// failed is the verdict on a call that is not stored, or that may or may not be stored. The error's
+// text begins with the reason why the call was to be stored.
 func (h *handOff) failed(reason momv1.Reason, cause, format string, args ...any) verdict {
 	before := ""
 	if h.call.tries != nil {
@@ -280,16 +280,16 @@ func (h *handOff) failed(reason momv1.Reason, cause, format string, args ...any)
 	return verdict{end: endFailed, decided: decidedFail, err: err, cause: cause, facts: []any{"task", h.id}}
 }
 
-// handle is the verdict on a call that is stored, and that no MOM holds any more.
+// handle is the verdict on a call that is stored, and whose caller no MOM holds any more.
 func (h *handOff) handle(last upstream.Outcome) verdict {
-	if !h.kept && last.Cause != gatewayDrains { // in these two cases the task is kept already
+	if !h.kept && last.Cause != gatewayDrains { // otherwise the task is kept already
 		h.proxy.words.keep.add(h.stored.id, nil)
 	}
 	v := verdict{end: endStored, decided: decidedStore, err: contract.Stored(h.stored.handle()), header: http.Header{}, cause: last.Cause, facts: []any{"task", h.id}}
 	grpc := upstream.IsGRPC(h.call.req.Header)
 	for key, value := range contract.StoredHeader(h.stored.id, grpc) {
 		v.header.Set(key, value)
-		if grpc { // some clients look for it, and show it, only in the trailers
+		if grpc { // some clients look for these headers, and show them, only in the trailers
 			v.header.Set(http.TrailerPrefix+key, value)
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"holdline/internal/contract"
 )
 
-// cleanRequest removes what belongs to this hop, and the headers by which the
-// gateway itself speaks to the MOM.
+// cleanRequest removes the headers that belong to this hop, and the headers that only the
+// gateway itself may send to the MOM.
 func cleanRequest(header http.Header) {
 	trailers := strings.Contains(header.Get("Te"), "trailers")
 	cleanHop(header)
@@ -57,7 +57,7 @@ func init() {
 // isHop tells whether a field is one of the hop-by-hop ones. Its name is in lower case.
 func isHop(name string) bool { return ofHopLower[name] }
 
-// withoutHop removes those from fields.
+// withoutHop removes the hop-by-hop headers from fields.
 func withoutHop(fields []hpack.HeaderField) []hpack.HeaderField {
 	return slices.DeleteFunc(fields, func(f hpack.HeaderField) bool { return isHop(f.Name) })
 }

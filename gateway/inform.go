@@ -14,8 +14,8 @@ const maxInformed = 16
 
 var errInformed = errors.New("too many informational responses")
 
-// inform returns what passes a service's informational responses on (RFC 9110, section 15.2), such as 103 Early
-// Hints, until stop is called; nil for callers who know none. stop may be called twice.
+// inform returns a function that passes on a service's informational responses (RFC 9110, section 15.2), such as 103 Early
+// Hints, until stop is called; nil if the caller does not know such responses. stop may be called twice.
 func inform(w http.ResponseWriter, r *http.Request) (informed func(code int, header http.Header) error, stop func()) {
 	if !r.ProtoAtLeast(1, 1) {
 		return nil, func() {} // HTTP/1.0 knows none
@@ -35,7 +35,7 @@ type informer struct {
 
 func (i *informer) pass(code int, fields http.Header) error {
 	if code == http.StatusContinue {
-		return nil // our server says it itself, when the body is first read
+		return nil // our server sends a 100 itself, when the body is first read
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 // operatorKey marks the context of a request that came to the admin listener.
 type operatorKey struct{}
 
-// Operators is for the admin listener: what MOMs have for operators, and what the gateway
-// answers itself.
+// Operators is the handler of the admin listener. It serves the MOMs' procedures for operators, and the gateway's own
+// services.
 func (g *Gateway) Operators() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.front.dispatch(w, r.WithContext(context.WithValue(r.Context(), operatorKey{}, true)))
@@ -30,14 +30,14 @@ func (p *proxy) operatorsOnly(w http.ResponseWriter, r *http.Request) {
 	contract.WriteError(w, r, contract.OperatorsOnly(r.URL.Path))
 }
 
-// introduce tells a MOM who we are, and who asks for its own services.
+// introduce adds the headers by which a MOM knows this gateway, and who calls the MOM's own services.
 func (p *proxy) introduce(r *http.Request) {
 	p.secret.Show(r.Header)
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if r.Context().Value(operatorKey{}) != nil {
 		r.Header.Set(contract.HeaderOperator, cmp.Or(host, "unix"))
-		// The admin listener has judged these, by what it is called itself.
-		r.Host = "" // the MOM's own
+		// The admin listener has checked these headers against its own address; the MOM cannot.
+		r.Host = "" // becomes the MOM's own
 		r.Header.Del("Origin")
 		r.Header.Del("Sec-Fetch-Site")
 		return
@@ -52,10 +52,10 @@ func (p *proxy) introduce(r *http.Request) {
 	r.Header.Set(header, host)
 }
 
-// secretRefused is the cause of what a MOM does not take since we do not show its secret.
+// secretRefused is the cause when a MOM refuses a request because we do not show its secret.
 const secretRefused = "mom-secret"
 
-// refusesSecret tells whether a MOM says so. There may be no response.
+// refusesSecret tells whether a response of a MOM is such a refusal. res may be nil.
 func refusesSecret(res *upstream.Response) bool {
 	return res != nil && res.Header.Get(contract.HeaderRefused) == contract.RefusedSecret
 }

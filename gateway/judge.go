@@ -8,10 +8,10 @@ import (
 	"holdline/internal/upstream"
 )
 
-// judge refuses a call whose time is over, and reads the headers of the contract, the same whether
-// the service is there or not. Holdline-* are ours, on every call. The others have a meaning of
-// their own where a call cannot become a task, and pass: on streams, on methods without a schema, unless
-// that may still be told, and with Holdline-Mode: direct.
+// judge refuses a call whose time is over, and checks the headers of the contract, in the same way whether
+// the service is up or not. Holdline-* headers are ours, on every call. The other headers (key, Prefer and deadline) are the service's
+// own where a call cannot become a task, and then they pass: on streams, with Holdline-Mode: direct, and on methods without a schema, unless
+// the schema may still come.
 func (p *proxy) judge(c *call) (err *connect.Error) {
 	header := c.req.Header
 	if c.late(0) {

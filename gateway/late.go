@@ -13,13 +13,13 @@ import (
 	"holdline/internal/upstream"
 )
 
-// deadlineGrace is the time from the caller's deadline to the end of the call. Until then the
-// service, which knows the deadline, may say itself that it is over. And a caller that
+// deadlineGrace is the time from the caller's deadline to the end of the call. In this time the
+// service, which knows the deadline, may end the call with an error of its own. And a caller that
 // watches its clock leaves before we break off its answer.
 const deadlineGrace = 100 * time.Millisecond
 
-// lastWords is how long a caller may then take to read the error. A caller
-// that reads nothing would keep the call for ever.
+// lastWords is how long a caller may take after that to read the error. Without this limit a caller
+// that reads nothing would keep the call open for ever.
 const lastWords = time.Second
 
 // endAtDeadline ends the call when its caller's time is over, until stop is called.
@@ -39,7 +39,7 @@ func (c *call) endAtDeadline(w http.ResponseWriter) (stop func()) {
 	return func() {
 		close(stopped)
 		if !timer.Stop() {
-			<-done // else it could still set the write deadline of the next response
+			<-done // otherwise the timer could still set the write deadline of the next response
 		}
 	}
 }
@@ -48,14 +48,14 @@ func (c *call) endAtDeadline(w http.ResponseWriter) (stop func()) {
 type ender uint8
 
 const (
-	byNobody   ender = iota // it came whole
-	byService               // or the MOM
-	byCaller                // who left, or whose request broke off
-	byDeadline              // of the caller
+	byNobody   ender = iota // the response came whole
+	byService               // the service ended it, or the MOM did
+	byCaller                // the caller left, or its request broke off
+	byDeadline              // the caller's deadline was over
 )
 
-// ender tells who ended a response, or an attempt, that broke off. A service that
-// knows the caller's deadline may be the first to end what is late, but not before it is (contract.SetTimeout).
+// ender returns who ended a response, or an attempt, that broke off. A service that
+// knows the caller's deadline may end a late call before we do, but not before the deadline (contract.SetTimeout).
 func (c *call) ender() ender {
 	switch {
 	case c.in.Context().Err() != nil, c.broken.Load():
@@ -66,9 +66,9 @@ func (c *call) ender() ender {
 	return byService
 }
 
-// judged is the outcome of an attempt, with what the endpoint cannot know: that a
-// connection broke when the caller's time was over. That is no answer, so that the call ends as
-// with a service that says nothing.
+// judged corrects the outcome of an attempt by something that the endpoint cannot know: that the
+// connection broke when the caller's deadline was over. Then the call ends in the same way as
+// with a service that sends nothing.
 func (c *call) judged(ctx context.Context, outcome upstream.Outcome, err error) upstream.Outcome {
 	if outcome.Kind != upstream.Broken || c.ender() != byDeadline {
 		return outcome
@@ -78,9 +78,9 @@ func (c *call) judged(ctx context.Context, outcome upstream.Outcome, err error) 
 }
 
 // endLate ends the body of a response whose head is out, with an error in the
-// caller's protocol. It returns false where the protocol has no place for one: then
-// the connection, or the stream, has to break. framed tells that the body has no
-// length of its own, so that more may be written.
+// caller's protocol. It returns false where the protocol has no place for an error: then
+// the connection, or the stream, has to break. framed is true if the response has no Content-Length,
+// so that more may be written.
 func endLate(w http.ResponseWriter, c *call, seen *envelopes, framed bool) bool {
 	err := connect.Errorf(connect.CodeDeadlineExceeded, "%s did not end its answer in the time that the caller gave", c.target.service)
 	header := w.Header()
@@ -113,8 +113,8 @@ const webTrailers, connectEnd = 0x80, 0x02
 // envelopeHead is the length of flags and size before each message.
 const envelopeHead = 5
 
-// envelopes watches the messages of a stream pass, so that one may be added after
-// them. The zero value has seen none.
+// envelopes follows the messages of a stream while they pass, so that a message may be added after
+// the last one. The zero value has seen no message.
 type envelopes struct {
 	head  [envelopeHead]byte
 	have  int    // bytes of the head
@@ -122,7 +122,7 @@ type envelopes struct {
 	ended bool   // the service has sent the envelope that ends the stream
 }
 
-// pass reads what passes.
+// pass reads a part of the stream that passes.
 func (e *envelopes) pass(p []byte) {
 	for len(p) > 0 {
 		if e.left > 0 {
@@ -139,7 +139,7 @@ func (e *envelopes) pass(p []byte) {
 	}
 }
 
-// close writes the last message, unless it has passed; false in the midst of another.
+// close writes the message that ends the stream, unless the service has sent one. It returns false in the middle of another message.
 func (e *envelopes) close(w http.ResponseWriter, flags byte, message []byte) bool {
 	if e.have > 0 || e.left > 0 {
 		return false

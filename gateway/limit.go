@@ -10,7 +10,7 @@ import (
 	"holdline/internal/server"
 )
 
-// limit bounds the calls that are under way, whoever makes them: a connection may carry hundreds, and each takes memory here and a
+// limit bounds the calls that are under way, from all callers together: a connection may carry hundreds of calls, and each takes memory here and a
 // stream to a service.
 type limit struct {
 	calls atomic.Int64
@@ -18,12 +18,12 @@ type limit struct {
 	log   *logonce.Logger
 }
 
-// enter counts a call until leave is called, also if there are too many; then it is to be refused.
+// enter counts a call until leave is called. It returns false if there are too many calls: then the call must be refused, and leave must be called all the same.
 func (l *limit) enter() (room bool) { return l.calls.Add(1) <= l.most }
 
 func (l *limit) leave() { l.calls.Add(-1) }
 
-// serve has a handler serve a call within the limit, and refuses one beyond it. Health is always told. Otherwise a gateway that is
+// serve has a handler serve each call within the limit, and refuses calls beyond it. Health checks are always answered. Otherwise a gateway that is
 // merely busy would be restarted.
 func (l *limit) serve(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

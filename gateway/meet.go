@@ -22,15 +22,15 @@ import (
 // meetPause is the time between two looks at what the MOMs know.
 const meetPause = 10 * time.Second
 
-// meetPatience is how long a difference may last before it is told. Files reach a gateway and its MOMs at different
-// moments.
+// meetPatience is how long a difference may last before it is logged. Files reach a gateway and its MOMs at different
+// times.
 const meetPatience = 5 * time.Second
 
-// unknownPause is the pause while we do not know the schema of a service, which a MOM may know.
+// unknownPause is the time between two looks while we do not know the schema of a service that a MOM may know.
 const unknownPause = time.Second
 
-// meeting compares what this gateway and each of its MOMs know of the services that
-// are stored. A call that a MOM does not know enough about goes to another MOM, or is
+// meeting compares the routes and schemas of this gateway with those of each of its MOMs, for the services whose calls
+// are stored. A call for which a MOM lacks the route or the schema goes to another MOM, or is
 // unavailable; the meeting warns before the first such call comes. The MOM decides the number of shards, and the
 // gateway takes it over.
 type meeting struct {
@@ -42,11 +42,11 @@ type meeting struct {
 	log     *slog.Logger
 	once    *logonce.Logger
 
-	said map[string]string     // the difference of each MOM that was told last
-	seen map[string]difference // the one that was seen last, as long as it is not told
+	said map[string]string     // the difference that was logged last, by MOM
+	seen map[string]difference // the difference that was seen last and is not logged yet, by MOM
 }
 
-// difference is what a MOM knows otherwise.
+// difference describes how a MOM's routes and schemas differ from ours.
 type difference struct {
 	text  string
 	since time.Time
@@ -75,8 +75,8 @@ func (m *meeting) Run(ctx context.Context) error {
 	return nil
 }
 
-// look asks all MOMs once. One that does not answer is left for the next time. It returns true while there is
-// something that is not told yet.
+// look asks all MOMs once. A MOM that does not answer is asked again at the next look. look returns true while there is
+// a difference that is not logged yet.
 func (m *meeting) look(ctx context.Context) (waits bool) {
 	counts := map[string]int{}
 	for _, mom := range m.mom.Endpoints() {
@@ -112,7 +112,7 @@ func (m *meeting) look(ctx context.Context) (waits bool) {
 	return waits
 }
 
-// learn takes over schemas that the MOM knows and we do not: the service may be down since we were started.
+// learn takes over schemas that the MOM knows and we do not: the service may have been down since we were started.
 func (m *meeting) learn(ctx context.Context, mom momv1connect.HoldServiceClient, routes []*momv1.KnownRoute) {
 	for _, r := range routes {
 		if r.GetSchema() != "" && m.targets.of(r.GetService()) != nil && m.schemas.Lacks(r.GetService()) {
@@ -139,7 +139,7 @@ func (m *meeting) ask(ctx context.Context, service string) {
 	m.learnOne(ctx, holdsAt(func() *upstream.Endpoint { return m.mom.Pick() }, m.secret), service)
 }
 
-// compare says how a MOM's routes differ from ours, by service.
+// compare returns how a MOM's routes differ from ours, by service.
 func (m *meeting) compare(theirs []*momv1.KnownRoute) map[string]string {
 	byService := map[string]*momv1.KnownRoute{}
 	for _, r := range theirs {
@@ -154,14 +154,14 @@ func (m *meeting) compare(theirs []*momv1.KnownRoute) map[string]string {
 			differences[service] = "it has no such route"
 		case r.GetSchema() == "":
 			differences[service] = "it has no schema"
-		case r.GetSchema() != ours && m.schemas.Given(service): // else both follow what the service says
+		case r.GetSchema() != ours && m.schemas.Given(service): // otherwise both learn the schema from the service
 			differences[service] = "its schema is another"
 		}
 	}
 	return differences
 }
 
-// tell logs what is new of a MOM, once it has lasted for a while; true until then.
+// tell logs a new difference of a MOM once it has lasted for meetPatience. Until then it returns true.
 func (m *meeting) tell(mom string, differences map[string]string) (waits bool) {
 	var lines []string
 	for _, service := range slices.Sorted(maps.Keys(differences)) {

@@ -51,7 +51,7 @@ func (m *metrics) forget(service string) {
 	m.differs.DeletePartialMatch(label)
 }
 
-// breakers collects what there is to know of each service's breaker and endpoints.
+// breakers collects the series of each service's breaker and endpoints.
 type breakers struct{ of *targets }
 
 var (

@@ -21,10 +21,10 @@ import (
 // errDraining ends a hold whose task is kept.
 var errDraining = errors.New("the gateway is draining")
 
-// gatewayDrains is the cause of an offer that ended since the gateway drains.
+// gatewayDrains is the cause of an offer that ended because the gateway drains.
 const gatewayDrains = "drained"
 
-// offering is one offer under way. From when the MOM has said that it has the call, a drain of the gateway ends the hold.
+// offering is one offer under way. Once the MOM has reported that it has the call, a drain of the gateway ends the hold.
 type offering struct {
 	*handOff
 	req   upstream.Request
@@ -39,10 +39,10 @@ type offering struct {
 	closed  bool        // the transport may hand a receipt over later
 }
 
-// offer sends the call to one MOM. Within the given time the MOM has to say that
-// it has the call, with a 103 or with its answer; after that, it may hold, until the
-// caller's time is over or the gateway drains. There is a receipt once the MOM said that
-// it has the call; the response is nil unless the MOM answered in time.
+// offer sends the call to one MOM. Within the given time the MOM has to report that
+// it has the call, by a 103 or by its answer. After the 103 the MOM may hold the caller, until the
+// caller's time is over or the gateway drains. The receipt is that of the 103; it is the zero value
+// without one. The response is nil unless the MOM answered in time.
 func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time.Duration) (*upstream.Response, upstream.Outcome, receipt) {
 	holding, end := h.call.under(ctx)
 	o := &offering{handOff: h, end: end}
@@ -58,7 +58,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 	res, outcome, err := mom.Try(holding, &o.req)
 	taken := o.close()
 	if res != nil && !o.over.CompareAndSwap(false, true) {
-		// It came too late: there may be nothing but its head.
+		// The response came too late: there may be nothing but its head.
 		res.Drop()
 		<-holding.Done()
 		res, outcome = nil, upstream.Outcome{Kind: upstream.Broken, Cause: upstream.TryTimeout}
@@ -68,7 +68,7 @@ func (h *handOff) offer(ctx context.Context, mom *upstream.Endpoint, within time
 		case refusesSecret(res):
 			warnSecret(h.proxy.once, mom)
 			outcome.Cause = secretRefused
-		case outcome.Cause != "", res.Header.Get(contract.HeaderTask) != "": // it is for the caller
+		case outcome.Cause != "", res.Header.Get(contract.HeaderTask) != "": // the response is for the caller
 		case res.Header.Get(contract.HeaderUnsure) != "":
 			outcome.Cause = "store-silent"
 		default:
@@ -93,7 +93,7 @@ func (o *offering) letGo(why error) {
 
 func (o *offering) tooLate() { o.letGo(upstream.ErrTryTimeout) }
 
-// endSoon has the offer last no longer than the gateway, which ends.
+// endSoon shortens the offer when the gateway ends.
 func (o *offering) endSoon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -102,7 +102,7 @@ func (o *offering) endSoon() {
 	}
 }
 
-// left is how long the hand-off may last: until its caller is to be answered, or the gateway ends.
+// left is how long the hand-off may still last: until its caller must get an answer, or the gateway ends.
 func (h *handOff) left() time.Duration {
 	left := time.Until(h.until)
 	if by := h.proxy.endBy.Load(); by != nil {
@@ -135,7 +135,7 @@ func (o *offering) close() receipt {
 	return o.taken
 }
 
-// receipt is what a MOM says as soon as it has a call: the task's id, and when it expires. The zero value is none.
+// receipt is what a MOM sends as soon as it has a call: the task's id, and when the task expires. The zero value means that there is no receipt.
 type receipt struct{ id, expires string }
 
 // handle is the task's handle.
@@ -147,13 +147,13 @@ func (r receipt) handle() *momv1.TaskHandle {
 	return handle
 }
 
-// line is a header of an offer, in place of what the caller may have said by its name. It is left out if the value is empty.
+// line is a header of an offer. It replaces the caller's header of the same name. If the value is empty, the offer does not have the header.
 type line struct{ key, value string }
 
-// maxLines is how many an offer has.
+// maxLines is the maximum number of lines of an offer.
 const maxLines = 10
 
-// says appends what each offer of a task says of its call.
+// says appends the lines about the call that each offer of a task has.
 func (p *proxy) says(lines []line, id contract.TaskID, major int, json bool) []line {
 	lines = append(lines, line{contract.HeaderTask, id.String()}, line{contract.HeaderCaller, contract.Anonymous},
 		line{contract.HeaderHTTP, strconv.Itoa(min(major, 2))},
@@ -165,7 +165,7 @@ func (p *proxy) says(lines []line, id contract.TaskID, major int, json bool) []l
 	return lines
 }
 
-// says appends what each offer of the hand-off says.
+// says appends the lines that are the same in each offer of the hand-off.
 func (h *handOff) says(lines []line) []line {
 	c := h.call
 	lines = h.proxy.says(lines, h.id, c.req.HTTPMajor, c.json())
@@ -178,7 +178,7 @@ func (h *handOff) says(lines []line) []line {
 	return lines
 }
 
-// saysNow appends what an offer says of itself: what is left of its caller's time, above all.
+// saysNow appends the lines that differ from one offer to the next: above all the time that is left to the caller.
 func (p *proxy) saysNow(lines []line, offers int64, deadline time.Time, grpc bool) []line {
 	lines = append(lines, line{contract.HeaderSecret, p.secret.Line()}, line{contract.HeaderOffer, strconv.FormatInt(offers, 10)})
 	if !deadline.IsZero() {
@@ -188,7 +188,7 @@ func (p *proxy) saysNow(lines []line, offers int64, deadline time.Time, grpc boo
 	return lines
 }
 
-// saysNow appends what the next offer says of itself.
+// saysNow appends the lines of the next offer that differ from those of other offers.
 func (h *handOff) saysNow(lines []line) []line {
 	lines = h.proxy.saysNow(lines, h.offers, h.call.deadline, upstream.IsGRPC(h.call.req.Header))
 	if prefer := h.prefer; h.offers > 1 && prefer.Hold() > 0 {
@@ -199,9 +199,9 @@ func (h *handOff) saysNow(lines []line) []line {
 	return lines
 }
 
-// header is what the caller has said, and these lines.
+// header is the caller's header with these lines in it.
 func (h *handOff) header(lines []line) http.Header {
-	header := h.call.req.Header.Clone() // the transport may still read that of the last offer
+	header := h.call.req.Header.Clone() // the transport may still read the header of the last offer
 	for _, l := range lines {
 		if header.Set(l.key, l.value); l.value == "" {
 			header.Del(l.key)
@@ -233,8 +233,8 @@ func (o *offering) request(mom *upstream.Endpoint) {
 	o.req.Header = o.header(o.saysNow(lines))
 }
 
-// begin begins an offer as a plain call is begun, which costs less, where its message is small and there is a connection to the MOM. Whatever comes of it is read by
-// Try. A hold can last, so it keeps no header of its own.
+// begin begins the offer as a plain call, which costs less. It does so if the message is small and there is a connection to the MOM. Try reads
+// the response. A hold can last long, so the offer keeps no header of its own.
 func (o *offering) begin(mom *upstream.Endpoint, lines []line) *upstream.Begun {
 	req := &o.req
 	if req.Method != http.MethodPost || req.Stream != nil || len(req.Body) > wire.MaxPlain || req.Host == "" || req.URL.RawQuery != "" || !wire.IsPlain(req.URL.Path) {
@@ -257,8 +257,8 @@ func (o *offering) begin(mom *upstream.Endpoint, lines []line) *upstream.Begun {
 	return plain.begin(mom, lines, mediaType, o.call.began)
 }
 
-// leaveKept ends a hold because the gateway drains, once the task is kept. A caller whose task
-// cannot be kept is held on: it must not get the handle of a task that ends when
+// leaveKept ends a hold because the gateway drains, once a MOM keeps the task. If no MOM can keep
+// the task, the hold goes on: the caller must not get the handle of a task that is cancelled when
 // the caller leaves.
 func (o *offering) leaveKept(holding context.Context, id string) {
 	if !o.kept {

@@ -7,11 +7,11 @@ import (
 	"holdline/internal/outage"
 )
 
-// countHandedOff is the name of the calls that go to the MOM in an outage. It says
-// nothing of whether they are stored: the MOM does.
+// countHandedOff is the log's name for the number of calls that go to the MOM in an outage. It does not
+// mean that they are stored: the MOM logs that.
 const countHandedOff = "handed_off"
 
-// newOutages tells of the services whose calls go to the MOM because the services fail.
+// newOutages returns the log of services whose calls go to the MOM because the services fail.
 func newOutages(targets *targets, log *slog.Logger) *outage.Log {
 	return outage.New(outage.Config{
 		Began:  "a service fails: its calls are handed off to the MOM",
@@ -36,8 +36,8 @@ func newOutages(targets *targets, log *slog.Logger) *outage.Log {
 	})
 }
 
-// handedOff takes note of a call that goes to the MOM because its service fails. For a call
-// that was not tried, the cause is why earlier calls failed.
+// handedOff records a call that goes to the MOM because its service fails. For a call
+// that was not tried, the cause is the reason why earlier calls failed.
 func (p *proxy) handedOff(c *call) {
 	cause := c.tries.last.Cause
 	if cause == outage.BreakerOpen {

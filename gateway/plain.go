@@ -15,10 +15,10 @@ import (
 	"holdline/internal/wire"
 )
 
-// plainPatience is how long the body of a plain call may come after its headers.
+// plainPatience is how much later than its headers the body of a plain call may come.
 const plainPatience = 10 * time.Millisecond
 
-// plainCall is what the headers of a plain call say.
+// plainCall has the values of a plain call's headers.
 type plainCall struct {
 	mediaType string
 	grpc      bool
@@ -28,21 +28,21 @@ type plainCall struct {
 	key       string    // empty: it has none
 }
 
-// begun is what came before serve: what servePlain has sent, a call to its service or an offer of the call to a MOM.
+// begun is what servePlain has done before serve goes on with a call: it may have sent the call to its service, or offered it to a MOM.
 type begun struct {
-	came            time.Time     // the call, if nothing was sent
-	untold          bool          // nobody has told the schema of its service yet
+	came            time.Time     // when the call came, if nothing was sent
+	untold          bool          // the schema of its service is not known yet
 	*upstream.Begun               // nil: nothing was sent
 	most            time.Duration // how long servePlain waits for the response; 0: without end
 	offered         bool
 	id              contract.TaskID // of the offer
 	key             string          // of its call
-	async           bool            // the caller of the offer is not held; any other counts as held
+	async           bool            // the caller of the offer is not held; without async the caller counts as held
 }
 
-// servePlain serves most calls in few steps: those of unary methods that come whole, and either ask for nothing and are answered by a
-// service that is well, or ask to be stored from the start, and are. What is not so leaves this way as soon as that shows, and serve goes on:
-// with the call as it came; or, when it was sent, with what was begun. So all that is decided of a call is decided there.
+// servePlain serves most calls in few steps: calls of unary methods that arrive whole, and either have no special headers and are answered by a
+// healthy service, or ask to be stored from the start and are stored. As soon as a call turns out to be different, serve goes on with it:
+// with the call as it came; or, if something was sent already, with what was begun. So only serve decides what happens to a call.
 func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	came := time.Now()
 	service, _, _ := route.SplitProcedure(req.Path)
@@ -56,7 +56,7 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	}
 	if !p.limit.enter() {
 		p.limit.leave()
-		return nil, nil // it is refused there
+		return nil, nil // serve refuses the call
 	}
 	first := p.begin(req, target, call, came)
 	if first.Begun == nil {
@@ -67,7 +67,7 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	if res == nil {
 		return nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer p.limit.leave()
-			first.Body = readWhole(r.Body) // the room for what it had is needed for the next call
+			first.Body = readWhole(r.Body) // the next call of the connection uses the buffer that the body was in
 			if p.varies {
 				w.Header().Set("Vary", "Origin")
 			}
@@ -86,16 +86,16 @@ func (p *proxy) servePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	return res, nil
 }
 
-// readWhole reads a body that has come.
+// readWhole reads a body that has already come.
 func readWhole(body io.Reader) []byte {
 	if all, whole := wire.Whole(body); whole {
 		return all
 	}
-	all, _ := io.ReadAll(body) // it is in memory
+	all, _ := io.ReadAll(body) // no error: the body is in memory
 	return all
 }
 
-// count takes note of a response that passed.
+// count counts a call whose response passed on as it was.
 func (p *proxy) count(target *target, first begun) {
 	ended := target.ok
 	if first.offered {
@@ -121,7 +121,7 @@ func (p *proxy) begin(req *wire.Request, target *target, call plainCall, came ti
 		return begun{}
 	}
 	if !call.deadline.IsZero() && time.Until(call.deadline) <= 0 {
-		return begun{} // it is too late, and so it is refused there
+		return begun{} // the deadline is over, so serve refuses the call
 	}
 	req.Body = body
 	if call.stores {
@@ -139,7 +139,7 @@ func (p *proxy) begin(req *wire.Request, target *target, call plainCall, came ti
 	return first
 }
 
-// answer waits for the response; nil if it does not come whole, or does not pass as it is.
+// answer waits for the response. It returns nil if the response does not come whole, or may not pass on as it is.
 func (b begun) answer(news <-chan struct{}) *wire.Response {
 	if b.offered {
 		return b.AnswerIf(news, b.most, isTasks)
@@ -147,7 +147,7 @@ func (b begun) answer(news <-chan struct{}) *wire.Response {
 	return b.Answer(news, b.most)
 }
 
-// reads reads the headers of a call. It returns false if one of them asks for more than to send the call or to store it, or may not be sent.
+// reads reads the headers of a call. It returns false if a header asks for something other than to send the call or to store it, or may not be sent.
 func reads(req *wire.Request, came time.Time) (call plainCall, ok bool) {
 	var inConnect, inGRPC, prefer, key, ttl, answerTTL, trailers string
 	size, encoded := 0, false
@@ -183,7 +183,7 @@ func reads(req *wire.Request, came time.Time) (call plainCall, ok bool) {
 			}
 			continue
 		}
-		if *said != "" || f.Value == "" { // it is there twice, or may be
+		if *said != "" || f.Value == "" { // the header is there twice, or may be
 			return call, false
 		}
 		*said = f.Value

@@ -45,7 +45,7 @@ func (p *proxy) beginOffer(req *wire.Request, target *target, call plainCall, ca
 	return first
 }
 
-// isTasks tells whether the response of a MOM is surely the task's, and so its caller's. Any other is for replyOf to read.
+// isTasks tells whether a MOM's response is surely the task's answer or handle, so that the caller gets it. replyOf reads all other responses.
 func isTasks(res *wire.Response) (is bool) {
 	for _, f := range res.Header {
 		switch f.Name {
@@ -58,7 +58,7 @@ func isTasks(res *wire.Response) (is bool) {
 	return is
 }
 
-// plainOffer is what the transport needs until it has written an offer. req has no content-length.
+// plainOffer has what the transport needs until it has written an offer. req has no content-length.
 type plainOffer struct {
 	req  wire.Request
 	room [24]hpack.HeaderField

@@ -21,22 +21,22 @@ import (
 	"holdline/internal/upstream"
 )
 
-// proxy sends calls to their services. Bytes go through untouched if the service speaks as the
-// caller does.
+// proxy sends calls to their services. Bytes go through untouched if the service speaks the
+// caller's protocol and codec.
 type proxy struct {
 	targets *targets
-	own     http.Handler // for all but calls of those
+	own     http.Handler // for everything but calls of the targets' services
 	schemas *route.Schemas
 	bridge  *bridge.Bridge
 	learner *reflection.Learner
 	limit   *limit
-	varies  bool           // by CORS: what is answered depends on who asks
+	varies  bool           // by CORS: the response depends on the origin of the request
 	mom     *upstream.Pool // nil: nothing is stored
 	secret  *secret.Secret // for the MOMs; nil without
 	words   *words         // nil without MOMs
 	held    atomic.Int64   // callers, at MOMs
 	maxHeld int64
-	// draining ends when holds are to end with handles, and ending when calls are to end that have no answer. Offers last until endBy then.
+	// draining ends when holds are to end with handles. ending ends when the calls without an answer are to end; from then on offers last until endBy at most.
 	draining, ending context.Context //nolint:containedctx // they are the gateway's life, not a call's
 	endBy            atomic.Pointer[time.Time]
 	log              *slog.Logger
@@ -53,8 +53,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.dispatch(w, r)
 }
 
-// dispatch sends a request where it belongs. Calls of routed services come first, past the
-// mux of what is the gateway's own.
+// dispatch sends a request to its handler. It serves calls of routed services itself, so that they do not
+// pass the mux of the gateway's own services.
 func (p *proxy) dispatch(w http.ResponseWriter, r *http.Request) {
 	service, _, _ := route.SplitProcedure(r.URL.Path)
 	target := p.targets.of(service)
@@ -91,13 +91,13 @@ func noTaskNamed(w http.ResponseWriter, r *http.Request) {
 		"this path names no task: GET /v1/tasks/{id} and /v1/tasks/{id}/answer do"))
 }
 
-// taskNotRead answers for all that is done to a task but reading it.
+// taskNotRead answers requests at a task's address with a method other than GET and HEAD.
 func taskNotRead(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Allow", "GET, HEAD")
 	http.Error(w, "a task is read by GET; mom.v1.TaskService changes it", http.StatusMethodNotAllowed)
 }
 
-// serve is the life of one call, from its headers to the end of its response. If it was begun as a plain one, first is how.
+// serve is the life of one call, from its headers to the end of its response. If servePlain has begun the call, first has its state.
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, target *target, method *route.Method, first begun) {
 	c := p.newCall(r, target, method, first)
 	defer c.cancel(context.Canceled)
@@ -154,7 +154,7 @@ func (p *proxy) forward(ctx context.Context, w http.ResponseWriter, c *call) ver
 	return p.conclude(ctx, c, next, res)
 }
 
-// admit reads the body of a call, and refuses one that cannot be read, or that asks for what cannot be.
+// admit reads the body of a call. It refuses the call if the body cannot be read or the headers ask for something impossible.
 func (p *proxy) admit(w http.ResponseWriter, c *call) *connect.Error {
 	if err := c.readBody(w); err != nil {
 		return c.badBody(err)
@@ -171,7 +171,7 @@ func (p *proxy) stores(c *call) bool {
 	return p.mom != nil && c.target.stores && c.unary() && !c.asks.Direct
 }
 
-// whyNotStored says why a call is not stored, unless its caller knows that or it is a stream.
+// whyNotStored returns the reason why a call is not stored; empty if the caller knows the reason, or the call is a stream.
 func (p *proxy) whyNotStored(c *call) string {
 	switch {
 	case p.mom == nil || !c.target.stores || c.asks.Direct:

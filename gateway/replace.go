@@ -8,8 +8,8 @@ import (
 	"holdline/internal/upstream"
 )
 
-// Replace puts other routes and schemas in the place of those that there are, while calls run. A call under way keeps the
-// schema that it began with. Where its service has a route no longer, it ends as it would have ended, and the
+// Replace replaces the routes and schemas, while calls run. A call under way keeps the
+// schema that it began with. If its service has no route any more, the call still ends normally, and the
 // connections are closed after it. If Replace returns an error, nothing has changed.
 func (g *Gateway) Replace(routes route.Table, schemas *route.Schemas) error {
 	if err := checkRoutes(routes, g.front.mom != nil); err != nil {
@@ -22,7 +22,7 @@ func (g *Gateway) Replace(routes route.Table, schemas *route.Schemas) error {
 	return nil
 }
 
-// checkRoutes tells what is wrong with routes.
+// checkRoutes returns an error if routes cannot be used.
 func checkRoutes(routes route.Table, stores bool) error {
 	if len(routes) == 0 {
 		return route.ErrNoRoutes
@@ -35,8 +35,8 @@ func checkRoutes(routes route.Table, stores bool) error {
 	return nil
 }
 
-// follow has the targets follow the routes. What is known of a service stays, whatever its route says next. replacing
-// is held, unless nobody else knows g yet.
+// follow changes the targets to fit the routes. What the gateway has learned about a service stays, whatever its new route says. The caller
+// holds g.replacing, unless nobody else knows g yet.
 func (g *Gateway) follow(routes route.Table) {
 	before, after := g.targets.all(), map[string]*target{}
 	for name, r := range routes {
@@ -57,13 +57,13 @@ func (g *Gateway) follow(routes route.Table) {
 			after[name] = t
 		case after[name] == nil:
 			g.leaving.Add(t.pool, func() {
-				if g.targets.of(name) == nil { // else it is back
+				if g.targets.of(name) == nil { // otherwise the route is back
 					g.metrics.forget(name)
 				}
 			})
 		}
 	}
-	g.learner.Follow(routes, func(service string) *upstream.Pool { return after[service].pool }) // before calls come: they wait for what it learns
+	g.learner.Follow(routes, func(service string) *upstream.Pool { return after[service].pool }) // before calls come: they wait for the schemas that the learner fetches
 	g.targets.set(after)
 	for name := range before {
 		if after[name] == nil {

@@ -7,29 +7,29 @@ import (
 	"holdline/internal/upstream"
 )
 
-// reply is what an offer of a call to a MOM came to.
+// reply is the result of offering a call to a MOM.
 type reply uint8
 
 const (
-	theTasks   reply = iota // an answer, or a handle: it is the caller's
-	refusal                 // the call is refused for what it is: this is the caller's too
+	theTasks   reply = iota // an answer or a handle of the task: it goes to the caller
+	refusal                 // the MOM refuses the call for its content: this goes to the caller, too
 	refusedNow              // not stored: the queue is full, or the store is away
 	misplaced               // not stored: the queue has another number of shards
-	cannotTake              // not stored: the MOM has no such route, takes no such headers or not our secret, or is none
-	notReached              // not stored: the offer did not get there
-	slow                    // not stored: our time was over before the offer got there
+	cannotTake              // not stored: the MOM has no such route, refuses the headers or our secret, or is no MOM
+	notReached              // not stored: the offer did not reach the MOM
+	slow                    // not stored: our time was over before the offer reached the MOM
 
 	// After each of these the call is stored, or may be.
 
-	mayHave      // the MOM is silent, gone, or does not know
+	mayHave      // the MOM is silent or gone, or does not know whether it has the call
 	drained      // the gateway drains, and has ended the hold
 	deadlineOver // the caller's deadline has ended the offer
-	callerLeft   // the caller has
+	callerLeft   // the caller has left
 )
 
-// replyOf reads what an offer came to. Nothing that a MOM says of itself is taken for
-// the task's answer: only what it marks is. What is no reply of a MOM at all, such as a
-// proxy's 502, may follow an offer that was passed on.
+// replyOf classifies the result of an offer. Only a response that the MOM has marked counts as
+// the task's answer; a MOM's own errors never do. A response that comes from no MOM, such as a
+// proxy's 502, may come although the proxy has passed the offer on to a MOM.
 func replyOf(res *upstream.Response, outcome upstream.Outcome) reply {
 	kind, refused := outcome.Kind, ""
 	if res != nil {
@@ -66,8 +66,8 @@ func replyOf(res *upstream.Response, outcome upstream.Outcome) reply {
 	return mayHave
 }
 
-// unserved tells a response of somebody who did not look at the call: no such path,
-// method, type, size or version of HTTP.
+// unserved tells whether a response comes from a server that did not look at the call: it has no such path,
+// or refuses the method, the type, the size or the version of HTTP.
 func unserved(res *upstream.Response) bool {
 	const unimplemented = "12"
 	switch res.StatusCode {
@@ -86,12 +86,12 @@ const (
 	isStored                 // a MOM has said that it has it, and it stays stored
 )
 
-// standing is how a hand-off stands when a reply has come.
+// standing is the state of a hand-off when a reply has come.
 type standing struct {
 	known  known
 	others bool // another MOM is left to be asked
-	long   bool // it has taken as long as it may while no MOM can have the call
-	over   bool // the caller has to be answered before there could be another offer
+	long   bool // the hand-off has taken as long as it may while no MOM can have the call
+	over   bool // the caller must get an answer before there could be another offer
 }
 
 // action is what a reply leads to.
@@ -104,16 +104,16 @@ const (
 	giveHandle               // tell the caller that the call is stored, and the handle
 	tellUnsure               // tell the caller that the call may be stored
 	tellFailed               // tell the caller that the call is not stored
-	forget                   // nobody is there to be told
+	forget                   // the caller has left, so there is no answer
 	askSoon                  // askAgain, unless the hand-off takes long: then giveUp
 	giveUp                   // giveHandle, tellUnsure or tellFailed, by what is known
 )
 
-// follow is the table of what follows from a reply. Its columns are for a call that no MOM can have,
-// while another MOM is left to be asked and after the last one; and the same for a call that a MOM
-// has or may have. Only an answer under its id tells what became of the second: what another MOM
-// refuses now, the first may have stored. A MOM, or a machine, that is busy is not down, so a slow
-// one is asked again.
+// follow is the table of the next action after a reply. The first two columns are for a call that no MOM can have:
+// while another MOM is left to be asked, and after the last MOM. The other two are the same for a call that a MOM
+// has or may have. Only an answer under its id shows what became of such a call: if another MOM
+// refuses it now, the first MOM may still have stored it. A busy MOM, or a busy machine, is not down, so a slow
+// MOM is asked again.
 func follow(said reply, at standing) action {
 	row := [...]struct{ not, notLast, may, mayLast action }{
 		theTasks:     {passOn, passOn, passOn, passOn},

@@ -75,7 +75,7 @@ func (c *call) writeHead(w http.ResponseWriter, res *upstream.Response) (flush b
 		ours := w.Header()
 		for key, values := range header {
 			if key == contract.HeaderDecision && len(ours[key]) > 0 {
-				continue // ours, of this call
+				continue // the gateway has set its own for this call
 			}
 			if key == "Vary" { // CORS has set one already
 				values = append(ours[key], values...)
@@ -93,7 +93,7 @@ func (c *call) writeHead(w http.ResponseWriter, res *upstream.Response) (flush b
 			flush = false
 			suppressDefaults(header, "Content-Length")
 		}
-		if res.ContentLength == 0 && res.Body != http.NoBody && upstream.IsGRPC(header) { // for nginx it would end before its trailers
+		if res.ContentLength == 0 && res.Body != http.NoBody && upstream.IsGRPC(header) { // nginx would take a response of length 0 as ended before its trailers
 			header["Content-Length"] = nil
 		}
 	}
@@ -108,9 +108,9 @@ func writeTrailer(header, trailer http.Header) {
 	}
 	cleanHop(trailer)
 	delete(trailer, "Content-Length") // frames messages; no trailer may
-	clear(header)                     // all of it is sent
+	clear(header)                     // the headers are sent already
 	for key, values := range trailer {
-		if len(values) > 0 { // else it was announced, and did not come
+		if len(values) > 0 { // a trailer without values was announced, but did not come
 			header[http.TrailerPrefix+key] = values
 		}
 	}

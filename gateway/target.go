@@ -16,9 +16,9 @@ import (
 // target is where the calls of one service go.
 type target struct {
 	service string
-	says    atomic.Pointer[route.Route] // it may change while calls run
+	says    atomic.Pointer[route.Route] // the route; it may change while calls run
 	pool    *upstream.Pool
-	// breaker knows when the pool is not worth a try.
+	// breaker is open while a try at the pool makes no sense.
 	breaker *breaker
 	// budget bounds the retries of all calls together.
 	budget *budget
@@ -31,8 +31,8 @@ type target struct {
 	ok       prometheus.Observer
 	stored   prometheus.Observer
 	answered prometheus.Counter
-	held     atomic.Int64 // of its callers, at MOMs
-	said     atomic.Int32 // how many shards the queue has, as a MOM said last; 0: none did
+	held     atomic.Int64 // how many of its callers MOMs hold
+	said     atomic.Int32 // the number of shards that a MOM named last; 0: no MOM has
 }
 
 func newTarget(r *route.Route, breaker *breaker, stores bool, metrics *metrics) *target {
@@ -43,21 +43,21 @@ func newTarget(r *route.Route, breaker *breaker, stores bool, metrics *metrics) 
 	return t
 }
 
-// route is what its route says now.
+// route is the current route of the service.
 func (t *target) route() *route.Route { return t.says.Load() }
 
-// shards is among how many shards ids are minted: a guess until a MOM has said it.
+// shards is the number of shards for which ids are minted. Until a MOM has named the number, the route's is a guess.
 func (t *target) shards() int { return cmp.Or(int(t.said.Load()), t.route().Shards) }
 
-// newTaskID mints the id of a task of a method, and of the key of its call; empty: it has none.
+// newTaskID mints the id of a task, from the method and the key of its call; the key is empty if there is none.
 func (t *target) newTaskID(procedure, key string) contract.TaskID {
 	return contract.NewTaskID(t.service, t.shards(), contract.Anonymous, procedure, key)
 }
 
-// learnShards takes over what a MOM said.
+// learnShards takes over the number of shards that a MOM has named.
 func (t *target) learnShards(n int) { t.said.Store(int32(n)) }
 
-// targets are all targets that there are now, by service. They are safe for concurrent use.
+// targets has all current targets, by service. It is safe for concurrent use.
 type targets struct {
 	now     atomic.Pointer[map[string]*target] // replaced, never changed
 	version atomic.Int64                       // changes with each set
@@ -74,10 +74,10 @@ func (t *targets) set(all map[string]*target) {
 	t.version.Add(1)
 }
 
-// all is not to be changed.
+// all returns all targets. The map must not be changed.
 func (t *targets) all() map[string]*target { return *t.now.Load() }
 
-// of is where the calls of a service go; nil without a route.
+// of returns the target of a service; nil if the service has no route.
 func (t *targets) of(service string) *target { return t.all()[service] }
 
 // stored are the services whose calls may become tasks, sorted.

@@ -23,8 +23,8 @@ var storedTypes = map[string]bool{
 	"application/grpc-web-text": true, "application/grpc-web-text+proto": true,
 }
 
-// unreadable says why no MOM reads the message of a call: in words, or empty if its head does not
-// tell.
+// unreadable returns the reason why no MOM can read the message of a call, in words. It is empty if the head of the request shows
+// no such reason.
 func unreadable(req *upstream.Request, method *route.Method) (why string) {
 	mediaType, compression := req.Written()
 	switch req.Method {
@@ -54,8 +54,8 @@ func unreadable(req *upstream.Request, method *route.Method) (why string) {
 	return ""
 }
 
-// advice is what a caller may do whose call is surely not stored. What ran may run twice, or it
-// is the task of the key.
+// advice is what the caller of a call that is surely not stored may do next. If the call ran in a try, it may run
+// twice, or its key finds the task.
 func (h *handOff) advice() string {
 	if h.call.ran || h.call.key != "" {
 		return "it may be sent again"

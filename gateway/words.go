@@ -15,17 +15,16 @@ import (
 
 const (
 	maxNamed = 1000 // tasks that one request to a MOM names
-	// maxWaiting bounds the words that no MOM has taken yet; the oldest are given up
-	// for new ones.
+	// maxWaiting is the maximum number of words that no MOM has taken yet; beyond that, new words replace the oldest.
 	maxWaiting  = 100_000
 	wordTimeout = time.Second
-	// settleTime is how long a gateway that ends tries to say what it has to say. After
+	// settleTime is how long a gateway that ends still tries to send its words. After
 	// that a MOM that has lost its hold has cancelled the task anyway, unless its store was away.
 	settleTime = 5 * time.Second
 )
 
-// words are what the gateway tells MOMs of tasks whose callers it held: many at once,
-// to any MOM, until one has taken it.
+// words are messages to the MOMs about tasks whose callers the gateway held: keep the task, or abandon it. A request has many of them.
+// It goes to any MOM, again and again until a MOM has taken it.
 type words struct {
 	keep, abandon *batch
 	stop          context.CancelFunc
@@ -33,7 +32,7 @@ type words struct {
 
 func newWords(mom *upstream.Pool, shown *secret.Secret, log *slog.Logger) *words {
 	var last atomic.Pointer[upstream.Endpoint]
-	holds := holdsAt(func() *upstream.Endpoint { // another one than the last: that may be silent
+	holds := holdsAt(func() *upstream.Endpoint { // another MOM than last time, which may be silent
 		next := mom.Pick(last.Load())
 		last.Store(next)
 		return next
@@ -52,7 +51,7 @@ func newWords(mom *upstream.Pool, shown *secret.Secret, log *slog.Logger) *words
 	}
 }
 
-// close lets the last words be said, for a while. There may be no MOM.
+// close waits for settleTime at most until the last words are sent. w is nil without a MOM.
 func (w *words) close() {
 	if w == nil {
 		return
@@ -64,8 +63,8 @@ func (w *words) close() {
 	w.stop()
 }
 
-// batch says one thing of many tasks. What comes while a request is under way goes
-// into the next one. It is safe for concurrent use.
+// batch sends the same word about many tasks. Words that come while a request is under way go
+// into the next request. It is safe for concurrent use.
 type batch struct {
 	name string
 	send func(ctx context.Context, ids []string) (missing []string, err error)
@@ -79,8 +78,8 @@ type batch struct {
 	work    sync.WaitGroup
 }
 
-// named is a task, and who wants to know what became of the word: false for a task
-// that is not there, or when the word is given up.
+// named is a task, and a channel for the result of its word: true once a MOM has taken the word; false if the MOM has no such task,
+// or the word is given up.
 type named struct {
 	id   string
 	told chan<- bool // with room for one; nil: nobody
@@ -92,7 +91,7 @@ func (n named) tell(done bool) {
 	}
 }
 
-// add says the word of one more task.
+// add sends the word for one more task.
 func (b *batch) add(id string, told chan<- bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,7 +110,7 @@ func (b *batch) add(id string, told chan<- bool) {
 	}
 }
 
-// close waits until all is said, and takes nothing more.
+// close waits until all words are sent. Later words are given up.
 func (b *batch) close() {
 	b.mu.Lock()
 	b.closed = true
@@ -153,7 +152,7 @@ func (b *batch) run() {
 	}
 }
 
-// take takes as many as one request may name; with none left the run is over.
+// take takes as many words as one request may have. If it takes none, the run is over.
 func (b *batch) take() []named {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 	"holdline/internal/server"
 )
 
-// ServeHTTP implements http.Handler, for gateways. A gateway says which requests came to its
-// admin listener. Without a secret it is believed if it is on this machine, and nothing tells
-// that somebody else speaks through it.
+// ServeHTTP implements http.Handler, for gateways. A gateway marks the requests that came to its
+// admin listener. Without a secret this mark counts only if the gateway is on this machine, and nothing shows
+// that somebody else sends requests through it.
 func (m *MOM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	operator := r.Header.Get(contract.HeaderOperator)
 	delete(r.Header, contract.HeaderOperator)
@@ -30,7 +30,7 @@ func (m *MOM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Operators is for the admin listener: tasks and queues, and no hand-offs.
+// Operators is the handler of the admin listener. It serves tasks and queues, and takes no hand-offs.
 func (m *MOM) Operators() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr) // a unix socket has none
@@ -38,15 +38,15 @@ func (m *MOM) Operators() http.Handler {
 	})
 }
 
-// operatorKey carries an operator's address in the context of what the operator asks for.
+// operatorKey carries an operator's address in the context of the operator's request.
 type operatorKey struct{}
 
 func (m *MOM) serveOperator(w http.ResponseWriter, r *http.Request, address string) {
 	m.handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), operatorKey{}, address)))
 }
 
-// refuseStranger refuses somebody who does not show the secret. A gateway hears that it is
-// the gateway's fault, and not its caller's.
+// refuseStranger refuses a request without the secret. The response shows a gateway that the refusal is due to
+// the gateway, and not to its caller.
 func (m *MOM) refuseStranger(w http.ResponseWriter, r *http.Request) {
 	m.once.Warn("stranger", "refused somebody who does not show the secret: if it is a gateway of yours, give it the same --mom-secret-file",
 		"path", r.URL.Path, "peer", r.RemoteAddr)

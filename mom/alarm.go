@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// nearEnd is the Share of parked tasks from which somebody should look at them.
+	// nearEnd is the value of Parked.Share from which on we warn of parked tasks.
 	nearEnd = 0.8
 	// alarmPause is the time between two warnings of the same kind about a queue.
 	alarmPause = time.Hour
 )
 
-// alarm warns of the parked tasks of one queue: before they are given up, and when
-// they were; and of tasks that this MOM cannot replay. It is safe for concurrent use.
+// alarm warns of the parked tasks of one queue, before and after they are given up,
+// and of tasks that this MOM cannot replay. It is safe for concurrent use.
 type alarm struct {
 	log *slog.Logger
 
@@ -25,7 +25,7 @@ type alarm struct {
 	givenUp  int64 // since the last warning
 }
 
-// look is told of each look at a shard of the queue.
+// look is called after each look at a shard of the queue.
 func (a *alarm) look(now time.Time, reaped Reaped) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -41,8 +41,8 @@ func (a *alarm) look(now time.Time, reaped Reaped) {
 	}
 }
 
-// noRoute is told of tasks of a service that this MOM has no route to. Another may have one, so
-// these need not be in trouble.
+// noRoute is called when a service has tasks and this MOM has no route to it. Another MOM may have one, so
+// the tasks may be replayed all the same.
 func (a *alarm) noRoute(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -18,35 +18,35 @@ import (
 
 const (
 	maxAttempts = 20
-	// Pause before an attempt after one that the service may have seen.
+	// The pause after an attempt that the service may have seen, before the next attempt.
 	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
 )
 
 // attemptStore is what an attempter needs of the store. Each transition is fenced by the lease.
 type attemptStore interface {
 	depthStore
-	// MarkSent is the write-ahead mark of a task that is not repeatable: from here on the service may have seen
-	// it. It is unrepeatable for good. If the service may
-	// have seen it before, when it was repeatable, it becomes UNCERTAIN and is not marked: ErrFenced.
-	// ErrFenced also when the task was cancelled meanwhile. A repeatable one was marked by its lease: nothing is done.
+	// MarkSent writes, before a task is sent, that the service may have seen it from now on. It is for tasks that are not repeatable; such a task
+	// can never become repeatable again. If the service may already
+	// have seen the task, at a time when it was repeatable, the task becomes UNCERTAIN and is not marked: ErrFenced.
+	// ErrFenced also when the task was cancelled meanwhile. For a repeatable task nothing is done: its lease has marked it.
 	MarkSent(ctx context.Context, lease Lease) error
 	// Settle ends the task with its answer: SUCCEEDED or FAILED. The first
-	// settle wins. told: whoever waits for the answer is told otherwise. ErrFenced.
+	// settle wins. told: the store need not publish the end, since this process gives the answer to all who wait for it. ErrFenced.
 	Settle(ctx context.Context, lease Lease, answer *momv1.Answer, told bool) error
-	// Release gives an unseen task back to the head of its queue; no attempt is
-	// spent and the mark is taken off. It expires when its TTL is over. ErrFenced.
+	// Release gives a task that the service has not seen back to the head of its queue. No attempt is
+	// spent, and the mark is removed. The task expires if its TTL is over. ErrFenced.
 	Release(ctx context.Context, lease Lease) error
-	// PutBack lets an unseen task wait before its next attempt: RETRYING, with no
-	// attempt spent and no mark. With all, nothing is leased from its shard for as
-	// long, and the task comes a moment later, so that another may be the first. Else
-	// it waits twice as long each time it is put back, up to a bound. Returns how
-	// long it waits. EXPIRED when its TTL is over. ErrFenced.
+	// PutBack lets a task that the service has not run wait before its next attempt: RETRYING, with no
+	// attempt spent and no mark. With all, nothing is leased from its shard for the same
+	// time, and the task waits a moment longer, so that another task may be the first. Without all,
+	// the task waits twice as long each time it is put back, up to a bound. Returns how
+	// long the task waits. EXPIRED when its TTL is over. ErrFenced.
 	PutBack(ctx context.Context, lease Lease, why string, wait time.Duration, all bool) (time.Duration, error)
-	// PassOver lets a task wait that cannot be sent as it is, with no attempt spent and
-	// no mark: RETRYING, the first time for the given wait, twice as long each time, up
-	// to 128 times. DEAD when its TTL is over, and at once when wait is 0, since it can
-	// never be sent. Returns how long it waits; a MOM that starts ends the wait, since it
-	// may know more. ErrFenced.
+	// PassOver lets a task that cannot be sent as it is wait, with no attempt spent and
+	// no mark: RETRYING, the first time for the given wait, then twice as long each time, up
+	// to 128 times the given wait. DEAD when its TTL is over, and at once when wait is 0, since the task can
+	// never be sent. Returns how long the task waits. A MOM that starts ends the wait, since it
+	// may be able to send the task. ErrFenced.
 	PassOver(ctx context.Context, lease Lease, why string, wait time.Duration) (time.Duration, error)
 	// Spend spends an attempt: RETRYING after the backoff, at the head of the
 	// queue then, DEAD once maxAttempts are spent, or EXPIRED when the TTL is
@@ -56,7 +56,7 @@ type attemptStore interface {
 	Park(ctx context.Context, lease Lease, failure string) error
 }
 
-// attempter makes the attempts at the tasks of one shard, and records what each came to. It is
+// attempter makes the attempts at the tasks of one shard, and records the result of each. It is
 // safe for concurrent use.
 type attempter struct {
 	store    attemptStore
@@ -72,7 +72,7 @@ type attempter struct {
 	shedding shedding
 }
 
-// attempt sends one task and records what came of it.
+// attempt sends one task and records the result.
 func (a *attempter) attempt(ctx context.Context, lease Lease) report {
 	k, f := a.sender.look(lease.Call)
 	if f != nil {
@@ -80,7 +80,7 @@ func (a *attempter) attempt(ctx context.Context, lease Lease) report {
 	}
 	lease.Repeatable = k.repeatable(lease)
 	if err := a.store.MarkSent(ctx, lease); err != nil {
-		// Cancelled, leased by another, not to be sent again, or the store is away.
+		// The task was cancelled, is leased by another MOM, or must not be sent again; or the store is away.
 		a.log.Debug("task not sent", "task", lease.ID, "attempt", lease.Attempts+1, "error", err)
 		if !errors.Is(err, ErrFenced) {
 			a.unmark(ctx, lease)
@@ -115,7 +115,7 @@ func (a *attempter) attempt(ctx context.Context, lease Lease) report {
 	return one
 }
 
-// record makes the transition that follows from an attempt. A task that was refused waits; all: its shard, too.
+// record makes the transition that follows from an attempt. A task that was refused waits, and with all its shard waits, too.
 func (a *attempter) record(ctx context.Context, lease Lease, res result, wait time.Duration, all bool) error {
 	switch {
 	case res.refused != nil:
@@ -135,7 +135,7 @@ func (a *attempter) record(ctx context.Context, lease Lease, res result, wait ti
 	return a.store.Park(ctx, lease, res.outcome.Cause)
 }
 
-// settle ends a task with its answer, and tells those who wait for it here.
+// settle ends a task with its answer, and gives the answer to those who wait for it in this process.
 func (a *attempter) settle(ctx context.Context, lease Lease, answer *momv1.Answer) error {
 	err := a.store.Settle(ctx, lease, answer, a.waiters.promise(lease.ID))
 	if err != nil {
@@ -146,7 +146,7 @@ func (a *attempter) settle(ctx context.Context, lease Lease, answer *momv1.Answe
 	return nil
 }
 
-// note tells of a transition that was not made.
+// note logs a transition that was not made.
 func (a *attempter) note(lease Lease, err error) {
 	switch {
 	case err == nil:
@@ -158,8 +158,8 @@ func (a *attempter) note(lease Lease, err error) {
 	}
 }
 
-// tell says what an attempt came to: to who tells of outages, and to the log where
-// there was no answer.
+// tell reports the result of an attempt to the log of outages, and logs an attempt that was not
+// answered.
 func (a *attempter) tell(lease Lease, res result, sent time.Time) {
 	service := lease.ID.Service
 	switch {
@@ -174,8 +174,8 @@ func (a *attempter) tell(lease Lease, res result, sent time.Time) {
 		"service", service, "cause", res.outcome.Cause, "procedure", lease.Call.GetProcedure(), "task", lease.ID, "attempt", lease.Attempts+1)
 }
 
-// unmark gives back a task that was not sent. The store may have marked it all the same, and when
-// the lease of a marked task ends, the task counts as one that may have run.
+// unmark gives back a task that was not sent. The store may have marked the task all the same, and a marked
+// task whose lease ends counts as a task that may have run.
 func (a *attempter) unmark(ctx context.Context, lease Lease) {
 	err := persist(ctx, func(ctx context.Context) error { return a.store.Release(ctx, lease) }, nil)
 	if err != nil && !errors.Is(err, ErrFenced) {
@@ -183,11 +183,11 @@ func (a *attempter) unmark(ctx context.Context, lease Lease) {
 	}
 }
 
-// heavyAnswer is the least that Redis can be set to take as one text: answers up to
-// it are never refused for their size.
+// heavyAnswer is the smallest limit for one string that Redis can be configured with, in bytes: Redis never refuses answers up to
+// this size because of their size.
 const heavyAnswer = 1 << 20
 
-// askOthers is what persist needs to tell an answer that is too large for the store
+// askOthers returns the question by which persist distinguishes an answer that is too large for the store
 // from a store that is away.
 func (a *attempter) askOthers(answer *momv1.Answer) func(context.Context) error {
 	if proto.Size(answer) < heavyAnswer {
@@ -199,8 +199,8 @@ func (a *attempter) askOthers(answer *momv1.Answer) func(context.Context) error 
 	}
 }
 
-// giveUp ends a task whose answer the store does not take: to send it again would
-// bring the same answer, and its caller would wait for nothing.
+// giveUp ends a task whose answer the store does not accept: sending the task again would
+// bring the same answer, and its caller would wait in vain.
 func (a *attempter) giveUp(ctx context.Context, lease Lease, answer *momv1.Answer, why error) {
 	a.once.Log(slog.LevelError, "kept "+lease.ID.Service, "an answer cannot be kept", "task", lease.ID, "bytes", proto.Size(answer), "error", why)
 	instead := asAnswer(connect.NewError(connect.CodeInternal, "the call was executed, but its answer cannot be kept"))

@@ -16,7 +16,7 @@ import (
 // codecJSON is the codec of a record that is not in the binary format.
 const codecJSON = connect.CodecNameJSON
 
-// jsonCodec writes answers whatever is in them.
+// jsonCodec can write every answer as JSON, whatever is in it.
 type jsonCodec struct {
 	bridge.JSONCodec
 	shelf *shelf
@@ -35,8 +35,8 @@ func (c jsonCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) err
 	return connectproto.NewJSONCodec(connectproto.WithTypeResolver(types)).MarshalWrite(ctx, dst, msg)
 }
 
-// show changes an answer so that it can be written as JSON: one message in it that
-// has no JSON form would else hide all of the task.
+// show changes an answer so that it can be written as JSON. Otherwise one message in it that
+// has no JSON form would make the whole task unreadable.
 func show(answer *momv1.Answer, types *route.Schemas) {
 	for _, m := range append(answer.GetError().GetDetails(), answer.GetMessage()) {
 		if m == nil {

@@ -6,31 +6,31 @@ import (
 	"time"
 )
 
-// demandPause is the least time between two questions whether a queue still has tasks.
+// demandPause is the minimum time between two questions whether a queue still has tasks.
 const demandPause = time.Second
 
-// depthStore is what those need of the store who count tasks.
+// depthStore has the method of the store that counts tasks.
 type depthStore interface {
 	// Depth counts a shard.
 	Depth(ctx context.Context, shard Shard) (Depth, error)
 }
 
-// demand knows whether tasks of a shard wait for their service, while nobody replays them. The
-// store is asked only when one may have left the queue, so an outage of many services costs it
-// nothing. Doubt may be called by many, as well may be read, and the rest is the shard's replayer's.
+// demand knows whether tasks of a shard wait for their service, while nobody replays them. It
+// asks the store only when a task may have left the queue, so an outage of many services costs the store
+// nothing. doubt may be called, and well may be read, by many goroutines at once. Only the shard's replayer uses the rest.
 type demand struct {
 	store    depthStore
 	shard    Shard
 	doubtful atomic.Bool
 	well     atomic.Bool // the service answers, as far as is known, and so does the store
 	asked    time.Time
-	depth    Depth // as the store said last
+	depth    Depth // as the store returned it last
 }
 
-// doubt says that the queue may be empty by now.
+// doubt is called when the queue may be empty by now.
 func (d *demand) doubt() { d.doubtful.Store(true) }
 
-// begin asks anew with the next question.
+// begin has the next call of there ask the store.
 func (d *demand) begin() {
 	d.asked = time.Time{}
 	d.doubt()
@@ -51,7 +51,7 @@ func (d *demand) there(ctx context.Context) bool {
 	return d.waits()
 }
 
-// waits tells whether tasks waited when the store was asked last.
+// waits reports whether tasks waited when the store was asked last.
 func (d *demand) waits() bool { return d.depth.Queued+d.depth.Retrying > 0 }
 
 // paused tells whether replay of the shard was paused when the store was asked last.

@@ -10,17 +10,17 @@ import (
 type queueDepth struct {
 	Depth
 	shards    int // among which new tasks are placed
-	oldShards int // that have tasks, and get no new ones
+	oldShards int // shards that have tasks, but get no new ones
 	noRoute   bool
 }
 
-// gone tells that nothing is left of a queue but its number of shards, and that no route leads to it.
+// gone tells whether a queue has no route and no tasks: only its number of shards is left in the store.
 func (d queueDepth) gone() bool { return d.noRoute && d.Empty() }
 
 // inUse is how many shards share the limits of the queue.
 func (d queueDepth) inUse() int { return d.shards + d.oldShards }
 
-// depth adds up the shards of a service; it is paused when any of them is.
+// depth adds up the shards of a service. The sum is paused if any of the shards is.
 func (s *shards) depth(ctx context.Context, service string) (sum queueDepth, err error) {
 	numbering, err := s.numbering(ctx, service)
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *shards) depth(ctx context.Context, service string) (sum queueDepth, err
 	return sum, nil
 }
 
-// ended adds up how many tasks of a service have come to each state in which they stay.
+// ended adds up how many tasks of a service have reached each final state.
 func (s *shards) ended(ctx context.Context, service string) (map[momv1.TaskState]int64, error) {
 	sum := map[momv1.TaskState]int64{}
 	for _, shard := range s.of(service) {

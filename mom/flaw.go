@@ -8,23 +8,23 @@ import (
 	"holdline/internal/upstream"
 )
 
-// How long a task that cannot be sent is passed over the first time; twice as long each
-// time, up to 128 times. Another MOM may know what this one does not, and takes the task
+// How long a task that cannot be sent is passed over the first time. Then it waits twice as long each
+// time, up to 128 times the first wait. Another MOM may be able to send the task, and takes it
 // as soon as its wait is over.
 const (
 	unsentPause  = time.Second
 	unknownPause = 250 * time.Millisecond
 )
 
-// flaw is why a task cannot be sent as it is, to no endpoint of its service: a fault of
-// the task, or of a MOM that knows too little, and never of the service.
+// flaw is the reason why a task can be sent to no endpoint of its service as it is. The fault lies with
+// the task, or with a MOM that lacks its schema, and never with the service.
 type flaw struct {
 	cause string        // in the metrics
 	words string        // in the task's state, at most 60 bytes
-	pause time.Duration // 0: no other MOM, schema or service mends it
+	pause time.Duration // 0: no other MOM, schema or service can help
 }
 
-// The flaws there are.
+// All flaws.
 var (
 	unknownRecord   = &flaw{"unknown-record", "cannot be sent: it was stored by a newer release", unknownPause}
 	unknownMethod   = &flaw{"unknown-method", "cannot be sent: its method is in no schema of the MOM", unknownPause}
@@ -36,8 +36,8 @@ var (
 	notEncoded      = &flaw{"not-encoded", "cannot be sent: no request can be made of it", 0}
 )
 
-// look looks at a call before it is sent, for what is known of its method, and for a flaw; nil: it can be sent. Another
-// MOM, with other schemas or of another release, may see none.
+// look returns the known method of a call before the call is sent, and its flaw; nil: the call can be sent. Another
+// MOM, with other schemas or of another release, may find no flaw.
 func (s *sender) look(call *momv1.Call) (knownMethod, *flaw) {
 	own := s.shelf.snapshot(s.service)
 	k := knownMethod{own.of.Method(call.GetProcedure()), own.of, own.name}
@@ -55,8 +55,8 @@ func (s *sender) look(call *momv1.Call) (knownMethod, *flaw) {
 	return k, nil
 }
 
-// flawOf finds the flaw that kept an attempt from its service; nil: it is the service
-// that did not answer, or did.
+// flawOf returns the flaw because of which an attempt could not be made; nil if there is none, whether
+// the service has answered or not.
 func flawOf(res result) *flaw {
 	if res.outcome.Kind != upstream.Unsendable {
 		return nil
@@ -69,8 +69,8 @@ func flawOf(res result) *flaw {
 	return notEncoded
 }
 
-// passOver lets a task wait for better days, or for a person: those behind it go on,
-// and neither the pace of replay nor the log of outages hears of it.
+// passOver lets a task wait until it can be sent, or for a person. The tasks behind it go on,
+// and neither the pace of replay nor the log of outages is affected.
 func (a *attempter) passOver(ctx context.Context, lease Lease, f *flaw) report {
 	service := lease.ID.Service
 	a.metrics.passedOver.WithLabelValues(service, f.cause).Inc()

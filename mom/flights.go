@@ -10,7 +10,7 @@ const (
 	// patience is how long an attempt keeps its place in the window. A task that takes longer
 	// is slow or stuck, and others are sent without waiting for it.
 	patience = 2 * time.Second
-	// maxBusy is how many attempts there may be at once, those included that no longer keep
+	// maxBusy is the maximum number of attempts at once, including those that no longer keep
 	// a place.
 	maxBusy = 2 * maxWindow
 )
@@ -22,17 +22,17 @@ type flight struct {
 	cancel context.CancelCauseFunc
 }
 
-// placed tells whether it keeps a place in the window.
+// placed tells whether the flight keeps a place in the window.
 func (f *flight) placed(now time.Time) bool { return now.Before(f.began.Add(patience)) }
 
-// flights are those of a replayer. They are safe for concurrent use.
+// flights has all flights of a replayer. It is safe for concurrent use.
 type flights struct {
 	mu  sync.Mutex
 	all map[*flight]struct{}
 }
 
-// counts are numbers of flights: of all, of those whose tasks have failed before, how many of
-// either keep a place, and those whose tasks may not run twice.
+// counts has numbers of flights. all: all flights; placed: those that keep a place. again, placedAgain: the same for
+// tasks that have failed before. once: flights whose tasks may not run twice.
 type counts struct{ all, placed, again, placedAgain, once int }
 
 func (fs *flights) add(f *flight) {
@@ -69,7 +69,7 @@ func (fs *flights) count(now time.Time) (n counts) {
 	return n
 }
 
-// oldest is the one that keeps its place for the longest time; nil when none keeps one.
+// oldest returns the flight that has kept its place for the longest time; nil when none keeps a place.
 func (fs *flights) oldest(now time.Time) (oldest *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -81,7 +81,7 @@ func (fs *flights) oldest(now time.Time) (oldest *flight) {
 	return oldest
 }
 
-// leases are those of all that are on their way.
+// leases returns the leases of all flights.
 func (fs *flights) leases() (leases []Lease) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

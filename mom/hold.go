@@ -18,15 +18,15 @@ import (
 )
 
 // gatewaysClock is how much earlier a hold may end at the gateway than here: the call took some
-// time to reach us, and so does the news that the gateway has closed the connection.
+// time to reach us, and we notice only later that the gateway has closed the connection.
 const gatewaysClock = 500 * time.Millisecond
 
-// quiet is how long a caller whose answer should come soon is held before its gateway is told that the call is stored. Most answers come
-// sooner, and say so themselves.
+// quiet is how long we wait for an answer that should come soon before we report to the gateway that the call is stored. Most answers come
+// sooner, and make that report unnecessary.
 const quiet = 20 * time.Millisecond
 
-// sayStored stops the gateway's clock: the call is stored, as this task, and the
-// answer may take its time.
+// sayStored sends the 103 that stops the gateway's clock: the call is stored as this task, and the
+// answer may come later.
 func sayStored(to *incoming, id string, expireTime time.Time) {
 	said := headers{{Name: contract.HeaderTask, Value: id}}
 	if !expireTime.IsZero() {
@@ -41,26 +41,26 @@ type holds struct {
 	shelf    *shelf
 	lapses   *lapses
 	traffic  *traffics
-	limit    int // of callers
+	limit    int // of held callers
 	draining <-chan struct{}
 	once     *logonce.Logger
-	callers  atomic.Int64 // that are held
+	callers  atomic.Int64 // held callers
 }
 
-// hold waits for the answer, and answers. It tells the gateway that the call is stored: at once, or after quiet if the answer should come soon. It
-// returns errKeyEnded when the call is not stored, since the task that its key named is gone.
+// hold waits for the task's answer, and answers the caller with it. It reports to the gateway that the call is stored: at once, or after quiet if the answer should come soon. It
+// returns errKeyEnded if the task that the call's key named is gone, so that the call is not stored.
 func (h *holds) hold(ctx context.Context, to *incoming, wait time.Duration, task NewTask, added Added, soon bool, waiter *waiter) error {
 	defer h.callers.Add(-1)
 	if h.callers.Add(1) > int64(h.limit) && wait > 0 {
 		h.once.Warn("held", "limit of held callers reached; one more gets its handle at once", "limit", h.limit)
 		wait = 0
 	}
-	// A task that was there before may have ended by now; any other has just begun.
+	// A task that was there before may have ended by now; any other task is new.
 	look := added.Attached || added.Known
 	if wait == 0 && !look {
 		return writeHandle(to, &momv1.TaskHandle{State: momv1.TaskState_TASK_STATE_QUEUED, ExpireTime: timestamppb.New(added.ExpireTime)})
 	}
-	ask := read // of its own task a caller hears in any case: see NewTask
+	ask := read // the end of the caller's own task is published in any case: see NewTask.Waits
 	if look && wait > 0 {
 		ask = listen
 	}
@@ -86,14 +86,14 @@ func (h *holds) hold(ctx context.Context, to *incoming, wait time.Duration, task
 			cancel()
 			switch {
 			case errors.Is(err, ErrUnavailable):
-				// The call is stored. Whoever hears "unavailable" sends it again.
+				// The call is stored. If we answered "unavailable", the caller would send it again.
 				again = time.After(storePause)
 			case errors.Is(err, ErrNotFound) && attached:
 				return errKeyEnded
 			case errors.Is(err, ErrNotFound):
 				return h.storeLost(id, task.Repeatable)
 			case errors.Is(err, ErrRecordVersion):
-				to.said.Delete(contract.HeaderTask) // so that it is not taken for the task's own answer
+				to.said.Delete(contract.HeaderTask) // so that the error is not taken for the task's own answer
 				to.said.Set(contract.HeaderUnsure, "1")
 				return err
 			case err != nil:
@@ -120,8 +120,8 @@ func (h *holds) hold(ctx context.Context, to *incoming, wait time.Duration, task
 			look = true
 		case <-again:
 		case <-ctx.Done():
-			// The caller may be there, and its gateway about to offer the call again.
-			// At the hold's end the gateway gives it the handle by itself.
+			// The caller may still be there, and its gateway may be about to offer the call again.
+			// Near the end of the hold the gateway gives the caller the handle by itself.
 			if !task.Kept && time.Now().Before(until.Add(-gatewaysClock)) {
 				h.lapses.add(id, task.Offer)
 			}
@@ -148,11 +148,11 @@ func (h *holds) storeLost(id contract.TaskID, repeatable bool) error {
 	return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "the store has lost the call, which may have been executed")
 }
 
-// handOut answers with the handle of a task whose caller was held in vain; with its
-// answer when it has ended just now, or unheard.
+// handOut answers a caller whose hold ends with the handle of its task. If the task has ended just now, or we have missed its end, it answers with the
+// task's answer.
 func (h *holds) handOut(ctx context.Context, to *incoming, id contract.TaskID, repeatable bool) error {
 	handle := &momv1.TaskHandle{State: momv1.TaskState_TASK_STATE_QUEUED}
-	// The task is stored; a state that cannot be told now changes nothing.
+	// The task is stored, so the caller gets a handle even if its state cannot be read now.
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	task, answer, err := read(bounded, h.store, id)
@@ -167,8 +167,8 @@ func (h *holds) handOut(ctx context.Context, to *incoming, id contract.TaskID, r
 	return writeHandle(to, handle)
 }
 
-// writeHandle answers with the handle of the task that the headers name. In gRPC it is in the trailers, too: there is where a
-// client looks for the pushback, and some show their callers nothing else of an error.
+// writeHandle answers with the handle of the task that the headers name. In gRPC the headers of the handle are in the trailers, too: clients
+// look there for the pushback, and some show their callers only the trailers of an error.
 func writeHandle(to *incoming, handle *momv1.TaskHandle) error {
 	handle.Id = to.task()
 	grpc := to.protocol != connect.ProtocolNameConnect
@@ -187,7 +187,7 @@ func writeHandle(to *incoming, handle *momv1.TaskHandle) error {
 // maxOfHandle is how many headers go with a handle.
 const maxOfHandle = 6
 
-// reply answers with what the task came to.
+// reply answers the caller with the task's result.
 func (h *holds) reply(ctx context.Context, to *incoming, task *momv1.Task, answer *momv1.Answer) error {
 	to.said.add(answer.GetHeader())
 	to.trailer.add(answer.GetTrailer())

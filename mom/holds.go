@@ -16,8 +16,8 @@ const maxNamed = 1000
 // holdStore is what the service of holds needs of the store.
 type holdStore interface {
 	lapseStore
-	// Keep keeps tasks of one shard, whose callers get handles, from being
-	// abandoned. It returns those that do not exist or were cancelled before.
+	// Keep marks tasks of one shard whose callers get handles, so that the tasks are not
+	// abandoned. It returns the tasks that do not exist or were cancelled before.
 	Keep(ctx context.Context, shard Shard, ids []contract.TaskID) (missing []contract.TaskID, err error)
 }
 
@@ -75,7 +75,7 @@ func (s *holdService) AbandonTasks(ctx context.Context, req *momv1.AbandonTasksR
 func (s *holdService) ListRoutes(ctx context.Context, _ *momv1.ListRoutesRequest) (*momv1.ListRoutesResponse, error) {
 	res := &momv1.ListRoutesResponse{}
 	for _, name := range s.routes.services() {
-		is, _ := s.shards.numbering(ctx, name) // 0 while the store does not say
+		is, _ := s.shards.numbering(ctx, name) // 0 while the store does not answer
 		res.Routes = append(res.Routes, &momv1.KnownRoute{
 			Service: name, Shards: int32(is.Shards), Schema: s.schemas.Digest(name),
 		})

@@ -16,11 +16,11 @@ import (
 	"holdline/internal/wire"
 )
 
-// incoming is a call that came to be stored, and what is said to it. It came through connect, or is a plain one: see ServePlain.
+// incoming is a call that is to be stored, and the response to it. It came through connect, or is a plain call: see ServePlain.
 type incoming struct {
 	source
 	protocol string              // as connect names it
-	json     bool                // else the binary format
+	json     bool                // false: the binary format
 	major    int32               // the version of HTTP
 	header   []hpack.HeaderField // with names in lower case
 
@@ -30,7 +30,7 @@ type incoming struct {
 
 // source is where a call comes from.
 type source interface {
-	// receive has the message taken.
+	// receive reads the message into msg.
 	receive(msg bridge.Incoming) error
 	// inform sends a 103.
 	inform(said headers)
@@ -47,7 +47,7 @@ func (x *incoming) first(key string) string {
 	return ""
 }
 
-// takeKept returns the headers of the call that its record keeps. From then on none can be read: its caller may be held for long.
+// takeKept returns the headers of the call that its record keeps. It frees all headers, which cannot be read after that: the caller may be held for long.
 func (x *incoming) takeKept() []*momv1.Metadata {
 	kept := slices.DeleteFunc(x.header, func(f hpack.HeaderField) bool {
 		_, ends := endHere[f.Name]
@@ -73,7 +73,7 @@ func byName(sorted []hpack.HeaderField) iter.Seq2[string, []string] {
 	}
 }
 
-// asks are the headers by which callers ask for something of Holdline.
+// asks returns the headers of the call that are for Holdline.
 func (x *incoming) asks() http.Header {
 	header := http.Header{}
 	for _, f := range x.header {
@@ -85,7 +85,7 @@ func (x *incoming) asks() http.Header {
 	return header
 }
 
-// endHere are headers of calls that isKept does not keep, with names in lower case. Those that callers send to Holdline are true.
+// endHere has the headers of calls that isKept does not keep, with names in lower case. The value is true for headers that callers send to Holdline.
 var endHere = func() map[string]bool {
 	ends := map[string]bool{}
 	for key := range bridge.TransportHeaders() {
@@ -99,7 +99,7 @@ var endHere = func() map[string]bool {
 	return ends
 }()
 
-// ownPrefix begins the names of all others.
+// ownPrefix is the prefix of the names of all other headers that isKept does not keep.
 var ownPrefix = strings.ToLower(contract.Prefix)
 
 // codec is that of the call as records have it.
@@ -113,7 +113,7 @@ func (x *incoming) codec() string {
 // task is the id of the task that the headers name.
 func (x *incoming) task() string { return x.said.Get(contract.HeaderTask) }
 
-// headers are some headers or trailers, named as in http.Header. There are few of them, or nobody looks for one.
+// headers are a few headers or trailers, named as in http.Header. Get searches them one by one, so there must be few, or nobody calls Get.
 type headers []hpack.HeaderField
 
 // Get returns the first value of a header, empty if there is none.
@@ -137,7 +137,7 @@ func (h *headers) Delete(key string) {
 	*h = slices.DeleteFunc(*h, func(f hpack.HeaderField) bool { return f.Name == key })
 }
 
-// add adds what an answer has. It takes the place of what there is under the same name.
+// add adds the headers of an answer. They replace headers of the same name.
 func (h *headers) add(list []*momv1.Metadata) {
 	if len(list) == 0 {
 		return
@@ -168,13 +168,13 @@ var (
 	_ heads = (*connect.Header)(nil)
 )
 
-// full is what came through connect.
+// full is the source of a call that came through connect.
 type full struct {
 	stream   connect.ServerStream
 	exchange *httpExchange
 }
 
-// newFull returns the call that connect has a function serve.
+// newFull returns the call that connect passes to its handler.
 func newFull(ctx context.Context, stream connect.ServerStream) *incoming {
 	info, _ := connect.CallInfoForServerContext(ctx)
 	exchange := exchangeOf(ctx)
@@ -207,7 +207,7 @@ func (f full) inform(said headers) {
 	}
 }
 
-// httpExchange is the HTTP exchange that a call came in through connect, as far as connect does not show it.
+// httpExchange has the parts of an HTTP exchange that connect does not show to its handlers.
 type httpExchange struct {
 	contract.StatusWriter
 	major int32 // the version of HTTP

@@ -30,14 +30,14 @@ import (
 // maxRequest is the largest message that is stored, in bytes.
 const maxRequest = 1 << 20
 
-// errKeyEnded says that the record of the task which a key named has ended since: the
-// call is a new one. maxKeyEnds is how often in a row that may be so.
+// errKeyEnded is returned when a key named a task whose record has ended since: then the
+// call is a new call. maxKeyEnds is how often in a row this may happen.
 var errKeyEnded = errors.New("the task of the key has ended")
 
 const maxKeyEnds = 3
 
-// mountIntake serves every unary method of every service that has a route and a schema by the time it is
-// called. connect does all protocol work, in and out, but for most calls: see ServePlain.
+// mountIntake serves every unary method of every service that has a route and a schema when the method is
+// called. connect does all protocol work, in and out, except for plain calls, which most calls are: see ServePlain.
 func (m *MOM) mountIntake(mux *http.ServeMux) {
 	m.intakes = bridge.NewHandlers(func(method *route.Method) connect.ServerFunc {
 		return func(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
@@ -61,7 +61,7 @@ func (m *MOM) mountIntake(mux *http.ServeMux) {
 	})
 }
 
-// takes returns the method of a path whose calls are stored; nil where there is none.
+// takes returns the method of a path; nil if calls of this path are not stored.
 func (m *MOM) takes(path string) *route.Method {
 	method := m.cfg.Schemas.Method(path)
 	if method == nil || !method.Unary || m.routes.of(method.Service()) == nil {
@@ -105,8 +105,8 @@ func (m *MOM) newIntake(method *route.Method, r *route.Route) *intake {
 
 // intakeStore is what an intake needs of the store.
 type intakeStore interface {
-	// Add stores a task at the tail of its queue, and has somebody lease it: see Attend. The same
-	// ID again adds nothing and succeeds, in whichever shard the task was stored
+	// Add stores a task at the tail of its queue, and makes sure that some MOM leases it: see Attend. To add the same
+	// ID again stores nothing and succeeds, in whichever shard the task was stored
 	// before. *KeyReusedError, ErrQueueFull, ErrMoved.
 	Add(ctx context.Context, task NewTask) (Added, error)
 }
@@ -128,7 +128,7 @@ type intake struct {
 	once      *logonce.Logger
 }
 
-// take stores the call, says so, and holds the caller until there is an answer or as long as the caller allows.
+// take stores the call, reports that to the gateway, and holds the caller until there is an answer or as long as the caller allows.
 func (in *intake) take(ctx context.Context, x *incoming) error {
 	began := time.Now()
 	came := newReceived(x.codec(), in.method.Descriptor.Input(), in.shelf.ours.Of(in.method.Service()))
@@ -146,7 +146,7 @@ func (in *intake) take(ctx context.Context, x *incoming) error {
 		return err
 	}
 	if asked.key == "" {
-		came.msg = nil // it is compared with no other
+		came.msg = nil // without a key, no other request is compared with it
 	}
 	if !in.ready.Load() {
 		return in.notStored(x, task, "the store is not ready")
@@ -158,17 +158,17 @@ func (in *intake) take(ctx context.Context, x *incoming) error {
 		if err = in.accept(ctx, x, asked, task, came); !errors.Is(err, errKeyEnded) {
 			return err
 		}
-		x.said.Delete(contract.HeaderTask) // of the task that is gone
+		x.said.Delete(contract.HeaderTask) // it names the task that is gone
 	}
 	return in.notStored(x, task, "the task of its key ends again and again")
 }
 
-// unheard is a waiter who hears of nothing.
+// unheard is a waiter that is never woken.
 var unheard = &waiter{}
 
 // accept stores the task, or finds the one that its key names, and holds the caller.
 func (in *intake) accept(ctx context.Context, x *incoming, asked terms, task NewTask, came *received) error {
-	waiter := unheard // if nobody is held, the store is read at most
+	waiter := unheard // if nobody is held, we do not wait, and at most read the store
 	if task.Waits {
 		// Wait before storing: an answer may be quicker than we are.
 		waiter = in.waiters.add(true)
@@ -179,7 +179,7 @@ func (in *intake) accept(ctx context.Context, x *incoming, asked terms, task New
 	in.metrics.calls.WithLabelValues(in.route.Service, resultOf(added, err)).Inc()
 	if err != nil {
 		if ctx.Err() != nil && !task.Kept && !errors.Is(err, ErrNotSent) {
-			in.lapses.add(task.ID, task.Offer) // it may be stored
+			in.lapses.add(task.ID, task.Offer) // the task may be stored
 		}
 		return in.addFailed(ctx, x, task, err)
 	}
@@ -200,7 +200,7 @@ func (in *intake) accept(ctx context.Context, x *incoming, asked terms, task New
 	return in.holds.hold(ctx, x, asked.hold(ctx), task, added, soon, waiter)
 }
 
-// stored takes note of a call that is stored for this cause. One that its service has failed is a
+// stored counts a call that is stored for this cause. If the call's service has failed it, this is a
 // sign of an outage.
 func (in *intake) stored(cause string) {
 	if cause != "" && !(upstream.Outcome{Cause: cause}).Ours() {
@@ -209,8 +209,8 @@ func (in *intake) stored(cause string) {
 	in.outages.Count(in.route.Service, countStored)
 }
 
-// add stores a task. As long as there is time, it asks again when it cannot know
-// whether the store has it: the same id is stored once.
+// add stores a task. If it cannot know whether the store has the task, it tries again as long as there is
+// time: the store stores the same id only once.
 func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added, error) {
 	task.Until = time.Now().Add(storeTimeout)
 	added, err := in.store.Add(ctx, task)
@@ -240,7 +240,7 @@ func (in *intake) add(ctx context.Context, task NewTask, came *received) (Added,
 			if err := in.placeAgain(ctx, &task); err != nil {
 				return added, cmp.Or(unsure, err)
 			}
-		case unsure != nil: // the first one may be stored, whatever becomes of this one
+		case unsure != nil: // an earlier try may have stored the task, whatever this one returned
 		case errors.Is(err, ErrNotSent), !errors.Is(err, ErrUnavailable):
 			return added, err
 		default:
@@ -277,7 +277,7 @@ func (in *intake) task(ctx context.Context, x *incoming, asked terms, came *rece
 		Message:   came.raw,
 		Codec:     came.codec,
 	}
-	offer, _ := strconv.ParseInt(x.first(contract.HeaderOffer), 10, 64) // 0: it did not say
+	offer, _ := strconv.ParseInt(x.first(contract.HeaderOffer), 10, 64) // 0: the gateway sent no such header
 	waits := asked.hold(ctx) > 0
 	task := NewTask{
 		ID:         id,
@@ -297,7 +297,7 @@ func (in *intake) task(ctx context.Context, x *incoming, asked terms, came *rece
 		task.KeyHash = digest([]byte(caller), []byte(in.method.Procedure), []byte(asked.key))
 		schema := in.shelf.name(in.route.Service)
 		if now := in.shelf.ours.Method(in.method.Procedure); now == nil || now.Descriptor != in.method.Descriptor {
-			schema = "" // it has changed since the message was read
+			schema = "" // the schema has changed since the message was read
 		}
 		if task.Request, err = came.request(schema); err != nil {
 			return NewTask{}, err
@@ -310,7 +310,7 @@ func digest(parts ...[]byte) string {
 	hash := sha256.New()
 	var room [sha256.Size]byte
 	for _, part := range parts {
-		_, _ = hash.Write(append(strconv.AppendInt(room[:0], int64(len(part)), 10), ':')) // no two lists of parts look alike
+		_, _ = hash.Write(append(strconv.AppendInt(room[:0], int64(len(part)), 10), ':')) // so that two different lists of parts have different hashes
 		_, _ = hash.Write(part)
 	}
 	return hex.EncodeToString(hash.Sum(room[:0])[:16])

@@ -16,21 +16,20 @@ const (
 	// by any gateway at any MOM, before its caller counts as gone. A gateway offers
 	// a call again at once when it has lost its MOM.
 	lapseTime = 5 * time.Second
-	// lapseTries is for how long we try to tell the store of departures. While it cannot be reached,
-	// gateways cannot tell it which tasks to keep, and may have given out handles of these.
+	// lapseTries is how long we try to write departures to the store. We do not try longer: while the store cannot be reached,
+	// gateways cannot have tasks kept, and may have given out handles of these tasks.
 	lapseTries = 5 * time.Second
-	// keptTime is for how long that is remembered. By then a hold that was lost after the word is cancelled, or never will be.
+	// keptTime is how long lapses.keep remembers a task. After that time, the task of a hold that was lost after the gateway's request is cancelled, or never will be.
 	keptTime = 2 * (lapseTime + lapseTries)
-	// abandonPause is the time after a store that did not take departures, to the
-	// next try.
+	// abandonPause is the time to the next try after the store did not take departures.
 	abandonPause = 250 * time.Millisecond
 )
 
 // lapseStore is what lapses need of the store.
 type lapseStore interface {
-	// Abandon cancels tasks of one shard whose callers left without a handle, as
-	// far as they were never sent and are not kept. It goes in batches: after an
-	// error some may be cancelled. Its cost does not grow with the queue.
+	// Abandon cancels tasks of one shard whose callers left without a handle, if
+	// the tasks were never sent and are not kept. It works in batches: after an
+	// error some tasks may be cancelled. Its cost does not grow with the queue.
 	Abandon(ctx context.Context, shard Shard, left []Departure) error
 }
 
@@ -41,15 +40,15 @@ type lapses struct {
 	once  *logonce.Logger
 
 	mu    sync.Mutex
-	lost  []lapse                       // in the order of their ends
-	kept  map[contract.TaskID]time.Time // those that are not to be cancelled, though the store does not know that, and since when
+	lost  []lapse                       // in the order in which their graces end
+	kept  map[contract.TaskID]time.Time // tasks that must not be cancelled, though the store does not know that, and since when
 	added chan struct{}
 }
 
-// lapse is one of them.
+// lapse is a hold whose connection was lost.
 type lapse struct {
 	Departure
-	over time.Time // of its grace
+	over time.Time // the end of its grace
 }
 
 func newLapses(store lapseStore, once *logonce.Logger) *lapses {
@@ -64,8 +63,8 @@ func (l *lapses) add(id contract.TaskID, offer int64) {
 	nudge(l.added)
 }
 
-// keep remembers tasks that must not be cancelled when their holds are lost: a gateway has said so, and the store could not take that word.
-// When it can, the gateway may be gone.
+// keep remembers tasks that must not be cancelled when their holds are lost: a gateway has asked for this, and the store could not be written.
+// When the store can be written again, the gateway may be gone.
 func (l *lapses) keep(ids []contract.TaskID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,12 +74,12 @@ func (l *lapses) keep(ids []contract.TaskID) {
 	}
 }
 
-// forget forgets old words. mu is held.
+// forget forgets tasks that were remembered for longer than keptTime. mu is held.
 func (l *lapses) forget() {
 	maps.DeleteFunc(l.kept, func(_ contract.TaskID, since time.Time) bool { return time.Since(since) > keptTime })
 }
 
-// Run abandons tasks whose grace is over. Once ctx has ended it waits for the graces that
+// Run abandons the tasks of holds whose grace is over. Once ctx has ended it waits for the graces that
 // have begun.
 func (l *lapses) Run(ctx context.Context) error {
 	ending, work := ctx.Done(), context.WithoutCancel(ctx)
@@ -92,7 +91,7 @@ func (l *lapses) Run(ctx context.Context) error {
 			next = abandonPause
 		}
 		if ending == nil && (err != nil || next == 0) {
-			return nil //nolint:nilerr // it is logged; what the store does not take now stays, and may run
+			return nil //nolint:nilerr // it is logged; tasks that the store does not cancel now stay, and may run
 		}
 		var wait <-chan time.Time
 		if next > 0 {
@@ -107,7 +106,7 @@ func (l *lapses) Run(ctx context.Context) error {
 	}
 }
 
-// due takes the lapses whose grace is over, and says how long that of the next one
+// due takes the lapses whose grace is over, and returns how long the grace of the next lapse still
 // lasts; 0 when there is none.
 func (l *lapses) due() (due []lapse, next time.Duration) {
 	l.mu.Lock()
@@ -122,11 +121,11 @@ func (l *lapses) due() (due []lapse, next time.Duration) {
 		l.lost = l.lost[1:]
 	}
 	l.lost = nil
-	l.forget() // here, and not with each hold that is lost: there may be thousands of either
+	l.forget() // here, and not for each lost hold: there may be thousands of holds and of kept tasks
 	return due, 0
 }
 
-// giveBack has lapses tried again, before the others, unless they were for too long.
+// giveBack puts lapses before the others, so that they are tried again, unless they were tried for longer than lapseTries.
 func (l *lapses) giveBack(due []lapse, why error) {
 	again := slices.DeleteFunc(due, func(one lapse) bool { return time.Since(one.over) > lapseTries })
 	if left := len(due) - len(again); left > 0 {
@@ -148,7 +147,7 @@ func departures(due []lapse) []Departure {
 	return gone
 }
 
-// abandon tells the store of callers who are gone, shard by shard.
+// abandon has the store cancel the tasks of callers who are gone, shard by shard.
 func abandon(ctx context.Context, store lapseStore, gone []Departure) error {
 	byShard := map[Shard][]Departure{}
 	for _, one := range gone {

@@ -14,7 +14,7 @@ import (
 // maxLooks is how many numbers of shards are read at once.
 const maxLooks = 8
 
-// look is what one look at the store has found.
+// look has the results of one look at the store.
 type look struct {
 	mu       sync.Mutex
 	said     map[string]known
@@ -22,8 +22,8 @@ type look struct {
 	errs     []error
 }
 
-// look reads the numbers of shards that are new or in doubt, of all services in the store. What
-// cannot be read of one service is no reason to leave out another.
+// look reads the numbers of shards that are new or in doubt, for all services in the store. If the number of one
+// service cannot be read, the other services are read all the same.
 func (s *shards) look(ctx context.Context) error {
 	listed, err := s.store.Services(ctx)
 	found := &look{said: map[string]known{}, unlisted: map[string]int64{}, errs: []error{err}}
@@ -74,7 +74,7 @@ func (l *look) ask(ctx context.Context, s *shards, service string, listed map[st
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case errors.Is(err, ErrNotFound): // it was listed by a store that has lost it
+	case errors.Is(err, ErrNotFound): // the store still lists the service, but has lost its number
 	case err != nil:
 		l.errs = append(l.errs, err)
 	default:

@@ -11,7 +11,7 @@ import (
 	"holdline/internal/contract"
 )
 
-// What taking a call came to, as the label result of holdline_mom_calls_total.
+// The results of taking a call, as the label result of holdline_mom_calls_total.
 const (
 	callStored   = "stored"
 	callAttached = "attached" // its key names a task
@@ -45,7 +45,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	}
 }
 
-// registerGauges registers what is read whenever somebody asks for metrics.
+// registerGauges registers the metrics that are read only when somebody asks for metrics.
 func (m *MOM) registerGauges() {
 	gauge := func(name, help string, value func() float64) {
 		m.cfg.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
@@ -71,8 +71,8 @@ var endedTasks = queueDesc("holdline_queue_ended_tasks_total", "Tasks of a servi
 
 var queueTasks = queueDesc("holdline_queue_tasks", "Tasks of a service: queued, running, retrying or dead (DEAD and UNCERTAIN).", "state")
 
-// queueSeries are the series of a queue. They are the same at every MOM that shares it, so they are
-// not to be added up.
+// queueSeries are the series of a queue. They are the same at every MOM that shares the queue, so they must
+// not be added up.
 var queueSeries = []struct {
 	desc   *prometheus.Desc
 	value  func(queueDepth) float64
@@ -102,7 +102,7 @@ func queueDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, append([]string{"service"}, labels...), nil)
 }
 
-// queueCollector collects what the store says of each queue when it is asked.
+// queueCollector reads the series of each queue from the store when metrics are asked for.
 type queueCollector struct {
 	shards *shards
 	log    *slog.Logger
@@ -116,8 +116,8 @@ func (c queueCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- endedTasks
 }
 
-// Collect implements prometheus.Collector. A queue that the store does not tell of
-// in time is left out, and takes no time from the others.
+// Collect implements prometheus.Collector. If the store does not answer in time about a queue,
+// the queue is left out, and the others do not wait for it.
 func (c queueCollector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()

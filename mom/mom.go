@@ -1,5 +1,5 @@
-// Package mom is the message-oriented middleware: it takes the calls that a dead
-// service cannot, keeps them in a store, replays them when the service is back,
+// Package mom is the message-oriented middleware: it takes the calls of services that are
+// down, keeps them in a store, replays them when the service is back,
 // and keeps their answers.
 package mom
 
@@ -35,15 +35,15 @@ import (
 	"holdline/internal/wire"
 )
 
-// DefaultMaxHeld is that of Config.MaxHeld.
+// DefaultMaxHeld is the default of Config.MaxHeld.
 const DefaultMaxHeld = 10_000
 
-// HeaderBytes is how many bytes of headers the server of a MOM must take, if its gateways take the given number.
+// HeaderBytes is how many bytes of headers the server of a MOM must accept, if its gateways accept the given number.
 // A hand-off is a call with some more headers, and net/http may need twice as many bytes
-// to write what a caller of HTTP/1.1 wrote without blanks.
+// to write headers that a caller of HTTP/1.1 wrote without blanks.
 func HeaderBytes(gateway int) int { return 2*gateway + 4<<10 }
 
-// Config is what a MOM is told. Routes, Schemas and Logger are required; a zero
+// Config configures a MOM. Routes, Schemas and Logger are required; a zero
 // field means its default.
 type Config struct {
 	Routes  route.Table
@@ -51,13 +51,13 @@ type Config struct {
 	// AnswerTTL is how long answers are kept. Default contract.DefaultAnswerTTL, at
 	// most contract.MaxAnswerTTL.
 	AnswerTTL time.Duration
-	// MaxHeld is how many callers are held at once; one more gets its handle at
+	// MaxHeld is the maximum number of callers held at once; a caller beyond it gets a handle at
 	// once. Default DefaultMaxHeld.
 	MaxHeld int
-	// OnHold: the MOM takes calls and tells of tasks, but replays none, and none expires: what a
-	// restored store needs until somebody has looked at it.
+	// OnHold: the MOM takes calls and shows tasks, but it replays no task, and no task expires. A
+	// restored store needs this until a person has looked at it.
 	OnHold bool
-	// Secret is what gateways have to show: whoever does not is told the MOM's health, and nothing
+	// Secret is the secret that gateways have to show. Without it a request gets the MOM's health, and nothing
 	// else. Default: none, and everybody is taken for a gateway.
 	Secret *secret.Secret
 	// Engine speaks HTTP with services.
@@ -182,8 +182,8 @@ func (m *MOM) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealt
 	return &grpchealth.CheckResponse{Status: status}, nil
 }
 
-// Run replays and reaps until Drain is called. Then it lets attempts end, and gives their leases up. It listens to the
-// store until ctx ends. The caller ends ctx when nothing is served any more.
+// Run replays and reaps until Drain is called. Then it lets attempts end, and gives up their leases. It watches the
+// store until ctx ends. The caller ends ctx when the MOM serves nothing any more.
 func (m *MOM) Run(ctx context.Context) error {
 	defer func() {
 		for _, sender := range m.routes.all() {
@@ -214,8 +214,8 @@ func (m *MOM) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// watch wakes waiters and has the shard reaped; after each connect all of them,
-// and has the store looked at again.
+// watch wakes waiters and has shards reaped when tasks make transitions. After each connect to the store it does so for all waiters and
+// shards, and has the store checked again.
 func (m *MOM) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		shards, grown := m.shards.all()
@@ -228,7 +228,7 @@ func (m *MOM) watch(ctx context.Context) error {
 			if ctx.Err() == nil {
 				return err
 			}
-		case <-grown: // what is missed now is looked for after the next connect
+		case <-grown: // transitions that are missed now are looked for after the next connect
 			stop()
 			<-ended
 		}
@@ -236,13 +236,13 @@ func (m *MOM) watch(ctx context.Context) error {
 	return nil
 }
 
-// heard takes note of transitions.
+// heard handles transitions that the store has published.
 func (m *MOM) heard(shard Shard, transitions []Transition) {
 	part := m.shards.part(shard)
 	part.reaper.within(heardPause)
 	for _, t := range transitions {
 		if t.Answer != nil && !knownRecord(t.Answer.GetRecordVersion()) {
-			t.Answer = nil // whoever waits for it reads it, and says so
+			t.Answer = nil // those who wait for it read it from the store, and report the error
 		}
 		m.waiters.wake(contract.TaskID{Service: shard.Service, Shard: shard.Index, ULID: t.ULID}, t.State, t.Answer)
 		if t.State != momv1.TaskState_TASK_STATE_QUEUED {
@@ -254,20 +254,20 @@ func (m *MOM) heard(shard Shard, transitions []Transition) {
 	}
 }
 
-// resync has everything looked at again, since transitions may have been missed.
+// resync has all waiters, shards and the store looked at again, since transitions may have been missed.
 func (m *MOM) resync() {
 	m.anotherStore()
 	nudge(m.recheck)
 }
 
-// anotherStore forgets what the store has said so far: it may be another store now, or an empty one.
+// anotherStore forgets what was read from the store so far: it may be another store now, or an empty one.
 func (m *MOM) anotherStore() {
 	m.lookAgain()
 	m.shards.doubt()
 	m.shelf.keepAgain()
 }
 
-// lookAgain has all those look at the store who otherwise rely on what it tells them.
+// lookAgain has all parts read the store that otherwise rely on the transitions that it publishes.
 func (m *MOM) lookAgain() {
 	m.waiters.wakeAll()
 	shards, _ := m.shards.all()

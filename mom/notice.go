@@ -14,8 +14,8 @@ import (
 	"holdline/internal/route"
 )
 
-// tellErrors logs errors that are not meant for callers, who then get their code
-// alone, and those that callers get and operators should know of. It prepares the HTTP status and the headers of the error.
+// tellErrors logs two kinds of errors: errors that are not meant for callers, of which a caller gets only the code,
+// and errors that callers get and operators should know of. It also prepares the HTTP status and the headers of the error.
 func tellErrors(once *logonce.Logger) connect.ServerInterceptor {
 	return func(next connect.ServerFunc) connect.ServerFunc {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
@@ -32,13 +32,13 @@ func tellErrors(once *logonce.Logger) connect.ServerInterceptor {
 	}
 }
 
-// tell is tellErrors for one error, and what is said with it. Clients of gRPC may show an error's trailers alone, so the task is named there, too.
+// tell is tellErrors for one error with its headers and trailers. Some clients of gRPC show only the trailers of an error, so the trailers name the task, too.
 func tell(ctx context.Context, once *logonce.Logger, err error, procedure, protocol string, header, trailer heads) error {
 	if _, ok := err.(*contract.HandleError); ok || err == nil { //nolint:errorlint // it is not wrapped
 		return err
 	}
 	task := header.Get(contract.HeaderTask)
-	offeredAgain := header.Get(contract.HeaderShards) != "" || header.Get(contract.HeaderUnsure) != "" // by the gateway, which tells what came of it
+	offeredAgain := header.Get(contract.HeaderShards) != "" || header.Get(contract.HeaderUnsure) != "" // the gateway offers the call again, and logs the result
 	if ctx.Err() == nil && !offeredAgain {
 		notice(once, err, procedure, task)
 	}
@@ -51,7 +51,7 @@ func tell(ctx context.Context, once *logonce.Logger, err error, procedure, proto
 	return err
 }
 
-// tellTime tells a caller whose time is over just that. Whatever else failed, such as a read of the store, may have been cut short by it.
+// tellTime answers a caller whose time is over with deadline_exceeded, whatever else failed: a read of the store, for example, may have failed only because the time was over.
 func tellTime(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		err := next(ctx, spec, stream)
@@ -62,8 +62,8 @@ func tellTime(next connect.ServerFunc) connect.ServerFunc {
 	}
 }
 
-// notice logs an error that a caller gets in place of an answer: the same thing once
-// per interval. The task is its id, or empty.
+// notice logs an error that a caller gets in place of an answer, the same error once
+// per interval. task is the id of the task, or empty.
 func notice(once *logonce.Logger, err error, procedure, task string) {
 	rpcErr, ok := errors.AsType[*connect.Error](err)
 	if !ok {
@@ -80,7 +80,7 @@ func notice(once *logonce.Logger, err error, procedure, task string) {
 	}
 	key := n.Key
 	if contract.ReasonOf(err) == momv1.Reason_REASON_OUTCOME_UNKNOWN {
-		key += " " + rpcErr.Message() // it names the cause, of which there are few
+		key += " " + rpcErr.Message() // the message names the cause; there are few different causes
 	}
 	attrs := []any{"reason", n.Reason, "service", service, "procedure", procedure, "error", rpcErr.Message()}
 	if task != "" {
@@ -89,8 +89,8 @@ func notice(once *logonce.Logger, err error, procedure, task string) {
 	once.Log(n.Level, key, n.Message, attrs...)
 }
 
-// asker is who asks for something: the peer of the connection, and whom a gateway
-// there says that it speaks for.
+// asker returns who has sent a request: the peer of the connection and, if the peer is a gateway, the sender that it
+// names.
 func asker(ctx context.Context) (attrs []any, host string) {
 	info, ok := connect.CallInfoForServerContext(ctx)
 	if !ok {

@@ -8,19 +8,19 @@ import (
 	"holdline/internal/outage"
 )
 
-// What is counted of an outage, by this MOM.
+// The counts of an outage, at this MOM.
 const (
 	countStored   = "stored"
 	countReplayed = "replayed"
 )
 
-// traffic is what is under way for a service, at this MOM.
+// traffic counts what is under way for a service, at this MOM.
 type traffic struct {
-	callers  atomic.Int64 // that are held
-	attempts atomic.Int64 // at tasks
+	callers  atomic.Int64 // held callers
+	attempts atomic.Int64 // attempts at tasks
 }
 
-// newOutages tells of the services whose calls are stored, or wait, since they are down.
+// newOutages returns the log of services whose calls are stored, or wait, because the services are down.
 func (m *MOM) newOutages() *outage.Log {
 	return outage.New(outage.Config{
 		Began:  "a service fails: its calls are stored",

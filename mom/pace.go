@@ -4,29 +4,29 @@ import "time"
 
 const (
 	maxWindow = 64 // tasks of a shard under way at once
-	// lowWindow is so few tasks that an attempt takes as long as it would without the others.
+	// lowWindow is a number of tasks so small that an attempt takes as long as it would alone.
 	lowWindow = 2
-	// tolerance and slack are how much longer attempts may take with more of them
-	// under way: beyond that the service is busy, and its live callers come first.
+	// tolerance and slack are how much longer attempts may take when more of them
+	// are under way. If they take even longer, the service is busy, and its live callers come first.
 	tolerance = 1.25
 	slack     = time.Millisecond
-	// stuckStep is by how much the window grows when nothing is answered.
+	// stuckStep is the factor by which the window grows when nothing is answered.
 	stuckStep = 4
 	// weight of one attempt in the averages.
 	weight = 8
 )
 
-// pace is how many tasks a replayer has under way. It begins with one canary and
+// pace decides how many tasks a replayer has under way: the window. The window begins with one canary and
 // grows by one with each answer, so that it doubles in the time of an attempt, until
-// answers take longer for it; then it halves, and goes on by small steps. So a queue that
-// drains takes what a service has to spare, and live traffic keeps the larger share.
-// It halves with each failure as well: a service that fails a few of many tasks is sent
-// many, one that fails half of them gets one or two at a time, and one that fails all
+// answers take longer because of it. Then the window halves, and grows in small steps. So a queue that
+// drains uses only spare capacity of the service, and live traffic keeps the larger share.
+// The window halves with each failure as well: a service that fails a few of many tasks gets
+// many tasks at a time, a service that fails half of them gets one or two, and a service that fails all
 // of them gets canaries.
 type pace struct {
 	window int
-	base   time.Duration // of an attempt with few others, on average
-	recent time.Duration // of the last ones, on average
+	base   time.Duration // average time of an attempt with few others
+	recent time.Duration // average time of the last attempts
 	eased  bool          // answers took longer at some time
 	step   int           // answers since the window changed
 	doubt  bool          // nothing was answered since an attempt failed
@@ -39,9 +39,9 @@ func (p *pace) reset() { *p = pace{window: 1} }
 // failed learns from an attempt that was not answered.
 func (p *pace) failed() { p.window, p.step, p.doubt = max(p.window/2, 1), 0, true }
 
-// stuck learns that a service that is healthy has answered nothing in the time of patience: the
-// tasks that it has may be of a slow kind, and the next ones of another. The window grows in
-// large steps, as there are few of them; not at all when attempts have failed.
+// stuck is called when a healthy service has answered nothing for patience: the
+// tasks that it has may be slow ones, and the next tasks may be quick. The window grows in
+// large steps, since such steps are rare. It does not grow if attempts have failed.
 func (p *pace) stuck() {
 	p.silent++
 	if !p.doubt {
@@ -49,9 +49,9 @@ func (p *pace) stuck() {
 	}
 }
 
-// room is what may go beside those that are under way. At most half of those that keep a place,
-// and half of all, may have failed before, so the canary has not. While a service answers nothing,
-// only one more that may not run twice goes each time: they would be lost if it hangs.
+// room returns how many tasks may be sent beside those that are under way. At most half of the tasks that keep a place,
+// and half of all, may be tasks that have failed before; so the canary has never failed before. While a service answers nothing,
+// each step allows only one more task that may not run twice: if the service hangs, these tasks become UNCERTAIN.
 func (p *pace) room(under counts) Room {
 	room := Room{Tasks: min(p.window-under.placed, maxBusy-under.all)}
 	room.Again = max(min(p.window/2-under.placedAgain, maxBusy/2-under.again), 0)
@@ -61,7 +61,7 @@ func (p *pace) room(under counts) Room {
 	return room
 }
 
-// answered learns from an attempt that was answered after so long.
+// answered learns from an attempt that was answered; took is the time of the attempt.
 func (p *pace) answered(took time.Duration) {
 	p.recent = average(p.recent, took)
 	if p.window <= lowWindow {

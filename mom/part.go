@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// part is what works on one shard.
+// part does the work on one shard.
 type part struct {
 	reaper  *reaper
 	demand  *demand
 	sending *sending   // nil without a route to the service
-	turn    sync.Mutex // of the sendings that the shard has one after the other
+	turn    sync.Mutex // held by a sending while it runs: a shard has one sending after the other
 }
 
 // sending is the replay of a shard, for as long as its service has a route.
@@ -19,7 +19,7 @@ type sending struct {
 	sender   *sender
 	replayer *replayer
 	turn     *sync.Mutex
-	life     context.Context //nolint:containedctx // it is that of the route
+	life     context.Context //nolint:containedctx // it lasts as long as the route
 	end      context.CancelFunc
 }
 
@@ -34,19 +34,19 @@ func (s *sending) Run(ctx context.Context) error {
 	return s.replayer.Run(ctx)
 }
 
-// newPart makes what works on a shard, of which an alarm warns.
+// newPart makes the part of a shard. parked is the alarm that warns of its tasks.
 func (m *MOM) newPart(shard Shard, parked *alarm) *part {
 	givenUp := m.metrics.givenUp.WithLabelValues(shard.Service)
 	p := &part{demand: &demand{store: m.store, shard: shard}}
 	p.reaper = newReaper(m.store, shard, func(reaped Reaped) {
 		givenUp.Add(float64(reaped.GivenUp))
 		parked.look(time.Now(), reaped)
-		p.demand.doubt() // not all transitions are heard
+		p.demand.doubt() // not all transitions are published
 	}, m.cfg.Logger)
 	return p
 }
 
-// newSending makes what has the tasks of a shard sent by a sender.
+// newSending makes the sending that has a sender send the tasks of a shard.
 func (m *MOM) newSending(shard Shard, p *part, sender *sender) *sending {
 	log := m.cfg.Logger.With("service", shard.Service, "shard", shard.Index)
 	attempter := &attempter{

@@ -19,7 +19,7 @@ func pause(ctx context.Context, d time.Duration, nudged <-chan struct{}) {
 	}
 }
 
-// nudge wakes who receives from a channel with room for one, now or when it next does.
+// nudge wakes the receiver of a channel with room for one value, now or when it receives next.
 func nudge(channel chan<- struct{}) {
 	select {
 	case channel <- struct{}{}:

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// How long an answer in hand is worth trying to store it.
+// How long we try to store an answer.
 const (
 	persistTime  = time.Minute
 	persistPause = 200 * time.Millisecond
@@ -15,18 +15,18 @@ const (
 	maxAlone = 3
 )
 
-// errCannotPass says that the store never takes this transition, while it may well
-// take others.
+// errCannotPass means that the store never accepts this transition, although it accepts
+// others.
 var errCannotPass = errors.New("the store does not take it")
 
 // persist repeats a transition until the store has taken it: the store may be
-// away for a while, the answer is here only now. A lease that was lost meanwhile
-// ends it, since somebody else has the task by then; so does an error that is not
-// the store being away or full, and is the transition's own: errCannotPass.
+// away for a while, and if we gave up, the answer would be lost. It stops if the lease was lost meanwhile,
+// since then somebody else has the task. It also stops with errCannotPass if the error
+// belongs to the transition itself, and the store is not away or full.
 //
-// others, if given, asks the store something else. It is for what a store may refuse
-// by cutting the connection, as Redis does with a text over its limit: that looks
-// like a store that is away, and cuts off everybody on that connection each time.
+// others, if given, asks the store something else. It is for transitions that a store may refuse
+// by cutting the connection, as Redis does with a string over its limit: that looks
+// like a store that is away, and each time cuts off all other commands on that connection.
 func persist(ctx context.Context, transition, others func(context.Context) error) error {
 	ctx = context.WithoutCancel(ctx) // the store has its own bounds
 	until := time.Now().Add(persistTime)

@@ -13,7 +13,7 @@ import (
 // unplaced is the shard of an id that no gateway has minted.
 const unplaced = -1
 
-// minted reads the id that a gateway has minted for a call. One that came without a gateway gets
+// minted reads the id that a gateway has minted for a call. A call that came without a gateway gets
 // its id here.
 func (in *intake) minted(x *incoming) (contract.TaskID, error) {
 	raw := x.first(contract.HeaderTask)
@@ -29,8 +29,8 @@ func (in *intake) minted(x *incoming) (contract.TaskID, error) {
 	return id, nil
 }
 
-// place puts a task into its shard. An id that says another one is refused, with the number of
-// shards by which the gateway finds the right one: to mint another id would store the call twice
+// place puts a task into its shard. If its id names another shard, the call is refused with the number of
+// shards, from which the gateway finds the right shard. We must not mint another id here: the call would be stored twice
 // if it is offered again.
 func (in *intake) place(ctx context.Context, x *incoming, task *NewTask) error {
 	is, err := in.shards.numbering(ctx, in.route.Service)
@@ -52,8 +52,8 @@ func (in *intake) place(ctx context.Context, x *incoming, task *NewTask) error {
 	return nil
 }
 
-// placeAgain is place for a task that the store did not take, since the number of shards has
-// changed. ErrMoved when its shard has changed, too. In any case the task is not stored.
+// placeAgain is place for a task that the store did not take because the number of shards has
+// changed. ErrMoved if the task's shard has changed, too. In both cases the task is not stored yet.
 func (in *intake) placeAgain(ctx context.Context, task *NewTask) error {
 	is, err := in.shards.read(ctx, in.route.Service)
 	switch {
@@ -65,7 +65,7 @@ func (in *intake) placeAgain(ctx context.Context, task *NewTask) error {
 	return nil
 }
 
-// misplaced refuses a task for now, whose id is not in its shard.
+// misplaced refuses, for now, a task whose id names the wrong shard.
 func (in *intake) misplaced(ctx context.Context, x *incoming, task NewTask) error {
 	is, err := in.shards.numbering(ctx, in.route.Service)
 	if err != nil {
@@ -77,13 +77,13 @@ func (in *intake) misplaced(ctx context.Context, x *incoming, task NewTask) erro
 		"the queue of %s has %d shards, and the id %s was made for another number; the call was not stored", in.route.Service, is.Shards, task.ID)
 }
 
-// shardBy is the shard of a task among so many.
+// shardBy is the index of the task's shard if there are that many shards.
 func (t *NewTask) shardBy(shards int) int {
 	return t.ID.Placed(shards, t.Call.GetCaller(), t.Call.GetProcedure(), t.Call.GetIdempotencyKey()).Shard
 }
 
-// placeBy tells whether the id says the shard where the task belongs. If so, it also tells the
-// store where earlier numbers would have placed it.
+// placeBy tells whether the id names the shard where the task belongs. If so, it also sets task.Earlier: the
+// shards where earlier numbers would have placed the task.
 func (t *NewTask) placeBy(is Numbering) bool {
 	if t.shardBy(is.Shards) != t.ID.Shard {
 		return false

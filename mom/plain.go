@@ -11,11 +11,11 @@ import (
 	"holdline/internal/wire"
 )
 
-// plainPatience is how long the message of a plain call may come after its headers.
+// plainPatience is how much later than its headers the message of a plain call may come.
 const plainPatience = 10 * time.Millisecond
 
-// ServePlain implements wire.PlainHandler, for hand-offs as most are: over HTTP/2, with a small message. They are taken as all others are, but connect has no part in it:
-// see bridge.PlainCall. All else, such as a call of somebody who does not show the secret, is served by ServeHTTP.
+// ServePlain implements wire.PlainHandler, for the most common hand-offs: over HTTP/2, with a small message. They are stored in the same way as all others, but without connect:
+// see bridge.PlainCall. ServeHTTP serves everything else, such as a call without the secret.
 func (m *MOM) ServePlain(req *wire.Request) (*wire.Response, http.Handler) {
 	caller, held := req.Caller.(wire.Holding)
 	method := m.takes(req.Path)

@@ -16,7 +16,7 @@ const (
 	// listTime is how long a list may take, while parts of the store are silent.
 	listTime = 2 * time.Second
 
-	// What LimitQueue takes for a rate, in tasks a second.
+	// The rates that LimitQueue accepts, in tasks a second.
 	minRate, maxRate = 0.1, 1e6
 )
 
@@ -24,19 +24,19 @@ const (
 type queueStore interface {
 	// Pause stops or starts leasing in a shard; starting rings the bell.
 	Pause(ctx context.Context, shard Shard, paused bool) error
-	// Limit limits leasing in a shard, for all who lease; it rings the bell. What was leased
-	// under a rate counts under the next: to set one again changes nothing.
+	// Limit limits leasing in a shard, for all MOMs together; it rings the bell. Tasks that were leased
+	// under a rate also count under the next rate, so setting the same rate again changes nothing.
 	Limit(ctx context.Context, shard Shard, limits Limits) error
 	// RetryDead retries all DEAD tasks of a shard, and the UNCERTAIN ones if
 	// asked to. Returns their number.
 	RetryDead(ctx context.Context, shard Shard, uncertain bool) (int64, error)
-	// Restore parks the tasks of a shard that may have run after the backup was made from which
-	// the store was restored: those that are not repeatable and were stored before it was started
-	// become UNCERTAIN. Returns their number; after an error, of those that did.
+	// Restore is for a store that was restored from a backup. It parks the tasks of a shard that may have run after the
+	// backup: tasks that are not repeatable and were stored before the store was started
+	// become UNCERTAIN. Returns their number; after an error, the number of those that already have.
 	Restore(ctx context.Context, shard Shard) (int64, error)
 	// Renumber changes the number of shards of a service. From then on, new tasks
-	// are placed by it; those that are there stay where they are. After an error
-	// the change may have begun: it ends when it is repeated, or with Numbering.
+	// are placed by the new number; older tasks stay where they are. After an error
+	// the change may have begun: the next Renumber or Numbering completes it.
 	Renumber(ctx context.Context, service string, shards int) (Numbering, error)
 }
 
@@ -69,7 +69,7 @@ func (s *queueService) ResumeQueue(ctx context.Context, req *momv1.ResumeQueueRe
 }
 
 // LimitQueue implements momv1connect.QueueServiceHandler. The shards share the
-// limits evenly; each may have one task under way.
+// limits evenly, but each may always have one task under way.
 func (s *queueService) LimitQueue(ctx context.Context, req *momv1.LimitQueueRequest) (*momv1.LimitQueueResponse, error) {
 	running, rate := req.GetMaxRunning(), req.GetMaxPerSecond()
 	if running < 0 || rate != 0 && !(rate >= minRate && rate <= maxRate) { // NaN is neither
@@ -100,8 +100,8 @@ func (s *queueService) RetryDead(ctx context.Context, req *momv1.RetryDeadReques
 	return res, err
 }
 
-// RestoreQueue implements momv1connect.QueueServiceHandler. A MOM that is not on hold may have
-// replayed already what it is asked about.
+// RestoreQueue implements momv1connect.QueueServiceHandler. It works only on hold: otherwise the MOM may already have
+// replayed the tasks that it should park.
 func (s *queueService) RestoreQueue(ctx context.Context, req *momv1.RestoreQueueRequest) (*momv1.RestoreQueueResponse, error) {
 	services := s.shards.services()
 	if req.GetService() != "" {
@@ -139,7 +139,7 @@ func (s *queueService) pause(ctx context.Context, service, done string, paused b
 	return s.queue(ctx, service)
 }
 
-// list shows all queues. What the store does not tell of one is no reason to leave out another.
+// list shows all queues. If the store does not answer about one queue, the others are shown all the same.
 func (s *queueService) list(ctx context.Context) ([]*momv1.Queue, error) {
 	var queues []*momv1.Queue
 	bounded, cancel := context.WithTimeout(ctx, listTime)
@@ -187,7 +187,7 @@ func (s *queueService) show(service string, depth queueDepth) *momv1.Queue {
 	return q
 }
 
-// has says why there is no queue of a service.
+// has returns an error if there is no queue of a service.
 func (s *queueService) has(service string) error {
 	if s.shards.alarm(service) == nil {
 		return contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q, and no tasks of it", service)

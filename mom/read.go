@@ -16,13 +16,13 @@ import (
 	"holdline/internal/route"
 )
 
-// readStore is what those need of the store who read tasks.
+// readStore has the methods of the store that read tasks.
 type readStore interface {
-	// Get reads a task and its answer; the answer is nil when there is none,
-	// or none any more. ErrNotFound.
+	// Get reads a task and its answer; the answer is nil when there is none yet,
+	// or it has expired. ErrNotFound.
 	Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error)
-	// Listen has the transitions of a task published from now on, for as long as the store has the task. Whoever reads a task and
-	// then waits for its transitions listens before that. Nothing happens if there is no such task.
+	// Listen has the transitions of a task published from now on, for as long as the store has the task. If you read a task and
+	// then wait for its transitions, call Listen before you read. It does nothing if there is no such task.
 	Listen(ctx context.Context, id contract.TaskID) error
 }
 
@@ -55,8 +55,8 @@ func listen(ctx context.Context, store readStore, id contract.TaskID) (*momv1.Ta
 	return read(ctx, store, id)
 }
 
-// of returns the schema that an answer was written by, or ours where that is not to be had:
-// readJSON finds out whether the answer follows it.
+// of returns the schema with which an answer was written, or our schema if that one cannot be found:
+// then readJSON finds out whether the answer fits our schema.
 func (s *shelf) of(ctx context.Context, answer *momv1.Answer) *route.Schemas {
 	if name := answer.GetSchema(); name != "" {
 		if schemas, err := s.find(ctx, name); err == nil {
@@ -66,8 +66,8 @@ func (s *shelf) of(ctx context.Context, answer *momv1.Answer) *route.Schemas {
 	return s.ours
 }
 
-// answerAs returns the message of an answer in the codec of its reader: as it came, or written
-// anew. Readers are told in words why that cannot be.
+// answerAs returns the message of an answer in the codec of its reader: as it came, or encoded
+// anew. If that is not possible, the error explains the reason to the reader.
 func (s *shelf) answerAs(ctx context.Context, codec string, task *momv1.Task, answer *momv1.Answer) ([]byte, error) {
 	_, isJSON := answer.GetResult().(*momv1.Answer_Json)
 	switch {
@@ -95,8 +95,8 @@ func (s *shelf) answerAs(ctx context.Context, codec string, task *momv1.Task, an
 	return raw, nil
 }
 
-// withMessage returns an answer as TaskService tells of it. One that is kept as JSON gets its
-// message, or an UnknownMessage where no schema makes one of it.
+// withMessage returns an answer in the form that TaskService sends. An answer that is kept as JSON gets a
+// message, or an UnknownMessage if no schema can read the JSON.
 func (s *shelf) withMessage(ctx context.Context, task *momv1.Task, answer *momv1.Answer) *momv1.Answer {
 	if _, isJSON := answer.GetResult().(*momv1.Answer_Json); !isJSON {
 		return answer
@@ -109,8 +109,8 @@ func (s *shelf) withMessage(ctx context.Context, task *momv1.Task, answer *momv1
 	return answer
 }
 
-// readProto makes a message of an answer that is kept as JSON, by the schema that it was written
-// by: JSON does not show whether it follows another. It lacks what the schema does not know.
+// readProto makes a message of an answer that is kept as JSON, with the schema with which it was
+// written: from JSON one cannot see whether it fits another schema. The message lacks fields that the schema does not know.
 func (s *shelf) readProto(ctx context.Context, procedure string, answer *momv1.Answer) (*anypb.Any, error) {
 	types := s.ours
 	if name := answer.GetSchema(); name != "" {
@@ -132,8 +132,8 @@ func (s *shelf) readProto(ctx context.Context, procedure string, answer *momv1.A
 	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(output.FullName()), Value: value}, err
 }
 
-// readJSON renders a message by its type. JSON leaves out what the type does not know, as fields of a later
-// schema; but a field that it knows as something else was written by another schema, and would be missed.
+// readJSON writes a message as JSON, by its type. JSON leaves out fields that the type does not know, such as fields of a later
+// schema. But if the message has a field with another type than the schema says, it was written with another schema, and leaving the field out would be an error.
 func readJSON(message *anypb.Any, types *route.Schemas) ([]byte, error) {
 	t, err := types.FindMessageByURL(message.GetTypeUrl())
 	if err != nil {
@@ -169,7 +169,7 @@ func changed(m protoreflect.Message) protoreflect.FieldDescriptor {
 	return nil
 }
 
-// storeError puts a store's error into what callers are told. Internals stay as
+// storeError maps a store's error to the error that callers get. Internal errors stay as
 // they are, to be logged.
 func storeError(err error) error {
 	switch {

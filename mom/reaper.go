@@ -10,34 +10,34 @@ import (
 
 const (
 	// heardPause is the longest time until a look at a shard in which something
-	// happened: what another MOM has made due, or left behind when it died, is
-	// found within it.
+	// happened. Within this time we find what another MOM has made due, or has left
+	// behind when it died.
 	heardPause = 5 * time.Second
-	// quietPause is the longest time between two looks, in case something
-	// happened unheard.
+	// quietPause is the longest time between two looks, in case a message about
+	// a transition was lost.
 	quietPause = 5 * time.Minute
 )
 
 // reapStore is what a reaper needs of the store.
 type reapStore interface {
-	// Reap does what is due in a shard: expires tasks whose TTL is over, puts
-	// due RETRYING tasks and those of ended leases back to the head of the
-	// queue (UNCERTAIN when marked and not repeatable) and rings the bell. The
-	// store's clock may jump: a lease ends when its time is over and this process
-	// has waited in vain, by its own clock, for its holder to renew it. Parked
-	// tasks are given up when they have waited for as long as they may, the oldest
-	// also when their calls take more room than they may: the call is dropped, the
-	// state stays until the record expires. It returns the time until something is
+	// Reap does what is due in a shard: it expires tasks whose TTL is over, puts
+	// due RETRYING tasks and tasks of ended leases back to the head of the
+	// queue (a marked task that is not repeatable becomes UNCERTAIN instead), and rings the bell. The
+	// store's clock may jump. So a lease ends only when its time is over and this process
+	// has also waited in vain, by its own clock, for its holder to renew it. Parked
+	// tasks are given up when they have waited for too long, and the oldest ones
+	// also when the parked calls take too much room: the call is dropped, the
+	// state stays until the record expires. Reap returns the time until something is
 	// next due, a minute at most while tasks wait, since a bell may be lost.
 	Reap(ctx context.Context, shard Shard) (Reaped, error)
 }
 
-// reaper does what falls due in one shard: ends of lives, ends of leases, times
-// of next attempts. Any number of them may work on a shard.
+// reaper calls Reap when something is due in one shard: the end of a task's TTL, the end of a lease, or the time
+// of a next attempt. Any number of reapers may work on a shard.
 type reaper struct {
 	store  reapStore
 	shard  Shard
-	reaped func(Reaped) // hears of each look
+	reaped func(Reaped) // called after each look
 	log    *slog.Logger
 
 	mu    sync.Mutex
@@ -49,7 +49,7 @@ func newReaper(store reapStore, shard Shard, reaped func(Reaped), log *slog.Logg
 	return &reaper{store: store, shard: shard, reaped: reaped, log: log, due: time.Now(), timer: time.NewTimer(0)}
 }
 
-// within makes the reaper look after d at the latest. It may be called by many.
+// within makes the reaper look after d at the latest. It is safe for concurrent use.
 func (r *reaper) within(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +68,7 @@ func (r *reaper) Run(ctx context.Context) error {
 			return nil
 		case <-r.timer.C:
 		}
-		pause := quietPause/2 + rand.N(quietPause/2) // shards take turns
+		pause := quietPause/2 + rand.N(quietPause/2) // so that not all shards are reaped at the same time
 		r.mu.Lock()
 		r.due = time.Now().Add(pause)
 		r.timer.Reset(pause)

@@ -13,14 +13,14 @@ import (
 )
 
 // The versions of the records that this release knows. Records keep text in proto
-// strings, which must be UTF-8, and HTTP lets other bytes pass, such as Latin-1. A
-// record with such bytes has them in raw fields, and one with a message in JSON has it as it
-// came. It says so with its version: releases before these would lose or misread them.
+// strings, which must be UTF-8, but HTTP allows other bytes, such as Latin-1. A
+// record with such bytes has them in raw fields, and a record with a message in JSON has the message as it
+// came. Such records have higher versions: older releases would lose or misread these parts.
 const (
 	recordVersion     = 1
 	rawRecordVersion  = 2
 	jsonRecordVersion = 3
-	// BornRecordVersion is that of the store's own records, whatever is in them: what a task is born with is in one field.
+	// BornRecordVersion is the version of the records that the store writes, whatever is in them: one field has everything about a task that never changes.
 	BornRecordVersion = 4
 )
 
@@ -28,7 +28,7 @@ func knownRecord(version uint32) bool {
 	return recordVersion <= version && version <= jsonRecordVersion
 }
 
-// versionOf is the version of a record with these parts; json: its message is.
+// versionOf is the version of a record with these parts; json: its message is in JSON.
 func versionOf(json bool, err *momv1.CallError, metadata ...[]*momv1.Metadata) uint32 {
 	if json {
 		return jsonRecordVersion
@@ -44,14 +44,14 @@ func versionOf(json bool, err *momv1.CallError, metadata ...[]*momv1.Metadata) u
 	return recordVersion
 }
 
-// isKept tells whether a header or a trailer is kept: what application wrote to application is. What
-// such a sender writes by the contract ends here: a caller's was for gateway and MOM,
-// and what a service behind another Holdline sends is about that one's tasks.
+// isKept tells whether the record keeps a header or a trailer. It keeps what one application wrote to the other. It does not keep
+// the headers of Holdline's contract: a caller's were for gateway and MOM,
+// and those from a service behind another Holdline are about the other Holdline's tasks.
 func isKept(key string, sender contract.Sender) bool {
 	return !contract.SentBy(sender, key) && !contract.IsOwn(key) && !bridge.OfTransport(key) && utf8.ValidString(key)
 }
 
-// metadata is what is kept of headers or trailers.
+// metadata returns those headers or trailers that the record keeps.
 func metadata(header iter.Seq2[string, []string], sender contract.Sender) (list []*momv1.Metadata) {
 	for key, values := range header {
 		if !isKept(key, sender) {

@@ -16,9 +16,9 @@ import (
 )
 
 // How long a shard waits after a service has refused a task: as long as the service
-// asks, within bounds; without a word about it a second, then twice as long each time. While
-// tasks are refused for the first time that is not for long: it may be each of them that the service
-// refuses, such as for its size, and those behind them must not wait until their life is over.
+// asks, within bounds. If the service names no time, the shard waits a second, then twice as long each time. While
+// tasks are refused for the first time the wait stays short: the service may refuse each of these tasks
+// for itself, such as for its size, and the tasks behind them must not wait until they expire.
 const (
 	minRefusalWait            = 250 * time.Millisecond
 	maxRefusalWait            = 5 * time.Minute
@@ -27,20 +27,20 @@ const (
 	retryAfter, retryPushback = "Retry-After", "Grpc-Retry-Pushback-Ms"
 )
 
-// refusal is a service's word that it has not run a task, and takes it later.
+// refusal is a response by which a service shows that it has not run a task, and may take it later.
 type refusal struct {
-	wait time.Duration // as long as the service asks
-	told bool          // it does
+	wait time.Duration // the time that the service names
+	told bool          // the service has named a time
 }
 
-// refusal tells whether an exchange was refused and is to be made again, with no
-// attempt spent. resource_exhausted always is; unavailable only where it cannot mean
-// that the call has run: it names a time, the route says so, or the call has a key,
-// whose answer it must not become.
+// refusal returns the refusal in an exchange, if there is one: then the task is sent again later, with no
+// attempt spent. resource_exhausted is always a refusal. unavailable is a refusal only if it
+// names a time, if the route says that it means not executed, or if the call has a key:
+// it must not become the answer of the key.
 func (e *exchange) refusal(err error, info *connect.CallInfo) *refusal {
 	kind, code := e.outcome.Kind, connect.CodeOf(err)
 	if e.status == http.StatusTooManyRequests && kind == upstream.Answered && code == connect.CodeUnavailable {
-		kind = upstream.Exhausted // of a proxy that sheds load, without an RPC error
+		kind = upstream.Exhausted // from a proxy that sheds load, without an RPC error
 		e.outcome = upstream.Outcome{Kind: kind, Cause: "http-429"}
 	}
 	if kind != upstream.Exhausted && kind != upstream.Unavailable {
@@ -53,9 +53,9 @@ func (e *exchange) refusal(err error, info *connect.CallInfo) *refusal {
 	return nil
 }
 
-// asked reads how long a service asks to be left alone: from Retry-After (RFC 9110,
-// 10.2.3), a google.rpc.RetryInfo, or the pushback of gRPC (gRFC A6), of which a
-// negative one names no time.
+// asked reads how long a service asks us to wait: from Retry-After (RFC 9110,
+// 10.2.3), a google.rpc.RetryInfo, or the pushback of gRPC (gRFC A6). A
+// negative pushback names no time.
 func (e *exchange) asked(err error, info *connect.CallInfo) (time.Duration, bool) {
 	var rpcErr *connect.Error
 	if errors.As(err, &rpcErr) {
@@ -87,22 +87,22 @@ func (e *exchange) asked(err error, info *connect.CallInfo) (time.Duration, bool
 	return 0, false
 }
 
-// shedding is what a replayer knows of a service that refuses tasks. It is safe for
+// shedding is what a replayer knows about a service that refuses tasks. It is safe for
 // concurrent use.
 type shedding struct {
 	mu       sync.Mutex
-	began    time.Time       // the last wait of the whole shard
-	wait     time.Duration   // how long that was
-	silent   time.Duration   // the next one, if the service does not say
-	answered bool            // since then
-	task     contract.TaskID // the one that was refused first since a task was answered
-	others   bool            // so were others
+	began    time.Time       // when the last wait of the whole shard began
+	wait     time.Duration   // how long that wait was
+	silent   time.Duration   // how long the next wait is, if the service names no time
+	answered bool            // a task was answered since then
+	task     contract.TaskID // the first task that was refused since a task was answered
+	others   bool            // other tasks were refused since, too
 }
 
-// refused returns how long a task waits that was sent at a time and refused, and
-// whether the shard waits with it. It does, unless the task was refused before, and either others
-// were answered meanwhile, or no other was refused and the service names no time: as far as anybody knows, what the
-// service refuses then is this task.
+// refused returns how long a refused task waits, and whether the whole shard waits with it; sent is when the task was sent.
+// The shard waits, unless the task was refused before, and either other tasks
+// were answered meanwhile, or no other task was refused and the service names no time: then it seems that the
+// service refuses only this task.
 func (s *shedding) refused(r *refusal, task contract.TaskID, sent time.Time, before bool) (wait time.Duration, all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +114,7 @@ func (s *shedding) refused(r *refusal, task contract.TaskID, sent time.Time, bef
 	switch {
 	case r.told:
 		wait = min(max(r.wait, minRefusalWait), maxRefusalWait)
-	case sent.Before(s.began): // one of several at once
+	case sent.Before(s.began): // one of several tasks that were refused at the same time
 		wait = max(s.wait-time.Since(s.began), minRefusalWait)
 	case all && !before:
 		wait = min(max(s.silent, firstSilent), maxFirst)
@@ -131,7 +131,7 @@ func (s *shedding) refused(r *refusal, task contract.TaskID, sent time.Time, bef
 	return wait, all
 }
 
-// took takes note of a task that was sent at a time and answered.
+// took records that a task was answered; sent is when the task was sent.
 func (s *shedding) took(sent time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

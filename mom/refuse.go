@@ -10,13 +10,13 @@ import (
 	"holdline/internal/contract"
 )
 
-// refuse says that the error which follows is the caller's, and why the call is
+// refuse marks the error that follows as one for the caller. why is the reason why the call is
 // surely not stored.
 func (x *incoming) refuse(why string) {
 	x.said.Set(contract.HeaderRefused, why)
 }
 
-// addFailed says that a call could not be stored, or may not have been.
+// addFailed answers a call that could not be stored, or that may or may not be stored.
 func (in *intake) addFailed(ctx context.Context, x *incoming, task NewTask, err error) error {
 	switch {
 	case errors.Is(err, ErrKeyReused):
@@ -41,18 +41,18 @@ func (in *intake) addFailed(ctx context.Context, x *incoming, task NewTask, err 
 	return contract.Errorf(momv1.Reason_REASON_OUTCOME_UNKNOWN, "the call may or may not be stored; it may still be executed")
 }
 
-// notStored says why the call came here and why it cannot stay.
+// notStored answers a call that cannot be stored, with the reason why it came here and the reason why it is not stored.
 func (in *intake) notStored(x *incoming, task NewTask, why string) error {
 	x.refuse(contract.RefusedNow)
 	said := "it was not stored"
 	if task.KeyHash != "" {
-		said += " this time" // maybe it was before
+		said += " this time" // an earlier offer may have been stored
 	}
 	return contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "%s, and %s; %s", contract.WhyStored(in.route.Service, task.Cause), why, said)
 }
 
-// notReceived tells of a message that could not be read. One that is small only as long as it is
-// compressed is too large to be stored: an outage must not make a final error of that.
+// notReceived answers a call whose message could not be read. A message that is small only while it is
+// compressed is too large to be stored; in an outage this must not become a final error.
 func (in *intake) notReceived(x *incoming, err error) error {
 	if connect.CodeOf(err) != connect.CodeResourceExhausted {
 		return err

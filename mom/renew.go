@@ -14,11 +14,11 @@ const (
 
 // renewStore is what a renewal needs of the store.
 type renewStore interface {
-	// Renew prolongs leases of one shard by d from now, and returns those that are lost.
+	// Renew prolongs leases of one shard by d from now, and returns the leases that are lost.
 	Renew(ctx context.Context, shard Shard, leases []Lease, d time.Duration) (lost []Lease, err error)
 }
 
-// renewal prolongs the leases of what a replayer has under way, and ends the attempts
+// renewal prolongs the leases of a replayer's tasks under way, and ends the attempts
 // whose lease is lost.
 type renewal struct {
 	store   renewStore

@@ -10,7 +10,7 @@ import (
 )
 
 // SetShards implements momv1connect.QueueServiceHandler. Tasks that are stored stay where they
-// are: shards that get no new ones are replayed until they are empty.
+// are: shards that get no new tasks are replayed until they are empty.
 func (s *queueService) SetShards(ctx context.Context, req *momv1.SetShardsRequest) (*momv1.SetShardsResponse, error) {
 	service, shards := req.GetService(), int(req.GetShards())
 	if shards < 1 || shards > route.MaxShards {
@@ -27,8 +27,8 @@ func (s *queueService) SetShards(ctx context.Context, req *momv1.SetShardsReques
 	return &momv1.SetShardsResponse{Queue: queue}, err
 }
 
-// renumber changes the number of shards of a queue. New shards are paused and limited as the
-// others are.
+// renumber changes the number of shards of a queue. New shards are paused and limited in the same way as the
+// others.
 func (s *queueService) renumber(ctx context.Context, service string, shards int) error {
 	if _, err := s.shards.read(ctx, service); err != nil {
 		return err
@@ -52,12 +52,12 @@ func (s *queueService) renumber(ctx context.Context, service string, shards int)
 	if _, err := s.shards.read(ctx, service); err != nil {
 		return err
 	}
-	s.shards.lookSoon() // which tells the other MOMs
+	s.shards.lookSoon() // the look also notifies the other MOMs
 	return s.limit(ctx, service, was.Limits)
 }
 
-// limit limits a queue: the shards that new tasks come to, and those that still have some, share
-// the limits evenly, and each may have one task under way.
+// limit limits a queue. The shards that get new tasks, and old shards that still have tasks, share
+// the limits evenly, but each may always have one task under way.
 func (s *queueService) limit(ctx context.Context, service string, limits Limits) error {
 	depth, err := s.shards.depth(ctx, service)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *queueService) limit(ctx context.Context, service string, limits Limits)
 	return nil
 }
 
-// share is the part of the shard at a place among n, counted from 0. What cannot be divided goes to the first ones.
+// share is the share of one of n shards, at a place counted from 0. The first shards get the remainder.
 func (l Limits) share(place, n int) Limits {
 	share := Limits{PerSecond: l.PerSecond / float64(n)}
 	if l.Running == 0 {

@@ -15,12 +15,12 @@ import (
 
 // How a replayer works.
 const (
-	// failPause is the time after a canary that failed, or from a store that is away, to
-	// the next.
+	// failPause is the time to the next canary after a canary that failed, and to the next lease after
+	// the store did not answer.
 	failPause = 250 * time.Millisecond
-	// drainTime is how long attempts may go on when the MOM is told to end.
+	// drainTime is how long attempts may go on when the MOM ends.
 	drainTime = 20 * time.Second
-	// While many tasks are under way, new ones are leased when there is room for a part of the window, or after so long.
+	// While many tasks are under way, new tasks are leased only when there is room for 1/gatherShare of the window, or after gatherTime.
 	gatherShare = 2
 	gatherTime  = time.Millisecond
 )
@@ -28,36 +28,36 @@ const (
 // replayStore is what a replayer needs of the store.
 type replayStore interface {
 	renewStore
-	// Lease takes tasks from the head of the queue for d, as far as there is room: others
-	// go past those for which there is none. If there is no other, one that has failed before
-	// is taken without room for it. Tasks whose TTL is over expire on the way. None when
-	// the shard is empty or paused. Repeatable ones are marked as sent. more: tasks were left in the queue, or
-	// that is not known. Once the store is asked, it is waited for even if ctx ends, and what it has leased is returned. *LimitedError.
+	// Lease takes tasks from the head of the queue for d, as far as there is room. Tasks for which there is no room keep their places, and
+	// tasks behind them are taken. If there is no other task, one that has failed before
+	// is taken without room for it. Tasks whose TTL is over expire on the way. Lease returns no tasks when
+	// the shard is empty or paused. Repeatable tasks are marked as sent. more: tasks were left in the queue, or
+	// this is not known. Once the store is asked, Lease waits for its reply even if ctx ends, and returns the leases. *LimitedError.
 	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) (leases []Lease, more bool, err error)
-	// Attend says whether this process is about to lease what is queued in a shard. As long as it is, others are not called for
-	// the tasks that it adds. With room, leases for it are taken together with tasks that it adds, while somebody awaits them.
+	// Attend sets whether this process is about to lease the queued tasks of a shard. While it is, the tasks that it adds do not
+	// ring the bell of other processes. With room, the store leases tasks in the same step in which this process adds them, while somebody calls Await.
 	Attend(shard Shard, attended bool, room Room)
-	// Await blocks until tasks may be queued in a shard, or ctx ends, whose error it returns. It returns leases that
-	// were taken as Attend has said. Else the shard's bell has rung. That rings when this process has added tasks without a
-	// lease; and in every process that watches the shard, when there are tasks that nobody is about to lease, when replay may go on,
-	// and whenever a Watch connects. It may ring for nothing. One that rang before the call is
-	// heard, by one call.
+	// Await blocks until tasks may be queued in a shard, or until ctx ends; then it returns the error of ctx. It returns leases that
+	// were taken because of Attend. If it returns none, the shard's bell has rung. The bell rings when this process has added tasks without a
+	// lease. In every process that watches the shard it rings when there are tasks that nobody is about to lease, when replay may go on,
+	// and whenever a Watch connects. It may ring without a reason. If it rang before the call,
+	// one call of Await returns at once.
 	Await(ctx context.Context, shard Shard, d time.Duration) (leases []Lease, more bool, err error)
 }
 
-// endpoints tell of the health of a service: an upstream.Pool, or a test that has the say.
+// endpoints shows the health of a service. It is an upstream.Pool, or a test that decides the health.
 type endpoints interface {
 	AwaitHealthy(ctx context.Context, goOn func() bool) bool
 	Ailment() string
 }
 
-// replayer has the tasks of one shard sent to their service, when it is healthy and at
-// its pace.
+// replayer has the tasks of one shard sent to their service while the service is healthy, at
+// the service's pace.
 type replayer struct {
 	store     replayStore
 	shard     Shard
 	endpoints endpoints
-	attempt   func(context.Context, Lease) report // makes one, and records what it came to
+	attempt   func(context.Context, Lease) report // makes an attempt, and records its result
 	ending    context.Context                     //nolint:containedctx // ends when the MOM does, and not with the route; nil: that of Run
 	demand    *demand
 	outages   *outage.Log
@@ -67,13 +67,13 @@ type replayer struct {
 	workers wire.Workers // make attempts
 	flights flights
 	pace    pace
-	healthy bool      // as far as is known: its health was asked since the last failure
+	healthy bool      // the service is healthy, as far as is known: it was asked since the last failure
 	failed  time.Time // when an attempt was last not answered
 	heard   time.Time // when an attempt was last answered
 	grown   time.Time // when the window last grew without an answer
 	rest    time.Time // no canary is sent before this time
 	fresh   bool      // a task that was refused before was refused again, and nothing was answered since
-	away    bool      // the store did not answer when tasks were last to be leased
+	away    bool      // the store did not answer the last attempt to lease tasks
 	empty   bool      // nothing was left in the queue after the last lease, and the bell has not rung since
 }
 
@@ -88,9 +88,9 @@ func (r *replayer) Run(ctx context.Context) error {
 	background.Go(func() { (&renewal{r.store, r.shard, &r.flights, r.once}).Run(attempts) })
 
 	done := make(chan report, maxBusy)
-	var heard chan news // nil: nobody listens
+	var heard chan news // nil: no await is under way
 	for ctx.Err() == nil {
-		var allowed <-chan time.Time // by the queue's limits
+		var allowed <-chan time.Time // fires when the queue's limits allow the next lease
 		if !r.empty && r.room().Tasks > 0 && (r.healthy || r.waitHealthy(ctx)) {
 			r.store.Attend(r.shard, true, Room{})
 			allowed = r.lease(ctx, attempts, done)
@@ -132,18 +132,18 @@ func (r *replayer) Run(ctx context.Context) error {
 	return nil
 }
 
-// attend tells the store what is done next, with room for so many.
+// attend reports to the store whether this replayer is about to lease tasks, and for how many it has room.
 func (r *replayer) attend(room Room) {
 	well := r.healthy && !r.away
 	r.demand.well.Store(well)
 	attended := well && room.Tasks > 0
 	if !attended || !r.empty {
-		room = Room{} // it is leased for, if there is any
+		room = Room{} // tasks are leased for this room by lease, if there is any room
 	}
 	r.store.Attend(r.shard, attended, room)
 }
 
-// news are of the bell, or of leases that were taken together with new tasks.
+// news is a result of Await: the bell has rung, or there are leases that were taken together with new tasks.
 type news struct {
 	leases []Lease
 	more   bool
@@ -151,11 +151,11 @@ type news struct {
 
 func (r *replayer) await(ctx context.Context) news {
 	leases, more, err := r.store.Await(ctx, r.shard, leaseTime)
-	return news{leases, more || err != nil} // the next lease tells what is wrong
+	return news{leases, more || err != nil} // after an error the next lease will find out what is wrong
 }
 
-// gather learns of attempts that end together, and waits for others when so few have ended that a lease for each
-// would cost the store more than the tasks do.
+// gather learns the results of attempts that have ended. If only few have ended, it waits a moment for others: a lease for each
+// would cost the store more than the tasks themselves.
 func (r *replayer) gather(done <-chan report) {
 	for range len(done) {
 		r.learn(<-done)
@@ -175,13 +175,13 @@ func (r *replayer) gather(done <-chan report) {
 	}
 }
 
-// few tells that there is room for few tasks beside those that are under way.
+// few tells whether there is room for only few tasks beside those that are under way.
 func (r *replayer) few() bool {
 	room := r.room().Tasks
 	return room > 0 && room < r.pace.window/gatherShare
 }
 
-// drain waits for attempts under way, and cuts them when they take too long and the MOM ends.
+// drain waits for attempts under way. It cuts those that still run drainTime after ending has ended.
 func (r *replayer) drain(ending context.Context, done <-chan report, cut context.CancelFunc) {
 	defer context.AfterFunc(ending, func() { time.AfterFunc(drainTime, cut) })()
 	for r.flights.count(time.Now()).all > 0 {
@@ -190,20 +190,20 @@ func (r *replayer) drain(ending context.Context, done <-chan report, cut context
 	cut()
 }
 
-// report is what an attempt tells of its service.
+// report is what an attempt shows about its service.
 type report struct {
 	flight  *flight
 	up      bool          // the service was there
-	unsent  bool          // it has surely not seen the task
-	refused bool          // it takes nothing for now
-	took    time.Duration // until it answered; 0 when it was not asked
+	unsent  bool          // the service has surely not seen the task
+	refused bool          // the service takes no tasks for now
+	took    time.Duration // the time until the service answered; 0 when it was not asked
 }
 
-// learn takes note of an attempt's end. A failure may be that of its task alone, so it is the
-// window that judges the service: each failure halves it, and when one leaves a canary,
-// that waits for a moment. Many that were sent before a failure may fail with it, since they
-// shared a connection. If they are answered, that tells nothing of what came after, and
-// does not send the next many after them.
+// learn records an attempt's end. A failure may be due to its task alone, so we judge the service
+// by the window: each failure halves the window, and when only a canary is left,
+// the canary waits for a moment. Many tasks that were sent before a failure may fail together with it, since they
+// shared a connection. If tasks that were sent before a failure are answered, this shows nothing about the time after the failure, so
+// it does not widen the window.
 func (r *replayer) learn(one report) {
 	r.flights.remove(one.flight)
 	earlier := one.flight.began.Before(r.failed)
@@ -226,14 +226,14 @@ func (r *replayer) learn(one report) {
 	}
 }
 
-// othersDoWell tells that an attempt that failed says nothing of the service: its task has failed
-// before and others are sent, or it was slow and others were answered meanwhile.
+// othersDoWell tells whether a failed attempt shows nothing about the service: its task has failed
+// before and other tasks are sent, or it was slow and other tasks were answered meanwhile.
 func (r *replayer) othersDoWell(f *flight) bool {
 	return f.lease.Attempts > 0 && r.pace.window > 1 || !f.placed(time.Now()) && f.began.Before(r.heard)
 }
 
-// setAside takes note that an attempt has lost its place, since it takes long. If nothing was
-// answered since it began, all places may be lost to such: then the window grows, if the
+// setAside is called when an attempt has lost its place because it takes long. If nothing was
+// answered since it began, slow attempts may have taken all places: then the window grows, if the
 // service is healthy.
 func (r *replayer) setAside(slow *flight) {
 	if r.heard.Before(slow.began) && r.grown.Before(slow.began) {
@@ -242,7 +242,7 @@ func (r *replayer) setAside(slow *flight) {
 	}
 }
 
-// room is what may be leased now, beside what is under way. The oldest tasks go first, as long as it is not they that the service
+// room returns how many tasks may be leased now, beside those under way. The oldest tasks go first, unless it is the oldest tasks that the service
 // refuses.
 func (r *replayer) room() Room {
 	room := r.pace.room(r.flights.count(time.Now()))
@@ -255,7 +255,7 @@ func (r *replayer) room() Room {
 func (r *replayer) waitHealthy(ctx context.Context) bool {
 	r.demand.well.Store(false)
 	r.store.Attend(r.shard, false, Room{})
-	// Healthy or not, one that does not take a task is not asked at once again.
+	// A service that has just failed a task is not asked again at once, healthy or not.
 	sleep(ctx, time.Until(r.rest))
 	r.demand.begin()
 	asked := false
@@ -292,7 +292,7 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- report) (all
 		}
 	}
 	if r.away {
-		allowed = time.After(failPause) // no bell says that it is back
+		allowed = time.After(failPause) // no bell rings when the store is back
 	}
 	r.start(attempts, leases, done)
 	return allowed

@@ -15,17 +15,17 @@ import (
 	"holdline/internal/route"
 )
 
-// received is a request: as it came, without its compression, and as our schema reads it.
+// received is a request: its bytes as they came, without compression, and the message that our schema reads from them.
 type received struct {
-	codec string // of a record; empty for the binary format
+	codec string // as records name it; empty for the binary format
 	raw   []byte
 	desc  protoreflect.MessageDescriptor
 	types *route.Schemas
 	msg   *dynamicpb.Message // nil: it is empty
-	whole bool               // msg has all of it
+	whole bool               // msg has everything that is in raw
 }
 
-// newReceived returns the request that there is before a message has come: an empty one.
+// newReceived returns an empty request, into which Take puts the message.
 func newReceived(codec string, desc protoreflect.MessageDescriptor, types *route.Schemas) *received {
 	return &received{codec: codec, desc: desc, types: types, whole: true}
 }
@@ -43,8 +43,8 @@ var errNoJSON = errors.New("there is no JSON")
 
 func (r *received) json() bool { return r.codec == codecJSON }
 
-// request is what is kept to compare the request with others. schema names ours, by which it
-// may not be read whole: then its bytes are all that it can be told by.
+// request returns what the record keeps to compare the request with others. schema is the name of our schema. If our schema lacks parts of
+// the request, only its bytes can be compared.
 func (r *received) request(schema string) (Request, error) {
 	if !r.whole {
 		return Request{Fingerprint: r.ofBytes(), JSON: true}, nil
@@ -61,7 +61,8 @@ func (r *received) message() *dynamicpb.Message {
 
 func (r *received) ofBytes() string { return digest([]byte(r.codec), r.raw) }
 
-// by reads the request by another schema. What that does not know of JSON, ours may.
+// by reads the request with another schema. If the other schema lacks fields of a request in JSON, and ours does not, the request is first
+// written in the binary format with our schema.
 func (r *received) by(desc protoreflect.MessageDescriptor, types *route.Schemas) (*dynamicpb.Message, bool, error) {
 	msg, whole, err := bridge.Decode(r.raw, r.json(), desc, types)
 	if whole || err != nil || !r.whole {
@@ -74,8 +75,8 @@ func (r *received) by(desc protoreflect.MessageDescriptor, types *route.Schemas)
 	return bridge.Decode(raw, false, desc, types)
 }
 
-// requestOf is what is kept of a whole message to compare others with. schema names the schema
-// that the message was read by.
+// requestOf returns what the record keeps of a whole message to compare other requests with it. schema is the name of the schema
+// with which the message was read.
 func requestOf(msg *dynamicpb.Message, json bool, schema string) (Request, error) {
 	whole, err := bridge.Deterministic(msg)
 	if err != nil {
@@ -94,8 +95,8 @@ func requestOf(msg *dynamicpb.Message, json bool, schema string) (Request, error
 	return req, err
 }
 
-// same tells whether two requests that were read by one schema are the same. Older releases
-// took JSON without what the schema did not know: if the rest is the same, nobody can tell.
+// same tells whether two requests that were read with one schema are the same. Older releases
+// dropped fields of JSON that the schema did not know. If only such fields can differ, it returns errIncomparable.
 func (r Request) same(first Request) (bool, error) {
 	switch {
 	case r.Fingerprint == first.Fingerprint:
@@ -108,10 +109,10 @@ func (r Request) same(first Request) (bool, error) {
 
 func (r Request) known() string { return cmp.Or(r.Known, r.Fingerprint) }
 
-// errIncomparable goes with ErrKeyReused where it cannot be known whether the request is another.
+// errIncomparable goes with ErrKeyReused if it cannot be known whether the two requests differ.
 var errIncomparable = errors.New("the first request cannot be compared with this one")
 
-// sameAs tells whether a request is the one that its key was used for, as far as that can be known. The
+// sameAs tells whether a request is the same as the first request of its key, as far as that can be known. The
 // error is errIncomparable or the store's.
 func (in *intake) sameAs(ctx context.Context, came *received, request Request, reused *KeyReusedError) (bool, error) {
 	first := reused.First
@@ -137,21 +138,21 @@ func (in *intake) sameAs(ctx context.Context, came *received, request Request, r
 	msg, whole, err := came.by(method.Descriptor.Input(), schemas)
 	switch {
 	case err != nil:
-		return false, nil //nolint:nilerr // the first one was a message of that schema: this is another
+		return false, nil //nolint:nilerr // the first request fits that schema and this one does not, so they differ
 	case whole:
 		if request, err = requestOf(msg, came.json(), first.Schema); err != nil {
 			return false, err
 		}
 		return request.same(first)
-	case first.JSON, first.Known != "": // it may have had what its schema does not know
+	case first.JSON, first.Known != "": // the first request may have had fields that its schema did not know
 		return false, errIncomparable
 	}
 	return false, nil
 }
 
-// sameCall compares a request with one that has nothing but the call itself to compare with, until it is
-// answered, and our schema to read it by: one that came as JSON and was not read whole, or that an older release
-// stored, perhaps without what its schema did not know.
+// sameCall compares a request with a first request whose record names no schema: it came as JSON and was not read whole, or an older release
+// has stored it, perhaps without the fields that its schema did not know. Only its call can be compared, read with our
+// schema, and the store has the call only until it is answered.
 func (in *intake) sameCall(came *received, request Request, call *momv1.Call) (bool, error) {
 	if call == nil || !came.whole {
 		return false, errIncomparable
@@ -171,7 +172,7 @@ func (in *intake) sameCall(came *received, request Request, call *momv1.Call) (b
 	return same, err
 }
 
-// keyReused is the error for a request under the key of another, as far as that is known.
+// keyReused is the error for a request whose key was used for another request, or for one that cannot be compared.
 func keyReused(err error) error {
 	if errors.Is(err, errIncomparable) {
 		return contract.Errorf(momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED,

@@ -13,7 +13,7 @@ import (
 	"holdline/internal/upstream"
 )
 
-// routes are the senders of all services that have a route now. They are safe for concurrent use.
+// routes has the senders of all services that have a route now. It is safe for concurrent use.
 type routes struct {
 	now atomic.Pointer[map[string]*sender] // by service; replaced, never changed
 }
@@ -24,16 +24,16 @@ func newRoutes() *routes {
 	return r
 }
 
-// all is not to be changed.
+// all returns all senders. The map must not be changed.
 func (r *routes) all() map[string]*sender { return *r.now.Load() }
 
-// of sends the tasks of a service; nil without a route.
+// of returns the sender of a service; nil if the service has no route.
 func (r *routes) of(service string) *sender { return r.all()[service] }
 
-// services are those that have a route, sorted.
+// services returns the services that have a route, sorted.
 func (r *routes) services() []string { return slices.Sorted(maps.Keys(r.all())) }
 
-// traffics are what is under way for each service. They are safe for concurrent use.
+// traffics has the traffic of each service. It is safe for concurrent use.
 type traffics struct{ all sync.Map }
 
 func (t *traffics) of(service string) *traffic {
@@ -44,8 +44,8 @@ func (t *traffics) of(service string) *traffic {
 	return one.(*traffic) //nolint:forcetypeassert // nothing else is in it
 }
 
-// Replace puts other routes and schemas in the place of those that there are, while calls are stored and replayed. Tasks
-// of a service go where its route says now. Where it has a route no longer, attempts under way end, and its tasks
+// Replace replaces the routes and schemas, while calls are stored and replayed. Tasks
+// of a service then go to the endpoints of its new route. If a service has no route any more, attempts under way end normally, and its tasks
 // wait for a route. If Replace returns an error, nothing has changed.
 func (m *MOM) Replace(table route.Table, schemas *route.Schemas) error {
 	if err := checkRoutes(table); err != nil {
@@ -60,7 +60,7 @@ func (m *MOM) Replace(table route.Table, schemas *route.Schemas) error {
 	return nil
 }
 
-// checkRoutes tells what is wrong with routes.
+// checkRoutes returns an error if routes cannot be used.
 func checkRoutes(table route.Table) error {
 	if len(table) == 0 {
 		return route.ErrNoRoutes
@@ -73,7 +73,7 @@ func checkRoutes(table route.Table) error {
 	return nil
 }
 
-// follow has the senders follow the routes, and the shards the senders. replacing is held, unless nobody else knows m
+// follow changes the senders to fit the routes, and the shards to fit the senders. The caller holds m.replacing, unless nobody else knows m
 // yet.
 func (m *MOM) follow(table route.Table) {
 	before, after := m.routes.all(), map[string]*sender{}
@@ -89,7 +89,7 @@ func (m *MOM) follow(table route.Table) {
 		}
 		after[name] = s
 	}
-	m.learner.Follow(table, func(service string) *upstream.Pool { return after[service].pool }) // before calls come: they wait for what it learns
+	m.learner.Follow(table, func(service string) *upstream.Pool { return after[service].pool }) // before calls come: they wait for the schemas that the learner fetches
 	m.routes.now.Store(&after)
 	m.shards.follow()
 	for name, s := range before {

@@ -25,7 +25,7 @@ type sender struct {
 	service string
 	pool    *upstream.Pool
 	shelf   *shelf
-	says    atomic.Pointer[route.Route] // it may change while tasks are sent
+	says    atomic.Pointer[route.Route] // the route; it may change while tasks are sent
 	confirm func(service string)        // asks the service for its schema
 }
 
@@ -35,10 +35,10 @@ func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route, confirm func(s
 	return s
 }
 
-// route is what its route says now.
+// route is the current route of the service.
 func (s *sender) route() *route.Route { return s.says.Load() }
 
-// knownMethod is what is known of the method of a task, all of it from one schema: another one may be learned
+// knownMethod has everything that is known about the method of a task. All of it comes from one schema, since another schema may be learned
 // while the task is sent.
 type knownMethod struct {
 	method *route.Method
@@ -46,29 +46,29 @@ type knownMethod struct {
 	schema string // its name in the store
 }
 
-// repeatable tells whether a task may run more than once: what its method said when it was
-// stored does not hold any longer than the method says it.
+// repeatable tells whether a task may run more than once: its method must have declared that when the task was
+// stored, and must still declare it.
 func (k knownMethod) repeatable(lease Lease) bool { return lease.Repeatable && k.method.Repeatable }
 
-// speechOf is how the caller spoke; false: as no release that we know of has it.
+// speechOf returns the caller's protocol and codec; false: no release that we know writes such a record.
 func speechOf(call *momv1.Call) (bridge.Speech, bool) {
 	speech := bridge.Speech{Protocol: call.GetProtocol(), JSON: call.GetCodec() == codecJSON}
 	return speech, speech.MediaType() != "" && (speech.JSON || call.GetCodec() == "")
 }
 
-// exchange is one request to an endpoint and its response. It is the HTTP client that connect makes
-// one call with, and tells afterwards what connect does not.
+// exchange is one request to an endpoint and its response. connect uses it as the HTTP client for
+// one call; afterwards it has the facts that connect does not show.
 type exchange struct {
 	endpoint *upstream.Endpoint
-	protocol string // that it is spoken to in
+	protocol string // in which the request is sent
 	call     *momv1.Call
-	alone    bool // on its connection
+	alone    bool // it has a connection for itself
 	bare     bool // without headers of our own
 	safe     bool // the route says that unavailable means not executed
 
 	request wire.Request    // of sendPlain
-	ahead   *upstream.Begun // what sendPlain has sent; nil: nothing, or it was answered
-	came    *wire.Response  // what came to that
+	ahead   *upstream.Begun // the attempt that sendPlain has begun; nil: none, or it was answered
+	came    *wire.Response  // the response to that attempt
 
 	begun    bool // there was a request to be sent
 	outcome  upstream.Outcome
@@ -76,26 +76,26 @@ type exchange struct {
 	response *http.Response
 }
 
-// result is what an attempt came to.
+// result is the result of an attempt.
 type result struct {
 	answer  *momv1.Answer    // may be an error; nil: there is none
-	outcome upstream.Outcome // that stands for no answer
-	refused *refusal         // the service has not run it, and takes it later
-	foreign bool             // nothing else: the service does not understand how it was spoken to
+	outcome upstream.Outcome // why there is no answer
+	refused *refusal         // the service has not run the task, and may take it later
+	foreign bool             // the service does not understand the protocol or the codec; then no other field is set
 }
 
-// unsent tells that the service has surely not seen the task.
+// unsent tells whether the service has surely not seen the task.
 func (r result) unsent() bool {
 	return r.outcome.Kind == upstream.NotSent || r.outcome.Kind == upstream.Refused
 }
 
-// send makes one attempt at a call without a known flaw. What its direct try sent is
-// never too much: where our own headers are, they are left out.
+// send makes one attempt at a call without a known flaw. A call whose headers fit in a direct try also fits in a replay:
+// if our own headers make it too large, they are left out.
 func (s *sender) send(ctx context.Context, lease Lease, k knownMethod) (res result) {
 	caller, _ := speechOf(lease.Call)
 	confirmed := false
 	var tried []*upstream.Endpoint
-	for range s.pool.Len() { // during an update they may speak different protocols
+	for range s.pool.Len() { // during an update the endpoints may speak different protocols
 		endpoint := s.pool.Pick(tried...)
 		bridge.Speak(caller.Ways(s.pool, false), func(speech bridge.Speech, less bool) bridge.Heard {
 			if less && !confirmed {
@@ -125,7 +125,7 @@ func (s *sender) send(ctx context.Context, lease Lease, k knownMethod) (res resu
 	return result{answer: asAnswer(contract.NotUnderstood(s.service, caller.MediaType(), "", false))}
 }
 
-// newer asks the service for its schema before something of a task is left out that the schema does not know.
+// newer asks the service for its schema before fields of a task's message are left out because our schema lacks them.
 func (s *sender) newer(call *momv1.Call, k knownMethod) knownMethod {
 	s.confirm(s.service)
 	if now, flaw := s.look(call); flaw == nil {
@@ -134,21 +134,21 @@ func (s *sender) newer(call *momv1.Call, k knownMethod) knownMethod {
 	return k
 }
 
-// tooLargeHeaders is the outcome of headers that are more than the service takes.
+// tooLargeHeaders is the outcome of a call whose headers are larger than the service accepts.
 var tooLargeHeaders = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
 
-// message is that of a call as it is spoken.
+// message is the message of a call, encoded for a protocol and a codec.
 func (k knownMethod) message(call *momv1.Call, speech bridge.Speech, less bool) ([]byte, error) {
 	came := &bridge.Message{JSON: call.GetCodec() == codecJSON, Bytes: call.GetMessage(), Desc: k.method.Descriptor.Input()}
 	return came.In(speech.JSON, k.types, less)
 }
 
 // try sends the call once; bare: without headers that its caller did not send. The task's TTL
-// bounds the wait for its service, not the attempt: what was begun may finish.
+// bounds the wait for the service, not the attempt: an attempt that has begun may finish.
 func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *upstream.Endpoint, speech bridge.Speech, raw []byte, bare bool) result {
 	call, r := lease.Call, s.route()
-	// One that may not run twice, and one that may have broken a connection, is alone
-	// on its own: see docs/adr/0025.
+	// A call that may not run twice, and a call that may have broken a connection before, has a
+	// connection for itself: see docs/adr/0025.
 	made := &exchange{endpoint: endpoint, protocol: speech.Protocol, call: call, alone: !lease.Repeatable || lease.Attempts > 0, bare: bare, safe: r.SafeRefusals}
 	began := time.Now()
 	if res, message := made.sendPlain(ctx, lease, speech, raw, r.AttemptTimeout); res != nil {
@@ -158,7 +158,7 @@ func (s *sender) try(ctx context.Context, lease Lease, k knownMethod, endpoint *
 	return s.tryByConnect(ctx, lease, k, made, speech, raw, r.AttemptTimeout-time.Since(began))
 }
 
-// tryByConnect is try for what cannot be sent, or was not answered, as most calls are.
+// tryByConnect is try for calls that sendPlain cannot send, or whose response it cannot read.
 func (s *sender) tryByConnect(ctx context.Context, lease Lease, k knownMethod, made *exchange, speech bridge.Speech, raw []byte, timeout time.Duration) result {
 	call := lease.Call
 	// The host is a placeholder: the exchange has its endpoint.
@@ -178,7 +178,7 @@ func (s *sender) tryByConnect(ctx context.Context, lease Lease, k knownMethod, m
 	if made.outcome.Foreign() {
 		return result{foreign: true}
 	}
-	// What another Holdline behind the service says so has run.
+	// If another Holdline in the service's place answers ANSWER_TOO_LARGE, the call has run.
 	if contract.ReasonOf(err) != momv1.Reason_REASON_ANSWER_TOO_LARGE {
 		if refused := made.refusal(err, info); refused != nil {
 			return result{outcome: made.outcome, refused: refused}
@@ -197,7 +197,7 @@ func (s *sender) tryByConnect(ctx context.Context, lease Lease, k knownMethod, m
 	}}
 }
 
-// addedTo are the headers that a task is sent with beside those of its call: its key, and what older releases keep elsewhere.
+// addedTo returns the headers that a task is sent with beside those of its call: its key, and the trace headers, which older releases keep in fields of their own.
 func addedTo(lease Lease) (added [][2]string) {
 	for _, own := range [...][2]string{
 		{contract.HeaderKey, lease.ID.String()}, {"Traceparent", lease.Call.GetTraceParent()}, {"Tracestate", lease.Call.GetTraceState()},
@@ -209,7 +209,7 @@ func addedTo(lease Lease) (added [][2]string) {
 	return added
 }
 
-// answer is that of a service: a message.
+// answer is the result of an attempt that the service has answered with a message.
 func (k knownMethod) answer(json bool, message []byte, header, trailer []*momv1.Metadata) result {
 	answer := &momv1.Answer{Header: header, Trailer: trailer, Schema: k.schema, RecordVersion: versionOf(json, nil, header, trailer)}
 	if json {
@@ -223,7 +223,7 @@ func (k knownMethod) answer(json bool, message []byte, header, trailer []*momv1.
 	return result{answer: answer}
 }
 
-// noAnswer tells whether an exchange came to no answer, and to what instead.
+// noAnswer tells whether an exchange has brought no answer; if so, the outcome is the reason.
 func (e *exchange) noAnswer(ctx context.Context, err error, repeatable bool) (upstream.Outcome, bool) {
 	switch {
 	case e.begun:
@@ -235,7 +235,7 @@ func (e *exchange) noAnswer(ctx context.Context, err error, repeatable bool) (up
 	switch e.outcome.Kind {
 	case upstream.Answered:
 	case upstream.Unavailable, upstream.Exhausted:
-		// The service's own word: final, unless it may be asked again.
+		// An error of the service's own: it is the answer, unless the call may be sent again.
 		return e.outcome, repeatable
 	case upstream.DeadlineOver, upstream.CallerLeft: // we ended it
 		return upstream.Outcome{Kind: upstream.Broken, Cause: "cut"}, true
@@ -249,7 +249,7 @@ func (e *exchange) noAnswer(ctx context.Context, err error, repeatable bool) (up
 	case context.Cause(ctx) != nil:
 		return upstream.Outcome{Kind: upstream.Broken, Cause: "timeout"}, true
 	case errors.As(err, &rpcErr) && rpcErr.IsRemote(), e.status != http.StatusOK:
-		return upstream.Outcome{}, false // the service's word, or that of what speaks for it
+		return upstream.Outcome{}, false // an error of the service, or of a server in front of it
 	}
 	return upstream.Outcome{Kind: upstream.Broken, Cause: "broken-answer"}, true
 }
@@ -272,7 +272,7 @@ func (e *exchange) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	e.response = res.HTTP()
-	// The server says so of large headers, before any handler. Of others only a handler does.
+	// For large headers the server itself sends this status, before any handler. For other headers only a handler sends it.
 	if res.StatusCode == http.StatusRequestHeaderFieldsTooLarge && upstream.HeaderBytes(out.Header) > upstream.LargeHeaders {
 		e.outcome = upstream.Outcome{Kind: upstream.Unsendable, Cause: upstream.HeadersTooLarge}
 	}
@@ -281,9 +281,9 @@ func (e *exchange) Do(req *http.Request) (*http.Response, error) {
 	return e.response, nil
 }
 
-// leaveBare leaves a request what its caller has sent, and what it cannot do without.
-// Else it has a key, a timeout, and what connect says of itself and of compression.
-// Over HTTP/2 the length of the body is said by its end.
+// leaveBare removes all headers of a request but those that its caller has sent and those that it needs.
+// What it removes are a key, a timeout, and connect's headers about itself and about compression.
+// Over HTTP/2 the end of the body shows its length, so Content-Length goes, too.
 func leaveBare(req *upstream.Request, call *momv1.Call) {
 	bare := http.Header{"User-Agent": nil} // nor net/http's own
 	for _, key := range []string{"Content-Type", "Te"} {
@@ -300,7 +300,7 @@ func leaveBare(req *upstream.Request, call *momv1.Call) {
 	}
 }
 
-// asAnswer makes an answer of an error that Holdline gives in the service's place.
+// asAnswer makes an answer from an error of Holdline's own, which takes the place of the service's answer.
 func asAnswer(err *connect.Error) *momv1.Answer {
 	return &momv1.Answer{RecordVersion: recordVersion, Result: &momv1.Answer_Error{Error: bridge.CallError(err, nil)}}
 }

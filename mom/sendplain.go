@@ -21,16 +21,16 @@ import (
 	"holdline/internal/wire"
 )
 
-// userAgent is what services see of connect.
+// userAgent is the User-Agent of connect, for services.
 const userAgent = "connect-go/" + connect.Version
 
-// maxOwn is how many headers a plain call has at most beside those of its caller.
+// maxOwn is the maximum number of headers that a plain call has beside those of its caller.
 const maxOwn = 7
 
-// sendPlain sends a call as most calls can be sent, in few steps, and returns its answer, if that is a message that came whole. If it
-// returns nil, connect goes on: with what came, with what was sent, or from the start.
+// sendPlain sends a call in few steps, as most calls can be sent, and returns the response and its message, if the response is a message that came whole. If it
+// returns nil, connect goes on: with the response that came, with the request that was sent, or from the start.
 func (e *exchange) sendPlain(ctx context.Context, lease Lease, speech bridge.Speech, raw []byte, timeout time.Duration) (*wire.Response, []byte) {
-	if e.alone || e.bare || speech.JSON && speech.Protocol == connect.ProtocolNameGRPC { // which some take for proto
+	if e.alone || e.bare || speech.JSON && speech.Protocol == connect.ProtocolNameGRPC { // some servers take JSON in gRPC for proto
 		return nil, nil
 	}
 	req, most := &e.request, strconv.FormatInt(timeout.Milliseconds(), 10)
@@ -66,7 +66,7 @@ func (e *exchange) sendPlain(ctx context.Context, lease Lease, speech bridge.Spe
 	return res, message
 }
 
-// addHeaders adds what goes with the call. It returns false if there is too much of it, or a header that must not be sent.
+// addHeaders adds the headers of the call. It returns false if they are too large, or a header must not be sent.
 func (e *exchange) addHeaders(req *wire.Request, lease Lease) bool {
 	agent, size := userAgent, 0
 	add := func(name, value string) bool {
@@ -96,7 +96,7 @@ func (e *exchange) addHeaders(req *wire.Request, lease Lease) bool {
 	return size <= upstream.LargeHeaders
 }
 
-// plainMessage is the message of a response, if there is nothing to it but that: no error, and no compression.
+// plainMessage is the message of a response, if the response has only a message: no error, and no compression.
 func plainMessage(res *wire.Response, speech bridge.Speech) (message []byte, ok bool) {
 	message = res.Body
 	for _, f := range res.Header {
@@ -120,7 +120,7 @@ func plainMessage(res *wire.Response, speech bridge.Speech) (message []byte, ok 
 	return message, true
 }
 
-// plainMetadata is what is kept of the headers and the trailers of a response. Of most there is nothing to keep.
+// plainMetadata returns the headers and trailers of a response that the record keeps. Most responses have none.
 func plainMetadata(res *wire.Response, protocol string) (header, trailer []*momv1.Metadata) {
 	var h, t http.Header
 	for i, f := range res.Header {
@@ -139,7 +139,7 @@ func plainMetadata(res *wire.Response, protocol string) (header, trailer []*momv
 	return metadata(maps.All(h), contract.FromHoldline), metadata(maps.All(t), contract.FromHoldline)
 }
 
-// asHTTP is a response that came plainly, as connect takes it.
+// asHTTP turns a plain response into one that connect can read.
 func asHTTP(res *wire.Response) *http.Response {
 	return &http.Response{
 		StatusCode: res.Status, Status: strconv.Itoa(res.Status) + " " + http.StatusText(res.Status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

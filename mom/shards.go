@@ -19,28 +19,28 @@ const (
 	// lookPause is the time between two looks for queues that other MOMs have begun, and
 	// for numbers of shards that they have changed.
 	lookPause = 10 * time.Second
-	// missedPause is that after a look that missed something.
+	// missedPause is the time to the next look after a look that could not read everything.
 	missedPause = time.Second
 )
 
 // shardStore is what the shards need of the store.
 type shardStore interface {
 	depthStore
-	// Numbering returns the number of shards of a service. A service without one
-	// gets the first, unless that is 0: ErrNotFound. What Renumber has begun, at
-	// whichever MOM, is ended before.
+	// Numbering returns the number of shards of a service. A service without a number
+	// gets first as its number, unless first is 0: ErrNotFound. If a MOM has begun a Renumber,
+	// Numbering completes it before it returns.
 	Numbering(ctx context.Context, service string, first int) (Numbering, error)
-	// Services lists the services that Register was told of, each with an epoch.
+	// Services lists the services that were passed to Register, each with an epoch.
 	Services(ctx context.Context) (epochs map[string]int64, err error)
-	// Register makes Services list these services. An epoch that is not that of the
-	// Numbering tells other MOMs to read it again.
+	// Register makes Services list these services. When other MOMs see an epoch that differs from the one of the
+	// Numbering that they know, they read the Numbering again.
 	Register(ctx context.Context, epochs map[string]int64) error
-	// Ended returns how many tasks of a shard have come to each state in which they stay, since the store began.
+	// Ended returns how many tasks of a shard have reached each final state, since the store began.
 	Ended(ctx context.Context, shard Shard) (map[momv1.TaskState]int64, error)
 }
 
-// shards are all shards that the store has, as far as this MOM knows: of its routes, and of
-// services that only other MOMs route, or none any more. The set grows while the MOM runs.
+// shards has all shards in the store that this MOM knows: those of its own routes, and those of
+// services that only other MOMs, or no MOM any more, have a route for. The set grows while the MOM runs.
 // It is safe for concurrent use.
 type shards struct {
 	store      shardStore
@@ -56,12 +56,12 @@ type shards struct {
 	known   map[string]known
 	parts   map[Shard]*part
 	alarms  map[string]*alarm                 // by service
-	start   func(func(context.Context) error) // has something work; nil unless Run does
+	start   func(func(context.Context) error) // runs a part's reaper or sending in the background; nil unless Run runs
 	grown   chan struct{}                     // closed when there are more parts
 	doubted int                               // counts the doubts
 }
 
-// known is a number of shards as the store said, after so many doubts.
+// known is a number of shards as it was read from the store, and how many doubts there had been when it was read.
 type known struct {
 	Numbering
 	doubted int
@@ -74,8 +74,8 @@ func newShards(store shardStore, routes *routes, onHold bool, log *slog.Logger, 
 	}
 }
 
-// follow makes the shards that the routes name, and has the tasks of all shards sent by the senders that there are
-// now. The store may have fewer shards: to look at one without tasks does no harm.
+// follow makes the shards that the routes name, and has the current senders send the tasks of all
+// shards. The store may have fewer shards: working on a shard without tasks does no harm.
 func (s *shards) follow() {
 	s.mu.Lock()
 	for shard, p := range s.parts {
@@ -95,7 +95,7 @@ func (s *shards) follow() {
 	}
 }
 
-// send has the tasks of a shard sent by the sender that there is now. The caller holds mu.
+// send has the current sender send the tasks of a shard. The caller holds mu.
 func (s *shards) send(shard Shard, p *part) {
 	sender := s.routes.of(shard.Service)
 	if p.sending != nil {
@@ -114,7 +114,7 @@ func (s *shards) send(shard Shard, p *part) {
 	}
 }
 
-// grow adds those of the first n shards of a service that are not there yet. The caller holds mu.
+// grow adds the first n shards of a service, unless they are there already. The caller holds mu.
 func (s *shards) grow(service string, n int) (more bool) {
 	if s.alarms[service] == nil {
 		s.alarms[service] = &alarm{log: s.log.With("service", service)}
@@ -135,20 +135,20 @@ func (s *shards) grow(service string, n int) (more bool) {
 	return more
 }
 
-// tellGrown says that there are more parts. The caller holds mu.
+// tellGrown closes the channel that shows that there are more parts. The caller holds mu.
 func (s *shards) tellGrown() {
 	close(s.grown)
 	s.grown = make(chan struct{})
 }
 
-// part is what works on a shard; nil for one that is not known.
+// part returns the part of a shard; nil if the shard is not known.
 func (s *shards) part(shard Shard) *part {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.parts[shard]
 }
 
-// all lists the shards that are known. The channel is closed when there are more.
+// all lists the known shards. The channel is closed when there are more.
 func (s *shards) all() (list []Shard, grown <-chan struct{}) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -162,14 +162,14 @@ func (s *shards) services() []string {
 	return slices.Sorted(maps.Keys(s.alarms))
 }
 
-// alarm warns of the queue of a service; nil for a service without shards.
+// alarm returns the alarm of a service's queue; nil for a service without shards.
 func (s *shards) alarm(service string) *alarm {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.alarms[service]
 }
 
-// of lists the shards of a service that are known, by index.
+// of lists the known shards of a service, by index.
 func (s *shards) of(service string) []Shard {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -183,7 +183,7 @@ func (s *shards) of(service string) []Shard {
 	return list
 }
 
-// numbering is the number of shards of a service. The store is asked if it has not said it yet.
+// numbering is the number of shards of a service. It is read from the store unless it was read before.
 func (s *shards) numbering(ctx context.Context, service string) (Numbering, error) {
 	s.mu.RLock()
 	is, ok := s.known[service]
@@ -194,7 +194,7 @@ func (s *shards) numbering(ctx context.Context, service string) (Numbering, erro
 	return s.read(ctx, service)
 }
 
-// read is numbering for one that may have changed.
+// read is numbering for a number that may have changed: it always reads from the store.
 func (s *shards) read(ctx context.Context, service string) (Numbering, error) {
 	s.mu.RLock()
 	doubted := s.doubted
@@ -206,8 +206,8 @@ func (s *shards) read(ctx context.Context, service string) (Numbering, error) {
 	return is, err
 }
 
-// ask asks the store for the number of shards of a service. One that has a route and no number
-// gets the number that it had, before the store was emptied, or else that of its route.
+// ask asks the store for the number of shards of a service. A service that has a route and no number
+// gets the number that it had before the store was emptied, or else the number of its route.
 func (s *shards) ask(ctx context.Context, service string) (Numbering, error) {
 	s.mu.RLock()
 	first := s.known[service].Shards
@@ -223,13 +223,13 @@ func (s *shards) ask(ctx context.Context, service string) (Numbering, error) {
 	return s.store.Numbering(bounded, service, first)
 }
 
-// learn takes numbers of shards that the store has said.
+// learn takes over numbers of shards that were read from the store.
 func (s *shards) learn(said map[string]known) {
 	s.mu.Lock()
 	more := false
 	for service, is := range said {
 		if was := s.known[service]; was.Epoch > is.Epoch && was.doubted >= is.doubted {
-			continue // it was read earlier
+			continue // this number was read before the one that we know
 		}
 		s.known[service] = is
 		more = s.grow(service, is.All()) || more
@@ -243,7 +243,7 @@ func (s *shards) learn(said map[string]known) {
 	}
 }
 
-// tellNumber warns of a number of shards that is not that of the route.
+// tellNumber logs a warning if the number of shards differs from the number in the route.
 func (s *shards) tellNumber(service string, is known) {
 	sender := s.routes.of(service)
 	if sender == nil {
@@ -255,14 +255,14 @@ func (s *shards) tellNumber(service string, is known) {
 	}
 }
 
-// meet makes a shard known that another MOM may have begun.
+// meet makes a shard known that another MOM may have created.
 func (s *shards) meet(ctx context.Context, shard Shard) {
 	if s.part(shard) == nil {
-		_, _ = s.read(ctx, shard.Service) // whoever asks for the task hears what is wrong
+		_, _ = s.read(ctx, shard.Service) // the request that needs the task will get the error
 	}
 }
 
-// doubt has all numbers read anew: the store may be another, or an older copy.
+// doubt has all numbers read anew: the store may be another store, or an older copy.
 func (s *shards) doubt() {
 	s.mu.Lock()
 	s.doubted++

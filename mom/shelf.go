@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// keepSchemaPause is the time between two times that the store is given our schemas: what
-	// it keeps ends after a while, and it may be emptied.
+	// keepSchemaPause is the time after which we write our schemas to the store again: they
+	// expire there, and the store may be emptied.
 	keepSchemaPause = time.Hour
 	// recallPause is the time between two looks for a schema that nobody knows yet.
 	recallPause = 10 * time.Second
-	// keepSchemaRetry is the pause after a store that has not taken them.
+	// keepSchemaRetry is the pause after the store has not accepted our schemas.
 	keepSchemaRetry = 2 * time.Second
-	// maxSnapshot is the largest schema that is kept, in bytes: less than any Redis takes.
+	// maxSnapshot is the size of the largest schema that is kept, in bytes: every Redis accepts a string of this size.
 	maxSnapshot = 1 << 19
-	// maxShelf bounds the schemas of others that are remembered.
+	// maxShelf is the maximum number of schemas that are remembered here.
 	maxShelf = 64
 )
 
@@ -33,7 +33,7 @@ type shelfStore interface {
 	Schema(ctx context.Context, name string) ([]byte, error)
 }
 
-// shelf has the schemas that records were written by: ours, and those of other times and other
+// shelf has the schemas with which records were written: our current schemas, and earlier schemas and those of other
 // MOMs, which the store keeps under the hash of their bytes. It is safe for concurrent use.
 type shelf struct {
 	store    shelfStore
@@ -43,16 +43,16 @@ type shelf struct {
 	again    chan struct{}
 
 	mu     sync.Mutex
-	mine   map[string]snapshot // by service, of what is known of it now
+	mine   map[string]snapshot // our current schemas, by service
 	others map[string]*route.Schemas
 }
 
 // snapshot is a schema as it is kept.
 type snapshot struct {
 	of   *route.Schemas
-	name string // empty: there is none to be kept
+	name string // empty: there is no schema to keep
 	raw  []byte
-	big  bool // it is too large to be kept, and that was said
+	big  bool // the schema is too large to be kept, and this was logged
 }
 
 func newShelf(store shelfStore, ours *route.Schemas, services func() []string, log *slog.Logger) *shelf {
@@ -62,7 +62,7 @@ func newShelf(store shelfStore, ours *route.Schemas, services func() []string, l
 	}
 }
 
-// snapshot is that of our schema of a service.
+// snapshot returns the snapshot of our schema of a service.
 func (s *shelf) snapshot(service string) snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +89,7 @@ func (s *shelf) snapshot(service string) snapshot {
 	return made
 }
 
-// remember keeps what a name stands for. When there is too much, only ours stay: the store has the others. mu is held.
+// remember keeps the schema of a name. If there are too many schemas, it drops all but ours: the store has the others. mu is held.
 func (s *shelf) remember(name string, of *route.Schemas) {
 	if len(s.others) >= maxShelf {
 		clear(s.others)
@@ -104,7 +104,7 @@ func (s *shelf) remember(name string, of *route.Schemas) {
 	}
 }
 
-// name is that of our schema of a service; empty when there is none to be kept.
+// name is the name of our schema of a service; empty if there is no schema to keep.
 func (s *shelf) name(service string) string { return s.snapshot(service).name }
 
 // find returns a schema that a record names. ErrNotFound.
@@ -130,11 +130,11 @@ func (s *shelf) find(ctx context.Context, name string) (*route.Schemas, error) {
 	return found, nil
 }
 
-// keepAgain has our schemas kept again: the store may not have them any more, or there are new ones.
+// keepAgain has Run write our schemas to the store again: the store may have lost them, or there are new ones.
 func (s *shelf) keepAgain() { nudge(s.again) }
 
-// Run keeps our schemas in the store until ctx ends, and learns those from it that their services have not
-// told yet.
+// Run keeps our schemas in the store until ctx ends. If a service has not given us its schema yet, Run looks for the schema in the
+// store.
 func (s *shelf) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		next := keepSchemaPause
@@ -153,8 +153,8 @@ func (s *shelf) Run(ctx context.Context) error {
 	return nil
 }
 
-// keep keeps the schema of a service. One that we do not know may have been told to another MOM, or to us before we
-// were started again: ErrNotFound when the store does not know it either.
+// keep writes the schema of a service to the store. If we do not know the schema, keep reads it from the store, where another MOM, or we before our last
+// start, may have kept it: ErrNotFound if the store does not have it either.
 func (s *shelf) keep(ctx context.Context, service string) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -167,7 +167,7 @@ func (s *shelf) keep(ctx context.Context, service string) error {
 		return err
 	}
 	if !s.ours.Lacks(service) {
-		return nil // it is too large, or its route says that there is none
+		return nil // the schema is too large, or the route says that there is none
 	}
 	name, err := s.store.Schema(ctx, latestOf(service))
 	if err != nil {
@@ -180,5 +180,5 @@ func (s *shelf) keep(ctx context.Context, service string) error {
 	return err
 }
 
-// latestOf is the name under which the name of the schema is kept that a service has told last.
+// latestOf is the key under which the store has the name of the latest schema that came from a service.
 func latestOf(service string) string { return "latest:" + service }

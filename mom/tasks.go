@@ -30,18 +30,18 @@ const (
 // taskStore is what the service of tasks needs of the store.
 type taskStore interface {
 	readStore
-	// List reads at most limit of a caller's tasks in one shard, newest first,
-	// from those with a smaller ULID than before (all when empty), in one of
-	// the states (any when none is given). It looks at a bounded number of
-	// tasks, so it may find none though there are: next is where to go on,
+	// List reads at most limit of a caller's tasks in one shard, newest first:
+	// tasks with a ULID smaller than before (all if before is empty), in one of
+	// the states (any if none is given). It looks at a bounded number of
+	// tasks, so it may find none although there are some: next is where to go on,
 	// empty at the end.
 	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) (tasks []*momv1.Task, next string, err error)
-	// Cancel cancels a task that was never sent, and dismisses one that is DEAD or
-	// UNCERTAIN. Any other task with an attempt behind it may have run:
-	// ErrTaskState. Cancelling a cancelled one succeeds. ErrNotFound.
+	// Cancel cancels a task that was never sent, and dismisses a task that is DEAD or
+	// UNCERTAIN. Any other task that was sent may have run:
+	// ErrTaskState. Cancelling a cancelled task succeeds. ErrNotFound.
 	Cancel(ctx context.Context, id contract.TaskID) error
 	// Dismiss ends the wait of a DEAD or UNCERTAIN task for a person: its call is
-	// dropped, its state stays until its record expires. Dismissing a dismissed one
+	// dropped, its state stays until its record expires. Dismissing a dismissed task
 	// succeeds. ErrNotFound, ErrTaskState.
 	Dismiss(ctx context.Context, id contract.TaskID) error
 	// Retry puts a DEAD or UNCERTAIN task back to the tail of its queue, as
@@ -109,8 +109,8 @@ func waitOf(d *durationpb.Duration) time.Duration {
 }
 
 // ListTasks implements momv1connect.TaskServiceHandler. It asks every shard for a
-// page and merges; the token is the ULID down to which everything was given, so a
-// page may be short, even empty, and not the last (AIP-158).
+// page and merges the pages. The token is the ULID down to which all tasks were listed. So a
+// page may be short, or even empty, without being the last (AIP-158).
 func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest) (*momv1.ListTasksResponse, error) {
 	size := min(cmp.Or(int(req.GetPageSize()), defaultPage), maxPage)
 	if size < 0 {
@@ -120,7 +120,7 @@ func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest
 		return nil, contract.Errorf(momv1.Reason_REASON_NO_ROUTE, "no route for service %q, and no tasks of it", name)
 	}
 	var all []*momv1.Task
-	horizon := "" // what is older may be missing from a shard's list
+	horizon := "" // older tasks may be missing from a shard's list
 	shards, _ := s.shards.all()
 	for _, shard := range shards {
 		if req.GetService() != "" && req.GetService() != shard.Service {
@@ -154,7 +154,7 @@ func ulidOf(task *momv1.Task) string {
 	return task.GetId()[strings.LastIndexByte(task.GetId(), '.')+1:]
 }
 
-// What is logged of a task that was changed.
+// The log messages for changes of a task.
 const (
 	taskCancelled = "task cancelled"
 	taskDismissed = "task dismissed"
@@ -227,8 +227,8 @@ func (s *taskService) WatchTasks(ctx context.Context, req *momv1.WatchTasksReque
 	}
 }
 
-// change makes a transition, which the log calls done, and returns the task as it is
-// then. refused says which states do not allow it.
+// change makes a transition, logs it as done, and returns the task as it is
+// then. refused is the error's text if the task's state does not allow the transition.
 func (s *taskService) change(ctx context.Context, raw, done string, transition func(context.Context, contract.TaskID) error, refused string) (*momv1.Task, error) {
 	id, err := parseID(raw)
 	if err != nil {
@@ -268,7 +268,7 @@ func about(ctx context.Context, id contract.TaskID) {
 	}
 }
 
-// parseID takes what is no id for the id of no task.
+// parseID returns "no such task" for a text that is no id.
 func parseID(raw string) (contract.TaskID, error) {
 	id, err := contract.ParseTaskID(raw)
 	if err != nil {
@@ -277,11 +277,11 @@ func parseID(raw string) (contract.TaskID, error) {
 	return id, nil
 }
 
-// serve is a handler of GET requests about a task, which show answers. Errors are logged where an operator
-// should know of them.
+// serve returns a handler of GET requests about a task; show makes the response. Errors that an operator
+// should know of are logged.
 func (s *taskService) serve(show func(*http.Request, *momv1.Task, *momv1.Answer) (contentType string, raw []byte, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store") // also on errors: a task that is not there yet may come
+		w.Header().Set("Cache-Control", "no-store") // also on errors: a task that is not there yet may be stored later
 		contentType, raw := "", []byte(nil)
 		task, answer, err := s.find(r.Context(), r.PathValue("id"))
 		if err == nil {
@@ -289,11 +289,11 @@ func (s *taskService) serve(show func(*http.Request, *momv1.Task, *momv1.Answer)
 			contentType, raw, err = show(r, task, answer)
 		}
 		if contract.ReasonOf(err) == momv1.Reason_REASON_STORE_UNAVAILABLE {
-			w.Header().Del(contract.HeaderTask) // this is no word about the task, and another MOM may know more
+			w.Header().Del(contract.HeaderTask) // this error is not about the task, and another MOM may be able to read it
 		}
 		if err == nil {
 			w.Header().Set("Content-Type", contentType)
-			_, _ = w.Write(raw) // the caller left, else
+			_, _ = w.Write(raw) // an error means that the caller has left
 			return
 		}
 		if contract.ReasonOf(err) == momv1.Reason_REASON_CALL_STORED {
@@ -317,7 +317,7 @@ func (s *taskService) showTask(_ *http.Request, task *momv1.Task, _ *momv1.Answe
 }
 
 // showAnswer is for GET /v1/tasks/{id}/answer: the message, as JSON or by Accept as
-// proto, or what the caller would have got in its place.
+// proto, or the error that the caller would have got instead.
 func (s *taskService) showAnswer(r *http.Request, task *momv1.Task, answer *momv1.Answer) (string, []byte, error) {
 	if err := contract.TaskError(task, answer); err != nil {
 		return "", nil, err
@@ -330,7 +330,7 @@ func (s *taskService) showAnswer(r *http.Request, task *momv1.Task, answer *momv
 	return "application/" + codec, message, err
 }
 
-// prefersProto tells whether Accept headers ask for proto, and not more for JSON (RFC 9110, section 12.5.1).
+// prefersProto tells whether Accept headers ask for proto, and do not prefer JSON to it (RFC 9110, section 12.5.1).
 func prefersProto(accept []string) bool {
 	var proto, json float64 // the weights
 	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {

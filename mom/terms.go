@@ -12,11 +12,11 @@ import (
 type terms struct {
 	key            string
 	prefer         contract.Preference
-	came           time.Time // the call
+	came           time.Time // when the call came
 	ttl, answerTTL time.Duration
 }
 
-// termsOf reads the headers of the contract. The gateway has judged them already, unless it is
+// termsOf reads the headers of the contract. The gateway has checked them already, unless it is
 // of an older release.
 func (in *intake) termsOf(x *incoming, came time.Time) (terms, error) {
 	header := x.asks()
@@ -35,8 +35,8 @@ func (in *intake) termsOf(x *incoming, came time.Time) (terms, error) {
 	}, nil
 }
 
-// hold is how much longer the caller is held: for the time that it asked for, counted from when its
-// call came, but not so long that the handle would miss the caller's deadline.
+// hold is how much longer the caller is held: for the time that it asked for, counted from the arrival of its
+// call, but not so long that the handle would miss the caller's deadline.
 func (t terms) hold(ctx context.Context) time.Duration {
 	hold := t.prefer.Hold() - time.Since(t.came)
 	if deadline, ok := ctx.Deadline(); ok {

@@ -8,20 +8,20 @@ import (
 	"holdline/internal/contract"
 )
 
-// waiters are those who wait for transitions of a task. It is safe for
+// waiters has all callers and readers who wait for transitions of a task. It is safe for
 // concurrent use.
 type waiters struct {
 	mu sync.Mutex
-	// whether the answer is promised, by waiter and task
+	// whether a waiter is promised the answer of a task (see promise), by task and waiter
 	byID map[contract.TaskID]map[*waiter]bool
 }
 
-// waiter waits for transitions of some tasks. changed has room for one signal: whoever reads it
-// looks at the tasks, which are the truth. One goroutine may use it.
+// waiter waits for transitions of some tasks. changed has room for one signal, which carries no state: its receiver must
+// read the tasks. Only one goroutine may use a waiter.
 type waiter struct {
 	changed chan struct{}
-	ended   atomic.Pointer[ending] // what is known of an end; nil: nothing
-	ends    bool                   // wake it for the end of a task only
+	ended   atomic.Pointer[ending] // the end of a task with its answer; nil: not known
+	ends    bool                   // wake the waiter only for the end of a task
 	all     *waiters
 	tasks   []contract.TaskID
 }
@@ -36,12 +36,12 @@ func newWaiters() *waiters {
 	return &waiters{byID: map[contract.TaskID]map[*waiter]bool{}}
 }
 
-// add returns a waiter without tasks, which leave takes away.
+// add returns a waiter without tasks. Call leave when it is not needed any more.
 func (ws *waiters) add(ends bool) *waiter {
 	return &waiter{changed: make(chan struct{}, 1), ends: ends, all: ws}
 }
 
-// waitFor makes the waiter hear of a task, too. To say so twice is harmless.
+// waitFor makes the waiter wait for one more task. Calling it twice for a task is harmless.
 func (w *waiter) waitFor(id contract.TaskID) {
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
@@ -66,7 +66,7 @@ func (w *waiter) leave() {
 	}
 }
 
-// wake tells of a transition; of an end with the answer, unless that is not known.
+// wake wakes those who wait for a task that has made a transition. answer is the answer with which the task has ended; nil if it is not known.
 func (ws *waiters) wake(id contract.TaskID, state momv1.TaskState, answer *momv1.Answer) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -81,8 +81,8 @@ func (ws *waiters) wake(id contract.TaskID, state momv1.TaskState, answer *momv1
 	}
 }
 
-// promise keeps those who wait for a task from being woken without its answer, which they are about to get. Returns
-// whether there is one. If the answer does not come, the promise has to be taken back.
+// promise keeps those who wait for a task from being woken without its answer: this process is about to give them the answer. It returns
+// whether anybody waits. If the answer does not come, call takeBack.
 func (ws *waiters) promise(id contract.TaskID) (any bool) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -92,7 +92,7 @@ func (ws *waiters) promise(id contract.TaskID) (any bool) {
 	return any
 }
 
-// takeBack wakes those to whom an answer was promised.
+// takeBack takes the promise of an answer back, and wakes those who wait for it.
 func (ws *waiters) takeBack(id contract.TaskID) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -102,7 +102,7 @@ func (ws *waiters) takeBack(id contract.TaskID) {
 	}
 }
 
-// wakeAll tells everybody that transitions may have been missed.
+// wakeAll wakes everybody, because transitions may have been missed.
 func (ws *waiters) wakeAll() {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()

@@ -17,24 +17,24 @@ const (
 	minInterval     = 250 * time.Millisecond
 )
 
-// lastLook is the last look at all queues. Those who watch share it, so that any number of
-// them costs the store the same: nobody needs a newer one than minInterval. It is safe for
+// lastLook is the last look at all queues. All watchers share it, so that any number of
+// watchers costs the store the same: a look is new enough for minInterval. It is safe for
 // concurrent use.
 type lastLook struct {
 	mu   sync.Mutex
 	look *queueLook
 }
 
-// queueLook is one that was taken, or is being taken by somebody.
+// queueLook is a look that was taken, or that somebody is taking now.
 type queueLook struct {
-	done   chan struct{} // closed once the rest is there
+	done   chan struct{} // closed once the other fields are set
 	at     time.Time
 	queues []*momv1.Queue
 	err    error
 }
 
-// get returns what was seen last, or what list sees if that is too long ago. An error is for
-// those who waited for it.
+// get returns the queues of the last look, or calls list for a new look if the last one is too old. An error goes only to
+// those who waited for this look.
 func (l *lastLook) get(ctx context.Context, list func(context.Context) ([]*momv1.Queue, error)) ([]*momv1.Queue, error) {
 	l.mu.Lock()
 	shared := l.look
@@ -56,7 +56,7 @@ func (l *lastLook) get(ctx context.Context, list func(context.Context) ([]*momv1
 	}
 }
 
-// old tells that a look is of no use any more.
+// old tells whether a look is too old, or has failed.
 func (l *queueLook) old() bool {
 	select {
 	case <-l.done:
@@ -66,8 +66,8 @@ func (l *queueLook) old() bool {
 	}
 }
 
-// WatchQueues implements momv1connect.QueueServiceHandler. A watcher who is slow to read gets
-// what there is then.
+// WatchQueues implements momv1connect.QueueServiceHandler. A watcher who reads slowly skips
+// looks: it always gets the current state of the queues.
 func (s *queueService) WatchQueues(ctx context.Context, req *momv1.WatchQueuesRequest, stream momv1connect.QueueServiceWatchQueuesServerStream) error {
 	interval := defaultInterval
 	if req.GetInterval() != nil {

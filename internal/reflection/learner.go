@@ -19,19 +19,20 @@ import (
 const (
 	// askTime bounds one question.
 	askTime = 5 * time.Second
-	// confirmTime bounds one that a call waits for because of its message, and soonTime because of its method.
+	// confirmTime bounds a question for which a call waits because the schema lacks a part of its message, and soonTime because the schema
+	// lacks its method.
 	confirmTime, soonTime = 2 * time.Second, 400 * time.Millisecond
-	// healthTime bounds the question for the health of who has not answered.
+	// healthTime bounds the health check of an endpoint that has not answered the question for its schema.
 	healthTime = time.Second
-	// alivePatience is for how long a service may be alive and not say what schema it has, until it counts as one that has none.
+	// alivePatience is how long a service may be alive without naming a schema. After that we conclude that it has none.
 	alivePatience = 30 * time.Second
-	// slowPause is the time between two questions, and quickPause that to a service whose schema nobody knows yet
-	// and that could not be asked.
+	// slowPause is the time between two questions. It is quickPause if nobody knows the schema yet
+	// and the service could not be asked.
 	slowPause, quickPause = 30 * time.Second, 2 * time.Second
-	// doubtPause is the least time between two questions to a service whose schema is in doubt; to one that has told none
-	// lately it is nonePause, and to one that has just told another schema than before changePause: the store keeps each.
+	// doubtPause is the minimum time between two questions to a service whose schema is in doubt. It is nonePause if the last answer had no
+	// usable schema, and changePause if the last answer had a new schema: the store keeps each schema.
 	doubtPause, nonePause, changePause = time.Second, 5 * time.Second, time.Minute
-	// soonPause is the least time between two questions that calls wait for, to a service that does not answer them.
+	// soonPause is the minimum time between two questions that calls wait for, if the service does not answer them.
 	soonPause = 100 * time.Millisecond
 )
 
@@ -42,29 +43,30 @@ var errHTTP1 = fmt.Errorf("%w: it does not speak HTTP/2", ErrNone)
 type Learner struct {
 	Schemas *route.Schemas
 	Log     *slog.Logger
-	// Elsewhere asks somebody else for the schema of a service, and has Schemas learn it: a call waits, and the service has told none. May be nil.
+	// Elsewhere asks somebody else for the schema of a service, and has Schemas learn it. It is called while a call waits and the service itself
+	// has given no schema. May be nil.
 	Elsewhere func(ctx context.Context, service string)
 
 	mu      sync.Mutex
 	running context.Context //nolint:containedctx // of Run; nil unless it runs
 	asking  sync.WaitGroup
 
-	asked      sync.Map // service → *asked: calls look here, and wait for nobody
+	asked      sync.Map // service → *asked: calls look here without a lock
 	confirming singleflight.Group
 }
 
-// asked is a service that is to be asked.
+// asked is a service that we ask for its schema.
 type asked struct {
 	pool      *upstream.Pool
 	doubt     chan struct{}
-	told      atomic.Bool        // it has told a schema, or that it has none
-	stop      context.CancelFunc // of who asks it again and again; nil: nobody. The Learner's mutex guards it
-	waited    time.Time          // when calls have waited for it last; of confirm alone
-	confirmed time.Time          // when it has said something then, or had before that it has none
+	told      atomic.Bool        // the service has given a schema, or answered that it has none
+	stop      context.CancelFunc // ends the goroutine that asks again and again; nil: there is none. The Learner's mutex guards it
+	waited    time.Time          // when calls waited for a question last; only confirm uses this
+	confirmed time.Time          // when such a question was answered last, or need not be asked because the service has no schema
 }
 
-// Follow has the services of these routes asked from now on, and no others: each at its pool, unless its route or an
-// image says what schema it has.
+// Follow replaces the services that are asked by the services of these routes, each at its pool. A service whose schema comes from its route or
+// from an image is not asked.
 func (l *Learner) Follow(routes route.Table, pool func(service string) *upstream.Pool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -87,7 +89,7 @@ func (l *Learner) Follow(routes route.Table, pool func(service string) *upstream
 	}
 }
 
-// keepUp begins to ask those that nobody asks; mu is held.
+// keepUp begins to ask the services that are not asked yet; mu is held.
 func (l *Learner) keepUp() {
 	for service, a := range l.all {
 		if a.stop == nil {
@@ -98,14 +100,14 @@ func (l *Learner) keepUp() {
 	}
 }
 
-// all are those that are to be asked.
+// all yields the services that are asked.
 func (l *Learner) all(yield func(service string, a *asked) bool) {
 	l.asked.Range(func(service, a any) bool {
 		return yield(service.(string), a.(*asked)) //nolint:forcetypeassert // nothing else is in it
 	})
 }
 
-// of is nil for a service that is not asked.
+// of returns the state of a service; nil if the service is not asked.
 func (l *Learner) of(service string) *asked {
 	if a, ok := l.asked.Load(service); ok {
 		return a.(*asked) //nolint:forcetypeassert // nothing else is in it
@@ -113,7 +115,7 @@ func (l *Learner) of(service string) *asked {
 	return nil
 }
 
-// Doubt says that there is a call of a method that is not in the schema of its service: it may have a new one, and is
+// Doubt is called when a call's method is not in the schema of its service: the service may have a new schema, and is
 // asked soon.
 func (l *Learner) Doubt(service string) {
 	if a := l.of(service); a != nil {
@@ -124,22 +126,22 @@ func (l *Learner) Doubt(service string) {
 	}
 }
 
-// Untold tells whether a service is asked for its schema, nobody knows it, and the service has not said that it has none.
+// Untold tells whether a service is asked for its schema, nobody knows the schema, and the service has not answered that it has none.
 func (l *Learner) Untold(service string) bool {
 	a := l.of(service)
 	return a != nil && !a.told.Load() && l.Schemas.Lacks(service)
 }
 
-// Confirm asks a service for its schema now: callers who would lose something of a message wait for it, since the service may know what we do
-// not. It does not ask again within a second after an answer, and takes two seconds at most.
+// Confirm asks a service for its schema now. A call waits for it if the known schema lacks fields of its message, since the service may have
+// a newer schema. Confirm does not ask again within a second after an answer, and takes two seconds at most.
 func (l *Learner) Confirm(service string) { l.confirm(service, confirmTime) }
 
-// Find returns what is known of a procedure that no schema had, after its service was asked, and who else may know the schema: for half a second
-// each at most. A service that is Untold is asked for each call, ten times a second at most. If there is none, untold tells whether there may
-// be one later, and the service is in doubt.
+// Find looks for a procedure that no schema had. It asks the service, and then Elsewhere, for the schema: for half a second
+// each at most. A service that is Untold is asked for each call, ten times a second at most. If no schema has the method, untold tells whether a schema
+// may still come, and the service is in doubt (see Doubt).
 func (l *Learner) Find(service, procedure string) (method *route.Method, untold bool) {
 	l.confirm(service, soonTime)
-	untold = l.Untold(service) // before the last look: what comes in between is found there
+	untold = l.Untold(service) // before the look into Schemas, which finds a schema that comes in between
 	if method = l.Schemas.Method(procedure); method == nil {
 		l.Doubt(service)
 	}
@@ -157,7 +159,7 @@ func (l *Learner) confirm(service string, most time.Duration) {
 		case time.Since(a.confirmed) < doubtPause, time.Since(a.waited) < soonPause:
 			return nil, nil
 		}
-		var err error // nil: it has said before that it has none
+		var err error // nil: the service has answered before that it has none
 		if l.Untold(service) || !l.Schemas.Lacks(service) {
 			err = within(most, func(ctx context.Context) error { return l.ask(ctx, service, a) })
 		}
@@ -171,14 +173,14 @@ func (l *Learner) confirm(service string, most time.Duration) {
 	})
 }
 
-// within calls ask with a context that lasts so long.
+// within calls ask with a context that ends after most.
 func within(most time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	return ask(ctx)
 }
 
-// Moved says that the endpoints of a service are others: what they have said of its schema counts no more.
+// Moved is called when a service has other endpoints: the answers of the old endpoints about its schema do not count any more.
 func (l *Learner) Moved(service string) {
 	if a := l.of(service); a != nil {
 		a.told.Store(false)
@@ -193,11 +195,11 @@ func (l *Learner) Run(ctx context.Context) error {
 	l.keepUp()
 	l.mu.Unlock()
 	<-ctx.Done()
-	l.mu.Lock() // whoever has it begins nothing any more
+	l.mu.Lock() // from now on whoever holds it begins no more questions
 	defer l.mu.Unlock()
 	l.asking.Wait()
 	for _, a := range l.all {
-		if a.stop != nil { // else it has come when ctx had ended
+		if a.stop != nil { // otherwise the service was added after ctx had ended
 			a.stop()
 		}
 		a.stop = nil
@@ -207,7 +209,7 @@ func (l *Learner) Run(ctx context.Context) error {
 
 // follow asks one service again and again.
 func (l *Learner) follow(ctx context.Context, service string, a *asked) {
-	since := time.Now() // the service is alive, and has not said what schema it has
+	since := time.Now() // from then on the service is alive without naming a schema
 	said := false
 	none := func(err error) {
 		said = true
@@ -286,7 +288,7 @@ func (l *Learner) ask(ctx context.Context, service string, a *asked) error {
 	return err
 }
 
-// hasSaid tells whether a service has said something of its schema: it has one, or none, or one that cannot be used.
+// hasSaid tells whether a service has answered: it has a schema, or none, or one that cannot be used.
 func hasSaid(err error) bool {
 	switch connect.CodeOf(err) {
 	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled:
@@ -295,7 +297,7 @@ func hasSaid(err error) bool {
 	return true
 }
 
-// shows asks something of an endpoint's health, for healthTime at most.
+// shows calls ask, which checks an endpoint's health, for healthTime at most.
 func shows(ctx context.Context, ask func(context.Context) bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()

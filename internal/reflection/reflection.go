@@ -1,5 +1,5 @@
-// Package reflection learns schemas from the services themselves: by grpc.reflection.v1, or v1alpha where a
-// server does not know that.
+// Package reflection learns schemas from the services themselves: by grpc.reflection.v1, or by v1alpha if a
+// server does not know v1.
 package reflection
 
 import (
@@ -29,7 +29,7 @@ import (
 	"holdline/internal/route"
 )
 
-// What a service may say of itself.
+// Limits of a service's answer about its schema.
 const (
 	maxFiles = 1000
 	maxBytes = 8 << 20 // of all files
@@ -38,7 +38,7 @@ const (
 // wellKnown is the package of the types that libraries know by their names.
 const wellKnown protoreflect.FullName = "google.protobuf"
 
-// ErrNone says that a service does not tell its schema.
+// ErrNone is the error of a service that does not offer its schema.
 var ErrNone = errors.New("the service does not tell its schema: it has no server reflection, or does not know the name of the service")
 
 // Fetch asks a server for the schema of a service. Only the file of the service and those that it imports
@@ -71,7 +71,7 @@ func Fetch(ctx context.Context, client connecthttp.HTTPClient, baseURL, service 
 	return nil, ErrNone
 }
 
-// reason tells a server that has no schema from one that cannot be asked.
+// reason distinguishes a server that has no schema from a server that cannot be asked.
 func reason(err error) error {
 	switch connect.CodeOf(err) {
 	case connect.CodeUnimplemented, connect.CodeNotFound, connect.CodePermissionDenied, connect.CodeUnauthenticated:
@@ -90,7 +90,7 @@ func defines(file *descriptorpb.FileDescriptorProto, service string) bool {
 	return false
 }
 
-// files are those that a server has told of.
+// files has the files that a server has sent.
 type files struct {
 	stream *grpcreflect.ClientStream
 	known  map[string]*descriptorpb.FileDescriptorProto
@@ -110,7 +110,7 @@ func (f *files) take(came []*descriptorpb.FileDescriptorProto) error {
 	return nil
 }
 
-// collect adds a file to a set, after those that it imports. What the server does not give, such as
+// collect adds a file to a set, after the files that it imports. A file that the server does not send, such as
 // google/protobuf/timestamp.proto, may be linked.
 func (f *files) collect(set *descriptorpb.FileDescriptorSet, name string, seen map[string]bool) error {
 	if seen[name] {
@@ -132,7 +132,7 @@ func (f *files) collect(set *descriptorpb.FileDescriptorSet, name string, seen m
 
 func (f *files) file(name string) (*descriptorpb.FileDescriptorProto, error) {
 	if linked, missing := protoregistry.GlobalFiles.FindFileByPath(name); missing == nil && linked.Package() == wellKnown {
-		return protodesc.ToFileDescriptorProto(linked), nil // whatever the server says
+		return protodesc.ToFileDescriptorProto(linked), nil // even if the server has sent another file of this name
 	}
 	if f.known[name] == nil {
 		came, err := f.stream.FileByFilename(name)

@@ -8,18 +8,18 @@ import (
 	"sync/atomic"
 )
 
-// learned are the schemas that were learned while the program runs, by service. A service describes
-// itself: it has its schema for itself, and no other service sees its types.
+// learned has the schemas that were learned while the program runs, by service. Each service describes
+// only itself: no other service sees the types of its schema.
 type learned struct {
 	mu      sync.Mutex
 	schemas atomic.Pointer[map[string]*Schemas] // replaced, never changed
 	digests sync.Map                            // service → digested
 	version atomic.Int64
-	heard   []func() // of each change
+	heard   []func() // called after each change
 }
 
-// Learn takes over what a service, or somebody who knows it, says of the service. It returns false when that
-// is known already, or nothing is to be learned of the service. It is safe for concurrent use.
+// Learn takes over the schema of a service, from the service or from somebody who knows it. It returns false if the schema
+// is known already, or the schema of this service is not to be learned. It is safe for concurrent use.
 func (s *Schemas) Learn(service string, schema *Schemas) bool {
 	digest := schema.Digest(service) // it may take long
 	s.learned.mu.Lock()
@@ -40,8 +40,8 @@ func (s *Schemas) Learn(service string, schema *Schemas) bool {
 	return true
 }
 
-// alike tells whether two schemas of a service are the same to the last byte. A digest is of what its methods
-// carry, and not of what may be in an Any.
+// alike tells whether two schemas of a service are the same to the last byte. Equal digests are not enough: a digest covers the
+// messages of the methods, but not types that may be in an Any.
 func alike(a, b *Schemas, service string) bool {
 	one, err := a.Snapshot(service)
 	two, errTwo := b.Snapshot(service)
@@ -55,8 +55,8 @@ func (s *Schemas) OnLearn(tell func()) {
 	s.learned.heard = append(s.learned.heard, tell)
 }
 
-// Replace puts other images, and what other routes say of schemas, in the place of those that there are. What was
-// learned of a service stays, unless the new ones have the service, or its route says that it has no schema. Calls
+// Replace replaces the images, and the routes' options about schemas, by those of next. The learned schema of a
+// service stays, unless a new image has the service, or its route says that it has no schema. Calls
 // under way keep the schema that they began with. It is safe for concurrent use.
 func (s *Schemas) Replace(next *Schemas) {
 	s.learned.mu.Lock()
@@ -73,7 +73,7 @@ func (s *Schemas) Replace(next *Schemas) {
 	s.learned.version.Add(1)
 }
 
-// now is what the images and the routes say.
+// now has the schemas of the current images and routes.
 func (s *Schemas) now() *Schemas {
 	if follows := s.follows.Load(); follows != nil {
 		return follows
@@ -94,7 +94,7 @@ func (s *Schemas) Learns(service string) bool { return !s.now().none[service] &&
 // Lacks tells whether the schema of a service is to be learned, and nobody has told it yet.
 func (s *Schemas) Lacks(service string) bool { return s.Learns(service) && s.Service(service) == nil }
 
-// Of returns what knows a service and the types of its messages. It returns something else once that has changed.
+// Of returns the schemas that have a service and the types of its messages. When these have changed, it returns another value.
 func (s *Schemas) Of(service string) *Schemas {
 	if all := s.learned.schemas.Load(); all != nil && (*all)[service] != nil {
 		return (*all)[service]
@@ -114,7 +114,7 @@ func (s *Schemas) others() (list []*Schemas) {
 	return list
 }
 
-// find asks what was given first, and then what was learned.
+// find looks in the given schemas first, and then in the learned ones.
 func find[K, V any](s *Schemas, key K, ask func(*Schemas, K) (V, error)) (V, error) {
 	v, err := ask(s.now(), key)
 	if err == nil {

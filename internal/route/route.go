@@ -1,5 +1,5 @@
-// Package route knows where services run and what their schemas say: the route
-// table, and for every known method whether it is unary and repeatable.
+// Package route has the route table, which says where services run, and the schemas: for
+// every known method, whether it is unary and repeatable.
 package route
 
 import (
@@ -21,7 +21,7 @@ import (
 	"holdline/internal/wire"
 )
 
-// Route says where a service runs and how its calls are treated.
+// Route defines where a service runs and how its calls are treated.
 type Route struct {
 	Service   string     // full name, such as arithmetic.v1.SumService
 	Endpoints []*url.URL // at least one; http or https, no path
@@ -47,8 +47,8 @@ type Route struct {
 	// Schema says where the schema of the service comes from: SchemaReflect, SchemaNone, or the file of an image.
 	// Default: the images that have the service, else as with SchemaReflect.
 	Schema string
-	// Protocol is the only one that the endpoints speak: calls in any other are translated. Default: what
-	// they show.
+	// Protocol is the only protocol that the endpoints speak: calls in any other are translated. Default: the
+	// gateway finds out what the endpoints speak.
 	Protocol upstream.Protocol
 }
 
@@ -70,7 +70,7 @@ var (
 
 // Schemas that are not read from a file.
 const (
-	// SchemaReflect: the service tells its schema by server reflection.
+	// SchemaReflect: the service offers its schema by server reflection.
 	SchemaReflect = "reflect"
 	// SchemaNone: it has none, so its calls are neither stored nor translated.
 	SchemaNone = "none"
@@ -195,7 +195,7 @@ func ParseTable(specs []string) (Table, error) {
 	return table, nil
 }
 
-// Schemas reads the images, and those that routes name, and applies what routes say of schemas.
+// Schemas reads the images, and the images that routes name, and applies the routes' options about schemas.
 func (t Table) Schemas(images ...string) (*Schemas, error) {
 	return t.ReadSchemas(os.ReadFile, images...)
 }

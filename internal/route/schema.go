@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// Method is what the schema says of one method.
+// Method describes one method of a schema.
 type Method struct {
 	Descriptor protoreflect.MethodDescriptor
 	Procedure  string // /package.Service/Method
@@ -48,14 +48,14 @@ type Schemas struct {
 	types   *dynamicpb.Types
 	shipped *protoregistry.Files // ours, for their comments
 	methods map[string]*Method
-	hidden  map[string]bool // services of which the images and linked packages do not count
-	none    map[string]bool // services without a schema, whoever has one
-	// follows is what has all above, until Replace puts another one there; nil: these themselves, which never change.
+	hidden  map[string]bool // services whose schemas in images and linked packages do not count
+	none    map[string]bool // services that count as without a schema, even if there is one
+	// follows has the values of all fields above, and Replace replaces it. If it is nil, the fields above count, and never change.
 	follows atomic.Pointer[Schemas]
 	learned learned
 }
 
-// following returns schemas that can be replaced, and are others until then.
+// following returns schemas that equal first until Replace is called.
 func following(first *Schemas) *Schemas {
 	s := &Schemas{}
 	s.follows.Store(first)
@@ -163,7 +163,7 @@ func (s *Schemas) Method(procedure string) *Method {
 
 // Methods returns what is known of the methods of a service, in the order of its schema.
 func (s *Schemas) Methods(service string) (methods []*Method) {
-	of := s.Of(service) // the same for all: another schema may come meanwhile
+	of := s.Of(service) // one value for all lookups: another schema may come meanwhile
 	sd := of.given(service)
 	for i := 0; sd != nil && i < sd.Methods().Len(); i++ {
 		methods = append(methods, of.methods[fmt.Sprintf("/%s/%s", service, sd.Methods().Get(i).Name())])

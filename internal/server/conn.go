@@ -27,7 +27,7 @@ const (
 // or when lingering has reached a limit.
 type conn struct {
 	*net.TCPConn
-	bytes    net.Conn // what reads and writes it
+	bytes    net.Conn // reads and writes the connection
 	listener *listener
 	spare    *time.Timer // ends a connection that was accepted beyond the limit; nil for all others
 	admitted bool        // was accepted beyond the limit, and now counts within it; guarded by listener.mu
@@ -56,7 +56,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.bytes.Write(p) //nolint:wrapcheck // the error of the connection itself
 }
 
-// SyscallConn implements syscall.Conn. What its Read waits for ends when the connection is closed, as a Read of ours does.
+// SyscallConn implements syscall.Conn. When the connection is closed, a Read of the syscall.RawConn ends, as a Read of conn does.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.TCPConn.SyscallConn()
 	return rawConn{raw, c}, err
@@ -132,7 +132,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.TCPConn.SetReadDeadline(t)
 }
 
-// Of connKey is the *conn of a request, of callerKey its *h1.Caller.
+// Keys of a request's context: connKey has its *conn, callerKey its *h1.Caller.
 type (
 	connKey   struct{}
 	callerKey struct{}
@@ -149,7 +149,7 @@ func withConn(ctx context.Context, under net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, under)
 }
 
-// contextOf is the context of a connection's calls that net/http does not serve. It has what net/http puts there.
+// contextOf is the context of a connection's calls that net/http does not serve. It has the same values that net/http would put into a context.
 func (s *Server) contextOf(c *h1.Caller) context.Context {
 	ctx := context.WithValue(context.Background(), http.ServerContextKey, s.http)
 	return withConn(context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr()), c)

@@ -15,12 +15,12 @@ import (
 // again.
 const maxDrain = 256 << 10
 
-// early is the body of a request over HTTP/1.1, whose response may go out before the whole body has come. That then says that
-// the connection ends: a caller that went on sending could not know which bytes we take for its next request. In full duplex, net/http does not
-// say this itself.
+// early is the body of a request over HTTP/1.1, whose response may go out before the whole body has come. Such a response has
+// Connection: close, since a caller that went on sending could not know which bytes we take for its next request. In full duplex, net/http does not
+// write this header itself.
 type early struct {
 	response http.ResponseWriter
-	request  http.Request // that reads its body through this
+	request  http.Request // reads its body through this
 	body     io.ReadCloser
 	duplex   bool
 	whole    atomic.Bool // the body was read to its end
@@ -31,7 +31,7 @@ type early struct {
 
 // newEarly returns the body, and a copy of the request that reads it. The original
 // request must not change, because net/http looks at its body. If the body is larger than maxDrain or of
-// unknown length, the exchange is full duplex: net/http would otherwise wait for it before it answers.
+// unknown length, the exchange is full duplex: otherwise net/http would wait for the body before it answers.
 func newEarly(w *lastWriter, r *http.Request) (*early, *http.Request) {
 	e := &early{response: w.ResponseWriter, request: *r, body: r.Body}
 	e.request.Body, w.body = e, e

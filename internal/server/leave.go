@@ -25,7 +25,7 @@ func (s *Server) leave(ctx context.Context) {
 	await(bounded, s.empty)
 }
 
-// await waits until something is so, or ctx ends.
+// await waits until so returns true, or ctx ends.
 func await(ctx context.Context, so func() bool) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -46,7 +46,7 @@ func (s *Server) empty() bool {
 	return s.connections.Load() == 0
 }
 
-// count implements http.Server.ConnState. It counts the connections of net/http, if it serves all.
+// count implements http.Server.ConnState. It counts connections if net/http serves all of them.
 func (s *Server) count(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -56,16 +56,16 @@ func (s *Server) count(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// lastWriter writes a response that may be the last one of its connection: then it says so. On HTTP/2, net/http sends GOAWAY instead of the
+// lastWriter writes a response that may be the last response of its connection. Then it adds Connection: close. On HTTP/2, net/http sends GOAWAY instead of this
 // header, and the calls in flight go on.
 type lastWriter struct {
 	http.ResponseWriter
-	beyond  bool         // the connection is one too many
+	beyond  bool         // the connection is beyond the limit
 	leaving *atomic.Bool // the server ends
 	body    *early       // of a request over HTTP/1.1; nil if it has none
 }
 
-// say has the header say so, which is of no effect once that is written.
+// say adds Connection: close if this is the last response. This has no effect once the header is written.
 func (w *lastWriter) say() {
 	if w.beyond || w.leaving.Load() || w.body.cutShort() {
 		w.Header().Set("Connection", "close")

@@ -28,7 +28,7 @@ const spareDescriptors = 8
 type listener struct {
 	net.Listener
 	most      int
-	raise     string // what raises that
+	raise     string // the flag or setting that raises that limit
 	log       *logonce.Logger
 	lingering sync.WaitGroup
 	over      bool // wait was called: closed connections no longer linger
@@ -40,7 +40,7 @@ type listener struct {
 	beyond  []*conn // oldest first
 }
 
-// linger runs end in the background. After wait was called, linger does not run it and returns false.
+// linger runs end in the background. Once wait was called, linger does not run end, and returns false.
 func (l *listener) linger(end func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,11 +58,11 @@ func (l *listener) wait() {
 	l.lingering.Wait()
 }
 
-// MoreDescriptors is what gives a process more file descriptors.
+// MoreDescriptors names the settings that give a process more file descriptors.
 const MoreDescriptors = "ulimit -n (systemd: LimitNOFILE, Docker: --ulimit nofile)"
 
-// fitting returns a limit of connections, and what raises it. It leaves a quarter of the process's file descriptors for its own connections, such as those to services:
-// else callers could take all, and the services would seem to be away.
+// fitting returns a limit of connections, and the flag or setting that raises it. It leaves a quarter of the process's file descriptors for its own connections, such as those to services.
+// Otherwise callers could take all file descriptors, and the services would seem to be away.
 func fitting(most int, log *logonce.Logger) (limit int, raise string) {
 	var descriptors syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &descriptors); err != nil || uint64(most) <= descriptors.Cur/4*3 { //nolint:gosec // it is not negative
@@ -125,7 +125,7 @@ func (l *listener) accept() (accepted net.Conn, scarce bool, err error) {
 	}
 }
 
-// makeRoom frees a descriptor: a spare one, or that of the oldest connection beyond the limit. It returns
+// makeRoom frees a file descriptor: a spare one, or the one of the oldest connection beyond the limit. It returns
 // false if there is neither.
 func (l *listener) makeRoom() bool {
 	select {
@@ -172,7 +172,7 @@ func (l *listener) Close() error {
 	}
 }
 
-// admit tells whether a connection counts within the limit. One from beyond it moves in if there is room.
+// admit tells whether a connection counts within the limit. A connection beyond the limit moves within it if there is room.
 func (l *listener) admit(c *conn) bool {
 	if c == nil || c.spare == nil {
 		return true

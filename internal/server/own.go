@@ -19,7 +19,7 @@ import (
 	"holdline/internal/wire/h2"
 )
 
-// own is our own engine. It accepts connections, and serves HTTP/2 and the plain requests of HTTP/1.1. net/http serves all else: it gets
+// own is our own engine. It accepts connections, and serves HTTP/2 and the plain requests of HTTP/1.1. net/http serves everything else: it gets
 // a connection over HTTP/1.1 when the first request comes that is not plain.
 type own struct {
 	*Server
@@ -27,7 +27,7 @@ type own struct {
 	h2     h2.Server
 	tls    *tls.Config // nil without TLS
 	others *handed
-	ours   atomic.Int64 // connections that net/http has not got
+	ours   atomic.Int64 // the number of connections that we serve ourselves
 }
 
 func newOwn(s *Server, secure *tls.Config, limits Limits) *own {
@@ -124,8 +124,8 @@ func (o *own) serveCaller(c *h1.Caller) (handed bool, err error) {
 	return o.others.give(c), nil
 }
 
-// shutdown has connections end with their calls, and waits until no more are handed to net/http, and until there are no plain calls on those that net/http
-// has, or ctx ends. When net/http ends, it closes connections that it takes for idle.
+// shutdown ends each connection after its calls. It waits until no more connections are handed to net/http, and no plain calls are under way on the connections
+// of net/http, or until ctx ends. Otherwise net/http, when it ends, would close connections that it takes for idle.
 func (o *own) shutdown(ctx context.Context) {
 	o.h1.Shutdown()
 	o.h2.Shutdown()
@@ -139,7 +139,7 @@ func (o *own) between(c net.Conn, state http.ConnState) {
 	}
 }
 
-// handed is where net/http accepts what it is handed.
+// handed is the listener from which net/http accepts the connections that are handed to it.
 type handed struct {
 	net.Listener
 	conns chan net.Conn
@@ -163,7 +163,7 @@ func (h *handed) Close() error {
 	return nil
 }
 
-// give hands a connection over, unless all is over.
+// give hands a connection to net/http, unless the listener is closed.
 func (h *handed) give(c net.Conn) bool {
 	select {
 	case h.conns <- c:

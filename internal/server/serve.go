@@ -11,7 +11,7 @@ import (
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beyond := s.ln.crowded.Load() && !s.ln.admit(connOf(r.Context()))
-	var last *lastWriter // always over HTTP/1.1; over HTTP/2, GOAWAY tells of the end, too
+	var last *lastWriter // always over HTTP/1.1; over HTTP/2, GOAWAY announces the end, too
 	if beyond || r.ProtoMajor == 1 || s.leaving.Load() {
 		last = &lastWriter{ResponseWriter: w, beyond: beyond, leaving: &s.leaving}
 		defer last.say() // the handler may write nothing
@@ -20,7 +20,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handler, begun := s.handler, false
 	switch {
 	case r.ProtoMajor > 1 && s.own == nil:
-		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") { // an error has no length: for nginx one of 0 ends it before its trailers
+		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") { // write no Content-Length for an error: nginx takes a response of length 0 as ended before its trailers
 			w.Header()["Content-Length"] = nil
 		}
 		defer s.countStream(connOf(r.Context()))()

@@ -35,7 +35,7 @@ const pingTimeout = 15 * time.Second
 // drainTimeout is how long calls in flight may go on when the server ends.
 const drainTimeout = 30 * time.Second
 
-// lastWords is how long they may then take to end with an answer, before they are cut.
+// lastWords is how long these calls may take after that to end with an answer, before they are cut.
 const lastWords = time.Second
 
 // Defaults of Limits.
@@ -69,7 +69,7 @@ func (l Limits) withDefaults() Limits {
 	}
 }
 
-// Config is what a server is told. Addr, Handler and Logger are required.
+// Config configures a server. Addr, Handler and Logger are required.
 type Config struct {
 	Addr    string // host:port; port 0 is any free one
 	Handler http.Handler
@@ -77,7 +77,7 @@ type Config struct {
 	// Drain is called when the server begins to drain: from then on no
 	// connection is accepted, and calls in flight may end. Default: nothing.
 	Drain func()
-	// End is called when calls in flight have had their time: those that can be answered at once should be. Default: nothing.
+	// End is called when the time for calls in flight is over: the handlers should now answer all calls that they can answer at once. Default: nothing.
 	End func()
 	// CertFile and KeyFile make the server speak TLS, with HTTP/2 and HTTP/1.1
 	// by ALPN: a certificate with its chain, and its key, as PEM. Both are read
@@ -156,7 +156,7 @@ func Listen(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// leaveToNetHTTP has net/http serve all.
+// leaveToNetHTTP has net/http serve all connections.
 func (s *Server) leaveToNetHTTP(secure *tls.Config, limits Limits) {
 	s.http.TLSConfig, s.http.ConnState = secure, s.count
 	if secure != nil {
@@ -234,7 +234,7 @@ func listen(flag, addr string) (net.Listener, error) {
 // Addr is where the server listens, as host:port.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 
-// Loopback tells whether an address, host:port, is one that other machines do not reach.
+// Loopback tells whether other machines cannot reach an address, host:port.
 func Loopback(addr string) bool {
 	ip, err := netip.ParseAddrPort(addr)
 	return err == nil && ip.Addr().Unmap().IsLoopback()
@@ -256,7 +256,7 @@ func (s *Server) Close() {
 }
 
 // Run serves until ctx ends, then drains: it accepts no more connections, asks callers to close theirs, waits
-// up to 30 s for the calls in flight, ends those that are left, and after another second cuts what still is. It returns nil after a drain.
+// up to 30 s for the calls in flight, ends the calls that are left, and after another second cuts the connections that are still open. It returns nil after a drain.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	drained, done := context.WithCancel(context.WithoutCancel(ctx))
@@ -313,7 +313,7 @@ func (s *Server) serve() error {
 	return s.http.Serve(s.ln)
 }
 
-// shutdown waits until the calls under way have ended, or ctx has.
+// shutdown waits until the calls under way have ended, or ctx ends.
 func (s *Server) shutdown(ctx context.Context) error {
 	if s.own != nil {
 		s.own.shutdown(ctx)
@@ -326,7 +326,7 @@ func (s *Server) shutdown(ctx context.Context) error {
 	return cmp.Or(err, ctx.Err())
 }
 
-// cut ends what is left.
+// cut ends all connections that are left.
 func (s *Server) cut() {
 	_ = s.http.Close()
 	if s.own != nil {

@@ -5,8 +5,8 @@ import (
 	"crypto/tls"
 )
 
-// httpsFor1 is the TLS of connections for HTTP/1.1. A server that knows HTTP/2 alone may go on without a word of its protocol, read
-// HTTP/1.1, and answer that it wants the other: as Node does, with a 403 that looks like the service's own.
+// httpsFor1 is the TLS configuration of connections for HTTP/1.1. A server that speaks only HTTP/2 may finish the handshake without picking a protocol, read
+// HTTP/1.1, and answer that it wants HTTP/2. Node does this with a 403 that looks like the service's own.
 func (e *Endpoint) httpsFor1() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
@@ -29,7 +29,7 @@ func (e *Endpoint) picksHTTP2() bool {
 		return false
 	}
 	defer func() { _ = dialled.Close() }()
-	cfg := asking.TLSClientConfig.Clone() // by which it has to be HTTP/2
+	cfg := asking.TLSClientConfig.Clone() // it insists on HTTP/2
 	cfg.ServerName, cfg.NextProtos = e.url.Hostname(), []string{"h2"}
 	return tls.Client(dialled, cfg).HandshakeContext(ctx) == nil
 }

@@ -12,14 +12,14 @@ import (
 	"connectrpc.com/grpchealth"
 )
 
-// Health is what a route's endpoints are asked for, to learn whether they are healthy.
+// Health is the question by which we find out whether a route's endpoints are healthy.
 type Health uint8
 
 const (
 	// HealthAuto asks for the service by its name. Where no endpoint has ever known that name, it asks
 	// for the server as a whole. A server that answers, and does not say that it is not serving, is alive.
 	HealthAuto Health = iota
-	// HealthName asks for the service by its name. A server that does not know the name, or has no health, is another service.
+	// HealthName asks for the service by its name. If a server does not know the name, or has no health service, another service listens there.
 	HealthName
 	// HealthOverall asks for the server as a whole.
 	HealthOverall
@@ -43,7 +43,7 @@ func (e *Endpoint) Healthy(ctx context.Context) bool {
 	return ailment == ""
 }
 
-// ailment is why an endpoint is not healthy, in a word; empty when it is.
+// ailment is the reason why an endpoint is not healthy, in a word; empty when it is healthy.
 func (e *Endpoint) ailment(ctx context.Context) string {
 	name := e.pool.service
 	health := e.pool.says.Load().Health
@@ -61,12 +61,12 @@ func (e *Endpoint) ailment(ctx context.Context) string {
 		return why
 	}
 	if health == HealthName || e.pool.named.Load() {
-		return anotherService // at an address that was handed on
+		return anotherService // its address now belongs to another service
 	}
 	if name != "" {
 		why = e.ask(ctx, "")
 	}
-	if why == anotherService { // it does not know the empty name of the server itself, but it answers
+	if why == anotherService { // the server does not know the empty name, which stands for the server itself, but it answers
 		return ""
 	}
 	return why
@@ -100,18 +100,18 @@ func (e *Endpoint) ask(ctx context.Context, name string) (why string) {
 		}
 		switch code := connect.CodeOf(err); {
 		case code == connect.CodeUnavailable && status != http.StatusTooManyRequests, status == http.StatusBadGateway, status == http.StatusGatewayTimeout:
-			return "unavailable" // says the endpoint, or a proxy in front of it
+			return "unavailable" // from the endpoint, or from a proxy in front of it
 		case code == connect.CodeNotFound:
 			return anotherService
 		case e.pool.says.Load().Health == HealthName && status != http.StatusTooManyRequests && (code == connect.CodeUnimplemented || !connect.IsWireError(err)):
-			return anotherService // it has no health, or is no server of RPC at all, such as a web server
+			return anotherService // the server has no health service, or is no RPC server at all, such as a web server
 		}
 		return ""
 	}
 	return why
 }
 
-// askers are who can ask the endpoint, the likeliest first.
+// askers returns the askers that may reach the endpoint, the likeliest first.
 func (e *Endpoint) askers() []*asker {
 	overHTTP1, overHTTP2 := e.asking[of(1)], e.asking[of(2)]
 	switch v := &e.versions; {
@@ -125,13 +125,13 @@ func (e *Endpoint) askers() []*asker {
 	return []*asker{overHTTP2, overHTTP1}
 }
 
-// staysSilent is why a silent endpoint that can be dialled is not healthy: the kernel accepts connections for a frozen process, too. So
-// it is asked after all. Whatever it answers is a sign of life, also that it hangs up.
+// staysSilent is the reason why a silent endpoint that can be dialled is not healthy: the kernel accepts connections for a frozen process, too. So
+// it is asked for its health all the same. Any answer is a sign of life, and so is a closed connection.
 func (e *Endpoint) staysSilent(ctx context.Context) (why string) {
 	if hungUp(e.ask(ctx, e.pool.service)) {
 		e.silent.Store(false)
 	}
-	if e.silent.Load() { // else something was heard
+	if e.silent.Load() { // it is false if the endpoint has sent something
 		return Silent
 	}
 	return ""
@@ -152,7 +152,7 @@ func (e *Endpoint) dials(ctx context.Context) (why string) {
 	return ""
 }
 
-// address is host and port of the endpoint, as its route has them.
+// address is the endpoint's host and port, as in its route.
 func (e *Endpoint) address() string {
 	if e.url.Port() == "" {
 		return e.url.Host + ":" + portOf(e.url)

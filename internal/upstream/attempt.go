@@ -20,15 +20,15 @@ var (
 )
 
 // Try sends the request to this endpoint, once. The response is nil unless
-// there are response headers; whoever gets one closes its body. The error is
-// for the log: what to do follows from the outcome. Cancelling ctx ends the
-// attempt and its response; causes of its own are ErrDeadline, ErrTryTimeout and ErrEnding.
+// there are response headers; the caller must close a response. The error is only
+// for the log: the outcome decides what to do next. Cancelling ctx ends the
+// attempt and its response. Three cancellation causes have outcomes of their own: ErrDeadline, ErrTryTimeout and ErrEnding.
 func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, error) {
 	if begun := req.Begun; begun != nil {
 		req.Begun = nil
 		return begun.goOn(ctx, req)
 	}
-	if err := ctx.Err(); err != nil { // a transport could still write it
+	if err := ctx.Err(); err != nil { // a transport could still write the request
 		return nil, ofError(ctx, err, false, req.HTTPMajor), err
 	}
 	if e.silent.Load() {
@@ -55,7 +55,7 @@ func (e *Endpoint) Try(ctx context.Context, req *Request) (*Response, Outcome, e
 		case tried, !e.versions.speaks(3 - major), req.Stream != nil && !req.Stream.Rewind():
 			return nil, outcome, err
 		}
-		// The endpoint's last connection may have gone, and what it showed with it: this attempt knows.
+		// The endpoint's last connection may have gone, and with it our knowledge of the versions that it speaks. This attempt has just found out.
 		major = 3 - major
 	}
 }
@@ -66,14 +66,14 @@ func (e *Endpoint) try(ctx context.Context, req *Request, mediaType string, majo
 	e.begin()
 	ctx, inTime := bound(ctx, req.Timeout)
 	transport, seat := e.transport(req, major)
-	a.sent.seat, a.sent.runs = seat, req.Stream != nil && !req.Stream.unary && !e.isNetHTTP() // which may write nothing, and not say so
+	a.sent.seat, a.sent.runs = seat, req.Stream != nil && !req.Stream.unary && !e.isNetHTTP() // net/http may write nothing, and not report that
 	out := e.request(&ctx, req, major, a.shown, &a.sent)
 	raw, err := transport.RoundTrip(out.WithContext(ctx))
 	inTime()
 	return a.conclude(ctx, raw, out.Body, err)
 }
 
-// bound has a context end after the time for an attempt, where 0 is without end, unless inTime is called before.
+// bound returns a context that ends after timeout, unless inTime is called before; with timeout 0 it sets no limit.
 func bound(ctx context.Context, timeout time.Duration) (_ context.Context, inTime func()) {
 	if timeout <= 0 {
 		return ctx, func() {}
@@ -83,25 +83,25 @@ func bound(ctx context.Context, timeout time.Duration) (_ context.Context, inTim
 	return bounded, func() { timer.Stop() }
 }
 
-// attempt is one whose request was sent.
+// attempt is an attempt whose request was sent.
 type attempt struct {
 	endpoint  *Endpoint
 	req       *Request
 	mediaType string
 	major     int
 	cuts      int64 // of the endpoint, when it began
-	shown     bool  // it had shown that it speaks this version
+	shown     bool  // the endpoint had shown that it speaks this version
 	sent      sent
 }
 
-// conclude tells what an attempt came to: a response, or an error. body is that of the request.
+// conclude returns the result of an attempt: a response, or an error. body is the body of the request.
 func (a *attempt) conclude(ctx context.Context, raw *http.Response, body io.Reader, err error) (*Response, Outcome, error) {
 	e, req := a.endpoint, a.req
 	sending, streams := body.(*sending)
 	if err != nil {
 		outcome := a.sent.outcome(ctx, err, a.major)
 		if streams {
-			_ = sending.Close() // the transport may get to it later
+			_ = sending.Close() // the transport might close it only later
 			if sending.broken.Load() && ctx.Err() == nil {
 				outcome = Outcome{CallerLeft, "request-broken"} // no fault of the endpoint's
 			}
@@ -130,7 +130,7 @@ func (a *attempt) conclude(ctx context.Context, raw *http.Response, body io.Read
 	case req.Look:
 		outcome = e.judge(ctx, req, res, a.major)
 		if outcome.Kind == Answered && req.Stream == nil && !res.begins() {
-			// Nobody has seen anything of it, so that it is no worse than an answer without a head.
+			// The caller has not got anything of this response, so the outcome is the same as without a head.
 			res.Drop()
 			return nil, a.failed(ctx, BrokeOff(ctx, res.err), res.err), res.err
 		}
@@ -149,7 +149,7 @@ func (a *attempt) conclude(ctx context.Context, raw *http.Response, body io.Read
 	return res, outcome, nil
 }
 
-// failed is the outcome of an attempt without a response, with what its endpoint knows, which takes note of it.
+// failed corrects the outcome of an attempt without a response by what we know about the endpoint, and has the endpoint note it.
 func (a *attempt) failed(ctx context.Context, outcome Outcome, err error) Outcome {
 	e := a.endpoint
 	if outcome.Kind != Broken && outcome.Kind != NotSent {
@@ -160,7 +160,7 @@ func (a *attempt) failed(ctx context.Context, outcome Outcome, err error) Outcom
 		outcome.Cause = Silent
 	}
 	shown := a.shown
-	if errors.Is(err, h1.ErrNew) { // what it had shown may have gone with its other connections
+	if errors.Is(err, h1.ErrNew) { // our knowledge of its versions may have gone with its other connections
 		shown = shown && e.versions.yes[of(1)].Load()
 	}
 	switch {
@@ -207,7 +207,7 @@ func (e *Endpoint) end(seat *seat) {
 	}
 }
 
-// sent is how far the request of one attempt has come.
+// sent records how much of one attempt's request was sent.
 type sent struct {
 	taken atomic.Bool          // the transport has all of it
 	given atomic.Bool          // a connection has the request, whose headers are enough for a service to run it
@@ -215,12 +215,12 @@ type sent struct {
 	tls   atomic.Pointer[tls.Conn]
 	seat  *seat // nil over HTTP/1.1
 
-	runs bool // with the headers alone: it is a stream of any number of messages
+	runs bool // the service may run the call with the headers alone: it is a stream of any number of messages
 }
 
 // outcome classifies an attempt without a response.
 func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
-	// When we end the attempt, HTTP/2 may still write the headers that it was given. A stream may run from when they are written.
+	// When we end the attempt, HTTP/2 may still write the headers that it was given. The service may run a stream once they are written.
 	taken := (s.taken.Load() || s.given.Load() && (s.runs || ctx.Err() != nil)) && !errors.Is(err, h2.ErrUnsent)
 	if ctx.Err() == nil && s.foreign(err) {
 		return Outcome{NotSent, wrongVersion}
@@ -235,8 +235,8 @@ func (s *sent) outcome(ctx context.Context, err error, httpMajor int) Outcome {
 }
 
 // refusal returns the alert by which the server refused the TLS handshake; nil if it
-// did not. A write that failed, or the end of a read of the caller's body, may be
-// what the transport heard of first.
+// did not. The transport may have reported another error first: a failed write, or the end of a
+// read of the caller's body.
 func (s *sent) refusal(err error) error {
 	c, secure := s.conn.Load(), s.tls.Load()
 	if c == nil || secure == nil || c.answered.Load() {
@@ -255,8 +255,9 @@ func (s *sent) refusal(err error) error {
 	return nil
 }
 
-// unheard tells whether not a byte has come on the connection. A server of HTTP/2 speaks first, so who hangs up without a word speaks another
-// version; or it ends, and then the next version tells. So it is for who may be sent a call twice.
+// unheard tells whether no byte at all has come on the connection. A server of HTTP/2 sends first, so a server that closes the connection without a byte
+// probably speaks another version. Or the server is ending; then the attempt in the other version shows that. Because this is a guess, it is made only for servers that may get
+// a call twice (OneWrite).
 func (s *sent) unheard() bool {
 	c := s.conn.Load()
 	if c == nil {

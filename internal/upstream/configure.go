@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Configure has the pool follow what its route says now. Endpoints that stay keep their connections. Those that go get no
-// more attempts, and attempts under way there may end. New endpoints may be another program, so what the
-// service has shown of itself is forgotten.
+// Configure changes the pool to fit its new route. Endpoints that stay keep their connections. Endpoints that go get no
+// more attempts, and attempts under way there may end. New endpoints may be another program, so the pool forgets
+// what it has found out about the service.
 func (p *Pool) Configure(cfg Config) {
 	p.changing.Lock()
 	defer p.changing.Unlock()
@@ -33,7 +33,7 @@ func (p *Pool) Configure(cfg Config) {
 	}
 	p.replace(after)
 	if fresh {
-		p.forget() // and those that are gone tell nothing more
+		p.forget() // and endpoints that are gone add nothing more
 	}
 	switch named := slices.ContainsFunc(says.Endpoints, isName); {
 	case named && !p.resolving:
@@ -47,14 +47,14 @@ func (p *Pool) Configure(cfg Config) {
 	}
 }
 
-// said is what a route says, until it is over.
+// said is a route's configuration, until the next one replaces it.
 type said struct {
 	Config
 	over chan struct{}
 }
 
-// same returns the endpoints of a later route. Those that are the same as before are the very URLs of before,
-// by which their connections are found.
+// same returns the endpoints of a later route. For an endpoint that stays it returns the same *url.URL as before,
+// since the pool finds the connections by this pointer.
 func (s *said) same(next Config) []*url.URL {
 	if s == nil || s.HTTP != next.HTTP { // endpoints speak one version for as long as they live
 		return next.Endpoints
@@ -71,7 +71,7 @@ func (s *said) same(next Config) []*url.URL {
 	return urls
 }
 
-// endpointsOf are those of some endpoints that belong to a URL.
+// endpointsOf returns those endpoints that belong to a URL.
 func endpointsOf(u *url.URL, some []*Endpoint) (list []*Endpoint) {
 	for _, e := range some {
 		if e.url == u {
@@ -81,7 +81,7 @@ func endpointsOf(u *url.URL, some []*Endpoint) (list []*Endpoint) {
 	return list
 }
 
-// forget forgets what the service has shown that it understands, and that it knows its name.
+// forget forgets which protocols the service has been seen to understand, and that it knows its name.
 func (p *Pool) forget() {
 	for _, lack := range p.lacks {
 		lack.forget()
@@ -99,7 +99,7 @@ func (l *lacking) forget() {
 // leavePause is the time between two looks whether a pool is still needed.
 const leavePause = time.Second
 
-// Leaving are pools whose routes are gone: each is closed once no attempt is under way there. The zero value is
+// Leaving has the pools whose routes are gone, and closes each of them once it has no attempt under way. The zero value is
 // ready, and safe for concurrent use.
 type Leaving struct {
 	mu    sync.Mutex

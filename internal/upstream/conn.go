@@ -19,13 +19,13 @@ import (
 // Limits of every connection to an endpoint.
 const (
 	dialTimeout = time.Second // DNS, TCP; and again for TLS
-	// expectTimeout is how long a caller's Expect: 100-continue is waited for;
-	// many servers never answer it.
+	// expectTimeout is how long we wait for the service's 100 after a caller's Expect: 100-continue;
+	// many servers never send it.
 	expectTimeout = time.Second
 	idleTimeout   = 90 * time.Second
 	maxIdleConns  = 512 // HTTP/1.1, per endpoint
-	// An idle connection is asked for its other end after keepAliveAfter, by TCP
-	// and not by HTTP/2: many servers punish pings (GOAWAY, too_many_pings). Within
+	// After keepAliveAfter, TCP probes an idle connection; HTTP/2 does not,
+	// because many servers punish its pings (GOAWAY, too_many_pings). Within
 	// keepAliveFor the other end has to acknowledge.
 	keepAliveAfter = 15 * time.Second
 	keepAliveFor   = 5 * time.Second
@@ -40,7 +40,7 @@ var errSilent = errors.New("the endpoint gives no sign of life")
 // errUnacknowledged is the error of attempts on a connection that has lost its path.
 var errUnacknowledged = errors.New("nothing of what was sent is acknowledged")
 
-// dialer returns what dials for calls. The endpoint knows its connections, and closes them all when it is found
+// dialer returns the function that dials connections for calls. The endpoint knows these connections, and closes all of them when it turns out
 // to be silent.
 func (e *Endpoint) dialer(major int) func(ctx context.Context, network, host string) (net.Conn, error) {
 	dialer := &net.Dialer{
@@ -82,8 +82,8 @@ func (e *Endpoint) newTransport(major int) *http.Transport {
 }
 
 // newHealthTransport returns a transport that asks each question on a connection of
-// its own. Calls cannot be in the way of such a question, and a connection that is
-// dead without knowing it is never asked.
+// its own. So calls cannot delay a question, and no question is sent on a connection that
+// died unnoticed.
 func (e *Endpoint) newHealthTransport(major int) *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout, Control: limitSilence}
 	return &http.Transport{
@@ -96,7 +96,7 @@ func (e *Endpoint) newHealthTransport(major int) *http.Transport {
 		},
 		TLSHandshakeTimeout: dialTimeout,
 		DisableKeepAlives:   true,
-		IdleConnTimeout:     dialTimeout, // of one that was dialled when nobody waited any more
+		IdleConnTimeout:     dialTimeout, // for a connection whose dial ended after its question was given up
 		Protocols:           new(http.Protocols),
 	}
 }
@@ -118,8 +118,8 @@ func overHTTP1(t *http.Transport) *http.Transport {
 	return t
 }
 
-// conn is a connection to an endpoint. It says when it is closed, by its transport
-// too, and tells the endpoint of every sign of life.
+// conn is a connection to an endpoint. Its channel shows when it is closed, also by its
+// transport, and it reports every sign of life to the endpoint.
 type conn struct {
 	net.Conn
 	endpoint *Endpoint
@@ -127,10 +127,10 @@ type conn struct {
 	once     sync.Once
 	closed   chan struct{}
 	begun    bool          // something was read; transports read from one goroutine
-	first    chan struct{} // closed then
+	first    chan struct{} // closed when begun becomes true
 	foreign  atomic.Bool   // the other side speaks another version
-	dead     atomic.Bool   // it was closed because its path is lost
-	answered atomic.Bool   // it has brought a response, so its TLS handshake is over on both sides
+	dead     atomic.Bool   // the connection was closed because its path is lost
+	answered atomic.Bool   // the connection has brought a response, so its TLS handshake is over on both sides
 }
 
 func (e *Endpoint) newConn(dialled net.Conn, major int) *conn {
@@ -171,8 +171,8 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if err != nil && c.endpoint.url.Scheme == "https" && !c.answered.Load() {
-		// A server that refuses the handshake says why, and closes. The transport's
-		// reader finds that, and closes this, unless the failed write does it first.
+		// A server that refuses the handshake sends an alert, and closes. The transport's
+		// reader finds the alert and closes this connection, unless the failed write closes it first.
 		timer := time.NewTimer(lastWords)
 		defer timer.Stop()
 		select {

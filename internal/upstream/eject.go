@@ -3,11 +3,11 @@ package upstream
 import "context"
 
 // maxBroken is how many attempts in a row may break at an endpoint before it is
-// ejected. One that cannot be dialled is ejected at once.
+// ejected. An endpoint that cannot be dialled is ejected at once.
 const maxBroken = 3
 
-// note judges an endpoint by what its attempts come to. An endpoint that fails is
-// picked last until the service there tells its name again, since the address
+// note judges an endpoint by the outcomes of its attempts. An endpoint that fails is
+// picked last until a health check finds its service there again, since the address
 // may belong to another service by then.
 func (e *Endpoint) note(kind Kind) {
 	switch kind {
@@ -51,7 +51,7 @@ func (e *Endpoint) readmit() {
 			return
 		}
 		if e.silent.Load() {
-			pause = probePause // it answered a moment ago, and calls go elsewhere until it is asked
+			pause = probePause // it answered not long ago, and calls go elsewhere until it is asked
 		}
 	}
 }

@@ -16,25 +16,25 @@ import (
 type Endpoint struct {
 	pool     *Pool
 	url      *url.URL
-	addr     string // that the URL's name stands for; empty: dial the URL's host
+	addr     string // the address that the URL's name resolved to; empty: dial the URL's host
 	versions versions
 	h1       transport
 	h2       lanes
 	asking   [2]*asker // over HTTP/1.1 and HTTP/2
 	inflight atomic.Int64
-	broken   atomic.Int64 // attempts in a row
+	broken   atomic.Int64 // attempts that broke, in a row
 	ejected  atomic.Bool  // to be picked last
-	others   lacking      // calls of no protocol that we know, as shown since there are connections
+	others   lacking      // whether it understands calls of unknown protocols; forgotten with the last connection
 	gone     atomic.Bool  // no longer in the pool
 
 	begun   atomic.Int64 // attempts
 	watched atomic.Bool  // watch runs
-	doubted atomic.Bool  // to be asked at once: another endpoint gives no sign of life
-	heard   atomic.Bool  // something, since watch looked last
+	doubted atomic.Bool  // watch must ask at once: another endpoint gives no sign of life
+	heard   atomic.Bool  // it gave a sign of life since watch looked last
 	silent  atomic.Bool  // it gives no sign of life
 	cuts    atomic.Int64 // how often its attempts were cut for that
 	connsMu sync.Mutex
-	conns   map[*conn]struct{} // those of calls
+	conns   map[*conn]struct{} // connections for calls, not for health checks
 }
 
 func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
@@ -50,11 +50,11 @@ func newEndpoint(pool *Pool, u *url.URL, addr string) *Endpoint {
 	return e
 }
 
-// SpeaksHTTP2 is false where the endpoint has shown that it does not, or is not to be spoken to so.
+// SpeaksHTTP2 is false if the endpoint has shown that it does not speak HTTP/2, or its route forbids HTTP/2.
 func (e *Endpoint) SpeaksHTTP2() bool { return e.versions.speaks(2) }
 
-// Asking returns a client for questions over HTTP/2 that are no calls, on connections of their own, and the URL
-// to ask at. It follows no redirects.
+// Asking returns a client for our own questions over HTTP/2, on connections of their own, and the URL
+// to ask at. The client follows no redirects.
 func (e *Endpoint) Asking() (client *http.Client, url string) {
 	return &http.Client{
 		Transport:     e.asking[of(2)].transport.Clone(), // questions that share a connection lose it when one of them ends
@@ -62,10 +62,10 @@ func (e *Endpoint) Asking() (client *http.Client, url string) {
 	}, e.url.String()
 }
 
-// String is the endpoint's address, or its URL where that is not known.
+// String is the endpoint's address, or its URL if the address is not known.
 func (e *Endpoint) String() string { return cmp.Or(e.addr, e.url.String()) }
 
-// Authority is the host that it is asked as.
+// Authority is the host that requests to the endpoint name.
 func (e *Endpoint) Authority() string { return e.url.Host }
 
 // LogValue implements slog.LogValuer: JSON would show nothing of an endpoint.

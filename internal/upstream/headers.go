@@ -16,7 +16,7 @@ import (
 // service takes. Servers in common use take at least 8 KiB.
 const LargeHeaders = 4 << 10
 
-// What keeps a call from being sent to any endpoint.
+// Causes of calls that can be sent to no endpoint.
 const (
 	HeadersTooLarge = "headers-too-large"
 	HeaderInvalid   = "header-invalid"
@@ -34,10 +34,10 @@ func HeaderBytes(header http.Header) (bytes int) {
 	return bytes
 }
 
-// unsendable tells why no endpoint takes a call, if that is what an error says; else
-// it returns nothing. net/http writes nothing of a request that is over the limit in
-// the service's SETTINGS, or that has a header which HTTP does not allow; its errors
-// have no types, so they are told by their texts. No text of a service ends like the first of these.
+// unsendable returns the cause if an error means that no endpoint takes the call; otherwise
+// it returns nothing. net/http writes nothing of a request whose headers exceed the limit in
+// the service's SETTINGS, or that has a header which HTTP does not allow. Its errors
+// have no types, so we recognize them by their texts. No text of a service ends like the first of these.
 func unsendable(err error) (cause string) {
 	switch text := err.Error(); {
 	case errors.Is(err, h2.ErrHeadersTooLarge):
@@ -52,10 +52,10 @@ func unsendable(err error) (cause string) {
 	return ""
 }
 
-// meetFirst lets a request with large headers wait until its connection has answered
-// once. A server sends its SETTINGS before anything else, so net/http knows the limit
-// then; on a new connection it would not wait for them, and a server that gets more than
-// it takes may break the connection under other calls.
+// meetFirst lets a request with large headers wait until its connection has brought one
+// response. A server sends its SETTINGS before anything else, so net/http then knows the limit.
+// On a new connection net/http would not wait for the SETTINGS, and a server that gets more headers than
+// it accepts may break the connection, with the other calls on it.
 func (e *Endpoint) meetFirst(ctx context.Context, transport http.RoundTripper, trace *httptrace.ClientTrace) *httptrace.ClientTrace {
 	return onConn(trace, func(info httptrace.GotConnInfo) {
 		if c := connOf(info); c != nil && !c.answered.Load() {

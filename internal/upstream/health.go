@@ -36,8 +36,8 @@ func (p *Pool) Healthy(ctx context.Context) bool {
 	return healthy
 }
 
-// Ailment is why an endpoint was found unhealthy last, in a word such as "tls" or
-// "not-serving"; empty when none was.
+// Ailment is the last reason why an endpoint was found unhealthy, in a word such as "tls" or
+// "not-serving"; empty if no endpoint was found unhealthy.
 func (p *Pool) Ailment() string {
 	if why := p.ailment.Load(); why != nil {
 		return *why
@@ -45,9 +45,9 @@ func (p *Pool) Ailment() string {
 	return ""
 }
 
-// AwaitHealthy asks again and again until any endpoint is healthy: then it returns
-// true. It returns false when ctx ends, or when wanted, which it calls before each
-// look, says that nobody waits any more. If the route changes meanwhile, it asks at once.
+// AwaitHealthy asks again and again until an endpoint is healthy; then it returns
+// true. It calls wanted before each look, and returns false when wanted returns false, because nobody waits
+// any more, or when ctx ends. If the route changes meanwhile, it asks at once.
 func (p *Pool) AwaitHealthy(ctx context.Context, wanted func() bool) bool {
 	for began := time.Now(); wanted() && ctx.Err() == nil; {
 		says := p.says.Load()

@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	// connWindow is what an HTTP/2 server lets a connection send before it reads
-	// any of it, in bytes of all bodies together: at least as much as RFC 9113,
-	// section 6.9.2, starts every connection with.
+	// connWindow is how many bytes an HTTP/2 server lets a connection send, in all
+	// bodies together, before the server reads any of them: at least the initial window of RFC 9113,
+	// section 6.9.2.
 	connWindow = 65535
 	// maxLaneCalls bounds the calls of a connection. net/http takes up to 4 MiB of a
 	// response that its caller does not read, and 1 GiB of all those of a connection.
@@ -19,27 +19,27 @@ const (
 )
 
 // lanes are the HTTP/2 connections of an endpoint. All bodies on a connection share
-// its window, and a body that the service does not read keeps its part of it. So a
-// connection is given no more bytes than the window has at least: whatever one
+// its window, and a body that the service does not read keeps its part of the window. So a
+// connection never gets more bytes than the smallest window: whatever one
 // caller sends, and however slowly the service reads, the others' calls can pass.
-// A body of unknown length may have any. Until it has ended it shares a connection
-// with nothing but other such bodies from the same connection of a caller.
+// A body of unknown length may need the whole window. Until such a body has ended it shares its connection
+// only with other such bodies from the same connection of a caller.
 type lanes struct {
 	open func() transport
 
 	mu    sync.Mutex
 	gone  bool             // connections close when their calls end
-	room  []*lane          // those that may take another call, in the order in which they are filled
+	room  []*lane          // lanes that may take another call, in the order in which they are filled
 	owned map[string]*lane // by the caller's connection whose uploads they have
 }
 
-// lane is one connection; more when the service allows fewer streams on one.
+// lane is one connection, or several if the service allows fewer streams on one connection.
 type lane struct {
 	transport
 	calls   int
 	uploads int    // calls whose bodies may have any length
 	owner   string // the caller's connection that they come from
-	alone   bool   // its call shares with nothing
+	alone   bool   // its call shares the lane with no other call
 	unread  int    // bytes of other bodies that the service may not have read yet
 	listed  bool   // in room
 }
@@ -55,7 +55,7 @@ type seat struct {
 // take finds a place for a call with a body of that many bytes.
 func (l *lanes) take(bytes int) *seat { return l.place(new(seat), bytes) }
 
-// place is take for a seat that there is.
+// place is take for a seat that the caller has allocated.
 func (l *lanes) place(s *seat, bytes int) *seat {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,7 +67,7 @@ func (l *lanes) place(s *seat, bytes int) *seat {
 	return s
 }
 
-// takeAlone finds a place that the call shares with nothing until it has ended.
+// takeAlone finds a place on a lane that the call shares with no other call until it has ended.
 func (l *lanes) takeAlone() *seat {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,7 +78,7 @@ func (l *lanes) takeAlone() *seat {
 }
 
 // takeUpload finds a place for a call whose body may have any length. The owner is
-// the connection that it comes from; it shares with nothing if that is empty.
+// the caller's connection that the call comes from; if it is empty, the call shares its lane with no other call.
 func (l *lanes) takeUpload(owner string) *seat {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,7 +104,7 @@ func (l *lanes) at(i int) *lane {
 	return &lane{transport: l.open()}
 }
 
-// list keeps room in step with a lane that has changed; mu is held.
+// list updates room when a lane has changed; mu is held.
 func (l *lanes) list(lane *lane) {
 	if lane.uploads == 0 && l.owned[lane.owner] == lane {
 		delete(l.owned, lane.owner)
@@ -120,8 +120,8 @@ func (l *lanes) list(lane *lane) {
 	lane.listed = room
 }
 
-// ended says that the call's body has ended, and how many bytes of it the service
-// may not have read.
+// ended is called when the call's body has ended; bytes is how many bytes of it the service
+// may not have read yet.
 func (s *seat) ended(bytes int) {
 	s.lanes.mu.Lock()
 	defer s.lanes.mu.Unlock()

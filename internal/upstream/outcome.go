@@ -20,17 +20,17 @@ import (
 	"holdline/internal/coding"
 )
 
-// Kind is what one attempt came to, as far as it matters for what may follow.
+// Kind is the kind of an attempt's outcome. It decides what may be done next.
 type Kind uint8
 
-// The kinds. What follows from each is the gateway's and the MOM's to decide.
+// The kinds. The gateway and the MOM decide what follows each of them.
 const (
-	// Answered: the service, or something that speaks for it, has the last word.
+	// Answered: the service, or a server in front of it, has given a final response.
 	Answered Kind = iota
 	// NotSent: the service cannot have a whole message. DNS, dial, TLS, no endpoint.
 	NotSent
-	// Refused: as NotSent, and the service is alive: a stream refused, a
-	// connection closed while nothing was written.
+	// Refused: as NotSent, but the service is alive: it refused the stream, or closed the
+	// connection while nothing was written.
 	Refused
 	// Broken: the request was taken, but no response headers came.
 	Broken
@@ -42,10 +42,10 @@ const (
 	Exhausted
 	// DeadlineOver: the caller's deadline ended the attempt.
 	DeadlineOver
-	// CallerLeft: the caller ended it.
+	// CallerLeft: the caller ended the attempt.
 	CallerLeft
-	// Unsendable: nothing ran, and it is the call's own fault. Its headers are larger
-	// than the service takes, or are none that HTTP allows, or the service does not
+	// Unsendable: nothing ran, because of the call itself. Its headers are larger
+	// than the service accepts, or HTTP does not allow them, or the service does not
 	// understand its protocol. Other calls can pass.
 	Unsendable
 )
@@ -71,17 +71,17 @@ func (o Outcome) Foreign() bool {
 	return o.Kind == Unsendable && (o.Cause == NeedsHTTP2 || o.Cause == UnknownProtocol)
 }
 
-// Causes that say more than their kind: nobody listens there; the endpoint gives no sign
+// Causes on which decisions depend: nobody listens at the endpoint; the endpoint gives no sign
 // of life.
 const (
 	DialRefused = "dial-refused"
 	Silent      = "silent"
-	// NoDescriptors is our own trouble: this process has no file descriptor left.
+	// NoDescriptors is a problem of this process: it has no file descriptor left.
 	NoDescriptors = "no-descriptors"
 )
 
 // ErrDeadline is the cancellation cause of an attempt's context when the
-// caller's deadline is over. ErrTryTimeout is the one of a route's try-timeout, and ErrEnding of the end of the gateway.
+// caller's deadline is over. ErrTryTimeout is the cause when a route's try-timeout is over, and ErrEnding when the gateway ends.
 var (
 	ErrDeadline   = errors.New("the caller's deadline is over")
 	ErrTryTimeout = errors.New("try-timeout of the route")
@@ -99,10 +99,10 @@ const (
 // service refused the stream or that nothing was written.
 var errResend = errors.New("not sent: stream or connection refused")
 
-// ofError classifies an attempt without a response. taken says that the
-// transport took the last byte of the body: before that, a unary service
-// cannot have a whole message, whatever else has happened. Nor can it when
-// HTTP/1.1 failed to write, where all writes of a connection are one request's.
+// ofError classifies an attempt without a response. taken is true if the
+// transport took the last byte of the body. Before that, a unary service
+// cannot have the whole message, whatever else has happened. Neither can it when
+// a write over HTTP/1.1 failed, since there all writes on a connection belong to one request.
 func ofError(ctx context.Context, err error, taken bool, httpMajor int) Outcome {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, ErrDeadline):
@@ -132,7 +132,7 @@ func endedByUs(taken bool, cause string) Outcome {
 	return Outcome{NotSent, cause}
 }
 
-// BrokeOff classifies an answer that was not whole when it ended.
+// BrokeOff classifies an answer that ended before it was complete.
 func BrokeOff(ctx context.Context, err error) Outcome {
 	if outcome := ofError(ctx, err, true, 2); outcome.Kind != Refused && outcome.Kind != NotSent && ctx.Err() != nil {
 		return outcome
@@ -140,7 +140,7 @@ func BrokeOff(ctx context.Context, err error) Outcome {
 	return Outcome{Broken, "broken-answer"}
 }
 
-// Ours tells an outcome that is trouble of the gateway, and says nothing about the service.
+// Ours tells whether the gateway itself caused the outcome, so that it shows nothing about the service.
 func (o Outcome) Ours() bool { return o.Cause == NoDescriptors || o.Cause == GatewayEnds }
 
 // writeFailed looks for a failed write(2) in the layers of a transport's error.
@@ -153,14 +153,14 @@ func writeFailed(err error) bool {
 	return false
 }
 
-// handshakeAlerts are those that TLS servers refuse a client with (RFC 8446, section
+// handshakeAlerts are the alerts with which TLS servers refuse a client (RFC 8446, section
 // 6.2): handshake_failure, those about its certificate, unknown_ca, access_denied,
 // decrypt_error (of its signature), certificate_required.
 var handshakeAlerts = [...]tls.AlertError{40, 42, 43, 44, 45, 46, 48, 49, 51, 116}
 
 // refusesHandshake looks for such an alert of the other side. With TLS 1.3 a server
 // reads the client's certificate when the client has ended its handshake and sent
-// its request. So if it is the first that comes on a connection, nothing ran.
+// its request. So if such an alert is the first thing that comes on a connection, nothing ran.
 func refusesHandshake(err error) bool {
 	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
 		if op.Op == "remote error" {
@@ -238,7 +238,7 @@ func (res *Response) look(asked Protocol) Outcome {
 		}
 		if contentType == "application/json" {
 			if !coding.Known(res.Header.Get("Content-Encoding")) {
-				return Outcome{} // its caller asked for that, and can read it
+				return Outcome{} // the caller has asked for this compression, and can read the error
 			}
 			switch code := res.connectCode(); {
 			case code == connect.CodeUnavailable.String():
@@ -257,7 +257,7 @@ func (res *Response) look(asked Protocol) Outcome {
 	return Outcome{}
 }
 
-// saysTryAgain tells whether a status may come with an error after which a call may be sent again, or from a proxy on the way.
+// saysTryAgain tells whether an HTTP status may belong to an error after which a call may be sent again, or may come from a proxy on the way.
 func saysTryAgain(status int) bool {
 	switch status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

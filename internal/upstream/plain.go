@@ -9,9 +9,9 @@ import (
 	"holdline/internal/wire"
 )
 
-// Begun is an attempt of a plain call, whose request was sent. If Answer returns nothing, then a Request is to GoOn with it.
+// Begun is an attempt of a plain call, whose request was sent. If Answer returns nil, put it into Request.Begun, and Try goes on with it.
 type Begun struct {
-	Came   time.Time // its call
+	Came   time.Time // when its call came
 	Body   []byte    // of the request
 	Failed bool      // the response is an error
 
@@ -21,7 +21,7 @@ type Begun struct {
 	exchange wire.Exchange
 }
 
-// Begin sends a plain call of a media type, which came at a time. It returns nil where anything about the endpoint or the type is not as usual.
+// Begin sends a plain call of a media type; came is when the call came. It returns nil if anything about the endpoint or the type is unusual.
 // Then nothing was sent.
 func (e *Endpoint) Begin(req *wire.Request, mediaType string, came time.Time) *Begun {
 	major := e.versions.pick(req.Major, protocolOf(mediaType) == OnlyGRPC)
@@ -50,8 +50,8 @@ func (e *Endpoint) Begin(req *wire.Request, mediaType string, came time.Time) *B
 // Endpoint is where the request was sent.
 func (b *Begun) Endpoint() *Endpoint { return b.endpoint }
 
-// Answer waits for the response, until news come of the caller, or for that long, where 0 is without end. It is nil unless it is a
-// response that the caller can read, and that is its own: none after which something is tried again.
+// Answer waits for the response, for most at most (0: without limit), or until there is news of the caller. It returns nil unless the
+// response can pass to the caller as it is: the caller can read it, and it is none after which the call is tried again.
 func (b *Begun) Answer(news <-chan struct{}, most time.Duration) *wire.Response {
 	return b.AnswerIf(news, most, func(res *wire.Response) (passes bool) {
 		passes, b.Failed = answers(res, protocolOf(b.mediaType))
@@ -59,7 +59,7 @@ func (b *Begun) Answer(news <-chan struct{}, most time.Duration) *wire.Response 
 	})
 }
 
-// AnswerIf is Answer for who knows which responses are the caller's.
+// AnswerIf is Answer with another rule for which responses pass to the caller.
 func (b *Begun) AnswerIf(news <-chan struct{}, most time.Duration, passes func(*wire.Response) bool) *wire.Response {
 	res := b.exchange.Whole(news, most)
 	if res == nil || !passes(res) {
@@ -74,7 +74,7 @@ func (b *Begun) AnswerIf(news <-chan struct{}, most time.Duration, passes func(*
 	return res
 }
 
-// answers tells whether a response to a unary call passes as it is, and whether it is an error. What look says of it decides.
+// answers tells whether a response to a unary call passes as it is, and whether it is an error. It must agree with look.
 func answers(res *wire.Response, asked Protocol) (passes, failed bool) {
 	spoken, status := AnyProtocol, ""
 	for _, f := range res.Header {
@@ -82,11 +82,11 @@ func answers(res *wire.Response, asked Protocol) (passes, failed bool) {
 		case "content-type":
 			spoken = protocolOf(f.Value)
 		case "grpc-status":
-			if status != "" { // it is there twice
+			if status != "" { // the header is there twice
 				return false, false
 			}
 			status = f.Value
-		case "connection": // it names headers that are not to pass
+		case "connection": // it names headers that must not pass
 			return false, false
 		}
 	}

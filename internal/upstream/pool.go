@@ -1,6 +1,6 @@
 // Package upstream sends calls to the endpoints of a route: one attempt at a
-// time, each with an exact Outcome. A Pool knows which endpoints there are and
-// which are fit.
+// time, each with an exact Outcome. A Pool knows the endpoints of a route, and
+// which of them work.
 package upstream
 
 import (
@@ -21,17 +21,17 @@ import (
 // Pool is the endpoints of one route. It is safe for concurrent use.
 type Pool struct {
 	service string
-	says    atomic.Pointer[said] // what its route says; replaced, never changed
+	says    atomic.Pointer[said] // the route's configuration; replaced, never changed
 	lacks   map[string]*lacking  // by media type: the last such call was not understood
-	// lacksHTTP2: the last gRPC call was not sent, since its endpoint does not speak it.
+	// lacksHTTP2: the last gRPC call was not sent, since its endpoint does not speak HTTP/2.
 	lacksHTTP2 lacking
-	picky      atomic.Bool // not everything was understood, or the route says so
+	picky      atomic.Bool // some call was not understood, or the route names the only protocol
 	named      atomic.Bool // some endpoint has known the service's name
 	lookup     func(ctx context.Context, host string) ([]string, error)
 	log        *slog.Logger
 	once       *logonce.Logger // an endpoint may be silent again and again
 
-	// endpoints is what there is; the slice is replaced, never changed. Whoever replaces it holds changing.
+	// endpoints are the current endpoints; the slice is replaced, never changed. Whoever replaces it holds changing.
 	endpoints atomic.Pointer[[]*Endpoint]
 	changing  sync.Mutex
 	resolving bool                   // names are looked up; changing is held
@@ -50,7 +50,7 @@ type Config struct {
 	Endpoints []*url.URL // at least one
 	Health    Health
 	HTTP      HTTP
-	// Protocol is all that the service speaks; AnyProtocol: what its endpoints show.
+	// Protocol is the only protocol that the service speaks; AnyProtocol: the pool finds out what its endpoints speak.
 	Protocol Protocol
 	Engine   wire.Engine
 	Log      *slog.Logger
@@ -73,7 +73,7 @@ func newPool(cfg Config, lookup func(context.Context, string) ([]string, error))
 
 func isName(u *url.URL) bool { return net.ParseIP(u.Hostname()) == nil }
 
-// Go runs something in the background until the pool is closed, which its context tells.
+// Go calls run in the background. Its ctx ends when the pool is closed.
 func (p *Pool) Go(run func(ctx context.Context)) { p.spawn(func() { run(p.ctx) }) }
 
 // spawn runs something in the background, unless the pool is closed.
@@ -94,10 +94,10 @@ func (p *Pool) Service() string { return p.service }
 // Len is the number of endpoints.
 func (p *Pool) Len() int { return len(*p.endpoints.Load()) }
 
-// Endpoints are those that there are now.
+// Endpoints returns the current endpoints.
 func (p *Pool) Endpoints() []*Endpoint { return *p.endpoints.Load() }
 
-// Fitness counts the endpoints that are fit, and those that are picked last.
+// Fitness counts the endpoints that are fit, and the ejected ones, which are picked last.
 func (p *Pool) Fitness() (fit, ejected int) {
 	for _, e := range *p.endpoints.Load() {
 		if e.ejected.Load() {
@@ -109,8 +109,8 @@ func (p *Pool) Fitness() (fit, ejected int) {
 	return fit, ejected
 }
 
-// Pick returns the less loaded of two endpoints picked at random: rather ones that
-// were not tried for this call, and rather fit ones.
+// Pick returns the less loaded of two endpoints picked at random. It prefers endpoints that
+// were not tried for this call, and then endpoints that are not ejected.
 func (p *Pool) Pick(tried ...*Endpoint) *Endpoint {
 	all := *p.endpoints.Load()
 	if len(all) == 1 {
@@ -123,8 +123,8 @@ func (p *Pool) Pick(tried ...*Endpoint) *Endpoint {
 	return a
 }
 
-// pick walks from a random endpoint, past one, to the first of the lowest rank: 1
-// more for one that is not fit, 2 more for one that was tried.
+// pick starts at a random endpoint, leaves out past, and returns the first endpoint of the lowest rank. The rank is 1
+// higher for an endpoint that is not fit, and 2 higher for an endpoint that was tried.
 func pick(all, tried []*Endpoint, past *Endpoint) (best *Endpoint, least int) {
 	start := rand.IntN(len(all))
 	for i := range all {

@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// What a service may not understand, as causes of a call that no endpoint takes.
+// Causes of calls that the service does not understand.
 const (
-	// NeedsHTTP2: a gRPC call to a service without HTTP/2. Its status is in the trailers.
+	// NeedsHTTP2: a gRPC call to a service without HTTP/2. gRPC needs the trailers of HTTP/2 for its status.
 	NeedsHTTP2 = "needs-http2"
-	// UnknownProtocol: the service has answered 415 to a call of that media type, or as it would in gRPC.
+	// UnknownProtocol: the service has answered a call of this media type with 415, or with an error of gRPC.
 	UnknownProtocol = "unknown-protocol"
 )
 
-// Protocol is the protocol of a unary call, and what a route says that its service speaks.
+// Protocol is the protocol of a unary call, or the only protocol that a service speaks according to its route.
 type Protocol uint8
 
-// AnyProtocol is that of a call which we do not know; of a service: what its endpoints show.
+// AnyProtocol, for a call: a protocol that we do not know. For a service: the pool finds out what its endpoints speak.
 const (
 	AnyProtocol Protocol = iota
 	OnlyConnect
@@ -47,8 +47,8 @@ func MediaType(header http.Header) string {
 	return strings.ToLower(strings.TrimSpace(kind))
 }
 
-// Readable tells whether what stands behind the media type of a Content-Type says nothing that a reader has to know: any charset but
-// UTF-8 would.
+// Readable tells whether a reader can ignore the parameters behind the media type of a Content-Type. It is false if they have a charset other
+// than UTF-8, or cannot be parsed.
 func Readable(raw string) bool {
 	_, params, err := mime.ParseMediaType(raw)
 	charset, ok := params["charset"]
@@ -70,8 +70,8 @@ func isBare(raw string) bool {
 // IsGRPC tells whether a message is one of gRPC or gRPC-Web.
 func IsGRPC(header http.Header) bool { return strings.HasPrefix(MediaType(header), "application/grpc") }
 
-// Written tells how the message of a unary call is written: its media type, and its compression;
-// empty where there is none.
+// Written returns how the message of a unary call is encoded: its media type, and its compression.
+// Each is empty if there is none.
 func (req *Request) Written() (mediaType, compression string) {
 	mediaType, compression = MediaType(req.Header), req.Header.Get("Content-Encoding")
 	switch {
@@ -95,7 +95,7 @@ func (req *Request) Ordinary() bool {
 	return compression == "" && req.Method == http.MethodPost && req.Header.Get("Content-Type") == mediaType
 }
 
-// protocolOf is the protocol that has messages of a media type.
+// protocolOf is the protocol to which a media type belongs.
 func protocolOf(mediaType string) Protocol {
 	switch {
 	case mediaType == "application/json", mediaType == "application/proto", strings.HasPrefix(mediaType, "application/connect+"):
@@ -110,11 +110,11 @@ func protocolOf(mediaType string) Protocol {
 
 func isJSON(mediaType string) bool { return strings.HasSuffix(mediaType, "+json") }
 
-// remembered is for how long a service is known not to understand a protocol. It may be another
-// one after an outage, and calls that are refused for that would never find out.
+// remembered is how long we remember that a service does not understand a protocol. After an outage another program may
+// run there. If we remembered for ever, calls would never be sent in that protocol again, and we would never find out.
 const remembered = 10 * time.Minute
 
-// newLacks are the media types of which we remember whether a service understands them: those
+// newLacks returns the media types for which we remember whether a service understands them: the types
 // that callers' libraries use. Any other type may be the invention of one caller.
 func newLacks() map[string]*lacking {
 	all := map[string]*lacking{"application/json": {}, "application/proto": {}, "application/connect+json": {}, "application/connect+proto": {}}
@@ -125,15 +125,15 @@ func newLacks() map[string]*lacking {
 	return all
 }
 
-// lacking is what a service was seen not to understand, and when, in Unix nanoseconds; 0: never,
-// or it has been seen to since.
+// lacking records when a service last showed that it does not understand a kind of call, in Unix nanoseconds. It is 0 if that
+// never happened, or the service has understood such a call since.
 type lacking struct {
 	at         atomic.Int64
-	told       atomic.Int64 // when it was last seen not to take this for gRPC, likewise
-	understood atomic.Bool  // once
+	told       atomic.Int64 // when the endpoint last showed that it does not mistake such a call for gRPC, likewise
+	understood atomic.Bool  // the service has understood such a call at least once
 }
 
-// lacksOne takes note that a call was not understood. An endpoint that is gone says nothing of those that came after
+// lacksOne records that a call was not understood. It ignores an endpoint that is gone, which shows nothing about the endpoints that came after
 // it.
 func (e *Endpoint) lacksOne(l *lacking) {
 	if !e.gone.Load() {
@@ -151,7 +151,7 @@ func (l *lacking) note(is bool) {
 	}
 }
 
-// understood takes note of a response to a call of this kind, likewise.
+// understood records that a call of this kind was understood, and ignores endpoints in the same way.
 func (e *Endpoint) understood(l *lacking, status int) {
 	if e.gone.Load() {
 		return
@@ -172,7 +172,7 @@ func recent(when *atomic.Int64) bool {
 // emptyMessage is a message without fields in its envelope, in the binary format.
 const emptyMessage = "\x00\x00\x00\x00\x00"
 
-// empty is the same as a media type has it.
+// empty is the same message in the encoding of a media type.
 func empty(mediaType string) string {
 	if isJSON(mediaType) {
 		return "\x00\x00\x00\x00\x02{}"
@@ -180,14 +180,14 @@ func empty(mediaType string) string {
 	return emptyMessage
 }
 
-// failsAsGRPC tells whether a response is an error of gRPC without any message.
+// failsAsGRPC tells whether a response is a gRPC error without any message.
 func (res *Response) failsAsGRPC() bool {
 	status := res.Header.Get("Grpc-Status")
 	return status != "" && status != "0" && speaksGRPC(res.Response)
 }
 
-// Heard are the media types of calls that the service has shown that it understands, and of those that it does
-// not, as far as there were such calls or its route says so.
+// Heard returns the media types that the service has been seen to understand, and the media types that it does
+// not understand. A type is in neither list if there were no such calls and the route does not name a protocol.
 func (p *Pool) Heard() (understood, lacking []string) {
 	for _, mediaType := range slices.Sorted(maps.Keys(p.lacks)) {
 		if strings.HasPrefix(mediaType, "application/grpc") && strings.HasSuffix(mediaType, "+proto") {
@@ -202,23 +202,23 @@ func (p *Pool) Heard() (understood, lacking []string) {
 	return understood, lacking
 }
 
-// failsAlike tells whether the endpoint answers a question for its health, in the protocol of a
-// call, just as it has answered the call. Then it has understood neither of them. This has to be asked: gRPC-Web has
+// failsAlike sends the endpoint a health check in the protocol of a call, and tells whether it
+// gets the same error as the call. Then the endpoint has understood neither of them. We have to ask, because gRPC-Web has
 // the same messages as gRPC, so a server that only knows gRPC may have run the call.
 func (e *Endpoint) failsAlike(ctx context.Context, req *Request, res *Response, major int) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	mediaType := MediaType(req.Header)
 	if isJSON(mediaType) && string(req.Body) == emptyMessage {
-		return false // in the binary format it is a message, too
+		return false // this JSON body is also a valid message in the binary format
 	}
-	// A server may fail all questions alike, because of what is behind it.
+	// A server may answer all questions with the same error, because of a failure behind it. So ask in gRPC, too.
 	asGRPC := http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
 	return e.failsSo(ctx, major, http.Header{"Content-Type": req.Header["Content-Type"], "Te": req.Header["Te"]}, empty(mediaType), res) &&
 		!e.failsSo(ctx, 2, asGRPC, emptyMessage, res)
 }
 
-// failsSo tells whether the endpoint answers a question for its health with the error of a response.
+// failsSo tells whether the endpoint answers a health check with the same error as a response.
 func (e *Endpoint) failsSo(ctx context.Context, major int, header http.Header, message string, res *Response) bool {
 	answer, err := e.askAs(ctx, major, header, message)
 	if err != nil {
@@ -232,7 +232,7 @@ func (e *Endpoint) failsSo(ctx context.Context, major int, header http.Header, m
 	return true
 }
 
-// askAs asks the endpoint for its health with a message as it is, and returns the answer without its body.
+// askAs sends the endpoint a health check with this header and message, and returns the answer without its body.
 func (e *Endpoint) askAs(ctx context.Context, major int, header http.Header, message string) (*http.Response, error) {
 	question, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.JoinPath("grpc.health.v1.Health", "Check").String(), strings.NewReader(message))
 	if err != nil {
@@ -246,14 +246,14 @@ func (e *Endpoint) askAs(ctx context.Context, major int, header http.Header, mes
 	return answer, err
 }
 
-// errMistakes says that a call was not sent.
+// errMistakes is the error of a call that was not sent because the endpoint mistakes its protocol.
 var errMistakes = errors.New("the endpoint answers this protocol in gRPC")
 
-// mistakes tells whether the endpoint would take a call for another one. Streams of all protocols have the same
-// envelopes, and some servers of gRPC alone look at nothing else: they run the stream, and answer what its
-// caller cannot read. Others take JSON in gRPC for the binary format. So before the first such call, the endpoint is asked for its
-// health in the same form. Who answers that in gRPC does not speak another protocol; and who has no answer in JSON, or nothing but
-// an error, may not know JSON in gRPC, while all know the binary format.
+// mistakes tells whether the endpoint would misread a call. Streams of all protocols have the same
+// envelopes, and some servers that only speak gRPC look at nothing else: they run a stream of another protocol, and send an answer that its
+// caller cannot read. Other servers take JSON in gRPC for the binary format. So before the first such call, we ask the endpoint for its
+// health in the same form. If it answers a question of another protocol in gRPC, it does not speak that protocol. If it answers JSON in gRPC with something other than JSON, or only with
+// an error, it may not know JSON in gRPC; every server knows the binary format.
 func (e *Endpoint) mistakes(ctx context.Context, req *Request, mediaType string) bool {
 	lack, inGRPC := e.pool.lacks[mediaType], protocolOf(mediaType) == OnlyGRPC
 	if lack == nil || inGRPC && !isJSON(mediaType) || e.pool.says.Load().Protocol != AnyProtocol && !inGRPC || recent(&lack.told) {
@@ -269,7 +269,7 @@ func (e *Endpoint) mistakes(ctx context.Context, req *Request, mediaType string)
 	}
 	switch {
 	case err != nil:
-		return false // the call shows what there is
+		return false // the call itself will show whether it is understood
 	case speaksGRPC(answer) && (!inGRPC || answer.Header.Get("Grpc-Status") != "" || !isJSON(MediaType(answer.Header))):
 		e.lacksOne(lack)
 		return true
@@ -283,7 +283,7 @@ func (e *Endpoint) mistakes(ctx context.Context, req *Request, mediaType string)
 // speaksGRPC tells whether a response is one of gRPC, and not of gRPC-Web.
 func speaksGRPC(res *http.Response) bool { return protocolOf(MediaType(res.Header)) == OnlyGRPC }
 
-// judgeStream is judge for a stream, whose messages may come late: it tells whether the endpoint understands
+// judgeStream is judge for a stream. Messages of a stream may come late, so it only finds out whether the endpoint understands
 // the protocol.
 func (e *Endpoint) judgeStream(ctx context.Context, req *Request, res *Response, major int) Outcome {
 	mediaType := MediaType(req.Header)
@@ -293,7 +293,7 @@ func (e *Endpoint) judgeStream(ctx context.Context, req *Request, res *Response,
 	}
 	switch {
 	case protocolOf(mediaType) != OnlyGRPC && speaksGRPC(res.Response):
-		// Another program is there than the one that was asked. If it fails questions alike, it has understood nothing.
+		// The program at this endpoint is not the one that we asked before. If it fails health checks in the same way, it has understood nothing.
 		e.lacksOne(lack)
 		lack.told.Store(0)
 		if res.failsAsGRPC() && e.failsAlike(ctx, req, res, major) {
@@ -311,8 +311,8 @@ func (e *Endpoint) judgeStream(ctx context.Context, req *Request, res *Response,
 	return outcome
 }
 
-// unread classifies the response to a call of a method that no schema has, in a type of Connect's unary calls: its
-// caller would find nothing in an empty 415, and take an error of gRPC for an answer. No message of Connect is one of gRPC, so
+// unread classifies the response to a call of a method that no schema has, if the call has a media type of Connect's unary calls. Its
+// caller could not use an empty 415, and would take a gRPC error for an answer. A message of Connect is never a message of gRPC, so
 // nothing ran.
 func (res *Response) unread() Outcome {
 	switch {
@@ -324,9 +324,9 @@ func (res *Response) unread() Outcome {
 	return Outcome{}
 }
 
-// judge classifies the response to a unary call by its head, and takes note of whether the call was
-// understood. A codec that no library uses is a matter between caller and service, unless all that the service says to it is an error of
-// gRPC. A call that was not understood tells nothing of other calls if it is not an ordinary one.
+// judge classifies the response to a unary call by its head, and records whether the call was
+// understood. A codec that no library uses is a matter between caller and service, unless the service's only answer is a gRPC
+// error. If a call that was not understood is not an ordinary one, it shows nothing about other calls.
 func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major int) Outcome {
 	mediaType, _ := req.Written()
 	lack, asked := e.pool.lacks[mediaType], AnyProtocol
@@ -347,23 +347,23 @@ func (e *Endpoint) judge(ctx context.Context, req *Request, res *Response, major
 	return outcome
 }
 
-// knowsOnlyGRPC tells whether the error of gRPC that is the response to a call shows that the call was not understood.
+// knowsOnlyGRPC tells whether a gRPC error, as the response to a call of another protocol, shows that the call was not understood.
 func (e *Endpoint) knowsOnlyGRPC(ctx context.Context, req *Request, res *Response, major int) bool {
 	mediaType, _ := req.Written()
 	ok := res.StatusCode == http.StatusOK
 	switch protocolOf(mediaType) {
-	case OnlyConnect: // no message of it is one of gRPC, so nothing ran
+	case OnlyConnect: // a message of Connect is never a message of gRPC, so nothing ran
 		return ok
 	case OnlyGRPCWeb:
 		return e.failsAlike(ctx, req, res, major)
-	case AnyProtocol: // another status says enough, and gRPC is spoken over HTTP/2
+	case AnyProtocol: // any other HTTP status shows the failure to the caller; and gRPC is spoken over HTTP/2
 		return ok && major == 2 && e.takesNothingElse(ctx, req, res, major)
 	}
 	return false
 }
 
-// takesNothingElse is failsAlike for a call of no protocol that we know. What the endpoint has shown counts for ten
-// minutes, as long as there are connections to it: after the last one another program may listen there.
+// takesNothingElse is failsAlike for a call of an unknown protocol. Its result counts for ten
+// minutes while there are connections to the endpoint: after the last connection has ended, another program may listen there.
 func (e *Endpoint) takesNothingElse(ctx context.Context, req *Request, res *Response, major int) bool {
 	if e.others.recently() {
 		return true
@@ -373,7 +373,7 @@ func (e *Endpoint) takesNothingElse(ctx context.Context, req *Request, res *Resp
 	return alike
 }
 
-// Picky tells whether there may be media types that it Lacks.
+// Picky tells whether there may be media types that the service Lacks.
 func (p *Pool) Picky() bool { return p.picky.Load() }
 
 // Refuses is Lacks for the media type of a call.
@@ -385,8 +385,8 @@ func (p *Pool) Refuses(req *Request) (cause string, refused bool) {
 	return p.Lacks(mediaType)
 }
 
-// Lacks tells whether the service does not understand calls of a media type, and the cause: its route says so, or an endpoint has lately shown
-// it, and none has understood one since.
+// Lacks tells whether the service does not understand calls of a media type, and the cause. This is so if its route names another protocol, or if an endpoint
+// has not understood such a call within the last ten minutes and no endpoint has understood one since.
 func (p *Pool) Lacks(mediaType string) (cause string, lacks bool) {
 	if !p.picky.Load() {
 		return "", false

@@ -15,47 +15,47 @@ import (
 )
 
 // Request is a call as an attempt sends it. The same Request may be tried
-// again, at another endpoint too, if its body can be replayed.
+// again, also at another endpoint, if its body can be replayed.
 type Request struct {
 	Method string
 	URL    *url.URL // its path and query are sent
 	Host   string   // empty: the endpoint's own
 	// HTTPMajor is the version of HTTP in which it is sent, 1 or 2, unless the endpoint only speaks the other one.
 	HTTPMajor int
-	// Peer is the connection that it came on, such as http.Request.RemoteAddr; empty for none. Large
-	// bodies from one share a connection.
+	// Peer names the caller's connection, such as http.Request.RemoteAddr; empty if there is none. Large
+	// bodies from the same Peer share a connection.
 	Peer string
-	// Header is what is sent. The transport only reads it.
+	// Header has the headers to send. The transport only reads it.
 	Header http.Header
 	// Body is the whole body of a unary call; used unless Stream is set.
 	Body []byte
-	// Stream is a body that is not kept: it is sent as its caller sends it.
+	// Stream is a body that is not kept: it is sent on while the caller sends it.
 	Stream *Stream
 	// Length of the body in bytes; -1 when it is unknown.
 	Length int64
-	// Timeout bounds the time to the response's headers; 0 does not.
+	// Timeout bounds the time to the response's headers; 0: no bound.
 	Timeout time.Duration
-	// OneWrite lets HTTP/1.1 send headers and body together. It is cheaper, and
-	// says less exactly whether the body was taken: for the MOM, which may be
-	// sent a call twice.
+	// OneWrite lets HTTP/1.1 send headers and body together. This is cheaper, but
+	// shows less exactly whether the body was taken. It is for calls to the MOM, which may get
+	// a call twice.
 	OneWrite bool
-	// Look at the head of the response to classify it: for unary calls.
+	// Look: the head of the response is read to classify it. For unary calls.
 	Look bool
-	// Known: it is a stream of a method that we know, and can be sent in another protocol. Look only
-	// whether the endpoint understands this one.
+	// Known: the call is a stream of a known method, and can be sent in another protocol. So the response is only checked for
+	// whether the endpoint understands this protocol.
 	Known bool
-	// Alone: the attempt shares its HTTP/2 connection with no other, so that neither
-	// takes the other along when it breaks.
+	// Alone: the attempt shares its HTTP/2 connection with no other attempt, so that neither
+	// breaks when the other breaks the connection.
 	Alone bool
 
-	// Informed hears of responses of 1xx, one at a time. An error of its ends the attempt. Nil: nobody hears of them.
+	// Informed is called for each 1xx response, one at a time. If it returns an error, the attempt ends. Nil: 1xx responses are dropped.
 	Informed func(code int, header http.Header) error
 
-	// Begun is an attempt that was begun: the next Try goes on with it, and clears it. Nil where there is none.
+	// Begun is an attempt that was begun: the next Try goes on with it, and clears it. Nil if there is none.
 	Begun *Begun
 }
 
-// Received returns a request as it came from a caller, without its body.
+// Received returns the Request for a caller's HTTP request, without its body.
 func Received(r *http.Request) Request {
 	return Request{Method: r.Method, URL: r.URL, Host: r.Host, HTTPMajor: r.ProtoMajor, Peer: r.RemoteAddr, Header: r.Header, Length: r.ContentLength}
 }
@@ -81,7 +81,7 @@ func Made(r *http.Request, httpMajor int) (*Request, error) {
 func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown bool, sent *sent) *http.Request {
 	u := *req.URL
 	u.Scheme, u.Host = e.url.Scheme, e.url.Host
-	u.RawQuery = strings.ReplaceAll(u.RawQuery, " ", "%20") // HTTP/2 takes a blank there, and in HTTP/1.1 the target would end with it
+	u.RawQuery = strings.ReplaceAll(u.RawQuery, " ", "%20") // HTTP/2 allows a blank in the query; in HTTP/1.1 a blank ends the request target
 	out := &http.Request{
 		Method:     req.Method,
 		ProtoMajor: 1, ProtoMinor: 1, // net/http looks at Expect from HTTP/1.1 on
@@ -97,10 +97,10 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 	}
 	switch {
 	case req.Stream != nil:
-		// Its transport closes the connection when the attempt is cancelled, too.
+		// The transport closes the connection also when the attempt is cancelled.
 		trace = &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 			sent.gotConn(info)
-			sent.given.Store(!req.Stream.unary) // a service may run it before there is a message
+			sent.given.Store(!req.Stream.unary) // a service may run a stream before the first message
 		}}
 		out.Body = &sending{Stream: req.Stream, sent: sent, over: make(chan struct{})}
 	case len(req.Body) > 0 && (!req.OneWrite || !e.isNetHTTP()):
@@ -111,7 +111,7 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 		// The message, if there is one, goes with the headers, so there are no reads to count.
 		out.Body, out.ContentLength = http.NoBody, int64(len(req.Body))
 		if len(req.Body) > 0 {
-			out.Body = io.NopCloser(bytes.NewReader(req.Body)) // net/http sends this type with the headers
+			out.Body = io.NopCloser(bytes.NewReader(req.Body)) // net/http sends a body of this type together with the headers
 		}
 		trace = &httptrace.ClientTrace{
 			GotConn: func(info httptrace.GotConnInfo) {
@@ -142,8 +142,8 @@ func (e *Endpoint) request(ctx *context.Context, req *Request, major int, shown 
 	return out
 }
 
-// informed is what hears of responses of 1xx; nil: nothing does. With a 103 a MOM says that it has the call. It may hold its caller for long then, and the
-// bytes of the call are free again.
+// informed returns the function that is called for each 1xx response; nil: none. A 103 of a MOM means that the MOM has the call. The MOM may then hold the caller for long, so the
+// call's bytes do not count for its lane any more.
 func (r *Request) informed(seat *seat) func(code int, header http.Header) error {
 	if !r.OneWrite || seat == nil {
 		return r.Informed
@@ -159,9 +159,9 @@ func (r *Request) informed(seat *seat) func(code int, header http.Header) error 
 	}
 }
 
-// hideIdempotencyKey spells the names of some headers so that net/http does not know them.
-// It takes a request that has one for repeatable, and over HTTP/1.1 would send it
-// again after a connection was lost, whether the service has seen it or not.
+// hideIdempotencyKey spells the names of two headers so that net/http does not recognize them.
+// net/http takes a request with such a header for repeatable. Over HTTP/1.1 it would send the request
+// again after a connection was lost, whether the service has seen the request or not.
 func hideIdempotencyKey(header http.Header) http.Header {
 	copied := false
 	for _, key := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
@@ -173,12 +173,12 @@ func hideIdempotencyKey(header http.Header) http.Header {
 			header, copied = maps.Clone(header), true
 		}
 		delete(header, key)
-		header[strings.ToLower(key)] = values // the same on the wire, where case says nothing
+		header[strings.ToLower(key)] = values // the same on the wire, where case does not matter
 	}
 	return header
 }
 
-// body is a replayable body that says when its last byte was taken.
+// body is a replayable body that records when its last byte was taken.
 type body struct {
 	bytes.Reader
 	taken *atomic.Bool
@@ -193,7 +193,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteTo hides the Reader's, which would not say when the bytes are taken.
+// WriteTo hides bytes.Reader.WriteTo, which would not record when the bytes are taken.
 func (b *body) WriteTo(w io.Writer) (int64, error) {
 	return io.Copy(w, struct{ io.Reader }{b})
 }

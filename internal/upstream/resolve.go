@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// Names are looked up every 2 to 5 s: replicas come and go without a word, and
-// gateways must not ask in step. While no endpoint is healthy, after each look at
-// their health: a service that is back is often back elsewhere.
+// Names are looked up every 2 to 5 s: replicas come and go without notice, and
+// gateways must not all ask at the same time. While no endpoint is healthy, names are also looked up after each health check:
+// a service that is back is often back at another address.
 const (
 	resolvePause  = 2 * time.Second
 	resolveJitter = 3 * time.Second
 	lookupTimeout = time.Second
 )
 
-// resolve keeps the endpoints of named routes in step with their addresses.
+// resolve updates the endpoints of routes with names when the names' addresses change.
 func (p *Pool) resolve() {
 	for {
 		p.update()
@@ -35,8 +35,8 @@ func (p *Pool) resolve() {
 	}
 }
 
-// update looks all names up once and replaces the endpoints. If the route has changed meanwhile, what was found is
-// dropped, and looked for anew.
+// update looks up all names once and replaces the endpoints. If the route has changed meanwhile, update drops the addresses that it
+// found, and looks again.
 func (p *Pool) update() {
 	p.changing.Lock()
 	said, before := p.says.Load(), *p.endpoints.Load()
@@ -66,7 +66,7 @@ func (p *Pool) replace(after []*Endpoint) {
 	}
 }
 
-// closeAllBut closes those of some endpoints that are not to be kept, and returns them. Calls under way go on.
+// closeAllBut closes the endpoints in some that are not in kept, and returns them. Calls under way go on.
 func closeAllBut(kept, some []*Endpoint) (closed []*Endpoint) {
 	for _, e := range some {
 		if !slices.Contains(kept, e) {
@@ -85,10 +85,10 @@ func (p *Pool) resolveSoon() {
 	}
 }
 
-// addressesOf returns the endpoints of one URL: those that its name resolves to
-// now. An address is new until the service there has told its name, since
-// addresses are handed on. A resolver that fails, says nothing, or names nobody
-// who answers for the service is not believed: what was there stays.
+// addressesOf returns the endpoints of one URL: one for each address that its name now
+// resolves to. A new address counts only once a health check has found the service there, since
+// an address may now belong to another service. If the resolver fails, returns nothing, or returns no address
+// where the service answers, the endpoints stay as they were.
 func (p *Pool) addressesOf(u *url.URL, before []*Endpoint) []*Endpoint {
 	had, known := endpointsOf(u, before), map[string]*Endpoint{}
 	for _, e := range had {

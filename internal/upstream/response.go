@@ -12,8 +12,8 @@ import (
 // Response is a response whose body may have been read in part.
 type Response struct {
 	*http.Response
-	// GRPCStatus is the grpc-status that came before any message, wherever its protocol
-	// has it, if the response was looked at.
+	// GRPCStatus is the grpc-status that came before any message, wherever the protocol
+	// puts it. It is set only if the response was looked at (Request.Look).
 	GRPCStatus string
 
 	body     io.ReadCloser
@@ -32,14 +32,14 @@ func (res *Response) HTTP() *http.Response {
 	return res.Response
 }
 
-// Drop ends a response that nobody wants; there may be none.
+// Drop ends a response that nobody wants; res may be nil.
 func (res *Response) Drop() {
 	if res != nil {
 		_ = res.Close()
 	}
 }
 
-// Close ends the response, and the load that it is to its endpoint.
+// Close ends the response, which then does not count as load of its endpoint any more.
 func (res *Response) Close() error {
 	err := res.body.Close()
 	if res.endpoint != nil {
@@ -67,7 +67,7 @@ func (res *Response) read() {
 	res.err = err
 }
 
-// begins waits for the first bytes of the body, or for its end; false when it has broken off before.
+// begins waits for the first bytes of the body, or for its end. It returns false if the body broke off before that.
 func (res *Response) begins() bool {
 	for res.err == nil && len(res.head) == 0 {
 		res.read()
@@ -75,8 +75,8 @@ func (res *Response) begins() bool {
 	return len(res.head) > 0 || errors.Is(res.err, io.EOF)
 }
 
-// Ahead reads the body until it ends, or is larger than limit bytes. It returns what has been read, and what ended it. Read gives
-// the body out from its first byte all the same.
+// Ahead reads the body until it ends, or is larger than limit bytes. It returns the bytes that it has read, and the error that ended the body. Read still returns
+// the body from its first byte.
 func (res *Response) Ahead(limit int) ([]byte, error) {
 	for res.err == nil && len(res.head) <= limit {
 		res.read()
@@ -84,7 +84,7 @@ func (res *Response) Ahead(limit int) ([]byte, error) {
 	return res.head, res.err
 }
 
-// Head takes what has been read of the body, and what ended it, if anything has. Read gives out the rest.
+// Head takes the bytes of the body that were read already, and the error that ended the body, if it has ended. Read returns the rest.
 func (res *Response) Head() ([]byte, error) {
 	head := res.head
 	res.head = nil

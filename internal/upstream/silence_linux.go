@@ -19,12 +19,12 @@ func limitSilence(_, _ string, conn syscall.RawConn) error {
 	return failed
 }
 
-// maxRetransmits is how often the kernel sends something again, or a probe, that nobody acknowledges until a connection is taken for
-// dead: about three seconds, where answers take milliseconds.
+// maxRetransmits is how often the kernel may send the same bytes, or a probe, again without an acknowledgement. After that we take the connection for
+// dead: after about three seconds, where answers take milliseconds.
 const maxRetransmits = 4
 
-// unacknowledged tells whether a connection is dead: its path is lost, and others may have one. The kernel of a process that is
-// frozen, or does not read, acknowledges.
+// unacknowledged tells whether a connection is dead: its path is lost, while other connections may still work. If only the process is
+// frozen, or does not read, its kernel still acknowledges.
 func unacknowledged(conn syscall.RawConn) (dead bool) {
 	_ = conn.Control(func(fd uintptr) { // an error says that it is closed
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)

@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// A process that is frozen, or a node that is cut off, closes no connection: it only stops to answer.
-// An endpoint that has calls and sends nothing on any connection for a while is
-// asked for its health, on another connection. Two such questions without a sign of
-// life make it silent, about 3 s after the last one. While the first of them is not
-// answered the others of the pool are asked as well: what cuts one off often cuts
-// off those beside it, and a call that is tried there next must not wait all over.
+// A process that is frozen, or a node that is cut off, closes no connection: it only stops answering.
+// If an endpoint has calls and sends nothing on any connection for a while, we
+// ask for its health on another connection. If two such questions bring no sign of
+// life, the endpoint is silent: about 3 s after its last sign of life. While the first question is not
+// answered, we also ask the pool's other endpoints. A failure that cuts off one endpoint often cuts
+// off its neighbours, and a call that is tried there next must not wait again for the same time.
 const (
 	watchPause    = 250 * time.Millisecond
 	firstPatience = time.Second     // from the last sign of life to the question
-	maxPatience   = 4 * time.Second // of calls that are slow, or streams that are quiet: the endpoint has answered before
+	maxPatience   = 4 * time.Second // if calls are slow, or streams are quiet, and the endpoint has answered the last question
 	signTimeout   = time.Second
-	doubtAfter    = 250 * time.Millisecond // from the question to those for the others
+	doubtAfter    = 250 * time.Millisecond // from the question to the questions for the other endpoints
 	pathPause     = time.Second            // between two looks for dead connections
 )
 
-// begin counts an attempt in, and has the endpoint watched as long as there are any.
+// begin counts an attempt, and has the endpoint watched as long as there are attempts.
 func (e *Endpoint) begin() {
 	e.begun.Add(1)
 	e.inflight.Add(1)
@@ -36,7 +36,7 @@ func (e *Endpoint) beWatched() {
 	}
 }
 
-// hear takes note of a sign of life.
+// hear records a sign of life.
 func (e *Endpoint) hear() {
 	if !e.heard.Load() { // rarely written, so that connections do not fight for it
 		e.heard.Store(true)
@@ -46,8 +46,8 @@ func (e *Endpoint) hear() {
 	}
 }
 
-// doubt has the pool's other endpoints asked at once: those without calls, and those
-// with calls that have been quiet for long. All other endpoints are asked in their own time, since a service that does
+// doubt asks the pool's other endpoints at once, if they have no calls, or have calls and have
+// been quiet for firstPatience. It does not ask the rest earlier than usual, since a service that does
 // one thing at a time answers nobody while it has a call.
 func (e *Endpoint) doubt() {
 	for _, other := range *e.pool.endpoints.Load() {
@@ -58,13 +58,13 @@ func (e *Endpoint) doubt() {
 	}
 }
 
-// watch listens as long as there are calls, and asks when it hears nothing.
+// watch looks for signs of life as long as there are calls, and asks for the endpoint's health if there are none.
 func (e *Endpoint) watch() {
 	e.heard.Store(false)
 	quiet, patience, begun := time.Duration(0), firstPatience, e.begun.Load()
 	var looked time.Time
 	for e.doubted.Load() || e.pool.sleep(watchPause) {
-		if time.Since(looked) >= pathPause { // before it goes: attempts that are short end, and begin again
+		if time.Since(looked) >= pathPause { // before watch may end: with short attempts it ends and begins again all the time
 			e.cutDead()
 			looked = time.Now()
 		}
@@ -73,7 +73,7 @@ func (e *Endpoint) watch() {
 			break
 		}
 		heard := e.heard.Swap(false)
-		if heard || e.silent.Load() { // readmit asks a silent one
+		if heard || e.silent.Load() { // readmit asks a silent endpoint
 			quiet, doubted = 0, false
 		} else {
 			quiet += watchPause
@@ -92,18 +92,18 @@ func (e *Endpoint) watch() {
 		quiet, patience = 0, min(2*patience, maxPatience)
 	}
 	e.watched.Store(false)
-	// An attempt that began meanwhile, or a doubt, has seen that the endpoint is watched.
+	// An attempt or a doubt that came before the last line relies on this watch, which ends. So start another one.
 	if (e.inflight.Load() > 0 || e.doubted.Load()) && e.pool.ctx.Err() == nil && e.watched.CompareAndSwap(false, true) {
 		e.pool.spawn(e.watch)
 	}
 }
 
 // givesSign asks for the endpoint's health, over HTTP/2 and then over HTTP/1.1: a
-// server that knows only one of them may meet the other with silence. Any byte is a
-// sign of life, on any connection, and so is a connection that is refused or
-// closed. A connection that is accepted is no sign: the kernel accepts it, for a frozen process too.
+// server that knows only one of them may not answer the other at all. Any byte on any connection is a
+// sign of life, and so is a connection that is refused or
+// closed. An accepted connection is no sign of life: the kernel accepts it also for a frozen process.
 func (e *Endpoint) givesSign(doubted bool) bool {
-	if !doubted { // else the endpoints of a pool would make each other ask without end
+	if !doubted { // otherwise the endpoints of a pool would doubt each other without end
 		defer time.AfterFunc(doubtAfter, e.doubt).Stop()
 	}
 	for _, asker := range e.askers() {
@@ -117,8 +117,8 @@ func (e *Endpoint) givesSign(doubted bool) bool {
 	return false
 }
 
-// unheard tells an error that only says that nobody answered. What fails on this
-// side, such as a lack of file descriptors, says nothing about the other.
+// unheard tells whether an error means that nobody answered. A failure on this
+// side, such as a lack of file descriptors, shows nothing about the other side.
 func unheard(err error) bool {
 	var network net.Error
 	return errors.As(err, &network) && network.Timeout() ||
@@ -141,8 +141,8 @@ func (e *Endpoint) cut() {
 	}
 }
 
-// cutDead ends the attempts on connections that have lost their path, as when a router forgets them. The endpoint may well answer on
-// another one, so it is not silent, and what is tried next has a new connection.
+// cutDead ends the attempts on connections that have lost their path, for example because a router has forgotten them. The endpoint may well answer on
+// another connection, so it is not silent, and the next try uses a new connection.
 func (e *Endpoint) cutDead() {
 	e.connsMu.Lock()
 	var dead []*conn
@@ -162,7 +162,7 @@ func (e *Endpoint) cutDead() {
 	}
 }
 
-// addConn keeps a connection of calls in mind; false when the endpoint is silent.
+// addConn registers a connection for calls. It returns false when the endpoint is silent.
 func (e *Endpoint) addConn(c *conn) bool {
 	e.connsMu.Lock()
 	defer e.connsMu.Unlock()

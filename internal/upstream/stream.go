@@ -10,41 +10,41 @@ import (
 )
 
 const (
-	// maxOpening is how much of a stream is kept for the case that the service
-	// refuses it: more than callers send before they hear something.
+	// maxOpening is how many bytes of a stream are kept in case the service
+	// refuses the stream: more than callers send before they get an answer.
 	maxOpening = 64 << 10
-	// chunk is read from the caller at once.
+	// chunk is how many bytes are read from the caller at once.
 	chunk = 16 << 10
 )
 
-// errLetGo ends the reads of an attempt that is over; callers see the outcome's own.
+// errLetGo ends the reads of an attempt that is over. Callers get the error of the outcome instead.
 var errLetGo = fmt.Errorf("the attempt is over: %w", io.ErrUnexpectedEOF)
 
-// Stream is a body that is sent as its caller sends it. Until a response begins,
-// an attempt that ends leaves no trace: a read that the caller keeps waiting is
-// let go of, and what was read may be read again by the next attempt. There is one
+// Stream is a body that is sent on while the caller sends it. Until a response begins,
+// an attempt that ends leaves no trace: it stops waiting for the read from the
+// caller, and the next attempt may read the same bytes again. There is one
 // attempt at a time.
 type Stream struct {
 	body  io.Reader
-	unary bool // one message, which is whole with the end
+	unary bool // the body is one message, which is complete at its end
 
 	mu      sync.Mutex
-	head    []byte        // read from the caller, and not yet by the attempt; all, while kept
-	at      int           // what the attempt has read of head
-	kept    bool          // head is the opening of the body
+	head    []byte        // bytes that were read from the caller: while kept all of them, later those that the attempt has not read yet
+	at      int           // how many bytes of head the attempt has read
+	kept    bool          // head has the body from its first byte
 	begun   bool          // there is a response: no other attempt will follow
 	reading chan struct{} // closed when the read that is under way has ended; nil without one
-	err     error         // what ended the body
+	err     error         // the error that ended the body
 }
 
-// NewStream returns the stream of a call's body. The body of a unary call, one too
-// large to be kept, is sent once; any other may be sent again while it Rewinds.
+// NewStream returns the stream of a call's body. The body of a unary call that is too
+// large to be kept is sent once; any other body may be sent again while Rewind returns true.
 func NewStream(body io.Reader, unary bool) *Stream {
 	return &Stream{body: body, unary: unary, kept: !unary}
 }
 
-// Rewind makes the next attempt send the body from its first byte; false when that
-// is no longer at hand.
+// Rewind makes the next attempt send the body from its first byte. It returns false if the first bytes
+// are no longer kept.
 func (s *Stream) Rewind() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,13 +52,13 @@ func (s *Stream) Rewind() bool {
 	return s.kept
 }
 
-// Reader returns the body as an attempt reads it that is not the endpoint's own. Close ends a Read that
+// Reader returns the body for an attempt that the endpoint does not make itself. Close ends a Read that
 // is under way.
 func (s *Stream) Reader() io.ReadCloser {
 	return &sending{Stream: s, sent: new(sent), over: make(chan struct{})}
 }
 
-// begin says that a response has begun: no other attempt follows.
+// begin is called when a response has begun: no other attempt follows.
 func (s *Stream) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,11 +85,11 @@ func (s *Stream) fill() {
 }
 
 // sending is a Stream as one attempt reads it. A read ends when the attempt or the connection is over. The
-// transports would end it in neither case, and HTTP/1's would wait for it.
+// transports themselves would end the read in neither case, and the transport of HTTP/1.1 would wait for it.
 type sending struct {
 	*Stream
 	*sent
-	bytes  int         // read
+	bytes  int         // how many bytes were read
 	broken atomic.Bool // the caller's body ended in an error
 	over   chan struct{}
 	once   sync.Once
@@ -129,8 +129,8 @@ func (s *sending) Read(p []byte) (int, error) {
 	}
 }
 
-// take reads what is at hand, or returns what to wait for. When it returns neither, the caller's
-// body belongs to this attempt alone from now on.
+// take reads bytes that are already there, or returns a channel to wait for. When it returns neither, from then on only this attempt
+// reads the caller's body.
 func (s *sending) take(p []byte) (n int, wait <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,9 +155,9 @@ func (s *sending) take(p []byte) (n int, wait <-chan struct{}, err error) {
 	return 0, s.reading, nil
 }
 
-// Close ends the attempt's reads, and leaves the caller's body open: the transport
-// closes it as soon as the service ends the stream, and the caller's half must
-// outlive that.
+// Close ends the attempt's reads, but leaves the caller's body open: the transport
+// calls Close as soon as the service ends the stream, and the caller may still be sending
+// then.
 func (s *sending) Close() error {
 	s.once.Do(func() { close(s.over) })
 	return nil

@@ -15,10 +15,10 @@ import (
 	"connectrpc.com/connect"
 )
 
-// HTTP is the versions of HTTP that a route says its service speaks.
+// HTTP is the version of HTTP that a service speaks according to its route.
 type HTTP uint8
 
-// AnyHTTP: what the endpoints show that they speak.
+// AnyHTTP: the pool finds out what the endpoints speak.
 const (
 	AnyHTTP HTTP = iota
 	OnlyHTTP1
@@ -30,27 +30,27 @@ const wrongVersion = "http-version"
 
 var errVersion = errors.New("the endpoint does not speak this version of HTTP")
 
-// versions are the versions of HTTP that an endpoint speaks, as far as it has shown. It needs not
-// be asked: a server of HTTP/2 sends its SETTINGS before anything else, so the first byte of a
-// connection tells, and under TLS the handshake does. Whatever was sent in another version was
+// versions are the versions of HTTP that an endpoint speaks, as far as we have seen. We need not
+// ask: a server of HTTP/2 sends its SETTINGS before anything else, so the first byte of a
+// connection shows the version, and under TLS the handshake does. A request in a version that the server does not speak was
 // not understood, so nothing ran.
 type versions struct {
 	only HTTP
-	// HTTP/1 and HTTP/2: what the server has shown that it speaks, and does not, while there were connections to it.
+	// For HTTP/1.1 and HTTP/2: whether the server has shown that it speaks the version (yes), or that it does not (no). Both are forgotten with the last connection.
 	yes, no [2]atomic.Bool
 }
 
-// of is the place of a version in those lists.
+// of is the index of a version in yes and no.
 func of(major int) int { return min(max(major, 1), 2) - 1 }
 
 func (v *versions) allowed(major int) bool {
 	return v.only == AnyHTTP || v.only == OnlyHTTP1 && major == 1 || v.only == OnlyHTTP2 && major == 2
 }
 
-// speaks tells whether a version may be spoken.
+// speaks tells whether a request may be sent in a version.
 func (v *versions) speaks(major int) bool { return v.allowed(major) && !v.no[of(major)].Load() }
 
-// show takes note of what the endpoint has shown.
+// show records whether the endpoint speaks a version.
 func (v *versions) show(major int, spoken bool) {
 	if v.yes[of(major)].Load() != spoken || v.no[of(major)].Load() == spoken {
 		v.yes[of(major)].Store(spoken)
@@ -58,7 +58,7 @@ func (v *versions) show(major int, spoken bool) {
 	}
 }
 
-// doubt says that no connections are left: another server may listen there next.
+// doubt forgets everything. It is called when no connections are left: another server may listen there next.
 func (v *versions) doubt() {
 	for i := range v.yes {
 		v.yes[i].Store(false)
@@ -66,8 +66,8 @@ func (v *versions) doubt() {
 	}
 }
 
-// pick is the version in which a call is sent: that of its caller, unless only the other one is
-// spoken; 0 for gRPC where HTTP/2 is not.
+// pick is the version in which a call is sent: the caller's version, unless the endpoint speaks only the other
+// one. It is 0 for gRPC if the endpoint does not speak HTTP/2.
 func (v *versions) pick(major int, needs2 bool) int {
 	major = of(major) + 1
 	other := 3 - major
@@ -82,12 +82,12 @@ func (v *versions) pick(major int, needs2 bool) int {
 	return major
 }
 
-// settingsFrame is how an HTTP/2 server begins: a SETTINGS frame, behind the length of its entries, 6 bytes each (RFC 9113, 6.5).
+// settingsFrame is the beginning of what an HTTP/2 server sends: the head of a SETTINGS frame without its length field, which comes before it. The length is that of the entries, 6 bytes each (RFC 9113, 6.5).
 var settingsFrame = []byte{0x4, 0, 0, 0, 0, 0} // its type, without flags, on no stream
 
-// greeted takes what comes first on a connection without TLS. An HTTP/2 server sends SETTINGS before anything else. The first byte of this
-// frame is 0, so who begins with another one speaks no HTTP/2. Over HTTP/1.1 a byte of 0 proves nothing: a server that has
-// run the call may answer so. There it takes the whole head of the frame.
+// greeted reads the first bytes of a connection without TLS. An HTTP/2 server sends SETTINGS before anything else. The first byte of this
+// frame is 0, so a server that begins with another byte does not speak HTTP/2. Over HTTP/1.1 a first byte of 0 proves nothing: a server that has
+// run the call may answer with it. There greeted looks for the whole head of the frame.
 func (c *conn) greeted(begin []byte) {
 	const ofFrame, ofStatus, ofLength, entry = 0, 'H', 3, 6
 	v := &c.endpoint.versions
@@ -105,14 +105,14 @@ func (c *conn) greeted(begin []byte) {
 	}
 }
 
-// speaks takes note that a version is spoken.
+// speaks records that the endpoint speaks a version.
 func (e *Endpoint) speaks(major int) {
 	if e.versions.show(major, true); major == 2 {
 		e.pool.lacksHTTP2.note(false)
 	}
 }
 
-// awaitGreeting has a call wait on a new connection until it has shown that it speaks HTTP/2.
+// awaitGreeting has a call on a new connection wait for the server's first bytes, which show whether it speaks HTTP/2.
 func (e *Endpoint) awaitGreeting(ctx context.Context, trace *httptrace.ClientTrace) *httptrace.ClientTrace {
 	return onConn(trace, func(info httptrace.GotConnInfo) {
 		if c := connOf(info); c != nil {
@@ -125,10 +125,10 @@ func (e *Endpoint) awaitGreeting(ctx context.Context, trace *httptrace.ClientTra
 	})
 }
 
-// onlyHTTP2 is asked when a call over HTTP/1.1 broke at an endpoint that has never shown that it speaks HTTP/1.1. Some
-// servers close a connection in a version that they do not speak. So the endpoint is asked for its health. If it
+// onlyHTTP2 is called when a call over HTTP/1.1 broke at an endpoint that has never shown that it speaks HTTP/1.1. Some
+// servers close a connection in a version that they do not speak. So we ask the endpoint for its health. If it
 // answers over HTTP/2, and breaks off over HTTP/1.1, then it has not understood the call either. It has to
-// answer before and after that on one connection, which shows that it did not break off because it ended, and began again.
+// answer over HTTP/2 before and after that, on the same connection: this shows that it did not break off because it was restarted.
 func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
 	if !e.versions.speaks(2) {
 		return false
@@ -151,17 +151,17 @@ func (e *Endpoint) onlyHTTP2(ctx context.Context) bool {
 		return false
 	}
 	_, status, err := e.asking[of(1)].ask(ctx, e.pool.service)
-	// If ctx has ended meanwhile, the question was cut short, and says nothing.
+	// If ctx has ended meanwhile, the question was cut short, and shows nothing.
 	return status == 0 && err != nil && ctx.Err() == nil && hungUp(causeOf(err)) && answers()
 }
 
-// OnlyHTTP1 asks an endpoint for its health, and tells whether it answers over HTTP/1.1 and not over HTTP/2. It may not have shown that yet.
+// OnlyHTTP1 asks an endpoint for its health, and tells whether it answers over HTTP/1.1 and not over HTTP/2. It is for endpoints that have not shown yet which version they speak.
 func (e *Endpoint) OnlyHTTP1(ctx context.Context) bool {
 	if !e.versions.allowed(1) {
 		return false
 	}
 	half, cancel := ctx, context.CancelFunc(func() {})
-	if deadline, ok := ctx.Deadline(); ok { // the server may say nothing at all
+	if deadline, ok := ctx.Deadline(); ok { // the server may not answer the first question at all
 		half, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
 	}
 	defer cancel()
@@ -204,7 +204,7 @@ func negotiated(state tls.ConnectionState) error {
 // errNoProtocol is the alert of a server that speaks none of the versions that we offer.
 const errNoProtocol tls.AlertError = 120
 
-// foreign tells whether an attempt failed since the endpoint does not speak its version.
+// foreign tells whether an attempt failed because the endpoint does not speak its version.
 func (s *sent) foreign(err error) bool {
 	if c := s.conn.Load(); c != nil && c.foreign.Load() {
 		return true

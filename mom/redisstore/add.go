@@ -24,8 +24,8 @@ func (s *Store) Add(ctx context.Context, task mom.NewTask) (mom.Added, error) {
 	if err != nil {
 		return mom.Added{}, fmt.Errorf("add: %w", err)
 	}
-	// The shards in which earlier numbers of shards placed this task. It may be stored in one of them.
-	// Nobody can add it there any more: they are closed to tasks that are placed by those numbers.
+	// The shards in which earlier numbers of shards placed this task. The task may be stored in one of them already.
+	// Nobody can add it there any more: these shards are closed to tasks that are placed by earlier numbers.
 	for _, shard := range task.Earlier {
 		earlier := task
 		earlier.ID.Shard = shard
@@ -93,11 +93,11 @@ func (s *Store) readAdded(ctx context.Context, task mom.NewTask, reply rueidis.R
 		id.ULID = other
 		return mom.Added{ID: id, Attached: true}, nil
 	}
-	s.keysOf(task.ID).bell.ring() // the MOM that stored it may be dead
+	s.keysOf(task.ID).bell.ring() // the MOM that stored the task may be dead
 	return mom.Added{ID: task.ID, Known: true, ExpireTime: readTime(words[1]).AsTime()}, nil
 }
 
-// readReused reads what add.lua says of the request that a key names.
+// readReused reads the reply of add.lua about the request that a key names.
 func readReused(words []string) error {
 	if len(words) < 5 {
 		return errors.New("add: unexpected reply")

@@ -8,12 +8,12 @@ import (
 	"holdline/mom"
 )
 
-// attendance is what the replayer of a shard in this process is about to do. The mutex of the turns guards it.
+// attendance records what the replayer of a shard in this process is about to do. The mutex of the turns guards it.
 type attendance struct {
 	attended bool
 	room     mom.Room
-	waits    *asked // a lease that goes along with the next new tasks, as far as there is room; nil: none
-	relied   bool   // new tasks were left to the replayer, and nobody else was called
+	waits    *asked // a lease that waits, to be made in the same turn as the next new tasks; nil: none
+	relied   bool   // new tasks were left to this process's replayer, and no other MOM was called
 }
 
 // Attend implements mom.Store.
@@ -29,7 +29,7 @@ func (s *Store) Attend(shard mom.Shard, attended bool, room mom.Room) {
 	}
 }
 
-// Await implements mom.Store. Watch rings the bell when a message on its one connection says so, and a turn does that leaves
+// Await implements mom.Store. Watch rings the bell when it gets such a message on its one connection, and so does a turn that leaves
 // new tasks to this process. So waiting costs Redis nothing, however many shards there are.
 func (s *Store) Await(ctx context.Context, shard mom.Shard, d time.Duration) (leases []mom.Lease, more bool, err error) {
 	t := &s.keys(shard).turns
@@ -53,12 +53,12 @@ func (s *Store) Await(ctx context.Context, shard mom.Shard, d time.Duration) (le
 	if !taken {
 		return nil, true, err
 	}
-	<-lease.done // it is on its way, and may have gone before the bell rang
+	<-lease.done // the lease is on its way, and may have been sent before the bell rang
 	t.keys.bell.ring()
 	return s.readLeases(ctx, shard, lease, lease.reply, lease.err)
 }
 
-// along adds the lease that waits to what a turn makes beside its new tasks, unless there is one. The caller holds mu.
+// along adds the lease that waits to a batch of a turn that has new tasks, unless the batch has a lease already. The caller holds mu.
 func (t *turns) along(batch []*asked) []*asked {
 	if t.waits == nil || t.room.Tasks == 0 || slices.ContainsFunc(batch, func(a *asked) bool { return a.kind == aLease }) {
 		return batch
@@ -69,14 +69,14 @@ func (t *turns) along(batch []*asked) []*asked {
 	return batch
 }
 
-// leased takes note that a turn has leased what there is room for, and has called others for the rest.
+// leased is called when a turn has leased as many tasks as there was room for, and has called other MOMs for the rest.
 func (t *turns) leased() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.relied = false
 }
 
-// left has new tasks leased that a turn has left to the replayer of this process, or calls others if that attends no more.
+// left is called when a turn has left new tasks to the replayer of this process. It has the replayer lease them, or calls other MOMs if the replayer does not attend any more.
 func (t *turns) left() {
 	t.mu.Lock()
 	t.relied = t.attended
@@ -88,7 +88,7 @@ func (t *turns) left() {
 	t.keys.bell.ring()
 }
 
-// callOthers rings for all MOMs. If Redis does not answer, they find the tasks when they reap the shard.
+// callOthers rings the bell of all MOMs. If Redis does not answer, they find the tasks when they reap the shard.
 func (t *turns) callOthers() {
 	if err := t.store.do(context.Background(), callScript, t.keys, args{}); err != nil {
 		t.store.log.Debug("others not called", "shard", t.keys.base, "error", err)

@@ -11,7 +11,7 @@ const (
 	bulkBatch = 25
 	// bulkShare: batches take about one part in bulkShare of the time of Redis.
 	bulkShare = 4
-	// longestBatch is the most that counts as a batch's own time. In a longer batch the rest was waiting.
+	// longestBatch is the maximum that counts as a batch's own time. If a batch took longer, the rest was time spent waiting.
 	longestBatch = 50 * time.Millisecond
 )
 
@@ -21,7 +21,7 @@ const (
 type bulk struct {
 	mu   sync.Mutex
 	next time.Time     // when the next batch may begin
-	took time.Duration // by the last batch
+	took time.Duration // how long the last batch took
 }
 
 // turn waits until a batch may begin.

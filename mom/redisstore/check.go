@@ -19,7 +19,7 @@ import (
 )
 
 // Check implements mom.Store. Redis must not evict keys: an evicted task is a lost call. A Redis
-// without an append-only file loses, when it dies, what came after its last snapshot. That is the
+// without an append-only file loses, when it dies, all changes after its last snapshot. That is the
 // operator's choice; Check logs it once for each run of the server.
 func (s *Store) Check(ctx context.Context) error {
 	err := s.checkServers(ctx)
@@ -52,21 +52,21 @@ func (s *Store) checkName(ctx context.Context) error {
 // Doubts implements mom.Store.
 func (s *Store) Doubts() <-chan struct{} { return s.doubts }
 
-// doubt asks for a Check, which looks at all.
+// doubt asks for a Check.
 func (s *Store) doubt() {
 	s.granted.Store(false)
 	select {
 	case s.doubts <- struct{}{}:
-	default: // there is one already
+	default: // a Check is due already
 	}
 }
 
-// server is what a server has said of itself.
+// server has the answers of a server about itself.
 type server struct {
 	info     map[string]string
-	rights   bool   // it was asked for the rights of our user
+	rights   bool   // the server was asked for the rights of our user
 	denied   string // commands that our user may not call, or that were renamed
-	lua, key error  // its refusals of a script, and of a read of a large text
+	lua, key error  // why it refused a script, and a read of a large string
 }
 
 func (s *Store) checkServers(ctx context.Context) error {
@@ -101,11 +101,11 @@ func (s *Store) checkServers(ctx context.Context) error {
 // noLua matches the error of Redis for an unknown command, and that of Valkey for a missing engine.
 var noLua = regexp.MustCompile(`(?i)unknown command|unknown redis command|scripting engine`)
 
-// largestText is larger than any text that we send to Redis, in bytes. The largest is an answer
+// largestText is larger than any string that we send to Redis, in bytes. The largest is an answer
 // with its headers and trailers.
 const largestText = 8 << 20
 
-// checkServer says what is wrong with a server.
+// checkServer returns an error if a server cannot be used.
 func (s *Store) checkServer(one server) error {
 	info := one.info
 	if policy, ok := info["maxmemory_policy"]; ok && policy != "noeviction" {
@@ -124,7 +124,7 @@ func (s *Store) checkServer(one server) error {
 	if err := one.deniedError(); err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
-	// Another refusal says nothing about texts: the user lacks the right, or another node has the key.
+	// Another refusal shows nothing about large strings: the user lacks the right, or another node has the key.
 	if one.key != nil && strings.Contains(one.key.Error(), "bit offset") {
 		return fmt.Errorf("redis: proto-max-bulk-len must be %d or more", largestText)
 	}
@@ -139,7 +139,7 @@ func (s *Store) checkServer(one server) error {
 	return nil
 }
 
-// deniedError says what our user may not do on a server.
+// deniedError names the commands that our user may not call on a server.
 func (one server) deniedError() error {
 	switch {
 	case one.lua != nil && strings.HasPrefix(one.lua.Error(), "NOPERM"):
@@ -150,8 +150,8 @@ func (one server) deniedError() error {
 	return nil
 }
 
-// permitted finds out whether our user may call all that scripts do, before the first one, and after one has failed for want of a right. Such a
-// script leaves what it wrote until then, so it is not run.
+// permitted finds out whether our user may call all commands that scripts call. It asks before the first script, and after a script has failed because a right was missing. We run
+// no script without all rights: what a script has written before it fails would stay.
 func (s *Store) permitted(ctx context.Context) error {
 	if !s.barred.Load() {
 		return nil
@@ -167,7 +167,7 @@ func (s *Store) permitted(ctx context.Context) error {
 			if len(servers) == 0 {
 				return notSent(err)
 			}
-			s.barred.Store(false) // scripts for the shards of a node that is silent fail by themselves
+			s.barred.Store(false) // scripts for shards on a silent node fail by themselves
 			return nil
 		})
 	})
@@ -210,7 +210,7 @@ func (s *Store) warnWhile(wrong bool, what, msg string, attrs ...any) {
 
 // lookAtAll asks all nodes at once, and returns those that answer and the error of one that does not.
 func (s *Store) lookAtAll(ctx context.Context, client rueidis.Client) (servers []server, err error) {
-	// Silent nodes get half of the command's time, so that there is a result before that is over.
+	// Silent nodes get half of the command's time, so that there is a result before the command's time is over.
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommandTimeout/2)
 	defer cancel()
 	var mu sync.Mutex
@@ -231,10 +231,10 @@ func (s *Store) lookAtAll(ctx context.Context, client rueidis.Client) (servers [
 	return servers, err
 }
 
-// lookAt asks a server in one round trip. Each transition needs Lua: there may be no engine for it, or the commands were renamed.
-// A command that the user may not call would end a transition midway, and what it wrote before that would stay. Once all servers have
-// said that it may, they are asked again after something was refused.
-// A server that does not accept large texts would close the connection at the first one, and all commands on it would fail; GETBIT has
+// lookAt asks a server, in one round trip, for everything that a Check needs. Each transition needs Lua: a server may have no engine for it, or the commands may be renamed.
+// A command that the user may not call would end a transition midway, and what the transition wrote before would stay. So we ask for the user's rights. When all servers have
+// confirmed them, we ask again only after a command was refused.
+// A server that does not accept large strings would close the connection at the first one, and all commands on that connection would fail. So we try GETBIT, which has
 // the same limit, and needs no memory.
 func (s *Store) lookAt(ctx context.Context, node rueidis.Client) (one server, err error) {
 	questions := rueidis.Commands{
@@ -258,13 +258,13 @@ func (s *Store) lookAt(ctx context.Context, node rueidis.Client) (one server, er
 	if len(replies) == 2 {
 		return one, nil
 	}
-	if one.lua = replies[2].Error(); one.lua == nil { // of a refusal, the text is the error
+	if one.lua = replies[2].Error(); one.lua == nil { // if the script was refused, the reply has the error
 		one.denied, err = replies[2].ToString()
 	}
 	return one, err
 }
 
-// wantedRights are the arguments of rightsScript. The key is one of a shard that there is: the user may have no right to others.
+// wantedRights returns the arguments of rightsScript. The key belongs to an existing shard: the user may have no right to other keys.
 func (s *Store) wantedRights() (argv []string) {
 	argv = []string{""}
 	s.shards.Range(func(_, keys any) bool {

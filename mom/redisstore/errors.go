@@ -13,12 +13,12 @@ import (
 
 var errSilent = errors.New("redis does not answer")
 
-// greetingError is the failure of a connection over which no command of ours was sent.
+// greetingError is the failure of a connection on which none of our commands was sent.
 type greetingError struct{ text string }
 
 func (e *greetingError) Error() string { return e.text }
 
-// refusals has the errors of mom.Store for the words by which a script refuses a transition.
+// refusals maps the words by which a script refuses a transition to the errors of mom.Store.
 var refusals = map[string]error{
 	"FENCED":  mom.ErrFenced,
 	"NONE":    mom.ErrNotFound,
@@ -26,7 +26,7 @@ var refusals = map[string]error{
 	"DROPPED": mom.ErrCallDropped,
 }
 
-// notSent returns an error which says that Redis surely has not run the command.
+// notSent marks an error: Redis surely has not run the command.
 func notSent(err error) error {
 	return fmt.Errorf("%w: %w: redis: %w", mom.ErrUnavailable, mom.ErrNotSent, err)
 }
@@ -48,7 +48,7 @@ func (s *Store) judge(err error) error {
 	}
 	text := reply.Error()
 	if strings.HasPrefix(strings.TrimPrefix(text, "ERR "), "Protocol error") {
-		// A command on this connection has a text over proto-max-bulk-len, and Redis closes the connection.
+		// A command on this connection has a string over proto-max-bulk-len, and Redis closes the connection.
 		// We cannot tell which command: the first one that waits for a reply gets this error.
 		return fmt.Errorf("%w: redis: %w", mom.ErrUnavailable, err)
 	}
@@ -78,16 +78,16 @@ func (s *Store) judge(err error) error {
 	return notSent(err)
 }
 
-// errDefect says that a command failed because of stored data. What a script wrote before that stays.
+// errDefect means that a command failed because of stored data. What a script wrote before that stays.
 var errDefect = errors.New("failed on what is stored")
 
-// inScript matches the errors of Redis 7 and 8, Valkey, older ones and miniredis for a failure inside a script. What fails in one
-// transition of a turn is marked by our own script.
+// inScript matches the errors of Redis 7 and 8, Valkey, older servers and miniredis for a failure inside a script. Our own script marks the failure of one
+// transition in a turn in the same way.
 var inScript = regexp.MustCompile(` script: |user_script:|Error (running|compiling) script`)
 
-// rightWords are in the errors of commands that our user may not call, or not with such keys, or that were renamed: of Redis 6, 7, and 8 and Valkey,
-// and of all. They are no patterns, and scripts look for them, too.
+// rightWords occur in the errors of commands that our user may not call, or not with these keys, or that were renamed. Redis 6, Redis 7, and Redis 8 and Valkey have
+// different texts for these errors. The words are no patterns, since scripts look for them, too.
 var rightWords = []string{"NOPERM", "executing the script", "ACL failure", "called from script"}
 
-// lacksRight matches such errors.
+// lacksRight matches an error that has one of the rightWords.
 var lacksRight = regexp.MustCompile(strings.Join(rightWords, "|"))

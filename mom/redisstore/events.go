@@ -16,7 +16,7 @@ import (
 	"holdline/mom"
 )
 
-// bell wakes a replayer of this process. It keeps one ring until a replayer hears it.
+// bell wakes a replayer of this process. It keeps one ring until a replayer takes it.
 type bell chan struct{}
 
 func newBell() bell { return make(bell, 1) }
@@ -24,7 +24,7 @@ func newBell() bell { return make(bell, 1) }
 func (b bell) ring() {
 	select {
 	case b <- struct{}{}:
-	default: // it rings already
+	default: // a ring is there already
 	}
 }
 
@@ -171,9 +171,9 @@ func addressOf(client rueidis.Client) string {
 	return ""
 }
 
-// readTransitions reads what the scripts have published (shared/core.lua, shared/say.lua): "<ulid> <state>"; or "many ", and then of each,
-// with a blank between them, its ULID and its state, which is one digit; and with an answer =, its length, a blank and the
-// answer. What cannot be read, it leaves out.
+// readTransitions reads a message that a script has published (shared/core.lua, shared/say.lua): "<ulid> <state>"; or "many " and then, for each transition,
+// with a blank between them, its ULID and its state, which is one digit. If there is an answer, then =, its length, a blank and the
+// answer follow. It leaves out transitions that cannot be read.
 func readTransitions(message string) (transitions []mom.Transition) {
 	rest, many := strings.CutPrefix(message, "many ")
 	if !many {
@@ -194,7 +194,7 @@ func readTransitions(message string) (transitions []mom.Transition) {
 			}
 			t.Answer = new(momv1.Answer)
 			if proto.Unmarshal([]byte(after[:size]), t.Answer) != nil {
-				t.Answer = nil // whoever waits for it reads it, and says so
+				t.Answer = nil // those who wait for it read it from the store, and report the error
 			}
 			rest = after[size:]
 		}

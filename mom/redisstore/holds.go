@@ -10,7 +10,7 @@ import (
 	"holdline/mom"
 )
 
-// keepBatch is how many tasks keep.lua takes at once, so that other calls get their turn.
+// keepBatch is how many tasks keep.lua gets at once. Between two runs Redis serves other commands.
 const keepBatch = 100
 
 // Keep implements mom.Store.

@@ -15,20 +15,20 @@ import (
 //
 //	ready   list        ULIDs, first in, first out
 //	dead    list        ULIDs that are DEAD or UNCERTAIN and wait for a person
-//	bell    string      there while tasks are queued of which all MOMs were told
-//	stir    string      there for a second after a transition was published that nobody waits for
-//	ended:<state>  string  how many tasks have come to a state in which they stay
+//	bell    string      exists while tasks are queued and all MOMs were notified of them
+//	stir    string      exists for a second after a transition was published that nobody waits for
+//	ended:<state>  string  how many tasks have reached this final state
 //	lease   sorted set  ULIDs by the end of their lease: what is in flight
 //	later   sorted set  ULIDs by the time their next attempt is due
 //	ttl     sorted set  open ULIDs by the end of their life; its size is the
 //	                    number of open tasks
-//	paused  string      there while leasing is stopped
-//	wait    string      until when the service has asked to get no calls, in ms
+//	paused  string      exists while leasing is stopped
+//	wait    string      the time until which the service has asked to get no calls, in ms
 //	gone    sorted set  "ULID caller" of ended tasks by the time their record expires
 //	passed  string      how many ended tasks are still in ready, to be skipped
-//	bytes   string      how many bytes the stored calls take
+//	bytes   string      size of the stored calls, in bytes
 //	holes   string      how many places in dead are holes: see shared/unpark.lua
-//	parked  string      how many bytes the calls of the tasks in dead take; bytes counts them too
+//	parked  string      size of the calls of the tasks in dead, in bytes; bytes counts them too
 //	uncertain  string   how many tasks in dead are UNCERTAIN
 //	limits  hash        of leases: c at once, r a second; b tokens in the bucket at the time a
 //	numbering  string   the epoch of the number of shards by which new tasks are
@@ -42,15 +42,15 @@ import (
 //	i:<hash>    string      "ULID fingerprint" of an idempotency key
 //	c:<caller>  sorted set  the caller's ULIDs, all with score 0
 //
-// Transitions that somebody waits for are published on the channel events, and "bell" when replay may go on without one.
+// Transitions that somebody waits for are published on the channel events. "bell" is published there when replay may go on without a transition.
 // Outside the shards, hl:shards:{package.Service} is the number of shards with its changes, see
 // numbering.go; hl:services is a sorted set of all services, by the epochs of their numbers; hl:store
-// is the name of the store, which is lost together with the tasks; and hl:schema:<hash> is a schema by
+// is the name of the store, which is lost together with the tasks; and hl:schema:<hash> is a schema with
 // which stored requests were read.
 type shardKeys struct {
 	shard  mom.Shard
-	base   string // what every key of the shard begins with
-	memory memory // of the server that has these keys
+	base   string // the beginning of every key of the shard
+	memory memory // memory of the server that has these keys
 	// counted: the key parked counts all tasks that an older release has parked.
 	counted atomic.Bool
 	more    atomic.Bool // the last Reap has left something to do
@@ -70,15 +70,15 @@ func (s *Store) newShardKeys(shard mom.Shard) *shardKeys {
 		base + "later", base + "ttl", base + "paused", base + "gone",
 	}}
 	if s.cfg.Cluster {
-		// One that never exists. While its slot moves to another node, Redis refuses a script, before it begins, if one of
-		// its keys is missing. If all were there, the script would end midway, at the key of a task that has moved.
+		// A key that never exists. While the slot moves to another node, Redis refuses a script before it begins if one of
+		// its keys is missing. If all its keys were there, the script would fail midway, at the key of a task that has already moved.
 		k.all = append(k.all, base+"none")
 	}
 	k.turns.store, k.turns.keys = s, k
 	return k
 }
 
-// tasksAmong are the ids of the tasks that arguments of a script name.
+// tasksAmong returns the ids of the tasks that are named in the arguments of a script.
 func (k *shardKeys) tasksAmong(argv ...string) (ids []string) {
 	for _, arg := range argv {
 		if name, err := ulid.ParseStrict(arg); err == nil {

@@ -33,7 +33,7 @@ func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d tim
 	return s.readLeases(ctx, shard, lease, reply, err)
 }
 
-// roomFor are the arguments of a lease, in the order that arguments reads them in. The last one is its epoch, which no other lease has.
+// roomFor returns the arguments of a lease, in the order in which turns.arguments reads them. The last argument is its epoch, which no other lease has.
 func roomFor(room mom.Room, duration string) []string {
 	again := room.Again
 	if room.Fresh {
@@ -42,11 +42,11 @@ func roomFor(room mom.Room, duration string) []string {
 	return []string{strconv.Itoa(room.Tasks), strconv.Itoa(again), strconv.Itoa(room.Once), duration, strconv.FormatInt(1+rand.Int64N(maxEpoch), 10)}
 }
 
-// maxEpoch is so small that Lua has all whole numbers up to it, and the next ones.
+// maxEpoch is so small that Lua can represent all whole numbers up to it, and some beyond it, exactly.
 const maxEpoch = 1 << 52
 
-// takeBack gives back what was leased by a turn whose reply was lost, once Redis answers, and again a little later: what we sent over a
-// connection that is closed now may be done after that. If Redis does not answer for as long as leases last, they have ended by then.
+// takeBack gives back the tasks that a turn has leased whose reply was lost. It does so once Redis answers, and again a little later: Redis may still run a
+// command from the closed connection after that. If Redis does not answer for as long as leases last, the leases have ended by themselves.
 func (t *turns) takeBack(epoch string) {
 	until := time.Now().Add(mom.LongestLease)
 	for pause, times := 100*time.Millisecond, 2; times > 0 && time.Now().Before(until); pause = min(2*pause, time.Second) {
@@ -61,8 +61,8 @@ func (t *turns) takeBack(epoch string) {
 	}
 }
 
-// readLeases reads what lease.lua returns. A task whose stored call cannot be read is parked as DEAD, since it
-// would come back for ever.
+// readLeases reads the reply of lease.lua. A task whose stored call cannot be read is parked as DEAD, since it
+// would come back again and again.
 func (s *Store) readLeases(ctx context.Context, shard mom.Shard, lease *asked, reply rueidis.RedisMessage, err error) (leases []mom.Lease, more bool, _ error) {
 	if err != nil {
 		return nil, true, fmt.Errorf("lease: %w", err)
@@ -99,7 +99,7 @@ func (s *Store) readLeases(ctx context.Context, shard mom.Shard, lease *asked, r
 	return nil, more, errors.Join(errs...)
 }
 
-// readLease reads the lease of one task by what asked for it. The task may have been stored in the same turn.
+// readLease reads the lease of one task. by is the transition that asked for the lease; the task may have been stored in the same turn.
 func readLease(shard mom.Shard, row rueidis.RedisMessage, by *asked) (mom.Lease, error) {
 	fields, err := row.ToArray()
 	if err != nil || len(fields) != 6 {

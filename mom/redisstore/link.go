@@ -26,7 +26,7 @@ type link struct {
 	client atomic.Pointer[rueidis.Client]
 	why    atomic.Pointer[error] // why there is no client yet
 	conns  sync.Map              // *conn → nil: the open ones
-	cut    atomic.Int64          // when cutOff closed them last, in ns
+	cut    atomic.Int64          // when cutOff last closed all connections, in ns
 
 	shares shares
 
@@ -117,8 +117,8 @@ type conn struct {
 
 	silence time.Duration // if the server has not answered after this time, it is given up
 	opened  time.Time
-	asked   atomic.Int64 // when something was written first after the last read, in ns since opened; 0: nothing was
-	timer   *time.Timer  // looks at asked; to start and stop it with each command would cost more than looking in vain
+	asked   atomic.Int64 // the time of the first write after the last read, in ns since opened; 0: there was none
+	timer   *time.Timer  // checks asked; starting and stopping it with each command would cost more than an unnecessary check
 	silent  atomic.Bool  // the server was given up
 	closed  atomic.Bool
 
@@ -139,7 +139,7 @@ func (l *link) watched(dial dialFunc, silence time.Duration) dialFunc {
 		}
 		c := &conn{Conn: wire.NonBlocking(raw), link: l, silence: silence, opened: time.Now()}
 		c.timer = time.AfterFunc(time.Hour, c.look)
-		c.timer.Reset(silence) // now that look can read it
+		c.timer.Reset(silence) // only now, since look reads c.timer
 		l.conns.Store(c, nil)
 		return c, nil
 	}
@@ -175,7 +175,7 @@ func dialTLS(ctx context.Context, address string, dialer *net.Dialer, config *tl
 	return secure, nil
 }
 
-// look gives the server up if it owes an answer for too long. Else it looks again when that may be so.
+// look gives up the server if it has owed an answer for too long. Otherwise it sets the timer to the earliest time at which that may be so.
 func (c *conn) look() {
 	left := c.silence
 	if asked := c.asked.Load(); asked != 0 {
@@ -201,8 +201,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, c.explain(err)
 }
 
-// Read implements net.Conn. Any byte shows that the server is alive, though other answers may be due. The time for these
-// begins with the next command or ping.
+// Read implements net.Conn. Any byte shows that the server is alive, even if other answers are still due. The time for these
+// answers begins with the next command or ping.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {

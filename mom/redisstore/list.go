@@ -18,8 +18,8 @@ import (
 
 const (
 	pageSize = 200
-	maxPages = 10 // looked at in one List
-	// maxIndexed is how many ULIDs are read to find tasks by their states: so many take Redis a few milliseconds.
+	maxPages = 10 // maximum number of pages that one List reads
+	// maxIndexed is how many ULIDs are read to find tasks by their states: this many take Redis a few milliseconds.
 	maxIndexed = 10_000
 )
 
@@ -81,8 +81,8 @@ func (s *Store) page(ctx context.Context, shard mom.Shard, caller, before string
 	})
 }
 
-// read reads tasks of a caller, or of others. It leaves out those whose records have expired. One whose record cannot be read is there with its id, in no state:
-// it does not hide the others.
+// read reads tasks of a caller, or of others. It leaves out tasks whose records have expired. If a record cannot be read, the list has the task with its id and without a state,
+// so that this record does not hide the other tasks.
 func (s *Store) read(ctx context.Context, shard mom.Shard, caller string, names []string) ([]*momv1.Task, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -115,8 +115,8 @@ func (s *Store) read(ctx context.Context, shard mom.Shard, caller string, names 
 	})
 }
 
-// indexed returns the ULIDs, newest first, of all tasks that may be in one of the states, if no queue has to be read for it,
-// and not too many others. So the few tasks that have failed are found among a million that wait.
+// indexed returns the ULIDs, newest first, of all tasks that may be in one of the states. It returns false if a queue, or too many other tasks, would have to be read
+// for that. So the few tasks that have failed are found among a million tasks that wait.
 func (s *Store) indexed(ctx context.Context, shard mom.Shard, before string, states []momv1.TaskState) (names []string, ok bool, err error) {
 	var running, retrying, parked, gone bool
 	for _, state := range states {
@@ -126,7 +126,7 @@ func (s *Store) indexed(ctx context.Context, shard mom.Shard, before string, sta
 		case momv1.TaskState_TASK_STATE_RETRYING:
 			retrying = true
 		case momv1.TaskState_TASK_STATE_DEAD, momv1.TaskState_TASK_STATE_UNCERTAIN:
-			parked, gone = true, true // those that were given up, too
+			parked, gone = true, true // tasks that were given up are in gone
 		case momv1.TaskState_TASK_STATE_SUCCEEDED, momv1.TaskState_TASK_STATE_FAILED,
 			momv1.TaskState_TASK_STATE_CANCELLED, momv1.TaskState_TASK_STATE_EXPIRED:
 			gone = true

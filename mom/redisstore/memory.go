@@ -34,7 +34,7 @@ func (m *memory) known(look time.Duration) string {
 	return ""
 }
 
-// learn takes note of what add.lua has said, when it was called with that argument memory.
+// learn records what a reply of add.lua shows about the memory; known is the argument memory of that call.
 func (m *memory) learn(known string, reply rueidis.RedisMessage) {
 	if reply.IsInt64() { // as nearly always
 		if known == "look" {

@@ -46,9 +46,9 @@ func (s *Store) Restore(ctx context.Context, shard mom.Shard) (int64, error) {
 	}
 }
 
-// inBatches runs a script until it has come to the end, each time in its turn, and returns how many tasks it
-// has changed. The script replies with the number that one run has changed, and with the places where the
-// next run starts, all -1 at the end. It gets them as arguments of these names, at first 0.
+// inBatches runs a script again and again until it has come to the end; each run waits for its turn (see bulk). It returns how many tasks were
+// changed. The script replies with the number of tasks that the run has changed, and with the places where the
+// next run starts: all -1 at the end. The next run gets these places as arguments of these names; the first run gets 0.
 func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, given args, places ...string) (done int64, err error) {
 	at := make([]int64, len(places))
 	for err == nil && slices.Max(at) >= 0 {

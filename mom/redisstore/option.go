@@ -49,7 +49,7 @@ func clientOption(cfg Config) (rueidis.ClientOption, error) {
 	// it, and close the connection when the command's time is up.
 	option.AlwaysPipelining = true
 	option.Sentinel.Dialer = option.Dialer
-	// To notice a failover that no sentinel has told us of.
+	// To notice a failover even if no sentinel has reported it to us.
 	option.Sentinel.TopologyRefreshInterval = 5 * time.Second
 	if sentinel && option.TLSConfig != nil {
 		option.TLSConfig.ServerName = "" // each host has its own name, not that of the first sentinel

@@ -9,8 +9,8 @@ import (
 )
 
 // How many commands may be under way to Redis at once. There are few places, because a command
-// that is under way cannot be taken back, while one that still waits for a place can: its caller
-// learns that it was not sent. They are enough to keep a Redis busy that is a few milliseconds
+// that is under way cannot be taken back, while a command that still waits for a place can: its caller
+// learns that it was not sent. The places are enough to keep a Redis busy that is a few milliseconds
 // away.
 const (
 	callerPlaces = 128

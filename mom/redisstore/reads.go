@@ -114,7 +114,7 @@ func readTask(id contract.TaskID, fields map[string]string) (*momv1.Task, error)
 	}, nil
 }
 
-// readState returns UNSPECIFIED for a text that is no number.
+// readState reads a state. It returns UNSPECIFIED for a text that is no number.
 func readState(s string) momv1.TaskState {
 	n, err := strconv.ParseInt(s, 10, 32)
 	if err != nil {

@@ -90,10 +90,10 @@ func readNear(reply rueidis.RedisMessage) ([]nearLease, error) {
 	return near, nil
 }
 
-// walk runs a script over all of a list, in parts, when a MOM starts. The last MOM of a rolling
-// update does so too. So the calls of all tasks that an older release has parked are counted, and
-// tasks that another MOM could not send are due at once. Each part gets, by these names, the
-// numbers that the part before has returned; the first is the place to go on from, -1 at the end.
+// walk runs a script over a whole list, in parts, when a MOM starts. The last MOM of a rolling
+// update does so too. So the calls of all tasks that an older release has parked get counted, and
+// tasks that another MOM could not send are due at once. Each part gets the numbers that the part before has returned,
+// as arguments of these names. The first number is the place to go on from, -1 at the end.
 func (s *Store) walk(ctx context.Context, sc *script, keys *shardKeys, names ...string) error {
 	numbers := make([]int64, len(names))
 	step := func() (err error) {
@@ -111,7 +111,7 @@ func (s *Store) walk(ctx context.Context, sc *script, keys *shardKeys, names ...
 	return err
 }
 
-// parked tells how near the parked tasks of a shard are to their end.
+// parked describes the parked tasks of a shard, and how much of their time or room is used up.
 func (s *Store) parked(bytes, oldest int64) mom.Parked {
 	p := mom.Parked{Bytes: bytes, Oldest: time.Duration(oldest) * time.Millisecond}
 	p.Share = max(float64(p.Bytes)/float64(s.cfg.MaxParkedBytes), float64(p.Oldest)/float64(s.cfg.ParkedTTL))
@@ -126,7 +126,7 @@ type leaseWatch struct {
 	seen map[string]seenLease // by ULID
 }
 
-// seenLease is when a lease ends by the clock of Redis, and since when we have seen it with that end.
+// seenLease has the end of a lease by the clock of Redis, and the time since which we have seen the lease with that end.
 type seenLease struct {
 	end   string
 	since time.Time
@@ -144,7 +144,7 @@ func (w *leaseWatch) ripe(now time.Time, grace time.Duration) (list []string) {
 	return list
 }
 
-// nearLease is a lease that is over soon, in left; if left is not positive, it is over.
+// nearLease is a lease that is over soon, after left. If left is not positive, the lease is over.
 type nearLease struct {
 	ulid, end string
 	left      time.Duration

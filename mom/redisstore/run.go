@@ -103,7 +103,7 @@ func (s *Store) exec(ctx context.Context, client rueidis.Client, sc *script, key
 	return reply, nil
 }
 
-// do runs a script that replies only whether it was done.
+// do runs a script whose reply is only OK or a refusal.
 func (s *Store) do(ctx context.Context, sc *script, keys *shardKeys, given args) error {
 	_, err := s.run(ctx, sc, keys, given)
 	return err
@@ -136,7 +136,7 @@ func (s *Store) takesFlags(ctx context.Context, client rueidis.Client) (bool, er
 
 func (s *Store) setFlagged(info map[string]string) (flagged bool) {
 	first, _, _ := strings.Cut(info["redis_version"], ".")
-	major, _ := strconv.Atoi(first) // 0 for a server that does not say
+	major, _ := strconv.Atoi(first) // 0 for a server that does not report its version
 	flagged = major >= 7
 	s.flagged.Store(&flagged)
 	return flagged
@@ -151,7 +151,7 @@ func millis(d time.Duration) string {
 	return strconv.FormatInt(max(d.Milliseconds(), 1), 10)
 }
 
-// millisOrNone is millis for what may be 0.
+// millisOrNone is millis for a duration that may be 0.
 func millisOrNone(d time.Duration) string {
 	return strconv.FormatInt(max(d, 0).Milliseconds(), 10)
 }

@@ -26,7 +26,7 @@ type script struct {
 	// flagged begins with the line that allows writes at maxmemory: the scripts that drain the
 	// queues must work when the queues have filled Redis.
 	flagged form
-	// plain is for servers before Redis 7, and for those that do not tell their version.
+	// plain is for servers before Redis 7, and for servers that do not report their version.
 	plain form
 	// upkeep: it uses the places for upkeep, not those that callers and replay wait for.
 	upkeep bool
@@ -34,7 +34,7 @@ type script struct {
 	reads bool
 }
 
-// form is the text of a script, and what calls the script by the hash of this text.
+// form is the text of a script, and the rueidis value that calls the script by the hash of this text.
 type form struct {
 	text string
 	lua  *rueidis.Lua
@@ -75,7 +75,7 @@ var (
 	rightsScript   = join("rights", source("rights"))
 )
 
-// newScript builds a script of a shard from shared files that it names, or what lazily has made of them, and its own file.
+// newScript builds a script of a shard from its own file and the named shared files, or the parts that lazily has made of such files.
 func newScript(name string, shared ...string) *script {
 	texts := []string{source("shared/core")}
 	for _, part := range shared {
@@ -87,8 +87,8 @@ func newScript(name string, shared ...string) *script {
 	return join(name, append(texts, source(name))...)
 }
 
-// lazily makes a part of a script whose functions are in the table that the function of this name returns. They are
-// defined when it is first called: Lua takes 0.2 µs to define one, at each call of the script.
+// lazily makes a part of a script from shared files. A function of this name returns a table with the functions of the files, and defines
+// them only when it is first called: defining one takes Lua 0.2 µs, at each call of the script.
 func lazily(name string, shared ...string) string {
 	var body, table strings.Builder
 	for _, part := range shared {
@@ -105,9 +105,9 @@ func lazily(name string, shared ...string) string {
 // functionLines matches the functions that a file defines for others.
 var functionLines = regexp.MustCompile(`(?m)^local function (\w+)`)
 
-// join makes one script of several texts: a local variable for each argument that a text lists, and
-// then the texts. All but the first one are in a function of their own. A new function finds the variables of the function around it by a search of all that are shared
-// there (luaF_findupval), and those from farther out at once. Without the function, the search takes 7 of the 17 µs of a turn that does nothing.
+// join makes one script from several texts: a local variable for each argument that a text lists, and
+// then the texts. All texts but the first are in a function of their own, to save time. When Lua makes a function, it finds each variable of the function directly around it by a search through all variables that are shared
+// there (luaF_findupval); it finds variables from farther out at once. Without the function of their own, this search takes 7 of the 17 µs of a turn that does nothing.
 func join(name string, texts ...string) *script {
 	s := &script{name: name}
 	var locals, body strings.Builder
@@ -163,7 +163,7 @@ func (s *script) asRead() *script {
 // lastState is the state with the highest number.
 var lastState = slices.Max(slices.Collect(maps.Keys(momv1.TaskState_name)))
 
-// constants are what the scripts share with Go. Each name stands for its text.
+// constants are the values that the scripts share with Go: each name in a script is replaced by its text here.
 var constants = func() map[string]string {
 	all := map[string]string{
 		"LAST_STATE": strconv.Itoa(int(lastState)), "BULK": strconv.Itoa(bulkBatch), "NEWEST_RECORD": strconv.Itoa(mom.NewestRecord),

@@ -61,7 +61,7 @@ func (s *Store) search(ctx context.Context, found map[string]int64) error {
 	if err != nil {
 		return err
 	}
-	const name = "\x00" // which no prefix has
+	const name = "\x00" // no prefix contains it
 	before, after, _ := strings.Cut(shardCountKey(s.cfg.Prefix, name), name)
 	for _, node := range client.Nodes() {
 		for cursor, more := uint64(0), true; more; more = cursor != 0 {

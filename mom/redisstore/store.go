@@ -79,7 +79,7 @@ type Config struct {
 	// DialTimeout bounds a new connection, with its greeting. Default 300 ms.
 	DialTimeout time.Duration
 
-	// Logger gets what no caller is told. Default slog.Default().
+	// Logger logs facts that no caller gets. Default slog.Default().
 	Logger *slog.Logger
 }
 
@@ -95,11 +95,11 @@ type Store struct {
 	reaps, requests bulk
 
 	doubts  chan struct{}
-	granted atomic.Bool            // our user may call all that scripts do, as far as is known
-	barred  atomic.Bool            // it may not, or that is not known yet: see permitted
-	asking  singleflight.Group     // whether it may
-	unsaved atomic.Int64           // changes that are in no file; negative: each is in one
-	name    atomic.Pointer[string] // which store this is; nil until it was seen
+	granted atomic.Bool            // our user may call all commands of the scripts, as far as is known
+	barred  atomic.Bool            // our user may not, or that is not known yet: see permitted
+	asking  singleflight.Group     // of the questions for our user's rights
+	unsaved atomic.Int64           // changes that are in no file; negative: every change is in a file
+	name    atomic.Pointer[string] // the name of the store; nil until it was read
 
 	flagged atomic.Pointer[bool] // whether the server understands the flags of scripts; nil until it was asked
 	// memoryLook is how long Adds use the result of the last look at the server's memory.
@@ -130,8 +130,8 @@ func Open(cfg Config) (*Store, error) {
 	s.unsaved.Store(-1)
 	s.barred.Store(true)
 	if cfg.Embedded {
-		// A miniredis does not speak RESP3, and its INFO tells nothing of memory, so no Add looks. It
-		// does not tell its version either, so it gets the scripts for servers before Redis 7.
+		// A miniredis does not speak RESP3. Its INFO has nothing about memory, so no Add looks. It
+		// does not report its version either, so it gets the scripts for servers before Redis 7.
 		option.AlwaysRESP2, s.memoryLook = true, math.MaxInt64
 	}
 	if s.link, err = newLink(option, cfg.CommandTimeout); err != nil {

@@ -33,10 +33,10 @@ func (s *Store) Settle(ctx context.Context, lease mom.Lease, answer *momv1.Answe
 	return inWords(s.keysOf(lease.ID).turns.run(ctx, &asked{kind: anEnd, argv: argv}))
 }
 
-// smallAnswer is the largest answer that is published to those who wait for it, in bytes. They read a larger one.
+// smallAnswer is the size of the largest answer that is published to those who wait for it, in bytes. They read a larger answer from the store.
 const smallAnswer = 1 << 10
 
-// inWords reads one of many replies of a script: OK, or why not.
+// inWords reads one of many replies of a script: OK, or the word of a refusal.
 func inWords(reply rueidis.RedisMessage, err error) error {
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (s *Store) Spend(ctx context.Context, lease mom.Lease, failure string, back
 	return readState(state), err
 }
 
-// later runs a transition after which a leased task waits, and returns for how long.
+// later runs a transition after which a leased task waits, and returns how long it waits.
 func (s *Store) later(ctx context.Context, sc *script, lease mom.Lease, given args) (time.Duration, error) {
 	reply, err := s.leased(ctx, sc, lease, given)
 	if err != nil {
@@ -93,7 +93,7 @@ func (s *Store) later(ctx context.Context, sc *script, lease mom.Lease, given ar
 	return time.Duration(due) * time.Millisecond, nil
 }
 
-// fenced is leased for a script that replies only whether it was done.
+// fenced is leased for a script whose reply is only OK or a refusal.
 func (s *Store) fenced(ctx context.Context, sc *script, lease mom.Lease, given args) error {
 	_, err := s.leased(ctx, sc, lease, given)
 	return err

@@ -20,17 +20,17 @@ import (
 )
 
 const (
-	// turnMost is how many tasks are added in one turn, and how many other transitions made: so many take Redis a millisecond or two.
+	// turnMost is the maximum number of new tasks in one turn, and also of other transitions: this many take Redis a millisecond or two.
 	turnMost = 64
-	// turnBytes is how much the new ones may bring, and the others, unless one alone brings more.
+	// turnBytes is the maximum size of the arguments of all new tasks in one turn, and also of all other transitions. A single larger transition goes alone.
 	turnBytes = 256 << 10
-	// turnEnough: if so many wait, the turn begins at once. To wait for more would leave Redis idle.
+	// turnEnough: if this many transitions wait, the turn begins at once. Waiting for more would leave Redis idle.
 	turnEnough = 16
 )
 
-// turns make the transitions of a shard together: while one script is under way, those that are asked for wait, and the
-// next script makes them all. So one that comes alone does not wait, and many cost Redis and us little more than
-// one. They are safe for concurrent use.
+// turns make the transitions of a shard together: while one script is under way, new requests for transitions wait, and the
+// next script makes them all. So a transition that comes alone does not wait, and many transitions cost Redis and us little more than
+// one. turns are safe for concurrent use.
 type turns struct {
 	store *Store
 	keys  *shardKeys
@@ -38,14 +38,14 @@ type turns struct {
 	mu    sync.Mutex
 	busy  bool
 	adds  queue
-	other queue // of all other transitions, which go first: they take work from Redis
+	other queue // of all other transitions, which go first: they reduce the work that Redis has
 	attendance
 }
 
 // queue has the transitions that wait for a turn, in the order in which they came.
 type queue []*asked
 
-// kind is that of a transition, in the order in which turn.lua makes them.
+// kind is the kind of a transition. turn.lua makes transitions in the order of the kinds.
 type kind uint8
 
 const (
@@ -55,24 +55,24 @@ const (
 	aLease
 )
 
-// asked is a transition that was asked for.
+// asked is a transition that somebody has asked for.
 type asked struct {
 	kind  kind
-	argv  []string // of a lease: see roomFor
+	argv  []string // for a lease: see roomFor
 	size  int
 	call  *momv1.Call   // of a new task
-	bytes int           // of its call, as it is stored
-	with  []*asked      // of a lease: what was made in the same turn
-	until time.Time     // for how long to wait for it, if that is not the CommandTimeout
-	taken bool          // of a lease that waits for new tasks: it is on its way
-	done  chan struct{} // closed when it is decided
+	bytes int           // size of the stored call of a new task
+	with  []*asked      // for a lease: the other transitions of the same turn
+	until time.Time     // when run stops waiting, if that is before the CommandTimeout is over
+	taken bool          // for a lease that waits for new tasks: a turn has taken it
+	done  chan struct{} // closed when reply and err are set
 	reply rueidis.RedisMessage
 	err   error
 }
 
-// run makes a transition, and returns what the script says of it. If ctx ends, or the time is over, before the script is sent, or if
-// too many that came later wait, it is surely not made. A lease that is on its way is waited for even then, since nobody else
-// knows of the tasks that it takes.
+// run makes a transition, and returns the script's reply to it. If ctx ends, or the time is over, before the script is sent, or if
+// too many later transitions wait, the transition is surely not made. If a lease was sent already, run waits for it even then, since nobody else
+// knows which tasks the lease takes.
 func (t *turns) run(ctx context.Context, one *asked) (rueidis.RedisMessage, error) {
 	most := t.store.cfg.CommandTimeout
 	if !one.until.IsZero() {
@@ -135,7 +135,7 @@ func (q *queue) remove(one *asked) (there bool) {
 	return at >= 0
 }
 
-// take takes those whose turn it is, in the order in which they came. If they are not all, they are the latest, which have
+// take takes the transitions of the next turn, in the order in which they came. If not all of them fit, it takes the latest, which have
 // the most time left: see places.
 func (q *queue) take() []*asked {
 	from, size := len(*q), 0
@@ -161,7 +161,7 @@ func (t *turns) work() {
 		t.mu.Lock()
 		if len(t.adds)+len(t.other) < turnEnough {
 			t.mu.Unlock()
-			runtime.Gosched() // those who are about to ask go along; nobody waits for them
+			runtime.Gosched() // lets goroutines that are about to ask join this turn, without waiting for them
 			t.mu.Lock()
 		}
 		others, later := oneLease(t.other.take())
@@ -181,7 +181,7 @@ func (t *turns) work() {
 	}
 }
 
-// oneLease leaves all leases but the first for later: a turn has one. There is one replayer of a shard in a process.
+// oneLease leaves all leases but the first for later, since a turn has only one lease. Usually there is no other: a process has one replayer for each shard.
 func oneLease(batch []*asked) (now, later []*asked) {
 	leases := 0
 	for _, one := range batch {
@@ -197,7 +197,7 @@ func oneLease(batch []*asked) (now, later []*asked) {
 	return now, later
 }
 
-// arguments are the script that makes some transitions, in the order of their kinds, and what it is called with.
+// arguments returns the script that makes some transitions, which are in the order of their kinds, and the arguments for it.
 func (t *turns) arguments(batch []*asked, attended bool) (sc *script, given args, rest []string) {
 	cfg := t.store.cfg
 	given = args{
@@ -221,7 +221,7 @@ func (t *turns) arguments(batch []*asked, attended bool) (sc *script, given args
 	return addTurnScript, given, rest
 }
 
-// make makes some transitions, and tells each what became of it.
+// make makes some transitions, and gives each its reply.
 func (t *turns) make(batch []*asked, attended bool) {
 	slices.SortStableFunc(batch, func(a, b *asked) int { return int(a.kind) - int(b.kind) })
 	script, given, rest := t.arguments(batch, attended)
@@ -257,7 +257,7 @@ func (t *turns) make(batch []*asked, attended bool) {
 		if one.kind == aLease {
 			one.with = batch
 			if errors.Is(err, errDefect) {
-				go t.takeBack(given["epoch"]) // some may be leased, and nobody has them
+				go t.takeBack(given["epoch"]) // some tasks may be leased, and nobody has these leases
 			}
 		}
 		one.end(replies[i], err)
@@ -267,7 +267,7 @@ func (t *turns) make(batch []*asked, attended bool) {
 	}
 }
 
-// judge is that of the store, for one of many transitions.
+// judge is Store.judge for one of many transitions.
 func (t *turns) judge(one *asked, err error) error {
 	if err = t.store.judge(err); errors.Is(err, errDefect) {
 		attrs := []any{"script", turnScript.name, "shard", t.keys.base, "error", err}

@@ -1,10 +1,10 @@
 -- Cancels tasks whose callers left without a handle, unless they were sent or are kept.
 --
 -- ARGV: tombstone:ms ...     (ulid and offer of each; offer is empty for a caller who
---       surely left, else the last offer of a caller whose connection was lost)
+--       surely left, or the last offer of a caller whose connection was lost)
 -- Returns: 'OK'
--- Effect: out of lease, passed over in ready; CANCELLED. With an offer, only if no later offer
---         came, and marked, so that add stores the task anew if a later one comes.
+-- Effect: out of lease, passed over in ready; CANCELLED. A task with an offer is cancelled only if no
+--         later offer came, and is marked, so that add stores it anew if a later offer comes.
 for i = rest, #ARGV, 2 do
   local ulid, offer = ARGV[i], ARGV[i + 1]
   local task = load(ulid)

@@ -1,12 +1,12 @@
 -- Passes over a leased task that cannot be sent as it is.
 --
--- ARGV: ulid epoch why wait:ms     (wait is 0 when it can never be sent)
--- Returns: the ms until it is looked at again, or 'FENCED'. 0 too when this lease has
---          passed it over before, or when it is parked.
--- Effect: lease → later, no attempt spent, no mark; it waits twice as long each time, up to 128
+-- ARGV: ulid epoch why wait:ms     (wait is 0 when the task can never be sent)
+-- Returns: the ms until the task is looked at again, or 'FENCED'. 0 also when this lease has
+--          passed it over before, or when the task is parked.
+-- Effect: lease → later, no attempt spent, no mark; the task waits twice as long each time, up to 128
 --         times the wait. DEAD when its TTL is over or it can never be sent; reap.lua parks it,
---         too, when its TTL ends meanwhile. Its token of the rate is given back, since it was not
---         sent.
+--         too, when its TTL ends meanwhile. Its token of the rate limit is given back, since the task
+--         was not sent.
 local task, reply = held(ulid, epoch)
 if not task then return reply end
 if task.s == S_RETRYING or task.s == S_DEAD then return 0 end

@@ -1,4 +1,4 @@
--- Rings for all MOMs when tasks wait and nobody has rung for them.
+-- Rings the bell of all MOMs if tasks wait and the bell has not rung for them yet.
 --
 -- ARGV: (none)
 -- Effect: that of shared/call.lua

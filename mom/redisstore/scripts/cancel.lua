@@ -1,4 +1,4 @@
--- Cancels a task that was never sent, and dismisses one that is parked.
+-- Cancels a task that was never sent, and dismisses a task that is parked.
 --
 -- ARGV: ulid tombstone:ms
 -- Returns: 'OK', 'NONE' or 'STATE'

@@ -1,5 +1,5 @@
--- Counts the calls of tasks that an older release has parked, and the holes, of which that
--- release may have removed some.
+-- Counts the calls of tasks that an older release has parked. It also counts the holes, since that
+-- release may have removed some of them.
 --
 -- ARGV: offset:n holes:n     (holes: found before the offset)
 -- Returns: {the offset to go on from, -1 at the end; holes found before it}

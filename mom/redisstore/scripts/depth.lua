@@ -3,7 +3,7 @@
 -- ARGV: (none)
 -- Returns: {queued, running, retrying, dead, paused, ms since the head came, bytes,
 --          leases at once, thousandths of leases a second, bytes of the parked
---          calls, ms since the oldest was parked, those of dead that are UNCERTAIN};
+--          calls, ms since the oldest was parked, how many of dead are UNCERTAIN};
 --          0 for no limit
 -- Effect: the key bell is deleted when nothing is queued.
 local wait = 0

@@ -1,7 +1,7 @@
--- Ends the wait of a parked task for a person: nobody will retry it.
+-- Ends the wait of a parked task for a person: the task will not be retried.
 --
 -- ARGV: ulid tombstone:ms
--- Returns: 'OK', 'NONE' or 'STATE'. 'OK' too when it is dismissed already.
+-- Returns: 'OK', 'NONE' or 'STATE'. 'OK' also when the task is dismissed already.
 -- Effect: out of dead, its call gone; the state stays until the record expires.
 local task, err = load(ulid)
 if err then return err end

@@ -1,4 +1,4 @@
--- Tells how many tasks of a shard have come to a state in which they stay.
+-- Returns how many tasks of a shard have reached each final state.
 --
 -- ARGV: (none)
 -- Returns: their numbers, by state from 1 to LAST_STATE

@@ -1,7 +1,7 @@
 -- Keeps tasks whose callers get handles.
 --
 -- ARGV: ...     (ulids)
--- Returns: the positions, from 1, of those that do not exist or were cancelled.
+-- Returns: the positions, from 1, of the tasks that do not exist or were cancelled.
 -- Effect: marks the others as kept, so that abandon.lua leaves them.
 local missing = {}
 for i = rest, #ARGV do

@@ -2,7 +2,7 @@
 --
 -- ARGV: most:leases rate     (leases at once; leases a second; 0: no limit)
 -- Returns: 'OK'
--- Effect: limits written or deleted; what was taken under the old rate counts under the new one.
+-- Effect: limits written or deleted; leases that were taken under the old rate count under the new one.
 --         Rings the bell.
 local limits = base .. 'limits'
 if most > 0 then

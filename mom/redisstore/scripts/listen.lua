@@ -1,4 +1,4 @@
--- Has the transitions of a task published from now on, until its record is gone: somebody waits for them.
+-- Has the transitions of a task published from now on, until its record is gone, because somebody waits for them.
 --
 -- ARGV: ulid
 -- Effect: L in t:, if there is such a task

@@ -1,5 +1,5 @@
 -- Opens a shard for the tasks that are placed by a number of shards, and closes it for
--- those that are placed by earlier ones.
+-- tasks that are placed by earlier numbers.
 --
 -- ARGV: epoch:n     (of the number)
 -- Returns: 'OK'

@@ -1,7 +1,7 @@
 -- Ends the lease of a task that may have run and must not run twice.
 --
 -- ARGV: ulid epoch failure
--- Returns: 'OK' or 'FENCED'. 'OK' too when it is UNCERTAIN already.
+-- Returns: 'OK' or 'FENCED'. 'OK' also when the task is UNCERTAIN already.
 -- Effect: lease → dead, an attempt spent.
 local task, reply = held(ulid, epoch)
 if not task then return reply end

@@ -1,10 +1,10 @@
--- Lets a leased task wait that the service has not run.
+-- Lets a leased task that the service has not run wait before its next attempt.
 --
 -- ARGV: ulid epoch why wait:ms all tombstone:ms     (all is 1 or 0)
--- Returns: the ms until its next attempt, or 'FENCED'. 0 too when this lease has put
---          it back before, or when its TTL is over.
+-- Returns: the ms until its next attempt, or 'FENCED'. 0 also when this lease has put
+--          the task back before, or when its TTL is over.
 -- Effect: lease → later, no attempt spent, no mark; EXPIRED when its TTL is over. With all, the
---         key wait is written, too, for wait ms: lease.lua obeys it.
+--         key wait is written, too, for wait ms: until then lease.lua leases nothing.
 local task, reply = held(ulid, epoch)
 if not task then return reply end
 if task.s == S_RETRYING or task.s == S_EXPIRED then return 0 end

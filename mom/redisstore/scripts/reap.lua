@@ -11,8 +11,8 @@
 -- Effect: leases that were watched and are over → ready, or dead as UNCERTAIN when marked and not
 --         repeatable; tasks past their TTL EXPIRED, or DEAD when they cannot be sent as they are;
 --         due retries → ready; parked tasks are given up when their time or room is used up;
---         records whose time is over are deleted, and leave their callers' lists; ended tasks leave the head of
---         ready; bytes is 0 when no call is left; rings the bell.
+--         records whose time is over are deleted, also from their callers' lists; ended tasks are removed from the
+--         head of ready; bytes becomes 0 when no call is left; rings the bell.
 local more, left = false, 0 -- left: tasks that only a newer release can read
 -- Without an open task there is little to look at: an idle shard is cheap.
 local open = redis.call('EXISTS', TTL) == 1

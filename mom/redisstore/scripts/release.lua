@@ -1,7 +1,7 @@
 -- Gives back a leased task that the service has not seen.
 --
 -- ARGV: ulid epoch tombstone:ms
--- Returns: 'OK' or 'FENCED'. 'OK' too when it is back already.
+-- Returns: 'OK' or 'FENCED'. 'OK' also when the task is back already.
 -- Effect: lease → ready, no attempt spent, no mark; EXPIRED when its TTL is over.
 local task, reply = held(ulid, epoch)
 if not task then return reply end

@@ -3,9 +3,9 @@
 -- ARGV: from_open:n from_parked:n
 -- Returns: {tasks that are UNCERTAIN now, from_open, from_parked}: the places in ttl and
 --          in dead to go on from, -1 at their ends
--- Effect: for some of the tasks that were queued or parked before this server was started. Those
+-- Effect: works on some of the tasks that were queued or parked before this server was started. Tasks
 --         that are not repeatable go from open to dead as UNCERTAIN, or from DEAD to UNCERTAIN.
---         These and the open repeatable ones count one more attempt, once.
+--         These tasks and the open repeatable ones count one more attempt, once.
 local failure = 'restored from a backup: may have run since'
 local changed = 0
 

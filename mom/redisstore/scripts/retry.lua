@@ -2,7 +2,7 @@
 --
 -- ARGV: ulid
 -- Returns: 'OK', 'NONE', 'STATE', or 'DROPPED' when its call is gone
--- Effect: dead → ready; attempts 0, those before are kept apart, its whole TTL again.
+-- Effect: dead → ready; attempts 0, the earlier attempts are kept in a field of their own; its whole TTL again.
 local task, err = load(ulid)
 if err then return err end
 if not task then return 'NONE' end

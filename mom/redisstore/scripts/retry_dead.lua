@@ -1,10 +1,10 @@
 -- Retries a batch of parked tasks.
 --
--- ARGV: uncertain from:n before:n     (uncertain: 1 takes those along; from and before
+-- ARGV: uncertain from:n before:n     (uncertain: 1 retries UNCERTAIN tasks, too; from and before
 --       are places in dead, before is 0 at first)
 -- Returns: {retried, from, before} to go on with; from and before are -1 at the end
--- Effect: as retry, for some of the tasks between these places. before is where dead ended at
---         first: tasks that die again meanwhile stay dead. It is a place and not a time, since
+-- Effect: as retry, for some of the tasks between these places. before is where dead ended when the first
+--         batch began: tasks that die again meanwhile stay dead. before is a place and not a time, since
 --         the clock may have been set back after tasks were parked.
 if before == 0 then before = redis.call('LLEN', DEAD) end
 local retried = 0

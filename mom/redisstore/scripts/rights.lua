@@ -1,8 +1,8 @@
 -- Returns the commands that the user of this connection may not call, or that the server does not have. It is used alone, without core.
 --
 -- ARGV: key ...
---       (a key that the user should be able to use, as all keys and channels of a shard, and the commands)
--- Returns: the names of those, separated by blanks; none before Redis 7, which cannot tell
+--       (a key that the user should be able to use, like all keys and channels of a shard; and the commands)
+-- Returns: the names of these commands, separated by blanks; none before Redis 7, which cannot check rights in a script
 -- Effect: none
 
 -- Some builds of Redis 8.0 judge only calls with as many arguments as the command takes, which the key stands for.

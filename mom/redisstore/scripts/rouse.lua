@@ -1,8 +1,8 @@
--- Makes tasks due that were passed over: what they lacked may be there now.
+-- Makes tasks due that were passed over: perhaps they can be sent now.
 --
 -- ARGV: offset:n
 -- Returns: {the offset to go on from, -1 at the end}
--- Effect: of up to 100 retrying tasks from offset on, those that were passed over are
+-- Effect: looks at up to 100 retrying tasks from offset on. Those that were passed over are
 --         due now.
 local ulids = redis.call('ZRANGE', LATER, offset, offset + BATCH - 1)
 for _, ulid in ipairs(ulids) do

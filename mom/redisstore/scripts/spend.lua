@@ -1,7 +1,7 @@
 -- Spends an attempt of a leased task.
 --
 -- ARGV: ulid epoch failure backoff:ms max_attempts:n tombstone:ms
--- Returns: the state's number, or 'FENCED'. The state too when this lease has
+-- Returns: the state's number, or 'FENCED'. The state also when this lease has
 --          spent its attempt before.
 -- Effect: lease → later, or dead once all attempts are spent; EXPIRED when its
 --         TTL is over.

@@ -1,7 +1,7 @@
--- Replaces a text, unless it is not the old one any more. It is used alone, without core.
+-- Replaces a text, if it is still the old text. It is used alone, without core.
 --
 -- KEYS: the text's key
--- ARGV: old new     (old is empty for none)
+-- ARGV: old new     (old is empty if there was no text)
 -- Returns: the text that is there now
 -- Effect: none but the text.
 local text = redis.call('GET', KEYS[1]) or ''

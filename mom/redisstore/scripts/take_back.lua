@@ -1,4 +1,4 @@
--- Gives back what was leased by a turn whose reply was lost. Nobody else leases under the same epoch, so nobody has sent
+-- Gives back the tasks that were leased by a turn whose reply was lost. No other lease has the same epoch, so nobody has sent
 -- these tasks.
 --
 -- ARGV: epoch tombstone:ms

@@ -1,13 +1,13 @@
--- Makes a turn: what is asked for together in a shard of marks, ends, new tasks and a lease, in this order.
+-- Makes a turn: the marks, ends, new tasks and the lease that were asked for at the same time in a shard, in this order.
 --
 -- ARGV: marks:n ends:n adds:n attended ...
---       (how many of each there are; their own arguments follow: see shared/mark.lua,
+--       (how many marks, ends and new tasks there are; their own arguments follow: see shared/mark.lua,
 --       shared/settle.lua and shared/add.lua. shared/lease.lua leases unless n is 0. attended is 1 when
---       the MOM leases new tasks that are left by itself)
--- Returns: a reply of each mark, end and new task, and of the lease if there is one
+--       the MOM itself is about to lease the new tasks that this turn does not lease)
+-- Returns: a reply for each mark, end and new task, and for the lease if there is one
 -- Effect: those of the shared files
 --
--- With new tasks, this is the only script that a Redis at maxmemory refuses, in which each end fails by itself then: it is
+-- With new tasks, this is the only script that a Redis at maxmemory refuses. Then each end in it fails by itself, and is
 -- made again without the new tasks.
 local replies = {}
 local at = rest

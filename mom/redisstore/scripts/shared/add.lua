@@ -1,24 +1,24 @@
--- Stores calls at the tail of the queue, or in lease at once, each of them once.
+-- Stores calls, each of them once: at the tail of the queue, or at once in lease.
 --
 -- ARGV: max_queued:tasks max_bytes:bytes memory
---       (max_bytes is for calls that are not parked; memory is what is known of the server's:
+--       (max_bytes is for calls that are not parked; memory is what Go knows about the server's memory:
 --       'full', 'look' to look now, or empty)
 --
--- Of each call: ulid, placed_by, only_known, version, ttl in ms, born, procedure, caller, cause,
--- call, key_hash, and if that is not empty, fingerprint, twin, schema, known, json. placed_by is
+-- For each call: ulid, placed_by, only_known, version, ttl in ms, born, procedure, caller, cause,
+-- call, key_hash, and if key_hash is not empty, fingerprint, twin, schema, known, json. placed_by is
 -- the epoch of the number of shards by which the task is placed; only_known is 1 in a shard where an
--- earlier number would have placed it; born is the field B of the record, without the last number; twin,
+-- earlier number would have placed the task; born is the field B of the record, without the last number; twin,
 -- which may be empty, is another fingerprint of the same request; schema and known, which may be empty
--- too, and json tell how the fingerprint was made.
+-- too, and json describe how the fingerprint was made.
 --
--- Returns: for each call when it expires, in ms; or {'KNOWN', expires} for a ulid that was added
---          before, {'ATTACHED', ulid}, {'REUSED', fingerprint, schema, known, json, call} of the
---          request that the key names, where call is empty unless schema is, {'FULL', what} where what
---          is tasks, bytes or memory, {'MOVED', epoch} when the shard has another epoch, {'NONE'} of
---          only_known: it is not here, or an error
+-- Returns: for each call one of these: when the task expires, in ms; {'KNOWN', expires} for a ulid that was added
+--          before; {'ATTACHED', ulid}; {'REUSED', fingerprint, schema, known, json, call} of the
+--          request that the key names, where call is empty unless schema is empty; {'FULL', what} where what
+--          is tasks, bytes or memory; {'MOVED', epoch} when the shard has another epoch; {'NONE'} with
+--          only_known, when the task is not here; or an error
 -- Effect: t: p: i: c: written, in ready, or in lease as far as straight allows, and in ttl, counted in bytes. A task that was cancelled
---         because its caller's connection was lost is stored anew: the caller is here again. So is one that a script
---         has left half stored. A caller who waits for one that was there before listens to it: L in t:.
+--         because its caller's connection was lost is stored anew: the caller is here again. A task that a script
+--         has left half stored is stored anew, too. If a caller waits for a task that was there before, its transitions are published: L in t:.
 local numbering, open, bytes
 local parked -- read when it matters
 -- What is written for all of them together.
@@ -30,8 +30,8 @@ local function listen(ulid, born)
   if string.sub(born, 2, 2) == '1' then redis.call('HSET', base .. 't:' .. ulid, 'L', '1') end
 end
 
--- whole tells whether a task is stored. What a script has left of it that failed midway is deleted: such a task is half stored. It is open,
--- and not in ttl, which is written last of what makes it run. What was tried, or is of a newer release, is left alone.
+-- whole tells whether a task is completely stored. If a script failed midway, a task may be half stored: it is open,
+-- but not in ttl, which is the last thing written that makes a task run. whole deletes the parts of such a task, unless it was tried, or has a record of a newer release.
 local function whole(ulid)
   local t = base .. 't:' .. ulid
   if redis.call('EXISTS', t) == 0 then return false end -- as nearly always; to read fields costs more
@@ -45,7 +45,7 @@ local function whole(ulid)
   return false
 end
 
--- refused says why no new task may be stored, if that is so.
+-- refused returns the reply for a new task that may not be stored; nil if it may.
 local function refused(placed_by, size)
   if numbering ~= placed_by then return {'MOVED', numbering} end
   if open >= max_queued then return {'FULL', 'tasks'} end
@@ -98,8 +98,8 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
   end
   if refusal then return refusal end
 
-  -- If it was passed over, it may still be in ready, and is then there twice. It is leased from the
-  -- first place, and skipped at the other one, as was counted.
+  -- If the task was passed over, it may still be in ready, and is then there twice. It is leased from the
+  -- first place, and skipped at the other place, which passed counts already.
   if anew then
     redis.call('DEL', t)
     redis.call('ZREM', GONE, ulid .. ' ' .. caller)
@@ -142,7 +142,7 @@ local function add(ulid, placed_by, only_known, version, ttl, born, procedure, c
   return tonumber(expires)
 end
 
--- add_all stores so many calls, whose arguments begin at a place.
+-- add_all stores count calls, whose arguments begin at the given place.
 local function add_all(count, at, replies)
   numbering = redis.call('GET', base .. 'numbering') or '0'
   open = redis.call('ZCARD', TTL)

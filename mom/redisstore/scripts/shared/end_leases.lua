@@ -1,7 +1,7 @@
 -- Leases and retries on a clock that may jump.
 
--- soonest makes those entries of a set due in within ms that are due later: that is possible only
--- after the clock was set back. Returns whether there may be more of them.
+-- soonest looks for entries of a set that are due later than in within ms, and makes them due in within ms. Such entries
+-- exist only after the clock was set back. Returns whether there may be more of them.
 local function soonest(set, within)
   local ulids = redis.call('ZRANGEBYSCORE', set, '(' .. now + within, '+inf', 'LIMIT', 0, BULK)
   for _, ulid in ipairs(ulids) do
@@ -12,8 +12,8 @@ local function soonest(set, within)
   return #ulids == BULK
 end
 
--- end_leases ends leases that are over, at most 25. The clock may have been set ahead, so that a
--- lease is over which its holder still renews. So only leases in ripe, ULID → end, are ended: a
+-- end_leases ends leases that are over, at most 25. If the clock was set ahead, a lease may be
+-- over although its holder still renews it. So only leases in ripe, ULID → end, are ended: a
 -- MOM has seen by its own clock that they were not renewed for grace ms. Returns whether there is
 -- more to do now, and the leases to watch, which are over within grace ms: {ulid, end, ms until
 -- then, …}.

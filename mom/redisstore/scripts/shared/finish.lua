@@ -5,8 +5,8 @@ local function own_key(ulid, hash)
   return named and string.sub(named, 1, 26) == ulid and key
 end
 
--- drop deletes the call of a task that has ended. Its record, and the idempotency key that names
--- it, stay for keep ms.
+-- drop deletes the call of a task that has ended. The task's record, and the idempotency key that names
+-- the task, stay for keep ms.
 local function drop(ulid, task, keep)
   local gone = now + keep
   local size = redis.call('STRLEN', base .. 'p:' .. ulid)

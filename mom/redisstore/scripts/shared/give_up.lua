@@ -1,5 +1,5 @@
 -- give_up ends the wait of a parked task for a person, and deletes its call. Its state stays, so
--- that whoever asks for the task still learns what is known. Returns whether the task was parked.
+-- that readers of the task still get the state. Returns whether the task was parked.
 local function give_up(ulid, task, keep)
   if not unpark(ulid) then return false end
   drop(ulid, task, keep)

@@ -1,27 +1,27 @@
--- Takes up to n tasks from the head of the queue, with those that add.lua has taken as they came.
+-- Leases up to n tasks from the head of the queue, including those that add.lua has leased as they came.
 --
 -- ARGV: n:tasks again:tasks once:tasks duration:ms epoch
---       (again is how many may have failed before, or -1 if none may have, nor have been refused; once how many may be such as may not run twice;
---       no other lease has the same epoch)
+--       (again is how many may be tasks that have failed before, or -1 if none may be tasks that have failed or were refused before; once is how many may be
+--       tasks that may not run twice; no other lease has the same epoch)
 --
 -- Returns: a list of {ulid, attempts, repeatable, remaining, call, put back}, where call is
---          nil when it is missing, and empty when the same turn has brought it, and after them 1 when there are more tasks in ready, else 0.
---          {'LIMITED', ms to wait} when there are tasks, but the limits, or a service that asked
---          to wait, allow none, or when all tasks that were looked at have ended.
--- Effect: ready → lease; the epoch. Repeatable ones are marked: they are sent without another
---         word, and may run again if we never hear of that. Tasks whose TTL is over end EXPIRED. The
---         key bell is deleted with the last task. Up to 100 tasks are passed over, and keep their
---         places: those that only a newer release can read, and those beyond again and once. If no other
---         task was found, the first one beyond again is taken; if 100 were passed over,
---         the others beyond it go behind all others. Up to 100 ended tasks, or 25 that end now,
+--          nil when it is missing, and empty when the same turn has stored it; and then 1 when there are more tasks in ready, else 0.
+--          {'LIMITED', ms to wait} when there are tasks, but none is allowed by the limits, or by a service that
+--          asked to wait; also when all tasks that were looked at have ended.
+-- Effect: ready → lease; the epoch. Repeatable tasks are marked: they are sent without a further
+--         script, and may run again if we never get their result. Tasks whose TTL is over end EXPIRED. The
+--         key bell is deleted with the last task. The lease ends with the call that makes LEASE_BYTES. Up to 100 tasks are passed over, and keep their
+--         places: tasks that only a newer release can read, and tasks beyond again and once. If no other
+--         task was found, the first task beyond again is taken; if 100 were passed over,
+--         the other tasks beyond again go behind all others. Up to 100 ended tasks, or 25 that end now,
 --         lose their places, and the bell rings for the rest.
 local left, beyond, unknown, passes = {}, {}, nil, 0
--- What was taken out of ready, false for what does not belong there; the place of what is looked at; and which of taken are no leases.
+-- The ULIDs that were taken out of ready, false for those that do not belong there; the place of the one that is looked at; and which entries of taken are no leases.
 local popped, at, damaged = {}, 0, {}
 local vacant, rate, hand -- ready is empty; see allow
 local room = LEASE_BYTES -- for calls in the reply: all other replies wait for it
 
--- lacks_right tells whether an error says that our user may not call a command, or that it has another name.
+-- lacks_right tells whether an error means that our user may not call a command, or that the command has another name.
 local function lacks_right(err)
   local reason = type(err) == 'table' and err.err or err
   for _, words in ipairs(RIGHT_WORDS) do
@@ -50,7 +50,7 @@ local function look_at(ulid)
     left[#left + 1] = ulid
     return
   end
-  -- Most tasks have not failed before, and may be taken if they were refused. Of them less is read.
+  -- Most tasks have not failed before, and may be taken even if they were refused. For these tasks fewer fields are read.
   local v, s, x, born, n, r, put_back, listened = unpack(redis.call('HMGET', base .. 't:' .. ulid, 'v', 's', 'x', 'B', 'n', 'r', 't', 'L'))
   if born and not n and (again >= 0 or not put_back) and s == S_QUEUED and tonumber(v) == NEWEST_RECORD and (tonumber(x) or 0) > now then
     r = r or string.sub(born, 1, 1)
@@ -92,7 +92,7 @@ local function restrict(limits)
   if at and tonumber(at) > now then redis.call('HSET', limits, 'a', now) end
   if most then
     n = math.min(n, tonumber(most) - redis.call('ZCARD', LEASE))
-    -- Others hold these leases, and nobody tells us when they end.
+    -- Other MOMs have these leases, and no message comes when they end.
     if n < 1 then return {'LIMITED', 100} end
   end
   if rate then
@@ -109,7 +109,7 @@ local function restrict(limits)
   end
 end
 
--- allow says what lease may take, before new tasks are stored. It returns what lease returns if that is nothing.
+-- allow decides what lease may take, before new tasks are stored. If that is nothing, it returns the reply of lease.
 local function allow()
   vacant = redis.call('EXISTS', READY) == 0
   if vacant and adds == 0 then
@@ -127,7 +127,7 @@ local function allow()
   if vacant then straight = n end
 end
 
--- take_from_ready takes what there is room for.
+-- take_from_ready takes tasks as far as there is room.
 local function take_from_ready()
   while #taken < n and #left < BATCH and passes < BATCH and room > 0 do
     local ulids = redis.call('LPOP', READY, math.min(n - #taken, BATCH - #left, math.ceil((BATCH - passes) * BULK / BATCH)))
@@ -141,7 +141,7 @@ local function take_from_ready()
       local done, err = pcall(look_at, ulid)
       if not done then
         if lacks_right(err) then error(err, 0) end
-        -- One that is damaged is no lease. It is told of, and has lost its place.
+        -- A damaged task gets no lease. It is in the reply, and has lost its place.
         taken[#taken + 1], popped[at], damaged[ulid] = {ulid, 0, 0, 0, false, 0}, false, true
       end
     end
@@ -162,12 +162,12 @@ local function take_from_ready()
   end
 end
 
--- unpop puts a task back at the head of ready; at its tail where our user may not do that.
+-- unpop puts a task back at the head of ready, or at its tail if our user may not do that.
 local function unpop(ulid)
   if type(redis.pcall('LPUSH', READY, ulid)) == 'table' then redis.call('RPUSH', READY, ulid) end
 end
 
--- undo leaves ready as it was, after something was refused midway: else these tasks would be in no list. What was taken before stays.
+-- undo restores ready after a command was refused midway: otherwise these tasks would be in no list. Leases that were taken before stay.
 local function undo(before)
   for i = #taken, before + 1, -1 do
     if not damaged[taken[i][1]] then redis.pcall('HSET', base .. 't:' .. taken[i][1], 's', S_QUEUED) end
@@ -181,7 +181,7 @@ end
 local function lease()
   vacant = vacant and #ready == 0
   if not vacant then
-    local before = #taken -- add_all has written these down
+    local before = #taken -- add_all has written these leases
     local done, err = pcall(take_from_ready)
     if done then done, err = pcall(write_held) end
     if not done then
@@ -191,7 +191,7 @@ local function lease()
     for i = #left, 1, -1 do unpop(left[i]) end
   end
   if rate then
-    -- Rounded down, since errors of rounding up would add up.
+    -- Rounded down, because the errors of rounding up would accumulate.
     redis.call('HSET', base .. 'limits', 'b', string.format('%.6f', math.floor((hand - #taken) * 1e6) / 1e6), 'a', now)
   end
   if unknown and #taken == 0 then return unknown end

@@ -1,8 +1,8 @@
--- Marks leased tasks that are not repeatable as about to be sent. Of each: ulid, epoch.
+-- Marks leased tasks that are not repeatable as about to be sent. For each task: ulid, epoch.
 --
--- Returns: for each 'OK', 'FENCED', or an error.
--- Effect: the mark, once. A task that is not repeatable any more stays so; if it may have run before, it
---         is not marked, but UNCERTAIN, no attempt spent.
+-- Returns: for each task 'OK', 'FENCED', or an error.
+-- Effect: the mark, once. A task that is not repeatable any more never becomes repeatable again; if it may have run before, it
+--         is not marked, but becomes UNCERTAIN, no attempt spent.
 local function mark(ulid, epoch)
   local task, reply = rare().held(ulid, epoch)
   if not task then return reply end
@@ -17,7 +17,7 @@ local function mark(ulid, epoch)
   return 'OK'
 end
 
--- mark_all marks so many, whose arguments begin at a place. Returns the place behind them.
+-- mark_all marks count tasks, whose arguments begin at the given place. Returns the place behind them.
 local function mark_all(count, at, replies)
   for i = at, at + 2 * count - 1, 2 do replies[#replies + 1] = alone(mark, ARGV[i], ARGV[i + 1]) end
   return at + 2 * count

@@ -1,4 +1,4 @@
--- kept tells whether a task is kept for its caller, and last_offer which offer of its call was the last.
+-- is_kept tells whether a task is kept for its caller; last_offer returns the number of the last offer of its call.
 local function kept_by(ulid, field, place)
   local own, born = unpack(redis.call('HMGET', base .. 't:' .. ulid, field, 'B'))
   return own or born and string.match(born, place) or '0'

@@ -1,7 +1,7 @@
--- Parked tasks are those in dead. They are DEAD or UNCERTAIN, and wait for a person. Their calls
--- are kept, and counted twice, in bytes and in parked, to tell them from calls that wait for
--- their service. uncertain counts the UNCERTAIN ones. In a record, b is what parked counts for
--- the task, and U says that uncertain counts it. count_parked writes both: tasks that an older
+-- Parked tasks are the tasks in dead. They are DEAD or UNCERTAIN, and wait for a person. Their calls
+-- are kept, and counted twice, in bytes and in parked, to distinguish them from calls that wait for
+-- their service. uncertain counts the UNCERTAIN tasks. In a record, b is the number of bytes that parked counts for
+-- the task, and U means that uncertain counts the task. count_parked writes both: tasks that an older
 -- release has parked do not have them.
 local function count_parked(ulid)
   local t = base .. 't:' .. ulid
@@ -21,12 +21,12 @@ local function is_parked(task)
   return task.s == S_DEAD or task.s == S_UNCERTAIN
 end
 
--- is_hole tells a hole in dead from a ULID: see unpark.lua.
+-- is_hole tells whether an entry of dead is a hole, and not a ULID: see unpark.lua.
 local function is_hole(entry)
   return #entry < 26
 end
 
--- parked_since is when the entry of dead was parked; nil when its record is gone.
+-- parked_since is the time at which an entry of dead was parked; nil when its record is gone.
 local function parked_since(entry)
   return tonumber(is_hole(entry) and entry or redis.call('HGET', base .. 't:' .. entry, 'z'))
 end

@@ -2,10 +2,10 @@
 --
 -- ARGV: tombstone:ms small:bytes
 --
--- Of each: ulid, epoch, state, told, answer, size; told is 1 when those who wait for it are told
--- otherwise; size is that of its call, in bytes.
+-- For each task: ulid, epoch, state, told, answer, size. told is 1 when the end need not be published, because the MOM itself
+-- gives the answer to those who wait for it; size is the size of the task's call, in bytes.
 --
--- Returns: for each 'OK', 'FENCED', or an error. 'OK' too when this lease has settled it before.
+-- Returns: for each task 'OK', 'FENCED', or an error. 'OK' also when this lease has settled the task before.
 -- Effect: a: written for the answer's TTL, p: gone; t: and i: outlive the answer by the tombstone, until
 --         they are reaped. An answer of at most small bytes is published when somebody waits for it.
 local ended, calls, gone, states = {}, {}, {}, {}
@@ -19,7 +19,7 @@ local function settle_old(ulid, epoch, state, answer)
   if task.s ~= S_RUNNING then return 'FENCED' end
   redis.call('SET', base .. 'a:' .. ulid, answer, 'PX', task.w)
   redis.call('HSET', base .. 't:' .. ulid, 'a', now + task.w, 'n', task.m and task.n + 1 or task.n)
-  rare().finish(ulid, task, state, task.w + tombstone) -- and publishes it by itself: its caller may be at a MOM of that release
+  rare().finish(ulid, task, state, task.w + tombstone) -- this also publishes the end in a message of its own: the caller may be at a MOM of that release
   return 'OK'
 end
 
@@ -43,7 +43,7 @@ local function settle(ulid, epoch, state, told, answer, size)
   return 'OK'
 end
 
--- settle_all ends so many, whose arguments begin at a place. Returns the place behind them.
+-- settle_all ends count tasks, whose arguments begin at the given place. Returns the place behind them.
 local function settle_all(count, at, replies)
   for i = at, at + 6 * count - 1, 6 do replies[#replies + 1] = alone(settle, unpack(ARGV, i, i + 5)) end
   if #ended > 0 then

@@ -1,6 +1,6 @@
--- The time to remove a task from a list grows with the length of the list. So a task that leaves
--- a long dead is replaced by a hole: the time at which it was parked, by which place finds
--- others. base .. 'holes' counts the holes. Holes at the head are removed. An older release takes
+-- The time to remove a task from a list grows with the length of the list. So when a task leaves dead and
+-- dead is long, the task's entry is replaced by a hole: the time at which the task was parked, which place needs to find
+-- other tasks. base .. 'holes' counts the holes. Holes at the head are removed. An older release takes
 -- a hole for a task without a record, and removes it.
 local SHORT = 256
 
