@@ -24,6 +24,7 @@ import (
 //	                    number of open tasks
 //	paused  string      exists while leasing is stopped
 //	wait    string      the time until which the service has asked to get no calls, in ms
+//	asked   string      the time at which it has asked for that, in ms
 //	gone    sorted set  "ULID caller" of ended tasks by the time their record expires
 //	passed  string      how many ended tasks are still in ready, to be skipped
 //	bytes   string      size of the stored calls, in bytes

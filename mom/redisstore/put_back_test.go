@@ -101,13 +101,30 @@ func TestPutBackAlone(t *testing.T) {
 	}
 }
 
-// A clock that is set back does not prolong the wait of a shard.
+// A clock that is set back does not prolong the wait of a shard, however little, and not when it comes to the same time again either. The
+// service may ask for time anew.
 func TestPutBackOnAClockSetBack(t *testing.T) {
 	t.Parallel()
-	e, after := clocked(t)
-	e.add()
-	e.add()
-	e.putBack(e.lease(), time.Minute, true)
-	after(-time.Hour)
-	e.lease()
+	for _, back := range []time.Duration{time.Second, 90 * time.Second, time.Hour} {
+		t.Run(back.String(), func(t *testing.T) {
+			t.Parallel()
+			e, after := clocked(t)
+			for range 6 {
+				e.add(ttl(10 * time.Hour))
+			}
+			first, second, third := e.lease(), e.lease(), e.lease()
+			e.putBack(first, 20*time.Second, true)
+			after(-back)
+			e.lease()
+			after(back + 5*time.Second)
+			e.lease() // though it comes before the time that was asked for
+			e.putBack(second, 20*time.Second, true)
+			after(-back)
+			e.putBack(third, 10*time.Second, true)
+			var limit *mom.LimitedError
+			if _, err := e.Lease(e.ctx, e.shard, 1, time.Hour); !errors.As(err, &limit) || limit.Wait > 10*time.Second {
+				t.Errorf("lease: %v, want none for 10s", err)
+			}
+		})
+	}
 }

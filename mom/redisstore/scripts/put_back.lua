@@ -4,7 +4,7 @@
 -- Returns: the ms until its next attempt, or 'FENCED'. 0 also when this lease has put
 --          the task back before, or when its TTL is over.
 -- Effect: lease → later, no attempt spent, no mark; EXPIRED when its TTL is over. With all, the
---         key wait is written, too, for wait ms: until then lease.lua leases nothing.
+--         keys wait and asked are written, too, for wait ms: until then lease.lua leases nothing.
 local task, reply = held(ulid, epoch)
 if not task then return reply end
 if task.s == S_RETRYING or task.s == S_EXPIRED then return 0 end
@@ -17,8 +17,10 @@ if task.x <= now then
   return 0
 end
 if all == '1' then
-  if tonumber(redis.call('GET', base .. 'wait') or 0) < now + wait then
+  local waits, asked = tonumber(redis.call('GET', base .. 'wait') or 0), tonumber(redis.call('GET', base .. 'asked') or 0)
+  if waits < now + wait or waits > now + WAIT_MAX or asked > now then -- the last two: the clock was set back
     redis.call('SET', base .. 'wait', now + wait, 'PX', wait)
+    redis.call('SET', base .. 'asked', now, 'PX', wait)
   end
   wait = wait + 250 -- so another task goes first: the service may refuse only this one
 else

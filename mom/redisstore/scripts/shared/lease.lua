@@ -119,8 +119,12 @@ local function allow()
   local limits, waits = base .. 'limits', base .. 'wait'
   if redis.call('EXISTS', PAUSED, waits, limits) > 0 then
     if redis.call('EXISTS', PAUSED) == 1 then return {0} end
-    local wait = tonumber(redis.call('GET', waits) or 0) - now -- see put_back.lua
-    if wait > 0 and wait <= WAIT_MAX then return {'LIMITED', wait} end -- longer: the clock was set back
+    local wait, asked = tonumber(redis.call('GET', waits) or 0) - now, tonumber(redis.call('GET', base .. 'asked') or 0) -- see put_back.lua
+    if wait > WAIT_MAX or asked > now then
+      redis.call('DEL', waits) -- the clock was set back, and would come to that time again
+    elseif wait > 0 then
+      return {'LIMITED', wait}
+    end
     local limited = restrict(limits)
     if limited then return limited end
   end
