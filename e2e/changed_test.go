@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -313,6 +314,38 @@ func TestDeclarationWithdrawn(t *testing.T) {
 		if got := ledgers.ran(amount); int32(got) != task.GetAttempts() || amount == 2 && got != 1 || amount == 1 && got != runs {
 			t.Errorf("amount %d: %d runs, %d attempts, %d runs before; want none after the declaration was withdrawn, but the first", amount, got, task.GetAttempts(), runs)
 		}
+	}
+}
+
+// A service that was down may come back as another build. Its schema is read before it gets its stored calls: by the one that was known, a method
+// that kills it would run again and again.
+func TestServiceIsBackAsAnother(t *testing.T) {
+	t.Parallel()
+	addr := freeport.Addr(t)
+	s := up(t, stack.Config{Without: []string{"sum", "subtraction", "multiplication"}, Routes: []string{ledgerService + "=http://" + addr}})
+	stop := run(t, &foreign{addr: addr, tells: true})
+	awaitListening(t, addr)
+	url := "http://" + s.Gateway + "/" + ledgerService + "/Read"
+	if res, body := post(t, url, `{"amount": "1"}`, "Idempotency-Key: "+addr); res.StatusCode != http.StatusOK || res.Header.Get(contract.HeaderTask) == "" {
+		t.Fatalf("got %d %s, want it answered as a task", res.StatusCode, body)
+	}
+	stop()
+	res, body := post(t, url, `{"amount": "2"}`, "Prefer: respond-async")
+	if res.StatusCode != http.StatusAccepted {
+		t.Fatalf("got %d %s, want 202", res.StatusCode, body)
+	}
+	ran := make(chan struct{}, 9)
+	hangs := func(ctx context.Context) {
+		ran <- struct{}{}
+		<-ctx.Done()
+	}
+	stop = run(t, &foreign{addr: addr, tells: true, change: withdrawn, during: hangs})
+	<-ran
+	stop()
+	run(t, &foreign{addr: addr, tells: true, change: withdrawn, during: hangs})
+	awaitState(t, s.Gateway, res.Header.Get(contract.HeaderTask), momv1.TaskState_TASK_STATE_UNCERTAIN)
+	if n := len(ran); n != 0 {
+		t.Errorf("it ran %d times more", n)
 	}
 }
 

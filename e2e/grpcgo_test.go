@@ -16,9 +16,12 @@ import (
 	"google.golang.org/grpc/reflection"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -32,8 +35,10 @@ import (
 type foreign struct {
 	addr    string
 	options []grpc.ServerOption
-	health  bool // grpc-go's stock one
-	tells   bool // its schema, by grpc-go's stock reflection
+	health  bool                                    // grpc-go's stock one
+	tells   bool                                    // its schema, by grpc-go's stock reflection
+	change  func(*descriptorpb.FileDescriptorProto) // of the schema that it tells; nil: none
+	during  func(context.Context)                   // is called in each call; nil: nothing
 	mu      sync.Mutex
 	runs    int
 }
@@ -46,6 +51,9 @@ func (f *foreign) handle(_ any, ctx context.Context, decode func(any) error, _ g
 	f.mu.Lock()
 	f.runs++
 	f.mu.Unlock()
+	if f.during != nil {
+		f.during(ctx)
+	}
 	fields := req.Descriptor().Fields()
 	if req.Get(fields.ByName("refuse")).Bool() {
 		_ = grpc.SetTrailer(ctx, metadata.Pairs("ledger-balance", "even", "ledger-seal-bin", "\x00\xff"))
@@ -101,8 +109,15 @@ func (f *foreign) Run(ctx context.Context) error {
 		registerHealth(s)
 	}
 	if f.tells {
-		files := new(protoregistry.Files)
-		if err := files.RegisterFile(ledgerDescriptor()); err != nil {
+		told, files := ledgerDescriptor(), new(protoregistry.Files)
+		if f.change != nil {
+			file := proto.CloneOf(ledgerFile())
+			f.change(file)
+			if told, err = protodesc.NewFile(file, protoregistry.GlobalFiles); err != nil {
+				return err
+			}
+		}
+		if err := files.RegisterFile(told); err != nil {
 			return err
 		}
 		reflectionv1.RegisterServerReflectionServer(s, reflection.NewServerV1(reflection.ServerOptions{Services: s, DescriptorResolver: files}))

@@ -28,16 +28,17 @@ const firstProbe = 250 * time.Millisecond
 // again, never a caller's call. It is safe for concurrent use.
 type breaker struct {
 	pool         *upstream.Pool
-	once         *logonce.Logger // the breaker may open and close all the time
+	back         func(service string) // is called when the service is healthy again, before the breaker closes
+	once         *logonce.Logger      // the breaker may open and close all the time
 	streak, rate circuitbreaker.CircuitBreaker[any]
 	probing      atomic.Bool
 	closedAt     atomic.Pointer[time.Time] // the last time that it closed; zero: it never has
 	failedBy     atomic.Pointer[string]    // the cause of the last failure; empty: there was none
 }
 
-func newBreaker(pool *upstream.Pool, once *logonce.Logger) *breaker {
+func newBreaker(pool *upstream.Pool, back func(service string), once *logonce.Logger) *breaker {
 	const never = 1000 * time.Hour // a probe closes the breaker, not time
-	b := &breaker{pool: pool, once: once}
+	b := &breaker{pool: pool, back: back, once: once}
 	opened := func(circuitbreaker.StateChangedEvent) { b.opened() }
 	b.streak = circuitbreaker.NewBuilder[any]().WithFailureThreshold(breakerStreak).WithDelay(never).OnOpen(opened).Build()
 	b.rate = circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(breakerRate, breakerCalls, breakerWindow).WithDelay(never).OnOpen(opened).Build()
@@ -78,6 +79,7 @@ func (b *breaker) probe(ctx context.Context) {
 	sleep(ctx, firstProbe)
 	healthy := b.pool.AwaitHealthy(ctx, func() bool { return true })
 	if healthy {
+		b.back(b.pool.Service())
 		for _, one := range []circuitbreaker.CircuitBreaker[any]{b.streak, b.rate} {
 			one.Open() // one that is closed has counted failures of the outage, too; to open and close it clears them
 			one.Close()

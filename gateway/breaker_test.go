@@ -27,7 +27,7 @@ func TestBreaker(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	pool := upstream.NewPool(upstream.Config{Service: service, Endpoints: []*url.URL{{Scheme: "http", Host: addr}}, Log: log})
 	t.Cleanup(pool.Close)
-	b := newBreaker(pool, logonce.New(log))
+	b := newBreaker(pool, func(string) {}, logonce.New(log))
 
 	fails := func(n int) {
 		for range n {

@@ -180,6 +180,7 @@ func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.
 	}
 	if counts(last.Kind) && !last.Ours() && c.tries.made >= min(c.target.pool.Len(), maxTries) {
 		c.target.breaker.failed(last.Cause)
+		p.learner.Doubt(c.target.service) // it may come back with another schema, before the breaker opens
 	}
 	if next == store && (c.late(0) || !p.stores(c)) {
 		next = fail

@@ -109,7 +109,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{targets: newTargets(), engine: cfg.Engine, drain: drain, end: end, log: cfg.Logger}
 	g.health = &health{targets: g.targets}
 	front := &proxy{
-		targets: g.targets, schemas: cfg.Schemas, bridge: bridge.New(cfg.Schemas), secret: cfg.Secret, draining: draining, ending: ending,
+		targets: g.targets, schemas: cfg.Schemas, secret: cfg.Secret, draining: draining, ending: ending,
 		maxHeld: int64(cmp.Or(cfg.MaxHeld, DefaultMaxHeld)), log: cfg.Logger, once: logonce.New(cfg.Logger),
 		outages: newOutages(g.targets, cfg.Logger), varies: len(cfg.CORSOrigins) > 0,
 	}
@@ -117,10 +117,10 @@ func New(cfg Config) (*Gateway, error) {
 	g.front = front
 	g.metrics = newMetrics(cfg.Metrics, g.targets, &front.held)
 	g.learner = &reflection.Learner{Schemas: cfg.Schemas, Log: cfg.Logger}
-	front.learner = g.learner
+	front.learner, front.bridge = g.learner, bridge.New(cfg.Schemas, g.learner.Doubt)
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Engine: cfg.Engine, Log: cfg.Logger})
-		shared, own := newBreaker(front.mom, front.once), map[string]*target{}
+		shared, own := newBreaker(front.mom, func(string) {}, front.once), map[string]*target{}
 		for _, name := range ofMOM {
 			own[name] = newTarget(&route.Route{Service: name, Endpoints: cfg.MOM}, shared, false, g.metrics)
 		}

@@ -43,7 +43,7 @@ func (g *Gateway) follow(routes route.Table) {
 		t := before[name]
 		switch pool := r.Pool(g.engine, g.log); {
 		case t == nil:
-			t = newTarget(r, newBreaker(upstream.NewPool(pool), g.front.once), true, g.metrics)
+			t = newTarget(r, newBreaker(upstream.NewPool(pool), g.learner.Back, g.front.once), true, g.metrics)
 		case !reflect.DeepEqual(t.route(), r):
 			t.pool.Configure(pool)
 			t.says.Store(r)

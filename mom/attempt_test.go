@@ -19,6 +19,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/bridge"
 	"holdline/internal/contract"
+	"holdline/internal/reflection"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 	"holdline/internal/wire"
@@ -42,7 +43,7 @@ func newAttempter(t testing.TB, store *fakeStore, url string, options ...string)
 	t.Cleanup(pool.Close)
 	shard := Shard{Service: r.Service}
 	return &attempter{
-		store: store, shard: shard, sender: newSender(pool, shelf, r, func(string) {}), reaper: newReaper(store, shard, nil, log),
+		store: store, shard: shard, sender: newSender(pool, shelf, r, &reflection.Learner{}), reaper: newReaper(store, shard, nil, log),
 		metrics: newMetrics(prometheus.NewRegistry()), traffic: &traffic{}, outages: noOutages(), waiters: newWaiters(), log: log, once: once,
 	}
 }

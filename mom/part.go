@@ -54,7 +54,7 @@ func (m *MOM) newSending(shard Shard, p *part, sender *sender) *sending {
 		metrics: m.metrics, traffic: m.traffic.of(shard.Service), outages: m.outages, log: log, once: m.once,
 	}
 	s := &sending{sender: sender, turn: &p.turn, replayer: &replayer{
-		store: m.store, shard: shard, endpoints: sender.pool, attempt: attempter.attempt, demand: p.demand,
+		store: m.store, shard: shard, endpoints: sender, attempt: attempter.attempt, demand: p.demand,
 		outages: m.outages, log: log, once: m.once, pace: pace{window: 1},
 	}}
 	s.life, s.end = context.WithCancel(context.Background())

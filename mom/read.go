@@ -143,7 +143,7 @@ func readJSON(message *anypb.Any, types *route.Schemas) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it is no %s: %w", message.MessageName(), err)
 	}
-	eachMessage(msg, func(m protoreflect.Message) {
+	bridge.EachMessage(msg, func(m protoreflect.Message) {
 		if field := changed(m); field != nil {
 			err = fmt.Errorf("its field %s has another type", field.FullName())
 		}

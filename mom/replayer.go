@@ -45,7 +45,7 @@ type replayStore interface {
 	Await(ctx context.Context, shard Shard, d time.Duration) (leases []Lease, more bool, err error)
 }
 
-// endpoints shows the health of a service. It is an upstream.Pool, or a test that decides the health.
+// endpoints shows the health of a service. It is a sender, or a test that decides the health.
 type endpoints interface {
 	AwaitHealthy(ctx context.Context, goOn func() bool) bool
 	Ailment() string

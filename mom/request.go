@@ -83,13 +83,11 @@ func requestOf(msg *dynamicpb.Message, json bool, schema string) (Request, error
 		return Request{}, err
 	}
 	req := Request{Fingerprint: digest(whole), JSON: json, Schema: schema}
-	unknown := false
-	eachMessage(msg, func(m protoreflect.Message) { unknown = unknown || len(m.GetUnknown()) > 0 })
-	if !unknown {
+	if bridge.Known(msg) {
 		return req, nil
 	}
 	msg = proto.CloneOf(msg)
-	eachMessage(msg, func(m protoreflect.Message) { m.SetUnknown(nil) })
+	bridge.EachMessage(msg, func(m protoreflect.Message) { m.SetUnknown(nil) })
 	known, err := bridge.Deterministic(msg)
 	req.Known = digest(known)
 	return req, err
@@ -180,26 +178,4 @@ func keyReused(err error) error {
 	}
 	return contract.Errorf(momv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED,
 		"this %s was used for another request; use a new one for this one", contract.HeaderKey)
-}
-
-// eachMessage visits a message and all that are in it.
-func eachMessage(msg protoreflect.Message, visit func(protoreflect.Message)) {
-	visit(msg)
-	msg.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		switch {
-		case field.IsMap() && field.MapValue().Message() != nil:
-			value.Map().Range(func(_ protoreflect.MapKey, value protoreflect.Value) bool {
-				eachMessage(value.Message(), visit)
-				return true
-			})
-		case field.IsMap(), field.Message() == nil:
-		case field.IsList():
-			for i := range value.List().Len() {
-				eachMessage(value.List().Get(i).Message(), visit)
-			}
-		default:
-			eachMessage(value.Message(), visit)
-		}
-		return true
-	})
 }

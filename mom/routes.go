@@ -81,7 +81,7 @@ func (m *MOM) follow(table route.Table) {
 		s := before[name]
 		switch pool := r.Pool(m.cfg.Engine, m.cfg.Logger); {
 		case s == nil:
-			s = newSender(upstream.NewPool(pool), m.shelf, r, m.learner.Confirm)
+			s = newSender(upstream.NewPool(pool), m.shelf, r, m.learner)
 		case !reflect.DeepEqual(s.route(), r):
 			s.pool.Configure(pool)
 			s.says.Store(r)

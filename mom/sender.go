@@ -14,6 +14,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/internal/bridge"
 	"holdline/internal/contract"
+	"holdline/internal/reflection"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 	"holdline/internal/wire"
@@ -26,14 +27,27 @@ type sender struct {
 	pool    *upstream.Pool
 	shelf   *shelf
 	says    atomic.Pointer[route.Route] // the route; it may change while tasks are sent
-	confirm func(service string)        // asks the service for its schema
+	learner *reflection.Learner
 }
 
-func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route, confirm func(service string)) *sender {
-	s := &sender{service: r.Service, pool: pool, shelf: shelf, confirm: confirm}
+func newSender(pool *upstream.Pool, shelf *shelf, r *route.Route, learner *reflection.Learner) *sender {
+	s := &sender{service: r.Service, pool: pool, shelf: shelf, learner: learner}
 	s.says.Store(r)
 	return s
 }
+
+// AwaitHealthy waits until the service is healthy, as that of its pool. It was down, and may be another build: it is asked for its schema before a
+// task is sent to it.
+func (s *sender) AwaitHealthy(ctx context.Context, goOn func() bool) bool {
+	healthy := s.pool.AwaitHealthy(ctx, goOn)
+	if healthy {
+		s.learner.Back(s.service)
+	}
+	return healthy
+}
+
+// Ailment is that of the pool.
+func (s *sender) Ailment() string { return s.pool.Ailment() }
 
 // route is the current route of the service.
 func (s *sender) route() *route.Route { return s.says.Load() }
@@ -127,7 +141,7 @@ func (s *sender) send(ctx context.Context, lease Lease, k knownMethod) (res resu
 
 // newer asks the service for its schema before fields of a task's message are left out because our schema lacks them.
 func (s *sender) newer(call *momv1.Call, k knownMethod) knownMethod {
-	s.confirm(s.service)
+	s.learner.Confirm(s.service)
 	if now, flaw := s.look(call); flaw == nil {
 		return now
 	}

@@ -28,13 +28,15 @@ import (
 // caller's protocol and a client in the endpoint's. It is safe for concurrent use.
 type Bridge struct {
 	schemas *route.Schemas
+	doubt   func(service string)
 	clients map[Speech]*connect.Client
 	servers Handlers
 }
 
-// New returns a bridge for the methods that the schemas have.
-func New(schemas *route.Schemas) *Bridge {
-	b := &Bridge{schemas: schemas, clients: map[Speech]*connect.Client{}}
+// New returns a bridge for the methods that the schemas have. It calls doubt when an answer of a service has fields that its schema does not
+// know, which JSON cannot carry.
+func New(schemas *route.Schemas, doubt func(service string)) *Bridge {
+	b := &Bridge{schemas: schemas, doubt: doubt, clients: map[Speech]*connect.Client{}}
 	for _, speech := range append(slices.Clone(unary), streams...) {
 		// The host is a placeholder: the exchange has its endpoint.
 		b.clients[speech] = connect.NewClient(connecthttp.NewTransport(sender{}, "http://service", speech.Options(schemas)...))
@@ -60,6 +62,7 @@ const minCompress = 1 << 10
 // exchange is one call at one endpoint.
 type exchange struct {
 	endpoint *upstream.Endpoint
+	doubt    func(service string)
 	req      *upstream.Request // the caller's
 	to       Speech
 	less     bool
@@ -84,7 +87,7 @@ type exchangeKey struct{}
 // of the message may be left out, as it always is of a stream's.
 func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, method *route.Method, req *upstream.Request, to Speech, less bool) (*upstream.Response, upstream.Outcome, error) {
 	x := &exchange{
-		endpoint: endpoint, req: req, to: to, less: less,
+		endpoint: endpoint, doubt: b.doubt, req: req, to: to, less: less,
 		outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: Malformed},
 	}
 	if method.Unary && isPlain(req, to) {
@@ -161,7 +164,7 @@ func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.S
 	if err != nil {
 		return x.failed(ctx, err, service)
 	}
-	if answer.Bytes, err = answer.In(IsJSON(caller), types, true); err != nil {
+	if answer.Bytes, err = x.answer(&answer, IsJSON(caller), types, method); err != nil {
 		return contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
 			"the call was executed, but its answer cannot be written as %s: %v", caller.Codec, err)
 	}
@@ -183,6 +186,15 @@ func (x *exchange) translated(asked *Message, types *route.Schemas, protocol str
 		return nil, x.refuse(cause, connect.Errorf(connect.CodeInvalidArgument, "the message cannot be read: %v", err))
 	}
 	return raw, nil
+}
+
+// answer is a message of the service as the caller reads it.
+func (x *exchange) answer(came *Message, isJSON bool, types *route.Schemas, method *route.Method) ([]byte, error) {
+	raw, err := came.In(isJSON, types, true)
+	if came.lossy {
+		x.doubt(method.Service())
+	}
+	return raw, err
 }
 
 // refuse is for a call that is not sent, because of its message.

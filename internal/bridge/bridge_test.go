@@ -68,7 +68,7 @@ func newBridge(tb testing.TB) tried {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return tried{bridge.New(schemas), schemas.Method(method)}
+	return tried{bridge.New(schemas, func(string) {}), schemas.Method(method)}
 }
 
 // tried is a bridge of one method.
@@ -346,6 +346,31 @@ func TestBridgeLosesNothingUnasked(t *testing.T) {
 	strange := bridge.Message{JSON: true, Bytes: []byte(`{"message": {"@type": "type.googleapis.com/acme.v1.Unknown"}}`), Desc: new(momv1.Answer).ProtoReflect().Descriptor()}
 	if raw, err := strange.In(false, schemas, true); err == nil {
 		t.Errorf("a type that no schema has became %q", raw)
+	}
+}
+
+// When JSON has less than the service has answered, its schema is in doubt.
+func TestBridgeDoubts(t *testing.T) {
+	t.Parallel()
+	schemas, err := route.LoadSchemas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doubts := 0
+	b := tried{bridge.New(schemas, func(string) { doubts++ }), schemas.Method(method)}
+	for want, later := range [][]byte{nil, {0x98, 0x06, 0x01}} { // field 99
+		endpoint := stock(t, func(context.Context, *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
+			res := &arithmeticv1.SumResponse{Result: 3}
+			res.ProtoReflect().SetUnknown(later)
+			return res, nil
+		})
+		res, outcome, err := b.Try(t.Context(), endpoint, inJSON(`{"a": 1, "b": 2}`), inGRPC, false)
+		if err != nil || outcome != (upstream.Outcome{}) {
+			t.Fatalf("got %v, %v", outcome, err)
+		}
+		if body, _ := io.ReadAll(res); string(body) != `{"result":3}` || doubts != want {
+			t.Errorf("got %s and %d doubts, want %d", body, doubts, want)
+		}
 	}
 }
 

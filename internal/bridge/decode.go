@@ -96,3 +96,32 @@ func JSON(msg proto.Message, types *route.Schemas) (written []byte, err error) {
 	}
 	return line.Bytes(), nil
 }
+
+// Known tells whether the schema knows all fields of a message that was read from the binary format, and of all messages in it.
+func Known(msg protoreflect.Message) bool {
+	known := true
+	EachMessage(msg, func(m protoreflect.Message) { known = known && len(m.GetUnknown()) == 0 })
+	return known
+}
+
+// EachMessage visits a message and all that are in it.
+func EachMessage(msg protoreflect.Message, visit func(protoreflect.Message)) {
+	visit(msg)
+	msg.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		switch {
+		case field.IsMap() && field.MapValue().Message() != nil:
+			value.Map().Range(func(_ protoreflect.MapKey, value protoreflect.Value) bool {
+				EachMessage(value.Message(), visit)
+				return true
+			})
+		case field.IsMap(), field.Message() == nil:
+		case field.IsList():
+			for i := range value.List().Len() {
+				EachMessage(value.List().Get(i).Message(), visit)
+			}
+		default:
+			EachMessage(value.Message(), visit)
+		}
+		return true
+	})
+}

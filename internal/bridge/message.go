@@ -32,6 +32,8 @@ type Message struct {
 	JSON  bool
 	Bytes []byte
 	Desc  protoreflect.MessageDescriptor // nil for one that is not translated
+
+	lossy bool // JSON has less than the message: its schema does not know all fields
 }
 
 // Take implements Incoming.
@@ -94,6 +96,7 @@ func (m *Message) translate(types *route.Schemas, less bool) ([]byte, error) {
 	case m.JSON:
 		return Deterministic(msg)
 	}
+	m.lossy = !Known(msg)
 	return JSON(msg, types)
 }
 

@@ -236,7 +236,7 @@ func (c *crossing) down(ctx context.Context) error {
 		case err != nil:
 			return c.x.failed(ctx, err, c.service)
 		}
-		if answer.Bytes, err = answer.In(IsJSON(c.caller), c.types, true); err != nil {
+		if answer.Bytes, err = c.x.answer(&answer, IsJSON(c.caller), c.types, c.method); err != nil {
 			return contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
 				"the call was broken off: a message of its answer cannot be written as %s: %v", c.caller.Codec, err)
 		}

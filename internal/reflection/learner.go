@@ -26,14 +26,13 @@ const (
 	healthTime = time.Second
 	// alivePatience is how long a service may be alive without naming a schema. After that we conclude that it has none.
 	alivePatience = 30 * time.Second
-	// slowPause is the time between two questions. It is quickPause if nobody knows the schema yet
-	// and the service could not be asked.
+	// slowPause is the time between two questions. It is quickPause if the service could not be asked: it may come back with another schema.
 	slowPause, quickPause = 30 * time.Second, 2 * time.Second
-	// doubtPause is the minimum time between two questions to a service whose schema is in doubt. It is nonePause if the last answer had no
-	// usable schema, and changePause if the last answer had a new schema: the store keeps each schema.
-	doubtPause, nonePause, changePause = time.Second, 5 * time.Second, time.Minute
-	// soonPause is the minimum time between two questions that calls wait for, if the service does not answer them.
-	soonPause = 100 * time.Millisecond
+	// doubtPause is the minimum time between two questions to a service whose schema is in doubt. It is slowPause if the last answer had a
+	// new schema: the store keeps each schema.
+	doubtPause = 5 * time.Second
+	// confirmPause is the minimum time between two questions that calls wait for. It is soonPause if the service does not answer them, or was down.
+	confirmPause, soonPause = time.Second, 100 * time.Millisecond
 )
 
 // errHTTP1 says that a service cannot be asked.
@@ -134,13 +133,17 @@ func (l *Learner) Untold(service string) bool {
 
 // Confirm asks a service for its schema now. A call waits for it if the known schema lacks fields of its message, since the service may have
 // a newer schema. Confirm does not ask again within a second after an answer, and takes two seconds at most.
-func (l *Learner) Confirm(service string) { l.confirm(service, confirmTime) }
+func (l *Learner) Confirm(service string) { l.confirm(service, confirmTime, false) }
+
+// Back asks a service for its schema that was down and is back, before the first call is sent to it: it may be another build. It takes two
+// seconds at most.
+func (l *Learner) Back(service string) { l.confirm(service, confirmTime, true) }
 
 // Find looks for a procedure that no schema had. It asks the service, and then Elsewhere, for the schema: for half a second
 // each at most. A service that is Untold is asked for each call, ten times a second at most. If no schema has the method, untold tells whether a schema
 // may still come, and the service is in doubt (see Doubt).
 func (l *Learner) Find(service, procedure string) (method *route.Method, untold bool) {
-	l.confirm(service, soonTime)
+	l.confirm(service, soonTime, false)
 	untold = l.Untold(service) // before the look into Schemas, which finds a schema that comes in between
 	if method = l.Schemas.Method(procedure); method == nil {
 		l.Doubt(service)
@@ -148,7 +151,8 @@ func (l *Learner) Find(service, procedure string) (method *route.Method, untold 
 	return method, untold
 }
 
-func (l *Learner) confirm(service string, most time.Duration) {
+// confirm asks, unless the service has just answered. What a service has answered before it was down says nothing of what it is now.
+func (l *Learner) confirm(service string, most time.Duration, wasDown bool) {
 	_, _, _ = l.confirming.Do(service, func() (any, error) {
 		a := l.of(service)
 		switch {
@@ -156,11 +160,11 @@ func (l *Learner) confirm(service string, most time.Duration) {
 			return nil, nil
 		case l.Untold(service):
 			time.Sleep(soonPause - time.Since(a.waited))
-		case time.Since(a.confirmed) < doubtPause, time.Since(a.waited) < soonPause:
+		case time.Since(a.waited) < soonPause, time.Since(a.confirmed) < confirmPause && !wasDown:
 			return nil, nil
 		}
 		var err error // nil: the service has answered before that it has none
-		if l.Untold(service) || !l.Schemas.Lacks(service) {
+		if l.Untold(service) || !l.Schemas.Lacks(service) || wasDown {
 			err = within(most, func(ctx context.Context) error { return l.ask(ctx, service, a) })
 		}
 		if l.Elsewhere != nil && l.Schemas.Lacks(service) {
@@ -219,23 +223,19 @@ func (l *Learner) follow(ctx context.Context, service string, a *asked) {
 		before := l.Schemas.Digest(service)
 		err, least, pause := l.ask(ctx, service, a), doubtPause, slowPause
 		now := l.Schemas.Digest(service)
-		switch known := now != ""; {
+		switch {
 		case errors.Is(err, ErrNone):
-			least = nonePause
-			if !known && !said {
+			if now == "" && !said {
 				none(err)
 			}
 		case err != nil && !errors.As(err, new(*connect.Error)):
-			least = nonePause
 			if !said {
 				l.Log.Warn("the schema that a service tells cannot be used; give an image with --schema", "service", service, "error", err)
 				said = true
 			}
 		case err != nil:
 			l.Log.Debug("service not asked for its schema", "service", service, "error", err)
-			if !known {
-				pause = quickPause
-			}
+			least, pause = quickPause, quickPause
 			switch {
 			case !l.Untold(service):
 			case !shows(ctx, a.pool.Pick().Healthy):
@@ -245,10 +245,10 @@ func (l *Learner) follow(ctx context.Context, service string, a *asked) {
 				a.told.Store(true)
 			}
 		case before != "" && now != before:
-			least = changePause
+			least = slowPause
 		}
 		if wait(ctx, least, nil) {
-			wait(ctx, pause, a.doubt)
+			wait(ctx, pause-least, a.doubt)
 		}
 	}
 }
