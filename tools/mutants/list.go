@@ -161,7 +161,7 @@ var decisions = []mutant{
 	{"gateway/respond.go", "			_ = controller.Flush()\n			return by, true\n", "			return by, true\n", "./gateway -run BrokenAnswerBegins"},
 	{"gateway/proxy.go", "context.AfterFunc(p.ending, func() { end(upstream.ErrEnding) })", "context.AfterFunc(p.ending, func() { _ = end })", "./gateway -run TestEnd$"},
 	{"gateway/proxy.go", "next, res := p.direct(tries, w, c)", "next, res := p.direct(tries, w, c); ctx = tries", "./gateway -run TestEnd$"},
-	{"internal/reflection/learner.go", "	l.confirm(service, soonTime)\n", "", untoldTest},
+	{"internal/reflection/learner.go", "	l.confirm(service, soonTime, false)\n", "", untoldTest},
 	{"gateway/gateway.go", "g.learner.Elsewhere = g.meeting.ask", "_ = g.meeting.ask", untoldTest},
 	{"mom/intake.go", "_, _ = m.learner.Find(service, r.URL.Path)", "_ = service", "./mom -run TestIntakeFollowsSchemas"},
 	{"mom/mom.go", "_ = shelf.keep(ctx, service) //", "_, _ = ctx, service //", "./mom -run TestIntakeFollowsSchemas"},
