@@ -42,6 +42,8 @@ type meeting struct {
 	log     *slog.Logger
 	once    *logonce.Logger
 
+	apart bool // at the last look the MOMs had different stores
+
 	said map[string]string     // the difference that was logged last, by MOM
 	seen map[string]difference // the difference that was seen last and is not logged yet, by MOM
 }
@@ -78,19 +80,19 @@ func (m *meeting) Run(ctx context.Context) error {
 // look asks all MOMs once. A MOM that does not answer is asked again at the next look. look returns true while there is
 // a difference that is not logged yet.
 func (m *meeting) look(ctx context.Context) (waits bool) {
-	counts := map[string]int{}
+	counts, stores := map[string]int{}, map[string]string{}
 	for _, mom := range m.mom.Endpoints() {
 		bounded, cancel := context.WithTimeout(ctx, wordTimeout)
 		holds := holdsAt(func() *upstream.Endpoint { return mom }, m.secret)
 		res, err := holds.ListRoutes(bounded, &momv1.ListRoutesRequest{})
 		m.learn(bounded, holds, res.GetRoutes())
 		cancel()
-		if connect.CodeOf(err) == connect.CodeUnauthenticated {
-			warnSecret(m.once, mom)
-		}
 		if err != nil {
-			m.log.Debug("MOM not asked for its routes", "mom", mom, "error", err)
+			m.failed(ctx, mom, err)
 			continue
+		}
+		if store := res.GetStore(); store != "" { // an older release does not say
+			stores[store] = mom.String()
 		}
 		for _, r := range res.GetRoutes() {
 			if t := m.targets.of(r.GetService()); t != nil && r.GetShards() > 0 {
@@ -109,7 +111,26 @@ func (m *meeting) look(ctx context.Context) (waits bool) {
 			m.differs.DeleteLabelValues(service)
 		}
 	}
+	if apart := len(stores) > 1; apart && m.apart { // at the first look, one of them may not have noticed yet that their store is another
+		m.once.Log(slog.LevelError, "stores", "the MOMs of this gateway use different stores: calls with one key may run twice, and tasks are not found", "moms", slices.Sorted(maps.Values(stores)))
+	} else {
+		m.apart = apart
+	}
 	return waits
+}
+
+// failed warns of an address at which we get nothing of what MOMs give. Another program there might answer for tasks, so it is asked only if
+// there is no MOM.
+func (m *meeting) failed(ctx context.Context, mom *upstream.Endpoint, err error) {
+	m.log.Debug("MOM not asked for its routes", "mom", mom, "error", err)
+	ctx, cancel := context.WithTimeout(ctx, wordTimeout)
+	defer cancel()
+	switch {
+	case connect.CodeOf(err) == connect.CodeUnauthenticated:
+		warnSecret(m.once, mom)
+	case mom.Strange(ctx):
+		m.once.Warn("stranger "+mom.String(), "another program answers in place of a MOM: check --mom", "mom", mom)
+	}
 }
 
 // learn takes over schemas that the MOM knows and we do not: the service may have been down since we were started.

@@ -43,6 +43,7 @@ type standIn struct {
 
 	holds  http.Handler // of the gateway's words
 	schema []byte       // what it knows of each service; nil: nothing
+	store  string       // its name
 
 	mu              sync.Mutex
 	offers          []offer
@@ -90,7 +91,7 @@ func (m *standIn) AbandonTasks(_ context.Context, req *momv1.AbandonTasksRequest
 
 // ListRoutes implements momv1connect.HoldServiceHandler: it knows none.
 func (m *standIn) ListRoutes(context.Context, *momv1.ListRoutesRequest) (*momv1.ListRoutesResponse, error) {
-	return &momv1.ListRoutesResponse{}, nil
+	return &momv1.ListRoutesResponse{Store: m.store}, nil
 }
 
 // ServeHTTP takes every unary call, and the health checks of the gateway.
@@ -238,7 +239,9 @@ func configured(tb testing.TB, cfg gateway.Config, endpoints string, moms ...str
 	if cfg.Schemas == nil {
 		cfg.Schemas = faultSchemas(tb)
 	}
-	cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	for _, addr := range moms {
 		cfg.MOM = append(cfg.MOM, &url.URL{Scheme: "http", Host: addr})
 	}

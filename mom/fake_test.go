@@ -164,6 +164,8 @@ func (s *fakeStore) Depth(context.Context, Shard) (Depth, error) {
 	return Depth{Queued: int64(len(s.ready)), OldestWait: s.oldest}, err
 }
 
+func (s *fakeStore) Name() string { return "fake" }
+
 func (s *fakeStore) Ended(context.Context, Shard) (map[momv1.TaskState]int64, error) {
 	s.mu.Lock()
 	ended := map[momv1.TaskState]int64{}

@@ -19,6 +19,8 @@ type holdStore interface {
 	// Keep marks tasks of one shard whose callers get handles, so that the tasks are not
 	// abandoned. It returns the tasks that do not exist or were cancelled before.
 	Keep(ctx context.Context, shard Shard, ids []contract.TaskID) (missing []contract.TaskID, err error)
+	// Name is the name of the store, by which it can be told from another one; empty before the first successful Check. Safe for concurrent use.
+	Name() string
 }
 
 // holdService implements momv1connect.HoldServiceHandler, for gateways.
@@ -73,7 +75,7 @@ func (s *holdService) AbandonTasks(ctx context.Context, req *momv1.AbandonTasksR
 
 // ListRoutes implements momv1connect.HoldServiceHandler.
 func (s *holdService) ListRoutes(ctx context.Context, _ *momv1.ListRoutesRequest) (*momv1.ListRoutesResponse, error) {
-	res := &momv1.ListRoutesResponse{}
+	res := &momv1.ListRoutesResponse{Store: s.store.Name()}
 	for _, name := range s.routes.services() {
 		is, _ := s.shards.numbering(ctx, name) // 0 while the store does not answer
 		res.Routes = append(res.Routes, &momv1.KnownRoute{

@@ -34,6 +34,8 @@ func (s *awayUntil) Keep(context.Context, Shard, []contract.TaskID) ([]contract.
 	return nil, nil
 }
 
+func (s *awayUntil) Name() string { return "" }
+
 // A hold that was lost is given up after its grace, by a store that is away for a moment, too.
 // After a longer time nobody knows what gateways had to say meanwhile: the task stays. So does one of which a gateway has said to us that it is to be kept, whatever
 // becomes of that gateway.

@@ -35,6 +35,16 @@ func (e *Endpoint) eject() {
 	}
 }
 
+// Strange asks the endpoint for its health, and tells whether another service answers there. Then the endpoint is picked last until its own
+// service is back.
+func (e *Endpoint) Strange(ctx context.Context) bool {
+	strange := e.ailment(ctx) == anotherService
+	if strange {
+		e.eject()
+	}
+	return strange
+}
+
 // readmit asks for the endpoint's health until it is fit, or gone.
 func (e *Endpoint) readmit() {
 	for pause := probePause; e.pool.sleep(pause); pause = min(2*pause, longProbePause) {

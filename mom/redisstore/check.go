@@ -49,6 +49,14 @@ func (s *Store) checkName(ctx context.Context) error {
 	return nil
 }
 
+// Name implements mom.Store.
+func (s *Store) Name() string {
+	if name := s.name.Load(); name != nil {
+		return *name
+	}
+	return ""
+}
+
 // Doubts implements mom.Store.
 func (s *Store) Doubts() <-chan struct{} { return s.doubts }
 

@@ -237,7 +237,10 @@ func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
 type ListRoutesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The routes, by service.
-	Routes        []*KnownRoute `protobuf:"bytes,1,rep,name=routes,proto3" json:"routes,omitempty"`
+	Routes []*KnownRoute `protobuf:"bytes,1,rep,name=routes,proto3" json:"routes,omitempty"`
+	// The name of its store, which all MOMs on one store give; empty while the
+	// store has not answered.
+	Store         string `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,6 +280,13 @@ func (x *ListRoutesResponse) GetRoutes() []*KnownRoute {
 		return x.Routes
 	}
 	return nil
+}
+
+func (x *ListRoutesResponse) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
 }
 
 // KnownRoute is a service as a MOM or a gateway knows it.
@@ -448,9 +458,10 @@ const file_mom_v1_hold_service_proto_rawDesc = "" +
 	"\x13AbandonTasksRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x16\n" +
 	"\x14AbandonTasksResponse\"\x13\n" +
-	"\x11ListRoutesRequest\"@\n" +
+	"\x11ListRoutesRequest\"V\n" +
 	"\x12ListRoutesResponse\x12*\n" +
-	"\x06routes\x18\x01 \x03(\v2\x12.mom.v1.KnownRouteR\x06routes\"V\n" +
+	"\x06routes\x18\x01 \x03(\v2\x12.mom.v1.KnownRouteR\x06routes\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\"V\n" +
 	"\n" +
 	"KnownRoute\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
