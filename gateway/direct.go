@@ -194,6 +194,9 @@ func (p *proxy) conclude(ctx context.Context, c *call, next step, res *upstream.
 		}
 	}
 	switch {
+	case next == pass && last.Cause == bridge.Unwritten:
+		c.target.breaker.answered()
+		return verdict{end: endFailed, decided: decidedFail, res: res}
 	case next == pass:
 		return verdict{end: endLeft, decided: decidedPass, res: res}
 	case next == fail && last.Cause == bridge.Malformed:

@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	"holdline/internal/contract"
+	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
 
@@ -140,4 +141,9 @@ func (p *proxy) notice(err *connect.Error, service, cause string, attrs ...any) 
 		attrs = append([]any{"reason", n.Reason, "service", service}, attrs...)
 		p.once.Log(n.Level, n.Key+" "+cause, n.Message, append(attrs, "error", err.Message())...)
 	}
+}
+
+// unwritten logs an error that a caller gets from the bridge.
+func (p *proxy) unwritten(method *route.Method, err *connect.Error) {
+	p.notice(err, method.Service(), "", "procedure", method.Procedure)
 }

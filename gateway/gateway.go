@@ -117,7 +117,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.front = front
 	g.metrics = newMetrics(cfg.Metrics, g.targets, &front.held)
 	g.learner = &reflection.Learner{Schemas: cfg.Schemas, Log: cfg.Logger}
-	front.learner, front.bridge = g.learner, bridge.New(cfg.Schemas, g.learner.Doubt)
+	front.learner, front.bridge = g.learner, bridge.New(cfg.Schemas, bridge.Hooks{Doubt: g.learner.Doubt, Unwritten: front.unwritten})
 	if len(cfg.MOM) > 0 {
 		front.mom = upstream.NewPool(upstream.Config{Service: momv1connect.TaskServiceName, Endpoints: cfg.MOM, Health: upstream.HealthName, Engine: cfg.Engine, Log: cfg.Logger})
 		shared, own := newBreaker(front.mom, func(string) {}, front.once), map[string]*target{}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"io"
 	"log"
 	"log/slog"
@@ -135,6 +136,33 @@ func TestOutageIsLogged(t *testing.T) {
 	if got := out.lines("down="); len(got) > 0 {
 		t.Errorf("a service is said to have been down: %s", got)
 	}
+}
+
+// An error in place of an answer that cannot be translated is ours, and not the service's.
+func TestUnwrittenAnswerIsLogged(t *testing.T) {
+	t.Parallel()
+	large := make([]byte, 5<<20)
+	service := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Content-Type") != "application/grpc" {
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+			return
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Trailer", "Grpc-Status")
+		_, _ = w.Write(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(large))))
+		_, _ = w.Write(large)
+		w.Header().Set("Grpc-Status", "0")
+	}))
+	base, out := frontLogged(t, "http://"+service)
+	res, err := client(t, 1).Do(request(t, base+add.path, strings.NewReader("{}"), "Content-Type: application/json", "Holdline-Explain: 1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if decision := res.Header.Get("Holdline-Decision"); res.StatusCode != http.StatusTooManyRequests || !strings.Contains(decision, ";answer-not-written;") || !strings.HasSuffix(decision, " → failed") {
+		t.Errorf("got %d, decision %s", res.StatusCode, decision)
+	}
+	out.once(t, "level=WARN", "call not served", "reason=ANSWER_TOO_LARGE", "procedure="+add.path)
 }
 
 // A call that asks to be stored is no sign of an outage.

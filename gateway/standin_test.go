@@ -239,9 +239,7 @@ func configured(tb testing.TB, cfg gateway.Config, endpoints string, moms ...str
 	if cfg.Schemas == nil {
 		cfg.Schemas = faultSchemas(tb)
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
+	cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	for _, addr := range moms {
 		cfg.MOM = append(cfg.MOM, &url.URL{Scheme: "http", Host: addr})
 	}

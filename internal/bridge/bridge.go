@@ -28,15 +28,22 @@ import (
 // caller's protocol and a client in the endpoint's. It is safe for concurrent use.
 type Bridge struct {
 	schemas *route.Schemas
-	doubt   func(service string)
+	hooks   Hooks
 	clients map[Speech]*connect.Client
 	servers Handlers
 }
 
-// New returns a bridge for the methods that the schemas have. It calls doubt when an answer of a service has fields that its schema does not
-// know, which JSON cannot carry.
-func New(schemas *route.Schemas, doubt func(service string)) *Bridge {
-	b := &Bridge{schemas: schemas, doubt: doubt, clients: map[Speech]*connect.Client{}}
+// Hooks are called while calls cross the bridge. They may be called at once.
+type Hooks struct {
+	// Doubt is called when an answer has fields that its schema does not know, which JSON cannot carry.
+	Doubt func(service string)
+	// Unwritten is called when a caller gets our error in place of an answer.
+	Unwritten func(method *route.Method, err *connect.Error)
+}
+
+// New returns a bridge for the methods that the schemas have.
+func New(schemas *route.Schemas, hooks Hooks) *Bridge {
+	b := &Bridge{schemas: schemas, hooks: hooks, clients: map[Speech]*connect.Client{}}
 	for _, speech := range append(slices.Clone(unary), streams...) {
 		// The host is a placeholder: the exchange has its endpoint.
 		b.clients[speech] = connect.NewClient(connecthttp.NewTransport(sender{}, "http://service", speech.Options(schemas)...))
@@ -62,7 +69,8 @@ const minCompress = 1 << 10
 // exchange is one call at one endpoint.
 type exchange struct {
 	endpoint *upstream.Endpoint
-	doubt    func(service string)
+	method   *route.Method
+	hooks    Hooks
 	req      *upstream.Request // the caller's
 	to       Speech
 	less     bool
@@ -87,7 +95,7 @@ type exchangeKey struct{}
 // of the message may be left out, as it always is of a stream's.
 func (b *Bridge) Try(ctx context.Context, endpoint *upstream.Endpoint, method *route.Method, req *upstream.Request, to Speech, less bool) (*upstream.Response, upstream.Outcome, error) {
 	x := &exchange{
-		endpoint: endpoint, doubt: b.doubt, req: req, to: to, less: less,
+		endpoint: endpoint, method: method, hooks: b.hooks, req: req, to: to, less: less,
 		outcome: upstream.Outcome{Kind: upstream.Unsendable, Cause: Malformed},
 	}
 	if method.Unary && isPlain(req, to) {
@@ -129,6 +137,7 @@ const (
 	BadMessage   = "bad-message"
 	LossyMessage = "lossy-message"
 	Malformed    = "malformed"
+	Unwritten    = "answer-not-written"
 )
 
 // errBothWays says that a stream was not sent.
@@ -164,8 +173,8 @@ func (b *Bridge) serve(ctx context.Context, method *route.Method, spec connect.S
 	if err != nil {
 		return x.failed(ctx, err, service)
 	}
-	if answer.Bytes, err = x.answer(&answer, IsJSON(caller), types, method); err != nil {
-		return contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
+	if answer.Bytes, err = x.answer(&answer, IsJSON(caller), types); err != nil {
+		return x.unwritten(momv1.Reason_REASON_ANSWER_UNREADABLE,
 			"the call was executed, but its answer cannot be written as %s: %v", caller.Codec, err)
 	}
 	answer.JSON = IsJSON(caller)
@@ -189,12 +198,22 @@ func (x *exchange) translated(asked *Message, types *route.Schemas, protocol str
 }
 
 // answer is a message of the service as the caller reads it.
-func (x *exchange) answer(came *Message, isJSON bool, types *route.Schemas, method *route.Method) ([]byte, error) {
+func (x *exchange) answer(came *Message, isJSON bool, types *route.Schemas) ([]byte, error) {
 	raw, err := came.In(isJSON, types, true)
 	if came.lossy {
-		x.doubt(method.Service())
+		x.hooks.Doubt(x.method.Service())
 	}
 	return raw, err
+}
+
+// unwritten is our error in place of an answer.
+func (x *exchange) unwritten(reason momv1.Reason, format string, args ...any) error {
+	err := contract.Errorf(reason, format, args...)
+	x.hooks.Unwritten(x.method, err)
+	if x.piped == nil {
+		x.outcome.Cause = Unwritten
+	}
+	return err
 }
 
 // refuse is for a call that is not sent, because of its message.
@@ -214,9 +233,9 @@ func (x *exchange) failed(ctx context.Context, err error, service *connect.CallI
 	switch {
 	case !errors.As(err, &rpcErr), rpcErr.IsRemote(), x.status != http.StatusOK, x.outcome.Kind != upstream.Answered:
 	case TooLarge(err) && x.piped != nil:
-		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was broken off: a message of its answer is larger than %d bytes; call in the protocol of the service", MaxMessage)
+		return x.unwritten(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was broken off: a message of its answer is larger than %d bytes; call in the protocol of the service", MaxMessage)
 	case TooLarge(err):
-		return contract.Errorf(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and its answer is larger than %d bytes: call in the protocol of the service", MaxMessage)
+		return x.unwritten(momv1.Reason_REASON_ANSWER_TOO_LARGE, "the call was executed, and its answer is larger than %d bytes: call in the protocol of the service", MaxMessage)
 	case x.refused.Load(): // it is we who have ended it, and the caller hears why
 	case x.piped != nil && (ctx.Err() != nil || x.body.BrokeOff(err)):
 		x.piped.breakOff(err)

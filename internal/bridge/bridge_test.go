@@ -68,7 +68,7 @@ func newBridge(tb testing.TB) tried {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return tried{bridge.New(schemas, func(string) {}), schemas.Method(method)}
+	return tried{bridge.New(schemas, bridge.Hooks{Doubt: func(string) {}, Unwritten: func(*route.Method, *connect.Error) {}}), schemas.Method(method)}
 }
 
 // tried is a bridge of one method.
@@ -357,7 +357,7 @@ func TestBridgeDoubts(t *testing.T) {
 		t.Fatal(err)
 	}
 	doubts := 0
-	b := tried{bridge.New(schemas, func(string) { doubts++ }), schemas.Method(method)}
+	b := tried{bridge.New(schemas, bridge.Hooks{Doubt: func(string) { doubts++ }}), schemas.Method(method)}
 	for want, later := range [][]byte{nil, {0x98, 0x06, 0x01}} { // field 99
 		endpoint := stock(t, func(context.Context, *arithmeticv1.SumRequest) (*arithmeticv1.SumResponse, error) {
 			res := &arithmeticv1.SumResponse{Result: 3}

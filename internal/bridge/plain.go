@@ -72,7 +72,7 @@ func (x *exchange) plain(ctx context.Context, method *route.Method, types *route
 	if came.Bytes, ok = plainAnswer(res); !ok || 2*len(came.Bytes) >= minCompress && len(x.req.Header["Accept-Encoding"]) > 0 { // JSON takes more
 		return nil, false
 	}
-	answer, err := x.answer(&came, asked.JSON, types, method)
+	answer, err := x.answer(&came, asked.JSON, types)
 	if err != nil {
 		return nil, false
 	}

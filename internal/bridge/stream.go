@@ -11,7 +11,6 @@ import (
 	"connectrpc.com/connect/v2"
 
 	momv1 "holdline/gen/mom/v1"
-	"holdline/internal/contract"
 	"holdline/internal/route"
 	"holdline/internal/upstream"
 )
@@ -236,8 +235,8 @@ func (c *crossing) down(ctx context.Context) error {
 		case err != nil:
 			return c.x.failed(ctx, err, c.service)
 		}
-		if answer.Bytes, err = c.x.answer(&answer, IsJSON(c.caller), c.types, c.method); err != nil {
-			return contract.Errorf(momv1.Reason_REASON_ANSWER_UNREADABLE,
+		if answer.Bytes, err = c.x.answer(&answer, IsJSON(c.caller), c.types); err != nil {
+			return c.x.unwritten(momv1.Reason_REASON_ANSWER_UNREADABLE,
 				"the call was broken off: a message of its answer cannot be written as %s: %v", c.caller.Codec, err)
 		}
 		answer.JSON = IsJSON(c.caller)
