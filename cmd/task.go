@@ -146,7 +146,11 @@ func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
 	// await is patient. So whether there is a gateway, and such a task, is seen before.
 	looking, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	if _, err := c.tasks().GetTask(looking, &momv1.GetTaskRequest{Id: c.ID}); err != nil {
+	_, err := c.tasks().GetTask(looking, &momv1.GetTaskRequest{Id: c.ID})
+	switch {
+	case connect.CodeOf(err) == connect.CodeDeadlineExceeded && !notDialled(err): // whoever says so: nothing is known of the task
+		return c.fail(connect.Errorf(connect.CodeUnavailable, "no answer within %s, so whether there is such a task is not known", lookTime).WithCause(err))
+	case err != nil:
 		return c.fail(err)
 	}
 	return c.await(ctx, out, c.ID, c.Wait)
