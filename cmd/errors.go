@@ -127,10 +127,10 @@ func notDialled(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// silent tells whether there was a connection on which nothing came in time.
+// silent tells whether there was a connection on which nothing came in time, not even the answer to a ping.
 func silent(err error) bool {
 	var late net.Error // those of context are among them
-	return errors.As(err, &late) && late.Timeout()
+	return errors.As(err, &late) && late.Timeout() || strings.HasSuffix(err.Error(), "http2: client connection lost")
 }
 
 // printError prints an error of a command, as JSON or for people, and returns the exit status.

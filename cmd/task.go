@@ -32,7 +32,7 @@ type Task struct {
 	Dismiss TaskDismiss `cmd:"" help:"Say that nobody will retry a dead or uncertain task. Its call is dropped, and its state can still be read."`
 }
 
-func (r Remote) tasks() momv1connect.TaskServiceClient {
+func (r *Remote) tasks() momv1connect.TaskServiceClient {
 	return momv1connect.NewTaskServiceClient(r.connect())
 }
 
@@ -158,7 +158,7 @@ func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
 
 // await waits for a task and prints its answer. Without a limit it waits until the task ends. When it is
 // interrupted or out of time, the task goes on, and await says how to wait for it again.
-func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time.Duration) error {
+func (r *Remote) await(ctx context.Context, out io.Writer, id string, limit *time.Duration) error {
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if limit != nil {
 		bounded, cancel = context.WithTimeout(ctx, *limit)
@@ -194,15 +194,16 @@ func goesOn(handle *momv1.TaskHandle) error {
 // lookTime bounds a look at a task or its answer that waits for nothing.
 const lookTime = 10 * time.Second
 
-// readPatience is for an answer whose gateway, MOM or store is replaced between its end and its reading: about half a minute. An
-// error of the task's own names its task.
-var readPatience = retrypolicy.NewBuilder[*http.Response]().WithBackoff(100*time.Millisecond, 2*time.Second).WithMaxRetries(20).ReturnLastFailure().
+// readPatience is for an answer whose gateway, MOM or store is replaced between its end and its reading: about half a minute, also
+// when each try waits for a gateway that is silent. An error of the task's own names its task.
+var readPatience = retrypolicy.NewBuilder[*http.Response]().WithBackoff(100*time.Millisecond, 2*time.Second).WithMaxRetries(20).
+	WithMaxDuration(35 * time.Second).ReturnLastFailure().
 	HandleIf(func(res *http.Response, err error) bool {
 		return err != nil || res.StatusCode >= http.StatusBadGateway && res.StatusCode <= http.StatusGatewayTimeout && res.Header.Get(contract.HeaderTask) == ""
 	}).Build()
 
 // printAnswer reads the answer as JSON, which needs no schema here.
-func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string, reading failsafe.Executor[*http.Response]) error {
+func (r *Remote) printAnswer(ctx context.Context, out io.Writer, id string, reading failsafe.Executor[*http.Response]) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.Server+"/v1/tasks/"+id+"/answer", nil)
 	if err != nil {
 		return err
