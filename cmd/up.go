@@ -188,12 +188,16 @@ To play an outage, end a service, call it, and start it again.
 		return
 	}
 	down, _ := services.Find(c.Without[0])
+	starts := "service " + down.Name
+	if _, port, err := net.SplitHostPort(s.Service[down.Name]); err == nil && port != down.Port {
+		starts += " --listen " + s.Service[down.Name] // where its route goes
+	}
 	_, _ = fmt.Fprintf(out, `Play the outage: the first command calls the service that is down, and waits up to 10 s for the answer. The second
 command starts the service, and the stored call is answered.
 
   %[5]s call %[2]s/%[3]s -d '{"a": 1, "b": 2}' --server http://%[1]s
-  %[5]s service %[4]s
-`, s.Gateway, down.FullName, down.Method, down.Name, self())
+  %[5]s %[4]s
+`, s.Gateway, down.FullName, down.Method, starts, self())
 	if s.Admin != "" {
 		_, _ = fmt.Fprintf(out, "  %s task list --admin %s\n", self(), s.Admin)
 	}
