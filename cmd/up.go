@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/alecthomas/kong"
+
 	"holdline/internal/reload"
 	"holdline/internal/route"
 	"holdline/internal/secret"
@@ -24,7 +26,7 @@ import (
 // Up is `holdline up`.
 type Up struct {
 	Listen     string   `default:"${gateway_address}" help:"The address of the gateway."`
-	Ports      *uint16  `placeholder:"BASE" help:"Give everything another port: the gateway gets BASE, the example services the next three, the MOM BASE+10, and the admin listener BASE+11. With 0 each gets any port that is free."`
+	Ports      *uint16  `placeholder:"BASE" help:"Give everything another port: the gateway gets BASE, the example services the next three, the MOM BASE+10, and the admin listener BASE+11 unless --admin says where. With 0 each gets any port that is free."`
 	Redis      string   `placeholder:"URL" help:"The Redis or Valkey that keeps the tasks, such as redis://127.0.0.1:6379. Default: a Redis of its own, with its data in --state, if redis-server or valkey-server is on PATH. If neither is there, tasks are kept in memory."`
 	State      string   `placeholder:"DIR" default:"${state}" help:"The folder in which the Redis of its own keeps its data."`
 	Without    []string `xor:"services" placeholder:"SERVICE" help:"Do not start this service: sum, subtraction or multiplication. May be repeated."`
@@ -33,6 +35,15 @@ type Up struct {
 	Admin string `default:"${admin_address}" help:"Serve operators at this address, or at unix:PATH: queues, the tasks of all callers, /metrics and pprof. Empty: nowhere."`
 	Metrics
 	Logs
+
+	adminGiven bool // on the command line
+}
+
+// AfterApply sees what was given on the command line. The variable of --admin says to the commands of operators where they ask, so it
+// does not keep --ports from moving the admin listener.
+func (c *Up) AfterApply(command *kong.Context) error {
+	c.adminGiven = slices.ContainsFunc(command.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == "admin" })
+	return nil
 }
 
 // The places of a MOM and an admin listener in a block of ports.
@@ -90,7 +101,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	return (&follower{s, files, load, s.Routes, log}).Run(ctx)
 }
 
-// move gives all parts the ports of --ports.
+// move gives all parts the ports of --ports, but for an admin listener whose place was given too.
 func (c *Up) move(cfg *stack.Config) (err error) {
 	port := func(place int) string {
 		if *c.Ports == 0 {
@@ -104,7 +115,7 @@ func (c *Up) move(cfg *stack.Config) (err error) {
 	if cfg.Listen, err = withPort("--listen", cfg.Listen, port(0)); err != nil {
 		return err
 	}
-	if cfg.Admin != "" && !strings.HasPrefix(cfg.Admin, unixPrefix) {
+	if cfg.Admin != "" && !c.adminGiven && !strings.HasPrefix(cfg.Admin, unixPrefix) {
 		if cfg.Admin, err = withPort("--admin", cfg.Admin, port(adminPlace)); err != nil {
 			return err
 		}
