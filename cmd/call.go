@@ -96,7 +96,7 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	case c.Key != nil:
 		return c.await(ctx, out, handle.GetId(), cmp.Or(c.Wait, &defaultWait))
 	}
-	return goesOn(handle)
+	return c.goesOn(handle)
 }
 
 // defaultWait is how long the gateway holds a call that does not say it.

@@ -1,17 +1,20 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"github.com/alecthomas/kong"
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -20,6 +23,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/stack"
 )
 
 // Task is `holdline task`.
@@ -174,7 +178,7 @@ func (r *Remote) await(ctx context.Context, out io.Writer, id string, limit *tim
 	})
 	switch {
 	case ctx.Err() != nil:
-		return goesOn(&momv1.TaskHandle{Id: id})
+		return r.goesOn(&momv1.TaskHandle{Id: id})
 	case err == nil:
 		return r.printAnswer(ctx, out, id, failsafe.With(readPatience))
 	case bounded.Err() != nil, limit != nil && connect.CodeOf(err) == connect.CodeDeadlineExceeded: // out of time, it may have ended all the same
@@ -185,11 +189,34 @@ func (r *Remote) await(ctx context.Context, out io.Writer, id string, limit *tim
 	return r.fail(err)
 }
 
-// goesOn is the error of a command that does not wait for a task to end.
-func goesOn(handle *momv1.TaskHandle) error {
+// goesOn is the error of a command that does not wait for a task to end. It says which command waits again.
+func (r *Remote) goesOn(handle *momv1.TaskHandle) error {
 	stored := contract.Stored(handle)
-	return &callError{rpc: stored, text: stored.Error(), hint: "the task goes on: holdline task wait " + handle.GetId()}
+	return &callError{rpc: stored, text: stored.Error(), hint: "the task goes on: holdline task wait " + handle.GetId() + r.flags()}
 }
+
+// flags are those by which another command reaches the same gateway, each after a space: what it would take from its default or its
+// variable is left out.
+func (r *Remote) flags() (line string) {
+	usual, _ := serverURL("--server", cmp.Or(os.Getenv("HOLDLINE_SERVER"), stack.DefaultListen)) // empty, if it is no address
+	if r.Server != usual {
+		line += " --server " + quoted(r.Server)
+	}
+	if r.CACert != "" && r.CACert != kong.ExpandPath(os.Getenv("HOLDLINE_CACERT")) {
+		line += " --cacert " + quoted(r.CACert)
+	}
+	return line
+}
+
+// quoted writes a word as a shell reads it.
+func quoted(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+var plainWord = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
 
 // lookTime bounds a look at a task or its answer that waits for nothing.
 const lookTime = 10 * time.Second
@@ -220,7 +247,7 @@ func (r *Remote) printAnswer(ctx context.Context, out io.Writer, id string, read
 	})
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return goesOn(&momv1.TaskHandle{Id: id})
+		return r.goesOn(&momv1.TaskHandle{Id: id})
 	case err != nil:
 		return r.fail(connect.Errorf(connect.CodeUnavailable, "read the answer: %s", err).WithCause(err))
 	}
@@ -229,7 +256,7 @@ func (r *Remote) printAnswer(ctx context.Context, out io.Writer, id string, read
 		_, err := fmt.Fprintf(out, "%s\n", raw)
 		return err
 	case http.StatusAccepted:
-		return goesOn(&momv1.TaskHandle{Id: id})
+		return r.goesOn(&momv1.TaskHandle{Id: id})
 	}
 	rpcErr, err := readError(raw)
 	if err != nil {
