@@ -62,6 +62,9 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	log, metrics := c.logger(), server.NewMetrics()
 	files := reload.New(metrics, log)
 	specs, err := c.specs(files.Read)
+	if err == nil && !c.NoServices {
+		err = refuseShipped(specs)
+	}
 	if err != nil {
 		return usage(err)
 	}
@@ -99,6 +102,17 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	c.greet(out, s, specs)
 	load := func() (route.Table, *route.Schemas, error) { return c.load(files.Read, s.Shipped...) }
 	return (&follower{s, files, load, s.Routes, log}).Run(ctx)
+}
+
+// refuseShipped refuses routes of the example services, which have their own. ParseTable would say that they are given twice.
+func refuseShipped(specs []string) error {
+	for _, spec := range specs {
+		name, _, _ := strings.Cut(spec, "=")
+		if slices.ContainsFunc(services.All, func(svc services.Service) bool { return svc.FullName == name }) {
+			return fmt.Errorf("route %s: up runs an example service of this name; --no-services leaves out the example services", name)
+		}
+	}
+	return nil
 }
 
 // move gives all parts the ports of --ports, but for an admin listener whose place was given too.

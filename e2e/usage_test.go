@@ -61,6 +61,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{up, []string{"--without", "foo"}, `no service "foo"`},
 		{up, []string{"--redis", "foo"}, "the URL must begin with redis://"},
 		{up, []string{"--route", "foo"}, `route "foo"`},
+		{up, []string{"--route", "arithmetic.v1.SumService=http://127.0.0.1:1"}, "--no-services leaves out the example services"},
 		{up, []string{"--schema", file}, "is not a Buf image"},
 		{up, []string{"--no-services"}, "no routes"},
 	} {
