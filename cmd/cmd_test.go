@@ -24,3 +24,17 @@ func TestJoinNegatives(t *testing.T) {
 		}
 	}
 }
+
+// The help of queue limit says which rates a MOM takes.
+func TestRatesInHelp(t *testing.T) {
+	t.Parallel()
+	var grammar struct {
+		Limit QueueLimit `cmd:""`
+	}
+	want := "from 0.1 to 1000000"
+	for _, flag := range Parser(&grammar).Model.Leaves(true)[0].Flags {
+		if flag.Name == "per-second" && !strings.Contains(flag.Help, want) {
+			t.Errorf("got %q, want %q in it", flag.Help, want)
+		}
+	}
+}

@@ -12,13 +12,11 @@ import (
 	"holdline/internal/contract"
 )
 
-const (
-	// listTime is how long a list may take, while parts of the store are silent.
-	listTime = 2 * time.Second
+// listTime is how long a list may take, while parts of the store are silent.
+const listTime = 2 * time.Second
 
-	// What LimitQueue takes for a rate, in tasks a second.
-	minRate, maxRate = 0.1, 1e6
-)
+// MinRate and MaxRate are the least and the highest rate that LimitQueue takes, in tasks a second; 0 is none.
+const MinRate, MaxRate = 0.1, 1e6
 
 // queueStore is what the service of queues needs of the store.
 type queueStore interface {
@@ -72,8 +70,8 @@ func (s *queueService) ResumeQueue(ctx context.Context, req *momv1.ResumeQueueRe
 // limits evenly; each may have one task under way.
 func (s *queueService) LimitQueue(ctx context.Context, req *momv1.LimitQueueRequest) (*momv1.LimitQueueResponse, error) {
 	running, rate := req.GetMaxRunning(), req.GetMaxPerSecond()
-	if running < 0 || rate != 0 && !(rate >= minRate && rate <= maxRate) { // NaN is neither
-		return nil, connect.Errorf(connect.CodeInvalidArgument, "max_running must not be negative, and max_per_second be 0 or from %g to %g", minRate, maxRate)
+	if running < 0 || rate != 0 && !(rate >= MinRate && rate <= MaxRate) { // NaN is neither
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "max_running must not be negative, and max_per_second be 0 or from %g to %g", MinRate, MaxRate)
 	}
 	if err := s.has(req.GetService()); err != nil {
 		return nil, err
