@@ -83,16 +83,16 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	handle := client.TaskFrom(err)
 	switch {
 	case err == nil:
-		return printJSON(out, res)
+		return c.unwritten(printJSON(out, res), info.ResponseHeader().Get(contract.HeaderTask))
 	case handle == nil && interrupted(err):
 		return c.interruption()
 	case handle == nil:
 		return c.unknown(c.fail(err))
 	case c.Async && c.JSON:
-		return printJSON(out, handle)
+		return c.unwritten(printJSON(out, handle), handle.GetId())
 	case c.Async:
 		_, err := fmt.Fprintln(out, handle.GetId())
-		return err
+		return c.unwritten(err, handle.GetId())
 	case c.Key != nil:
 		return c.await(ctx, out, handle.GetId(), cmp.Or(c.Wait, &defaultWait))
 	}

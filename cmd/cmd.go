@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -36,6 +37,10 @@ const exitStatus = "Exit status: 0 when all went well. When a call failed, the R
 func Main(grammar any) {
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	command, err := Parser(grammar).Parse(joinNegatives(os.Args[1:]))
+	var unwritten *fs.PathError
+	if errors.As(err, &unwritten) && unwritten.Op == "write" { // by --help or --version
+		os.Exit(printError(os.Stderr, unwritten, nil, false))
+	}
 	if err != nil {
 		os.Exit(printUsageError(os.Stderr, err, helpOf(err), slices.Contains(os.Args, "--json")))
 	}

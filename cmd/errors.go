@@ -29,6 +29,27 @@ type callError struct {
 func (e *callError) Error() string { return e.text }
 func (e *callError) Unwrap() error { return e.rpc }
 
+// unwrittenError is the error of a command that could not write to standard output what it had of a task.
+type unwrittenError struct {
+	error
+	task string
+	read string // the command that gets the answer all the same
+}
+
+func (e *unwrittenError) Error() string {
+	return fmt.Sprintf("%v; the call is stored as task %s: %s", e.error, e.task, e.read)
+}
+
+func (e *unwrittenError) Unwrap() error { return e.error }
+
+// unwritten says of an error of writing which task it was about, if it was about one: the id is nowhere else.
+func (r *Remote) unwritten(err error, task string) error {
+	if err == nil || task == "" {
+		return err
+	}
+	return &unwrittenError{err, task, r.waitAgain(task)}
+}
+
 // usageError is an error of the command line, or of a file that it names, that was found after parsing.
 type usageError struct{ error }
 
@@ -184,6 +205,10 @@ func printErrorJSON(out io.Writer, err error) {
 		Details []map[string]any `json:"details,omitempty"`
 		Task    string           `json:"task,omitempty"`
 	}{Code: connect.CodeOf(err).String(), Message: err.Error(), Task: client.TaskFrom(err).GetId()}
+	var unwritten *unwrittenError
+	if errors.As(err, &unwritten) {
+		body.Task = unwritten.task
+	}
 	var rpcErr *connect.Error
 	if errors.As(err, &rpcErr) {
 		body.Message = rpcErr.Message()

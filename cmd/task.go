@@ -192,8 +192,11 @@ func (r *Remote) await(ctx context.Context, out io.Writer, id string, limit *tim
 // goesOn is the error of a command that does not wait for a task to end. It says which command waits again.
 func (r *Remote) goesOn(handle *momv1.TaskHandle) error {
 	stored := contract.Stored(handle)
-	return &callError{rpc: stored, text: stored.Error(), hint: "the task goes on: holdline task wait " + handle.GetId() + r.flags()}
+	return &callError{rpc: stored, text: stored.Error(), hint: "the task goes on: " + r.waitAgain(handle.GetId())}
 }
+
+// waitAgain is the command that waits for a task, or prints its answer again.
+func (r *Remote) waitAgain(id string) string { return "holdline task wait " + id + r.flags() }
 
 // flags are those by which another command reaches the same gateway, each after a space: what it would take from its default or its
 // variable is left out.
@@ -254,7 +257,7 @@ func (r *Remote) printAnswer(ctx context.Context, out io.Writer, id string, read
 	switch res.StatusCode {
 	case http.StatusOK:
 		_, err := fmt.Fprintf(out, "%s\n", raw)
-		return err
+		return r.unwritten(err, id)
 	case http.StatusAccepted:
 		return r.goesOn(&momv1.TaskHandle{Id: id})
 	}

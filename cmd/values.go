@@ -52,7 +52,6 @@ func values() kong.Vars {
 		"admin_address":   "127.0.0.1:9464",
 		"service_ports":   strings.Join(ports, ", "),
 		"state":           stateDir(),
-		"version":         versionLine(),
 	}
 }
 
