@@ -12,7 +12,7 @@ import (
 	"holdline/internal/contract"
 )
 
-// listTime is how long a list may take, while parts of the store are silent.
+// listTime is how long a list of queues or of tasks may take, while parts of the store are slow or silent.
 const listTime = 2 * time.Second
 
 // MinRate and MaxRate are the least and the highest rate that LimitQueue takes, in tasks a second; 0 is none.
