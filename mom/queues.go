@@ -15,8 +15,12 @@ import (
 // listTime is how long a list of queues or of tasks may take, while parts of the store are slow or silent.
 const listTime = 2 * time.Second
 
-// MinRate and MaxRate are the least and the highest rate that LimitQueue takes, in tasks a second; 0 is none.
-const MinRate, MaxRate = 0.1, 1e6
+const (
+	// MinRate is the lowest rate that LimitQueue takes, in tasks a second. It also takes 0, which is no limit.
+	MinRate = 0.1
+	// MaxRate is the highest one.
+	MaxRate = 1e6
+)
 
 // queueStore is what the service of queues needs of the store.
 type queueStore interface {
