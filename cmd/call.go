@@ -158,6 +158,8 @@ func (c *Call) unknown(err error) error {
 	var failed *callError
 	if errors.As(err, &failed) && !failed.rpc.IsRemote() && failed.rpc.Unwrap() != nil && !notDialled(err) {
 		failed.hint = "The connection broke: whether the call was executed is not known. A call with --key may be sent again."
+		// With --json there is no hint, and unavailable alone would say that the call was not executed.
+		failed.rpc = connect.NewError(failed.rpc.Code(), failed.rpc.Message()+"; whether the call was executed is not known").WithCause(failed.rpc)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,6 +65,20 @@ func TestNoAnswer(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A call whose connection broke may have been executed. JSON says so too, where unavailable alone would say the contrary.
+func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	remote := Remote{Server: "http://gateway.example"}
+	broke := connect.NewError(connect.CodeCanceled, "read: connection reset by peer").WithCause(syscall.ECONNRESET)
+	for _, asJSON := range []bool{false, true} {
+		var said strings.Builder
+		status := printError(&said, (&Call{Remote: remote}).unknown(remote.fail(broke)), nil, asJSON)
+		if status != 112 || !strings.Contains(said.String(), "whether the call was executed is not known") {
+			t.Errorf("got status %d, %q, want 112, and that the outcome is not known", status, said.String())
+		}
 	}
 }
 
