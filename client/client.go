@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"syscall"
 	"time"
 
@@ -96,6 +97,10 @@ func passes(err error) bool {
 	var wrong *tls.CertificateVerificationError
 	if errors.As(err, &wrong) {
 		return false
+	}
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" { // one that took too long is deadline_exceeded to connect
+		return true
 	}
 	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} { // not all of them are unavailable to connect
 		if errors.Is(err, end) {

@@ -1,8 +1,11 @@
 package client_test
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync/atomic"
 	"testing"
 
@@ -52,5 +55,29 @@ func TestWaitIsPatient(t *testing.T) {
 				t.Errorf("asked %d times, want 5", n)
 			}
 		})
+	}
+}
+
+// A machine that does not answer a dial in time is asked again: it may be replaced.
+func TestWaitDialsAgain(t *testing.T) {
+	t.Parallel()
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"task":{"state":"TASK_STATE_SUCCEEDED"}}`))
+	}))
+	t.Cleanup(gateway.Close)
+	var dials atomic.Int32
+	dialler := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: os.ErrDeadlineExceeded}
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}}
+	transport := connecthttp.NewTransport(dialler, gateway.URL, connecthttp.WithProtoJSON())
+	if _, _, err := client.New(connect.NewClient(transport)).Wait(t.Context(), "01", nil); err != nil {
+		t.Errorf("got %v, want the task", err)
+	}
+	if n := dials.Load(); n != 2 {
+		t.Errorf("dialled %d times, want 2", n)
 	}
 }

@@ -6,11 +6,9 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 
 	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
 
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
@@ -34,6 +32,8 @@ type Operator struct {
 	// Server was the flag of these commands when they spoke to the callers' port. Scripts may still
 	// use it, and it names the server, so it is read like --admin.
 	Server string `env:"-" hidden:""`
+
+	remote *Remote // see connect
 }
 
 // Help is a part of the help of each of these commands.
@@ -50,24 +50,24 @@ func (o *Operator) AfterApply() (err error) {
 
 const unixPrefix = "unix:"
 
-func (o Operator) connect() *connect.Client {
-	path, unix := strings.CutPrefix(o.Admin, unixPrefix)
-	if !unix {
-		return Remote{Server: o.Admin}.connect()
+// connect returns a client that shares the connection of the others of this command.
+func (o *Operator) connect() *connect.Client {
+	if o.remote == nil {
+		o.remote = &Remote{Server: o.Admin}
+		if path, unix := strings.CutPrefix(o.Admin, unixPrefix); unix {
+			o.remote = &Remote{Server: "http://localhost", dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", path)
+			}}
+		}
 	}
-	local := Remote{Server: "http://localhost"}
-	transport := local.transport()
-	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}
-	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, local.Server))
+	return o.remote.connect()
 }
 
-func (o Operator) queues() momv1connect.QueueServiceClient {
+func (o *Operator) queues() momv1connect.QueueServiceClient {
 	return momv1connect.NewQueueServiceClient(o.connect())
 }
 
-func (o Operator) tasks() momv1connect.TaskServiceClient {
+func (o *Operator) tasks() momv1connect.TaskServiceClient {
 	return momv1connect.NewTaskServiceClient(o.connect())
 }
 

@@ -83,20 +83,20 @@ func (c *Call) Run(ctx context.Context, out io.Writer) error {
 	handle := client.TaskFrom(err)
 	switch {
 	case err == nil:
-		return printJSON(out, res)
+		return c.unwritten(printJSON(out, res), info.ResponseHeader().Get(contract.HeaderTask))
 	case handle == nil && interrupted(err):
 		return c.interruption()
 	case handle == nil:
 		return c.unknown(c.fail(err))
 	case c.Async && c.JSON:
-		return printJSON(out, handle)
+		return c.unwritten(printJSON(out, handle), handle.GetId())
 	case c.Async:
 		_, err := fmt.Fprintln(out, handle.GetId())
-		return err
+		return c.unwritten(err, handle.GetId())
 	case c.Key != nil:
 		return c.await(ctx, out, handle.GetId(), cmp.Or(c.Wait, &defaultWait))
 	}
-	return goesOn(handle)
+	return c.goesOn(handle)
 }
 
 // defaultWait is how long the gateway holds a call that does not say it.
@@ -158,6 +158,8 @@ func (c *Call) unknown(err error) error {
 	var failed *callError
 	if errors.As(err, &failed) && !failed.rpc.IsRemote() && failed.rpc.Unwrap() != nil && !notDialled(err) {
 		failed.hint = "The connection broke: whether the call was executed is not known. A call with --key may be sent again."
+		// With --json there is no hint, and unavailable alone would say that the call was not executed.
+		failed.rpc = connect.NewError(failed.rpc.Code(), failed.rpc.Message()+"; whether the call was executed is not known").WithCause(failed.rpc)
 	}
 	return err
 }

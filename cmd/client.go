@@ -3,6 +3,7 @@ package cmd
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -26,9 +28,19 @@ type Remote struct {
 	CACert string `name:"cacert" type:"existingfile" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, and not those of the system."`
 	JSON   bool   `name:"json" help:"Print JSON, for errors too."`
 
-	authorities *x509.CertPool // nil: those of the system
-	named       string         // the flag that names the server, if it is not --server
+	authorities *x509.CertPool                                                    // nil: those of the system
+	named       string                                                            // the flag that names the server, if it is not --server
+	dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: over TCP
+	client      *http.Client                                                      // see http
 }
+
+// A server that says nothing is asked for a sign of life after pingAfter, and has pingTimeout for it. A call that is held, or a
+// wait, may take any time: the server lives, and says so. A connection has to be made within the same time.
+const (
+	pingAfter   = 10 * time.Second
+	pingTimeout = 5 * time.Second
+	dialTimeout = pingAfter + pingTimeout
+)
 
 func (r Remote) flag() string { return cmp.Or(r.named, "--server") }
 
@@ -70,19 +82,36 @@ func serverURL(flag, given string) (string, error) {
 
 func (r Remote) secure() bool { return strings.HasPrefix(r.Server, "https://") }
 
-func (r Remote) http() *http.Client { return &http.Client{Transport: r.transport()} }
+// http is the client of this command. There is one, so that all that a command asks goes over one connection.
+func (r *Remote) http() *http.Client {
+	if r.client == nil {
+		r.client = &http.Client{Transport: r.transport()}
+	}
+	return r.client
+}
 
-// transport speaks HTTP/2, with or without TLS: reflection and gRPC need it.
-func (r Remote) transport() *http.Transport {
+// transport speaks HTTP/2, with or without TLS: reflection and gRPC need it. It gives up a connection that is silent.
+func (r *Remote) transport() *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(r.secure())
 	protocols.SetUnencryptedHTTP2(!r.secure())
+	dial := r.dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	return &http.Transport{
 		Protocols: protocols, TLSClientConfig: &tls.Config{RootCAs: r.authorities, MinVersion: tls.VersionTLS12},
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			bounded, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			return dial(bounded, network, addr)
+		},
+		TLSHandshakeTimeout: dialTimeout,
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 }
 
-func (r Remote) connect(options ...connecthttp.Option) *connect.Client {
+func (r *Remote) connect(options ...connecthttp.Option) *connect.Client {
 	return connect.NewClient(connecthttp.NewTransport(r.http(), r.Server, options...))
 }
 

@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -33,7 +36,11 @@ const exitStatus = "Exit status: 0 when all went well. When a call failed, the R
 // SIGINT, SIGTERM and SIGHUP end the command's context.
 func Main(grammar any) {
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
-	command, err := Parser(grammar).Parse(os.Args[1:])
+	command, err := Parser(grammar).Parse(joinNegatives(os.Args[1:]))
+	var unwritten *fs.PathError
+	if errors.As(err, &unwritten) && unwritten.Op == "write" { // by --help or --version
+		os.Exit(printError(os.Stderr, unwritten, nil, false))
+	}
 	if err != nil {
 		os.Exit(printUsageError(os.Stderr, err, helpOf(err), slices.Contains(os.Args, "--json")))
 	}
@@ -95,11 +102,29 @@ func printsJSON(command *kong.Context) bool {
 func refuseNegatives(command *kong.Context) error {
 	for _, flag := range command.Flags() {
 		if negative(command.FlagValue(flag)) {
-			return fmt.Errorf("--%s: %v is negative", flag.Name, reflect.Indirect(flag.Target))
+			return fmt.Errorf("--%s: %v is negative, and must not be", flag.Name, reflect.Indirect(flag.Target))
 		}
 	}
 	return nil
 }
+
+// joinNegatives writes `--limit -1` as `--limit=-1`. Kong takes -1 for a flag else, and has other words for the error. There is no
+// flag that begins with - and a digit.
+func joinNegatives(args []string) (joined []string) {
+	for i, arg := range args {
+		switch before := len(joined) - 1; {
+		case arg == "--":
+			return append(joined, args[i:]...)
+		case before >= 0 && negativeNumber.MatchString(arg) && strings.HasPrefix(joined[before], "--") && !strings.Contains(joined[before], "="):
+			joined[before] += "=" + arg
+		default:
+			joined = append(joined, arg)
+		}
+	}
+	return joined
+}
+
+var negativeNumber = regexp.MustCompile(`^-\.?[0-9]`)
 
 func negative(value any) bool {
 	switch value := value.(type) {

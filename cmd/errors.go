@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -10,7 +11,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"syscall"
 
 	"connectrpc.com/connect/v2"
 	"github.com/alecthomas/kong"
@@ -28,6 +28,27 @@ type callError struct {
 
 func (e *callError) Error() string { return e.text }
 func (e *callError) Unwrap() error { return e.rpc }
+
+// unwrittenError is the error of a command that could not write to standard output what it had of a task.
+type unwrittenError struct {
+	error
+	task string
+	read string // the command that gets the answer all the same
+}
+
+func (e *unwrittenError) Error() string {
+	return fmt.Sprintf("%v; the call is stored as task %s: %s", e.error, e.task, e.read)
+}
+
+func (e *unwrittenError) Unwrap() error { return e.error }
+
+// unwritten says of an error of writing which task it was about, if it was about one: the id is nowhere else.
+func (r *Remote) unwritten(err error, task string) error {
+	if err == nil || task == "" {
+		return err
+	}
+	return &unwrittenError{err, task, r.waitAgain(task)}
+}
 
 // usageError is an error of the command line, or of a file that it names, that was found after parsing.
 type usageError struct{ error }
@@ -64,14 +85,29 @@ func (r Remote) fail(err error) error {
 	case interrupted(rpcErr):
 		return interruption("interrupted")
 	}
+	rpcErr = unanswered(rpcErr)
 	return &callError{rpc: rpcErr, text: fmt.Sprintf("holdline: %s: %v", r.Server, rpcErr), hint: r.hint(rpcErr)}
 }
 
-// interrupted tells whether a call ended because somebody ended this command.
+// interrupted tells whether a call ended because somebody ended this command. To connect, a connection or a stream that the
+// other side has reset is a cancellation too.
 func interrupted(err error) bool {
 	var rpcErr *connect.Error
-	return errors.As(err, &rpcErr) && rpcErr.Code() == connect.CodeCanceled && !rpcErr.IsRemote() &&
-		!errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) // to connect these are cancellations too
+	return errors.As(err, &rpcErr) && rpcErr.Code() == connect.CodeCanceled && !rpcErr.IsRemote() && errors.Is(err, context.Canceled)
+}
+
+// unanswered makes unavailable of the error of a call that got no answer, since its connection ended or stayed silent. Connect
+// has other codes for that, which the exit status must not show: canceled for a reset, deadline_exceeded for a dial that
+// took too long, unknown or internal for an answer that broke off. What has no cause was answered, in HTTP.
+func unanswered(err *connect.Error) *connect.Error {
+	if err.Unwrap() == nil {
+		return err
+	}
+	switch err.Code() {
+	case connect.CodeCanceled, connect.CodeDeadlineExceeded, connect.CodeUnknown, connect.CodeInternal:
+		return connect.NewError(connect.CodeUnavailable, err.Message()).WithCause(err)
+	}
+	return err
 }
 
 // interruption is the error of a command that was ended; the message says what
@@ -98,6 +134,8 @@ func (r Remote) hint(err *connect.Error) string {
 		return "Is a gateway there? --server names another one, and `holdline up` runs one."
 	case err.Unwrap() == nil: // it has answered, in HTTP
 		return "Something answers there, but not as a gateway does."
+	case silent(err):
+		return "Something is there, but it is silent. It may be frozen, or have too much to do."
 	case r.secure():
 		return "The connection ended without the answer of a gateway."
 	}
@@ -108,6 +146,12 @@ func (r Remote) hint(err *connect.Error) string {
 func notDialled(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// silent tells whether there was a connection on which nothing came in time, not even the answer to a ping.
+func silent(err error) bool {
+	var late net.Error // those of context are among them
+	return errors.As(err, &late) && late.Timeout() || strings.HasSuffix(err.Error(), "http2: client connection lost")
 }
 
 // printError prints an error of a command, as JSON or for people, and returns the exit status.
@@ -161,6 +205,10 @@ func printErrorJSON(out io.Writer, err error) {
 		Details []map[string]any `json:"details,omitempty"`
 		Task    string           `json:"task,omitempty"`
 	}{Code: connect.CodeOf(err).String(), Message: err.Error(), Task: client.TaskFrom(err).GetId()}
+	var unwritten *unwrittenError
+	if errors.As(err, &unwritten) {
+		body.Task = unwritten.task
+	}
 	var rpcErr *connect.Error
 	if errors.As(err, &rpcErr) {
 		body.Message = rpcErr.Message()

@@ -128,7 +128,7 @@ func (c *QueueResume) Run(ctx context.Context, out io.Writer) error {
 type QueueLimit struct {
 	Service   string  `arg:"" help:"The service, such as arithmetic.v1.SumService."`
 	Running   int64   `env:"-" placeholder:"N" help:"Maximum number of tasks under way at the same time. The shards share it, and each may have one. 0 lifts this limit."`
-	PerSecond float64 `env:"-" placeholder:"N" help:"Maximum number of tasks sent in any second. 0.5 means one task in two seconds. 0 lifts this limit."`
+	PerSecond float64 `env:"-" placeholder:"N" help:"Maximum number of tasks sent in any second, from ${min_rate} to ${max_rate}. 0.5 means one task in two seconds. 0 lifts this limit."`
 	Operator
 }
 

@@ -42,11 +42,16 @@ func (r Routing) specs(read route.ReadFile) ([]string, error) {
 }
 
 // load reads the routes, of which there must be some, and the schemas. There may be other routes beside those of the
-// flags.
+// flags: those of the example services.
 func (r Routing) load(read route.ReadFile, others ...string) (route.Table, *route.Schemas, error) {
 	specs, err := r.specs(read)
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(others) > 0 {
+		if err := refuseShipped(specs); err != nil {
+			return nil, nil, err
+		}
 	}
 	table, err := route.ParseTable(append(others, specs...))
 	if err != nil {

@@ -1,17 +1,20 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"github.com/alecthomas/kong"
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -20,6 +23,7 @@ import (
 	momv1 "holdline/gen/mom/v1"
 	"holdline/gen/mom/v1/momv1connect"
 	"holdline/internal/contract"
+	"holdline/internal/stack"
 )
 
 // Task is `holdline task`.
@@ -32,7 +36,7 @@ type Task struct {
 	Dismiss TaskDismiss `cmd:"" help:"Say that nobody will retry a dead or uncertain task. Its call is dropped, and its state can still be read."`
 }
 
-func (r Remote) tasks() momv1connect.TaskServiceClient {
+func (r *Remote) tasks() momv1connect.TaskServiceClient {
 	return momv1connect.NewTaskServiceClient(r.connect())
 }
 
@@ -146,7 +150,11 @@ func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
 	// await is patient. So whether there is a gateway, and such a task, is seen before.
 	looking, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	if _, err := c.tasks().GetTask(looking, &momv1.GetTaskRequest{Id: c.ID}); err != nil {
+	_, err := c.tasks().GetTask(looking, &momv1.GetTaskRequest{Id: c.ID})
+	switch {
+	case connect.CodeOf(err) == connect.CodeDeadlineExceeded && !notDialled(err): // whoever says so: nothing is known of the task
+		return c.fail(connect.Errorf(connect.CodeUnavailable, "no answer within %s, so whether there is such a task is not known", lookTime).WithCause(err))
+	case err != nil:
 		return c.fail(err)
 	}
 	return c.await(ctx, out, c.ID, c.Wait)
@@ -154,7 +162,7 @@ func (c *TaskWait) Run(ctx context.Context, out io.Writer) error {
 
 // await waits for a task and prints its answer. Without a limit it waits until the task ends. When it is
 // interrupted or out of time, the task goes on, and await says how to wait for it again.
-func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time.Duration) error {
+func (r *Remote) await(ctx context.Context, out io.Writer, id string, limit *time.Duration) error {
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if limit != nil {
 		bounded, cancel = context.WithTimeout(ctx, *limit)
@@ -170,7 +178,7 @@ func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time
 	})
 	switch {
 	case ctx.Err() != nil:
-		return goesOn(&momv1.TaskHandle{Id: id})
+		return r.goesOn(&momv1.TaskHandle{Id: id})
 	case err == nil:
 		return r.printAnswer(ctx, out, id, failsafe.With(readPatience))
 	case bounded.Err() != nil, limit != nil && connect.CodeOf(err) == connect.CodeDeadlineExceeded: // out of time, it may have ended all the same
@@ -181,24 +189,51 @@ func (r Remote) await(ctx context.Context, out io.Writer, id string, limit *time
 	return r.fail(err)
 }
 
-// goesOn is the error of a command that does not wait for a task to end.
-func goesOn(handle *momv1.TaskHandle) error {
+// goesOn is the error of a command that does not wait for a task to end. It says which command waits again.
+func (r *Remote) goesOn(handle *momv1.TaskHandle) error {
 	stored := contract.Stored(handle)
-	return &callError{rpc: stored, text: stored.Error(), hint: "the task goes on: holdline task wait " + handle.GetId()}
+	return &callError{rpc: stored, text: stored.Error(), hint: "the task goes on: " + r.waitAgain(handle.GetId())}
 }
+
+// waitAgain is the command that waits for a task, or prints its answer again.
+func (r *Remote) waitAgain(id string) string { return "holdline task wait " + id + r.flags() }
+
+// flags are those by which another command reaches the same gateway, each after a space: what it would take from its default or its
+// variable is left out.
+func (r *Remote) flags() (line string) {
+	usual, _ := serverURL("--server", cmp.Or(os.Getenv("HOLDLINE_SERVER"), stack.DefaultListen)) // empty, if it is no address
+	if r.Server != usual {
+		line += " --server " + quoted(r.Server)
+	}
+	if r.CACert != "" && r.CACert != kong.ExpandPath(os.Getenv("HOLDLINE_CACERT")) {
+		line += " --cacert " + quoted(r.CACert)
+	}
+	return line
+}
+
+// quoted writes a word as a shell reads it.
+func quoted(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+var plainWord = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
 
 // lookTime bounds a look at a task or its answer that waits for nothing.
 const lookTime = 10 * time.Second
 
-// readPatience is for an answer whose gateway, MOM or store is replaced between its end and its reading: about half a minute. An
-// error of the task's own names its task.
-var readPatience = retrypolicy.NewBuilder[*http.Response]().WithBackoff(100*time.Millisecond, 2*time.Second).WithMaxRetries(20).ReturnLastFailure().
+// readPatience is for an answer whose gateway, MOM or store is replaced between its end and its reading: about half a minute, also
+// when each try waits for a gateway that is silent. An error of the task's own names its task.
+var readPatience = retrypolicy.NewBuilder[*http.Response]().WithBackoff(100*time.Millisecond, 2*time.Second).WithMaxRetries(20).
+	WithMaxDuration(35 * time.Second).ReturnLastFailure().
 	HandleIf(func(res *http.Response, err error) bool {
 		return err != nil || res.StatusCode >= http.StatusBadGateway && res.StatusCode <= http.StatusGatewayTimeout && res.Header.Get(contract.HeaderTask) == ""
 	}).Build()
 
 // printAnswer reads the answer as JSON, which needs no schema here.
-func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string, reading failsafe.Executor[*http.Response]) error {
+func (r *Remote) printAnswer(ctx context.Context, out io.Writer, id string, reading failsafe.Executor[*http.Response]) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.Server+"/v1/tasks/"+id+"/answer", nil)
 	if err != nil {
 		return err
@@ -215,16 +250,16 @@ func (r Remote) printAnswer(ctx context.Context, out io.Writer, id string, readi
 	})
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return goesOn(&momv1.TaskHandle{Id: id})
+		return r.goesOn(&momv1.TaskHandle{Id: id})
 	case err != nil:
 		return r.fail(connect.Errorf(connect.CodeUnavailable, "read the answer: %s", err).WithCause(err))
 	}
 	switch res.StatusCode {
 	case http.StatusOK:
 		_, err := fmt.Fprintf(out, "%s\n", raw)
-		return err
+		return r.unwritten(err, id)
 	case http.StatusAccepted:
-		return goesOn(&momv1.TaskHandle{Id: id})
+		return r.goesOn(&momv1.TaskHandle{Id: id})
 	}
 	rpcErr, err := readError(raw)
 	if err != nil {

@@ -2,8 +2,10 @@ package cmd
 
 import (
 	"bytes"
+	"cmp"
 	"net/http"
 	"path"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -63,6 +65,39 @@ func TestAnswerIsReadAgain(t *testing.T) {
 			}
 			if n := reads.Load(); n != test.reads {
 				t.Errorf("read %d times, want %d", n, test.reads)
+			}
+		})
+	}
+}
+
+// The command that waits for a task again asks the same gateway, when it is run as it is printed.
+func TestCommandThatWaitsAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		server, ca     string // of the command line
+		variable, file string
+		want           string
+	}{
+		"default":               {want: "wait 01"},
+		"flag":                  {server: "gateway.example:8080", want: "wait 01 --server http://gateway.example:8080"},
+		"flag that is default":  {server: "127.0.0.1:8080", want: "wait 01"},
+		"variable":              {variable: "gateway.example:8080", want: "wait 01"},
+		"flag and its variable": {server: "http://127.0.0.1:8080", variable: "gateway.example:8080", want: "wait 01 --server http://127.0.0.1:8080"},
+		"authority":             {server: "https://gateway.example", ca: "/its ca.pem", want: "wait 01 --server https://gateway.example --cacert '/its ca.pem'"},
+		"authority's variable":  {server: "https://gateway.example", ca: "/ca.pem", file: "/ca.pem", want: "wait 01 --server https://gateway.example"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for key, value := range map[string]string{"HOLDLINE_SERVER": test.variable, "HOLDLINE_CACERT": test.file} {
+				t.Setenv(key, value)
+			}
+			remote := Remote{Server: cmp.Or(test.server, test.variable, "127.0.0.1:8080")}
+			if err := remote.AfterApply(); err != nil {
+				t.Fatal(err)
+			}
+			remote.CACert = test.ca
+			var said strings.Builder
+			printError(&said, remote.goesOn(&momv1.TaskHandle{Id: "01"}), nil, false)
+			if !strings.HasSuffix(said.String(), "the task goes on: holdline task "+test.want+"\n") {
+				t.Errorf("got %s, want it to end with %q", said.String(), test.want)
 			}
 		})
 	}

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/alecthomas/kong"
+
 	"holdline/internal/reload"
 	"holdline/internal/route"
 	"holdline/internal/secret"
@@ -24,7 +26,7 @@ import (
 // Up is `holdline up`.
 type Up struct {
 	Listen     string   `default:"${gateway_address}" help:"The address of the gateway."`
-	Ports      *uint16  `placeholder:"BASE" help:"Give everything another port: the gateway gets BASE, the example services the next three, the MOM BASE+10, and the admin listener BASE+11. With 0 each gets any port that is free."`
+	Ports      *uint16  `placeholder:"BASE" help:"Give everything another port: the gateway gets BASE, the example services the next three, the MOM BASE+10, and the admin listener BASE+11 unless --admin says where. With 0 each gets any port that is free."`
 	Redis      string   `placeholder:"URL" help:"The Redis or Valkey that keeps the tasks, such as redis://127.0.0.1:6379. Default: a Redis of its own, with its data in --state, if redis-server or valkey-server is on PATH. If neither is there, tasks are kept in memory."`
 	State      string   `placeholder:"DIR" default:"${state}" help:"The folder in which the Redis of its own keeps its data."`
 	Without    []string `xor:"services" placeholder:"SERVICE" help:"Do not start this service: sum, subtraction or multiplication. May be repeated."`
@@ -33,6 +35,15 @@ type Up struct {
 	Admin string `default:"${admin_address}" help:"Serve operators at this address, or at unix:PATH: queues, the tasks of all callers, /metrics and pprof. Empty: nowhere."`
 	Metrics
 	Logs
+
+	adminGiven bool // on the command line
+}
+
+// AfterApply sees what was given on the command line. The variable of --admin says to the commands of operators where they ask, so it
+// does not keep --ports from moving the admin listener.
+func (c *Up) AfterApply(command *kong.Context) error {
+	c.adminGiven = slices.ContainsFunc(command.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == "admin" })
+	return nil
 }
 
 // The places of a MOM and an admin listener in a block of ports.
@@ -51,6 +62,9 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	log, metrics := c.logger(), server.NewMetrics()
 	files := reload.New(metrics, log)
 	specs, err := c.specs(files.Read)
+	if err == nil && !c.NoServices {
+		err = refuseShipped(specs)
+	}
 	if err != nil {
 		return usage(err)
 	}
@@ -90,7 +104,18 @@ func (c *Up) Run(ctx context.Context, out io.Writer) error {
 	return (&follower{s, files, load, s.Routes, log}).Run(ctx)
 }
 
-// move gives all parts the ports of --ports.
+// refuseShipped refuses routes of the example services, which have their own. ParseTable would say that they are given twice.
+func refuseShipped(specs []string) error {
+	for _, spec := range specs {
+		name, _, _ := strings.Cut(spec, "=")
+		if slices.ContainsFunc(services.All, func(svc services.Service) bool { return svc.FullName == name }) {
+			return fmt.Errorf("route %s: up runs an example service of this name; --no-services leaves out the example services", name)
+		}
+	}
+	return nil
+}
+
+// move gives all parts the ports of --ports, but for an admin listener whose place was given too.
 func (c *Up) move(cfg *stack.Config) (err error) {
 	port := func(place int) string {
 		if *c.Ports == 0 {
@@ -104,7 +129,7 @@ func (c *Up) move(cfg *stack.Config) (err error) {
 	if cfg.Listen, err = withPort("--listen", cfg.Listen, port(0)); err != nil {
 		return err
 	}
-	if cfg.Admin != "" && !strings.HasPrefix(cfg.Admin, unixPrefix) {
+	if cfg.Admin != "" && !c.adminGiven && !strings.HasPrefix(cfg.Admin, unixPrefix) {
 		if cfg.Admin, err = withPort("--admin", cfg.Admin, port(adminPlace)); err != nil {
 			return err
 		}
@@ -188,12 +213,16 @@ To play an outage, end a service, call it, and start it again.
 		return
 	}
 	down, _ := services.Find(c.Without[0])
+	starts := "service " + down.Name
+	if _, port, err := net.SplitHostPort(s.Service[down.Name]); err == nil && port != down.Port {
+		starts += " --listen " + s.Service[down.Name] // where its route goes
+	}
 	_, _ = fmt.Fprintf(out, `Play the outage: the first command calls the service that is down, and waits up to 10 s for the answer. The second
 command starts the service, and the stored call is answered.
 
   %[5]s call %[2]s/%[3]s -d '{"a": 1, "b": 2}' --server http://%[1]s
-  %[5]s service %[4]s
-`, s.Gateway, down.FullName, down.Method, down.Name, self())
+  %[5]s %[4]s
+`, s.Gateway, down.FullName, down.Method, starts, self())
 	if s.Admin != "" {
 		_, _ = fmt.Fprintf(out, "  %s task list --admin %s\n", self(), s.Admin)
 	}

@@ -39,6 +39,8 @@ func values() kong.Vars {
 
 		"answer_ttl":     short(contract.DefaultAnswerTTL),
 		"max_answer_ttl": short(contract.MaxAnswerTTL),
+		"min_rate":       plainNumber(mom.MinRate),
+		"max_rate":       plainNumber(mom.MaxRate),
 		"mom_max_held":   strconv.Itoa(mom.DefaultMaxHeld),
 		"tombstone_ttl":  short(redisstore.DefaultTombstoneTTL),
 		"max_queued":     strconv.Itoa(redisstore.DefaultMaxQueued),
@@ -50,9 +52,11 @@ func values() kong.Vars {
 		"admin_address":   "127.0.0.1:9464",
 		"service_ports":   strings.Join(ports, ", "),
 		"state":           stateDir(),
-		"version":         versionLine(),
 	}
 }
+
+// plainNumber writes 1000000 where %g writes 1e+06.
+func plainNumber(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 
 // short writes 1h where a Duration's String writes 1h0m0s.
 func short(d time.Duration) string {

@@ -15,8 +15,17 @@ func versionLine() string {
 	return fmt.Sprintf("holdline %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// VersionFlag is `holdline --version`.
-type VersionFlag = kong.VersionFlag
+// VersionFlag is `holdline --version`. Unlike kong's, it fails if nobody can read the version.
+type VersionFlag bool
+
+// BeforeReset prints the version in place of what the rest of the command line says.
+func (VersionFlag) BeforeReset(app *kong.Kong) error {
+	if _, err := fmt.Fprintln(app.Stdout, versionLine()); err != nil {
+		return err
+	}
+	app.Exit(0)
+	return nil
+}
 
 // Version is `holdline version`.
 type Version struct{}

@@ -332,3 +332,45 @@ func TestQueueTopIntoPipe(t *testing.T) {
 		t.Errorf("interrupted: %v", err)
 	}
 }
+
+// A command whose standard output takes nothing fails. If it was about a task, it says on standard error which one: the id is nowhere else.
+func TestOutputCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("this system has no /dev/full")
+	}
+	defer func() { _ = full.Close() }()
+	s := up(t, stack.Config{Without: []string{"sum"}})
+	intoNothing := func(args ...string) printed {
+		var stderr bytes.Buffer
+		cmd := command(t, s.Gateway, nil, args...)
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		_ = cmd.Run() // its exit status is a part of what it says
+		return printed{"", stderr.String(), cmd.ProcessState.ExitCode()}
+	}
+	for _, args := range [][]string{{"--version"}, {"version"}, {"--help"}, {"help"}, {"services"}} {
+		if got := intoNothing(args...); got.status != 1 || !strings.Contains(got.stderr, "no space left") {
+			t.Errorf("%v: got %+v, want status 1, and why", args, got)
+		}
+	}
+	got := intoNothing("call", sum, "--async")
+	id := regexp.MustCompile(`is stored as task (\S+): holdline task wait (\S+)\n$`).FindStringSubmatch(got.stderr)
+	if got.status != 1 || id == nil || id[1] != id[2] {
+		t.Fatalf("call --async: got %+v, want status 1, and the task", got)
+	}
+	if got := holdline(t, s.Gateway, "task", "get", id[1]); got.status != 0 {
+		t.Errorf("task get: got %+v, want the task", got)
+	}
+	got = intoNothing("call", sum, "--async", "--json")
+	var said struct{ Task string }
+	if err := json.Unmarshal([]byte(got.stderr), &said); err != nil || got.status != 1 || !strings.HasPrefix(said.Task, "arithmetic.v1.SumService.") {
+		t.Errorf("call --async --json: got %+v, %v, want status 1, and the task", got, err)
+	}
+	start(t, build(t), "service", "sum", "--listen", s.Service["sum"])
+	for _, args := range [][]string{{"task", "wait", id[1]}, {"call", sum, "--key", "k", "--wait", "1m"}} {
+		if got := intoNothing(args...); got.status != 1 || !strings.Contains(got.stderr, "is stored as task arithmetic.v1.SumService.") {
+			t.Errorf("%v: got %+v, want status 1, and the task", args, got)
+		}
+	}
+}

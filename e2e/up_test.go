@@ -12,6 +12,29 @@ import (
 	"holdline/internal/freeport"
 )
 
+// Whoever hears that the address of the admin listener is taken can choose another one.
+func TestUpWithAdminTaken(t *testing.T) {
+	t.Parallel()
+	bin, first, admin := build(t), freeport.Ports(t, 12), freeport.Addr(t)
+	taken, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first+11)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	flags := []string{"up", "--ports", strconv.Itoa(first), "--state", filepath.Join(t.TempDir(), "state")}
+	if got := holdline(t, "", flags...); got.status != 1 || !strings.Contains(got.stderr, "choose another one with --admin") {
+		t.Errorf("got %+v, want the flag that chooses another one", got)
+	}
+	start(t, bin, append(flags, "--admin", admin)...)
+	eventually(t, func() bool {
+		res, err := http.Get("http://" + admin + "/metrics")
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return err == nil
+	}, "the admin listener is at %s", admin)
+}
+
 // A service of somebody else's joins `up`, beside or in place of those it is shipped with, on
 // ports that were asked for; who asks for ports that are taken hears which flag moves them.
 func TestUpWithRoutes(t *testing.T) {

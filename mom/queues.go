@@ -12,12 +12,14 @@ import (
 	"holdline/internal/contract"
 )
 
-const (
-	// listTime is how long a list may take, while parts of the store are silent.
-	listTime = 2 * time.Second
+// listTime is how long a list of queues or of tasks may take, while parts of the store are slow or silent.
+const listTime = 2 * time.Second
 
-	// The rates that LimitQueue accepts, in tasks a second.
-	minRate, maxRate = 0.1, 1e6
+const (
+	// MinRate is the lowest rate that LimitQueue takes, in tasks a second. It also takes 0, which is no limit.
+	MinRate = 0.1
+	// MaxRate is the highest rate.
+	MaxRate = 1e6
 )
 
 // queueStore is what the service of queues needs of the store.
@@ -72,8 +74,8 @@ func (s *queueService) ResumeQueue(ctx context.Context, req *momv1.ResumeQueueRe
 // limits evenly, but each may always have one task under way.
 func (s *queueService) LimitQueue(ctx context.Context, req *momv1.LimitQueueRequest) (*momv1.LimitQueueResponse, error) {
 	running, rate := req.GetMaxRunning(), req.GetMaxPerSecond()
-	if running < 0 || rate != 0 && !(rate >= minRate && rate <= maxRate) { // NaN is neither
-		return nil, connect.Errorf(connect.CodeInvalidArgument, "max_running must not be negative, and max_per_second be 0 or from %g to %g", minRate, maxRate)
+	if running < 0 || rate != 0 && !(rate >= MinRate && rate <= MaxRate) { // NaN is neither
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "max_running must not be negative, and max_per_second be 0 or from %g to %g", MinRate, MaxRate)
 	}
 	if err := s.has(req.GetService()); err != nil {
 		return nil, err

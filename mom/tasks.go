@@ -33,8 +33,8 @@ type taskStore interface {
 	// List reads at most limit of a caller's tasks in one shard, newest first:
 	// tasks with a ULID smaller than before (all if before is empty), in one of
 	// the states (any if none is given). It looks at a bounded number of
-	// tasks, so it may find none although there are some: next is where to go on,
-	// empty at the end.
+	// tasks, and stops when ctx's time is over, so it may find none although there are some: next is where to go on,
+	// empty at the end. It is unavailable only if it could look at none in time.
 	List(ctx context.Context, shard Shard, caller, before string, limit int, states []momv1.TaskState) (tasks []*momv1.Task, next string, err error)
 	// Cancel cancels a task that was never sent, and dismisses a task that is DEAD or
 	// UNCERTAIN. Any other task that was sent may have run:
@@ -110,7 +110,8 @@ func waitOf(d *durationpb.Duration) time.Duration {
 
 // ListTasks implements momv1connect.TaskServiceHandler. It asks every shard for a
 // page and merges the pages. The token is the ULID down to which all tasks were listed. So a
-// page may be short, or even empty, without being the last (AIP-158).
+// page may be short, or even empty, without being the last (AIP-158). It is also short if
+// the shards cannot be read any further within listTime.
 func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest) (*momv1.ListTasksResponse, error) {
 	size := min(cmp.Or(int(req.GetPageSize()), defaultPage), maxPage)
 	if size < 0 {
@@ -122,14 +123,17 @@ func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest
 	var all []*momv1.Task
 	horizon := "" // older tasks may be missing from a shard's list
 	shards, _ := s.shards.all()
-	for _, shard := range shards {
-		if req.GetService() != "" && req.GetService() != shard.Service {
-			continue
-		}
-		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	shards = slices.DeleteFunc(shards, func(shard Shard) bool { return req.GetService() != "" && req.GetService() != shard.Service })
+	whole, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	for i, shard := range shards {
+		bounded, cancel := context.WithTimeout(whole, shareOf(whole, len(shards)-i))
 		tasks, next, err := s.store.List(bounded, shard, contract.Anonymous, req.GetPageToken(), size, req.GetStates())
 		cancel()
-		if err != nil {
+		switch {
+		case err != nil && whole.Err() != nil && ctx.Err() == nil:
+			return nil, contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the tasks could not be read within %s", listTime).WithCause(err)
+		case err != nil:
 			return nil, storeError(err)
 		}
 		all, horizon = append(all, tasks...), max(horizon, next)
@@ -147,6 +151,13 @@ func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest
 		page.Tasks = append(page.Tasks, task)
 	}
 	return page, nil
+}
+
+// shareOf is how much of what is left of ctx's time the first of some shards may take: all have the same. It is enough to look at
+// a part of the tasks, so that a list comes on even if it takes all the time.
+func shareOf(ctx context.Context, shards int) time.Duration {
+	deadline, _ := ctx.Deadline()
+	return max(time.Until(deadline)/time.Duration(shards), storeTimeout)
 }
 
 // ulidOf is the end of a task's id: ULIDs sort by time.

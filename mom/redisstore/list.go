@@ -23,23 +23,30 @@ const (
 	maxIndexed = 10_000
 )
 
-// List implements mom.Store. It reads page by page until it has found enough tasks or has read
-// maxPages.
+// List implements mom.Store. It reads page by page until it has found enough tasks, or has read maxPages. Each command has its
+// CommandTimeout, and all together have what ctx gives. When a page cannot be read in time, List returns what the pages before
+// it had; without one it is an error.
 func (s *Store) List(ctx context.Context, shard mom.Shard, caller, before string, limit int, states []momv1.TaskState) (found []*momv1.Task, next string, err error) {
 	indexed, ok, err := s.indexed(ctx, shard, before, states)
 	if err != nil {
 		return nil, "", fmt.Errorf("list: %w", err)
 	}
-	for range maxPages {
+	for n := range maxPages {
 		var page page
 		if ok {
-			n := min(len(indexed), pageSize)
-			page.names, indexed = indexed[:n], indexed[n:]
+			size := min(len(indexed), pageSize)
+			page.names, indexed = indexed[:size], indexed[size:]
 			page.more = len(indexed) > 0
-		} else if page, err = s.page(ctx, shard, caller, before); err != nil {
-			return nil, "", fmt.Errorf("list: %w", err)
+		} else {
+			page, err = s.page(ctx, shard, caller, before)
 		}
-		tasks, err := s.read(ctx, shard, caller, page.names)
+		var tasks []*momv1.Task
+		if err == nil {
+			tasks, err = s.read(ctx, shard, caller, page.names)
+		}
+		if n > 0 && errors.Is(err, mom.ErrUnavailable) {
+			return found, before, nil // what was read is no worse for it
+		}
 		if err != nil {
 			return nil, "", fmt.Errorf("list: %w", err)
 		}

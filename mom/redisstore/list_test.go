@@ -1,6 +1,8 @@
 package redisstore_test
 
 import (
+	"context"
+	"errors"
 	"maps"
 	"slices"
 	"testing"
@@ -86,4 +88,41 @@ func TestListBesideABadRecord(t *testing.T) {
 			t.Errorf("got %v, want %v", states, want)
 		}
 	})
+}
+
+// What was read of a list counts when its time is over, and the next list goes on from there.
+func TestListOutOfTime(t *testing.T) {
+	onEach(t, func(t *testing.T, e *env) {
+		const n = 250 // two pages
+		for range n {
+			e.add()
+		}
+		for commands, want := range []int{0, 0, 200, 200, n} {
+			late := &endsAfter{Context: e.ctx, left: commands}
+			tasks, next, err := e.List(late, e.shard, e.caller, "", 1000, []momv1.TaskState{queued})
+			if len(tasks) != want || (err != nil) != (want == 0) || err != nil && !errors.Is(err, mom.ErrUnavailable) {
+				t.Errorf("after %d commands: got %d tasks, %v, want %d", commands, len(tasks), err, want)
+			}
+			if want == 0 || want == n {
+				continue
+			}
+			rest, next, err := e.List(e.ctx, e.shard, e.caller, next, 1000, []momv1.TaskState{queued})
+			if len(rest) != n-want || next != "" || err != nil {
+				t.Errorf("after %d commands: got %d others, %q, %v, want %d", commands, len(rest), next, err, n-want)
+			}
+		}
+	})
+}
+
+// endsAfter is a context that ends after some commands.
+type endsAfter struct {
+	context.Context
+	left int
+}
+
+func (c *endsAfter) Err() error {
+	if c.left--; c.left < 0 {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
