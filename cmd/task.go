@@ -80,7 +80,7 @@ func (c *TaskList) Run(ctx context.Context, out io.Writer) error {
 	_, _ = fmt.Fprintln(table, "TASK\tMETHOD\tSTATE\tATTEMPTS\tAGE\tLAST FAILURE")
 	for _, t := range all.GetTasks() {
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", t.GetId(), t.GetProcedure()[strings.LastIndexByte(t.GetProcedure(), '/')+1:],
-			contract.StateName(t.GetState()), t.GetAttempts(), time.Since(t.GetCreateTime().AsTime()).Round(time.Second), t.GetLastFailure())
+			contract.StateName(t.GetState()), t.GetAttempts(), max(time.Since(t.GetCreateTime().AsTime()), 0).Round(time.Second), t.GetLastFailure()) // its time is the store's
 	}
 	return table.Flush()
 }
