@@ -77,6 +77,8 @@ func replayOf(q *momv1.Queue) string {
 		return "on hold"
 	case q.GetPaused():
 		return "paused"
+	case q.GetRefused() != nil:
+		limits = append(limits, fmt.Sprintf("refused for %s", max(q.GetRefused().AsDuration().Round(time.Second), time.Second)))
 	case limits == nil:
 		return "on"
 	}

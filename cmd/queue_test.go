@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
 )
@@ -49,16 +51,20 @@ func TestQueueCounts(t *testing.T) {
 	}
 }
 
-// Numbers that nobody knows are not zeros.
-func TestQueueThatCannotBeRead(t *testing.T) {
+// The table has no zeros for numbers that nobody knows, and says why replay waits.
+func TestQueuesInATable(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := printQueues(&out, &momv1.Queue{Service: "a.v1.A", Unreadable: true}, &momv1.Queue{Service: "b.v1.B", Shards: 1}); err != nil {
+	if err := printQueues(&out, &momv1.Queue{Service: "a.v1.A", Unreadable: true}, &momv1.Queue{Service: "b.v1.B", Shards: 1},
+		&momv1.Queue{Service: "c.v1.C", Shards: 1, MaxRunning: 2, Refused: durationpb.New(12 * time.Second)}); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
 	if want := strings.Fields("a.v1.A - - - - - - - - - unreadable"); !slices.Equal(strings.Fields(lines[1]), want) {
 		t.Errorf("got %q, want %q", lines[1], want)
+	}
+	if want := "2 at once, refused for 12s"; !strings.HasSuffix(lines[3], want) {
+		t.Errorf("got %q, want %q", lines[3], want)
 	}
 	if want := strings.Fields("b.v1.B 0 0 0 0 0 0 0 0s 1 on"); !slices.Equal(strings.Fields(lines[2]), want) {
 		t.Errorf("got %q, want %q", lines[2], want)

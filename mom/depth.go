@@ -45,6 +45,7 @@ func (s *shards) depth(ctx context.Context, service string) (sum queueDepth, err
 		sum.Uncertain += depth.Uncertain
 		sum.Paused = sum.Paused || depth.Paused
 		sum.OldestWait = max(sum.OldestWait, depth.OldestWait)
+		sum.Refused = max(sum.Refused, depth.Refused)
 		sum.Bytes += depth.Bytes
 		sum.Limits.Running += depth.Limits.Running
 		sum.Limits.PerSecond += depth.Limits.PerSecond

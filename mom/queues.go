@@ -183,6 +183,9 @@ func (s *queueService) show(service string, depth queueDepth) *momv1.Queue {
 	if depth.Parked.Oldest > 0 {
 		q.OldestParked = durationpb.New(depth.Parked.Oldest)
 	}
+	if depth.Refused > 0 {
+		q.Refused = durationpb.New(depth.Refused)
+	}
 	if depth.OldestWait > 0 {
 		q.OldestWait = durationpb.New(depth.OldestWait)
 	}

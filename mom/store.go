@@ -180,6 +180,7 @@ type Depth struct {
 	Bytes                           int64         // size of the stored calls, with those of parked tasks
 	Limits                          Limits
 	Parked                          Parked
+	Refused                         time.Duration // for how much longer the service has asked to get no calls
 }
 
 // Empty tells whether no task waits for its service, for an answer or for a person.

@@ -68,7 +68,7 @@ func (s *Store) inBatches(ctx context.Context, shard mom.Shard, sc *script, give
 
 // Depth implements mom.Store.
 func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
-	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 12, args{})
+	counts, err := s.numbers(ctx, depthScript, s.keys(shard), 13, args{})
 	if err != nil {
 		return mom.Depth{}, err
 	}
@@ -79,6 +79,7 @@ func (s *Store) Depth(ctx context.Context, shard mom.Shard) (mom.Depth, error) {
 		Bytes:      counts[6],
 		Limits:     mom.Limits{Running: counts[7], PerSecond: float64(counts[8]) / 1000},
 		Parked:     s.parked(counts[9], counts[10]),
+		Refused:    time.Duration(counts[12]) * time.Millisecond,
 	}, nil
 }
 

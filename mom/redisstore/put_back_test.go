@@ -58,6 +58,9 @@ func TestPutBack(t *testing.T) {
 		if !errors.As(err, &limit) || limit.Wait <= 0 || limit.Wait > 20*time.Second {
 			t.Errorf("lease: %v, %v, want none for 20s at most", leases, err)
 		}
+		if depth, err := e.Depth(e.ctx, e.shard); err != nil || depth.Refused != limit.Wait {
+			t.Errorf("depth: refused for %v, %v, want %v", depth.Refused, err, limit.Wait)
+		}
 	}
 	after(1100 * time.Millisecond)
 	if lease := other.lease(); lease.ID != behind {

@@ -48,7 +48,7 @@ var (
 	renewScript     = newScript("renew", "held").asUpkeep()
 	releaseScript   = newScript("release", "held", "finish", "give_back")
 	takeBackScript  = newScript("take_back", "finish", "give_back")
-	putBackScript   = newScript("put_back", "held", "finish")
+	putBackScript   = newScript("put_back", "held", "finish", "wait")
 	bypassScript    = newScript("bypass", "held", "parked", "park")
 	spendScript     = newScript("spend", "held", "finish", "parked", "park")
 	parkScript      = newScript("park", "held", "parked", "park")
@@ -64,7 +64,7 @@ var (
 	reapScript      = newScript("reap", "finish", "give_back", "parked", "unpark", "park", "give_up", "reap_parked", "end_leases", "pass_over", "skip").asUpkeep()
 	countScript     = newScript("count_parked", "parked").asUpkeep()
 	rouseScript     = newScript("rouse").asUpkeep()
-	depthScript     = newScript("depth", "parked").asUpkeep().asRead()
+	depthScript     = newScript("depth", "parked", "wait").asUpkeep().asRead()
 	endedScript     = newScript("ended").asUpkeep().asRead()
 	pauseScript     = newScript("pause")
 	limitScript     = newScript("limit")
@@ -141,7 +141,7 @@ func join(name string, texts ...string) *script {
 
 func newTurn() *script {
 	return newScript("turn", "say", "hold", lazily("rare", "held", "finish", "skip", "parked", "park", "offered"),
-		lazily("marking", "mark"), lazily("ending", "settle"), lazily("adding", "add"), lazily("leasing", "lease"), "call")
+		lazily("marking", "mark"), lazily("ending", "settle"), lazily("adding", "add"), lazily("leasing", "wait", "lease"), "call")
 }
 
 // needsRoom makes a server at its maxmemory refuse the script.

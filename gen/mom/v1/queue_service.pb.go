@@ -61,7 +61,10 @@ type Queue struct {
 	// The store cannot be asked about this queue now, so all other fields are empty.
 	Unreadable bool `protobuf:"varint,17,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	// How many of the tasks that dead counts are UNCERTAIN: they may have run.
-	Uncertain     int64 `protobuf:"varint,18,opt,name=uncertain,proto3" json:"uncertain,omitempty"`
+	Uncertain int64 `protobuf:"varint,18,opt,name=uncertain,proto3" json:"uncertain,omitempty"`
+	// For how much longer the service has asked to get no calls of a shard, by
+	// Retry-After or its like; the longest of all shards. Not set when it has not.
+	Refused       *durationpb.Duration `protobuf:"bytes,19,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -220,6 +223,13 @@ func (x *Queue) GetUncertain() int64 {
 		return x.Uncertain
 	}
 	return 0
+}
+
+func (x *Queue) GetRefused() *durationpb.Duration {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
 }
 
 // ListQueuesRequest is empty.
@@ -993,7 +1003,7 @@ var File_mom_v1_queue_service_proto protoreflect.FileDescriptor
 
 const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc0\x04\n" +
+	"\x1amom/v1/queue_service.proto\x12\x06mom.v1\x1a\x1egoogle/protobuf/duration.proto\"\xf5\x04\n" +
 	"\x05Queue\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x03R\x06queued\x12\x18\n" +
@@ -1018,7 +1028,8 @@ const file_mom_v1_queue_service_proto_rawDesc = "" +
 	"\n" +
 	"unreadable\x18\x11 \x01(\bR\n" +
 	"unreadable\x12\x1c\n" +
-	"\tuncertain\x18\x12 \x01(\x03R\tuncertain\"\x13\n" +
+	"\tuncertain\x18\x12 \x01(\x03R\tuncertain\x123\n" +
+	"\arefused\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\arefused\"\x13\n" +
 	"\x11ListQueuesRequest\";\n" +
 	"\x12ListQueuesResponse\x12%\n" +
 	"\x06queues\x18\x01 \x03(\v2\r.mom.v1.QueueR\x06queues\"-\n" +
@@ -1106,34 +1117,35 @@ var file_mom_v1_queue_service_proto_goTypes = []any{
 var file_mom_v1_queue_service_proto_depIdxs = []int32{
 	17, // 0: mom.v1.Queue.oldest_wait:type_name -> google.protobuf.Duration
 	17, // 1: mom.v1.Queue.oldest_parked:type_name -> google.protobuf.Duration
-	0,  // 2: mom.v1.ListQueuesResponse.queues:type_name -> mom.v1.Queue
-	0,  // 3: mom.v1.PauseQueueResponse.queue:type_name -> mom.v1.Queue
-	0,  // 4: mom.v1.ResumeQueueResponse.queue:type_name -> mom.v1.Queue
-	0,  // 5: mom.v1.LimitQueueResponse.queue:type_name -> mom.v1.Queue
-	0,  // 6: mom.v1.SetShardsResponse.queue:type_name -> mom.v1.Queue
-	17, // 7: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
-	0,  // 8: mom.v1.WatchQueuesResponse.queues:type_name -> mom.v1.Queue
-	1,  // 9: mom.v1.QueueService.ListQueues:input_type -> mom.v1.ListQueuesRequest
-	3,  // 10: mom.v1.QueueService.PauseQueue:input_type -> mom.v1.PauseQueueRequest
-	5,  // 11: mom.v1.QueueService.ResumeQueue:input_type -> mom.v1.ResumeQueueRequest
-	7,  // 12: mom.v1.QueueService.LimitQueue:input_type -> mom.v1.LimitQueueRequest
-	9,  // 13: mom.v1.QueueService.SetShards:input_type -> mom.v1.SetShardsRequest
-	11, // 14: mom.v1.QueueService.RetryDead:input_type -> mom.v1.RetryDeadRequest
-	13, // 15: mom.v1.QueueService.RestoreQueue:input_type -> mom.v1.RestoreQueueRequest
-	15, // 16: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
-	2,  // 17: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
-	4,  // 18: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
-	6,  // 19: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
-	8,  // 20: mom.v1.QueueService.LimitQueue:output_type -> mom.v1.LimitQueueResponse
-	10, // 21: mom.v1.QueueService.SetShards:output_type -> mom.v1.SetShardsResponse
-	12, // 22: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
-	14, // 23: mom.v1.QueueService.RestoreQueue:output_type -> mom.v1.RestoreQueueResponse
-	16, // 24: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
-	17, // [17:25] is the sub-list for method output_type
-	9,  // [9:17] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	17, // 2: mom.v1.Queue.refused:type_name -> google.protobuf.Duration
+	0,  // 3: mom.v1.ListQueuesResponse.queues:type_name -> mom.v1.Queue
+	0,  // 4: mom.v1.PauseQueueResponse.queue:type_name -> mom.v1.Queue
+	0,  // 5: mom.v1.ResumeQueueResponse.queue:type_name -> mom.v1.Queue
+	0,  // 6: mom.v1.LimitQueueResponse.queue:type_name -> mom.v1.Queue
+	0,  // 7: mom.v1.SetShardsResponse.queue:type_name -> mom.v1.Queue
+	17, // 8: mom.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
+	0,  // 9: mom.v1.WatchQueuesResponse.queues:type_name -> mom.v1.Queue
+	1,  // 10: mom.v1.QueueService.ListQueues:input_type -> mom.v1.ListQueuesRequest
+	3,  // 11: mom.v1.QueueService.PauseQueue:input_type -> mom.v1.PauseQueueRequest
+	5,  // 12: mom.v1.QueueService.ResumeQueue:input_type -> mom.v1.ResumeQueueRequest
+	7,  // 13: mom.v1.QueueService.LimitQueue:input_type -> mom.v1.LimitQueueRequest
+	9,  // 14: mom.v1.QueueService.SetShards:input_type -> mom.v1.SetShardsRequest
+	11, // 15: mom.v1.QueueService.RetryDead:input_type -> mom.v1.RetryDeadRequest
+	13, // 16: mom.v1.QueueService.RestoreQueue:input_type -> mom.v1.RestoreQueueRequest
+	15, // 17: mom.v1.QueueService.WatchQueues:input_type -> mom.v1.WatchQueuesRequest
+	2,  // 18: mom.v1.QueueService.ListQueues:output_type -> mom.v1.ListQueuesResponse
+	4,  // 19: mom.v1.QueueService.PauseQueue:output_type -> mom.v1.PauseQueueResponse
+	6,  // 20: mom.v1.QueueService.ResumeQueue:output_type -> mom.v1.ResumeQueueResponse
+	8,  // 21: mom.v1.QueueService.LimitQueue:output_type -> mom.v1.LimitQueueResponse
+	10, // 22: mom.v1.QueueService.SetShards:output_type -> mom.v1.SetShardsResponse
+	12, // 23: mom.v1.QueueService.RetryDead:output_type -> mom.v1.RetryDeadResponse
+	14, // 24: mom.v1.QueueService.RestoreQueue:output_type -> mom.v1.RestoreQueueResponse
+	16, // 25: mom.v1.QueueService.WatchQueues:output_type -> mom.v1.WatchQueuesResponse
+	18, // [18:26] is the sub-list for method output_type
+	10, // [10:18] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_mom_v1_queue_service_proto_init() }

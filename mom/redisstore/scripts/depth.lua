@@ -3,7 +3,8 @@
 -- ARGV: (none)
 -- Returns: {queued, running, retrying, dead, paused, ms since the head came, bytes,
 --          leases at once, thousandths of leases a second, bytes of the parked
---          calls, ms since the oldest was parked, how many of dead are UNCERTAIN};
+--          calls, ms since the oldest was parked, how many of dead are UNCERTAIN,
+--          ms for which the service has asked to get no calls};
 --          0 for no limit
 -- Effect: the key bell is deleted when nothing is queued.
 local wait = 0
@@ -24,5 +25,5 @@ return {
   math.max(queued, 0), redis.call('ZCARD', LEASE), redis.call('ZCARD', LATER),
   dead, redis.call('EXISTS', PAUSED), wait,
   tonumber(redis.call('GET', base .. 'bytes') or 0), tonumber(most or 0), math.floor((rate or 0) * 1000 + 0.5),
-  parked, parked_for, math.max(math.min(uncertain, dead), 0),
+  parked, parked_for, math.max(math.min(uncertain, dead), 0), wait_left(),
 }

@@ -17,8 +17,7 @@ if task.x <= now then
   return 0
 end
 if all == '1' then
-  local waits, asked = tonumber(redis.call('GET', base .. 'wait') or 0), tonumber(redis.call('GET', base .. 'asked') or 0)
-  if waits < now + wait or waits > now + WAIT_MAX or asked > now then -- the last two: the clock was set back
+  if wait_left() < wait then
     redis.call('SET', base .. 'wait', now + wait, 'PX', wait)
     redis.call('SET', base .. 'asked', now, 'PX', wait)
   end

@@ -116,15 +116,11 @@ local function allow()
     redis.call('DEL', BELL)
     return {0}
   end
-  local limits, waits = base .. 'limits', base .. 'wait'
-  if redis.call('EXISTS', PAUSED, waits, limits) > 0 then
+  local limits = base .. 'limits'
+  if redis.call('EXISTS', PAUSED, base .. 'wait', limits) > 0 then
     if redis.call('EXISTS', PAUSED) == 1 then return {0} end
-    local wait, asked = tonumber(redis.call('GET', waits) or 0) - now, tonumber(redis.call('GET', base .. 'asked') or 0) -- see put_back.lua
-    if wait > WAIT_MAX or asked > now then
-      redis.call('DEL', waits) -- the clock was set back, and would come to that time again
-    elseif wait > 0 then
-      return {'LIMITED', wait}
-    end
+    local wait = wait_left()
+    if wait > 0 then return {'LIMITED', wait} end
     local limited = restrict(limits)
     if limited then return limited end
   end
