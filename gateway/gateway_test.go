@@ -304,30 +304,6 @@ func TestBrokenAnswerIsBroken(t *testing.T) {
 	})
 }
 
-// Over HTTP/1.0 a response without a length ends with its connection. A proxy would take for whole what was broken off, unless the connection is reset.
-func TestBrokenAnswerOverHTTP10(t *testing.T) {
-	t.Parallel()
-	const long = 10_000 // more than is kept so that it gets a length
-	url := behind(t, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, strings.Repeat("a", long))
-		_ = http.NewResponseController(w).Flush()
-		if r.Header.Get("X-Breaks") != "" {
-			panic(http.ErrAbortHandler)
-		}
-	})
-	for _, breaks := range []string{"", "X-Breaks: 1\r\n"} {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = conn.Close() }()
-		_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 2\r\n%s\r\n{}", streaming, breaks)
-		if got, err := io.ReadAll(conn); (err != nil) != (breaks != "") || err == nil && len(got) < long {
-			t.Errorf("%q: got %d bytes, %v", breaks, len(got), err)
-		}
-	}
-}
-
 // What the caller ends, ends at the service.
 func TestCallerEnds(t *testing.T) {
 	t.Parallel()

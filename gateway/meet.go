@@ -26,6 +26,9 @@ const meetPause = 10 * time.Second
 // times.
 const meetPatience = 5 * time.Second
 
+// apartPatience is how long MOMs may have different stores before that is logged. A MOM looks every five seconds whether its store is another.
+const apartPatience = 9 * time.Second
+
 // unknownPause is the time between two looks while we do not know the schema of a service that a MOM may know.
 const unknownPause = time.Second
 
@@ -42,7 +45,7 @@ type meeting struct {
 	log     *slog.Logger
 	once    *logonce.Logger
 
-	apart bool // at the last look the MOMs had different stores
+	apart time.Time // since when the MOMs have had different stores; zero: they have one
 
 	said map[string]string     // the difference that was logged last, by MOM
 	seen map[string]difference // the difference that was seen last and is not logged yet, by MOM
@@ -111,10 +114,13 @@ func (m *meeting) look(ctx context.Context) (waits bool) {
 			m.differs.DeleteLabelValues(service)
 		}
 	}
-	if apart := len(stores) > 1; apart && m.apart { // at the first look, one of them may not have noticed yet that their store is another
+	switch {
+	case len(stores) < 2:
+		m.apart = time.Time{}
+	case m.apart.IsZero():
+		m.apart = time.Now()
+	case time.Since(m.apart) >= apartPatience:
 		m.once.Log(slog.LevelError, "stores", "the MOMs of this gateway use different stores: calls with one key may run twice, and tasks are not found", "moms", slices.Sorted(maps.Values(stores)))
-	} else {
-		m.apart = apart
 	}
 	return waits
 }

@@ -115,6 +115,11 @@ func (s *fakeStore) Lease(_ context.Context, _ Shard, room Room, _ time.Duration
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := min(room.Tasks, len(s.ready))
+	for sum := 0; sum < n; sum++ {
+		if s.ready[sum].Size >= LeaseBytes {
+			n = sum + 1
+		}
+	}
 	leases := slices.Clone(s.ready[:n])
 	s.ready = s.ready[n:]
 	return leases, len(s.ready) > 0, nil

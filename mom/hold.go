@@ -77,11 +77,10 @@ func (h *holds) hold(ctx context.Context, to *incoming, wait time.Duration, task
 	for said := false; ; {
 		var again <-chan time.Time
 		if look {
-			most := answerTime
+			looking, cancel := ctx, context.CancelFunc(func() {})
 			if !said {
-				most = storeTimeout // the gateway does not wait longer for a first word
+				looking, cancel = context.WithTimeout(ctx, storeTimeout) // the gateway does not wait longer for a first word
 			}
-			looking, cancel := context.WithTimeout(ctx, most)
 			found, answer, err := ask(looking, h.store, id)
 			cancel()
 			switch {

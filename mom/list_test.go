@@ -48,6 +48,7 @@ func TestSlowLists(t *testing.T) {
 	}{
 		"all can be read":           {page: 250 * time.Millisecond, pages: 4, shards: 1},
 		"all of each shard":         {page: 150 * time.Millisecond, pages: 4, shards: 3},
+		"all of many shards":        {page: 90 * time.Millisecond, pages: 1, shards: 30},
 		"only a part can be read":   {page: 250 * time.Millisecond, pages: 100, shards: 1, next: "more"},
 		"only a part of each shard": {page: 250 * time.Millisecond, pages: 100, shards: 4, next: "more"},
 		"nothing can be read":       {page: time.Hour, pages: 1, shards: 4, code: connect.CodeUnavailable},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -19,21 +18,16 @@ import (
 // readStore has the methods of the store that read tasks.
 type readStore interface {
 	// Get reads a task and its answer; the answer is nil when there is none yet,
-	// or it has expired. ErrNotFound.
+	// or it has expired. It takes a bounded time, which is some seconds if the answer is large. ErrNotFound.
 	Get(ctx context.Context, id contract.TaskID) (*momv1.Task, *momv1.Answer, error)
 	// Listen has the transitions of a task published from now on, for as long as the store has the task. If you read a task and
 	// then wait for its transitions, call Listen before you read. It does nothing if there is no such task.
 	Listen(ctx context.Context, id contract.TaskID) error
 }
 
-// answerTime bounds the read of a task with its answer, which may be large, and wait until others were read.
-const answerTime = 5 * time.Second
-
 // read reads a task.
 func read(ctx context.Context, store readStore, id contract.TaskID) (*momv1.Task, *momv1.Answer, error) {
-	bounded, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	task, answer, err := store.Get(bounded, id)
+	task, answer, err := store.Get(ctx, id)
 	if v := answer.GetRecordVersion(); answer != nil && !knownRecord(v) {
 		err = fmt.Errorf("answer of task %s: %w: %d", id, ErrRecordVersion, v)
 		return nil, nil, storeError(err)

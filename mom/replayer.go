@@ -32,7 +32,7 @@ type replayStore interface {
 	// tasks behind them are taken. If there is no other task, one that has failed before
 	// is taken without room for it. Tasks whose TTL is over expire on the way. Lease returns no tasks when
 	// the shard is empty or paused. Repeatable tasks are marked as sent. more: tasks were left in the queue, or
-	// this is not known. Once the store is asked, Lease waits for its reply even if ctx ends, and returns the leases. *LimitedError.
+	// this is not known. It is also true of a lease that ends early since its calls have LeaseBytes. Once the store is asked, Lease waits for its reply even if ctx ends, and returns the leases. *LimitedError.
 	Lease(ctx context.Context, shard Shard, room Room, d time.Duration) (leases []Lease, more bool, err error)
 	// Attend sets whether this process is about to lease the queued tasks of a shard. While it is, the tasks that it adds do not
 	// ring the bell of other processes. With room, the store leases tasks in the same step in which this process adds them, while somebody calls Await.
@@ -294,8 +294,19 @@ func (r *replayer) lease(ctx, attempts context.Context, done chan<- report) (all
 	if r.away {
 		allowed = time.After(failPause) // no bell rings when the store is back
 	}
+	if more && sizeOf(leases) >= LeaseBytes {
+		allowed = time.After(0) // the lease was cut short, and there may be room for more
+	}
 	r.start(attempts, leases, done)
 	return allowed
+}
+
+// sizeOf is how many bytes of calls leases have brought.
+func sizeOf(leases []Lease) (sum int) {
+	for _, lease := range leases {
+		sum += lease.Size
+	}
+	return sum
 }
 
 // start starts attempts at tasks.

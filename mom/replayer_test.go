@@ -123,6 +123,23 @@ func TestReplayBeginsWithACanary(t *testing.T) {
 	})
 }
 
+// Large calls come in several leases, and as many are under way as of small ones.
+func TestReplayOfLargeCalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const work = 100 * time.Millisecond
+		leases := testLeases(7)
+		for i := range leases {
+			leases[i].Size = LeaseBytes
+		}
+		store := newFakeStore()
+		store.queue(leases...)
+		r := newReplay(t, store, &fakeEndpoints{}, answers(work))
+		time.Sleep(time.Second)
+		r.check(t, "all", times(0*work, 1, work, 2, 2*work, 4))
+	})
+}
+
 // A replayer that has nothing left to lease takes what is leased with new tasks, as long as the service is well and the replayer goes on.
 func TestReplayAttends(t *testing.T) {
 	t.Parallel()

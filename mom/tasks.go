@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	momv1 "holdline/gen/mom/v1"
@@ -25,6 +27,7 @@ import (
 const (
 	defaultPage, maxPage = 50, 1000
 	maxWatched           = 100
+	listReaders          = 8 // shards that a list reads at once
 )
 
 // taskStore is what the service of tasks needs of the store.
@@ -124,19 +127,25 @@ func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest
 	horizon := "" // older tasks may be missing from a shard's list
 	shards, _ := s.shards.all()
 	shards = slices.DeleteFunc(shards, func(shard Shard) bool { return req.GetService() != "" && req.GetService() != shard.Service })
-	whole, cancel := context.WithTimeout(ctx, listTime)
+	bounded, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
-	for i, shard := range shards {
-		bounded, cancel := context.WithTimeout(whole, shareOf(whole, len(shards)-i))
-		tasks, next, err := s.store.List(bounded, shard, contract.Anonymous, req.GetPageToken(), size, req.GetStates())
-		cancel()
-		switch {
-		case err != nil && whole.Err() != nil && ctx.Err() == nil:
-			return nil, contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the tasks could not be read within %s", listTime).WithCause(err)
-		case err != nil:
-			return nil, storeError(err)
-		}
-		all, horizon = append(all, tasks...), max(horizon, next)
+	group, reading := errgroup.WithContext(bounded)
+	group.SetLimit(listReaders)
+	var mu sync.Mutex
+	for _, shard := range shards {
+		group.Go(func() error {
+			tasks, next, err := s.store.List(reading, shard, contract.Anonymous, req.GetPageToken(), size, req.GetStates())
+			mu.Lock()
+			defer mu.Unlock()
+			all, horizon = append(all, tasks...), max(horizon, next)
+			return err
+		})
+	}
+	switch err := group.Wait(); {
+	case err != nil && bounded.Err() != nil && ctx.Err() == nil:
+		return nil, contract.Errorf(momv1.Reason_REASON_STORE_UNAVAILABLE, "the tasks could not be read within %s", listTime).WithCause(err)
+	case err != nil:
+		return nil, storeError(err)
 	}
 	slices.SortFunc(all, func(a, b *momv1.Task) int { return strings.Compare(ulidOf(b), ulidOf(a)) })
 	page := &momv1.ListTasksResponse{NextPageToken: horizon}
@@ -151,13 +160,6 @@ func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest
 		page.Tasks = append(page.Tasks, task)
 	}
 	return page, nil
-}
-
-// shareOf is how much of what is left of ctx's time the first of some shards may take: all have the same. It is enough to look at
-// a part of the tasks, so that a list comes on even if it takes all the time.
-func shareOf(ctx context.Context, shards int) time.Duration {
-	deadline, _ := ctx.Deadline()
-	return max(time.Until(deadline)/time.Duration(shards), storeTimeout)
 }
 
 // ulidOf is the end of a task's id: ULIDs sort by time.

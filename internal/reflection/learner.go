@@ -136,7 +136,7 @@ func (l *Learner) Untold(service string) bool {
 func (l *Learner) Confirm(service string) { l.confirm(service, confirmTime, false) }
 
 // Back asks a service for its schema that was down and is back, before the first call is sent to it: it may be another build. It takes two
-// seconds at most.
+// seconds at most, and as long again if nobody has told a schema and Elsewhere does not answer.
 func (l *Learner) Back(service string) { l.confirm(service, confirmTime, true) }
 
 // Find looks for a procedure that no schema had. It asks the service, and then Elsewhere, for the schema: for half a second
@@ -160,7 +160,7 @@ func (l *Learner) confirm(service string, most time.Duration, wasDown bool) {
 			return nil, nil
 		case l.Untold(service):
 			time.Sleep(soonPause - time.Since(a.waited))
-		case time.Since(a.waited) < soonPause, time.Since(a.confirmed) < confirmPause && !wasDown:
+		case time.Since(a.confirmed) < soonPause, !wasDown && (time.Since(a.waited) < soonPause || time.Since(a.confirmed) < confirmPause):
 			return nil, nil
 		}
 		var err error // nil: the service has answered before that it has none
@@ -266,9 +266,23 @@ func wait(ctx context.Context, pause time.Duration, signal <-chan struct{}) bool
 	return true
 }
 
-// ask asks an endpoint once.
-func (l *Learner) ask(ctx context.Context, service string, a *asked) error {
-	endpoint := a.pool.Pick()
+// ask asks the endpoints of a service in turn, until one has said something: the others may be down.
+func (l *Learner) ask(ctx context.Context, service string, a *asked) (err error) {
+	var tried []*upstream.Endpoint
+	for range a.pool.Len() {
+		endpoint := a.pool.Pick(tried...)
+		if err = l.askOne(ctx, service, endpoint); hasSaid(err) || ctx.Err() != nil {
+			break
+		}
+		tried = append(tried, endpoint)
+	}
+	if hasSaid(err) {
+		a.told.Store(true)
+	}
+	return err
+}
+
+func (l *Learner) askOne(ctx context.Context, service string, endpoint *upstream.Endpoint) error {
 	client, url := endpoint.Asking()
 	asking, cancel := context.WithTimeout(ctx, askTime)
 	schema, err := Fetch(asking, client, url, service)
@@ -281,9 +295,6 @@ func (l *Learner) ask(ctx context.Context, service string, a *asked) error {
 	}
 	if !hasSaid(err) && l.Untold(service) && shows(ctx, endpoint.OnlyHTTP1) {
 		err = errHTTP1
-	}
-	if hasSaid(err) {
-		a.told.Store(true)
 	}
 	return err
 }

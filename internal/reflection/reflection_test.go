@@ -127,6 +127,30 @@ func TestFollow(t *testing.T) {
 	stop()
 }
 
+// A service that is back at one of its endpoints is asked there.
+func TestBackAsksEachEndpoint(t *testing.T) {
+	t.Parallel()
+	_, url := over(t, func(s *grpc.Server) { stock.Register(s) })
+	const service = "grpc.health.v1.Health"
+	routes, err := route.ParseTable([]string{service + "=http://127.0.0.1:1," + url + ";schema=reflect"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		schemas, err := routes.Schemas()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := reflection.Learner{Schemas: schemas, Log: slog.New(slog.DiscardHandler)}
+		pool := upstream.NewPool(routes[service].Pool(wire.Own, l.Log))
+		t.Cleanup(pool.Close)
+		l.Follow(routes, func(string) *upstream.Pool { return pool })
+		if l.Back(service); schemas.Service(service) == nil {
+			t.Fatal("it was not asked where it is")
+		}
+	}
+}
+
 // liar answers each question with the files of one answer.
 type liar struct {
 	reflectionv1.UnimplementedServerReflectionServer

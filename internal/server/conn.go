@@ -33,9 +33,8 @@ type conn struct {
 	admitted bool        // was accepted beyond the limit, and now counts within it; guarded by listener.mu
 	streams  atomic.Int64
 
-	reading sync.Mutex  // held during a read
-	ended   bool        // the caller has ended its half
-	partial atomic.Bool // what was written last is a part of a response whose end only the end of the connection tells
+	reading sync.Mutex // held during a read
+	ended   bool       // the caller has ended its half
 	closed  atomic.Bool
 }
 
@@ -77,18 +76,13 @@ func (r rawConn) Read(ready func(fd uintptr) bool) error {
 	return r.RawConn.Read(ready) //nolint:wrapcheck // the error of the connection itself
 }
 
-// Close implements net.Conn, and does not block. After a part of a response it resets the connection: an end in order would make that the whole one.
+// Close implements net.Conn, and does not block.
 func (c *conn) Close() error {
-	if !c.closed.CompareAndSwap(false, true) {
-		return nil
+	if c.closed.CompareAndSwap(false, true) && !c.listener.linger(c.linger) {
+		defer c.listener.release(c)
+		return c.TCPConn.Close() //nolint:wrapcheck // the error of the connection itself
 	}
-	if c.partial.Load() {
-		_ = c.SetLinger(0)
-	} else if c.listener.linger(c.linger) {
-		return nil
-	}
-	defer c.listener.release(c)
-	return c.TCPConn.Close() //nolint:wrapcheck // the error of the connection itself
+	return nil
 }
 
 func (c *conn) linger() {
@@ -113,6 +107,12 @@ func (c *conn) linger() {
 
 // cut ends both halves at once.
 func (c *conn) cut() { _ = c.TCPConn.Close() }
+
+// reset ends the connection as a broken one. Close is still needed.
+func (c *conn) reset() {
+	_ = c.SetLinger(0)
+	c.cut()
+}
 
 // Once a connection is closed, only linger sets its deadlines.
 

@@ -41,9 +41,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if c := connOf(r.Context()); c != nil && !r.ProtoAtLeast(1, 1) { // nginx speaks HTTP/1.0 by default
-		c.partial.Store(true)
+		whole := false
+		defer func() {
+			if !whole { // the handler has panicked, and an orderly end, also one of TLS, would be the end of the response
+				c.reset()
+			}
+		}()
 		handler.ServeHTTP(w, r)
-		c.partial.Store(false) // it did not panic
+		whole = true
 		return
 	}
 	handler.ServeHTTP(w, r)

@@ -104,6 +104,9 @@ func (e *Endpoint) ask(ctx context.Context, name string) (why string) {
 		case code == connect.CodeNotFound:
 			return anotherService
 		case e.pool.says.Load().Health == HealthName && status != http.StatusTooManyRequests && (code == connect.CodeUnimplemented || !connect.IsWireError(err)):
+			if status == http.StatusRequestTimeout || status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
+				return "unavailable" // says a proxy
+			}
 			return anotherService // the server has no health service, or is no RPC server at all, such as a web server
 		}
 		return ""

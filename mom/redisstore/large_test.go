@@ -1,9 +1,14 @@
 package redisstore_test
 
 import (
+	"context"
+	"errors"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +58,64 @@ func TestLargeAnswersAreAside(t *testing.T) {
 	if aside := ids(); len(aside) < 1 || len(aside) > 4 || slices.Contains(aside, common[0]) {
 		t.Errorf("large answers came over %v, want 1 to 4 connections, and not %s", aside, common[0])
 	}
+}
+
+// A large answer whose reply stops midway does not keep its place for ever.
+func TestLargeAnswerThatStops(t *testing.T) {
+	t.Parallel()
+	_, socket, _ := strings.Cut(redistest.Start(t), "://")
+	var stops atomic.Bool
+	end := make(chan struct{})
+	t.Cleanup(func() { close(end) })
+	proxy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = proxy.Close() })
+	go func() {
+		for {
+			near, err := proxy.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("unix", socket)
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(far, near); _ = far.Close() }()
+			go func() {
+				defer func() { _ = near.Close() }()
+				part := make([]byte, 64<<10)
+				for {
+					n, err := far.Read(part)
+					if err != nil {
+						return
+					}
+					_, _ = near.Write(part[:n])
+					if n == len(part) && stops.Load() {
+						<-end
+						return
+					}
+				}
+			}()
+		}
+	}()
+	e := newEnv(t, redisstore.Config{URL: "redis://" + proxy.Addr().String()})
+	id, want := e.add(), success(strings.Repeat("a", 1<<20))
+	e.ok(e.Settle(e.ctx, e.lease(), want))
+	stops.Store(true)
+	for range 4 {
+		ctx, cancel := context.WithTimeout(e.ctx, 300*time.Millisecond)
+		if _, _, err := e.Get(ctx, id); !errors.Is(err, mom.ErrUnavailable) {
+			t.Errorf("got %v, want ErrUnavailable", err)
+		}
+		cancel()
+	}
+	stops.Store(false)
+	until(t, "a large answer is read again", func() bool {
+		_, got, err := e.Get(e.ctx, id)
+		return err == nil && proto.Equal(got, want)
+	})
 }
 
 // A lease takes few large calls, though there is room for more, and the others keep their places.

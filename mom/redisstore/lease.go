@@ -19,11 +19,7 @@ import (
 	"holdline/mom"
 )
 
-// leaseBytes is how many bytes of calls one lease takes out of the queue; the last call may be larger. Redis serves nobody else while it copies
-// them, and all other replies on the connection wait until they have come: 64 calls of 1 MiB would take a third of a second.
-const leaseBytes = 1 << 20
-
-// Lease implements mom.Store. It may return fewer leases than there is room for, see leaseBytes.
+// Lease implements mom.Store.
 func (s *Store) Lease(ctx context.Context, shard mom.Shard, room mom.Room, d time.Duration) (leases []mom.Lease, more bool, err error) {
 	if room.Tasks < 1 {
 		return nil, true, nil

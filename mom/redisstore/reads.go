@@ -71,6 +71,11 @@ func (s *Store) answer(ctx context.Context, keys *shardKeys, ulid string, large 
 	return query(ctx, s, share, func(ctx context.Context, client rueidis.Client) (*momv1.Answer, error) {
 		get := client.B().Get().Key(keys.answer(ulid)).Build()
 		if large {
+			// If the reply stops midway, nothing else is asked on this connection that would show it, and the place would stay taken. At the end of the
+			// time rueidis closes the connection.
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, answerTime)
+			defer cancel()
 			get = client.B().Arbitrary("GET").Keys(keys.answer(ulid)).Blocking() // rueidis sends what blocks over another connection
 		}
 		raw, err := client.Do(ctx, get).AsBytes()

@@ -168,7 +168,7 @@ var constants = func() map[string]string {
 	all := map[string]string{
 		"LAST_STATE": strconv.Itoa(int(lastState)), "BULK": strconv.Itoa(bulkBatch), "NEWEST_RECORD": strconv.Itoa(mom.NewestRecord),
 		"WAIT_MAX": strconv.FormatInt(mom.LongestWait.Milliseconds(), 10), "RIGHT_WORDS": "{'" + strings.Join(rightWords, "', '") + "'}",
-		"LEASE_BYTES": strconv.Itoa(leaseBytes),
+		"LEASE_BYTES": strconv.Itoa(mom.LeaseBytes),
 	}
 	for number, name := range momv1.TaskState_name {
 		all[strings.Replace(name, "TASK_STATE", "S", 1)] = fmt.Sprintf("'%d'", number)
