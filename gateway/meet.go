@@ -114,14 +114,7 @@ func (m *meeting) look(ctx context.Context) (waits bool) {
 			m.differs.DeleteLabelValues(service)
 		}
 	}
-	switch {
-	case len(stores) < 2:
-		m.apart = time.Time{}
-	case m.apart.IsZero():
-		m.apart = time.Now()
-	case time.Since(m.apart) >= apartPatience:
-		m.once.Log(slog.LevelError, "stores", "the MOMs of this gateway use different stores: calls with one key may run twice, and tasks are not found", "moms", slices.Sorted(maps.Values(stores)))
-	}
+	m.tellApart(stores)
 	return waits
 }
 
@@ -136,6 +129,18 @@ func (m *meeting) failed(ctx context.Context, mom *upstream.Endpoint, err error)
 		warnSecret(m.once, mom)
 	case mom.Strange(ctx):
 		m.once.Warn("stranger "+mom.String(), "another program answers in place of a MOM: check --mom", "mom", mom)
+	}
+}
+
+// tellApart logs an error when the MOMs have had different stores for apartPatience. stores has a MOM of each store, by its name.
+func (m *meeting) tellApart(stores map[string]string) {
+	switch {
+	case len(stores) < 2:
+		m.apart = time.Time{}
+	case m.apart.IsZero():
+		m.apart = time.Now()
+	case time.Since(m.apart) >= apartPatience:
+		m.once.Log(slog.LevelError, "stores", "the MOMs of this gateway use different stores: calls with one key may run twice, and tasks are not found", "moms", slices.Sorted(maps.Values(stores)))
 	}
 }
 
