@@ -114,7 +114,7 @@ func waitOf(d *durationpb.Duration) time.Duration {
 // ListTasks implements momv1connect.TaskServiceHandler. It asks every shard for a
 // page and merges the pages. The token is the ULID down to which all tasks were listed. So a
 // page may be short, or even empty, without being the last (AIP-158). It is also short if
-// the shards cannot be read any further within listTime.
+// some shards could only be read in part within listTime. If a shard could not be read at all, the list is an error.
 func (s *taskService) ListTasks(ctx context.Context, req *momv1.ListTasksRequest) (*momv1.ListTasksResponse, error) {
 	size := min(cmp.Or(int(req.GetPageSize()), defaultPage), maxPage)
 	if size < 0 {
